@@ -1,0 +1,1 @@
+"""Pure code: numpy, numba, msgspec and the standard library only."""

@@ -1,0 +1,190 @@
+"""Messages of the live path: frozen values, and the array form of a batch of ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta, Struct
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+Symbol = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._:/-]+$")]
+#: Nanoseconds since 1970-01-01 UTC, before 2200: a later time is a unit error, not a tick.
+EventTimeNs = Annotated[int, Meta(gt=0, lt=7_258_118_400_000_000_000)]
+Price = Annotated[float, Meta(gt=0.0, lt=1e15)]
+Size = Annotated[float, Meta(ge=0.0, lt=1e18)]
+
+
+class Tick(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One market update. A field that the source does not carry is None, never zero.
+
+    An unknown field is refused: a misspelt price would otherwise be taken as absent.
+
+    Attributes:
+        symbol: instrument; also the Kafka key.
+        event_time_ns: exchange time, nanoseconds since 1970 UTC.
+        bid, ask: best quote, in the instrument's price unit.
+        bid_size, ask_size: size at the best quote, in the instrument's quantity unit.
+        last, last_size: price and size of the latest trade.
+    """
+
+    symbol: Symbol
+    event_time_ns: EventTimeNs
+    bid: Price | None = None
+    ask: Price | None = None
+    bid_size: Size | None = None
+    ask_size: Size | None = None
+    last: Price | None = None
+    last_size: Size | None = None
+
+
+class TickBatch(Struct, frozen=True):
+    """Ticks as arrays of length n, in arrival order; NaN is "unknown".
+
+    Attributes:
+        symbols: n symbols.
+        partitions: int64 [n], the Kafka partition of each tick; 0 for history.
+        event_time_ns: int64 [n].
+        quotes: float64 [n, 6], columns bid, ask, bid_size, ask_size, last, last_size.
+    """
+
+    symbols: tuple[str, ...]
+    partitions: Int64Array
+    event_time_ns: Int64Array
+    quotes: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @classmethod
+    def from_ticks(cls, ticks: Sequence[Tick], partitions: Sequence[int] | None = None) -> TickBatch:
+        """Build the arrays; `partitions` defaults to all zero."""
+        n = len(ticks)
+        quotes = np.array(
+            [(t.bid, t.ask, t.bid_size, t.ask_size, t.last, t.last_size) for t in ticks],
+            dtype=np.float64,
+        ).reshape(n, 6)
+        return cls(
+            symbols=tuple(t.symbol for t in ticks),
+            partitions=np.zeros(n, np.int64) if partitions is None else np.asarray(partitions, np.int64),
+            event_time_ns=np.fromiter((t.event_time_ns for t in ticks), np.int64, n),
+            quotes=quotes,
+        )
+
+
+class TradingState(StrEnum):
+    """What the desk allows. Latched: only a human moves it back to ACTIVE."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"
+    HALTED = "halted"
+
+
+class Action(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+    HOLD = "hold"
+
+
+class Reason(StrEnum):
+    """Why an action is what it is."""
+
+    TARGET = "target"
+    WITHIN_BAND = "within_band"
+    WARMING_UP = "warming_up"
+    NO_PRICE = "no_price"
+    DENIED = "denied"
+    DEADLINE = "deadline_exceeded"
+    PREDICTOR_TIMEOUT = "predictor_timeout"
+    PREDICTOR_UNAVAILABLE = "predictor_unavailable"
+    PREDICTOR_INVALID = "predictor_invalid"
+
+
+class Outcome(StrEnum):
+    ACCEPT = "accept"
+    CLIP = "clip"
+    DENY = "deny"
+
+
+class RuleResult(Struct, frozen=True):
+    """One rule's finding. `headroom` = limit - value in the rule's unit; negative means broken."""
+
+    rule: str
+    passed: bool
+    value: float | None
+    limit: float | None
+    headroom: float | None
+
+
+class Verdict(Struct, frozen=True):
+    """What risk allows: `quantity` is signed, in units, and 0 when denied."""
+
+    outcome: Outcome
+    quantity: float
+    results: tuple[RuleResult, ...]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Names of the rules that the intent broke."""
+        return tuple(r.rule for r in self.results if not r.passed)
+
+
+class StageTimes(Struct, frozen=True):
+    """Where a tick's time went, in microseconds. `queue` is from sending to the gateway's poll."""
+
+    queue_us: float
+    features_us: float
+    inference_us: float
+    decide_us: float
+
+
+class Decision(Struct, frozen=True):
+    """What was decided for one tick, with its whole evidence.
+
+    `decision_id` is the tick's topic-partition-offset, so that a consumer can drop a repeat.
+    Quantities are signed, in units; `target_position` is in [-1, 1] of the position limit.
+    The model's outputs are empty when it gave none, `verdict` is None when no order was wanted.
+    """
+
+    decision_id: str
+    symbol: str
+    event_time_ns: int
+    action: Action
+    reason: Reason
+    quantity: float
+    reference_price: float | None
+    mid_price: float | None
+    position_before: float
+    position_after: float
+    target_position: float | None
+    features: list[float]
+    warm: bool
+    regime_probabilities: list[float]
+    strategy_signals: list[float]
+    strategy_weights: list[float]
+    model_name: str
+    model_version: str
+    variant: str
+    trading_state: TradingState
+    verdict: Verdict | None
+    stages: StageTimes
+    decided_at_ns: int
+
+
+class DeadLetter(Struct, frozen=True):
+    """A message that is no tick: where it lay, why it was refused, and its bytes as text."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    key: str | None
+    payload: str
+    payload_bytes: int

@@ -1,0 +1,16 @@
+"""The clock that the stream itself drives: the newest event time of a partition."""
+
+from __future__ import annotations
+
+
+class StreamClock:
+    """Ages are measured against it, so that a replay of 1990 and a live feed decide alike."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def advance(self, event_time_ns: int) -> int:
+        """Note a tick; return its age in ns: 0 for the newest, more for one that came late."""
+        if event_time_ns > self.now_ns:
+            self.now_ns = event_time_ns
+        return self.now_ns - event_time_ns

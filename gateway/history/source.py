@@ -1,0 +1,118 @@
+"""SOURCE strings, and what every reader gives: records in time order, and what it dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from msgspec import Struct
+
+from gateway.domain.errors import SourceError
+from gateway.domain.schemas import Tick
+
+
+class Record(Struct, frozen=True):
+    """A recorded tick and when it arrived at the recorder (its event time where unknown), in ns."""
+
+    arrival_ns: int
+    tick: Tick
+
+
+class BadLine(Struct, frozen=True):
+    """A line that is no tick; `number` counts from 1."""
+
+    number: int
+    reason: str
+
+
+class Dropped:
+    """Counts the lines that a reader could not use and keeps the first of them."""
+
+    KEPT = 20
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[BadLine] = []
+
+    def add(self, number: int, reason: str) -> None:
+        """Note a bad line."""
+        self.count += 1
+        if len(self.first) < self.KEPT:
+            self.first.append(BadLine(number, reason))
+
+
+class Source:
+    """A named, re-readable stream of recorded ticks, larger than memory if need be.
+
+    Attributes:
+        spec: the SOURCE string that it came from.
+        dropped: bad lines of the latest reading.
+    """
+
+    def __init__(self, spec: str, read: Callable[[Dropped], Iterator[Record]]) -> None:
+        self.spec = spec
+        self.dropped = Dropped()
+        self._read = read
+
+    def records(self) -> Iterator[Record]:
+        """Read from the start. Raises SourceError when the file is of another kind."""
+        self.dropped = Dropped()
+        found = False
+        for record in self._read(self.dropped):
+            found = True
+            yield record
+        if not found:
+            first = self.dropped.first
+            why = f"; line {first[0].number}: {first[0].reason}" if first else ""
+            raise SourceError(f"{self.spec} holds no tick{why}")
+
+
+def existing(path: str, suffixes: tuple[str, ...], what: str) -> Path:
+    """The path, if it is a readable file with one of the suffixes."""
+    file = Path(path).expanduser()
+    if not path:
+        raise SourceError(f"no path given: expected {what}")
+    if not file.is_file():
+        raise SourceError(f"{file} is no file: expected {what}")
+    if not file.name.endswith(suffixes):
+        raise SourceError(f"{file} does not end in {' or '.join(suffixes)}: expected {what}")
+    return file
+
+
+FORMS = (
+    "skfolio:sp500",
+    "binance:PATH.gz",
+    "lean:PATH.zip",
+    "csv:PATH[?symbol=NAME]",
+    "parquet:PATH[?symbol=NAME]",
+    "simulate:SCENARIO[?seed=N&ticks=N&symbols=N]",
+)
+
+
+def open_source(spec: str) -> Source:
+    """Open a SOURCE.
+
+    Raises:
+        SourceError: unknown form, missing file, or an option that the form does not have.
+    """
+    from gateway.history import binance, lean, simulate, skfolio, tabular
+
+    kind, _, rest = spec.partition(":")
+    path, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    openers: dict[str, Callable[[str, str, dict[str, str]], Source]] = {
+        "skfolio": skfolio.open_skfolio,
+        "binance": binance.open_binance,
+        "lean": lean.open_lean,
+        "csv": tabular.open_csv,
+        "parquet": tabular.open_parquet,
+        "simulate": simulate.open_simulation,
+    }
+    opener = openers.get(kind)
+    if opener is None:
+        raise SourceError(f"{spec!r} is no SOURCE: expected one of {', '.join(FORMS)}")
+    source = opener(spec, path, options)
+    if options:
+        raise SourceError(f"{spec!r}: unknown option {', '.join(options)}")
+    return source

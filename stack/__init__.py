@@ -1,0 +1,1 @@
+"""Starts the real services without Docker, and wires the command line."""

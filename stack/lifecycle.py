@@ -1,0 +1,127 @@
+"""`up`, `down` and `status` of the stack in a home folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable
+from stack.files import tail
+from stack.ports import holder, is_free
+from stack.processes import Identity, end
+from stack.services.catalogue import services
+from stack.settings import StackSettings, free_disk_mb
+from stack.status import FAILED, StackStatus, log_path, read_status, status_path
+
+UP_TIMEOUT_S = 180.0
+MIN_DISK_MB = 1024
+
+
+def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackStatus:
+    """Start the stack and wait until every service answers in its own protocol.
+
+    Args:
+        settings: what to start.
+        show: called with each new status, for live progress.
+
+    Returns:
+        The status, all ready. A stack that runs already is left as it is.
+
+    Raises:
+        ConfigurationError: a port is taken, or something is not installed.
+        ServiceUnavailable: a service did not come up; nothing is left running.
+    """
+    home = settings.absolute_home
+    current = read_status(home)
+    if current is not None and current.alive:
+        return wait_until_ready(home, show)
+    if current is not None:
+        end_orphans(current)
+    check_ports(settings)
+    if free_disk_mb(home) < MIN_DISK_MB:
+        raise ConfigurationError(f"less than {MIN_DISK_MB} MB is free for {home}: free some or move --home")
+    settings.save()
+    status_path(home).unlink(missing_ok=True)
+    start_supervisor(home)
+    try:
+        return wait_until_ready(home, show)
+    except BaseException:
+        down(home)
+        raise
+
+
+def start_supervisor(home: Path) -> None:
+    """A process group of its own, so that closing the terminal does not end the stack."""
+    log = log_path(home, "supervisor")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "stack.supervisor", os.fspath(home)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def wait_until_ready(home: Path, show: Callable[[StackStatus], None]) -> StackStatus:
+    """Follow the status file until all is ready. Raises ServiceUnavailable with the log's end."""
+    deadline = time.monotonic() + UP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        status = read_status(home)
+        if status is not None:
+            show(status)
+            if status.ready:
+                return status
+            for service in status.services:
+                if service.state == FAILED:
+                    raise ServiceUnavailable(failure(home, service.name, service.detail))
+            if not status.alive:
+                raise ServiceUnavailable(failure(home, "supervisor", "it ended"))
+        time.sleep(0.1)
+    slow = ", ".join(s.name for s in status.services if s.state != "ready") if status else "supervisor"
+    raise ServiceUnavailable(failure(home, slow.split(",")[0], f"not ready after {UP_TIMEOUT_S:.0f} s: {slow}"))
+
+
+def failure(home: Path, name: str, why: str) -> str:
+    """A sentence and the last lines of the log."""
+    path = log_path(home, name)
+    lines = "\n".join(f"  {line}" for line in tail(path, 15))
+    return f"{name} did not start: {why}\nThe end of {path}:\n{lines or '  (empty)'}"
+
+
+def down(home: Path, *, purge: bool = False) -> bool:
+    """End what `up` started in this home folder, and nothing else. Returns False if nothing ran."""
+    status = read_status(home)
+    ran = False
+    if status is not None:
+        ran = end(status.supervisor, signal.SIGTERM, timeout_s=60.0)
+        end_orphans(read_status(home) or status)
+        status_path(home).unlink(missing_ok=True)
+    if purge:
+        shutil.rmtree(home, ignore_errors=True)
+    return ran
+
+
+def end_orphans(status: StackStatus) -> None:
+    """End services whose supervisor was killed."""
+    for service in reversed(status.services):
+        if isinstance(service.process, Identity):
+            end(service.process)
+
+
+def check_ports(settings: StackSettings) -> None:
+    """Raise ConfigurationError for the first port that something else listens on."""
+    for service in services(settings):
+        for port in service.ports:
+            if not is_free(port):
+                raise ConfigurationError(
+                    f"port {port}, which {service.name} needs, is held by {holder(port)}: end that, set "
+                    f"ULTRATHINK_PORTS__{service.name.split('-')[0].upper()}… or use `--ports auto`"
+                )

@@ -1,0 +1,77 @@
+"""Processes known by pid and start time, so that a reused pid is never ended by mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import psutil
+from msgspec import Struct
+
+
+class Identity(Struct, frozen=True):
+    """A process that we started."""
+
+    pid: int
+    started_at: float
+
+    @classmethod
+    def of(cls, pid: int) -> Identity:
+        """Raises psutil.NoSuchProcess when it is gone."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def find(self) -> psutil.Process | None:
+        """The process while it lives; None for a corpse or another process with its pid."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return process if alive and abs(process.create_time() - self.started_at) < 0.05 else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def end(identity: Identity, stop_signal: int = signal.SIGTERM, timeout_s: float = 10.0) -> bool:
+    """End a process that leads its own group, and all of the group. Returns False if it was gone."""
+    process = identity.find()
+    if process is None:
+        return False
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+        process.send_signal(stop_signal)
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(timeout_s)
+    if identity.find() is not None or group_alive(identity.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(identity.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+            process.wait(5)
+    return True
+
+
+def group_alive(leader_pid: int) -> bool:
+    """Whether any process of a group remains."""
+    try:
+        os.killpg(leader_pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def resident_mb(process: psutil.Process) -> float:
+    """Resident memory of a process and its children, in MB, shared pages counted once a process."""
+    total = 0
+    for p in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            memory = p.memory_info()
+            total += memory.rss - getattr(memory, "shared", 0)
+    return total / 2**20
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words: 137 is what a killed container shows for SIGKILL."""
+    if code >= 0:
+        name = " (killed, most often for memory)" if code == 137 else ""
+        return f"exit {code}{name}"
+    if code == -signal.SIGKILL:
+        return "exit 137 (SIGKILL: out of memory, or killed by hand)"
+    return f"{signal.Signals(-code).name}"

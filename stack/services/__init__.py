@@ -1,0 +1,1 @@
+"""One real server a file: how it is prepared, started, asked and stopped."""

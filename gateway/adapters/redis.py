@@ -1,0 +1,86 @@
+"""The latched trading state in Redis: halted and resumed by a human, watched by every gateway."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import msgspec
+import redis
+from msgspec import Struct
+
+from gateway.domain.errors import ServiceUnavailable
+from gateway.domain.schemas import TradingState
+
+KEY = "ultrathink:trading_state"
+POLL_S = 0.1
+#: Unread for so long, the state counts as unknown, and unknown is not ACTIVE.
+UNKNOWN_AFTER_S = 2.0
+SEVERITY = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
+
+
+class LatchedState(Struct, frozen=True):
+    """The state, and who set it when and why."""
+
+    state: TradingState = TradingState.ACTIVE
+    reason: str = ""
+    by: str = ""
+    at_ns: int = 0
+
+
+def connect(url: str) -> redis.Redis:
+    """Raises ServiceUnavailable when Redis does not answer."""
+    client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise ServiceUnavailable(
+            f"Redis at {url.rpartition('@')[2]} does not answer: start it with `ultrathink stack up` ({error})"
+        ) from error
+    return client
+
+
+def read(client: redis.Redis) -> LatchedState:
+    """The stored state; ACTIVE where none was ever stored. Unreadable content is HALTED."""
+    stored = client.get(KEY)
+    if stored is None:
+        return LatchedState()
+    try:
+        return msgspec.json.decode(stored, type=LatchedState)
+    except msgspec.DecodeError as error:
+        return LatchedState(TradingState.HALTED, f"the stored state cannot be read: {error}", "gateway")
+
+
+def write(client: redis.Redis, state: TradingState, reason: str, by: str) -> LatchedState:
+    """Latch a state until a human sets another."""
+    latched = LatchedState(state, reason, by, time.time_ns())
+    client.set(KEY, msgspec.json.encode(latched))
+    return latched
+
+
+class RedisStateStore:
+    """Implements StateStore: a thread reads the state ten times a second."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect(url)
+        self._state = read(self._client).state
+        self._read_at = time.monotonic()
+        self._closing = threading.Event()
+        threading.Thread(target=self._watch, name="trading-state", daemon=True).start()
+
+    def trading_state(self) -> TradingState:
+        """The latest state; at least REDUCING while Redis cannot be read."""
+        if time.monotonic() - self._read_at <= UNKNOWN_AFTER_S:
+            return self._state
+        return max(self._state, TradingState.REDUCING, key=SEVERITY.__getitem__)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closing.set()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(POLL_S):
+            with contextlib.suppress(redis.RedisError):
+                self._state = read(self._client).state
+                self._read_at = time.monotonic()

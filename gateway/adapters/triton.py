@@ -1,0 +1,196 @@
+"""Triton over gRPC: check the served contract, pin a version, run one call a batch."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException
+
+from gateway.domain.errors import (
+    ContractMismatch,
+    InvalidPrediction,
+    PredictionError,
+    PredictorTimeout,
+    PredictorUnavailable,
+    ServiceUnavailable,
+)
+from gateway.domain.schemas import BoolArray, Float32Array
+from gateway.domain.signature import MODELS, ModelSignature, TensorSpec
+from gateway.ports import Prediction
+
+CONTROL_TIMEOUT_S = 5.0
+#: gRPC backs off for up to two minutes by default; a restarted server must be found at once.
+RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+#: Past the deadline that gRPC was given, in case it never reports.
+GRACE_S = 1.0
+TOLERANCE = 1e-3
+
+
+class TritonPredictor:
+    """Implements Predictor for the ensemble."""
+
+    def __init__(self, address: str, model_name: str, model_version: str) -> None:
+        """Connect and check.
+
+        Args:
+            address: host:port of Triton's gRPC.
+            model_name: a model of the trading_decision contract.
+            model_version: the version to pin; "" pins the newest that is ready.
+
+        Raises:
+            ServiceUnavailable: the server does not answer.
+            ContractMismatch: the model is absent, or differs from its signature; says which and how.
+        """
+        self.model_name = model_name
+        self._address = address
+        self._signature = MODELS[model_name]
+        self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
+        try:
+            self.model_version = model_version or self._newest_ready()
+            self._check()
+        except InferenceServerException as error:
+            raise self._translated(error) from error
+        self._outputs = [grpcclient.InferRequestedOutput(t.name) for t in self._signature.outputs]
+
+    def submit(self, features: Float32Array, timeout_s: float) -> Pending:
+        """Start an inference; never raises."""
+        future: Future[Any] = Future()
+        tensor = grpcclient.InferInput("features", list(features.shape), "FP32")
+        tensor.set_data_from_numpy(features)
+        try:
+            self._client.async_infer(
+                self.model_name,
+                [tensor],
+                callback=lambda result, error: _complete(future, result, error),
+                model_version=self.model_version,
+                outputs=self._outputs,
+                client_timeout=max(timeout_s, 0.001),
+            )
+        except (InferenceServerException, ValueError) as error:
+            future.set_exception(error)
+        return Pending(future, len(features), self._signature, self.model_version, timeout_s)
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._client.close()
+
+    def _newest_ready(self) -> str:
+        index = self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S)
+        ready = [int(m.version) for m in index.models if m.name == self.model_name and m.state == "READY"]
+        if not ready:
+            raise ContractMismatch(
+                f"Triton at {self._address} serves no {self.model_name}: publish and load it with "
+                "`ultrathink export all`"
+            )
+        return str(max(ready))
+
+    def _check(self) -> None:
+        """Raise ContractMismatch unless tensors, dims, dtypes, batch size and feature version agree."""
+        name, version = self.model_name, self.model_version
+        if not self._client.is_model_ready(name, version, client_timeout=CONTROL_TIMEOUT_S):
+            raise ContractMismatch(f"version {version} of {name} is not ready on {self._address}")
+        found = self._client.get_model_metadata(name, version, client_timeout=CONTROL_TIMEOUT_S)
+        for side in ("inputs", "outputs"):
+            wanted = {t.name: (t.dtype, (-1, *t.dims)) for t in getattr(self._signature, side)}
+            served = {t.name: (t.datatype, tuple(t.shape)) for t in getattr(found, side)}
+            if wanted != served:
+                raise ContractMismatch(f"{name} version {version}: served {side} {served}, expected {wanted}")
+        config = self._client.get_model_config(name, version, client_timeout=CONTROL_TIMEOUT_S).config
+        feature_version = config.parameters["feature_version"].string_value or "unstated"
+        if feature_version != str(self._signature.feature_version):
+            raise ContractMismatch(
+                f"{name} version {version} was built for feature version {feature_version}; this gateway "
+                f"computes version {self._signature.feature_version}: export the model again"
+            )
+        if config.max_batch_size < self._signature.max_batch_size:
+            raise ContractMismatch(
+                f"{name} version {version} takes batches of {config.max_batch_size}; the gateway sends up "
+                f"to {self._signature.max_batch_size}"
+            )
+
+    def _translated(self, error: InferenceServerException) -> Exception:
+        if (error.status() or "").endswith(("UNAVAILABLE", "DEADLINE_EXCEEDED")):
+            return ServiceUnavailable(f"Triton at {self._address} does not answer: {error.message()}")
+        return ContractMismatch(f"{self.model_name} version {self.model_version or '?'}: {error.message()}")
+
+
+class Pending:
+    """Implements PendingPrediction."""
+
+    def __init__(
+        self, future: Future[Any], rows: int, signature: ModelSignature, version: str, timeout_s: float
+    ) -> None:
+        self._future, self._rows, self._signature = future, rows, signature
+        self._version, self._timeout_s = version, timeout_s
+
+    def result(self) -> Prediction:
+        """Wait, translate, validate."""
+        try:
+            answer = self._future.result(self._timeout_s + GRACE_S)
+        except FutureTimeout as error:
+            raise PredictorTimeout(f"no answer in {self._timeout_s:.3f} s") from error
+        except InferenceServerException as error:
+            raise translate(error) from error
+        except ValueError as error:
+            raise PredictorUnavailable(str(error)) from error
+        served = answer.get_response().model_version
+        if served != self._version:
+            raise InvalidPrediction(f"version {served} answered, {self._version} was asked")
+        arrays = [tensor(answer, spec, self._rows) for spec in self._signature.outputs]
+        return validate(*arrays)
+
+
+def _complete(future: Future[Any], result: Any, error: Exception | None) -> None:
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def translate(error: InferenceServerException) -> PredictionError:
+    """gRPC's status to our errors."""
+    status = (error.status() or "").rpartition(".")[2]
+    if status in {"DEADLINE_EXCEEDED", "CANCELLED"}:
+        return PredictorTimeout(error.message())
+    return PredictorUnavailable(f"{status}: {error.message()}")
+
+
+def tensor(answer: Any, spec: TensorSpec, rows: int) -> Float32Array:
+    """An output of the right shape and dtype. Raises InvalidPrediction."""
+    try:
+        array = answer.as_numpy(spec.name)
+    except (ValueError, InferenceServerException) as error:
+        raise InvalidPrediction(f"{spec.name} cannot be read: {error}") from error
+    wanted = (rows, *spec.dims)
+    if array is None or array.shape != wanted or array.dtype != np.float32:
+        seen = "absent" if array is None else f"{array.dtype} {array.shape}"
+        raise InvalidPrediction(f"{spec.name} is {seen}, expected float32 {wanted}")
+    out: Float32Array = array
+    return out
+
+
+def validate(
+    regimes: Float32Array, signals: Float32Array, weights: Float32Array, target: Float32Array
+) -> Prediction:
+    """Mark the rows that may be used: finite, probabilities and weights summing to 1, signals within 1."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        valid: BoolArray = (
+            np.isfinite(regimes).all(axis=1)
+            & np.isfinite(signals).all(axis=1)
+            & np.isfinite(weights).all(axis=1)
+            & np.isfinite(target).all(axis=1)
+            & (np.abs(regimes.sum(axis=1) - 1.0) <= TOLERANCE)
+            & (np.abs(weights.sum(axis=1) - 1.0) <= TOLERANCE)
+            & (np.abs(signals).max(axis=1) <= 1.0 + TOLERANCE)
+            & (np.abs(target[:, 0]) <= 1.0 + TOLERANCE)
+        )
+    bounded = np.clip(target[:, 0].astype(np.float64), -1.0, 1.0)
+    return Prediction(regimes, signals, weights, bounded, valid)

@@ -1,0 +1,42 @@
+"""Signals, start, drain."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+
+import structlog
+
+from gateway.bootstrap import build
+from gateway.settings import GatewaySettings
+
+log = structlog.get_logger()
+
+
+def run(settings: GatewaySettings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was read, commit and leave.
+
+    Raises:
+        UltraThinkError: the gateway could not start, or a server failed for good.
+    """
+    structlog.configure(
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.add_log_level,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    gateway = build(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: gateway.pipeline.stop())
+    # What exists now lives as long as the process: the collector need not walk it again.
+    gc.collect()
+    gc.freeze()
+    log.info("gateway ready", model=gateway.model, budget_ms=settings.budget_ms, group=settings.group)
+    try:
+        gateway.pipeline.run()
+        log.info("gateway drained")
+    finally:
+        gateway.close()

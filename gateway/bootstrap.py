@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka import KafkaDecisionSink, KafkaRecovery, KafkaTickSource, check_topics
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.triton import TritonPredictor
+from gateway.domain.features import FeatureEngine
+from gateway.domain.schemas import Tick, TickBatch
 from gateway.offsets import OffsetTracker
 from gateway.pipeline import Pipeline
 from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
+
+
+WARM_UP_TIMEOUT_S = 10.0
+log = structlog.get_logger()
 
 
 class Gateway:
@@ -46,10 +54,22 @@ def build(settings: GatewaySettings) -> Gateway:
         settings.kafka_bootstrap, settings.group, settings.ticks_topic, settings.decisions_topic
     )
 
+    owned: set[int] = set()
+    warm_up(predictor)
+
+    def take(partition: int) -> int:
+        start = recovery.restore(partition, state)
+        owned.add(partition)
+        metrics.partitions(len(owned))
+        log.info("partition taken", partition=partition, offset=start)
+        return start
+
     def forget(gone: list[int]) -> None:
         for partition in gone:
             tracker.forget(partition)
             state.drop(partition)
+            owned.discard(partition)
+        metrics.partitions(len(owned))
 
     def give_away(gone: list[int]) -> None:
         pipeline.drain()
@@ -59,7 +79,7 @@ def build(settings: GatewaySettings) -> Gateway:
         settings.kafka_bootstrap,
         settings.group,
         settings.ticks_topic,
-        assigned=lambda partition: recovery.restore(partition, state),
+        assigned=take,
         revoked=give_away,
         lost=forget,
     )
@@ -80,3 +100,10 @@ def build(settings: GatewaySettings) -> Gateway:
     )
     model = f"{predictor.model_name}/{predictor.model_version}"
     return Gateway(pipeline, model, [metrics.close, states.close, predictor.close, source.close])
+
+
+def warm_up(predictor: TritonPredictor) -> None:
+    """Compile the kernel and open the channel before the first tick's budget runs."""
+    tick = Tick("WARMUP", 1, bid=1.0, ask=2.0, bid_size=1.0, ask_size=1.0, last=1.5, last_size=1.0)
+    rows = FeatureEngine().update(TickBatch.from_ticks([tick]))
+    predictor.submit(rows.values, WARM_UP_TIMEOUT_S).result()

@@ -1,1 +1,1 @@
-"""."""
+"""Drive the gateway and the model server with real arrival patterns, and measure honestly."""

@@ -31,6 +31,7 @@ class PrometheusMetrics:
         self._denials = Counter("gateway_denials", "Broken risk rules", ["rule"], **make)
         self._letters = Counter("gateway_dead_letters", "Messages that were no tick", **make)
         self._lag = Gauge("gateway_unfinished_ticks", "Ticks read and not yet safely decided", **make)
+        self._partitions = Gauge("gateway_partitions", "Partitions that this gateway decides", **make)
         try:
             self._server, _ = start_http_server(port, host, self.registry)
         except OSError as error:
@@ -60,6 +61,10 @@ class PrometheusMetrics:
             if decision.verdict is not None:
                 for rule in decision.verdict.broken:
                     self._denials.labels(rule).inc()
+
+    def partitions(self, count: int) -> None:
+        """Partitions owned now, each rebuilt and ready."""
+        self._partitions.set(count)
 
     def dead_letter(self) -> None:
         """A message was no tick."""

@@ -1,0 +1,161 @@
+"""`ultrathink demo`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stack.cli.output import err, out, print_json, table
+
+DEMO_HOME = Path(".ultrathink/demo")
+
+
+def demo(
+    data: Annotated[str, typer.Option(help="A SOURCE.")] = "skfolio:sp500",
+    speed: Annotated[str | None, typer.Option(help="real, Nx, N/s or max; default: 4x, or 2500/s for daily data.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use so many ticks only.")] = None,
+    home: Annotated[Path, typer.Option(help="Folder of the demo's own stack; emptied first.")] = DEMO_HOME,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Train, export, serve and decide real ticks on real servers, and show the evidence.
+
+    Example: ultrathink demo --data binance:BTCUSDT.gz --speed real
+    """
+    from stack import demo as work
+    from stack.lifecycle import down
+
+    started = time.monotonic()
+    source = work.open_demo_source(data)
+    chosen = speed or work.choose_speed(source)
+    down(home.resolve(), purge=True)
+    settings, moved = work.choose_settings(home)
+    os.environ["ULTRATHINK_HOME"] = os.fspath(settings.absolute_home)
+    if moved:
+        err.print("[yellow]a default port is taken: this stack uses free ports instead[/]")
+    try:
+        result, shown = run_stages(work, settings, source, chosen, limit, started, json=json)
+    except BaseException:
+        down(settings.absolute_home)
+        raise
+    if json:
+        print_json(result)
+    else:
+        show_result(result, shown)
+    if keep:
+        told = f"ultrathink --home {home}"
+        say = err.print if json else out.print
+        say(f"the stack is up; try `{told} stack status`, `{told} gateway run`, then `{told} ticks publish {data}`;")
+        say(f"MLflow: {settings.mlflow_uri}; stop it with `{told} stack down`")
+    else:
+        down(settings.absolute_home)
+    if result.missing or result.repeated:
+        raise typer.Exit(1)
+
+
+def run_stages(
+    work: Any, settings: Any, source: Any, speed: str, limit: int | None, started: float, *, json: bool
+) -> tuple[Any, Any]:
+    """Every stage as it happens; returns the result and the decision to show."""
+    from stack import jobs
+    from stack.cli.stack import start
+    from stack.report import write_report
+    from stack.status import read_status
+
+    say = err.print if json else out.print
+
+    def stage(number: int, text: str) -> None:
+        say(f"[bold]{number}/6[/] {text} [dim]({time.monotonic() - started:.0f} s)[/]")
+
+    stage(1, "start the servers")
+    start_quietly(settings) if json else start(settings)
+    stage(2, f"train on {source.spec}")
+    with err.status("train") as status:
+        trained = jobs.train(source.spec, 10, limit, None, lambda t: status.update(f"train: {t}"))
+    stage(3, "export, publish and load the models")
+    with err.status("export") as status:
+        exported = jobs.export(None, None, None, "25.03-py3", "challenger", lambda t: status.update(t))
+    stage(4, f"start the gateway and publish {source.spec} at {speed}")
+    with work.running_gateway(settings), err.status("publish") as status:
+
+        def show(sent: int, seen: int, rate: float) -> None:
+            status.update(f"{sent:,} ticks sent at {rate:,.0f}/s, {seen:,} decisions seen")
+
+        run = work.publish_and_watch(settings, source, speed, limit, show)
+    stage(5, "write the report")
+    actions, holds, denials = work.tally(run.decisions)
+    home = settings.absolute_home
+    found = read_status(home)
+    report = home / "report" / "report.html"
+    result = work.DemoResult(
+        source=source.spec,
+        speed=speed,
+        ticks=run.counts.ticks,
+        decisions=run.counts.decisions,
+        missing=run.counts.missing,
+        repeated=run.counts.repeated,
+        ticks_per_second=run.published.sent / run.published.seconds,
+        latency_ms={
+            "p50": run.latency.p50,
+            "p99": run.latency.p99,
+            "p99_9": run.latency.p99_9,
+            "max": run.latency.max,
+        },
+        actions=actions,
+        holds_by_reason=holds,
+        denials_by_rule=denials,
+        models=[
+            work.ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported
+        ],
+        services=work.service_rows(found.services if found else []),
+        training=trained,
+        report=os.fspath(report),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    shown = work.evidence_of(run.decisions)
+    write_report(report, result, run.decisions, run.histogram, shown)
+    work.save_result(report.with_suffix(".json"), result)
+    stage(6, "done")
+    return result, shown
+
+
+def start_quietly(settings: Any) -> None:
+    """Bring the stack up without a word on stdout."""
+    from stack.lifecycle import up
+
+    with err.status("start the servers"):
+        up(settings, lambda _: None)
+
+
+def show_result(result: Any, shown: Any) -> None:
+    """One screen."""
+    from stack.report import evidence
+
+    latency = result.latency_ms
+    out.print()
+    out.print(
+        f"[bold]{result.ticks:,}[/] ticks at {result.ticks_per_second:,.0f}/s, "
+        f"[bold]{result.decisions:,}[/] decisions, "
+        f"[bold]{result.missing}[/] missing, [bold]{result.repeated}[/] repeated"
+    )
+    out.print(
+        "latency, intended send to visible: "
+        + ", ".join(f"{k.replace('_', '.')} [bold]{v:.1f} ms[/]" for k, v in latency.items())
+    )
+    for title, counts in (
+        ("actions", result.actions),
+        ("holds by reason", result.holds_by_reason),
+        ("denials by rule", result.denials_by_rule),
+    ):
+        out.print(f"{title}: " + (", ".join(f"{k} {v:,}" for k, v in sorted(counts.items())) or "none"))
+    rows = [
+        [m.name, str(m.version), m.format, f"{m.parity_max_abs_diff:.1e}", m.run_id[:32]] for m in result.models
+    ]
+    out.print(table("\nmodels", ["name", "version", "format", "parity as served", "run"], rows, right=(1, 3)))
+    out.print(table("\none decision and its evidence", ["", ""], [list(pair) for pair in evidence(shown)]))
+    out.print(f"\ntraining, out of sample: {result.training.verdict}")
+    out.print(f"report: {result.report}", soft_wrap=True)

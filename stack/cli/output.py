@@ -1,0 +1,36 @@
+"""How commands talk: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+STATE_COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "backing off": "red", "failed": "red"}
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, also for msgspec structs."""
+    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2) + "\n")
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> Table:
+    """A plain table; `right` are right-aligned columns."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for k, name in enumerate(columns):
+        made.add_column(name, justify="right" if k in right else "left", header_style="dim", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def state_text(state: str) -> str:
+    """A state in its colour."""
+    return f"[{STATE_COLOURS.get(state, 'white')}]{state}[/]"

@@ -1,0 +1,135 @@
+"""`ultrathink stack`: the real servers, without Docker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from stack.cli.output import err, out, print_json, state_text, table
+
+app = typer.Typer(no_args_is_help=True, help="Start, watch and stop the real servers, without Docker.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.command(epilog="Example: ultrathink stack up --brokers 3 --ports auto")
+def up(
+    brokers: Annotated[int, typer.Option(min=1, max=3, help="1, or 3 with replication.")] = 1,
+    ports: Annotated[Literal["default", "auto"], typer.Option(help="auto: any free ports.")] = "default",
+    model_repository: Annotated[Path, typer.Option(help="Folder that Triton serves.")] = Path("model_repository"),
+    json: Json = False,
+) -> None:
+    """Start every server and wait until each answers in its own protocol. Twice is harmless."""
+    from gateway.domain.errors import ConfigurationError
+    from stack.settings import Ports, StackSettings
+
+    if brokers == 2:
+        raise ConfigurationError("--brokers 2 cannot lose one: use 1, or 3")
+    settings = StackSettings(brokers=brokers, model_repository=model_repository.resolve())
+    if ports == "auto":
+        settings = settings.model_copy(update={"ports": Ports.automatic()})
+    start(settings, json=json)
+
+
+def start(settings: object, *, json: bool = False) -> None:
+    """Bring the stack up with live progress, then print the health matrix."""
+    from rich.live import Live
+
+    from stack.lifecycle import up as bring_up
+    from stack.services import prometheus
+    from stack.settings import StackSettings
+    from stack.status import StackStatus
+
+    assert isinstance(settings, StackSettings)
+    with Live(console=err, refresh_per_second=8, transient=True) as live:
+
+        def show(status: StackStatus) -> None:
+            live.update(matrix(status))
+
+        status = bring_up(settings, show)
+    if json:
+        print_json({"ready": status.ready, "services": status.services})
+        return
+    out.print(matrix(status))
+    if prometheus.program() is None:
+        out.print(f"[dim]{prometheus.MISSING}[/]")
+
+
+def matrix(status: object) -> object:
+    """The health matrix."""
+    from stack.status import StackStatus
+
+    assert isinstance(status, StackStatus)
+    rows = [
+        [
+            s.name,
+            state_text(s.state),
+            s.endpoint,
+            s.version,
+            f"{s.memory_mb:.0f} / {s.memory_limit_mb}",
+            f"{s.uptime_s:.0f} s",
+            str(s.restarts),
+            s.last_exit or s.detail[:60],
+        ]
+        for s in status.services
+    ]
+    columns = ["service", "state", "endpoint", "version", "memory MB", "uptime", "restarts", "last exit"]
+    return table("", columns, rows, right=(4, 5, 6))
+
+
+@app.command(epilog="Example: ultrathink stack status --json")
+def status(json: Json = False) -> None:
+    """The health matrix. Exit code 1 unless every server answers."""
+    from stack.settings import load
+    from stack.status import read_status
+
+    home = load().absolute_home
+    found = read_status(home)
+    running = found is not None and found.alive
+    if json:
+        services = found.services if found else []
+        print_json({"ready": bool(running and found and found.ready), "services": services})
+    elif found is None:
+        out.print(f"nothing runs in {home}: start it with `ultrathink stack up`")
+    else:
+        out.print(matrix(found))
+        if not running:
+            out.print("[red]the supervisor is gone: `ultrathink stack up` starts anew[/]")
+    if not (running and found is not None and found.ready):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: ultrathink stack logs triton --lines 100")
+def logs(
+    service: Annotated[str, typer.Argument(help="A name of `stack status`, or supervisor.")],
+    lines: Annotated[int, typer.Option(min=1)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
+) -> None:
+    """Print the end of a server's log."""
+    from gateway.domain.errors import ConfigurationError
+    from stack.files import tail
+    from stack.settings import load
+    from stack.status import log_path
+
+    path = log_path(load().absolute_home, service)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.log"))) or "none yet"
+        raise ConfigurationError(f"no log of {service!r} in {path.parent}; there are: {known}")
+    if follow:
+        os.execvp("tail", ["tail", "-n", str(lines), "-F", str(path)])
+    for line in tail(path, lines):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: ultrathink stack down --purge")
+def down(purge: Annotated[bool, typer.Option(help="Delete all data of this home folder too.")] = False) -> None:
+    """End what `up` started, and nothing else. Data is kept unless --purge."""
+    from stack.lifecycle import down as bring_down
+    from stack.settings import load
+
+    home = load().absolute_home
+    ran = bring_down(home, purge=purge)
+    out.print(("stopped" if ran else "nothing was running") + (f"; {home} deleted" if purge else ""))

@@ -1,0 +1,224 @@
+"""The main job, end to end, on the real servers: train, export, publish, decide, report."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from gateway.domain.errors import ServiceUnavailable, UltraThinkError
+from gateway.domain.schemas import Decision
+from gateway.history import Source, open_source
+from loadtest.publisher import Published, TickPublisher
+from loadtest.schedule import Speed, plan
+from loadtest.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
+from stack.files import tail
+from stack.jobs import TrainReport
+from stack.ports import is_free
+from stack.processes import describe_exit
+from stack.services.catalogue import services
+from stack.settings import Ports, StackSettings
+from stack.status import ServiceStatus, log_path
+
+SLOW_SOURCE_SPEED = "2500/s"
+FAST_SOURCE_SPEED = "4x"
+GATEWAY_START_S = 60.0
+QUIET_S = 15.0
+TOPIC_TICKS, TOPIC_DECISIONS = "market.ticks", "trading.decisions"
+
+
+class ModelRow(Struct, frozen=True):
+    """A served model, its run and how far it is from its source."""
+
+    name: str
+    version: int
+    run_id: str
+    format: str
+    parity_max_abs_diff: float
+
+
+class ServiceRow(Struct, frozen=True):
+    """A server as it was at the end of the run."""
+
+    name: str
+    state: str
+    endpoint: str
+    memory_mb: float
+
+
+class DemoResult(Struct, frozen=True):
+    """What `ultrathink demo --json` prints. Latency: intended send to decision visible, ms."""
+
+    source: str
+    speed: str
+    ticks: int
+    decisions: int
+    missing: int
+    repeated: int
+    ticks_per_second: float
+    latency_ms: dict[str, float]
+    actions: dict[str, int]
+    holds_by_reason: dict[str, int]
+    denials_by_rule: dict[str, int]
+    models: list[ModelRow]
+    services: list[ServiceRow]
+    training: TrainReport
+    report: str
+    seconds: float
+
+
+def choose_settings(home: Path) -> tuple[StackSettings, bool]:
+    """Default ports where all are free, else free ones; a model repository of its own."""
+    settings = StackSettings(home=home, model_repository=home.resolve() / "model_repository")
+    wanted = [port for service in services(settings) for port in service.ports]
+    wanted.append(settings.ports.gateway_metrics)
+    if all(is_free(port) for port in wanted):
+        return settings, False
+    return settings.model_copy(update={"ports": Ports.automatic()}), True
+
+
+def choose_speed(source: Source) -> str:
+    """Recorded gaps where the source is a live feed, a steady rate where its ticks are days apart."""
+    arrivals = [r.arrival_ns for r in islice(source.records(), 2000)]
+    seconds = (arrivals[-1] - arrivals[0]) / 1e9
+    return FAST_SOURCE_SPEED if 0 < seconds < 3600 else SLOW_SOURCE_SPEED
+
+
+@contextmanager
+def running_gateway(settings: StackSettings) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway process that owns all partitions; drained at the end, and its exit code checked."""
+    home = settings.absolute_home
+    log = log_path(home, "gateway")
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [os.fspath(Path(sys.executable).parent / "ultrathink"), "gateway", "run"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "ULTRATHINK_HOME": os.fspath(home)},
+            start_new_session=True,
+        )
+    try:
+        wait_for_partitions(settings, process, log)
+        yield process
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+        if code != 0:
+            raise ServiceUnavailable(gateway_failure(log, describe_exit(code)))
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for_partitions(settings: StackSettings, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the gateway says that it owns every partition. Raises ServiceUnavailable."""
+    address = f"http://127.0.0.1:{settings.ports.gateway_metrics}/metrics"
+    deadline = time.monotonic() + GATEWAY_START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServiceUnavailable(gateway_failure(log, describe_exit(process.returncode)))
+        if owned_partitions(address) == settings.partitions:
+            return
+        time.sleep(0.05)
+    raise ServiceUnavailable(gateway_failure(log, f"not ready after {GATEWAY_START_S:.0f} s"))
+
+
+def owned_partitions(address: str) -> int:
+    """From the gateway's metrics; 0 while it does not answer."""
+    try:
+        text = httpx.get(address, timeout=1.0).text
+    except httpx.HTTPError:
+        return 0
+    found = re.search(r"^gateway_partitions (\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def gateway_failure(log: Path, why: str) -> str:
+    """A sentence and the end of the gateway's log."""
+    lines = "\n".join(f"  {line}" for line in tail(log, 15))
+    return f"the gateway failed: {why}\nThe end of {log}:\n{lines}"
+
+
+class Run(Struct, frozen=True):
+    """What was published and what came back."""
+
+    published: Published
+    decisions: list[Decision]
+    counts: Completeness
+    latency: Latency
+    histogram: Any
+
+
+def publish_and_watch(
+    settings: StackSettings, source: Source, speed: str, limit: int | None, show: Callable[[int, int, float], None]
+) -> Run:
+    """Send the source and read every decision. `show` gets ticks sent, decisions seen, ticks a second."""
+    watcher = DecisionWatcher(settings.kafka_bootstrap, TOPIC_DECISIONS)
+    try:
+        publisher = TickPublisher(settings.kafka_bootstrap, TOPIC_TICKS)
+        planned = plan(islice(source.records(), limit), Speed.parse(speed))
+        published = publisher.publish(
+            planned, progress=lambda p: show(p.sent, len(watcher.seen), p.sent / max(p.seconds, 1e-9))
+        )
+        rate = published.sent / published.seconds
+        watcher.wait_for(published.sent, QUIET_S, lambda seen: show(published.sent, seen, rate))
+    finally:
+        watcher.close()
+    measured, histogram = latency(published.intended_ns, watcher.seen)
+    return Run(
+        published=published,
+        decisions=[s.decision for s in watcher.seen],
+        counts=completeness(published.intended_ns, watcher.seen),
+        latency=measured,
+        histogram=histogram,
+    )
+
+
+def tally(decisions: list[Decision]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Actions, holds by reason, denials by rule."""
+    actions = Counter(d.action.value for d in decisions)
+    holds = Counter(d.reason.value for d in decisions if d.action.value == "hold")
+    rules = Counter(
+        rule for d in decisions if d.verdict is not None and d.reason.value == "denied" for rule in d.verdict.broken
+    )
+    return dict(actions), dict(holds), dict(rules)
+
+
+def service_rows(found: list[ServiceStatus]) -> list[ServiceRow]:
+    """What the result keeps of the health matrix."""
+    return [ServiceRow(s.name, s.state, s.endpoint, s.memory_mb) for s in found]
+
+
+def evidence_of(decisions: list[Decision]) -> Decision:
+    """A decision to show: the last order, else the last decision."""
+    orders = [d for d in decisions if d.verdict is not None and d.quantity != 0.0]
+    if not decisions:
+        raise UltraThinkError("no decision came back: see the gateway's log")
+    return (orders or decisions)[-1]
+
+
+def save_result(path: Path, result: DemoResult) -> None:
+    """The JSON beside the HTML report."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+
+
+def open_demo_source(data: str) -> Source:
+    """The SOURCE, checked before anything is started."""
+    source = open_source(data)
+    for _ in islice(source.records(), 1):
+        pass
+    return source

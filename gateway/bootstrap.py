@@ -46,7 +46,9 @@ def build(settings: GatewaySettings) -> Gateway:
     """
     topics = [settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic]
     partitions = check_topics(settings.kafka_bootstrap, topics)
-    predictor = TritonPredictor(settings.triton_url, settings.model_name, settings.model_version)
+    predictor = TritonPredictor(
+        settings.triton_url, settings.model_name, settings.model_version, settings.max_in_flight
+    )
     states = RedisStateStore(settings.redis_url.get_secret_value())
     metrics = PrometheusMetrics(settings.metrics_host, settings.metrics_port)
     state, tracker = GatewayState(), OffsetTracker()

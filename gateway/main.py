@@ -11,6 +11,8 @@ import structlog
 from gateway.bootstrap import build
 from gateway.settings import GatewaySettings
 
+SWITCH_INTERVAL_S = 0.0005
+
 log = structlog.get_logger()
 
 
@@ -31,6 +33,8 @@ def run(settings: GatewaySettings) -> None:
     gateway = build(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: gateway.pipeline.stop())
+    # A thread that has work waits for the interpreter at most so long, not the default 5 ms.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     # What exists now lives as long as the process: the collector need not walk it again.
     gc.collect()
     gc.freeze()

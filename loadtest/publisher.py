@@ -17,6 +17,7 @@ from loadtest.schedule import Planned
 #: Below this the operating system cannot sleep with any accuracy.
 SHORTEST_SLEEP_S = 0.0002
 PROGRESS_EVERY_S = 0.1
+START_DELAY_S = 1.0
 
 
 class Published(Struct):
@@ -80,6 +81,8 @@ class TickPublisher:
             ServiceUnavailable: a tick was not delivered.
         """
         done = Published({})
+        # The producer connects and gets its id meanwhile; no tick is meant to wait for that.
+        self._producer.poll(START_DELAY_S)
         start, wall = time.perf_counter(), time.time_ns()
         shift_ns: int | None = None
         next_progress = start

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
@@ -15,13 +16,6 @@ from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.schemas import Decision
 
 MAX_LATENCY_US = 600_000_000
-
-
-class Seen(Struct, frozen=True):
-    """A decision and the wall-clock time at which a reader had it."""
-
-    decision: Decision
-    visible_ns: int
 
 
 class Completeness(Struct, frozen=True):
@@ -46,7 +40,10 @@ class DecisionWatcher:
     """A read-committed consumer in a thread, from the end of the topic as it was at the start."""
 
     def __init__(self, bootstrap: str, topic: str, *, from_start: bool = False) -> None:
-        self.seen: list[Seen] = []
+        # Bytes and numbers only, decoded after the run: the garbage collector would walk hundreds of
+        # thousands of decoded decisions, and its pauses would be measured as latency.
+        self.payloads: list[bytes] = []
+        self.visible_ns: list[int] = []
         self._stopping = threading.Event()
         self._failure: KafkaException | None = None
         self._consumer = Consumer(
@@ -69,17 +66,24 @@ class DecisionWatcher:
         self._thread = threading.Thread(target=self._watch, name="watch-decisions", daemon=True)
         self._thread.start()
 
-    def wait_for(self, count: int, quiet_s: float, show: Callable[[int], None] = lambda _: None) -> None:
-        """Wait until `count` different decisions were seen, or nothing new came for `quiet_s`."""
-        last, since = -1, time.monotonic()
-        while self._failure is None:
-            now = len(self.seen)
-            show(now)
-            if now != last:
-                last, since = now, time.monotonic()
-            if now >= count or time.monotonic() - since > quiet_s:
-                return
-            time.sleep(0.05)
+    def wait_for(
+        self, sent: Mapping[tuple[int, int], int], quiet_s: float, show: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Wait until every sent tick has a decision, or nothing new came for `quiet_s`."""
+        left, read = set(sent), 0
+        since = time.monotonic()
+        while left and self._failure is None and time.monotonic() - since < quiet_s:
+            fresh = self.payloads[read:]
+            if fresh:
+                read, since = read + len(fresh), time.monotonic()
+                left.difference_update(place(decision_id(p)) for p in fresh)
+                show(read)
+            else:
+                time.sleep(0.02)
+
+    def decisions(self) -> list[Decision]:
+        """Everything seen, in the order in which it was read."""
+        return [decode_decision(p) for p in self.payloads]
 
     def close(self) -> None:
         """Stop reading."""
@@ -99,7 +103,8 @@ class DecisionWatcher:
                 now = time.time_ns()
                 for message in messages:
                     if message.error() is None:
-                        self.seen.append(Seen(decode_decision(message.value() or b""), now))
+                        self.payloads.append(message.value() or b"")
+                        self.visible_ns.append(now)
         except KafkaException as error:
             self._failure = error
 
@@ -110,22 +115,37 @@ def place(decision_id: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def completeness(sent: Mapping[tuple[int, int], int], seen: list[Seen]) -> Completeness:
+class OnlyId(Struct, frozen=True):
+    """The one field that counting needs."""
+
+    decision_id: str
+
+
+_only_id = msgspec.json.Decoder(OnlyId)
+
+
+def decision_id(payload: bytes) -> str:
+    """The id of an encoded decision."""
+    return _only_id.decode(payload).decision_id
+
+
+def completeness(sent: Mapping[tuple[int, int], int], payloads: Iterable[bytes]) -> Completeness:
     """Count decisions of the sent ticks by their ids."""
-    ids = [place(s.decision.decision_id) for s in seen]
-    known = [i for i in ids if i in sent]
+    known = [key for key in (place(decision_id(p)) for p in payloads) if key in sent]
     distinct = len(set(known))
     return Completeness(len(sent), len(known), len(sent) - distinct, len(known) - distinct)
 
 
-def latency(sent: Mapping[tuple[int, int], int], seen: list[Seen]) -> tuple[Latency, HdrHistogram]:
+def latency(
+    sent: Mapping[tuple[int, int], int], payloads: Iterable[bytes], visible_ns: Iterable[int]
+) -> tuple[Latency, HdrHistogram]:
     """Percentiles over the first sight of each decision, and the histogram (microseconds)."""
     histogram = HdrHistogram(1, MAX_LATENCY_US, 3)
     counted: set[tuple[int, int]] = set()
-    for s in seen:
-        key = place(s.decision.decision_id)
+    for payload, visible in zip(payloads, visible_ns, strict=True):
+        key = place(decision_id(payload))
         if key in sent and key not in counted:
             counted.add(key)
-            histogram.record_value(max(1, (s.visible_ns - sent[key]) // 1000))
+            histogram.record_value(max(1, (visible - sent[key]) // 1000))
     at = [histogram.get_value_at_percentile(p) / 1000.0 for p in (50.0, 99.0, 99.9)]
     return Latency(at[0], at[1], at[2], histogram.get_max_value() / 1000.0), histogram

@@ -172,17 +172,17 @@ def publish_and_watch(
         publisher = TickPublisher(settings.kafka_bootstrap, TOPIC_TICKS)
         planned = plan(islice(source.records(), limit), Speed.parse(speed))
         published = publisher.publish(
-            planned, progress=lambda p: show(p.sent, len(watcher.seen), p.sent / max(p.seconds, 1e-9))
+            planned, progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9))
         )
         rate = published.sent / published.seconds
-        watcher.wait_for(published.sent, QUIET_S, lambda seen: show(published.sent, seen, rate))
+        watcher.wait_for(published.intended_ns, QUIET_S, lambda seen: show(published.sent, seen, rate))
     finally:
         watcher.close()
-    measured, histogram = latency(published.intended_ns, watcher.seen)
+    measured, histogram = latency(published.intended_ns, watcher.payloads, watcher.visible_ns)
     return Run(
         published=published,
-        decisions=[s.decision for s in watcher.seen],
-        counts=completeness(published.intended_ns, watcher.seen),
+        decisions=watcher.decisions(),
+        counts=completeness(published.intended_ns, watcher.payloads),
         latency=measured,
         histogram=histogram,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+from typing import Any, Protocol
 
+import grpc
 import numpy as np
 import tritonclient.grpc as grpcclient
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from gateway.domain.errors import (
@@ -37,13 +40,14 @@ TOLERANCE = 1e-3
 class TritonPredictor:
     """Implements Predictor for the ensemble."""
 
-    def __init__(self, address: str, model_name: str, model_version: str) -> None:
+    def __init__(self, address: str, model_name: str, model_version: str, max_in_flight: int) -> None:
         """Connect and check.
 
         Args:
             address: host:port of Triton's gRPC.
             model_name: a model of the trading_decision contract.
             model_version: the version to pin; "" pins the newest that is ready.
+            max_in_flight: calls at once.
 
         Raises:
             ServiceUnavailable: the server does not answer.
@@ -58,28 +62,36 @@ class TritonPredictor:
             self._check()
         except InferenceServerException as error:
             raise self._translated(error) from error
-        self._outputs = [grpcclient.InferRequestedOutput(t.name) for t in self._signature.outputs]
+        self._channel = grpc.insecure_channel(address, options=RECONNECT)
+        self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
+        # Blocking calls in threads of our own: grpc's asynchronous calls start a thread each time
+        # that none is in flight, which costs more than the call.
+        self._workers = ThreadPoolExecutor(max_in_flight, thread_name_prefix="infer")
 
     def submit(self, features: Float32Array, timeout_s: float) -> Pending:
         """Start an inference; never raises."""
-        future: Future[Any] = Future()
-        tensor = grpcclient.InferInput("features", list(features.shape), "FP32")
-        tensor.set_data_from_numpy(features)
-        try:
-            self._client.async_infer(
-                self.model_name,
-                [tensor],
-                callback=lambda result, error: _complete(future, result, error),
-                model_version=self.model_version,
-                outputs=self._outputs,
-                client_timeout=max(timeout_s, 0.001),
-            )
-        except (InferenceServerException, ValueError) as error:
-            future.set_exception(error)
+        request = service_pb2.ModelInferRequest(
+            model_name=self.model_name,
+            model_version=self.model_version,
+            inputs=[
+                service_pb2.ModelInferRequest.InferInputTensor(
+                    name="features", datatype="FP32", shape=features.shape
+                )
+            ],
+            outputs=self._outputs(),
+            raw_input_contents=[features.tobytes()],
+        )
+        future = self._workers.submit(self._infer, request, timeout=max(timeout_s, 0.001))
         return Pending(future, len(features), self._signature, self.model_version, timeout_s)
 
+    def _outputs(self) -> list[Any]:
+        make = service_pb2.ModelInferRequest.InferRequestedOutputTensor
+        return [make(name=t.name) for t in self._signature.outputs]
+
     def close(self) -> None:
-        """Close the channel."""
+        """Close the channels."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._channel.close()
         self._client.close()
 
     def _newest_ready(self) -> str:
@@ -137,44 +149,48 @@ class Pending:
             answer = self._future.result(self._timeout_s + GRACE_S)
         except FutureTimeout as error:
             raise PredictorTimeout(f"no answer in {self._timeout_s:.3f} s") from error
-        except InferenceServerException as error:
+        except grpc.RpcError as error:
             raise translate(error) from error
-        except ValueError as error:
-            raise PredictorUnavailable(str(error)) from error
-        served = answer.get_response().model_version
-        if served != self._version:
-            raise InvalidPrediction(f"version {served} answered, {self._version} was asked")
-        arrays = [tensor(answer, spec, self._rows) for spec in self._signature.outputs]
-        return validate(*arrays)
+        if answer.model_version != self._version:
+            raise InvalidPrediction(f"version {answer.model_version} answered, {self._version} was asked")
+        return validate(*tensors(answer, self._signature, self._rows))
 
 
-def _complete(future: Future[Any], result: Any, error: Exception | None) -> None:
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+class RpcFailure(Protocol):
+    """What a failed call tells; grpc's own class does not declare it."""
+
+    code: Callable[[], grpc.StatusCode]
+    details: Callable[[], str]
 
 
-def translate(error: InferenceServerException) -> PredictionError:
+def translate(error: Any) -> PredictionError:
     """gRPC's status to our errors."""
-    status = (error.status() or "").rpartition(".")[2]
-    if status in {"DEADLINE_EXCEEDED", "CANCELLED"}:
-        return PredictorTimeout(error.message())
-    return PredictorUnavailable(f"{status}: {error.message()}")
+    failure: RpcFailure = error
+    if failure.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
+        return PredictorTimeout(failure.details())
+    return PredictorUnavailable(f"{failure.code().name}: {failure.details()}")
 
 
-def tensor(answer: Any, spec: TensorSpec, rows: int) -> Float32Array:
-    """An output of the right shape and dtype. Raises InvalidPrediction."""
-    try:
-        array = answer.as_numpy(spec.name)
-    except (ValueError, InferenceServerException) as error:
-        raise InvalidPrediction(f"{spec.name} cannot be read: {error}") from error
-    wanted = (rows, *spec.dims)
-    if array is None or array.shape != wanted or array.dtype != np.float32:
-        seen = "absent" if array is None else f"{array.dtype} {array.shape}"
-        raise InvalidPrediction(f"{spec.name} is {seen}, expected float32 {wanted}")
-    out: Float32Array = array
-    return out
+def tensors(answer: Any, signature: ModelSignature, rows: int) -> list[Float32Array]:
+    """The outputs in the signature's order. Raises InvalidPrediction for another name, dtype or shape."""
+    raw = answer.raw_output_contents
+    found = {t.name: (t, raw[k]) for k, t in enumerate(answer.outputs) if k < len(raw)}
+    return [tensor(found.get(spec.name), spec, rows) for spec in signature.outputs]
+
+
+def tensor(found: tuple[Any, bytes] | None, spec: TensorSpec, rows: int) -> Float32Array:
+    """One output, checked."""
+    wanted = [rows, *spec.dims]
+    if found is None:
+        raise InvalidPrediction(f"{spec.name} is absent")
+    described, content = found
+    shape = list(described.shape)
+    if described.datatype != spec.dtype or shape != wanted or len(content) != 4 * np.prod(wanted):
+        raise InvalidPrediction(
+            f"{spec.name} is {described.datatype} {shape} of {len(content)} bytes, expected {spec.dtype} {wanted}"
+        )
+    array: Float32Array = np.frombuffer(content, np.float32).reshape(wanted)
+    return array
 
 
 def validate(

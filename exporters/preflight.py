@@ -24,7 +24,7 @@ class Finding(Struct, frozen=True):
 def preflight(profile: Profile) -> list[Finding]:
     """Build facts that once were found out only by an outage."""
     # The list of compiled-in kernels is a fact of the build; get_arch_list() is empty without a GPU.
-    architectures = torch._C._cuda_getArchFlags() or "none"
+    architectures = torch._C._cuda_getArchFlags() or "none"  # noqa: SLF001
     major = profile.cuda.split(".")[0]
     runtime_cuda = getattr(build_and_package_info, "cuda_version", "none")
     return [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import zipfile
 from pathlib import Path
+
+# MLflow reads it when it is imported.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 import mlflow
 import torch
@@ -34,7 +36,6 @@ def connect(uri: str) -> MlflowClient:
     """Raises ServiceUnavailable when MLflow does not answer."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(uri)
     client = MlflowClient()
     try:
@@ -58,7 +59,7 @@ def fetch(client: MlflowClient, signature: ModelSignature, alias: str, folder: P
     try:
         found = client.get_model_version_by_alias(name, alias)
         path = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{found.version}", dst_path=str(folder)))
-        run = client.get_run(found.run_id)
+        run = client.get_run(str(found.run_id))
     except MlflowException as error:
         raise ExportError(
             f"model {name!r} with alias {alias!r} cannot be fetched: {str(error)[:200]}. "
@@ -69,7 +70,7 @@ def fetch(client: MlflowClient, signature: ModelSignature, alias: str, folder: P
     return SourceModel(
         signature=signature,
         version=str(found.version),
-        run_id=found.run_id,
+        run_id=str(found.run_id),
         module=open_torchscript(path / "data" / "model.pth", name),
         data_hash=run.data.params.get("data_hash", "unknown"),
         git_commit=run.data.tags.get("git_commit", "unknown"),

@@ -115,7 +115,7 @@ def sha256(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """fsync a file or folder."""
+    """Fsync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

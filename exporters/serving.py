@@ -49,9 +49,7 @@ class TritonServer:
                 tensor.set_data_from_numpy(array)
                 inputs.append(tensor)
             try:
-                result = self._client.infer(
-                    signature.name, inputs, model_version=str(version), client_timeout=30.0
-                )
+                result = self._client.infer(signature.name, inputs, model_version=str(version), client_timeout=30.0)
             except InferenceServerException as error:
                 raise ExportError(f"Triton does not run {signature.name}: {error.message()}") from error
             return [result.as_numpy(spec.name) for spec in signature.outputs]

@@ -13,7 +13,8 @@ from exporters.registry import SourceModel
 
 def export(source: SourceModel, path: Path) -> None:
     """Write the module. Raises ExportError when its arguments are not the signature's inputs."""
-    arguments = [a.name for a in source.module.forward.schema.arguments[1:]]
+    schema = source.module.forward.schema  # type: ignore[attr-defined]
+    arguments = [a.name for a in schema.arguments[1:]]
     wanted = [t.name for t in source.signature.inputs]
     if arguments != wanted:
         raise ExportError(f"{source.signature.name}: forward takes {arguments}, the signature says {wanted}")

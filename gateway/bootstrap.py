@@ -18,7 +18,6 @@ from gateway.pipeline import Pipeline
 from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
 
-
 WARM_UP_TIMEOUT_S = 10.0
 log = structlog.get_logger()
 

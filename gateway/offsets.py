@@ -50,5 +50,7 @@ class OffsetTracker:
     def forget(self, partition: int) -> None:
         """The partition belongs to another gateway."""
         with self._lock:
-            for table in (self._pending, self._done, self._next, self._reported):
-                table.pop(partition, None)  # type: ignore[attr-defined]
+            self._pending.pop(partition, None)
+            self._done.pop(partition, None)
+            self._next.pop(partition, None)
+            self._reported.pop(partition, None)

@@ -245,7 +245,16 @@ class Pipeline:
             held = self._why_held(flight.raw.sent_ns[i], row, answer, failure)
             decisions.append(
                 self._decide_one(
-                    tick, flight, i, Market(*markets[k]), features[k], warm[k], answer, held, state, inference_ns
+                    tick,
+                    flight,
+                    i,
+                    Market(*markets[k]),
+                    features[k],
+                    warm[k],
+                    answer,
+                    held,
+                    state,
+                    inference_ns,
                 )
             )
         return decisions
@@ -275,7 +284,7 @@ class Pipeline:
         partition = self._state.of(raw.partitions[i])
         age_ns = partition.clock.advance(tick.event_time_ns)
         book, symbol = partition.book, tick.symbol
-        if market.mid == market.mid:  # noqa: PLR0124 - the fast test for "not NaN"
+        if market.mid == market.mid:
             book.mark(symbol, market.mid)
         before = book.quantity(symbol)
         usable = answer if answer is not None and answer.valid else None
@@ -294,7 +303,7 @@ class Pipeline:
             reason=judged.reason,
             quantity=judged.quantity,
             reference_price=judged.reference_price,
-            mid_price=None if market.mid != market.mid else market.mid,  # noqa: PLR0124
+            mid_price=None if market.mid != market.mid else market.mid,
             position_before=before,
             position_after=after,
             target_position=usable.target if usable else None,

@@ -1,4 +1,4 @@
-"""locust -f loadtest/locustfile.py --headless -u 4 -t 30s --host 127.0.0.1:8001
+"""Run: locust -f loadtest/locustfile.py --headless -u 4 -t 30s --host 127.0.0.1:8001.
 
 Exits 1 when a target is missed: p99 within 50 ms, no more than 0.1 % errors, at least 100 samples.
 """

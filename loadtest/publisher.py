@@ -122,9 +122,7 @@ class TickPublisher:
                 self._producer.poll(0)
                 return
 
-    def _report(
-        self, intended_ns: int, done: Published | None, error: KafkaError | None, message: Message
-    ) -> None:
+    def _report(self, intended_ns: int, done: Published | None, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failure = error.str()
         elif done is not None:

@@ -61,13 +61,19 @@ class DecisionWatcher:
             starts = [self._consumer.get_watermark_offsets(TopicPartition(topic, p), 5.0) for p in partitions]
         except KafkaException as error:
             raise ServiceUnavailable(f"Kafka at {bootstrap} does not answer: {error.args[0].str()}") from error
-        at = [TopicPartition(topic, p, low if from_start else high) for p, (low, high) in zip(partitions, starts, strict=True)]
+        at = [
+            TopicPartition(topic, p, low if from_start else high)
+            for p, (low, high) in zip(partitions, starts, strict=True)
+        ]
         self._consumer.assign(at)
         self._thread = threading.Thread(target=self._watch, name="watch-decisions", daemon=True)
         self._thread.start()
 
     def wait_for(
-        self, sent: Mapping[tuple[int, int], int], quiet_s: float, show: Callable[[int], None] = lambda _: None
+        self,
+        sent: Mapping[tuple[int, int], int],
+        quiet_s: float,
+        show: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Wait until every sent tick has a decision, or nothing new came for `quiet_s`."""
         left, read = set(sent), 0

@@ -33,7 +33,7 @@ from stack.services.catalogue import services
 from stack.settings import Ports, StackSettings
 from stack.status import ServiceStatus, log_path
 
-SLOW_SOURCE_SPEED = "2500/s"
+SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"
 GATEWAY_START_S = 60.0
 QUIET_S = 15.0
@@ -164,7 +164,11 @@ class Run(Struct, frozen=True):
 
 
 def publish_and_watch(
-    settings: StackSettings, source: Source, speed: str, limit: int | None, show: Callable[[int, int, float], None]
+    settings: StackSettings,
+    source: Source,
+    speed: str,
+    limit: int | None,
+    show: Callable[[int, int, float], None],
 ) -> Run:
     """Send the source and read every decision. `show` gets ticks sent, decisions seen, ticks a second."""
     watcher = DecisionWatcher(settings.kafka_bootstrap, TOPIC_DECISIONS)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from stack.settings import load
+
+if TYPE_CHECKING:
+    from exporters.pipeline import Exported
 
 HEADLINES = {
     "regime_detection": ("agreement", "cross_entropy"),
@@ -87,7 +91,7 @@ def export(
     target: str,
     alias: str,
     progress: Callable[[str], None],
-) -> list[object]:
+) -> list[Exported]:
     """Export, publish and load all models; the served answers are proven equal to the sources'."""
     from exporters import profiles
     from exporters.pipeline import export_all
@@ -95,13 +99,11 @@ def export(
     from exporters.serving import TritonServer
 
     settings = load()
-    return list(
-        export_all(
-            mlflow_uri or settings.mlflow_uri,
-            TritonServer(triton_url or settings.triton_grpc),
-            ModelRepository(repository or settings.model_repository),
-            profiles.find(target),
-            progress,
-            alias,
-        )
+    return export_all(
+        mlflow_uri or settings.mlflow_uri,
+        TritonServer(triton_url or settings.triton_grpc),
+        ModelRepository(repository or settings.model_repository),
+        profiles.find(target),
+        progress,
+        alias,
     )

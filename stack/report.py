@@ -57,7 +57,10 @@ def evidence(d: Decision) -> list[tuple[str, str]]:
         ("regime", named(REGIMES, d.regime_probabilities)),
         ("signals", named(STRATEGIES, d.strategy_signals)),
         ("weights", named(STRATEGIES, d.strategy_weights)),
-        ("target", "none" if d.target_position is None else f"{d.target_position:+.4f} of the position limit"),
+        (
+            "target",
+            "none" if d.target_position is None else f"{d.target_position:+.4f} of the position limit",
+        ),
         ("model", f"{d.model_name} version {d.model_version}, variant {d.variant}"),
         ("action", f"{d.action.value} {abs(d.quantity):g} at {d.reference_price} ({d.reason.value})"),
         ("position", f"{d.position_before:g} to {d.position_after:g}"),
@@ -69,8 +72,15 @@ def evidence(d: Decision) -> list[tuple[str, str]]:
     values.append(
         (
             "stages",
-            f"queue {s.queue_us / 1e3:.2f} ms, features {s.features_us / 1e3:.2f} ms, "
-            f"inference {s.inference_us / 1e3:.2f} ms, decide {s.decide_us / 1e3:.3f} ms",
+            ", ".join(
+                f"{name} {us / 1e3:.2f} ms"
+                for name, us in (
+                    ("queue", s.queue_us),
+                    ("features", s.features_us),
+                    ("inference", s.inference_us),
+                    ("decide", s.decide_us),
+                )
+            ),
         )
     )
     return values
@@ -128,7 +138,7 @@ def symbol_figure(name: str, decisions: list[Decision]) -> Figure:
 
 def stack(axes: Any, x: Any, rows: list[list[float]], names: tuple[str, ...], colours: Any, label: str) -> None:
     """A stacked area; ticks without a prediction leave a gap."""
-    values = np.array([row if row else [np.nan] * len(names) for row in rows])
+    values = np.array([row or [np.nan] * len(names) for row in rows])
     axes.stackplot(x, np.nan_to_num(values).T, labels=names, colors=colours, linewidth=0)
     axes.set_ylim(0, 1)
     axes.set_ylabel(label)
@@ -169,9 +179,11 @@ def latency_figure(histogram: Any) -> Figure:
     """How many decisions took how long, both axes logarithmic, with the percentiles that matter."""
     figure = Figure(figsize=(11, 3.5), layout="constrained")
     axes = figure.subplots()
-    values = [(i.value_iterated_to / 1000.0, i.count_added_in_this_iter_step) for i in histogram.get_recorded_iterator()]
+    values = [
+        (i.value_iterated_to / 1000.0, i.count_added_in_this_iter_step) for i in histogram.get_recorded_iterator()
+    ]
     edges = np.logspace(np.log10(max(0.05, values[0][0] * 0.9)), np.log10(values[-1][0] * 1.1), 80)
-    axes.hist([v for v, _ in values], bins=edges, weights=[c for _, c in values], color="#2a9d8f")
+    axes.hist([v for v, _ in values], bins=edges.tolist(), weights=[c for _, c in values], color="#2a9d8f")
     for percentile in (50.0, 99.0, 99.9):
         at = histogram.get_value_at_percentile(percentile) / 1000.0
         axes.axvline(at, color="#d1495b", linewidth=1)

@@ -101,13 +101,12 @@ class Runner(threading.Thread):
             except NotReady as error:
                 self.status.detail = str(error)
             if time.monotonic() > deadline:
-                raise _Died(
-                    f"did not answer within {self.service.start_timeout_s:.0f} s: {self.status.detail}"
-                )
+                raise _Died(f"did not answer within {self.service.start_timeout_s:.0f} s: {self.status.detail}")
             self._stopping.wait(0.05)
         else:
             return
         self.service.on_ready()
+        self._measure()
         self.status.detail = ""
         self.status.state = READY
         self._was_ready = True

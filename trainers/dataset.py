@@ -68,7 +68,11 @@ def build(source: Source, progress: Callable[[int], None], limit: int | None = N
         batch = TickBatch.from_ticks([r.tick for r in chunk])
         rows = engine.update(batch)
         index = np.array([names.setdefault(s, len(names)) for s in batch.symbols], np.int64)
-        for piece in (",".join(batch.symbols).encode(), batch.event_time_ns.tobytes(), batch.quotes.tobytes()):
+        for piece in (
+            ",".join(batch.symbols).encode(),
+            batch.event_time_ns.tobytes(),
+            batch.quotes.tobytes(),
+        ):
             digest.update(piece)
         parts.append((rows.values, index, batch.event_time_ns, rows.market, rows.warm))
         read += len(chunk)

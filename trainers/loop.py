@@ -24,9 +24,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def train(
-    module: nn.Module, rows: int, loss_of: Callable[[Tensor], Tensor], settings: LoopSettings
-) -> list[float]:
+def train(module: nn.Module, rows: int, loss_of: Callable[[Tensor], Tensor], settings: LoopSettings) -> list[float]:
     """Minimise `loss_of(indices)` over shuffled mini-batches of `range(rows)`.
 
     Returns:
@@ -34,9 +32,7 @@ def train(
     """
     generator = torch.Generator().manual_seed(settings.seed)
     steps = max(1, rows // settings.batch_size)
-    optimiser = torch.optim.Adam(
-        module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimiser = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=settings.learning_rate, total_steps=steps * settings.epochs
     )
@@ -49,7 +45,7 @@ def train(
             indices = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             loss = loss_of(indices)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
             total += float(loss.detach())

@@ -37,7 +37,7 @@ def regime_loss(module: RegimeDetection, data: Tensors, teacher: Tensor) -> Call
     return loss
 
 
-def specialist_weights(forward: Tensor, features: Tensor, columns: dict[str, int]) -> Tensor:
+def specialist_weights(features: Tensor, columns: dict[str, int]) -> Tensor:
     """Which rows teach which specialist, [n, 4]: each is an expert of a situation of its own."""
     moved = features[:, columns["return_zscore"]].abs()
     stretched = features[:, columns["bollinger_position"]].abs()

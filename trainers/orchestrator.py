@@ -76,9 +76,7 @@ def train_all(
 
 def usable(split: Split, labels: Labels) -> Split:
     """Only rows whose label exists."""
-    return Split(
-        split.train[labels.valid[split.train]], split.test[labels.valid[split.test]], split.test_start_ns
-    )
+    return Split(split.train[labels.valid[split.train]], split.test[labels.valid[split.test]], split.test_start_ns)
 
 
 def train_fold(data: Dataset, labels: Labels, split: Split, settings: TrainSettings) -> Fold:
@@ -90,7 +88,10 @@ def train_fold(data: Dataset, labels: Labels, split: Split, settings: TrainSetti
 
     rows = split.train
     tensors = Tensors(
-        move(data.features[rows]), move(labels.forward[rows]), move(labels.next_return[rows]), move(labels.cost[rows])
+        move(data.features[rows]),
+        move(labels.forward[rows]),
+        move(labels.next_return[rows]),
+        move(labels.cost[rows]),
     )
     observations = regime_teacher.observe(data)
     teacher = regime_teacher.fit(observations[rows], data.symbols[rows], settings.seed)
@@ -104,7 +105,7 @@ def train_fold(data: Dataset, labels: Labels, split: Split, settings: TrainSetti
     )
     signals = StrategySignals(tensors.features).to(where)
     columns = {name: k for k, name in enumerate(FEATURES)}
-    weights = specialist_weights(tensors.forward, tensors.features, columns)
+    weights = specialist_weights(tensors.features, columns)
     losses["strategy_signals"] = train(signals, len(rows), signal_loss(signals, tensors, weights), settings.loop)
 
     meta = MetaController(tensors.features).to(where)
@@ -116,7 +117,9 @@ def train_fold(data: Dataset, labels: Labels, split: Split, settings: TrainSetti
     )
     loop = LoopSettings(epochs=settings.loop.epochs, batch_size=max(1, settings.loop.batch_size // WINDOW))
     losses["meta_controller"] = train(meta, len(windows), objective, loop)
-    return assess(data, labels, split, Fold(split, teacher, regime, signals, meta, losses, {}, filtered, {}), filtered)
+    return assess(
+        data, labels, split, Fold(split, teacher, regime, signals, meta, losses, {}, filtered, {}), filtered
+    )
 
 
 def consecutive(symbols: Int64Array) -> Int64Array:

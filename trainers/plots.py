@@ -59,7 +59,12 @@ def curves(title: str, paths: dict[str, FloatArray]) -> Figure:
     axes = figure.subplots()
     for name, gains in paths.items():
         (thinned,) = thin(np.cumsum(gains))
-        axes.plot(np.linspace(0, len(gains), len(thinned)), thinned, label=name, linewidth=2 if name == "meta_controller" else 1)
+        axes.plot(
+            np.linspace(0, len(gains), len(thinned)),
+            thinned,
+            label=name,
+            linewidth=2 if name == "meta_controller" else 1,
+        )
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_title(title)
     axes.set_xlabel("ticks, out of sample")

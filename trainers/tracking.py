@@ -10,6 +10,9 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+# MLflow reads it when it is imported, and sets its loggers anew with every part of it.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
 import mlflow
 import mlflow.pytorch
 import numpy as np
@@ -53,7 +56,6 @@ def connect(uri: str) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(uri)
     try:

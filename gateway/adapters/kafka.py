@@ -70,7 +70,9 @@ class KafkaTickSource:
         """Join the group.
 
         Args:
-            bootstrap, group, topic: where to read.
+            bootstrap: broker addresses.
+            group: consumer group.
+            topic: ticks.
             assigned: given a partition, restores its state and returns the offset to read from.
             revoked: finishes and forgets partitions that are being given away.
             lost: forgets partitions that another gateway has already.
@@ -186,9 +188,7 @@ class KafkaDecisionSink:
         if left:
             raise ServiceUnavailable(f"{left} decisions were not delivered within {timeout_s:.0f} s")
 
-    def _produce(
-        self, topic: str, to: int, key: bytes | None, value: bytes, partition: int, offset: int
-    ) -> None:
+    def _produce(self, topic: str, to: int, key: bytes | None, value: bytes, partition: int, offset: int) -> None:
         report = partial(self._report, partition, offset)
         while True:
             try:
@@ -200,7 +200,7 @@ class KafkaDecisionSink:
             else:
                 return
 
-    def _report(self, partition: int, offset: int, error: KafkaError | None, message: Message) -> None:
+    def _report(self, partition: int, offset: int, error: KafkaError | None, _: Message) -> None:
         if error is not None:
             self._failure = error.str()
         else:
@@ -277,9 +277,7 @@ class KafkaRecovery:
         try:
             consumer.assign([TopicPartition(topic, partition, low)])
             deadline = time.monotonic() + CONTROL_TIMEOUT_S
-            while consumer.position([TopicPartition(topic, partition)])[0].offset in {OFFSET_INVALID} or (
-                consumer.position([TopicPartition(topic, partition)])[0].offset < end
-            ):
+            while read_up_to(consumer, topic, partition) < end:
                 messages = [m for m in consumer.consume(REPLAY_CHUNK, 0.1) if usable(m)]
                 if messages:
                     deadline = time.monotonic() + CONTROL_TIMEOUT_S
@@ -302,12 +300,21 @@ class KafkaRecovery:
         )
 
 
+def read_up_to(consumer: Consumer, topic: str, partition: int) -> int:
+    """The offset after the last message that was read; -1 before the first."""
+    (position,) = consumer.position([TopicPartition(topic, partition)])
+    return -1 if position.offset == OFFSET_INVALID else int(position.offset)
+
+
 def usable(message: Message) -> bool:
     """A message rather than an event. Raises ServiceUnavailable for an error that does not pass."""
     error = message.error()
     if error is None:
         return True
-    if error.fatal() or error.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
+    if error.fatal() or error.code() in {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+    }:
         raise ServiceUnavailable(f"Kafka: {error.str()}")
     return False
 

@@ -19,19 +19,23 @@ class PrometheusMetrics:
 
     def __init__(self, host: str, port: int) -> None:
         self.registry = CollectorRegistry()
-        make = {"registry": self.registry}
-        self._batch = Histogram("gateway_batch_rows", "Ticks a batch", buckets=ROWS, **make)
+        registry = self.registry
+        self._batch = Histogram("gateway_batch_rows", "Ticks a batch", buckets=ROWS, registry=registry)
         self._stage = Histogram(
-            "gateway_stage_seconds", "Time of a batch in a stage", ["stage"], buckets=SECONDS, **make
+            "gateway_stage_seconds",
+            "Time of a batch in a stage",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self._latency = Histogram(
-            "gateway_tick_seconds", "From sending a tick to its decision", buckets=SECONDS, **make
+            "gateway_tick_seconds", "From sending a tick to its decision", buckets=SECONDS, registry=registry
         )
-        self._decisions = Counter("gateway_decisions", "Decisions", ["action", "reason"], **make)
-        self._denials = Counter("gateway_denials", "Broken risk rules", ["rule"], **make)
-        self._letters = Counter("gateway_dead_letters", "Messages that were no tick", **make)
-        self._lag = Gauge("gateway_unfinished_ticks", "Ticks read and not yet safely decided", **make)
-        self._partitions = Gauge("gateway_partitions", "Partitions that this gateway decides", **make)
+        self._decisions = Counter("gateway_decisions", "Decisions", ["action", "reason"], registry=registry)
+        self._denials = Counter("gateway_denials", "Broken risk rules", ["rule"], registry=registry)
+        self._letters = Counter("gateway_dead_letters", "Messages that were no tick", registry=registry)
+        self._lag = Gauge("gateway_unfinished_ticks", "Ticks read and not yet safely decided", registry=registry)
+        self._partitions = Gauge("gateway_partitions", "Partitions that this gateway decides", registry=registry)
         try:
             self._server, _ = start_http_server(port, host, self.registry)
         except OSError as error:

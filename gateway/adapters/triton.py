@@ -164,7 +164,7 @@ class RpcFailure(Protocol):
 
 
 def translate(error: Any) -> PredictionError:
-    """gRPC's status to our errors."""
+    """GRPC's status to our errors."""
     failure: RpcFailure = error
     if failure.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return PredictorTimeout(failure.details())

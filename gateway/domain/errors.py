@@ -1,14 +1,14 @@
 """Every error of the gateway, as one tree.
 
-    UltraThinkError
-    +-- ConfigurationError      a setting, file or argument is wrong: fix it and start again
-    |   +-- SourceError         a SOURCE cannot be read
-    |   +-- ContractMismatch    what the server offers is not what signature.py says
-    +-- ServiceUnavailable      a service does not answer
-    +-- PredictionError         one inference failed; its ticks become HOLDs
-        +-- PredictorTimeout
-        +-- PredictorUnavailable
-        +-- InvalidPrediction
+UltraThinkError
++-- ConfigurationError      a setting, file or argument is wrong: fix it and start again
+|   +-- SourceError         a SOURCE cannot be read
+|   +-- ContractMismatch    what the server offers is not what signature.py says
++-- ServiceUnavailable      a service does not answer
++-- PredictionError         one inference failed; its ticks become HOLDs
+    +-- PredictorTimeout
+    +-- PredictorUnavailable
+    +-- InvalidPrediction
 """
 
 from __future__ import annotations

@@ -104,9 +104,7 @@ class FeatureEngine:
         out = np.empty((n, kernel.N_FEATURES), np.float32)
         market = np.empty((n, 4), np.float64)
         counts = np.empty(n, np.int64)
-        kernel.update_states(
-            self._ints, self._floats, rows, batch.event_time_ns, batch.quotes, out, market, counts
-        )
+        kernel.update_states(self._ints, self._floats, rows, batch.event_time_ns, batch.quotes, out, market, counts)
         warm = (counts >= WARM_TICKS) & ~np.isnan(market[:, 3])
         return FeatureRows(out, warm, market)
 

@@ -88,6 +88,8 @@ class TradingState(StrEnum):
 
 
 class Action(StrEnum):
+    """What is done at a tick."""
+
     BUY = "buy"
     SELL = "sell"
     HOLD = "hold"
@@ -108,6 +110,8 @@ class Reason(StrEnum):
 
 
 class Outcome(StrEnum):
+    """What risk makes of an intent."""
+
     ACCEPT = "accept"
     CLIP = "clip"
     DENY = "deny"

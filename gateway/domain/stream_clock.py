@@ -11,6 +11,5 @@ class StreamClock:
 
     def advance(self, event_time_ns: int) -> int:
         """Note a tick; return its age in ns: 0 for the newest, more for one that came late."""
-        if event_time_ns > self.now_ns:
-            self.now_ns = event_time_ns
+        self.now_ns = max(self.now_ns, event_time_ns)
         return self.now_ns - event_time_ns

@@ -16,7 +16,9 @@ DEMO_HOME = Path(".ultrathink/demo")
 
 def demo(
     data: Annotated[str, typer.Option(help="A SOURCE.")] = "skfolio:sp500",
-    speed: Annotated[str | None, typer.Option(help="real, Nx, N/s or max; default: 4x, or 2500/s for daily data.")] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="real, Nx, N/s or max; default: 4x, or 2500/s for daily data.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many ticks only.")] = None,
     home: Annotated[Path, typer.Option(help="Folder of the demo's own stack; emptied first.")] = DEMO_HOME,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
@@ -49,7 +51,9 @@ def demo(
     if keep:
         told = f"ultrathink --home {home}"
         say = err.print if json else out.print
-        say(f"the stack is up; try `{told} stack status`, `{told} gateway run`, then `{told} ticks publish {data}`;")
+        say(
+            f"the stack is up; try `{told} stack status`, `{told} gateway run`, then `{told} ticks publish {data}`;"
+        )
         say(f"MLflow: {settings.mlflow_uri}; stop it with `{told} stack down`")
     else:
         down(settings.absolute_home)
@@ -78,7 +82,7 @@ def run_stages(
         trained = jobs.train(source.spec, 10, limit, None, lambda t: status.update(f"train: {t}"))
     stage(3, "export, publish and load the models")
     with err.status("export") as status:
-        exported = jobs.export(None, None, None, "25.03-py3", "challenger", lambda t: status.update(t))
+        exported = jobs.export(None, None, None, "25.03-py3", "challenger", status.update)
     stage(4, f"start the gateway and publish {source.spec} at {speed}")
     with work.running_gateway(settings), err.status("publish") as status:
 
@@ -108,9 +112,7 @@ def run_stages(
         actions=actions,
         holds_by_reason=holds,
         denials_by_rule=denials,
-        models=[
-            work.ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported
-        ],
+        models=[work.ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported],
         services=work.service_rows(found.services if found else []),
         training=trained,
         report=os.fspath(report),

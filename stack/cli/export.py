@@ -22,7 +22,6 @@ def export_all(
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Fetch, convert, prove parity, publish, load, and prove parity as served."""
-    from exporters.pipeline import Exported
     from stack.jobs import export
 
     with err.status("export") as status:
@@ -31,9 +30,15 @@ def export_all(
         print_json(done)
         return
     rows = [
-        [e.name, str(e.version), e.format, f"{e.parity_offline:.1e}", f"{e.parity_max_abs_diff:.1e}", e.run_id[:32]]
+        [
+            e.name,
+            str(e.version),
+            e.format,
+            f"{e.parity_offline:.1e}",
+            f"{e.parity_max_abs_diff:.1e}",
+            e.run_id[:32],
+        ]
         for e in done
-        if isinstance(e, Exported)
     ]
     columns = ["model", "version", "format", "parity in file", "parity as served", "run"]
     out.print(table("Published and loaded", columns, rows, right=(1, 3, 4)))

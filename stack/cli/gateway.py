@@ -22,7 +22,12 @@ def run(
     """Decide ticks until SIGTERM or Ctrl-C, then drain. Settings: ULTRATHINK_GATEWAY_* too."""
     from gateway.main import run as serve
 
-    given = {"budget_ms": budget_ms, "model_version": model_version, "group": group, "metrics_port": metrics_port}
+    given = {
+        "budget_ms": budget_ms,
+        "model_version": model_version,
+        "group": group,
+        "metrics_port": metrics_port,
+    }
     serve(gateway_settings(**{k: v for k, v in given.items() if v is not None}))
 
 

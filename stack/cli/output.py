@@ -13,7 +13,13 @@ from rich.table import Table
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-STATE_COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "backing off": "red", "failed": "red"}
+STATE_COLOURS = {
+    "ready": "green",
+    "starting": "yellow",
+    "waiting": "yellow",
+    "backing off": "red",
+    "failed": "red",
+}
 
 
 def print_json(value: Any) -> None:
@@ -23,9 +29,16 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> Table:
     """A plain table; `right` are right-aligned columns."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for k, name in enumerate(columns):
-        made.add_column(name, justify="right" if k in right else "left", header_style="dim", overflow="fold")
+        last = k == len(columns) - 1
+        made.add_column(
+            name,
+            justify="right" if k in right else "left",
+            header_style="dim",
+            overflow="fold",
+            no_wrap=not last,
+        )
     for row in rows:
         made.add_row(*row)
     return made

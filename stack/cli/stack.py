@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.table import Table
 
 from stack.cli.output import err, out, print_json, state_text, table
+
+if TYPE_CHECKING:
+    from stack.settings import StackSettings
+    from stack.status import StackStatus
 
 app = typer.Typer(no_args_is_help=True, help="Start, watch and stop the real servers, without Docker.")
 
@@ -34,16 +39,13 @@ def up(
     start(settings, json=json)
 
 
-def start(settings: object, *, json: bool = False) -> None:
+def start(settings: StackSettings, *, json: bool = False) -> None:
     """Bring the stack up with live progress, then print the health matrix."""
     from rich.live import Live
 
     from stack.lifecycle import up as bring_up
     from stack.services import prometheus
-    from stack.settings import StackSettings
-    from stack.status import StackStatus
 
-    assert isinstance(settings, StackSettings)
     with Live(console=err, refresh_per_second=8, transient=True) as live:
 
         def show(status: StackStatus) -> None:
@@ -58,25 +60,22 @@ def start(settings: object, *, json: bool = False) -> None:
         out.print(f"[dim]{prometheus.MISSING}[/]")
 
 
-def matrix(status: object) -> object:
+def matrix(status: StackStatus) -> Table:
     """The health matrix."""
-    from stack.status import StackStatus
-
-    assert isinstance(status, StackStatus)
     rows = [
         [
             s.name,
             state_text(s.state),
-            s.endpoint,
             s.version,
-            f"{s.memory_mb:.0f} / {s.memory_limit_mb}",
+            s.endpoint,
+            f"{s.memory_mb:.0f}/{s.memory_limit_mb}",
             f"{s.uptime_s:.0f} s",
             str(s.restarts),
             s.last_exit or s.detail[:60],
         ]
         for s in status.services
     ]
-    columns = ["service", "state", "endpoint", "version", "memory MB", "uptime", "restarts", "last exit"]
+    columns = ["service", "state", "version", "endpoint", "MB", "uptime", "restarts", "last exit"]
     return table("", columns, rows, right=(4, 5, 6))
 
 
@@ -119,13 +118,15 @@ def logs(
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.log"))) or "none yet"
         raise ConfigurationError(f"no log of {service!r} in {path.parent}; there are: {known}")
     if follow:
-        os.execvp("tail", ["tail", "-n", str(lines), "-F", str(path)])
+        os.execvp("tail", ["tail", "-n", str(lines), "-F", str(path)])  # noqa: S606 - it replaces this process
     for line in tail(path, lines):
         out.print(line, markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: ultrathink stack down --purge")
-def down(purge: Annotated[bool, typer.Option(help="Delete all data of this home folder too.")] = False) -> None:
+def down(
+    purge: Annotated[bool, typer.Option(help="Delete all data of this home folder too.")] = False,
+) -> None:
     """End what `up` started, and nothing else. Data is kept unless --purge."""
     from stack.lifecycle import down as bring_down
     from stack.settings import load

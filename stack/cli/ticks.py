@@ -35,7 +35,11 @@ def publish(
     opened = open_source(source)
     publisher = TickPublisher(bootstrap or load().kafka_bootstrap, topic)
     planned = plan(islice(opened.records(), limit), Speed.parse(speed))
-    columns = (TextColumn("publish {task.fields[source]}"), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (
+        TextColumn("publish {task.fields[source]}"),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
     with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as bar:
         task = bar.add_task("", total=limit, source=source, rate="")
 
@@ -53,6 +57,8 @@ def publish(
     if json:
         print_json(summary)
         return
-    out.print(f"{done.sent:,} ticks in {done.seconds:.1f} s; the sender was late by {done.worst_lag_s * 1e3:.1f} ms at most")
+    out.print(
+        f"{done.sent:,} ticks in {done.seconds:.1f} s; sender late by {done.worst_lag_s * 1e3:.1f} ms at most"
+    )
     for bad in opened.dropped.first:
         out.print(f"dropped line {bad.number}: {bad.reason}", markup=False)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from stack.files import write_atomically
@@ -109,7 +110,10 @@ def preparation(settings: StackSettings, node: int, folder: Path) -> Callable[[]
         if not (folder / "data" / "meta.properties").is_file():
             command = java_command("kafka.tools.StorageTool", folder, "format", "-t", cluster_id(settings))
             done = subprocess.run(
-                [*command, "-c", str(folder / "server.properties")], capture_output=True, text=True, check=False
+                [*command, "-c", str(folder / "server.properties")],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode != 0:
                 raise ConfigurationError(f"formatting {folder / 'data'} failed: {done.stderr[:500]}")
@@ -126,9 +130,7 @@ def cluster_id(settings: StackSettings) -> str:
 def properties(settings: StackSettings, node: int, folder: Path) -> str:
     """server.properties. Three brokers replicate three times and need two in sync."""
     replicas = 3 if settings.brokers == 3 else 1
-    voters = ",".join(
-        f"{i + 1}@{LOOPBACK}:{settings.ports.kafka_controller[i]}" for i in range(settings.brokers)
-    )
+    voters = ",".join(f"{i + 1}@{LOOPBACK}:{settings.ports.kafka_controller[i]}" for i in range(settings.brokers))
     port, controller = settings.ports.kafka[node - 1], settings.ports.kafka_controller[node - 1]
     values: dict[str, object] = {
         "process.roles": "broker,controller",

@@ -130,7 +130,7 @@ def make_folder(data: Path) -> None:
 
 
 def initialise(data: Path, password: str) -> None:
-    """initdb with a password that is never on a command line."""
+    """Initdb with a password that is never on a command line."""
     with tempfile.NamedTemporaryFile("w") as file:
         file.write(password)
         file.flush()

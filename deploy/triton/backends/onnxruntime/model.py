@@ -13,7 +13,6 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
-
 _set_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
 _set_destructor.argtypes = [ctypes.py_object, ctypes.c_void_p]
 
@@ -63,13 +62,12 @@ class TritonPythonModel:
 
     def answer(self, request):
         try:
-            feed = {
-                name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for name in self.inputs
-            }
+            feed = {name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for name in self.inputs}
             results = self.session.run(self.outputs, feed)
         except Exception as error:  # one bad request must not end the model's process
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
         tensors = [
-            pb_utils.Tensor.from_dlpack(name, Handed(value)) for name, value in zip(self.outputs, results, strict=True)
+            pb_utils.Tensor.from_dlpack(name, Handed(value))
+            for name, value in zip(self.outputs, results, strict=True)
         ]
         return pb_utils.InferenceResponse(output_tensors=tensors)

@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that really runs and fits; a pyenv shim may exist for a version that does not.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+DATA ?= skfolio:sp500
+DEMO_ARGS ?=
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test unit lint types bench lock up down clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml deploy/kafka/jgo.toml deploy/kafka/jars.sha256
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 to 3.13 is needed and none is on PATH: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || { command -v uv >/dev/null && uv venv -q --seed --python "$(PYTHON)" $(VENV); } || "$(PYTHON)" -m venv $(VENV) \
+		|| { echo "error: no virtual environment could be made: install uv, or your system's python3-venv" >&2; rm -rf $(VENV); exit 2; }
+	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@echo "installing the locked packages (a few minutes on a slow line)"
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --no-deps --compile-bytecode -r requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m stack.install_kafka
+	@touch $@
+
+demo: setup
+	@$(BIN)/ultrathink demo --data "$(DATA)" $(DEMO_ARGS)
+
+test: setup
+	@$(BIN)/pytest
+
+unit: setup
+	@$(BIN)/pytest tests/unit tests/contract
+
+lint: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+	@$(BIN)/ultrathink export configs --check
+
+types: setup
+	@$(BIN)/mypy
+
+bench: setup
+	@$(BIN)/python -m benchmarks.run
+
+lock:
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements.lock
+
+up: setup
+	@$(BIN)/ultrathink stack up
+
+down:
+	@$(BIN)/ultrathink stack down
+
+clean:
+	@$(BIN)/ultrathink stack down 2>/dev/null || true
+	rm -rf $(VENV) .ultrathink

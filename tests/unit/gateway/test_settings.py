@@ -1,0 +1,29 @@
+"""Settings are frozen, checked, and share the desk's limit among partitions."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import GatewaySettings
+
+
+def test_a_partition_gets_its_share_of_the_gross_limit():
+    policy = GatewaySettings(max_gross_notional=1_000.0).policy(partitions=4)
+    assert policy.limits.max_gross_notional == 250.0
+    assert policy.limits.max_staleness_ns == 5_000_000_000
+
+
+@pytest.mark.parametrize("bad", [{"budget_ms": 0}, {"max_batch": 5000}, {"rebalance_band": 1.0}, {"unknown": 1}])
+def test_nonsense_is_refused(bad):
+    with pytest.raises(ValidationError):
+        GatewaySettings(**bad)
+
+
+def test_the_environment_sets_what_flags_do_not(monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_BUDGET_MS", "20")
+    assert GatewaySettings().pipeline().budget_ns == 20_000_000
+
+
+def test_the_redis_password_is_not_printed():
+    assert "hunter2" not in repr(GatewaySettings(redis_url="redis://:hunter2@127.0.0.1:6379/0"))

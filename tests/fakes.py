@@ -152,7 +152,9 @@ class FakeMetrics:
         self.letters += 1
 
 
-def raw_batch(ticks: list[Tick | bytes | None], clock: FakeClock, first_offset: int = 0, partition: int = 0) -> RawBatch:
+def raw_batch(
+    ticks: list[Tick | bytes | None], clock: FakeClock, first_offset: int = 0, partition: int = 0
+) -> RawBatch:
     """Ticks, or raw payloads, as messages sent now."""
     n = len(ticks)
     return RawBatch(

@@ -88,7 +88,8 @@ def test_deciding_does_not_change_the_book():
 
 
 @pytest.mark.parametrize(
-    ("quantity", "lot", "wanted"), [(1.2345, 0.001, 1.234), (-1.2399, 0.01, -1.23), (0.3, 0.1, 0.3), (0.0009, 0.001, 0.0)]
+    ("quantity", "lot", "wanted"),
+    [(1.2345, 0.001, 1.234), (-1.2399, 0.01, -1.23), (0.3, 0.1, 0.3), (0.0009, 0.001, 0.0)],
 )
 def test_lots_round_toward_zero(quantity, lot, wanted):
     assert round_to_lot(quantity, lot) == wanted

@@ -148,7 +148,11 @@ def test_rsi_of_a_market_that_only_rises_is_one():
 
 
 def test_drawdown_is_measured_from_the_rolling_high_and_forgets_it():
-    peak = [Tick("A", START, last=100.0), Tick("A", START + SECOND, last=110.0), Tick("A", START + 2 * SECOND, last=99.0)]
+    peak = [
+        Tick("A", START, last=100.0),
+        Tick("A", START + SECOND, last=110.0),
+        Tick("A", START + 2 * SECOND, last=99.0),
+    ]
     assert column(rows(peak), "drawdown_10m")[-1] == pytest.approx(math.log(99 / 110), rel=1e-5)
     later = [*peak, Tick("A", START + 3600 * SECOND, last=99.0)]
     assert column(rows(later), "drawdown_10m")[-1] == pytest.approx(0.0, abs=1e-7)

@@ -45,7 +45,9 @@ def test_binance_reads_quotes_and_trades_and_passes_over_depth(binance):
 
 
 def test_a_bad_line_is_counted_with_its_number(binance):
-    source = open_source(binance(f"5 {QUOTE}", "rubbish", f"x {QUOTE}", f"6 {QUOTE.replace('10.5', '-1', 1)}", f"7 {TRADE}"))
+    source = open_source(
+        binance(f"5 {QUOTE}", "rubbish", f"x {QUOTE}", f"6 {QUOTE.replace('10.5', '-1', 1)}", f"7 {TRADE}")
+    )
     assert len(list(source.records())) == 2
     assert source.dropped.count == 3
     assert [b.number for b in source.dropped.first] == [2, 3, 4]
@@ -94,7 +96,9 @@ def test_csv_bars_become_trades_at_the_close(tmp_path):
 def test_parquet_reads_many_symbols(tmp_path):
     path = tmp_path / "x.parquet"
     pq.write_table(
-        pa.table({"event_time_ns": [10**18, 10**18 + 1], "symbol": ["A", "B"], "bid": [1.0, None], "ask": [2.0, 3.0]}),
+        pa.table(
+            {"event_time_ns": [10**18, 10**18 + 1], "symbol": ["A", "B"], "bid": [1.0, None], "ask": [2.0, 3.0]}
+        ),
         path,
     )
     assert ticks(f"parquet:{path}") == [Tick("A", 10**18, 1.0, 2.0), Tick("B", 10**18 + 1, ask=3.0)]
@@ -138,7 +142,9 @@ def test_a_wrong_source_says_what_was_expected(spec, says):
         open_source(spec)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("lean", "x.zip"), ("parquet", "x.parquet"), ("binance", "x.gz"), ("csv", "x.csv")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("lean", "x.zip"), ("parquet", "x.parquet"), ("binance", "x.gz"), ("csv", "x.csv")]
+)
 def test_a_file_of_another_kind_is_refused_by_name(kind, name, tmp_path):
     path = tmp_path / name
     path.write_bytes(b"\x00\x01\x02 not what it says\n")

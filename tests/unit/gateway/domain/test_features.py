@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -40,7 +41,7 @@ def ticks(draw):
 def rows(stream, cuts=()):
     engine = FeatureEngine()
     edges = [0, *cuts, len(stream)]
-    parts = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    parts = [stream[a:b] for a, b in itertools.pairwise(edges) if b > a]
     return np.concatenate([engine.update(TickBatch.from_ticks(p)).values for p in parts])
 
 

@@ -1,0 +1,49 @@
+"""The real servers, started once a session on free ports in a private folder."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from stack.jobs import export, train
+from stack.lifecycle import down, up
+from stack.settings import Ports, StackSettings
+
+SOURCE = "simulate:regimes?seed=2&ticks=9000&symbols=3"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    """All servers up, models trained on a simulated market, exported, loaded."""
+    home = tmp_path_factory.mktemp("stack")
+    settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+    before = os.environ.get("ULTRATHINK_HOME")
+    os.environ["ULTRATHINK_HOME"] = str(home)
+    up(settings, lambda _: None)
+    try:
+        yield settings
+    finally:
+        down(home)
+        if before is None:
+            del os.environ["ULTRATHINK_HOME"]
+        else:
+            os.environ["ULTRATHINK_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def trained(stack):
+    """The training's report."""
+    return train(SOURCE, 10, None, None, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def exported(stack, trained):
+    """The published versions."""
+    return export(None, None, None, "25.03-py3", "challenger", lambda _: None)

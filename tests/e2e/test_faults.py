@@ -1,0 +1,86 @@
+"""Ticks in, decisions out, while Triton and the gateway are killed: nothing missing, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from gateway.domain.schemas import DeadLetter
+from gateway.history import open_source
+from loadtest.publisher import TickPublisher
+from loadtest.schedule import Speed, plan
+from loadtest.watcher import DecisionWatcher, completeness
+from stack.demo import running_gateway
+from stack.status import read_status
+
+SOURCE = "simulate:regimes?seed=9&ticks=6000&symbols=8"
+
+
+@pytest.mark.usefixtures("exported")
+def test_nothing_is_lost_or_repeated_when_triton_and_the_gateway_are_killed(stack):
+    watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
+    publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
+    sent = {}
+
+    def publish():
+        sent["run"] = publisher.publish(plan(open_source(SOURCE).records(), Speed(rate_hz=400.0)))
+
+    thread = threading.Thread(target=publish)
+    with pytest.raises(Exception, match="137"), running_gateway(stack) as gateway:
+        thread.start()
+        time.sleep(3)
+        status = read_status(stack.absolute_home)
+        os.kill(next(s for s in status.services if s.name == "triton").process.pid, signal.SIGKILL)
+        time.sleep(4)
+        gateway.send_signal(signal.SIGKILL)
+        gateway.wait()
+    with running_gateway(stack):
+        thread.join(60)
+        published = sent["run"].intended_ns
+        watcher.wait_for(published, 15.0)
+        time.sleep(0.5)
+    watcher.close()
+    counts = completeness(published, watcher.payloads)
+    assert (counts.ticks, counts.missing, counts.repeated) == (6000, 0, 0)
+    decisions = watcher.decisions()
+    reasons = {d.reason.value for d in decisions}
+    assert "predictor_unavailable" in reasons
+    # Triton came back by itself: the last ticks were inferred again.
+    assert any(d.regime_probabilities for d in decisions[-200:])
+    assert all(d.verdict is not None for d in decisions if d.quantity)
+
+
+@pytest.mark.usefixtures("exported")
+def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack):
+    watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
+    letters = Consumer(
+        {"bootstrap.servers": stack.kafka_bootstrap, "group.id": "letters", "auto.offset.reset": "earliest"}
+    )
+    letters.subscribe(["market.ticks.dlq"])
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
+    for payload in (b"rubbish", b"{}", b"\xff\xfe", b'{"symbol":"A","event_time_ns":1,"bid":-1}'):
+        producer.produce("market.ticks", payload, b"A")
+    producer.flush(10)
+    with running_gateway(stack):
+        published = TickPublisher(stack.kafka_bootstrap, "market.ticks").publish(
+            plan(open_source("simulate:calm?ticks=200").records(), Speed(rate_hz=400.0))
+        )
+        watcher.wait_for(published.intended_ns, 15.0)
+    watcher.close()
+    counts = completeness(published.intended_ns, watcher.payloads)
+    assert (counts.missing, counts.repeated) == (0, 0)
+    found = []
+    deadline = time.monotonic() + 20
+    while len(found) < 4 and time.monotonic() < deadline:
+        message = letters.poll(0.5)
+        if message is not None and message.error() is None:
+            found.append(msgspec.json.decode(message.value(), type=DeadLetter))
+    letters.close()
+    assert [letter.payload for letter in found][:2] == ["rubbish", "{}"]
+    assert all(letter.reason and letter.topic == "market.ticks" for letter in found)

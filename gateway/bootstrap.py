@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import structlog
@@ -11,6 +12,7 @@ from gateway.adapters.kafka import KafkaDecisionSink, KafkaRecovery, KafkaTickSo
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.triton import TritonPredictor
+from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.features import FeatureEngine
 from gateway.domain.schemas import Tick, TickBatch
 from gateway.offsets import OffsetTracker
@@ -19,6 +21,8 @@ from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
 
 WARM_UP_TIMEOUT_S = 10.0
+#: How long a server that does not answer yet is waited for at the start.
+START_PATIENCE_S = 30.0
 log = structlog.get_logger()
 
 
@@ -45,9 +49,7 @@ def build(settings: GatewaySettings) -> Gateway:
     """
     topics = [settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic]
     partitions = check_topics(settings.kafka_bootstrap, topics)
-    predictor = TritonPredictor(
-        settings.triton_url, settings.model_name, settings.model_version, settings.max_in_flight
-    )
+    predictor = wait_for_triton(settings)
     states = RedisStateStore(settings.redis_url.get_secret_value())
     metrics = PrometheusMetrics(settings.metrics_host, settings.metrics_port)
     state, tracker = GatewayState(), OffsetTracker()
@@ -101,6 +103,21 @@ def build(settings: GatewaySettings) -> Gateway:
     )
     model = f"{predictor.model_name}/{predictor.model_version}"
     return Gateway(pipeline, model, [metrics.close, states.close, predictor.close, source.close])
+
+
+def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
+    """Connect and check; a server that is being restarted is waited for, a wrong model is not."""
+    deadline = time.monotonic() + START_PATIENCE_S
+    while True:
+        try:
+            return TritonPredictor(
+                settings.triton_url, settings.model_name, settings.model_version, settings.max_in_flight
+            )
+        except ServiceUnavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.info("waiting for Triton", reason=str(error)[:200])
+            time.sleep(1.0)
 
 
 def warm_up(predictor: TritonPredictor) -> None:

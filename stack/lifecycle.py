@@ -61,13 +61,15 @@ def start_supervisor(home: Path) -> None:
     log = log_path(home, "supervisor")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "stack.supervisor", os.fspath(home)],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+    # It outlives us on purpose: without a return code Popen would warn of that.
+    process.returncode = 0
 
 
 def wait_until_ready(home: Path, show: Callable[[StackStatus], None]) -> StackStatus:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
+from typing import Any
 
 import psutil
 from msgspec import Struct
@@ -46,6 +48,13 @@ def end(identity: Identity, stop_signal: int = signal.SIGTERM, timeout_s: float 
         with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
             process.wait(5)
     return True
+
+
+def identity(user: str | None) -> dict[str, Any]:
+    """Arguments of subprocess to run as a system user, with its groups and none of ours."""
+    if user is None:
+        return {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": ()}
 
 
 def group_alive(leader_pid: int) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from gateway.domain.errors import UltraThinkError
-from stack.processes import Identity, describe_exit, end, resident_mb
+from stack.processes import Identity, describe_exit, end, identity, resident_mb
 from stack.services.service import NotReady, Service
 from stack.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, ServiceStatus, log_path
 
@@ -86,7 +86,7 @@ class Runner(threading.Thread):
                 stdin=subprocess.DEVNULL,
                 cwd=service.folder if service.user is None else "/",
                 env={**os.environ, **service.environment()},
-                user=service.user,
+                **identity(service.user),
                 start_new_session=True,
             )
         self.status.process = Identity.of(self._process.pid)

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from gateway.domain.errors import ConfigurationError
+from stack.processes import identity
 from stack.secrets import ensure_secret
 from stack.services.service import NotReady, Service
 from stack.settings import LOOPBACK, StackSettings
@@ -146,8 +147,8 @@ def initialise(data: Path, password: str) -> None:
             capture_output=True,
             text=True,
             check=False,
-            user=user,
             cwd="/",
+            **identity(user),
         )
     if done.returncode != 0:
         raise ConfigurationError(f"initdb in {data} failed: {(done.stderr or done.stdout)[-500:]}")

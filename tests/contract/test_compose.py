@@ -1,0 +1,104 @@
+"""docker-compose.yml is valid, and says what stack/ says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.settings import GatewaySettings
+from stack.services import kafka
+from stack.settings import Ports, StackSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+LONG_RUNNING = {name: s for name, s in SERVICES.items() if name != "topics"}
+
+
+def published():
+    return {int(p.split(":")[1]): name for name, s in SERVICES.items() for p in s.get("ports", [])}
+
+
+def test_it_is_valid_against_the_compose_schema():
+    program = Path(sys.executable).parent / "check-jsonschema"
+    done = subprocess.run(
+        [program, "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_is_the_only_compose_file():
+    found = {p for pattern in ("**/*compose*.y*ml", "**/compose.y*ml") for p in ROOT.glob(pattern)}
+    assert {p.relative_to(ROOT) for p in found if ".venv" not in p.parts} == {Path("docker-compose.yml")}
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_every_server_restarts_is_checked_and_has_a_memory_limit(name):
+    service = SERVICES[name]
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"]
+    assert service["mem_limit"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned_and_ports_are_on_loopback(name):
+    service = SERVICES[name]
+    tag = service["image"].rpartition(":")[2]
+    assert tag not in {"", "latest"}
+    assert any(c.isdigit() for c in tag)
+    assert all(p.startswith("127.0.0.1:") for p in service.get("ports", []))
+
+
+def test_ports_are_those_of_the_stack():
+    ports = Ports()
+    wanted = {*ports.kafka, ports.redis, ports.postgres, ports.mlflow, ports.triton_http, ports.triton_grpc}
+    wanted |= {ports.triton_metrics, ports.prometheus, ports.gateway_metrics}
+    assert wanted <= published().keys()
+    assert GatewaySettings().metrics_port == ports.gateway_metrics
+
+
+def test_topics_and_partitions_are_those_of_the_stack():
+    (command,) = SERVICES["topics"]["command"]
+    listed = command.split("for topic in ")[1].split(";")[0].split()
+    assert tuple(listed) == kafka.TOPICS
+    assert f"--partitions {StackSettings.model_fields['partitions'].default} " in command
+    assert "--replication-factor 3" in command
+    settings = GatewaySettings()
+    assert {settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic} == set(kafka.TOPICS)
+
+
+def test_broker_settings_are_those_of_the_stack(tmp_path):
+    text = kafka.properties(StackSettings(home=tmp_path, brokers=3), 1, tmp_path)
+    stack = dict(line.split("=", 1) for line in text.splitlines())
+    environment = SERVICES["kafka-1"]["environment"]
+    for name in (
+        "default.replication.factor", "min.insync.replicas", "offsets.topic.replication.factor",
+        "transaction.state.log.min.isr", "broker.session.timeout.ms", "auto.create.topics.enable",
+    ):  # fmt: skip
+        assert str(environment["KAFKA_" + name.upper().replace(".", "_")]) == stack[name]
+    assert SERVICES["kafka-1"]["image"] == "apache/kafka:4.1.1"
+    assert "4.1.1" in (ROOT / "deploy/kafka/jgo.toml").read_text()
+
+
+def test_triton_runs_on_the_gpu_with_explicit_control():
+    triton = SERVICES["triton"]
+    assert triton["image"].endswith("25.03-py3")
+    assert "--model-control-mode=explicit" in triton["command"]
+    assert triton["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+
+
+def test_our_images_do_not_run_as_root():
+    lines = (ROOT / "deploy/docker/Dockerfile").read_text().splitlines()
+    assert [line for line in lines if line.startswith("USER")][-1] == "USER ultrathink"
+
+
+def test_the_file_has_no_secret():
+    text = (ROOT / "docker-compose.yml").read_text()
+    for line in text.splitlines():
+        if "PASSWORD:" in line:
+            assert "${" in line

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
 from confluent_kafka import (
     OFFSET_INVALID,
     TIMESTAMP_NOT_AVAILABLE,
@@ -226,6 +227,11 @@ class KafkaRecovery:
         """Returns the offset of the first undecided tick. Raises ServiceUnavailable."""
         try:
             return self._restore(partition, state)
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(
+                f"{self._decisions}[{partition}] holds something that is no decision of this version "
+                f"({error}): name another topic with ULTRATHINK_GATEWAY_DECISIONS_TOPIC"
+            ) from error
         except KafkaException as error:
             raise ServiceUnavailable(
                 f"partition {partition} cannot be rebuilt from its log: {error.args[0].str()}"

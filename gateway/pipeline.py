@@ -236,6 +236,7 @@ class Pipeline:
         features = flight.rows.values.tolist()
         markets = flight.rows.market.tolist()
         warm = flight.rows.warm.tolist()
+        quote_times = flight.rows.quote_time_ns.tolist()
         answers = as_lists(prediction)
         decisions = []
         for k, tick in enumerate(flight.ticks):
@@ -249,6 +250,7 @@ class Pipeline:
                     flight,
                     i,
                     Market(*markets[k]),
+                    quote_times[k],
                     features[k],
                     warm[k],
                     answer,
@@ -272,6 +274,7 @@ class Pipeline:
         flight: Flight,
         i: int,
         market: Market,
+        quote_time_ns: int,
         features: list[float],
         warm: bool,
         answer: Answer | None,
@@ -283,6 +286,8 @@ class Pipeline:
         raw = flight.raw
         partition = self._state.of(raw.partitions[i])
         age_ns = partition.clock.advance(tick.event_time_ns)
+        # A dead quote feed must not be traded on because trades still arrive.
+        age_ns = max(age_ns, partition.clock.age_ns(quote_time_ns))
         book, symbol = partition.book, tick.symbol
         if market.mid == market.mid:
             book.mark(symbol, market.mid)

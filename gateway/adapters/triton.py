@@ -203,6 +203,8 @@ def validate(
             & np.isfinite(signals).all(axis=1)
             & np.isfinite(weights).all(axis=1)
             & np.isfinite(target).all(axis=1)
+            & (regimes >= -TOLERANCE).all(axis=1)
+            & (weights >= -TOLERANCE).all(axis=1)
             & (np.abs(regimes.sum(axis=1) - 1.0) <= TOLERANCE)
             & (np.abs(weights.sum(axis=1) - 1.0) <= TOLERANCE)
             & (np.abs(signals).max(axis=1) <= 1.0 + TOLERANCE)

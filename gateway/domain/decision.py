@@ -65,6 +65,8 @@ def decide(
 ) -> Judged:
     """Decide one tick: target in [-1, 1] of the position limit, against the current position.
 
+    `age_ns` is that of the tick or of the quote it is judged at, whichever is older.
+
     Returns a HOLD with its reason where nothing is to be done, and a denied order as a HOLD with
     its verdict. Does not change the book.
     """
@@ -75,6 +77,8 @@ def decide(
         return Judged(Action.HOLD, Reason.NO_PRICE)
     limits = policy.limits
     position = book.quantity(symbol)
+    if not math.isfinite(target_position):
+        return Judged(Action.HOLD, Reason.PREDICTOR_INVALID)
     wanted = round_to_lot(target_position * limits.max_position_notional / mid, policy.lot)
     quantity = round(wanted - position, 10)
     if quantity == 0.0 or abs(quantity) * mid < policy.rebalance_band * limits.max_position_notional:

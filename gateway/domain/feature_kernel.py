@@ -33,8 +33,9 @@ N_HIGHS = len(HIGH_HORIZONS)
 HALF_LIVES_NS = np.array([10, 600, 86_400, 1_728_000], np.float64) * SECOND_NS
 N_DECAYS = len(HALF_LIVES_NS)
 
-# int64 state of a symbol: tick count, latest event time, current grid cell of each horizon.
-I_COUNT, I_TIME, I_CELL = 0, 1, 2
+# int64 state of a symbol: ticks, ticks with a known mid, latest event time, when each side of the
+# quote was last stated, current grid cell of each horizon.
+I_COUNT, I_PRICED, I_TIME, I_BID_TIME, I_ASK_TIME, I_CELL = 0, 1, 2, 3, 4, 5
 INT_WIDTH = I_CELL + N_HORIZONS
 
 # float64 state of a symbol.
@@ -79,7 +80,7 @@ def _trade_side(state: FloatArray, price: float) -> float:
         return 1.0
     if price < reference:
         return -1.0
-    if has_quote and price != state[S_LAST]:
+    if has_quote and not math.isnan(state[S_LAST]) and price != state[S_LAST]:
         return 1.0 if price > state[S_LAST] else -1.0
     return float(state[S_SIDE])
 
@@ -135,6 +136,10 @@ def _update_one(
     gap_ns = time_ns - ints[I_TIME] if ints[I_COUNT] > 1 else 0
     ints[I_TIME] = time_ns
 
+    if not math.isnan(quote[0]):
+        ints[I_BID_TIME] = time_ns
+    if not math.isnan(quote[1]):
+        ints[I_ASK_TIME] = time_ns
     mid = _observe_quote(state, quote)
     traded = not math.isnan(quote[4])
     decays = np.ones(N_DECAYS)
@@ -155,6 +160,7 @@ def _update_one(
     if math.isnan(mid):
         return
 
+    ints[I_PRICED] += 1
     log_mid = math.log(mid)
     if not known_before:
         _start(ints, state, time_ns, log_mid)
@@ -181,10 +187,9 @@ def _update_one(
 
     if not math.isnan(state[S_BID]) and not math.isnan(state[S_ASK]):
         spread = (state[S_ASK] - state[S_BID]) / mid
-        diff = spread - state[S_SPREAD_MEAN]
-        if ints[I_COUNT] == 1 or not known_before:
+        if math.isnan(state[S_SPREAD_MEAN]):
             state[S_SPREAD_MEAN] = spread
-            diff = 0.0
+        diff = spread - state[S_SPREAD_MEAN]
         state[S_SPREAD_MEAN] += diff * 2.0 / 257.0
         state[S_SPREAD_VAR] = (1.0 - 2.0 / 257.0) * (state[S_SPREAD_VAR] + diff * diff * 2.0 / 257.0)
         out[12] = 1e4 * spread
@@ -240,7 +245,8 @@ def update_states(
     quotes: FloatArray,
     out: Float32Array,
     market: FloatArray,
-    counts: Int64Array,
+    priced: Int64Array,
+    quote_time_ns: Int64Array,
 ) -> None:
     """Feed n ticks in order.
 
@@ -252,7 +258,9 @@ def update_states(
         quotes: float64 [n, 6], see `TickBatch`.
         out: float32 [n, N_FEATURES], written.
         market: float64 [n, 4], written: standing bid, ask, latest trade, mid; NaN is unknown.
-        counts: int64 [n], written: ticks of the symbol so far.
+        priced: int64 [n], written: ticks of the symbol with a known mid so far.
+        quote_time_ns: int64 [n], written: when the older side of the standing quote was stated; the
+            tick's own time where there is no quote.
     """
     for i in range(len(rows)):
         row = rows[i]
@@ -262,4 +270,6 @@ def update_states(
         market[i, 1] = state[S_ASK]
         market[i, 2] = state[S_LAST]
         market[i, 3] = state[S_MID]
-        counts[i] = ints[row, I_COUNT]
+        priced[i] = ints[row, I_PRICED]
+        quoted = not math.isnan(state[S_BID]) and not math.isnan(state[S_ASK])
+        quote_time_ns[i] = min(ints[row, I_BID_TIME], ints[row, I_ASK_TIME]) if quoted else event_time_ns[i]

@@ -35,7 +35,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.domain import feature_kernel as kernel
-from gateway.domain.schemas import BoolArray, Float32Array, FloatArray, TickBatch
+from gateway.domain.schemas import BoolArray, Float32Array, FloatArray, Int64Array, TickBatch
 
 #: Raise it whenever a formula, the order or the meaning of a feature changes.
 FEATURE_VERSION = 1
@@ -74,11 +74,14 @@ class FeatureRows(Struct, frozen=True):
         values: float32 [n, 32], columns in the order of `FEATURES`.
         warm: bool [n].
         market: float64 [n, 4], standing bid, ask, latest trade and mid; NaN is unknown.
+        quote_time_ns: int64 [n], event time at which the older side of the standing quote was
+            stated; the tick's own where there is no quote.
     """
 
     values: Float32Array
     warm: BoolArray
     market: FloatArray
+    quote_time_ns: Int64Array
 
 
 class FeatureEngine:
@@ -103,10 +106,19 @@ class FeatureEngine:
             rows[i] = self._row(keys[i])
         out = np.empty((n, kernel.N_FEATURES), np.float32)
         market = np.empty((n, 4), np.float64)
-        counts = np.empty(n, np.int64)
-        kernel.update_states(self._ints, self._floats, rows, batch.event_time_ns, batch.quotes, out, market, counts)
-        warm = (counts >= WARM_TICKS) & ~np.isnan(market[:, 3])
-        return FeatureRows(out, warm, market)
+        priced, quote_time_ns = np.empty(n, np.int64), np.empty(n, np.int64)
+        kernel.update_states(
+            self._ints,
+            self._floats,
+            rows,
+            batch.event_time_ns,
+            batch.quotes,
+            out,
+            market,
+            priced,
+            quote_time_ns,
+        )
+        return FeatureRows(out, priced >= WARM_TICKS, market, quote_time_ns)
 
     def drop_partition(self, partition: int) -> None:
         """Forget every symbol of a partition, for instance when it is assigned to another gateway."""
@@ -123,6 +135,7 @@ class FeatureEngine:
         self._ints[row] = 0
         self._floats[row] = 0.0
         self._floats[row, kernel.S_BID : kernel.S_LOG_MID] = np.nan
+        self._floats[row, kernel.S_SPREAD_MEAN] = np.nan
         self._rows[key] = row
         return row
 

@@ -18,7 +18,8 @@ BoolArray = npt.NDArray[np.bool_]
 Symbol = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._:/-]+$")]
 #: Nanoseconds since 1970-01-01 UTC, before 2200: a later time is a unit error, not a tick.
 EventTimeNs = Annotated[int, Meta(gt=0, lt=7_258_118_400_000_000_000)]
-Price = Annotated[float, Meta(gt=0.0, lt=1e15)]
+#: Far below any traded price: a smaller one is a unit error, and overflows what divides by it.
+Price = Annotated[float, Meta(ge=1e-9, lt=1e15)]
 Size = Annotated[float, Meta(ge=0.0, lt=1e18)]
 
 

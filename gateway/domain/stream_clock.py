@@ -12,4 +12,8 @@ class StreamClock:
     def advance(self, event_time_ns: int) -> int:
         """Note a tick; return its age in ns: 0 for the newest, more for one that came late."""
         self.now_ns = max(self.now_ns, event_time_ns)
+        return self.age_ns(event_time_ns)
+
+    def age_ns(self, event_time_ns: int) -> int:
+        """How far an event lies behind the newest."""
         return self.now_ns - event_time_ns

@@ -1,4 +1,6 @@
-"""Sum over symbols of abs(position) x mark after the order. Exits always pass."""
+"""Sum over symbols of abs(position) x mark after the order. Exits always pass, and so does the
+part of a flip that closes the position, even where the others cannot be valued.
+"""
 
 from __future__ import annotations
 
@@ -19,4 +21,6 @@ def check(intent: Intent, limits: Limits) -> Finding:
     room = limits.max_gross_notional - intent.gross_without
     side = 1.0 if intent.quantity > 0.0 else -1.0
     allowed = room / price - side * intent.position if price > 0.0 else 0.0
-    return within(NAME, gross, limits.max_gross_notional, allowed if math.isfinite(allowed) else 0.0)
+    closing = abs(intent.position) if intent.position * intent.quantity < 0.0 and math.isfinite(price) else 0.0
+    finding = within(NAME, gross, limits.max_gross_notional, allowed if math.isfinite(allowed) else 0.0)
+    return Finding(finding.result, max(finding.max_quantity, closing))

@@ -224,3 +224,13 @@ def test_a_replay_leaves_the_same_state_as_deciding():
     batch = TickBatch.from_ticks(tail)
     assert replayed.features.update(batch).values.tobytes() == decided.state.features.update(batch).values.tobytes()
     assert replayed.of(0).clock.now_ns == decided.state.of(0).clock.now_ns
+
+
+def test_trades_do_not_keep_a_dead_quote_alive():
+    stream = quotes(WARM_TICKS - 1)
+    last = stream[-1].event_time_ns
+    trade = Tick("A", last + 6 * SECOND, last=100.0, last_size=1.0)
+    judged = Bench([[*stream, trade]]).run()[-1]
+    assert judged.reason is Reason.DENIED
+    assert judged.verdict is not None
+    assert judged.verdict.broken == ("stale_data",)

@@ -67,6 +67,13 @@ def test_a_row_outside_its_range_is_invalid_and_the_others_stay(which, value):
     assert validate(*arrays).valid.tolist() == [True, False, True]
 
 
+def test_negative_probabilities_and_weights_are_no_mixture():
+    arrays = good()
+    arrays[0][0] = [3.0, -1.0, -1.0]
+    arrays[2][2] = [5.0, -4.0, 0.0, 0.0]
+    assert validate(*arrays).valid.tolist() == [False, True, False]
+
+
 class Failure(grpc.RpcError):
     def __init__(self, code):
         self._code = code

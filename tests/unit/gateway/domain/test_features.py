@@ -99,6 +99,8 @@ def test_warm_only_after_enough_ticks_with_a_price():
     assert warm[WARM_TICKS - 1 :].all()
     no_price = [Tick("X", START + k) for k in range(WARM_TICKS * 2)]
     assert not engine.update(TickBatch.from_ticks(no_price)).warm.any()
+    # Ticks without a price do not make the first one with a price warm.
+    assert not engine.update(TickBatch.from_ticks([Tick("X", START + 10**12, last=1.0)])).warm.any()
 
 
 def test_returns_look_back_their_horizon():
@@ -182,3 +184,25 @@ def test_many_symbols_grow_the_table():
     stream = [Tick(f"S{k}", START, last=1.0 + k) for k in range(1000)]
     market = FeatureEngine().update(TickBatch.from_ticks(stream)).market
     np.testing.assert_array_equal(market[:, 3], 1.0 + np.arange(1000))
+
+
+def test_a_constant_spread_has_no_z_score_even_after_trades_came_first():
+    trades = [Tick("A", START + k, last=100.0) for k in range(5)]
+    quotes = [Tick("A", START + 10 + k, 99.0, 101.0) for k in range(100)]
+    np.testing.assert_allclose(column(rows([*trades, *quotes]), "spread_zscore"), 0.0, atol=1e-6)
+
+
+def test_a_first_trade_at_the_mid_has_no_side():
+    stream = [Tick("A", START, 99.0, 101.0), Tick("A", START + 1, last=100.0, last_size=1.0)]
+    assert column(rows(stream), "trade_flow_10s")[-1] == 0.0
+
+
+def test_the_age_of_the_quote_is_that_of_its_older_side():
+    stream = [
+        Tick("A", START, last=100.0),
+        Tick("A", START + 1 * SECOND, 99.0, 101.0),
+        Tick("A", START + 5 * SECOND, bid=99.5),
+        Tick("A", START + 9 * SECOND, last=100.0),
+    ]
+    found = FeatureEngine().update(TickBatch.from_ticks(stream)).quote_time_ns - START
+    assert found.tolist() == [0, SECOND, SECOND, SECOND]

@@ -132,6 +132,13 @@ def test_exits_pass_limits_that_the_position_itself_breaks():
     assert verdict.outcome is Outcome.ACCEPT
 
 
+@pytest.mark.parametrize("gross", [50_000.0, math.nan])
+def test_a_flip_may_at_least_close_the_position_whatever_the_others_are(gross):
+    verdict = judge(position=10.0, quantity=-20.0, gross_without=gross)
+    assert verdict.outcome is Outcome.CLIP
+    assert verdict.quantity == -10.0
+
+
 @given(
     quantity=st.floats(-1e4, 1e4),
     position=st.floats(-1e3, 1e3),

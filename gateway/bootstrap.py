@@ -8,7 +8,13 @@ from collections.abc import Callable
 import structlog
 
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.kafka import KafkaDecisionSink, KafkaRecovery, KafkaTickSource, check_topics
+from gateway.adapters.kafka import (
+    KafkaDecisionSink,
+    KafkaRecovery,
+    KafkaTickSource,
+    check_topics,
+    letter_of,
+)
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.triton import TritonPredictor
@@ -53,9 +59,6 @@ def build(settings: GatewaySettings) -> Gateway:
     states = RedisStateStore(settings.redis_url.get_secret_value())
     metrics = PrometheusMetrics(settings.metrics_host, settings.metrics_port)
     state, tracker = GatewayState(), OffsetTracker()
-    recovery = KafkaRecovery(
-        settings.kafka_bootstrap, settings.group, settings.ticks_topic, settings.decisions_topic
-    )
 
     owned: set[int] = set()
     warm_up(predictor)
@@ -66,6 +69,17 @@ def build(settings: GatewaySettings) -> Gateway:
         metrics.partitions(len(owned))
         log.info("partition taken", partition=partition, offset=start)
         return start
+
+    sink = KafkaDecisionSink(
+        settings.kafka_bootstrap, settings.decisions_topic, settings.dead_letters_topic, tracker.done
+    )
+    recovery = KafkaRecovery(
+        settings.kafka_bootstrap,
+        settings.group,
+        settings.ticks_topic,
+        settings.decisions_topic,
+        bury=lambda message, reason: sink.dead_letter(letter_of(settings.ticks_topic, message, reason)),
+    )
 
     def forget(gone: list[int]) -> None:
         for partition in gone:
@@ -78,16 +92,17 @@ def build(settings: GatewaySettings) -> Gateway:
         pipeline.drain()
         forget(gone)
 
+    def lose(gone: list[int]) -> None:
+        pipeline.abandon(gone)
+        forget(gone)
+
     source = KafkaTickSource(
         settings.kafka_bootstrap,
         settings.group,
         settings.ticks_topic,
         assigned=take,
         revoked=give_away,
-        lost=forget,
-    )
-    sink = KafkaDecisionSink(
-        settings.kafka_bootstrap, settings.decisions_topic, settings.dead_letters_topic, tracker.done
+        lost=lose,
     )
     pipeline = Pipeline(
         source,

@@ -14,17 +14,18 @@ import time
 import numpy as np
 from msgspec import Struct
 
-from gateway.domain.codec import decode_ticks
+from gateway.domain.admission import admit_all
+from gateway.domain.dead_letters import dead_letter
 from gateway.domain.decision import DecisionPolicy, Judged, Market, decide
 from gateway.domain.errors import (
     InvalidPrediction,
     PredictionError,
     PredictorTimeout,
+    ServiceUnavailable,
 )
 from gateway.domain.features import FeatureRows
 from gateway.domain.schemas import (
     Action,
-    DeadLetter,
     Decision,
     Int64Array,
     Reason,
@@ -49,7 +50,7 @@ from gateway.state import GatewayState
 
 POLL_S = 0.05
 COMMIT_EVERY_S = 0.1
-MAX_LETTER_CHARACTERS = 2048
+DRAIN_S = 30.0
 
 
 class PipelineSettings(Struct, frozen=True):
@@ -101,6 +102,7 @@ class Pipeline:
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._next_commit = 0.0
+        self._abandoned: set[int] = set()
 
     def stop(self) -> None:
         """Ask for a drain; safe from a signal handler."""
@@ -118,16 +120,31 @@ class Pipeline:
             settler.join()
         if self._failure is not None:
             raise self._failure
-        self._sink.flush(30.0)
+        self._sink.flush(DRAIN_S)
         self._source.commit(self._tracker.committable(), wait=True)
 
     def drain(self) -> None:
-        """Wait until every batch in flight is settled and delivered: a partition is about to leave."""
-        with self._idle:
-            self._idle.wait_for(lambda: self._in_flight == 0 or self._failure is not None, timeout=30.0)
+        """Settle and deliver every batch in flight: a partition is about to leave.
+
+        Raises:
+            ServiceUnavailable: it took too long; the partition's state must not be trusted then.
+        """
+        self._wait_until_idle()
         if self._failure is None:
-            self._sink.flush(30.0)
+            self._sink.flush(DRAIN_S)
             self._source.commit(self._tracker.committable(), wait=True)
+
+    def abandon(self, partitions: list[int]) -> None:
+        """Another gateway owns them already: what is in flight of them must not be published."""
+        self._abandoned.update(partitions)
+        self._wait_until_idle()
+        self._abandoned.difference_update(partitions)
+
+    def _wait_until_idle(self) -> None:
+        with self._idle:
+            idle = self._idle.wait_for(lambda: self._in_flight == 0 or self._failure is not None, DRAIN_S)
+        if not idle:
+            raise ServiceUnavailable(f"{self._in_flight} batches were still in flight after {DRAIN_S:.0f} s")
 
     # ---- the gathering thread -----------------------------------------------------------------
 
@@ -142,12 +159,17 @@ class Pipeline:
             return
         with self._idle:
             self._in_flight += 1
-        self._tracker.reading(raw.partitions, raw.offsets)
-        self._flights.put(self._submit(raw))
+        try:
+            self._tracker.reading(raw.partitions, raw.offsets)
+            flight = self._submit(raw)
+        except BaseException:
+            self._landed()
+            raise
+        self._flights.put(flight)
 
     def _submit(self, raw: RawBatch) -> Flight:
         start_ns = time.perf_counter_ns()
-        decoded = decode_ticks(raw.payloads)
+        decoded = admit_all(raw.payloads, raw.sent_ns)
         kept = [i for i, tick in enumerate(decoded) if isinstance(tick, Tick)]
         for i, reason in enumerate(decoded):
             if isinstance(reason, str):
@@ -157,7 +179,7 @@ class Pipeline:
         rows = self._state.features.update(batch)
         features_ns = time.perf_counter_ns() - start_ns
         now_ns = self._clock.now_ns()
-        left = np.array([raw.sent_ns[i] for i in kept], np.int64) + self._settings.budget_ns - now_ns
+        left = np.array([raw.began_ns(i) for i in kept], np.int64) + self._settings.budget_ns - now_ns
         asked = np.flatnonzero(left > 0)
         pending = None
         if len(asked):
@@ -167,18 +189,9 @@ class Pipeline:
         return Flight(raw, kept, ticks, rows, asked, pending, features_ns, time.perf_counter_ns())
 
     def _bury(self, raw: RawBatch, i: int, reason: str) -> None:
-        payload, key = raw.payloads[i] or b"", raw.keys[i]
-        letter = DeadLetter(
-            topic=self._source.topic,
-            partition=raw.partitions[i],
-            offset=raw.offsets[i],
-            reason=reason,
-            key=None if key is None else key.decode("utf-8", "backslashreplace"),
-            payload=payload[:MAX_LETTER_CHARACTERS].decode("utf-8", "backslashreplace"),
-            payload_bytes=len(payload),
-        )
+        place = (self._source.topic, raw.partitions[i], raw.offsets[i])
         self._metrics.dead_letter()
-        self._sink.dead_letter(letter)
+        self._sink.dead_letter(dead_letter(*place, reason, raw.keys[i], raw.payloads[i]))
 
     def _commit_now_and_then(self) -> None:
         now = time.monotonic()
@@ -192,15 +205,18 @@ class Pipeline:
         try:
             while (flight := self._next_flight()) is not None:
                 self.settle(flight)
-                with self._idle:
-                    self._in_flight -= 1
-                    self._idle.notify_all()
+                self._landed()
                 self._room.release()
         except BaseException as error:  # noqa: BLE001 - handed to run(), which raises it
             self._failure = error
             self._stopping.set()
             with self._idle:
                 self._idle.notify_all()
+
+    def _landed(self) -> None:
+        with self._idle:
+            self._in_flight -= 1
+            self._idle.notify_all()
 
     def _next_flight(self) -> Flight | None:
         while True:
@@ -219,10 +235,12 @@ class Pipeline:
         row_of[flight.asked] = np.arange(len(flight.asked))
         decisions = self._decide_all(flight, prediction, failure, row_of.tolist(), inference_ns)
         decide_ns = time.perf_counter_ns() - start_ns
-        for i, decision in zip(flight.kept, decisions, strict=True):
+        for i, decision in decisions:
             self._sink.decision(flight.raw.partitions[i], flight.raw.offsets[i], decision)
         self._sink.poll()
-        self._metrics.settled(decisions, inference_ns / 1e9, decide_ns / 1e9, self._tracker.unfinished())
+        self._metrics.settled(
+            [d for _, d in decisions], inference_ns / 1e9, decide_ns / 1e9, self._tracker.unfinished()
+        )
 
     def _decide_all(
         self,
@@ -231,7 +249,7 @@ class Pipeline:
         failure: Reason,
         row_of: list[int],
         inference_ns: int,
-    ) -> list[Decision]:
+    ) -> list[tuple[int, Decision]]:
         state = self._states.trading_state()
         features = flight.rows.values.tolist()
         markets = flight.rows.market.tolist()
@@ -241,28 +259,29 @@ class Pipeline:
         decisions = []
         for k, tick in enumerate(flight.ticks):
             i = flight.kept[k]
+            if flight.raw.partitions[i] in self._abandoned:
+                continue
             row = row_of[k]
             answer = answers[row] if prediction is not None and row >= 0 else None
-            held = self._why_held(flight.raw.sent_ns[i], row, answer, failure)
-            decisions.append(
-                self._decide_one(
-                    tick,
-                    flight,
-                    i,
-                    Market(*markets[k]),
-                    quote_times[k],
-                    features[k],
-                    warm[k],
-                    answer,
-                    held,
-                    state,
-                    inference_ns,
-                )
+            held = self._why_held(flight.raw.began_ns(i), row, answer, failure)
+            decision = self._decide_one(
+                tick,
+                flight,
+                i,
+                Market(*markets[k]),
+                quote_times[k],
+                features[k],
+                warm[k],
+                answer,
+                held,
+                state,
+                inference_ns,
             )
+            decisions.append((i, decision))
         return decisions
 
-    def _why_held(self, sent_ns: int, row: int, answer: Answer | None, failure: Reason) -> Reason | None:
-        if row < 0 or self._clock.now_ns() - sent_ns > self._settings.budget_ns:
+    def _why_held(self, began_ns: int, row: int, answer: Answer | None, failure: Reason) -> Reason | None:
+        if row < 0 or self._clock.now_ns() - began_ns > self._settings.budget_ns:
             return Reason.DEADLINE
         if answer is None:
             return failure
@@ -323,7 +342,7 @@ class Pipeline:
             trading_state=trading_state,
             verdict=judged.verdict,
             stages=StageTimes(
-                queue_us=(raw.received_ns - raw.sent_ns[i]) / 1e3,
+                queue_us=(raw.received_ns - raw.began_ns(i)) / 1e3,
                 features_us=flight.features_ns / 1e3,
                 inference_us=inference_ns / 1e3,
                 decide_us=(end_ns - start_ns) / 1e3,

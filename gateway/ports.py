@@ -20,8 +20,8 @@ from gateway.domain.schemas import (
 class RawBatch(Struct, frozen=True):
     """Messages as they came, in order within each partition; lists of equal length.
 
-    `sent_ns` is the time at which the producer sent each message, wall clock, and `received_ns`
-    the time at which the batch was polled.
+    `sent_ns` is the time at which the producer says that it sent each message, and `received_ns`
+    the time at which the batch was polled; both wall clock.
     """
 
     partitions: list[int]
@@ -33,6 +33,10 @@ class RawBatch(Struct, frozen=True):
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def began_ns(self, i: int) -> int:
+        """When a tick's budget began: a producer's clock that runs ahead must not lengthen it."""
+        return min(self.sent_ns[i], self.received_ns)
 
 
 class Prediction(Struct, frozen=True):

@@ -73,7 +73,7 @@ class TickPublisher:
 
         Args:
             plan: ticks and times.
-            shift_to_now: move event times so that the first tick happens now.
+            shift_to_now: each tick happens when it is meant to be sent.
             progress: called about ten times a second.
             keep_times: remember the intended time of every tick (memory linear in ticks).
 
@@ -84,13 +84,12 @@ class TickPublisher:
         # The producer connects and gets its id meanwhile; no tick is meant to wait for that.
         self._producer.poll(START_DELAY_S)
         start, wall = time.perf_counter(), time.time_ns()
-        shift_ns: int | None = None
         next_progress = start
         for planned in plan:
             tick = planned.record.tick
             if shift_to_now:
-                shift_ns = wall - tick.event_time_ns if shift_ns is None else shift_ns
-                tick = structs.replace(tick, event_time_ns=tick.event_time_ns + shift_ns)
+                event_time_ns = wall + planned.after_ns if planned.after_ns else time.time_ns()
+                tick = structs.replace(tick, event_time_ns=event_time_ns)
             late = time.perf_counter() - start - planned.after_ns / 1e9
             if late < -SHORTEST_SLEEP_S:
                 self._producer.poll(0)

@@ -19,7 +19,9 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from gateway.domain.codec import decode_decision, decode_tick, encode
+from gateway.domain.admission import admit
+from gateway.domain.codec import decode_decision, encode
+from gateway.domain.dead_letters import dead_letter
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.schemas import DeadLetter, Decision, Tick
 from gateway.ports import Delivered, RawBatch
@@ -28,6 +30,17 @@ from gateway.state import GatewayState
 CONTROL_TIMEOUT_S = 10.0
 REPLAY_CHUNK = 5000
 MS = 1_000_000
+#: A delivery that takes so long ends the gateway; what it did not deliver is decided again.
+STALLED_AFTER_S = 30.0
+#: What fits an int64; a timestamp in another unit would not.
+LATEST_NS = 2**62
+#: Nothing to commit, or a rebalance is under way: a restart replays a little more.
+HARMLESS_COMMIT_ERRORS = {
+    KafkaError._NO_OFFSET,  # noqa: SLF001 - the name that librdkafka gave it
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.ILLEGAL_GENERATION,
+}
 
 
 def check_topics(bootstrap: str, names: list[str]) -> int:
@@ -80,6 +93,7 @@ class KafkaTickSource:
         """
         self.topic = topic
         self._assigned, self._revoked, self._lost = assigned, revoked, lost
+        self._owned: set[int] = set()
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -104,7 +118,8 @@ class KafkaTickSource:
             return None
         messages = [first, *self._consumer.consume(max_messages - 1, 0)]
         received_ns = time.time_ns()
-        good = [m for m in messages if usable(m)]
+        # A rebalance may have been served between the two calls: its ticks are another gateway's now.
+        good = [m for m in messages if usable(m) and partition_of(m) in self._owned]
         if not good:
             return None
         return RawBatch(
@@ -127,7 +142,7 @@ class KafkaTickSource:
             else:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
-            if wait and error.args[0].code() not in {KafkaError._NO_OFFSET, KafkaError.UNKNOWN_MEMBER_ID}:  # noqa: SLF001
+            if wait and error.args[0].code() not in HARMLESS_COMMIT_ERRORS:
                 raise ServiceUnavailable(f"offsets were not committed: {error.args[0].str()}") from error
 
     def close(self) -> None:
@@ -136,13 +151,16 @@ class KafkaTickSource:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         starts = [TopicPartition(self.topic, p.partition, self._assigned(p.partition)) for p in partitions]
+        self._owned.update(p.partition for p in partitions)
         consumer.incremental_assign(starts)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._owned.difference_update(p.partition for p in partitions)
         self._revoked([p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._owned.difference_update(p.partition for p in partitions)
         self._lost([p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
 
@@ -153,13 +171,16 @@ class KafkaDecisionSink:
     def __init__(self, bootstrap: str, decisions: str, dead_letters: str, delivered: Delivered) -> None:
         self._decisions, self._dead_letters, self._delivered = decisions, dead_letters, delivered
         self._failure = ""
+        self._waiting, self._progress_at = 0, time.monotonic()
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 0.5,
                 "compression.type": "lz4",
-                "message.timeout.ms": 30_000,
+                # Never give one message up: a later one could then be delivered without it, and what
+                # is published would no longer be the decided prefix of the log. `poll` ends a stall.
+                "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 50_000,
                 "retry.backoff.ms": 5,
                 "retry.backoff.max.ms": 50,
@@ -180,6 +201,8 @@ class KafkaDecisionSink:
     def poll(self) -> None:
         """Serve delivery reports."""
         self._producer.poll(0)
+        if self._waiting and time.monotonic() - self._progress_at > STALLED_AFTER_S:
+            self._failure = f"Kafka has confirmed nothing for {STALLED_AFTER_S:.0f} s"
         self._raise_failure()
 
     def flush(self, timeout_s: float) -> None:
@@ -191,17 +214,24 @@ class KafkaDecisionSink:
 
     def _produce(self, topic: str, to: int, key: bytes | None, value: bytes, partition: int, offset: int) -> None:
         report = partial(self._report, partition, offset)
+        if not self._waiting:
+            self._progress_at = time.monotonic()
+        self._waiting += 1
         while True:
             try:
                 self._producer.produce(topic, value, key, partition=to, on_delivery=report)
             except BufferError:
                 # The queue is bounded: wait for room instead of growing.
                 self._producer.poll(0.05)
-                self._raise_failure()
+                self.poll()
+            except KafkaException as error:
+                raise ServiceUnavailable(f"a decision cannot be produced: {error.args[0].str()}") from error
             else:
                 return
 
     def _report(self, partition: int, offset: int, error: KafkaError | None, _: Message) -> None:
+        self._waiting -= 1
+        self._progress_at = time.monotonic()
         if error is not None:
             self._failure = error.str()
         else:
@@ -212,6 +242,12 @@ class KafkaDecisionSink:
             raise ServiceUnavailable(f"a decision was not delivered: {self._failure}")
 
 
+def letter_of(topic: str, message: Message, reason: str) -> DeadLetter:
+    """The dead letter of a consumed message."""
+    place = (topic, partition_of(message), offset_of(message))
+    return dead_letter(*place, reason, as_bytes(message.key()), as_bytes(message.value()))
+
+
 class KafkaRecovery:
     """Rebuilds a partition's state from its log, without deciding anything again.
 
@@ -220,8 +256,21 @@ class KafkaRecovery:
     commit came too late. Whatever is in flight at a kill is therefore neither lost nor repeated.
     """
 
-    def __init__(self, bootstrap: str, group: str, ticks: str, decisions: str) -> None:
+    def __init__(
+        self, bootstrap: str, group: str, ticks: str, decisions: str, bury: Callable[[Message, str], None]
+    ) -> None:
+        """Read a cluster.
+
+        Args:
+            bootstrap: broker addresses.
+            group: whose commits count.
+            ticks: topic of the ticks.
+            decisions: topic of the decisions.
+            bury: publishes the dead letter of a message, with its reason; its letter may have been
+                in flight when the gateway was killed.
+        """
         self._bootstrap, self._group, self._ticks, self._decisions = bootstrap, group, ticks, decisions
+        self._bury = bury
 
     def restore(self, partition: int, state: GatewayState) -> int:
         """Returns the offset of the first undecided tick. Raises ServiceUnavailable."""
@@ -240,22 +289,35 @@ class KafkaRecovery:
     def _restore(self, partition: int, state: GatewayState) -> int:
         state.drop(partition)
         low, _ = self._bounds(self._ticks, partition)
-        following = max(low, self._committed(partition))
-        book = state.of(partition).book
-        for message in self._read(self._decisions, partition, None):
-            decision = decode_decision(as_bytes(message.value()) or b"")
-            book.set_quantity(decision.symbol, decision.position_after)
-            following = max(following, int(decision.decision_id.rpartition("-")[2]) + 1)
+        committed = max(low, self._committed(partition))
+        following = max(committed, self._restore_positions(partition, state) + 1)
         chunk: list[Tick] = []
         for message in self._read(self._ticks, partition, following):
-            tick = decode_tick(as_bytes(message.value()))
+            tick = admit(as_bytes(message.value()), sent_ns(message, time.time_ns()))
             if isinstance(tick, Tick):
                 chunk.append(tick)
+            elif offset_of(message) >= committed:
+                self._bury(message, tick)
             if len(chunk) >= REPLAY_CHUNK:
                 state.replay(partition, chunk)
                 chunk = []
         state.replay(partition, chunk)
         return following
+
+    def _restore_positions(self, partition: int, state: GatewayState) -> int:
+        """Take positions from the published decisions; returns the last decided offset, or -1.
+
+        An offset that does not advance is a repeat, or the late word of a gateway that had lost the
+        partition: the first decision of a tick stands. Ids of another topic are not ours.
+        """
+        book, prefix, decided = state.of(partition).book, f"{self._ticks}-{partition}-", -1
+        for message in self._read(self._decisions, partition, None):
+            decision = decode_decision(as_bytes(message.value()) or b"")
+            offset = decision.decision_id.removeprefix(prefix)
+            if decision.decision_id.startswith(prefix) and int(offset) > decided:
+                decided = int(offset)
+                book.set_quantity(decision.symbol, decision.position_after)
+        return decided
 
     def _committed(self, partition: int) -> int:
         consumer = self._consumer(self._group)
@@ -338,7 +400,7 @@ def offset_of(message: Message) -> int:
 def sent_ns(message: Message, received_ns: int) -> int:
     """When the producer sent it, to the millisecond; the receive time where that is unknown."""
     kind, time_ms = message.timestamp()
-    return received_ns if kind == TIMESTAMP_NOT_AVAILABLE else int(time_ms) * MS
+    return received_ns if kind == TIMESTAMP_NOT_AVAILABLE else min(int(time_ms) * MS, LATEST_NS)
 
 
 def as_bytes(value: Any) -> bytes | None:

@@ -23,9 +23,9 @@ SEVERITY = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTE
 class LatchedState(Struct, frozen=True):
     """The state, and who set it when and why."""
 
-    state: TradingState = TradingState.ACTIVE
-    reason: str = ""
-    by: str = ""
+    state: TradingState
+    reason: str
+    by: str
     at_ns: int = 0
 
 
@@ -42,10 +42,11 @@ def connect(url: str) -> redis.Redis:
 
 
 def read(client: redis.Redis) -> LatchedState:
-    """The stored state; ACTIVE where none was ever stored. Unreadable content is HALTED."""
+    """The stored state. HALTED where it is missing or unreadable: only a human's word is ACTIVE."""
     stored = client.get(KEY)
     if stored is None:
-        return LatchedState()
+        why = "no trading state is stored: set one with `ultrathink gateway resume --reason ...`"
+        return LatchedState(TradingState.HALTED, why, "gateway")
     try:
         return msgspec.json.decode(stored, type=LatchedState)
     except msgspec.DecodeError as error:

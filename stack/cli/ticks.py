@@ -18,7 +18,7 @@ def publish(
     speed: Annotated[str, typer.Option(help="real, Nx (8x), N/s (2000/s) or max.")] = "real",
     limit: Annotated[int | None, typer.Option(min=1, help="Send so many ticks only.")] = None,
     clock: Annotated[
-        Literal["original", "shifted"], typer.Option(help="shifted: the first tick happens now.")
+        Literal["original", "shifted"], typer.Option(help="shifted: each tick happens when it is sent.")
     ] = "original",
     topic: Annotated[str, typer.Option()] = "market.ticks",
     bootstrap: Annotated[str | None, typer.Option(help="Kafka; default: the stack's.")] = None,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import redis
 
+from gateway.adapters import redis as state
 from gateway.domain.errors import ConfigurationError
+from gateway.domain.schemas import TradingState
 from stack.files import write_atomically
 from stack.secrets import ensure_secret
 from stack.services.service import NotReady, Service
@@ -44,7 +46,7 @@ def service(settings: StackSettings) -> Service:
         lines = [
             f"bind {LOOPBACK}",
             f"port {port}",
-            f"dir {folder}",
+            f'dir "{folder}"',
             f"requirepass {password}",
             "appendonly yes",
             "appendfsync everysec",
@@ -62,6 +64,19 @@ def service(settings: StackSettings) -> Service:
             raise NotReady(str(error)) from error
         return str(info.get("valkey_version", info.get("redis_version")))
 
+    def open_desk() -> None:
+        # Once, for a new home folder: a state that goes missing later is HALTED, not ACTIVE.
+        marker = folder / "trading-state-was-set"
+        if marker.is_file():
+            return
+        client = state.connect(settings.redis_url)
+        try:
+            if not client.exists(state.KEY):
+                state.write(client, TradingState.ACTIVE, "a new stack", "stack up")
+        finally:
+            client.close()
+        marker.touch()
+
     return Service(
         name="redis",
         endpoint=f"{LOOPBACK}:{port}",
@@ -70,5 +85,6 @@ def service(settings: StackSettings) -> Service:
         probe=probe,
         memory_limit_mb=2 * MAX_DATA_MB + 64,
         prepare=prepare,
+        on_ready=open_desk,
         folder=folder,
     )

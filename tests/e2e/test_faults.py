@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,7 +19,8 @@ from gateway.history import open_source
 from loadtest.publisher import TickPublisher
 from loadtest.schedule import Speed, plan
 from loadtest.watcher import DecisionWatcher, completeness, place
-from stack.demo import running_gateway
+from stack.demo import owned_partitions, running_gateway
+from stack.ports import free_ports
 from stack.status import read_status
 
 SOURCE = "simulate:regimes?seed=9&ticks=6000&symbols=8"
@@ -89,3 +93,45 @@ def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack)
     letters.close()
     assert [letter.payload for letter in found][:2] == ["rubbish", "{}"]
     assert all(letter.reason and letter.topic == "market.ticks" for letter in found)
+
+
+@pytest.mark.usefixtures("exported")
+def test_partitions_move_between_gateways_and_nothing_is_lost_or_repeated(stack):
+    watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
+    publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
+    sent = {}
+
+    def publish():
+        source = open_source("simulate:regimes?seed=21&ticks=8000&symbols=16")
+        sent["run"] = publisher.publish(plan(source.records(), Speed(rate_hz=300.0)))
+
+    thread = threading.Thread(target=publish)
+    (port,) = free_ports(1)
+    with running_gateway(stack):
+        thread.start()
+        second = subprocess.Popen(
+            [Path(sys.executable).parent / "ultrathink", "gateway", "run", "--metrics-port", str(port)],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + 30
+            while owned_partitions(f"http://127.0.0.1:{port}/metrics") != 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            time.sleep(2)
+        finally:
+            second.kill()
+            second.wait()
+        thread.join(60)
+        published = sent["run"].intended_ns
+        watcher.wait_for(published, 25.0)
+        time.sleep(0.5)
+    watcher.close()
+    counts = completeness(published, watcher.payloads)
+    assert (counts.ticks, counts.missing, counts.repeated) == (8000, 0, 0)
+    offsets = {}
+    for decision in watcher.decisions():
+        partition, offset = place(decision.decision_id)
+        assert offset > offsets.get(partition, -1)
+        offsets[partition] = offset

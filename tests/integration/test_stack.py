@@ -83,6 +83,8 @@ def test_the_kill_switch_is_latched_and_reaches_a_gateway(stack):
         again = gateway_redis.RedisStateStore(stack.redis_url)
         assert again.trading_state() is TradingState.HALTED
         again.close()
+        client.delete(gateway_redis.KEY)
+        assert gateway_redis.read(client).state is TradingState.HALTED
         client.set(gateway_redis.KEY, b"rubbish")
         assert gateway_redis.read(client).state is TradingState.HALTED
     finally:

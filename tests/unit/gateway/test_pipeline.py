@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import pytest
 
+from gateway.domain.codec import encode
 from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
 from gateway.domain.features import WARM_TICKS
@@ -234,3 +236,39 @@ def test_trades_do_not_keep_a_dead_quote_alive():
     assert judged.reason is Reason.DENIED
     assert judged.verdict is not None
     assert judged.verdict.broken == ("stale_data",)
+
+
+def test_a_tick_from_the_future_is_a_dead_letter_and_moves_no_clock():
+    clock = FakeClock()
+    future = Tick("A", clock.now_ns() + 61 * SECOND, 1.0, 2.0)
+    bench = Bench([raw_batch([future, *quotes(2)], clock)], clock=clock)
+    assert len(bench.run()) == 2
+    assert "61 s ahead" in bench.sink.letters[0].reason
+    assert bench.state.of(0).clock.now_ns == START + SECOND
+
+
+def test_a_producer_clock_that_runs_ahead_does_not_lengthen_the_budget():
+    clock = FakeClock()
+    batch = raw_batch(quotes(1), clock)
+    ahead = msgspec.structs.replace(batch, sent_ns=[clock.now_ns() + 600 * SECOND])
+    bench = Bench([ahead], clock=clock)
+    bench.run()
+    assert bench.predictor.timeouts == [pytest.approx(0.050)]
+
+
+def test_nothing_of_an_abandoned_partition_is_published():
+    clock = FakeClock()
+    bench = Bench([raw_batch(quotes(5), clock, partition=0), raw_batch(quotes(5), clock, partition=1)], clock=clock)
+    bench.pipeline._abandoned.add(0)
+    assert {d.decision_id.split("-")[1] for d in bench.run()} == {"1"}
+    assert bench.source.committed == {1: 5}
+
+
+def test_a_huge_key_or_payload_makes_a_small_dead_letter():
+    clock = FakeClock()
+    batch = msgspec.structs.replace(raw_batch([b"\xff" * 500_000], clock), keys=[b"\xff" * 500_000])
+    bench = Bench([batch], clock=clock)
+    bench.run()
+    (letter,) = bench.sink.letters
+    assert letter.payload_bytes == 500_000
+    assert len(encode(letter)) < 20_000

@@ -19,7 +19,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from gateway.domain.errors import ServiceUnavailable, UltraThinkError
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable, UltraThinkError
 from gateway.domain.schemas import Decision
 from gateway.history import Source, open_source
 from loadtest.publisher import Published, TickPublisher
@@ -27,16 +27,21 @@ from loadtest.schedule import Speed, plan
 from loadtest.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
 from stack.files import tail
 from stack.jobs import TrainReport
+from stack.lifecycle import down
 from stack.ports import is_free
 from stack.processes import describe_exit
 from stack.services.catalogue import services
-from stack.settings import Ports, StackSettings
+from stack.settings import Ports, StackSettings, from_environment
 from stack.status import ServiceStatus, log_path
 
 SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"
 GATEWAY_START_S = 60.0
 QUIET_S = 15.0
+DRAIN_S = 60.0
+MIN_TICKS = 8_000
+#: Tells a demo's folder from any other.
+MARKER = ".demo"
 TOPIC_TICKS, TOPIC_DECISIONS = "market.ticks", "trading.decisions"
 
 
@@ -82,7 +87,7 @@ class DemoResult(Struct, frozen=True):
 
 def choose_settings(home: Path) -> tuple[StackSettings, bool]:
     """Default ports where all are free, else free ones; a model repository of its own."""
-    settings = StackSettings(home=home, model_repository=home.resolve() / "model_repository")
+    settings = from_environment(home=home, model_repository=home.resolve() / "model_repository")
     wanted = [port for service in services(settings) for port in service.ports]
     wanted.append(settings.ports.gateway_metrics)
     if all(is_free(port) for port in wanted):
@@ -115,7 +120,11 @@ def running_gateway(settings: StackSettings) -> Iterator[subprocess.Popen[bytes]
         wait_for_partitions(settings, process, log)
         yield process
         process.send_signal(signal.SIGTERM)
-        code = process.wait(60)
+        try:
+            code = process.wait(DRAIN_S)
+        except subprocess.TimeoutExpired as error:
+            why = f"it did not drain within {DRAIN_S:.0f} s"
+            raise ServiceUnavailable(gateway_failure(log, why)) from error
         if code != 0:
             raise ServiceUnavailable(gateway_failure(log, describe_exit(code)))
     finally:
@@ -220,9 +229,21 @@ def save_result(path: Path, result: DemoResult) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
 
 
-def open_demo_source(data: str) -> Source:
+def open_demo_source(data: str, limit: int | None) -> Source:
     """The SOURCE, checked before anything is started."""
+    if limit is not None and limit < MIN_TICKS:
+        raise ConfigurationError(f"--limit {limit}: at least {MIN_TICKS:,} ticks are needed to train")
     source = open_source(data)
     for _ in islice(source.records(), 1):
         pass
     return source
+
+
+def begin_anew(home: Path) -> None:
+    """End and delete an earlier demo. Raises ConfigurationError for a folder that holds another stack."""
+    marker = home / MARKER
+    if (home / "stack.json").exists() and not marker.exists():
+        raise ConfigurationError(f"{home} holds a stack that is no demo: give the demo another --home")
+    down(home, purge=True)
+    home.mkdir(parents=True, exist_ok=True)
+    marker.touch()

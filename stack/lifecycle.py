@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -21,6 +22,23 @@ from stack.status import FAILED, StackStatus, log_path, read_status, status_path
 
 UP_TIMEOUT_S = 180.0
 MIN_DISK_MB = 1024
+#: Everything that a stack writes into its home folder; the file that marks it comes last.
+DATA = (
+    *(
+        "kafka",
+        "redis",
+        "postgres",
+        "mlflow",
+        "triton",
+        "prometheus",
+        "logs",
+        "run",
+        "secrets",
+        "report",
+        "model_repository",
+    ),
+    *(".demo", ".models.staging", ".model_repository.staging", "stack.json"),
+)
 
 
 def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackStatus:
@@ -46,17 +64,30 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
     check_ports(settings)
     if free_disk_mb(home) < MIN_DISK_MB:
         raise ConfigurationError(f"less than {MIN_DISK_MB} MB is free for {home}: free some or move --home")
+    check_brokers(settings)
     settings.save()
     status_path(home).unlink(missing_ok=True)
-    start_supervisor(home)
+    supervisor = start_supervisor(home)
     try:
-        return wait_until_ready(home, show)
+        return wait_until_ready(home, show, supervisor)
     except BaseException:
+        # Through its status file where there is one, and by itself where it did not get so far.
         down(home)
+        end(supervisor, timeout_s=60.0)
         raise
 
 
-def start_supervisor(home: Path) -> None:
+def check_brokers(settings: StackSettings) -> None:
+    """Raise ConfigurationError when the data of another number of brokers lies in the folder."""
+    folders = {p.name for p in (settings.absolute_home / "kafka").glob("[1-9]")}
+    if folders and len(folders) != settings.brokers:
+        raise ConfigurationError(
+            f"{settings.absolute_home} holds the data of {len(folders)} broker(s), --brokers says "
+            f"{settings.brokers}: use that number, another --home, or `ultrathink stack down --purge`"
+        )
+
+
+def start_supervisor(home: Path) -> Identity:
     """A process group of its own, so that closing the terminal does not end the stack."""
     log = log_path(home, "supervisor")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +101,18 @@ def start_supervisor(home: Path) -> None:
         )
     # It outlives us on purpose: without a return code Popen would warn of that.
     process.returncode = 0
+    return Identity.of(process.pid)
 
 
-def wait_until_ready(home: Path, show: Callable[[StackStatus], None]) -> StackStatus:
+def wait_until_ready(
+    home: Path, show: Callable[[StackStatus], None], supervisor: Identity | None = None
+) -> StackStatus:
     """Follow the status file until all is ready. Raises ServiceUnavailable with the log's end."""
     deadline = time.monotonic() + UP_TIMEOUT_S
     while time.monotonic() < deadline:
         status = read_status(home)
+        if status is None and supervisor is not None and supervisor.find() is None:
+            raise ServiceUnavailable(failure(home, "supervisor", "it ended"))
         if status is not None:
             show(status)
             if status.ready:
@@ -107,8 +143,22 @@ def down(home: Path, *, purge: bool = False) -> bool:
         end_orphans(read_status(home) or status)
         status_path(home).unlink(missing_ok=True)
     if purge:
-        shutil.rmtree(home, ignore_errors=True)
+        delete_data(home)
     return ran
+
+
+def delete_data(home: Path) -> None:
+    """Delete what a stack wrote into its home folder, by name: the folder may be anybody's."""
+    if not (home / "stack.json").is_file():
+        return
+    for name in DATA:
+        path = home / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        home.rmdir()
 
 
 def end_orphans(status: StackStatus) -> None:
@@ -125,5 +175,15 @@ def check_ports(settings: StackSettings) -> None:
             if not is_free(port):
                 raise ConfigurationError(
                     f"port {port}, which {service.name} needs, is held by {holder(port)}: end that, set "
-                    f"ULTRATHINK_PORTS__{service.name.split('-')[0].upper()}… or use `--ports auto`"
+                    f"{port_variable(settings, port)}, or use `--ports auto`"
                 )
+
+
+def port_variable(settings: StackSettings, port: int) -> str:
+    """The environment variable that moves a port; a list where a setting holds several."""
+    for name, value in settings.ports.model_dump().items():
+        if value == port:
+            return f"ULTRATHINK_PORTS__{name.upper()}"
+        if isinstance(value, tuple) and port in value:
+            return f"ULTRATHINK_PORTS__{name.upper()}='[{', '.join(str(p + 100) for p in value)}]'"
+    return "another port"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -10,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-from gateway.domain.errors import UltraThinkError
 from stack.processes import Identity, describe_exit, end, identity, resident_mb
 from stack.services.service import NotReady, Service
 from stack.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, ServiceStatus, log_path
@@ -65,10 +66,10 @@ class Runner(threading.Thread):
             self._start()
             self._wait_until_ready()
             self._watch()
-        except (UltraThinkError, OSError) as error:
-            self._died(str(error))
         except _Died as death:
             self._died(str(death))
+        except Exception as error:  # noqa: BLE001 - whatever a server's client raises, the thread must live
+            self._died(f"{type(error).__name__}: {error}")
 
     def _start(self) -> None:
         self.status.state = STARTING
@@ -166,7 +167,11 @@ class Runner(threading.Thread):
         if self.status.process is not None:
             end(self.status.process, self.service.stop_signal, self.service.stop_timeout_s)
         if self._process is not None:
+            # A leader that crashed leaves its children: they would hold its port.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._process = None
 
 
 class _Died(Exception):

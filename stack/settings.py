@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from gateway.domain.errors import ConfigurationError
 from stack.files import write_atomically
@@ -104,9 +104,19 @@ class StackSettings(BaseSettings):
         write_atomically(self.absolute_home / "stack.json", self.model_dump_json(indent=2))
 
 
+def from_environment(**given: Any) -> StackSettings:
+    """Flags that were given, then the environment, then the defaults. Raises ConfigurationError."""
+    try:
+        return StackSettings(**{k: v for k, v in given.items() if v is not None})
+    except (ValidationError, SettingsError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+        raise ConfigurationError(f"a setting or ULTRATHINK_* variable is wrong: {what}") from error
+
+
 def load(home: Path | None = None) -> StackSettings:
     """Settings of the stack in a home folder, or the defaults where none was started."""
-    settings = StackSettings() if home is None else StackSettings(home=home)
+    settings = from_environment(home=home)
     path = settings.absolute_home / "stack.json"
     if not path.is_file():
         return settings

@@ -11,7 +11,7 @@ import typer
 
 from stack.cli.output import err, out, print_json, table
 
-DEMO_HOME = Path(".ultrathink/demo")
+DEMO_HOME = Path(".ultrathink-demo")
 
 
 def demo(
@@ -20,7 +20,9 @@ def demo(
         str | None, typer.Option(help="real, Nx, N/s or max; default: 4x, or 2500/s for daily data.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many ticks only.")] = None,
-    home: Annotated[Path, typer.Option(help="Folder of the demo's own stack; emptied first.")] = DEMO_HOME,
+    home: Annotated[
+        Path, typer.Option(help="Folder of the demo's own stack; begun anew each time.", envvar="ULTRATHINK_HOME")
+    ] = DEMO_HOME,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -28,13 +30,15 @@ def demo(
 
     Example: ultrathink demo --data binance:BTCUSDT.gz --speed real
     """
+    from loadtest.schedule import Speed
     from stack import demo as work
     from stack.lifecycle import down
 
     started = time.monotonic()
-    source = work.open_demo_source(data)
+    source = work.open_demo_source(data, limit)
     chosen = speed or work.choose_speed(source)
-    down(home.resolve(), purge=True)
+    Speed.parse(chosen)
+    work.begin_anew(home.resolve())
     settings, moved = work.choose_settings(home)
     os.environ["ULTRATHINK_HOME"] = os.fspath(settings.absolute_home)
     if moved:

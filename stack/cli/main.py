@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
+from rich.markup import escape
 
 from gateway.domain.errors import ConfigurationError, UltraThinkError
 from stack.cli import demo, export, gateway, stack, ticks, train
@@ -39,15 +40,28 @@ def root(
 
 def run() -> None:
     """Entry point: an error of ours is a sentence and an exit code (2: fix the input), never a traceback."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C: what was started is ended. A hang-up that nohup ignores stays ignored.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
     try:
-        code = app(standalone_mode=False)
+        app()
     except UltraThinkError as error:
-        err.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        tell(str(error))
         raise SystemExit(2 if isinstance(error, ConfigurationError) else 1) from None
-    except click.ClickException as error:
-        error.show()
-        raise SystemExit(error.exit_code) from None
-    except (click.Abort, KeyboardInterrupt):
-        err.print("interrupted")
+    except OSError as error:
+        tell(f"{error.filename or 'a file or connection'}: {error.strerror or error}")
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        tell("interrupted")
         raise SystemExit(130) from None
-    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def interrupt(*_: object) -> None:
+    """Unwind as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def tell(message: str) -> None:
+    """An error on stderr; its text may hold brackets, which are no markup."""
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from stack.cli.output import err, out, print_json, state_text, table
@@ -22,18 +23,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 @app.command(epilog="Example: ultrathink stack up --brokers 3 --ports auto")
 def up(
-    brokers: Annotated[int, typer.Option(min=1, max=3, help="1, or 3 with replication.")] = 1,
+    brokers: Annotated[int | None, typer.Option(min=1, max=3, help="1 (default), or 3 with replication.")] = None,
     ports: Annotated[Literal["default", "auto"], typer.Option(help="auto: any free ports.")] = "default",
-    model_repository: Annotated[Path, typer.Option(help="Folder that Triton serves.")] = Path("model_repository"),
+    model_repository: Annotated[
+        Path | None, typer.Option(help="Folder that Triton serves; default: model_repository.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start every server and wait until each answers in its own protocol. Twice is harmless."""
     from gateway.domain.errors import ConfigurationError
-    from stack.settings import Ports, StackSettings
+    from stack.settings import Ports, from_environment
 
-    if brokers == 2:
+    settings = from_environment(brokers=brokers, model_repository=model_repository)
+    settings = settings.model_copy(update={"model_repository": settings.model_repository.resolve()})
+    if settings.brokers == 2:
         raise ConfigurationError("--brokers 2 cannot lose one: use 1, or 3")
-    settings = StackSettings(brokers=brokers, model_repository=model_repository.resolve())
     if ports == "auto":
         settings = settings.model_copy(update={"ports": Ports.automatic()})
     start(settings, json=json)
@@ -71,7 +75,7 @@ def matrix(status: StackStatus) -> Table:
             f"{s.memory_mb:.0f}/{s.memory_limit_mb}",
             f"{s.uptime_s:.0f} s",
             str(s.restarts),
-            s.last_exit or s.detail[:60],
+            escape(s.last_exit or s.detail[:60]),
         ]
         for s in status.services
     ]

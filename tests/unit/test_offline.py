@@ -22,8 +22,9 @@ from gateway.history import open_source
 from loadtest.gates import misses
 from loadtest.schedule import Speed, plan
 from loadtest.watcher import completeness, latency
+from stack.demo import begin_anew
 from stack.files import tail, write_atomically
-from stack.lifecycle import check_ports, down
+from stack.lifecycle import check_brokers, check_ports, down
 from stack.ports import free_ports, holder, is_free
 from stack.processes import Identity, describe_exit, end
 from stack.settings import Ports, StackSettings
@@ -285,6 +286,12 @@ def test_every_command_has_help(command):
         (["demo", "--data", "binance:/nowhere.gz"], "/nowhere.gz is no file"),
         (["stack", "up", "--brokers", "2"], "--brokers 2"),
         (["stack", "logs", "nobody"], "no log of"),
+        (["nosuch"], "No such command"),
+        (["stack", "up", "--bogus"], "No such option"),
+        (["stack", "up", "--brokers", "9"], "Invalid value"),
+        (["demo", "--speed", "9y"], "expected real"),
+        (["demo", "--limit", "10"], "at least"),
+        (["ticks", "publish", "csv:[x]/y.csv"], "[x]/y.csv is no file"),
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(arguments, says, tmp_path):
@@ -299,3 +306,32 @@ def run_cli(*arguments):
 
     program = Path(sys.executable).parent / "ultrathink"
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_wrong_environment_variable_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_PORTS__KAFKA", "9192")
+    done = run_cli("--home", str(tmp_path), "stack", "status")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_purge_deletes_what_a_stack_wrote_and_nothing_else(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "logs").mkdir()
+    down(tmp_path, purge=True)
+    assert (tmp_path / "logs").is_dir()
+    (tmp_path / "stack.json").write_text("{}")
+    down(tmp_path, purge=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_demo_leaves_another_stacks_folder_alone(tmp_path):
+    (tmp_path / "stack.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="no demo"):
+        begin_anew(tmp_path)
+
+
+def test_data_of_another_number_of_brokers_is_named(tmp_path):
+    (tmp_path / "kafka" / "1").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="1 broker"):
+        check_brokers(StackSettings(home=tmp_path, brokers=3))

@@ -11,13 +11,24 @@ from gateway.domain.schemas import FloatArray, Int64Array
 from gateway.domain.signature import STRATEGIES
 from trainers.labels import Labels
 
+BASIS_POINTS = 1e4
+
 
 class NetResult(Struct, frozen=True):
-    """Of a position path, in units of tick volatility: mean net gain, its t-statistic, turnover."""
+    """Of a position path: mean net gain a tick in basis points of a full position, its t-statistic over
+    event times, and the mean abs change of position a tick.
+    """
 
     mean: float
     t_statistic: float
     turnover: float
+
+
+class NetPath(Struct, frozen=True):
+    """For n rows in arrival order: net gains in basis points, abs changes of position."""
+
+    gains: FloatArray
+    changes: FloatArray
 
 
 def information_coefficient(signal: FloatArray, forward: FloatArray) -> float:
@@ -27,26 +38,33 @@ def information_coefficient(signal: FloatArray, forward: FloatArray) -> float:
     return float(np.corrcoef(signal, forward)[0, 1])
 
 
-def net_gains(position: FloatArray, symbols: Int64Array, labels: Labels, rows: Int64Array) -> FloatArray:
-    """Gain of holding to the next tick, minus cost of the change, [n] in arrival order.
+def net_path(position: FloatArray, symbols: Int64Array, labels: Labels, rows: Int64Array) -> NetPath:
+    """Gain of holding to the next tick, minus half the spread on each change of position.
 
     The change is from the same symbol's previous row; the first row pays for its whole position.
+    Returns and spreads are as they were, not clipped as they are for training.
     """
     order = np.argsort(symbols[rows], kind="stable")
     sorted_position, sorted_symbols = position[order], symbols[rows][order]
     previous = np.concatenate([[0.0], sorted_position[:-1]])
     previous[np.concatenate([[True], sorted_symbols[1:] != sorted_symbols[:-1]])] = 0.0
-    gains = np.empty(len(rows))
-    cost = labels.cost[rows][order]
-    gains[order] = sorted_position * labels.next_return[rows][order] - np.abs(sorted_position - previous) * cost
-    return gains
+    changes = np.empty(len(rows))
+    changes[order] = np.abs(sorted_position - previous)
+    gains = position * labels.next_log_return[rows] - changes * labels.half_spread[rows]
+    return NetPath(gains * BASIS_POINTS, changes)
 
 
-def summarise(gains: FloatArray, position: FloatArray) -> NetResult:
-    """Mean, t-statistic (ticks taken as independent) and mean abs position change."""
-    deviation = float(gains.std())
-    t = float(gains.mean()) / deviation * math.sqrt(len(gains)) if deviation > 1e-12 else 0.0
-    return NetResult(float(gains.mean()), t, float(np.abs(np.diff(position)).mean()))
+def summarise(path: NetPath, time_ns: Int64Array) -> NetResult:
+    """Mean, t-statistic and turnover.
+
+    Gains of one event time are added up before the t-statistic is taken: twenty stocks of one day
+    are not twenty independent observations.
+    """
+    _, which = np.unique(time_ns, return_inverse=True)
+    by_time = np.bincount(which, weights=path.gains)
+    deviation = float(by_time.std())
+    t = float(by_time.mean()) / deviation * math.sqrt(len(by_time)) if deviation > 1e-12 else 0.0
+    return NetResult(float(path.gains.mean()), t, float(path.changes.mean()))
 
 
 def baselines(signals: FloatArray) -> dict[str, FloatArray]:

@@ -21,8 +21,12 @@ class Labels(Struct, frozen=True):
 
     Attributes:
         forward: float64 [n], return over the horizon / (volatility x sqrt(horizon)), clipped to 5.
-        next_return: float64 [n], return to the symbol's next tick / volatility, clipped to 5.
-        cost: float64 [n], half spread / volatility: what a unit change of position pays.
+        next_return: float64 [n], return to the symbol's next tick / volatility, clipped to 5; for
+            training only.
+        cost: float64 [n], half spread / volatility: what a unit change of position pays, clipped to 5;
+            for training only.
+        next_log_return: float64 [n], log return to the symbol's next tick, as it was.
+        half_spread: float64 [n], what a unit change of position pays, relative to the price, as it was.
         valid: bool [n], whether the horizon lies within the data.
         end_ns: int64 [n], event time at which the label is known.
     """
@@ -30,6 +34,8 @@ class Labels(Struct, frozen=True):
     forward: FloatArray
     next_return: FloatArray
     cost: FloatArray
+    next_log_return: FloatArray
+    half_spread: FloatArray
     valid: BoolArray
     end_ns: Int64Array
 
@@ -47,6 +53,8 @@ def make_labels(data: Dataset, horizon: int) -> Labels:
         forward=np.clip(forward, -CLIP, CLIP),
         next_return=np.clip(step, -CLIP, CLIP),
         cost=np.clip(half / volatility, 0.0, CLIP),
+        next_log_return=data.log_mid[following] - data.log_mid,
+        half_spread=half,
         valid=valid & has_next,
         end_ns=data.time_ns[ahead],
     )
@@ -57,7 +65,7 @@ def step_ahead(symbols: Int64Array, step: int) -> tuple[Int64Array, BoolArray]:
     order = np.argsort(symbols, kind="stable")
     later = np.roll(order, -step)
     valid_sorted = symbols[later] == symbols[order]
-    valid_sorted[len(order) - step :] = False
+    valid_sorted[max(0, len(order) - step) :] = False
     ahead = np.arange(len(symbols))
     ahead[order] = np.where(valid_sorted, later, order)
     valid = np.zeros(len(symbols), bool)

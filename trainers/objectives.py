@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from msgspec import Struct
 from torch import Tensor
@@ -46,7 +47,7 @@ def specialist_weights(features: Tensor, columns: dict[str, int]) -> Tensor:
     situation = {
         "momentum": torch.ones_like(moved),
         "mean_reversion": (stretched > 0.5).float() + 0.1,
-        "breakout": ((near_high >= near_high.quantile(0.8)) | (moved > 1.0)).float() + 0.1,
+        "breakout": ((near_high >= float(np.quantile(near_high.cpu().numpy(), 0.8))) | (moved > 1.0)).float() + 0.1,
         "volatility_carry": (volatility > volatility.median()).float() + 0.1,
     }
     weights = torch.stack([situation[name] for name in STRATEGIES], dim=1)
@@ -70,7 +71,7 @@ def meta_loss(
     """Utility net of costs over windows of consecutive ticks of one symbol.
 
     `starts` [w, WINDOW] are rows; costs are paid on abs(change of position) between ticks, and
-    `scale` brings the next tick's return to the size of the horizon's.
+    `scale` brings gains and costs of a tick to the size of the horizon's returns.
     """
 
     def loss(windows: Tensor) -> Tensor:
@@ -78,7 +79,8 @@ def meta_loss(
         weights, target = module(data.features[rows], regimes[rows], signals[rows])
         position = target.reshape(-1, WINDOW)
         gain = position * data.next_return[rows].reshape(-1, WINDOW) * scale
-        turnover = (position[:, 1:] - position[:, :-1]).abs() * data.cost[rows].reshape(-1, WINDOW)[:, 1:]
+        change = (position[:, 1:] - position[:, :-1]).abs()
+        turnover = change * data.cost[rows].reshape(-1, WINDOW)[:, 1:] * scale
         entropy = -(weights * (weights + 1e-9).log()).sum(dim=1).mean()
         risk = 0.5 * AVERSION * position**2
         return -(gain.mean() - turnover.mean() - risk.mean() + ENTROPY_BONUS * entropy)

@@ -10,6 +10,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor, nn
 
+from gateway.domain.errors import ConfigurationError
 from gateway.domain.features import FEATURES
 from gateway.domain.schemas import Float32Array, FloatArray, Int64Array
 from gateway.domain.signature import (
@@ -30,6 +31,8 @@ from trainers.splits import Split, walk_forward
 from trainers.tracking import TrainedModel
 
 FOLDS = 3
+#: Fewer independent labels a symbol teach nothing.
+MIN_HORIZONS = 20
 
 
 class TrainSettings(Struct, frozen=True):
@@ -64,6 +67,11 @@ def train_all(
         used for training.
     """
     torch.manual_seed(settings.seed)
+    if settings.horizon * len(data.names) * MIN_HORIZONS > len(data):
+        raise ConfigurationError(
+            f"a horizon of {settings.horizon} ticks is too long for {len(data):,} rows of {len(data.names)} "
+            f"symbol(s): at least {MIN_HORIZONS} horizons a symbol are needed"
+        )
     labels = make_labels(data, settings.horizon)
     embargo = int(np.median(labels.end_ns - data.time_ns))
     folds = []
@@ -112,6 +120,8 @@ def train_fold(data: Dataset, labels: Labels, split: Split, settings: TrainSetti
     with torch.inference_mode():
         regimes_seen, signals_seen = regime(tensors.features), signals(tensors.features)
     windows = torch.from_numpy(consecutive(data.symbols[rows])).to(where)
+    if len(windows) == 0:
+        raise ConfigurationError(f"no symbol has {WINDOW} training rows: give more ticks, or fewer symbols")
     objective = meta_loss(
         meta, tensors, regimes_seen.clone(), signals_seen.clone(), windows, 1.0 / settings.horizon**0.5
     )
@@ -156,8 +166,9 @@ def assess(data: Dataset, labels: Labels, split: Split, fold: Fold, filtered: Fl
         for k, name in enumerate(STRATEGIES)
     }
     paths = {"meta_controller": position, **evaluate.baselines(s)}
-    fold.test_gains = {n: evaluate.net_gains(path, data.symbols, labels, rows) for n, path in paths.items()}
-    summary = {n: evaluate.summarise(g, paths[n]) for n, g in fold.test_gains.items()}
+    net = {n: evaluate.net_path(path, data.symbols, labels, rows) for n, path in paths.items()}
+    fold.test_gains = {n: path.gains for n, path in net.items()}
+    summary = {n: evaluate.summarise(path, data.time_ns[rows]) for n, path in net.items()}
     fold.metrics["meta_controller"] = {
         "net_gain": summary["meta_controller"].mean,
         "net_t_statistic": summary["meta_controller"].t_statistic,

@@ -68,6 +68,6 @@ def curves(title: str, paths: dict[str, FloatArray]) -> Figure:
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_title(title)
     axes.set_xlabel("ticks, out of sample")
-    axes.set_ylabel("tick volatilities")
+    axes.set_ylabel("basis points of a full position")
     axes.legend()
     return figure

@@ -73,7 +73,18 @@ def log(model: TrainedModel, data: Mapping[str, str | int]) -> Logged:
     Args:
         model: the model and its evidence.
         data: what it learned from: source, hash, rows.
+
+    Raises:
+        ServiceUnavailable: MLflow refused or went away.
     """
+    try:
+        return _log(model, data)
+    except MlflowException as error:
+        name = model.signature.name
+        raise ServiceUnavailable(f"MLflow did not take {name}: {str(error)[:300]}") from error
+
+
+def _log(model: TrainedModel, data: Mapping[str, str | int]) -> Logged:
     signature = model.signature
     tags = {"feature_version": str(FEATURE_VERSION), "git_commit": git_commit()}
     with mlflow.start_run(run_name=signature.name, tags=tags) as run:
@@ -115,11 +126,14 @@ def mlflow_signature(signature: ModelSignature) -> MlflowSignature:
 
 def git_commit() -> str:
     """The code that trained; "unknown" outside a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "unknown"
     return done.stdout.strip() or "unknown"

@@ -7,6 +7,7 @@ passed over. The event time is the exchange's transaction time T, in ms.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,6 @@ def price(raw: msgspec.Raw) -> float:
 def positive(text: str) -> float:
     """A price; ValueError for one that is not above zero."""
     value = float(text)
-    if not value > 0.0:
-        raise ValueError(f"price {text} is not above zero")
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"price {text} is not finite and above zero")
     return value

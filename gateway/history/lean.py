@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,8 +39,8 @@ def read(path: Path, dropped: Dropped) -> Iterator[Record]:
             with archive.open(names[0]) as raw:
                 lines = csv.reader(io.TextIOWrapper(raw, "utf-8", newline=""))
                 yield from rows(lines, midnight_ns, symbol, dropped)
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"{path} is no zip file: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} is no zip of CSV text: {error}") from error
 
 
 def rows(lines: Iterator[list[str]], midnight_ns: int, symbol: str, dropped: Dropped) -> Iterator[Record]:
@@ -47,8 +49,8 @@ def rows(lines: Iterator[list[str]], midnight_ns: int, symbol: str, dropped: Dro
         try:
             time_ns = midnight_ns + int(line[0]) * MS
             bid, ask = float(line[1]), float(line[2])
-            if not (bid > 0.0 and ask > 0.0):
-                raise ValueError(f"bid {bid} and ask {ask} must be above zero")
+            if not (0.0 < bid < math.inf and 0.0 < ask < math.inf):
+                raise ValueError(f"bid {bid} and ask {ask} must be finite and above zero")
         except (ValueError, IndexError) as error:
             dropped.add(number, str(error))
             continue

@@ -12,7 +12,7 @@ import csv
 import gzip
 import math
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def to_record(
         name = row[columns["symbol"]] if "symbol" in columns else symbol
         # convert, not the constructor: it checks what the live decoder would check.
         tick = msgspec.convert({"symbol": name, "event_time_ns": time_ns, **values}, Tick)
-    except (ValueError, TypeError, msgspec.ValidationError) as error:
+    except (ValueError, TypeError, OverflowError, msgspec.ValidationError) as error:
         dropped.add(number, str(error))
         return
     yield Record(time_ns, tick)
@@ -131,6 +131,8 @@ def to_ns(value: Any) -> int:
             value = float(value) if "." in value else int(value)
         except ValueError:
             value = datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         delta = aware - datetime(1970, 1, 1, tzinfo=UTC)

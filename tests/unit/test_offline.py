@@ -29,7 +29,9 @@ from stack.ports import free_ports, holder, is_free
 from stack.processes import Identity, describe_exit, end
 from stack.settings import Ports, StackSettings
 from trainers.dataset import build
+from trainers.evaluate import NetPath, net_path, summarise
 from trainers.labels import make_labels, step_ahead
+from trainers.orchestrator import TrainSettings, train_all
 from trainers.regime_teacher import forward_filter
 from trainers.splits import walk_forward
 
@@ -335,3 +337,28 @@ def test_data_of_another_number_of_brokers_is_named(tmp_path):
     (tmp_path / "kafka" / "1").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match="1 broker"):
         check_brokers(StackSettings(home=tmp_path, brokers=3))
+
+
+def test_costs_and_turnover_are_counted_a_symbol(data):
+    labels = make_labels(data, 10)
+    rows = np.flatnonzero(labels.valid)
+    path = net_path(np.ones(len(rows)), data.symbols, labels, rows)
+    # A constant position is paid for once a symbol.
+    assert path.changes.sum() == 3.0
+    gains = labels.next_log_return[rows] * 1e4
+    assert path.gains.sum() == pytest.approx(gains.sum() - (path.changes * labels.half_spread[rows]).sum() * 1e4)
+
+
+def test_gains_of_one_moment_are_one_observation():
+    gains = np.random.default_rng(0).normal(0.1, 1.0, 400)
+    once = summarise(NetPath(gains, np.zeros(400)), np.arange(400))
+    copied = summarise(NetPath(np.repeat(gains, 20), np.zeros(8000)), np.repeat(np.arange(400), 20))
+    assert copied.t_statistic == pytest.approx(once.t_statistic)
+
+
+def test_a_horizon_beyond_the_data_is_refused(data):
+    with pytest.raises(ConfigurationError, match="too long"):
+        train_all(data, TrainSettings(horizon=3000), lambda text: None)
+    for step in (5, 12, 30):
+        ahead, valid = step_ahead(np.zeros(10, np.int64), step)
+        assert (ahead[valid] == np.arange(10)[valid] + step).all()

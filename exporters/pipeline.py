@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,14 @@ class Exported(Struct, frozen=True):
     parity_max_abs_diff: float
 
 
+class Converted(Struct, frozen=True):
+    """A model in its staging folder, proven equal to its source there."""
+
+    source: SourceModel
+    folder: Path
+    parity: float
+
+
 def export_all(
     mlflow_uri: str,
     triton: TritonServer,
@@ -44,53 +53,64 @@ def export_all(
 ) -> list[Exported]:
     """Bring every model from the registry to the server, the ensemble last.
 
+    All models are converted and proven before any is published, and the ensemble, which is what the
+    gateway asks, changes only when its new steps have answered as their sources do.
+
     Raises:
-        ExportError, ServiceUnavailable: nothing more is published after the first failure, and what
-            is served stays served.
+        ExportError, ServiceUnavailable: says what failed; the ensemble is as it was, unless its own
+            served answers were what failed.
     """
     client = registry.connect(mlflow_uri)
-    exported: dict[str, Exported] = {}
-    sources: dict[str, SourceModel] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        downloads = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sources = {}
         for name in STEPS:
             progress(f"{name}: fetch {name}@{alias}")
-            destination = Path(folder) / name
-            destination.mkdir()
-            sources[name] = registry.fetch(client, MODELS[name], alias, destination)
-        for name in STEPS:
-            exported[name] = export_step(sources[name], triton, repository, profile, progress)
+            (downloads / name).mkdir()
+            sources[name] = registry.fetch(client, MODELS[name], alias, downloads / name)
+        converted = [
+            convert(source, stack.enter_context(repository.stage(name)), profile, progress)
+            for name, source in sources.items()
+        ]
+        exported = {c.source.signature.name: publish(c, triton, repository, profile, progress) for c in converted}
     exported[TRADING_DECISION.name] = export_ensemble(sources, exported, triton, repository, progress)
     return list(exported.values())
 
 
-def export_step(
-    source: SourceModel,
+def convert(source: SourceModel, folder: Path, profile: Profile, progress: Callable[[str], None]) -> Converted:
+    """Write the model into a staging folder and compare it with its source, in this process."""
+    signature = source.signature
+    path = folder / signature.file_name
+    progress(f"{signature.name}: convert to {signature.file_name}")
+    if signature.backend == "onnxruntime":
+        onnx.export(source, path, profile)
+        run = parity.run_onnx(path)
+    else:
+        torchscript.export(source, path)
+        run = parity.run_torchscript(path)
+    difference = parity.max_abs_difference(signature, parity.run_module(source.module), run, "in its file")
+    return Converted(source, folder, difference)
+
+
+def publish(
+    converted: Converted,
     triton: TritonServer,
     repository: ModelRepository,
     profile: Profile,
     progress: Callable[[str], None],
 ) -> Exported:
-    """Convert, compare, publish, load and compare one model."""
-    signature = source.signature
-    with repository.stage(signature.name) as folder:
-        path = folder / signature.file_name
-        progress(f"{signature.name}: convert to {signature.file_name}")
-        if signature.backend == "onnxruntime":
-            onnx.export(source, path, profile)
-            run = parity.run_onnx(path)
-        else:
-            torchscript.export(source, path)
-            run = parity.run_torchscript(path)
-        offline = parity.max_abs_difference(signature, parity.run_module(source.module), run, "in its file")
-        repository.write_configs(signature, {})
-        version = repository.publish(signature.name, folder, lineage(source, profile, offline))
+    """Publish a converted model, load it, and compare it as served."""
+    source, signature = converted.source, converted.source.signature
+    repository.write_configs(signature, {})
+    recorded = lineage(source, profile, converted.parity)
+    version = repository.publish(signature.name, converted.folder, recorded)
     progress(f"{signature.name}: load version {version}")
     triton.load(signature, version)
     served = parity.max_abs_difference(
         signature, parity.run_module(source.module), triton.run(signature, version), "as served"
     )
     kind = "ONNX" if signature.backend == "onnxruntime" else "TorchScript"
-    return Exported(signature.name, version, source.run_id, kind, offline, served)
+    return Exported(signature.name, version, source.run_id, kind, converted.parity, served)
 
 
 def export_ensemble(

@@ -78,7 +78,7 @@ def verdict(headline: dict[str, float]) -> str:
     gain, t = headline["net_gain"], headline["net_t_statistic"]
     better = max(("equal_weights", "buy_and_hold"), key=lambda n: headline[f"net_gain_{n}"])
     if gain <= 0 or t < 2:
-        return f"no edge survives costs on this source (net gain {gain:.4g} a tick, t {t:.1f})"
+        return f"no edge survives costs on this source (net gain {gain:.3g} basis points a tick, t {t:.1f})"
     if headline[f"net_gain_{better}"] > gain:
         return f"the net gain is positive (t {t:.1f}), but {better.replace('_', ' ')} gains more"
     return f"net of costs the meta-controller beats equal weights and buy and hold (t {t:.1f})"

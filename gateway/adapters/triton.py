@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -9,6 +11,7 @@ from typing import Any, Protocol
 
 import grpc
 import numpy as np
+import structlog
 import tritonclient.grpc as grpcclient
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
@@ -25,7 +28,9 @@ from gateway.domain.schemas import BoolArray, Float32Array
 from gateway.domain.signature import MODELS, ModelSignature, TensorSpec
 from gateway.ports import Prediction
 
+log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0
+FOLLOW_EVERY_S = 1.0
 #: gRPC backs off for up to two minutes by default; a restarted server must be found at once.
 RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -46,7 +51,8 @@ class TritonPredictor:
         Args:
             address: host:port of Triton's gRPC.
             model_name: a model of the trading_decision contract.
-            model_version: the version to pin; "" pins the newest that is ready.
+            model_version: the version to pin; "" takes the newest that is ready, and a newer one when
+                that is unloaded.
             max_in_flight: calls at once.
 
         Raises:
@@ -56,10 +62,12 @@ class TritonPredictor:
         self.model_name = model_name
         self._address = address
         self._signature = MODELS[model_name]
+        self._follows_newest = not model_version
+        self._following, self._next_follow = threading.Lock(), 0.0
         self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
         try:
             self.model_version = model_version or self._newest_ready()
-            self._check()
+            self._check(self.model_version)
         except InferenceServerException as error:
             raise self._translated(error) from error
         self._channel = grpc.insecure_channel(address, options=RECONNECT)
@@ -81,8 +89,35 @@ class TritonPredictor:
             outputs=self._outputs(),
             raw_input_contents=[features.tobytes()],
         )
-        future = self._workers.submit(self._infer, request, timeout=max(timeout_s, 0.001))
-        return Pending(future, len(features), self._signature, self.model_version, timeout_s)
+        future = self._workers.submit(self._call, request, max(timeout_s, 0.001))
+        return Pending(future, len(features), self._signature, request.model_version, timeout_s)
+
+    def _call(self, request: Any, timeout_s: float) -> Any:
+        try:
+            return self._infer(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            if self._follows_newest and translate(error).__class__ is PredictorUnavailable:
+                self._follow(request.model_version)
+            raise
+
+    def _follow(self, gone: str) -> None:
+        """An export replaced the ensemble: take its newest version, if it keeps the contract.
+
+        Only where no version was named; the batch that found out is held. A server that does not
+        answer, or a version that breaks the contract, leaves the pin as it is.
+        """
+        with self._following:
+            if self.model_version != gone or time.monotonic() < self._next_follow:
+                return
+            self._next_follow = time.monotonic() + FOLLOW_EVERY_S
+            try:
+                newest = self._newest_ready()
+                self._check(newest)
+            except (InferenceServerException, ContractMismatch) as error:
+                log.warning("no other version to follow", pinned=gone, reason=str(error)[:200])
+            else:
+                log.info("version followed", old=gone, new=newest)
+                self.model_version = newest
 
     def _outputs(self) -> list[Any]:
         make = service_pb2.ModelInferRequest.InferRequestedOutputTensor
@@ -104,9 +139,9 @@ class TritonPredictor:
             )
         return str(max(ready))
 
-    def _check(self) -> None:
+    def _check(self, version: str) -> None:
         """Raise ContractMismatch unless tensors, dims, dtypes, batch size and feature version agree."""
-        name, version = self.model_name, self.model_version
+        name = self.model_name
         if not self._client.is_model_ready(name, version, client_timeout=CONTROL_TIMEOUT_S):
             raise ContractMismatch(f"version {version} of {name} is not ready on {self._address}")
         found = self._client.get_model_metadata(name, version, client_timeout=CONTROL_TIMEOUT_S)

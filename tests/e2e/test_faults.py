@@ -20,6 +20,7 @@ from loadtest.publisher import TickPublisher
 from loadtest.schedule import Speed, plan
 from loadtest.watcher import DecisionWatcher, completeness, place
 from stack.demo import owned_partitions, running_gateway
+from stack.jobs import export
 from stack.ports import free_ports
 from stack.status import read_status
 
@@ -135,3 +136,21 @@ def test_partitions_move_between_gateways_and_nothing_is_lost_or_repeated(stack)
         partition, offset = place(decision.decision_id)
         assert offset > offsets.get(partition, -1)
         offsets[partition] = offset
+
+
+@pytest.mark.usefixtures("exported")
+def test_an_export_under_way_is_followed_by_the_running_gateway(stack):
+    watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
+    publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
+    with running_gateway(stack):
+        served = export(None, None, None, "25.03-py3", "challenger", lambda _: None)
+        newest = next(str(e.version) for e in served if e.name == "trading_decision")
+        time.sleep(0.5)
+        source = open_source("simulate:calm?seed=5&ticks=600")
+        published = publisher.publish(plan(source.records(), Speed(rate_hz=200.0))).intended_ns
+        watcher.wait_for(published, 15.0)
+    watcher.close()
+    assert completeness(published, watcher.payloads).missing == 0
+    last = [d for d in watcher.decisions() if place(d.decision_id) in published][-100:]
+    assert {d.model_version for d in last} == {newest}
+    assert any(d.regime_probabilities for d in last)

@@ -99,18 +99,24 @@ def _log(model: TrainedModel, data: Mapping[str, str | int]) -> Logged:
         with warnings.catch_warnings():
             # MLflow warns of its own deprecated calls.
             warnings.simplefilter("ignore")
-            mlflow.pytorch.log_model(
+            info = mlflow.pytorch.log_model(
                 model.module,
                 name="model",
                 signature=mlflow_signature(signature),
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
                 serialization_format="pickle",  # a ScriptModule is saved by torch.jit.save all the same
                 metadata={"feature_version": FEATURE_VERSION, "outputs": [o.name for o in signature.outputs]},
-                registered_model_name=signature.name,
             )
+        # By the client: mlflow's own shorthand prints to the terminal.
         client = MlflowClient()
-        versions = client.search_model_versions(f"name = '{signature.name}'")
-        version = next(v for v in versions if v.run_id == run.info.run_id)
+        try:
+            client.create_registered_model(signature.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = client.create_model_version(
+            signature.name, info.model_uri, run_id=run.info.run_id, model_id=info.model_id
+        )
         client.set_registered_model_alias(signature.name, ALIAS, version.version)
         return Logged(signature.name, str(version.version), run.info.run_id)
 

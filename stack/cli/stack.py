@@ -80,6 +80,8 @@ def matrix(status: StackStatus) -> Table:
         for s in status.services
     ]
     columns = ["service", "state", "version", "endpoint", "MB", "uptime", "restarts", "last exit"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return table("", columns, rows, right=(4, 5, 6))
 
 

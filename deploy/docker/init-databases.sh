@@ -1,7 +1,11 @@
 #!/bin/sh
-# MLflow's own role and database; it owns nothing else.
+# A role and a database each for MLflow and for the audit trail; neither owns anything else.
 set -eu
-psql -v ON_ERROR_STOP=1 -v password="$MLFLOW_DB_PASSWORD" -U postgres <<'SQL'
-CREATE ROLE mlflow LOGIN PASSWORD :'password';
+psql -v ON_ERROR_STOP=1 -v mlflow="$MLFLOW_DB_PASSWORD" -v ultrathink="$ULTRATHINK_DB_PASSWORD" -U postgres <<'SQL'
+CREATE ROLE mlflow LOGIN PASSWORD :'mlflow';
 CREATE DATABASE mlflow OWNER mlflow;
+CREATE ROLE ultrathink LOGIN PASSWORD :'ultrathink';
+CREATE DATABASE ultrathink OWNER ultrathink;
+\c ultrathink
+CREATE EXTENSION IF NOT EXISTS timescaledb;
 SQL

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 import time
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from gateway.adapters import redis as gateway_redis
+from gateway.adapters.kafka_audit import DecisionReader
+from gateway.adapters.postgres import DecisionArchive
 from gateway.adapters.triton import TritonPredictor
+from gateway.domain.codec import encode
 from gateway.domain.errors import ConfigurationError, ContractMismatch, ServiceUnavailable
-from gateway.domain.schemas import TradingState
+from gateway.domain.schemas import Action, Decision, Reason, StageTimes, TradingState
+from gateway.forensics.audit import follow
 from stack.lifecycle import down, up
 from stack.settings import Ports, StackSettings
 from stack.status import read_status
@@ -117,3 +124,36 @@ def test_three_brokers_replicate_and_down_leaves_nothing(tmp_path):
         assert down(settings.absolute_home, purge=True)
     assert all(s.process is None or s.process.find() is None for s in status.services)
     assert not settings.absolute_home.exists()
+
+
+def test_decisions_are_archived_once_however_often_they_are_read(stack):
+    decision = Decision(
+        decision_id="audit.test-0-1", symbol="A", event_time_ns=1_700_000_000_123_456_789, action=Action.HOLD,
+        reason=Reason.WITHIN_BAND, quantity=0.0, reference_price=None, mid_price=1.0, position_before=0.0,
+        position_after=0.0, target_position=0.1, features=[0.0] * 32, warm=True, regime_probabilities=[],
+        strategy_signals=[], strategy_weights=[], model_name="m", model_version="1", variant="champion",
+        trading_state=TradingState.ACTIVE, verdict=None, stages=StageTimes(1.0, 1.0, 1.0, 1.0),
+        decided_at_ns=1_700_000_000_200_000_000,
+    )  # fmt: skip
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
+    for _ in range(2):
+        producer.produce("trading.decisions", encode(decision), b"A")
+    producer.flush(10)
+    archive = DecisionArchive(stack.postgres_url("ultrathink"))
+    for group in ("audit-one", "audit-two"):
+        reader = DecisionReader(stack.kafka_bootstrap, group, "trading.decisions")
+        stopping = threading.Event()
+        timer = threading.Timer(6.0, stopping.set)
+        timer.start()
+        follow(reader, archive, stopping)
+        timer.join()
+        reader.close()
+    found = archive.find("audit.test-0-1")
+    assert found is not None
+    assert json.loads(found)["event_time_ns"] == 1_700_000_000_123_456_789
+    rows = archive._connection.execute(
+        "SELECT event_time FROM decisions WHERE decision_id = 'audit.test-0-1'"
+    ).fetchall()
+    assert [r[0].isoformat() for r in rows] == ["2023-11-14T22:13:20.123456+00:00"]
+    assert archive.find("nothing") is None
+    archive.close()

@@ -73,6 +73,7 @@ def build(settings: GatewaySettings) -> Gateway:
     sink = KafkaDecisionSink(
         settings.kafka_bootstrap, settings.decisions_topic, settings.dead_letters_topic, tracker.done
     )
+    sink.connect()
     recovery = KafkaRecovery(
         settings.kafka_bootstrap,
         settings.group,

@@ -29,6 +29,7 @@ from gateway.state import GatewayState
 
 CONTROL_TIMEOUT_S = 10.0
 REPLAY_CHUNK = 5000
+CONNECT_S = 0.5
 MS = 1_000_000
 #: A delivery that takes so long ends the gateway; what it did not deliver is decided again.
 STALLED_AFTER_S = 30.0
@@ -187,6 +188,14 @@ class KafkaDecisionSink:
                 "log_level": 3,
             }
         )
+
+    def connect(self) -> None:
+        """Connect and get the producer's id now, not while the first tick's budget runs."""
+        try:
+            self._producer.list_topics(self._decisions, timeout=CONTROL_TIMEOUT_S)
+        except KafkaException as error:
+            raise ServiceUnavailable(f"Kafka does not answer: {error.args[0].str()}") from error
+        self._producer.poll(CONNECT_S)
 
     def decision(self, partition: int, offset: int, decision: Decision) -> None:
         """Publish beside the tick: same key, same partition number."""

@@ -22,8 +22,10 @@ HEAP_MB = 384
 MEMORY_LIMIT_MB = 1024
 DAY_MS = 86_400_000
 
-#: Topic -> whether it is partitioned like the ticks. Compose creates the same.
+#: What the system is made of. Compose creates the same.
 TOPICS = ("market.ticks", "market.ticks.dlq", "trading.decisions")
+#: Recovery reads the decisions: one that the broker forgot would be decided again.
+TOPIC_CONFIG = {"trading.decisions": {"retention.ms": "-1"}}
 
 
 def jar_folder() -> Path:
@@ -108,7 +110,9 @@ def preparation(settings: StackSettings, node: int, folder: Path) -> Callable[[]
         write_atomically(folder / "log4j2.properties", LOG4J)
         write_atomically(folder / "server.properties", properties(settings, node, folder))
         if not (folder / "data" / "meta.properties").is_file():
-            command = java_command("kafka.tools.StorageTool", folder, "format", "-t", cluster_id(settings))
+            command = java_command(
+                "kafka.tools.StorageTool", folder, "format", f"--cluster-id={cluster_id(settings)}"
+            )
             done = subprocess.run(
                 [*command, "-c", str(folder / "server.properties")],
                 capture_output=True,
@@ -122,7 +126,7 @@ def preparation(settings: StackSettings, node: int, folder: Path) -> Callable[[]
 
 
 def cluster_id(settings: StackSettings) -> str:
-    """Sixteen bytes in base64, the same for all brokers of a home folder."""
+    """Sixteen bytes in base64, the same for all brokers of a home folder; it may begin with "-"."""
     digest = hashlib.sha256(str(settings.absolute_home).encode()).digest()[:16]
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
@@ -168,7 +172,12 @@ def create_topics(settings: StackSettings) -> None:
     present = admin.list_topics(timeout=10.0).topics
     replicas = 3 if settings.brokers == 3 else 1
     new = [
-        NewTopic(name, num_partitions=settings.partitions, replication_factor=replicas)
+        NewTopic(
+            name,
+            num_partitions=settings.partitions,
+            replication_factor=replicas,
+            config=TOPIC_CONFIG.get(name, {}),
+        )
         for name in TOPICS
         if name not in present
     ]

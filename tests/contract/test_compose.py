@@ -64,8 +64,11 @@ def test_ports_are_those_of_the_stack():
 
 def test_topics_and_partitions_are_those_of_the_stack():
     (command,) = SERVICES["topics"]["command"]
-    listed = command.split("for topic in ")[1].split(";")[0].split()
-    assert tuple(listed) == kafka.TOPICS
+    created = [line.split()[1:] for line in command.splitlines() if line.startswith("create ")]
+    assert tuple(name for name, *_ in created) == kafka.TOPICS
+    for name, *options in created:
+        wanted = kafka.TOPIC_CONFIG.get(name, {})
+        assert options == [word for key, value in wanted.items() for word in ("--config", f"{key}={value}")]
     assert f"--partitions {StackSettings.model_fields['partitions'].default} " in command
     assert "--replication-factor 3" in command
     settings = GatewaySettings()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource
 
 from gateway.adapters import redis as gateway_redis
 from gateway.adapters.kafka_audit import DecisionReader
@@ -44,6 +44,13 @@ def test_every_server_answers_and_tells_its_version(stack):
     assert status.ready
     assert {"kafka-1", "redis", "postgres", "mlflow", "triton"} <= {s.name for s in status.services}
     assert all(s.version not in {"", "unknown"} for s in status.services)
+
+
+def test_decisions_are_kept_for_good_since_recovery_reads_them(stack):
+    admin = AdminClient({"bootstrap.servers": stack.kafka_bootstrap})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "trading.decisions")
+    described = admin.describe_configs([resource])[resource].result(10)
+    assert described["retention.ms"].value == "-1"
 
 
 def test_up_twice_is_harmless(stack):

@@ -97,7 +97,7 @@ def main() -> None:
         up(settings, lambda _: None)
         try:
             train("simulate:regimes?ticks=20000&symbols=4", 10, None, None, lambda _: None)
-            export(None, None, None, "25.03-py3", "challenger", lambda _: None)
+            export(lambda _: None)
             # Left out of the figures: a broker that has just started still compiles itself.
             measure(settings, f"simulate:regimes?ticks={WARM_UP_TICKS}&symbols=16", "1000/s", WARM_UP_TICKS)
             print("the feed at its real gaps, exactly as recorded:")

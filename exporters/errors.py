@@ -6,8 +6,16 @@ from gateway.domain.errors import ConfigurationError
 
 
 class ExportError(ConfigurationError):
-    """A model cannot be exported as it is; the repository is unchanged."""
+    """A model cannot be exported or released as it is; what was served before is served still."""
+
+
+class UnsafeArtefact(ExportError):
+    """Opening the artefact could run code of whoever wrote it."""
 
 
 class ParityError(ExportError):
     """An exported or served model answers other than its source."""
+
+
+class Busy(ExportError):
+    """Another exporter holds the model."""

@@ -2,109 +2,267 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import islice
-from pathlib import Path
+import math
+from collections.abc import Mapping
 
 import numpy as np
-import onnxruntime
-import torch
+import numpy.typing as npt
+from msgspec import Struct
 
-from exporters.errors import ParityError
-from gateway.domain.features import FEATURES, FeatureEngine
-from gateway.domain.schemas import Float32Array, TickBatch
-from gateway.domain.signature import ModelSignature
-from gateway.history import open_source
-
-#: float32 through other kernels and other orders of summation.
-TOLERANCE = 1e-5
-
-Outputs = list[Float32Array]
-Run = Callable[[Outputs], Outputs]
+from exporters.errors import ExportError, ParityError
+from exporters.tensors import Array, Arrays, Run, check_shapes
+from gateway.domain.decision import DecisionPolicy, Market, decide
+from gateway.domain.position import Book
+from gateway.domain.schemas import TradingState
+from gateway.domain.signature import Dtype, ModelSignature
 
 
-def probe_rows(count: int) -> Float32Array:
-    """float32 [count, 32]: rows of the real kernel on a simulated market, and extreme ones."""
-    records = islice(open_source(f"simulate:regimes?seed=11&ticks={count}").records(), count)
-    rows = FeatureEngine().update(TickBatch.from_ticks([r.tick for r in records])).values
-    width = len(FEATURES)
-    extremes = np.array([[0.0], [1e-38], [-1e3], [1e6]], np.float32) * np.ones(width, np.float32)
-    rows[: min(count, 4)] = extremes[: min(count, 4)]
-    return rows
+class Tolerance(Struct, frozen=True):
+    """|got - wanted| <= share * max(1, largest |wanted| of the batch); `why` says what it allows for."""
+
+    share: float
+    why: str
 
 
-def inputs_for(signature: ModelSignature, batch: int) -> Outputs:
-    """One array an input, with values that the input can have."""
-    random = np.random.default_rng(batch)
-    arrays: Outputs = []
-    for spec in signature.inputs:
-        if spec.name == "features":
-            arrays.append(probe_rows(batch))
-        elif spec.name == "regime_probabilities":
-            arrays.append(random.dirichlet(np.ones(spec.dims[0]), batch).astype(np.float32))
-        else:
-            arrays.append(random.uniform(-1, 1, (batch, *spec.dims)).astype(np.float32))
-    return arrays
+CPU = Tolerance(1e-5, "float32 through other kernels and other orders of summation")
+GPU = Tolerance(1e-4, "float32 on CUDA with TF32 off: other kernels for each batch size")
+GPU_TF32 = Tolerance(5e-3, "TF32 keeps 10 bits of a product's factors")
+HALF = Tolerance(2e-2, "float16 keeps 10 bits")
+DOUBLE = Tolerance(1e-9, "float64 through other orders of summation")
+EXACT = Tolerance(0.0, "whole numbers")
 
 
-def run_module(module: torch.jit.ScriptModule) -> Run:
-    """The source model."""
+def tolerance(dtype: Dtype, precision: str, device: str, *, tf32: bool = False) -> Tolerance:
+    """What is allowed for an output.
 
-    def run(arrays: Outputs) -> Outputs:
-        with torch.inference_mode():
-            out = module(*(torch.from_numpy(a) for a in arrays))
-        return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
-
-    return run
-
-
-def run_onnx(path: Path) -> Run:
-    """The exported file, in this process, on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [i.name for i in session.get_inputs()]
-    return lambda arrays: list(session.run(None, dict(zip(names, arrays, strict=True))))
-
-
-def run_torchscript(path: Path) -> Run:
-    """The exported TorchScript file, in this process, on the CPU."""
-    return run_module(torch.jit.load(str(path), map_location="cpu"))
+    Args:
+        dtype: of the output.
+        precision: "fp32" or "fp16", of the model's weights.
+        device: "cpu" or "gpu".
+        tf32: whether matrix products may round to TF32; config.pbtxt turns it off.
+    """
+    if not dtype.startswith("FP"):
+        return EXACT
+    if precision == "fp16" or dtype == "FP16":
+        return HALF
+    if dtype == "FP64":
+        return DOUBLE
+    if device == "cpu":
+        return CPU
+    return GPU_TF32 if tf32 else GPU
 
 
-def run_pipeline(modules: Mapping[str, torch.jit.ScriptModule]) -> Run:
-    """The ensemble, composed of its source models."""
+class Difference(Struct, frozen=True):
+    """One output, one batch: how far two models are apart.
 
-    def run(arrays: Outputs) -> Outputs:
-        (regimes,) = run_module(modules["regime_detection"])(arrays)
-        (signals,) = run_module(modules["strategy_signals"])(arrays)
-        weights, target = run_module(modules["meta_controller"])([arrays[0], regimes, signals])
-        return [regimes, signals, weights, target]
+    Attributes:
+        where: "file" or "served".
+        rows: kind of rows: golden, adversarial, recorded or the user's own.
+        batch: rows at once.
+        output: tensor's name.
+        max_abs, max_rel: largest absolute and relative difference.
+        max_ulp: largest distance in representable numbers; 0 for whole numbers.
+        allowed: largest absolute difference that passes.
+        passed: whether it does.
+    """
 
-    return run
+    where: str
+    rows: str
+    batch: int
+    output: str
+    max_abs: float
+    max_rel: float
+    max_ulp: int
+    allowed: float
+    passed: bool
 
 
-def max_abs_difference(signature: ModelSignature, source: Run, other: Run, where: str) -> float:
-    """The largest difference over all outputs, at batch 1, 2 and the largest.
+class Flips(Struct, frozen=True):
+    """Rows whose action differs; `tied` of them have no clear answer at the source either."""
+
+    where: str
+    rows: str
+    batch: int
+    flipped: int
+    of: int
+    tied: int = 0
+
+
+class Comparison(Struct, frozen=True):
+    """Everything that was compared."""
+
+    differences: list[Difference]
+    flips: list[Flips]
+
+    @property
+    def max_abs(self) -> float:
+        """The largest absolute difference."""
+        return max((d.max_abs for d in self.differences), default=0.0)
+
+    @property
+    def flip_rate(self) -> float:
+        """Share of rows whose action differs."""
+        rows = sum(f.of for f in self.flips)
+        return sum(f.flipped for f in self.flips) / rows if rows else 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output of every batch is within its tolerance."""
+        return all(d.passed for d in self.differences)
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(self.differences + other.differences, self.flips + other.flips)
+
+
+def compare(
+    signature: ModelSignature,
+    wanted: Arrays,
+    got: Arrays,
+    *,
+    where: str,
+    rows: str,
+    precision: str = "fp32",
+    device: str = "cpu",
+    tf32: bool = False,
+) -> Comparison:
+    """Compare two models' answers to the same batch.
 
     Raises:
-        ParityError: it is above TOLERANCE, an output is not finite, or has another shape.
+        ParityError: an answer has another shape or dtype than the signature says.
     """
-    worst = 0.0
-    for batch in (1, 2, signature.max_batch_size):
-        arrays = inputs_for(signature, batch)
-        for spec, wanted, got in zip(signature.outputs, source(arrays), other(arrays), strict=True):
-            shape = (batch, *spec.dims)
-            if wanted.shape != shape or got.shape != shape:
-                raise ParityError(
-                    f"{signature.name}: {spec.name} has shape {got.shape} {where} and {wanted.shape} at its "
-                    f"source; the signature says {shape}"
-                )
-            difference = float(np.abs(got.astype(np.float64) - wanted).max())
-            if not difference <= TOLERANCE:
-                raise ParityError(
-                    f"{signature.name}: {spec.name} differs by {difference:.3g} {where} at batch {batch}; "
-                    f"{TOLERANCE:.0e} is allowed"
-                )
-            worst = max(worst, difference)
-    return worst
+    batch = len(wanted[0])
+    try:
+        check_shapes(f"{signature.name} at its source", signature.outputs, wanted, batch)
+        check_shapes(f"{signature.name} ({where})", signature.outputs, got, batch)
+    except ExportError as error:
+        raise ParityError(str(error)) from error
+    found = []
+    tied = ties(wanted, CPU.share if device == "cpu" and precision == "fp32" else HALF.share)
+    for spec, a, b in zip(signature.outputs, wanted, got, strict=True):
+        if not spec.dtype.startswith("FP"):
+            # Which of two equal probabilities is the larger is nobody's to say.
+            a, b = a[~tied], b[~tied]  # noqa: PLW2901
+        allowed = tolerance(spec.dtype, precision, device, tf32=tf32).share * scale(a)
+        largest = max_abs(a, b)
+        found.append(
+            Difference(
+                where, rows, batch, spec.name, largest, max_rel(a, b), max_ulp(a, b), allowed, largest <= allowed
+            )
+        )
+    flipped = actions(signature, wanted) != actions(signature, got)
+    return Comparison(found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))])
+
+
+def ties(outputs: Arrays, within: float) -> npt.NDArray[np.bool_]:
+    """Rows whose two largest probabilities, of the last output with several, are equal but for rounding."""
+    wide = [a for a in outputs if a.dtype.kind == "f" and a[0].size > 1] if len(outputs[0]) else []
+    if not wide:
+        return np.zeros(len(outputs[0]), np.bool_)
+    ordered = np.sort(wide[-1].reshape(len(wide[-1]), -1), axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(ordered[:, -1] - ordered[:, -2] <= within)
+
+
+def compare_runs(
+    signature: ModelSignature,
+    source: Run,
+    other: Run,
+    probes: Mapping[str, Arrays],
+    *,
+    where: str,
+    precision: str = "fp32",
+    device: str = "cpu",
+) -> Comparison:
+    """Ask both models the same and compare; a probe is one batch."""
+    total = Comparison([], [])
+    for name, arrays in probes.items():
+        kind = name.partition(":")[0]
+        total += compare(
+            signature, source(arrays), other(arrays), where=where, rows=kind, precision=precision, device=device
+        )
+    return total
+
+
+def require(signature: ModelSignature, found: Comparison) -> None:
+    """Raise ParityError with the worst difference that is not allowed."""
+    failed = [d for d in found.differences if not d.passed]
+    if not failed:
+        return
+    worst = max(failed, key=lambda d: math.inf if math.isnan(d.max_abs) else d.max_abs)
+    raise ParityError(
+        f"{signature.name}: {worst.output} differs by {worst.max_abs:.3g} ({worst.where}) at batch {worst.batch} "
+        f"on {worst.rows} rows; {worst.allowed:.1e} is allowed, and {found.flip_rate:.2%} of the actions flip: "
+        "nothing was released"
+    )
+
+
+def scale(wanted: Array) -> float:
+    """The largest finite magnitude of a batch, at least 1."""
+    if wanted.dtype.kind != "f":
+        return 1.0
+    finite = np.abs(wanted[np.isfinite(wanted)].astype(np.float64))
+    return max(1.0, float(finite.max(initial=0.0)))
+
+
+def max_abs(a: Array, b: Array) -> float:
+    """Infinite where one is NaN or infinite and the other is not the same."""
+    if a.dtype.kind != "f":
+        return float(np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0))
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(same, 0.0, np.abs(x - y))
+    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
+
+
+def max_rel(a: Array, b: Array) -> float:
+    """|a - b| / |a|; where a is 0, infinite unless b is too."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.where(same, 0.0, np.abs(x - y) / np.abs(x))
+    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
+
+
+def max_ulp(a: Array, b: Array) -> int:
+    """Largest distance in units in the last place: how many numbers lie between, of the array's own dtype."""
+    if a.dtype.kind != "f":
+        return 0
+    both = np.isfinite(a) & np.isfinite(b)
+    return int(np.abs(_ordered(a[both]) - _ordered(b[both])).max(initial=0))
+
+
+def _ordered(values: Array) -> Array:
+    """Floats as integers in the same order: negative ones count down from zero."""
+    width = values.dtype.itemsize
+    bits = np.ascontiguousarray(values).view(f"i{width}").astype(np.int64)
+    lowest = -(2 ** (8 * width - 1))
+    return np.where(bits < 0, lowest - bits, bits)
+
+
+def actions(signature: ModelSignature, outputs: Arrays) -> Array:
+    """What would be done about each row, as a whole number.
+
+    A model with a target_position: buy, hold or sell from a flat book at default limits. Else the label; else
+    the largest of several outputs; else the sign.
+    """
+    by_name = {t.name: a for t, a in zip(signature.outputs, outputs, strict=True)}
+    if "target_position" in by_name:
+        return orders(by_name["target_position"][:, 0])
+    whole = [a for a in outputs if a.dtype.kind in "iub"]
+    if whole:
+        return whole[0].reshape(len(whole[0]), -1)[:, 0].astype(np.int64)
+    wide = [a for a in outputs if a[0].size > 1]
+    if wide:
+        return np.asarray(wide[-1].reshape(len(wide[-1]), -1).argmax(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.sign(outputs[0].reshape(len(outputs[0]), -1)[:, 0]).astype(np.int64)
+
+
+def orders(targets: Array) -> Array:
+    """Sign of the order that the gateway would send for each target, at a price of 100 and a spread of 0.02."""
+    market, policy, book = Market(99.99, 100.01, 100.0, 100.0), DecisionPolicy(), Book()
+    found = [
+        decide("PROBE", float(t), True, market, 0, book, TradingState.ACTIVE, policy).quantity for t in targets
+    ]
+    return np.sign(found).astype(np.int64)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from stack.settings import load
-
-if TYPE_CHECKING:
-    from exporters.pipeline import Exported
 
 HEADLINES = {
     "regime_detection": ("agreement", "cross_entropy"),
@@ -84,26 +79,39 @@ def verdict(headline: dict[str, float]) -> str:
     return f"net of costs the meta-controller beats equal weights and buy and hold (t {t:.1f})"
 
 
-def export(
-    mlflow_uri: str | None,
-    triton_url: str | None,
-    repository: Path | None,
-    target: str,
-    alias: str,
-    progress: Callable[[str], None],
-) -> list[Exported]:
-    """Export, publish and load all models; the served answers are proven equal to the sources'."""
+class Served(Struct, frozen=True):
+    """A model that was exported and is served. Parity is the largest absolute difference from its source."""
+
+    name: str
+    version: int
+    run_id: str
+    format: str
+    parity_offline: float
+    parity_max_abs_diff: float
+
+
+def export(progress: Callable[[str], None], alias: str = "challenger") -> list[Served]:
+    """Export the pipeline to the stack's Triton and release it: what the demo and the tests need."""
     from exporters import profiles
-    from exporters.pipeline import export_all
+    from exporters.export import Options, export_pipeline
+    from exporters.releases import Releases
     from exporters.repository import ModelRepository
     from exporters.serving import TritonServer
+    from gateway.domain.signature import TRADING_DECISION
 
     settings = load()
-    return export_all(
-        mlflow_uri or settings.mlflow_uri,
-        TritonServer(triton_url or settings.triton_grpc),
-        ModelRepository(repository or settings.model_repository),
-        profiles.find(target),
-        progress,
-        alias,
-    )
+    gpu = profiles.find_gpu(profiles.DEFAULT_GPU)
+    container = profiles.find(profiles.DEFAULT_CONTAINER)
+    repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
+    try:
+        options = Options(settings.mlflow_uri, container, gpu, alias)
+        published = export_pipeline(TRADING_DECISION.name, options, repository, progress)
+        releases = Releases(repository, triton, gpu, progress)
+        whole = next(p for p in published if p.name == TRADING_DECISION.name)
+        released = releases.release(whole.name, whole.version)
+        served = {whole.name: released.parity_max_abs_diff}
+        for step in published[:-1]:
+            served[step.name] = releases.probe(step.name, step.version).max_abs
+    finally:
+        triton.close()
+    return [Served(p.name, p.version, p.run_id, p.format, p.parity_max_abs_diff, served[p.name]) for p in published]

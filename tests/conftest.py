@@ -46,4 +46,4 @@ def trained(stack):
 @pytest.fixture(scope="session")
 def exported(stack, trained):
     """The published versions."""
-    return export(None, None, None, "25.03-py3", "challenger", lambda _: None)
+    return export(lambda _: None)

@@ -25,7 +25,7 @@ from gateway.domain.errors import (
     ServiceUnavailable,
 )
 from gateway.domain.schemas import BoolArray, Float32Array
-from gateway.domain.signature import MODELS, ModelSignature, TensorSpec
+from gateway.domain.signature import ModelSignature, TensorSpec, contract
 from gateway.ports import Prediction
 
 log = structlog.get_logger()
@@ -61,7 +61,12 @@ class TritonPredictor:
         """
         self.model_name = model_name
         self._address = address
-        self._signature = MODELS[model_name]
+        try:
+            self._signature = contract(model_name)
+        except KeyError:
+            raise ContractMismatch(
+                f"{model_name!r} is no model of this gateway: name trading_decision or a variant"
+            ) from None
         self._follows_newest = not model_version
         self._following, self._next_follow = threading.Lock(), 0.0
         self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
@@ -135,7 +140,7 @@ class TritonPredictor:
         if not ready:
             raise ContractMismatch(
                 f"Triton at {self._address} serves no {self.model_name}: publish and load it with "
-                "`ultrathink export all`"
+                "`ultrathink export pipeline --release`"
             )
         return str(max(ready))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.domain.features import FEATURE_VERSION, FEATURES
 
@@ -17,29 +18,36 @@ STRATEGIES = ("momentum", "mean_reversion", "breakout", "volatility_carry")
 MAX_BATCH_SIZE = 1024
 
 
+#: Triton's names; the models of the live path use FP32 only.
+Dtype = Literal["BOOL", "INT8", "UINT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64"]
+
+
 class TensorSpec(Struct, frozen=True):
     """A tensor without its batch axis; `dtype` is Triton's name."""
 
     name: str
     dims: tuple[int, ...]
-    dtype: Literal["FP32"] = "FP32"
+    dtype: Dtype = "FP32"
 
 
 class ModelSignature(Struct, frozen=True):
-    """A model's contract. `backend` is Triton's backend, or "ensemble" with its `steps`."""
+    """A model's contract. `backend` is Triton's backend, or "ensemble" with its `steps`.
+
+    `feature_version` is None for a model that does not read the feature kernel's rows.
+    """
 
     name: str
     backend: Literal["onnxruntime", "pytorch", "ensemble"]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     steps: tuple[str, ...] = ()
-    feature_version: int = FEATURE_VERSION
+    feature_version: int | None = FEATURE_VERSION
     max_batch_size: int = MAX_BATCH_SIZE
 
     @property
     def file_name(self) -> str:
-        """The file that the backend expects in a version's folder."""
-        return {"onnxruntime": "model.onnx", "pytorch": "model.pt"}[self.backend]
+        """The file that the backend expects in a version's folder; an ensemble has none."""
+        return {"onnxruntime": "model.onnx", "pytorch": "model.pt", "ensemble": ""}[self.backend]
 
 
 FEATURES_TENSOR = TensorSpec("features", (len(FEATURES),))
@@ -68,3 +76,26 @@ TRADING_DECISION = ModelSignature(
 MODELS: dict[str, ModelSignature] = {
     m.name: m for m in (REGIME_DETECTION, STRATEGY_SIGNALS, META_CONTROLLER, TRADING_DECISION)
 }
+
+#: The pipeline composed into one graph: the same contract in one session, without hops.
+FUSED = "fused"
+
+
+def variant_name(name: str, variant: str) -> str:
+    """The served name of a variant: one config.pbtxt governs all versions, so each has its own."""
+    return f"{name}_{variant}" if variant else name
+
+
+def contract(name: str) -> ModelSignature:
+    """The signature of a model of ours, or of a variant of one.
+
+    Raises:
+        KeyError: it is neither.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    for base, signature in MODELS.items():
+        if name.startswith(f"{base}_"):
+            backend = "onnxruntime" if signature.backend == "ensemble" else signature.backend
+            return replace(signature, name=name, backend=backend, steps=())
+    raise KeyError(name)

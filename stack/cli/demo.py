@@ -86,7 +86,7 @@ def run_stages(
         trained = jobs.train(source.spec, 10, limit, None, lambda t: status.update(f"train: {t}"))
     stage(3, "export, publish and load the models")
     with err.status("export") as status:
-        exported = jobs.export(None, None, None, "25.03-py3", "challenger", status.update)
+        exported = jobs.export(status.update)
     stage(4, f"start the gateway and publish {source.spec} at {speed}")
     with work.running_gateway(settings), err.status("publish") as status:
 

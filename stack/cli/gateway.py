@@ -15,6 +15,9 @@ app = typer.Typer(no_args_is_help=True, help="Decide ticks, and stop deciding th
 @app.command(epilog="Example: ultrathink gateway run --budget-ms 20 --metrics-port 9109")
 def run(
     budget_ms: Annotated[float | None, typer.Option(help="From sending a tick to its decision; then HOLD.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="trading_decision, or a variant as trading_decision_fused.")
+    ] = None,
     model_version: Annotated[str | None, typer.Option(help="Pin this version; default: the newest ready.")] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics on loopback.")] = None,
@@ -24,6 +27,7 @@ def run(
 
     given = {
         "budget_ms": budget_ms,
+        "model_name": model,
         "model_version": model_version,
         "group": group,
         "metrics_port": metrics_port,

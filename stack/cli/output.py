@@ -10,7 +10,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-out = Console(highlight=False)
+#: Where nobody looks at a screen, lines are for grep: wide enough not to be broken.
+WIDTH = None if sys.stdout.isatty() else 160
+
+out = Console(highlight=False, width=WIDTH)
 err = Console(stderr=True, highlight=False)
 
 STATE_COLOURS = {

@@ -12,8 +12,8 @@ from pathlib import Path
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
+from exporters.repository import ModelRepository
 from gateway.domain.errors import ConfigurationError
-from gateway.domain.signature import TRADING_DECISION
 from stack.services.service import NotReady, Service
 from stack.settings import LOOPBACK, StackSettings
 
@@ -84,6 +84,8 @@ def service(settings: StackSettings) -> Service:
             "--exit-timeout-secs=5",
             # A version that cannot load must not take the server down: it is asked per model.
             "--exit-on-error=false",
+            # Or a version on trial that does not load would make the server "not ready".
+            "--strict-readiness=false",
             *reload_after_restart(repository),
         ]
 
@@ -116,7 +118,7 @@ def service(settings: StackSettings) -> Service:
         ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         command=command,
         probe=probe,
-        memory_limit_mb=3072,
+        memory_limit_mb=4096,
         environment=environment,
         prepare=prepare,
         folder=folder,
@@ -124,7 +126,6 @@ def service(settings: StackSettings) -> Service:
 
 
 def reload_after_restart(repository: Path) -> list[str]:
-    """A restarted server must serve again what it served: the ensemble brings its steps."""
-    folder = repository / TRADING_DECISION.name
-    published = folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
-    return [f"--load-model={TRADING_DECISION.name}"] if published else []
+    """A restarted server must serve again what it served: every model with a released version."""
+    found = ModelRepository(repository)
+    return [f"--load-model={name}" for name in found.names() if found.serving(name).versions]

@@ -143,7 +143,7 @@ def test_an_export_under_way_is_followed_by_the_running_gateway(stack):
     watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
     publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
     with running_gateway(stack):
-        served = export(None, None, None, "25.03-py3", "challenger", lambda _: None)
+        served = export(lambda _: None)
         newest = next(str(e.version) for e in served if e.name == "trading_decision")
         time.sleep(0.5)
         source = open_source("simulate:calm?seed=5&ticks=600")

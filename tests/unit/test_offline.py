@@ -8,16 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
-from exporters.config_pbtxt import pinned_steps, render
-from exporters.errors import ExportError, ParityError
-from exporters.parity import inputs_for, max_abs_difference
-from exporters.profiles import find
-from exporters.registry import open_torchscript
-from exporters.repository import ModelRepository
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable, SourceError
-from gateway.domain.signature import MODELS, REGIME_DETECTION, TRADING_DECISION
 from gateway.history import open_source
 from loadtest.gates import misses
 from loadtest.schedule import Speed, plan
@@ -84,85 +76,6 @@ def test_the_data_hash_names_the_ticks():
 def test_too_little_data_is_refused():
     with pytest.raises(SourceError, match="at least 5000"):
         build(open_source("simulate:calm?ticks=500"), lambda n: None)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_committed_configurations_are_what_the_signature_generates(name):
-    assert ModelRepository(find_root() / "model_repository").stale_configs() == []
-    assert (
-        "KIND_GPU" in (find_root() / "model_repository" / name / "config.pbtxt").read_text()
-        or name == "trading_decision"
-    )
-
-
-def find_root():
-    from pathlib import Path
-
-    return Path(__file__).resolve().parents[2]
-
-
-def test_the_ensemble_pins_its_steps():
-    pins = {"regime_detection": 3, "strategy_signals": 1, "meta_controller": 12}
-    assert pinned_steps(render(TRADING_DECISION, "gpu", pins)) == pins
-
-
-def test_versions_appear_whole_and_are_never_replaced(tmp_path):
-    repository = ModelRepository(tmp_path / "models")
-    with repository.stage("m") as folder:
-        (folder / "model.onnx").write_bytes(b"1")
-        assert repository.publish("m", folder, {"run_id": "r"}) == 1
-    with pytest.raises(RuntimeError, match="half-way"), repository.stage("m") as folder:
-        (folder / "model.onnx").write_bytes(b"2")
-        raise RuntimeError("half-way")
-    assert repository.versions("m") == [1]
-    with repository.stage("m") as folder:
-        (folder / "model.onnx").write_bytes(b"3")
-        assert repository.publish("m", folder, {}) == 2
-    assert (tmp_path / "models" / "m" / "1" / "model.onnx").read_bytes() == b"1"
-    assert repository.lineage("m", 1)["run_id"] == "r"
-    assert sorted(p.name for p in (tmp_path / "models" / "m").iterdir()) == ["1", "2"]
-
-
-def test_two_exporters_of_one_model_do_not_meet(tmp_path):
-    repository = ModelRepository(tmp_path / "models")
-    with repository.stage("m"), pytest.raises(ExportError, match="another exporter"), repository.stage("m"):
-        pass
-
-
-def test_parity_fails_on_a_difference_a_shape_and_nan():
-    def right(arrays):
-        return [np.full((len(arrays[0]), 3), 1 / 3, np.float32)]
-
-    assert max_abs_difference(REGIME_DETECTION, right, right, "here") == 0.0
-    for wrong in (
-        lambda a: [right(a)[0] + np.float32(1e-4)],
-        lambda a: [right(a)[0][:, :2]],
-        lambda a: [right(a)[0] * np.float32(np.nan)],
-    ):
-        with pytest.raises(ParityError):
-            max_abs_difference(REGIME_DETECTION, right, wrong, "here")
-
-
-def test_parity_probes_have_the_signatures_shapes():
-    for signature in MODELS.values():
-        for spec, array in zip(signature.inputs, inputs_for(signature, 5), strict=True):
-            assert array.shape == (5, *spec.dims)
-            assert array.dtype == np.float32
-
-
-def test_a_pickle_is_refused_unread(tmp_path):
-    path = tmp_path / "model.pth"
-    torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(ExportError, match="not TorchScript"):
-        open_torchscript(path, "m")
-    path.write_bytes(b"rubbish")
-    with pytest.raises(ExportError, match="no TorchScript archive"):
-        open_torchscript(path, "m")
-
-
-def test_an_unknown_target_names_the_known_ones():
-    with pytest.raises(ExportError, match="25.03-py3"):
-        find("24.01-py3")
 
 
 @pytest.mark.parametrize(
@@ -271,14 +184,39 @@ def test_a_triton_or_kafka_that_is_down_is_a_sentence():
 
 
 @pytest.mark.parametrize(
-    "command", ["", "stack", "stack up", "train all", "export all", "gateway run", "ticks publish", "demo"]
+    "command",
+    [
+        "",
+        "stack",
+        "stack up",
+        "train all",
+        "gateway run",
+        "ticks publish",
+        "demo",
+        "export",
+        "export model",
+        "export pipeline",
+        "export verify",
+        "export release",
+        "export rollback",
+        "export recover",
+        "export history",
+        "export list",
+        "export prune",
+        "export diff",
+        "export doctor",
+        "export tune",
+        "export configs",
+    ],
 )
 def test_every_command_has_help(command):
     done = run_cli(*command.split(), "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
     if " " in command or command == "demo":
-        assert "Example" in done.stdout
+        assert "Example: ultrathink" in done.stdout
+    if command.startswith("export "):
+        assert {"--mlflow-uri", "--triton-url", "--repository", "--json"} <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -289,6 +227,14 @@ def test_every_command_has_help(command):
         (["stack", "up", "--brokers", "2"], "--brokers 2"),
         (["stack", "logs", "nobody"], "no log of"),
         (["nosuch"], "No such command"),
+        (["export", "model", "m", "--format", "tflite"], "--format 'tflite': expected onnx, torchscript, auto"),
+        (["export", "model", "m", "--precision", "int8"], "--precision 'int8'"),
+        (["export", "model", "m", "--target", "24.01-py3"], "unknown target '24.01-py3'"),
+        (["export", "doctor", "--gpu", "voodoo2"], "unknown GPU 'voodoo2': expected one of rtx5070"),
+        (["export", "pipeline", "nosuch"], "is no pipeline: expected trading_decision"),
+        (["export", "verify", "nosuch", "--offline", "--repository", "/nowhere"], "has no version of 'nosuch'"),
+        (["export", "prune", "nosuch", "--repository", "/nowhere"], "has no version of 'nosuch'"),
+        (["export", "diff", "nosuch", "1", "2", "--repository", "/nowhere"], "nosuch has no version 1"),
         (["stack", "up", "--bogus"], "No such option"),
         (["stack", "up", "--brokers", "9"], "Invalid value"),
         (["demo", "--speed", "9y"], "expected real"),

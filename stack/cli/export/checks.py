@@ -1,0 +1,104 @@
+"""`ultrathink export doctor|tune|configs`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stack.cli.export.command import GpuOption, Places, TargetOption, command, working
+from stack.cli.output import out, print_json, table
+
+COLOURS = {"fits": "green", "cannot tell": "yellow", "does not fit": "red"}
+
+
+@command("doctor", "doctor --target 25.03-py3 --gpu rtx5070")
+def doctor(places: Places, target: TargetOption = "25.03-py3", gpu: GpuOption = "rtx5070") -> None:
+    """Whether builds, released models, GPU memory and machine fit. Exit code: 0 fits, 1 does not, 3 cannot tell."""
+    from exporters import doctor as work
+    from exporters.profiles import find, find_gpu
+    from stack.machine import examine
+
+    container, card = find(target), find_gpu(gpu)
+    with working("look"):
+        findings = work.examine(container, card, places.models()) + examine()
+    verdict = work.verdict(findings)
+    if places.json:
+        print_json({"verdict": verdict, "findings": findings})
+    else:
+        rows = [[f"[{COLOURS[f.verdict]}]{f.verdict}[/]", f.check, f.seen] for f in findings]
+        out.print(table(f"Triton {container.name} on a {card.title}", ["verdict", "check", "seen"], rows))
+        for found in findings:
+            if found.way_out:
+                out.print(f"  {found.check}: {found.way_out}", markup=False)
+        out.print(f"verdict: [bold {COLOURS[verdict]}]{verdict}[/]")
+    raise typer.Exit(work.EXIT_CODES[verdict])
+
+
+@command("tune", "tune regime_detection --seconds 2 --apply")
+def tune(
+    places: Places,
+    name: Annotated[str, typer.Argument(help="A model of the repository.")],
+    version: Annotated[int | None, typer.Argument(help="Default: the released one.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="A load and setting.")] = 1.0,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the recommended setting into its configuration.")
+    ] = False,
+) -> None:
+    """Try instances and dynamic batching on copies of the model, and print what each gives."""
+    from exporters.tune import tune as work
+
+    repository, triton = places.models(), places.triton()
+    with working("tune") as progress:
+        found = work(name, version, repository, triton, seconds, progress)
+        if apply:
+            apply_setting(places, found.model, found.recommended.instances, found.recommended.queue_delay_us)
+    if places.json:
+        print_json(found)
+        return
+    best = found.recommended.label
+    rows = [
+        [f"[green]{s.label}[/]" if s.label == best else s.label]
+        + [f"{m.p50_ms:.2f} / {m.p99_ms:.2f} ms, {m.rows_per_s:,.0f}/s" for m in s.measured]
+        for s in found.settings
+    ]
+    loads = [f"{m.clients} x {m.batch} rows: p50 / p99" for m in found.settings[0].measured]
+    out.print(table(f"{name} {found.version}", ["setting", *loads], rows))
+    out.print(f"{'applied' if apply else 'recommended'} for the gateway's load (first column): {best}")
+
+
+def apply_setting(places: Places, name: str, instances: int, delay_us: int | None) -> None:
+    """Write it, and let Triton load it where the model is released."""
+    from msgspec.structs import replace
+
+    repository = places.models()
+    with repository.lock(name):
+        serving = replace(repository.serving(name), instances=instances, queue_delay_us=delay_us)
+        newest = serving.released or repository.versions(name)[-1]
+        repository.configure(repository.lineage(name, newest).contract, serving)
+        if serving.versions:
+            places.triton().load(name)
+
+
+@command("configs", "configs --check")
+def configs(
+    places: Places,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 when a file is stale.")] = False,
+) -> None:
+    """Write every config.pbtxt of the gateway's contract; what is released or tuned stays."""
+    from exporters.repository import ModelRepository
+    from gateway.domain.signature import MODELS, contract, variant_name
+
+    repository = ModelRepository(places.repository) if places.repository else places.models()
+    names = (*MODELS, variant_name("trading_decision", "fused"))
+    stale = repository.stale_configs(names)
+    if not check:
+        for name in names if stale else ():
+            repository.configure(contract(name), repository.serving(name), refresh=True)
+    if places.json:
+        print_json([str(p) for p in stale])
+    else:
+        for path in stale:
+            out.print(f"{'stale' if check else 'written'}: {path}")
+    if check and stale:
+        raise typer.Exit(1)

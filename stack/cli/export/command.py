@@ -1,0 +1,125 @@
+"""What every export command has: the three places, and --json."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from msgspec import Struct
+from rich.markup import escape
+
+from stack.cli.output import err
+
+if TYPE_CHECKING:
+    from exporters.profiles import Gpu
+    from exporters.releases import Releases
+    from exporters.repository import ModelRepository
+    from exporters.serving import TritonServer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Bring registered models to Triton: verified, released, reversible. Works with any MLflow and any Triton "
+    "that runs with --model-control-mode=explicit.",
+)
+
+PLACES: dict[str, Any] = {
+    "mlflow_uri": (
+        Annotated[str | None, typer.Option(help="MLflow; default: the stack's.", rich_help_panel="Places")],
+        None,
+    ),
+    "triton_url": (
+        Annotated[
+            str | None,
+            typer.Option(help="Triton's gRPC as host:port; default: the stack's.", rich_help_panel="Places"),
+        ],
+        None,
+    ),
+    "repository": (
+        Annotated[
+            Path | None,
+            typer.Option(
+                help="Model repository that Triton serves; default: the stack's.", rich_help_panel="Places"
+            ),
+        ],
+        None,
+    ),
+    "json": (
+        Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel="Places")],
+        False,
+    ),
+}
+
+TargetOption = Annotated[str, typer.Option(help="Triton container that must be able to read it.")]
+GpuOption = Annotated[str, typer.Option(help="GPU that must be able to hold it.")]
+
+
+class Places(Struct, frozen=True):
+    """Where models come from and go to."""
+
+    mlflow_uri: str | None
+    triton_url: str | None
+    repository: Path | None
+    json: bool
+
+    def mlflow(self) -> str:
+        """MLflow's address."""
+        from stack.settings import load
+
+        return self.mlflow_uri or load().mlflow_uri
+
+    def models(self) -> ModelRepository:
+        """The model repository."""
+        from exporters.repository import ModelRepository
+        from stack.settings import load
+
+        return ModelRepository(self.repository or load().model_repository)
+
+    def triton(self) -> TritonServer:
+        """A connection to Triton. Raises ServiceUnavailable."""
+        from exporters.serving import TritonServer
+        from stack.settings import load
+
+        return TritonServer(self.triton_url or load().triton_grpc)
+
+    def releases(self, gpu: Gpu, progress: Callable[[str], None]) -> Releases:
+        """Releases of this repository on this server."""
+        from exporters.releases import Releases
+
+        return Releases(self.models(), self.triton(), gpu, progress)
+
+
+def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command whose first parameter is `places`; its four options are added to it."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        own = [p for p in inspect.signature(function).parameters.values() if p.name != "places"]
+        added = [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for n, (kind, default) in PLACES.items()
+        ]
+
+        def run(**given: Any) -> None:
+            places = Places(**{n: given.pop(n) for n in PLACES})
+            function(places, **given)
+
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own] + added
+        )
+        run.__annotations__ = {p.name: hints[p.name] for p in own} | {n: kind for n, (kind, _) in PLACES.items()}
+        app.command(name, epilog=f"Example: ultrathink export {example}")(run)
+        return function
+
+    return register
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is being done."""
+    with err.status(what) as status:
+        yield lambda text: status.update(escape(text))

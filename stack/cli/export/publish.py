@@ -1,0 +1,262 @@
+"""`ultrathink export model|pipeline|verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stack.cli.export.command import GpuOption, Places, TargetOption, command, working
+from stack.cli.output import out, print_json, table
+
+if TYPE_CHECKING:
+    from exporters.export import Options, Published
+    from exporters.releases import Released
+    from exporters.verify import Report
+
+FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, or fp16 for the weights of matrix products.")]
+MaxBatchOption = Annotated[int | None, typer.Option(min=1, max=65536, help="Largest batch; default: 1024.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Open pickles too, in a process of their own: they run their author's code.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do everything but publish.")]
+ReleaseOption = Annotated[bool, typer.Option("--release", help="Release it too.")]
+
+
+@command("model", "model fraud@champion --format onnx --max-batch 256 --release")
+def model(
+    places: Places,
+    reference: Annotated[
+        str,
+        typer.Argument(help="NAME, NAME@ALIAS, NAME/VERSION, a models: or runs: URI, a file or an MLflow folder."),
+    ],
+    name: Annotated[str, typer.Option(help="Serve it under this name; default: its own.")] = "",
+    variant: Annotated[str, typer.Option(help="Serve it as NAME_VARIANT.")] = "",
+    format: FormatOption = "auto",  # noqa: A002
+    precision: PrecisionOption = "fp32",
+    max_batch: MaxBatchOption = None,
+    target: TargetOption = "25.03-py3",
+    gpu: GpuOption = "rtx5070",
+    trust: TrustOption = False,
+    dry_run: DryRunOption = False,
+    release: ReleaseOption = False,
+) -> None:
+    """Fetch a model, convert it, prove it against its source, publish it as a new version."""
+    from exporters.export import export_model
+
+    options = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
+    with working("export") as progress:
+        done = [export_model(reference, options, places.models(), progress)]
+        released = release_all(places, options, done, progress) if release and not dry_run else []
+    show(places, done, released)
+
+
+@command("pipeline", "pipeline trading_decision --fuse --release")
+def pipeline(
+    places: Places,
+    name: Annotated[str, typer.Argument(help="The ensemble.")] = "trading_decision",
+    alias: Annotated[
+        str, typer.Option(help="MLflow alias of the steps; empty: their newest versions.")
+    ] = "challenger",
+    fuse: Annotated[bool, typer.Option("--fuse", help="Also as one ONNX graph, variant `fused`.")] = False,
+    precision: PrecisionOption = "fp32",
+    max_batch: MaxBatchOption = None,
+    target: TargetOption = "25.03-py3",
+    gpu: GpuOption = "rtx5070",
+    trust: TrustOption = False,
+    dry_run: DryRunOption = False,
+    release: ReleaseOption = False,
+) -> None:
+    """Export the steps of an ensemble, and the ensemble with exactly these versions pinned."""
+    from msgspec.structs import replace
+
+    from exporters.export import export_pipeline
+
+    made = make_options(places, "", "", "auto", precision, max_batch, target, gpu, trust, dry_run)
+    options = replace(made, alias=alias)
+    ratio = None
+    with working("export") as progress:
+        done = export_pipeline(name, options, places.models(), progress, fuse=fuse)
+        released = release_all(places, options, done, progress) if release and not dry_run else []
+        if fuse and released:
+            ratio = compare_latency(places, released, progress)
+    show(places, done, released, ratio)
+
+
+@command("verify", "verify trading_decision --recorded skfolio:sp500 --plot parity.png")
+def verify(
+    places: Places,
+    name: Annotated[str, typer.Argument(help="A model of the repository.")],
+    version: Annotated[int | None, typer.Argument(help="Default: the released one.")] = None,
+    recorded: Annotated[
+        str | None, typer.Option(help="SOURCE of recorded ticks; default: a simulated market.")
+    ] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="Rows of your own: .npy, or .npz with an array an input.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave the served model out.")] = False,
+    trust: TrustOption = False,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="Log the evidence to the model's MLflow run.")] = True,
+    plot: Annotated[Path | None, typer.Option(help="Write the plot here, too.")] = None,
+) -> None:
+    """Compare source, file and served model. Exit code 1 when they differ by more than is allowed."""
+    from exporters.verify import verify as work
+
+    repository = places.models()
+    with working("verify") as progress:
+        triton = None if offline else places.triton()
+        report = work(
+            name, version, repository, triton, places.mlflow(), progress, recorded=recorded, rows=rows, trust=trust
+        )
+        if plot is not None:
+            from exporters.figures import parity_figure
+
+            parity_figure(report, plot)
+        if log:
+            progress("log the evidence to MLflow")
+            log_evidence(places, report, repository.lineage(name, report.version).run_ids)
+    if places.json:
+        print_json(report)
+    else:
+        show_report(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def make_options(
+    places: Places,
+    name: str,
+    variant: str,
+    format_: str,
+    precision: str,
+    max_batch: int | None,
+    target: str,
+    gpu: str,
+    trust: bool,
+    dry_run: bool,
+) -> Options:
+    """Check what was given. Raises ExportError."""
+    from exporters.errors import ExportError
+    from exporters.export import Options
+    from exporters.profiles import find, find_gpu
+
+    for what, value, known in (
+        ("--format", format_, ("onnx", "torchscript", "auto")),
+        ("--precision", precision, ("fp32", "fp16")),
+    ):
+        if value not in known:
+            raise ExportError(f"{what} {value!r}: expected {', '.join(known)}")
+    return Options(
+        mlflow_uri=places.mlflow(),
+        container=find(target),
+        gpu=find_gpu(gpu),
+        name=name,
+        variant=variant,
+        format=format_,  # type: ignore[arg-type]
+        precision=precision,
+        max_batch=max_batch,
+        trust=trust,
+        dry_run=dry_run,
+    )
+
+
+def release_all(places: Places, options: Options, done: list[Published], progress: Any) -> list[Released]:
+    """Release what was published; a pipeline's steps come with it."""
+    releases = places.releases(options.gpu, progress)
+    ensembles = [p for p in done if p.format == "ensemble"]
+    steps = {s for p in ensembles for s in places.models().lineage(p.name, p.version).steps}
+    return [releases.release(p.name, p.version) for p in done if p.name not in steps]
+
+
+def compare_latency(places: Places, released: list[Released], progress: Any) -> dict[str, float]:
+    """The ensemble's latency over the fused graph's, measured alternately on the same server."""
+    from exporters.latency import compare
+    from gateway.domain.signature import contract
+
+    progress("compare the latency of the ensemble and the fused graph")
+    ensemble, fused = ((contract(r.model), r.version) for r in released)
+    triton = places.triton()
+    return {f"batch {n}": compare(triton.address, ensemble, fused, batch=n, seconds=2.0).ratio_p50 for n in (1, 64)}
+
+
+def show(
+    places: Places, done: list[Published], released: list[Released], ratio: dict[str, float] | None = None
+) -> None:
+    """What was published and released."""
+    if places.json:
+        print_json({"published": done, "released": released, "ensemble_to_fused_p50": ratio})
+        return
+    rows = [
+        [p.name, str(p.version or "dry run"), p.format, p.precision, f"{p.parity_max_abs_diff:.1e}", p.source]
+        for p in done
+    ]
+    columns = ["model", "version", "format", "precision", "parity in file", "source"]
+    title = "Would be published" if any(not p.version for p in done) else "Published"
+    out.print(table(title, columns, rows, right=(1, 4)))
+    if released:
+        show_released(released)
+    elif all(p.version for p in done):
+        last = done[-1] if done[-1].format != "ONNX" or len(done) == 1 else done[-2]
+        out.print(f"nothing serves it yet: ultrathink export release {last.name} {last.version}")
+    for size, factor in (ratio or {}).items():
+        out.print(f"{size}: the ensemble takes {factor:.2f} times as long as the fused graph (p50)")
+
+
+def show_released(released: list[Released]) -> None:
+    """What is served now."""
+    rows = [
+        [r.model, str(r.version), str(r.previous or "none"), r.device, f"{r.parity_max_abs_diff:.1e}",
+         f"{r.flip_rate:.2%}", f"{r.flip_seconds:.2f} s", f"{r.seconds:.2f} s"]
+        for r in released
+    ]  # fmt: skip
+    columns = ["model", "now serves", "before", "on", "parity as served", "actions flipped", "flip", "in all"]
+    out.print(table("Released" if released[0].action == "release" else "Rolled back", columns, rows, right=(1, 2)))
+
+
+def show_report(report: Report) -> None:
+    """The worst of each place and kind of rows."""
+    rows = []
+    for where in dict.fromkeys(d.where for d in report.differences):
+        for kind in dict.fromkeys(d.rows for d in report.differences):
+            found = [d for d in report.differences if (d.where, d.rows) == (where, kind)]
+            flips = [f for f in report.flips if (f.where, f.rows) == (where, kind)]
+            verdict = "[green]passes[/]" if all(d.passed for d in found) else "[red]differs[/]"
+            rows.append([
+                where, kind, ", ".join(str(n) for n in sorted({d.batch for d in found})),
+                f"{max(d.max_abs for d in found):.1e}", f"{max(d.max_rel for d in found):.1e}",
+                str(max(d.max_ulp for d in found)),
+                f"{sum(f.flipped for f in flips)} of {sum(f.of for f in flips):,}", verdict,
+            ])  # fmt: skip
+    columns = ["where", "rows", "batches", "max abs", "max rel", "max ULP", "actions flipped", "verdict"]
+    title = f"{report.model} {report.version} against {report.source}"
+    out.print(table(title, columns, rows, right=(3, 4, 5, 6)))
+    allowed = ", ".join(f"{where} {share:.0e}" for where, share in report.tolerance.items())
+    served = f"served on {report.device}, TF32 off; " if report.device else ""
+    out.print(f"{served}allowed, as a share of the batch's largest magnitude (at least 1): {allowed}")
+    out.print(f"an action is the {report.actions}")
+    spent = {"source": report.source_seconds, "file": report.file_seconds, "served": report.served_seconds}
+    out.print("time spent on asking: " + ", ".join(f"{k} {v:.2f} s" for k, v in spent.items() if v))
+
+
+def log_evidence(places: Places, report: Report, run_ids: Any) -> None:
+    """JSON and plot to every run that the version comes from."""
+    import tempfile
+
+    import msgspec
+
+    from exporters.figures import parity_figure
+    from exporters.registry import log_evidence as send
+
+    with tempfile.TemporaryDirectory() as folder:
+        stem = Path(folder) / f"{report.model}-{report.version}"
+        stem.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+        parity_figure(report, stem.with_suffix(".png"))
+        for run_id in filter(None, dict.fromkeys(run_ids.values())):
+            send(
+                places.mlflow(),
+                run_id,
+                Path(folder),
+                {"parity_max_abs_diff": report.max_abs_diff, "parity_flip_rate": report.flip_rate},
+            )

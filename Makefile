@@ -36,13 +36,14 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports
-	@$(BIN)/ultrathink export configs --check
+	@$(BIN)/ultrathink export configs --check --repository model_repository
 
 types: setup
 	@$(BIN)/mypy
 
 bench: setup
 	@$(BIN)/python -m benchmarks.run
+	@$(BIN)/python -m benchmarks.exporters
 
 lock:
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

@@ -32,7 +32,7 @@ def parity_figure(report: Report, path: Path) -> None:
         lowest = min(d.allowed for d in report.differences if d.where == where)
         if lowest > 0:
             axes.axhline(lowest, color="0.3", linestyle="--", linewidth=1)
-            axes.text(0, lowest * 1.25, f"allowed {lowest:.0e}", fontsize=8, color="0.3")
+            axes.text(0, lowest * 0.8, f"allowed {lowest:.0e}", fontsize=8, color="0.3", va="top")
         axes.set_yscale("log")
         axes.set_ylim(FLOOR / 2, None)
         axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])

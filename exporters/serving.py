@@ -43,8 +43,14 @@ class Loaded(Struct, frozen=True):
 class TritonServer:
     """A connection to a server that runs with explicit model control."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, load_timeout_s: float = LOAD_TIMEOUT_S) -> None:
+        """Connect. Raises ServiceUnavailable when nothing answers there.
+
+        Args:
+            address: host:port of Triton's gRPC.
+            load_timeout_s: after which a load, an unload or an answer counts as failed.
+        """
+        self.address, self._timeout_s = address, load_timeout_s
         self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
         try:
             # Live, not ready: one model that did not load makes a whole server "not ready".
@@ -77,7 +83,7 @@ class TritonServer:
 
     def load(self, name: str) -> None:
         """Load a model as its configuration says. Raises ExportError with Triton's own words."""
-        self._control(name, lambda: self._client.load_model(name, client_timeout=LOAD_TIMEOUT_S))
+        self._control(name, lambda: self._client.load_model(name, client_timeout=self._timeout_s))
 
     def load_copy(self, signature: ModelSignature, config_json: str, version: int, content: bytes) -> None:
         """Load a model that lies nowhere: configuration and file travel with the request.
@@ -90,13 +96,13 @@ class TritonServer:
         self._control(
             signature.name,
             lambda: self._client.load_model(
-                signature.name, config=config_json, files=files, client_timeout=LOAD_TIMEOUT_S
+                signature.name, config=config_json, files=files, client_timeout=self._timeout_s
             ),
         )
 
     def unload(self, name: str) -> None:
         """Stop serving a model; Triton lets it answer what it has begun. Nothing where it is not loaded."""
-        self._control(name, lambda: self._client.unload_model(name, client_timeout=LOAD_TIMEOUT_S))
+        self._control(name, lambda: self._client.unload_model(name, client_timeout=self._timeout_s))
 
     def devices(self) -> tuple[Device, ...]:
         """Where this server can run models: as one that is loaded does, else both, to be tried."""
@@ -129,7 +135,7 @@ class TritonServer:
             result = self._control(
                 signature.name,
                 lambda: self._client.infer(
-                    signature.name, inputs, str(version), outputs, client_timeout=LOAD_TIMEOUT_S
+                    signature.name, inputs, str(version), outputs, client_timeout=self._timeout_s
                 ),
                 doing="run",
             )
@@ -142,6 +148,8 @@ class TritonServer:
             return self._patiently(call)
         except InferenceServerException as error:
             said = " ".join((error.message() or "").split())[:500]
+            if str(error.status()).endswith("DEADLINE_EXCEEDED"):
+                said = f"no answer in {self._timeout_s:g} s; see its log"
             if "explicit" in said and "not allowed" in said:
                 raise ExportError(
                     f"Triton at {self.address} does not load on request: start it with "

@@ -91,7 +91,6 @@ def test_broker_settings_are_those_of_the_stack(tmp_path):
 def test_triton_runs_on_the_gpu_with_explicit_control():
     triton = SERVICES["triton"]
     assert triton["image"].endswith("25.03-py3")
-    assert "--model-control-mode=explicit" in triton["command"]
     assert triton["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
 
 
@@ -105,3 +104,29 @@ def test_the_file_has_no_secret():
     for line in text.splitlines():
         if "PASSWORD:" in line:
             assert "${" in line
+
+
+def test_triton_starts_with_what_is_released_and_nothing_else(tmp_path):
+    from exporters.config_pbtxt import Serving
+    from exporters.repository import ModelRepository
+    from gateway.domain.signature import META_CONTROLLER, REGIME_DETECTION, TRADING_DECISION
+
+    repository = ModelRepository(tmp_path / "models")
+    repository.configure(REGIME_DETECTION, Serving((3, 4)))
+    repository.configure(META_CONTROLLER, Serving())
+    repository.configure(TRADING_DECISION, Serving((1,), {"regime_detection": 4}))
+    fake = tmp_path / "bin" / "tritonserver"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
+    fake.chmod(0o755)
+    script = ROOT / "deploy" / "triton" / "start.sh"
+    done = subprocess.run(
+        [script, repository.root], capture_output=True, text=True, check=True, env={"PATH": f"{fake.parent}:/usr/bin:/bin"}
+    )  # fmt: skip
+    flags = done.stdout.split()
+    assert {f for f in flags if f.startswith("--load-model")} == {
+        "--load-model=regime_detection", "--load-model=trading_decision",
+    }  # fmt: skip
+    assert "--model-control-mode=explicit" in flags
+    assert SERVICES["triton"]["command"] == ["/start.sh", "/models"]
+    assert "./deploy/triton/start.sh:/start.sh:ro" in SERVICES["triton"]["volumes"]

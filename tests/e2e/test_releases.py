@@ -12,13 +12,15 @@ import time
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
+from msgspec.structs import replace
 from tritonclient.utils import InferenceServerException
 
 from exporters import faults
 from exporters.copies import CANDIDATE
 from exporters.errors import ParityError
+from exporters.export import Options, export_pipeline
 from exporters.journal import Journal
-from exporters.profiles import find_gpu
+from exporters.profiles import find, find_gpu
 from exporters.releases import Releases, prune
 from exporters.repository import ModelRepository
 from exporters.serving import TritonServer
@@ -83,6 +85,8 @@ def job(root, address, folder, name, what, fault):
     kind, value = what
     if kind == "publish and release":
         releases.release(name, publish_times(repository, folder, value, name=name))
+    elif kind == "release":
+        releases.release(name, value)
     elif kind == "rollback":
         releases.rollback(name)
     elif kind == "prune":
@@ -169,6 +173,29 @@ def test_an_exporter_that_is_killed_leaves_what_was_served_or_the_new_version(
     assert not any(m.name == name + CANDIDATE and m.state == "READY" for m in server.index())
     for left in (server, second):
         left.unload(name)
+    server.close()
+
+
+@pytest.mark.parametrize("fault", ["loaded:2", "loaded:4", "flipped"])
+@pytest.mark.usefixtures("exported")
+def test_a_pipelines_release_that_is_killed_is_settled_with_all_its_steps(stack, spawn, tmp_path, fault):
+    name, repository = "trading_decision", ModelRepository(stack.model_repository)
+    before = repository.serving(name)
+    gpu, container = find_gpu("rtx5070"), find("25.03-py3")
+    options = Options(stack.mlflow_uri, container, gpu, alias="challenger")
+    version = export_pipeline(name, options, repository, quiet)[-1].version
+    arguments = (stack.model_repository, stack.triton_grpc, tmp_path, name)
+    assert spawn(*arguments, ("release", version), fault) == -signal.SIGKILL
+    server = TritonServer(stack.triton_grpc)
+    releases = Releases(repository, server, gpu, quiet)
+    assert [t.begun.version for t in releases.recover()] == [version]
+    after = repository.serving(name)
+    assert after == (before if fault != "flipped" else replace(before, versions=(version,), pins=after.pins))
+    releases.probe(name, after.released)
+    for step, pinned in after.pins.items():
+        assert repository.serving(step).released == pinned
+        assert server.ready(step) == set(repository.serving(step).versions)
+    assert releases.recover() == []
     server.close()
 
 

@@ -308,3 +308,28 @@ def test_a_horizon_beyond_the_data_is_refused(data):
     for step in (5, 12, 30):
         ahead, valid = step_ahead(np.zeros(10, np.int64), step)
         assert (ahead[valid] == np.arange(10)[valid] + step).all()
+
+
+def told_commands():
+    import re
+    from pathlib import Path
+
+    root = Path(__file__).resolve().parents[2]
+    for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        for line in re.findall(r"^\$ (ultrathink .*)$|`(ultrathink [a-z][^`]*)`", page.read_text(), re.MULTILINE):
+            yield page.name, (line[0] or line[1]).replace("\\|", "|")
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(told_commands())))
+def test_the_documents_name_only_commands_and_options_that_exist(page, line):
+    import typer
+
+    from stack.cli.main import app
+
+    command, words = typer.main.get_command(app), line.split()[1:]
+    while words and hasattr(command, "commands") and words[0] in command.commands:
+        command = command.commands[words.pop(0)]
+    assert not (words and hasattr(command, "commands") and words[0].isalpha() and words[0].islower()), line
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+    asked = {w.strip("[]").split("=")[0] for w in words if w.strip("[").startswith("--")}
+    assert asked <= known, (page, line)

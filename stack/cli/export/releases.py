@@ -147,7 +147,8 @@ def diff(
         print_json(found)
         return
     rows = [[c.what, c.a, c.b] for c in found.changed]
-    out.print(table(f"{name}: {a} and {b}", ["", str(a), str(b)], rows))
+    columns = [name, f"version {a}", f"version {b}"]
+    out.print(table("", columns, rows) if rows else f"{name}: {a} and {b} differ in nothing but number and time")
     out.print(
         f"over {found.rows:,} golden rows: outputs differ by up to {found.max_abs_diff:.2g}, "
         f"{found.flip_rate:.2%} of the actions flip"

@@ -1,0 +1,136 @@
+"""`make bench`, the exporters' part: export, verify, release, and the ensemble against the fused graph.
+
+Needs nothing running: it brings up a stack of its own and takes it down again. Ratios are of runs that
+take turns on the same server, so that a noisy machine disturbs both alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from exporters.export import Options, export_model, export_pipeline
+from exporters.latency import compare
+from exporters.profiles import find, find_gpu
+from exporters.releases import Releases
+from exporters.repository import ModelRepository
+from exporters.serving import TritonServer
+from exporters.verify import verify
+from gateway.domain.signature import contract
+from stack.jobs import train
+from stack.lifecycle import down, up
+from stack.settings import Ports, StackSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCHES = (1, 64, 1024)
+FLIPS = 20
+
+
+def quiet(_: str) -> None:
+    """No progress."""
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(settings: StackSettings) -> dict[str, object]:
+    repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
+    gpu = find_gpu("rtx5070")
+    options = Options(settings.mlflow_uri, find("25.03-py3"), gpu, alias="challenger")
+    releases = Releases(repository, triton, gpu, quiet)
+    results: dict[str, object] = {}
+
+    one = []
+    for version in (1, 2, 3):
+        exported = timed(lambda: export_model("regime_detection", options, repository, quiet))
+        released = timed(lambda v=version: releases.release("regime_detection", v))  # type: ignore[misc]
+        verified = timed(
+            lambda v=version: verify("regime_detection", v, repository, triton, settings.mlflow_uri, quiet)  # type: ignore[misc]
+        )
+        one.append({"export_s": exported, "verify_s": verified, "load_probe_flip_s": released})
+    best = min(one, key=lambda row: sum(row.values()))
+    best["all_s"] = sum(best.values())
+    results["one_model"] = best
+    print("one model, best of three (goal: all within 5 s):", show(best))
+
+    report = verify("regime_detection", None, repository, triton, settings.mlflow_uri, quiet)
+    asked = report.source_seconds + report.file_seconds + report.served_seconds
+    results["verify"] = {"rows": report.rows, "asking_s": asked, "whole_s": best["verify_s"]}
+    print(f"verify compares {report.rows:,} rows: {asked:.2f} s of asking in {best['verify_s']:.2f} s")
+
+    export_pipeline("trading_decision", options, repository, quiet, fuse=True)
+    for name in ("trading_decision", "trading_decision_fused"):
+        releases.release(name, 1)
+    rows = []
+    for batch in BATCHES:
+        for clients in (1, 2):
+            found = compare(
+                settings.triton_grpc,
+                (contract("trading_decision"), 1),
+                (contract("trading_decision_fused"), 1),
+                batch=batch,
+                seconds=6.0,
+                clients=clients,
+            )
+            rows.append({"ensemble": msgspec.to_builtins(found.a), "fused": msgspec.to_builtins(found.b)})
+            told = [f"p50 {m.p50_ms:.2f} ms, {m.rows_per_s:,.0f} rows/s" for m in (found.a, found.b)]
+            print(
+                f"batch {batch}, {clients} at once: ensemble {told[0]}; fused {told[1]}; {found.ratio_p50:.2f} times"
+            )
+    results["ensemble_against_fused"] = rows
+
+    flips, wholes = [], []
+    newest = repository.versions("trading_decision_fused")[-1]
+    export_pipeline("trading_decision", options, repository, quiet, fuse=True)
+    for k in range(FLIPS):
+        done = (
+            releases.release("trading_decision_fused", newest + 1)
+            if k % 2 == 0
+            else releases.rollback("trading_decision_fused")
+        )
+        flips.append(done.flip_seconds)
+        wholes.append(done.seconds)
+    results["flip"] = {
+        "p50_s": statistics.median(flips),
+        "max_s": max(flips),
+        "whole_p50_s": statistics.median(wholes),
+        "whole_max_s": max(wholes),
+    }
+    print(f"{FLIPS} releases and rollbacks (goal: flip within 1 s):", show(results["flip"]))  # type: ignore[arg-type]
+    triton.close()
+    return results
+
+
+def show(row: dict[str, float]) -> str:
+    return ", ".join(f"{k} {v:.2f}" for k, v in row.items())
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+        os.environ["ULTRATHINK_HOME"] = str(home)
+        up(settings, lambda _: None)
+        try:
+            train("simulate:regimes?ticks=9000&symbols=3", 10, None, None, quiet)
+            results = measure(settings)
+        finally:
+            down(home)
+    target = ROOT / "benchmarks" / "results" / "exporters.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(results, indent=2))
+    print(f"written: {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -84,9 +84,7 @@ def measure(settings: StackSettings) -> dict[str, object]:
             )
             rows.append({"ensemble": msgspec.to_builtins(found.a), "fused": msgspec.to_builtins(found.b)})
             told = [f"p50 {m.p50_ms:.2f} ms, {m.rows_per_s:,.0f} rows/s" for m in (found.a, found.b)]
-            print(
-                f"batch {batch}, {clients} at once: ensemble {told[0]}; fused {told[1]}; {found.ratio_p50:.2f} times"
-            )
+            print(f"batch {batch}, {clients} callers: {told[0]}; fused {told[1]}; {found.ratio_p50:.2f} x")
     results["ensemble_against_fused"] = rows
 
     flips, wholes = [], []

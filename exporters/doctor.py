@@ -197,8 +197,8 @@ def readable_onnx(path: Path, signature: ModelSignature, container: Container) -
 def readable_torchscript(path: Path, torch_version: str, container: Container) -> str:
     """Archive format within what the container's libtorch reads."""
     with zipfile.ZipFile(path) as archive:
-        name = next(n for n in archive.namelist() if n.endswith("/version") and n.count("/") == 1)
-        number = int(archive.read(name))
+        name = next((n for n in archive.namelist() if n.endswith("/version") and n.count("/") == 1), "")
+        number = int(archive.read(name)) if name else MAX_TORCHSCRIPT_FORMAT + 1
     if number > MAX_TORCHSCRIPT_FORMAT:
         raise ExportError(
             f"TorchScript archive {number}; libtorch {container.libtorch} reads {MAX_TORCHSCRIPT_FORMAT}"

@@ -328,6 +328,7 @@ def export_pipeline(
         known = ", ".join(m.name for m in MODELS.values() if m.backend == "ensemble")
         raise ExportError(f"{name!r} is no pipeline: expected {known}")
     started = time.monotonic()
+    signature = replace(signature, max_batch_size=options.max_batch or signature.max_batch_size)
     fused_name = variant_name(name, FUSED)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         sources = [
@@ -390,7 +391,7 @@ def convert_fused(
     signature: ModelSignature, sources: list[Source], folder: Path, options: Options, progress: Progress
 ) -> Converted:
     """All steps as one ONNX graph, proven equal to the composed sources."""
-    fused = contract(variant_name(signature.name, FUSED))
+    fused = replace(contract(variant_name(signature.name, FUSED)), max_batch_size=signature.max_batch_size)
     with tempfile.TemporaryDirectory() as temporary:
         steps = []
         for source in sources:

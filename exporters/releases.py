@@ -20,6 +20,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -127,6 +128,11 @@ class Releases:
                 if transaction.open:
                     self._recover(transaction)
                     done.append(transaction)
+        for left in self._triton.index():
+            # Of a killed `verify` or `tune`, which have no transaction.
+            if left.name.endswith(CANDIDATE) and left.state == "READY":
+                with contextlib.suppress(Busy), self._repository.lock(left.name.removesuffix(CANDIDATE)):
+                    self._triton.unload(left.name)
         return done
 
     def _recover(self, transaction: Transaction) -> None:
@@ -184,8 +190,13 @@ class Releases:
             repository.verified_lineage(step, pinned)
             now_served = repository.serving(step)
             # The last good pipeline's steps stay loaded, so that the way back needs no loading.
-            kept = {before.pins[step]} if action == "release" and step in before.pins else set()
-            versions = {pinned} | {v for v in kept if v < pinned} | others.get(step, set())
+            wanted = replace(now_served, versions=(before.pins[step],)) if step in before.pins else Serving()
+            kept = (
+                self._kept(repository.lineage(step, pinned).contract, wanted, pinned)
+                if action == "release"
+                else set()
+            )
+            versions = {pinned} | kept | others.get(step, set())
             changes.append(Change(step, now_served, replace(now_served, versions=tuple(sorted(versions)))))
         needed = others.get(name, set())
         if needed and max(needed) > version:
@@ -193,16 +204,23 @@ class Releases:
                 f"{name} {max(needed)} is pinned by an ensemble, and requests without a version would go to it "
                 f"rather than to {version}: roll the ensemble back instead"
             )
-        previous = before.released
-        kept = (
-            {previous} if signature.backend != "ensemble" and previous is not None and previous < version else set()
-        )
+        kept = self._kept(signature, before, version)
         versions = {version} | kept | needed
         changes.append(Change(name, before, replace(before, versions=tuple(sorted(versions)), pins=pins)))
         return changes
 
+    def _kept(self, signature: ModelSignature, before: Serving, version: int) -> set[int]:
+        """The version before, for callers who pinned it: not an ensemble's, nor one of another contract."""
+        previous = before.released
+        if signature.backend == "ensemble" or previous is None or previous >= version:
+            return set()
+        old, new = (contract_of(self._repository, signature.name, v) for v in (previous, version))
+        return {previous} if old == new else set()
+
     def _check_memory(self, changes: Mapping[str, Change]) -> None:
-        plan = memory.plan(self._repository, self._gpu, {n: widened(c) for n, c in changes.items()})
+        plan = memory.plan(
+            self._repository, self._gpu, {n: widened(self._repository, c) for n, c in changes.items()}
+        )
         if not plan.fits:
             raise ExportError(
                 f"the {plan.gpu} would need {plan.needed_mib:,.0f} of {plan.usable_mib:,.0f} MiB: "
@@ -228,8 +246,9 @@ class Releases:
         for name, change in changes.items():
             if name == lineage.contract.name and ensemble:
                 continue
-            self._progress(f"{name}: load {', '.join(map(str, widened(change).versions))}")
-            repository.configure(contract_in(repository, change), widened(change))
+            wide = widened(repository, change)
+            self._progress(f"{name}: load {', '.join(map(str, wide.versions))}")
+            repository.configure(contract_for(repository, change, wide), wide)
             triton.load(name)
             reach("loaded")
         if ensemble:
@@ -282,7 +301,7 @@ class Releases:
     def _settle(self, changes: Mapping[str, Change]) -> None:
         """Write and load the final configurations, the pipeline before its steps."""
         for name, change in reversed(list(changes.items())):
-            self._repository.configure(contract_in(self._repository, change), change.after)
+            self._repository.configure(contract_for(self._repository, change, change.after), change.after)
             self._triton.load(name)
 
     def _undo(self, begun: Entry, reason: str) -> None:
@@ -293,7 +312,7 @@ class Releases:
         """
         lost: UltraThinkError | None = None
         for change in reversed(begun.changes):
-            self._repository.configure(contract_in(self._repository, change), change.before)
+            self._repository.configure(contract_for(self._repository, change, change.before), change.before)
             if lost is not None:
                 continue
             try:
@@ -313,15 +332,34 @@ class Releases:
         )
 
 
-def widened(change: Change) -> Serving:
-    """Old and new versions together, in the new configuration."""
-    return replace(change.after, versions=tuple(sorted({*change.before.versions, *change.after.versions})))
+def widened(repository: ModelRepository, change: Change) -> Serving:
+    """Old and new versions together, in the new configuration.
+
+    One configuration governs all versions: where the old ones have another contract (backend, dims, largest
+    batch), the new ones stand alone, and Triton changes over when they are loaded.
+    """
+    versions = {*change.before.versions, *change.after.versions}
+    if len({contract_of(repository, change.name, v) for v in versions}) > 1:
+        return change.after
+    return replace(change.after, versions=tuple(sorted(versions)))
 
 
-def contract_in(repository: ModelRepository, change: Change) -> ModelSignature:
-    """The signature of a model that is being changed, from a version that it serves or will serve."""
-    version = max({*change.after.versions, *change.before.versions})
-    return repository.lineage(change.name, version).contract
+def contract_of(repository: ModelRepository, name: str, version: int) -> bytes:
+    """A version's contract, to be compared."""
+    return msgspec.json.encode(repository.lineage(name, version).contract)
+
+
+def contract_for(repository: ModelRepository, change: Change, serving: Serving) -> ModelSignature:
+    """The signature that a configuration is written from: of the version that is to answer.
+
+    Where none is to, of any version that is still there.
+    """
+    there = repository.versions(change.name)
+    wanted = [*sorted(serving.versions, reverse=True), *sorted(change.after.versions, reverse=True), *there[::-1]]
+    for version in wanted:
+        with contextlib.suppress(ExportError):
+            return repository.lineage(change.name, version).contract
+    raise ExportError(f"{change.name} has no version left in {repository.root}: export it again")
 
 
 def last_good(journal: Journal, repository: ModelRepository, name: str) -> int | None:
@@ -350,6 +388,12 @@ def protected(repository: ModelRepository, name: str) -> dict[int, str]:
         steps = repository.lineage(pipeline, back).steps
         if name in steps and steps[name].isdigit():
             found[int(steps[name])] = f"pinned by {pipeline} {back}, its last good"
+    for transaction in journal.transactions(name):
+        if transaction.open:
+            change = transaction.changes[name]
+            found.update(
+                dict.fromkeys((*change.before.versions, *change.after.versions), "in an interrupted release")
+            )
     for step, versions in repository.pins().items():
         if step == name:
             found.update(dict.fromkeys(versions, "pinned"))

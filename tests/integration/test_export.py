@@ -25,7 +25,7 @@ from exporters.difference import diff
 from exporters.errors import Busy, ExportError, ParityError
 from exporters.export import Options, export_model, export_pipeline
 from exporters.figures import parity_figure
-from exporters.journal import Journal
+from exporters.journal import Change, Entry, Journal
 from exporters.latency import compare
 from exporters.profiles import find, find_gpu
 from exporters.releases import Releases, prune, rows
@@ -340,6 +340,33 @@ def test_release_rollback_list_diff_prune(repository, releases, triton, tmp_path
         (t.begun.action, t.begun.version, t.last.step)
         for t in Journal(repository.state / "journal.jsonl").transactions("story")
     ] == [("release", 1, "done"), ("release", 2, "done"), ("release", 4, "done"), ("rollback", 2, "done")]
+
+
+def test_a_version_of_another_contract_takes_over_alone_and_gives_back(repository, releases, triton, tmp_path):
+    publish_times(repository, tmp_path, 1.0, name="wider", max_batch=64)
+    publish_times(repository, tmp_path, 2.0, name="wider", max_batch=128)
+    releases.release("wider", 1)
+    releases.release("wider", 2)
+    # One configuration governs all versions, and theirs differ: the old one is not kept.
+    assert triton.ready("wider") == {2}
+    assert "max_batch_size: 128" in (repository.root / "wider" / "config.pbtxt").read_text()
+    releases.rollback("wider")
+    assert triton.ready("wider") == {1}
+    assert "max_batch_size: 64" in (repository.root / "wider" / "config.pbtxt").read_text()
+
+
+def test_an_interrupted_release_is_undone_even_when_its_version_is_gone(repository, releases, triton, tmp_path):
+    for factor in (1.0, 2.0):
+        publish_times(repository, tmp_path, factor, name="vanished")
+    releases.release("vanished", 1)
+    journal = Journal(repository.state / "journal.jsonl")
+    change = Change("vanished", Serving((1,)), Serving((1, 2)))
+    journal.append(Entry("gone", "begun", "release", "vanished", 2, "t", "u", (change,)))
+    assert prune(repository, "vanished", 0) == []
+    repository.remove("vanished", 2)
+    assert [t.begun.id for t in releases.recover()] == ["gone"]
+    assert triton.ready("vanished") == {1}
+    assert not journal.transactions("vanished")[-1].open
 
 
 def test_what_the_card_could_not_hold_is_refused_before_it_is_loaded(repository, releases, triton, tmp_path):

@@ -20,6 +20,7 @@ from exporters.repository import ModelRepository
 from exporters.serving import TritonServer
 from exporters.sources import opened, run_file
 from exporters.tensors import Arrays, Run
+from gateway.domain.signature import FEATURES_TENSOR
 
 Progress = Callable[[str], None]
 
@@ -169,6 +170,11 @@ def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None) -> 
     """Every kind of row at batch 1, 2, 3, 64 and the largest."""
     signature = lineage.contract
     largest = signature.max_batch_size
+    if recorded is not None and FEATURES_TENSOR not in signature.inputs:
+        raise ExportError(
+            f"{signature.name} does not read the gateway's features, so recorded ticks say nothing about it: "
+            "give rows of its own with --rows"
+        )
     kinds = {
         "golden": probes.golden(signature, largest),
         "adversarial": probes.adversarial(signature, largest),

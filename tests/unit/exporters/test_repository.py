@@ -17,6 +17,7 @@ from exporters.errors import Busy, ExportError
 from exporters.journal import Change, Entry, Journal
 from exporters.releases import protected, prune, rows
 from exporters.repository import ModelRepository
+from exporters.verify import verify
 from gateway.domain.signature import REGIME_DETECTION
 from tests.unit.exporters.models import publish_times, write_times
 
@@ -130,6 +131,13 @@ def released(repository, *versions, name="times"):
         journal.append(Entry(str(k), "done", "release", name, version, "t", "u"))
         before = after
     repository.configure(repository.lineage(name, versions[-1]).contract, before)
+
+
+def test_recorded_ticks_for_a_model_without_features_are_refused(repository, tmp_path):
+    publish_times(repository, tmp_path, 2.0)
+    with pytest.raises(ExportError, match="does not read the gateway's features"):
+        verify("times", 1, repository, None, "", lambda _: None, recorded="simulate:calm")
+    assert verify("times", 1, repository, None, "", lambda _: None).passed
 
 
 def test_prune_keeps_what_is_served_and_the_way_back(repository, tmp_path):

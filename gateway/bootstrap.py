@@ -7,37 +7,44 @@ from collections.abc import Callable
 
 import structlog
 
+from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.kafka import (
-    KafkaDecisionSink,
-    KafkaRecovery,
-    KafkaTickSource,
-    check_topics,
-    letter_of,
-)
+from gateway.adapters.control import Control, TwiceLatched
+from gateway.adapters.kafka_common import Topics, check_cluster
+from gateway.adapters.kafka_control import ControlListener
+from gateway.adapters.kafka_recovery import KafkaRecovery
+from gateway.adapters.kafka_sink import KafkaDecisionSink
+from gateway.adapters.kafka_source import KafkaTickSource
+from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
+from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton import TritonPredictor
+from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.features import FeatureEngine
-from gateway.domain.schemas import Tick, TickBatch
-from gateway.offsets import OffsetTracker
+from gateway.domain.schemas import Float32Array, TickBatch
+from gateway.history import open_source
+from gateway.instance import Instance
+from gateway.logs import LogLevel
+from gateway.operations import Operations
 from gateway.pipeline import Pipeline
+from gateway.ports import DecisionSink, Restored
 from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
 
-WARM_UP_TIMEOUT_S = 10.0
 #: How long a server that does not answer yet is waited for at the start.
 START_PATIENCE_S = 30.0
+PROBE = "simulate:regimes?seed=11&ticks=1024&symbols=3"
 log = structlog.get_logger()
 
 
 class Gateway:
     """The pipeline with what must be closed after it."""
 
-    def __init__(self, pipeline: Pipeline, model: str, closers: list[Callable[[], None]]) -> None:
+    def __init__(self, pipeline: Pipeline, model: str, instance: str, closers: list[Callable[[], None]]) -> None:
         self.pipeline = pipeline
-        self.model = model
+        self.model, self.instance = model, instance
         self._closers = closers
 
     def close(self) -> None:
@@ -46,79 +53,127 @@ class Gateway:
             self._closers.pop()()
 
 
-def build(settings: GatewaySettings) -> Gateway:
+def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     """Connect to all servers and check them.
 
     Raises:
         ServiceUnavailable: a server does not answer.
         ConfigurationError: a topic, port or model is not as it must be.
     """
-    topics = [settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic]
-    partitions = check_topics(settings.kafka_bootstrap, topics)
-    predictor = wait_for_triton(settings)
-    states = RedisStateStore(settings.redis_url.get_secret_value())
-    metrics = PrometheusMetrics(settings.metrics_host, settings.metrics_port)
-    state, tracker = GatewayState(), OffsetTracker()
-
-    owned: set[int] = set()
-    warm_up(predictor)
-
-    def take(partition: int) -> int:
-        start = recovery.restore(partition, state)
-        owned.add(partition)
-        metrics.partitions(len(owned))
-        log.info("partition taken", partition=partition, offset=start)
-        return start
-
-    sink = KafkaDecisionSink(
-        settings.kafka_bootstrap, settings.decisions_topic, settings.dead_letters_topic, tracker.done
-    )
-    sink.connect()
-    recovery = KafkaRecovery(
-        settings.kafka_bootstrap,
-        settings.group,
+    topics = Topics(
         settings.ticks_topic,
         settings.decisions_topic,
-        bury=lambda message, reason: sink.dead_letter(letter_of(settings.ticks_topic, message, reason)),
+        settings.dead_letters_topic,
+        settings.snapshots_topic,
+        settings.control_topic,
     )
+    bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url.get_secret_value()
+    token = settings.admin_token.get_secret_value()
+    # Before the group is joined: a port that is taken must not move partitions.
+    admin = AdminServer(settings.metrics_host, settings.metrics_port, token)
+    instance = Instance(bootstrap, settings.group, settings.instance)
+    cluster = check_cluster(bootstrap, topics, settings.group)
+    predictor = wait_for_triton(settings)
+    rows = predictor.settle_rows(probe_rows())
+    log.info("a row's answer does not depend on its batch", padded_to_multiples_of=rows)
+    stored = RedisStateStore(redis_url)
 
-    def forget(gone: list[int]) -> None:
-        for partition in gone:
-            tracker.forget(partition)
-            state.drop(partition)
-            owned.discard(partition)
-        metrics.partitions(len(owned))
+    listener = ControlListener(bootstrap, topics.control)
+    states = TwiceLatched(stored, lambda: listener.latched)
+    metrics = PrometheusMetrics()
+    fast = RedisSnapshots(redis_url, settings.group)
+    keeper = SnapshotKeeper(fast, cluster.log, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
+    recovery = KafkaRecovery(bootstrap, settings.group, topics, cluster.log, fast, metrics.restored)
+    ownership = Ownership(keeper, metrics)
+    source = KafkaTickSource(bootstrap, settings.group, instance.name, topics.ticks, recovery.restore, ownership)
+    sink: DecisionSink
+    if settings.delivery == "exactly-once":
+        sink = TransactionalSink(
+            bootstrap, topics, settings.group, instance.name, lambda renew: source.group_metadata(renew=renew)
+        )
+    else:
+        sink = KafkaDecisionSink(bootstrap, topics)
 
-    def give_away(gone: list[int]) -> None:
-        pipeline.drain()
-        forget(gone)
+    def breaker_changed(found: BreakerState) -> None:
+        metrics.breaker(found.value)
+        log.warning("circuit breaker", state=found.value)
 
-    def lose(gone: list[int]) -> None:
-        pipeline.abandon(gone)
-        forget(gone)
-
-    source = KafkaTickSource(
-        settings.kafka_bootstrap,
-        settings.group,
-        settings.ticks_topic,
-        assigned=take,
-        revoked=give_away,
-        lost=lose,
-    )
+    breaker = CircuitBreaker(time.monotonic, settings.breaker_failures, changed=breaker_changed)
     pipeline = Pipeline(
         source,
-        predictor,
+        GuardedPredictor(predictor, breaker),
         sink,
+        keeper,
         states,
         SystemClock(),
         metrics,
-        state,
-        tracker,
-        settings.policy(partitions),
+        ownership.state,
+        settings.policy(cluster.partitions),
         settings.pipeline(),
     )
+    ownership.begin(pipeline, sink)
+    operations = Operations(
+        settings, instance.name, pipeline, source, predictor, breaker, stored, states,
+        Control(bootstrap, topics.control, redis_url), log_level, ownership.partitions,
+    )  # fmt: skip
+    listener.follow(operations.act)
+    admin.serve(
+        AdminPort(operations.health, operations.readiness, operations.status, operations.command, metrics.registry)
+    )
     model = f"{predictor.model_name}/{predictor.model_version}"
-    return Gateway(pipeline, model, [metrics.close, states.close, predictor.close, source.close])
+    closers = [
+        instance.close,
+        stored.close,
+        listener.close,
+        keeper.close,
+        predictor.close,
+        source.close,
+        admin.close,
+    ]
+    return Gateway(pipeline, model, instance.name, closers)
+
+
+class Ownership:
+    """Implements Assignment: what happens as partitions come and go."""
+
+    def __init__(self, keeper: SnapshotKeeper, metrics: PrometheusMetrics) -> None:
+        self.state = GatewayState()
+        self._keeper, self._metrics = keeper, metrics
+        self._owned: set[int] = set()
+
+    def begin(self, pipeline: Pipeline, sink: DecisionSink) -> None:
+        """Before the first poll."""
+        self._pipeline, self._sink = pipeline, sink
+
+    def partitions(self) -> list[int]:
+        """Those that are decided here now."""
+        return sorted(self._owned)
+
+    def ready(self, partition: int, restored: Restored) -> None:
+        """A partition was rebuilt."""
+        self._pipeline.adopt(partition, restored)
+        self._owned.add(partition)
+        self._metrics.partitions(len(self._owned))
+
+    def revoked(self, partitions: list[int]) -> None:
+        """Finish and forget what is being given away."""
+        self._pipeline.drain()
+        self._forget(partitions)
+
+    def lost(self, partitions: list[int]) -> None:
+        """Forget what another gateway has already."""
+        self._pipeline.abandon(partitions)
+        self._forget(partitions)
+
+    def _forget(self, partitions: list[int]) -> None:
+        self._pipeline.forget(partitions)
+        for partition in partitions:
+            self._sink.forget(partition)
+            self._keeper.forget(partition)
+            self.state.drop(partition)
+            self._owned.discard(partition)
+        self._metrics.partitions(len(self._owned))
+        log.info("partitions gone", partitions=partitions)
 
 
 def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
@@ -136,8 +191,7 @@ def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
             time.sleep(1.0)
 
 
-def warm_up(predictor: TritonPredictor) -> None:
-    """Compile the kernel and open the channel before the first tick's budget runs."""
-    tick = Tick("WARMUP", 1, bid=1.0, ask=2.0, bid_size=1.0, ask_size=1.0, last=1.5, last_size=1.0)
-    rows = FeatureEngine().update(TickBatch.from_ticks([tick]))
-    predictor.submit(rows.values, WARM_UP_TIMEOUT_S).result()
+def probe_rows() -> Float32Array:
+    """Rows as the market gives them, float32 [1024, 32]; compiles the kernel as well."""
+    ticks = [record.tick for record in open_source(PROBE).records()]
+    return FeatureEngine().update(TickBatch.from_ticks(ticks)).values

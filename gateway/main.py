@@ -9,6 +9,7 @@ import sys
 import structlog
 
 from gateway.bootstrap import build
+from gateway.logs import configure
 from gateway.settings import GatewaySettings
 
 SWITCH_INTERVAL_S = 0.0005
@@ -22,15 +23,8 @@ def run(settings: GatewaySettings) -> None:
     Raises:
         UltraThinkError: the gateway could not start, or a server failed for good.
     """
-    structlog.configure(
-        processors=[
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.add_log_level,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    gateway = build(settings)
+    log_level = configure(settings.log_level)
+    gateway = build(settings, log_level)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: gateway.pipeline.stop())
     # A thread that has work waits for the interpreter at most so long, not the default 5 ms.
@@ -38,7 +32,14 @@ def run(settings: GatewaySettings) -> None:
     # What exists now lives as long as the process: the collector need not walk it again.
     gc.collect()
     gc.freeze()
-    log.info("gateway ready", model=gateway.model, budget_ms=settings.budget_ms, group=settings.group)
+    log.info(
+        "gateway ready",
+        model=gateway.model,
+        instance=gateway.instance,
+        delivery=settings.delivery,
+        budget_ms=settings.budget_ms,
+        group=settings.group,
+    )
     try:
         gateway.pipeline.run()
         log.info("gateway drained")

@@ -1,8 +1,8 @@
-"""A tick's path: poll, decode, features, predict | decide, risk, publish, note the offset.
+"""A tick's path: poll, decode, features, predict | decide, risk, publish with its offset.
 
-Two threads: one gathers and submits, the other settles in order. While two calls are in flight
-nothing is polled, so the next batch gathers by itself: no tick waits for a timer, and load makes
-batches larger, not queues longer.
+Two threads: one gathers and submits, the other settles in order and publishes. While calls are in
+flight nothing is polled, so the next batch gathers by itself: no tick waits for a timer, and load
+makes batches larger, not queues longer.
 """
 
 from __future__ import annotations
@@ -15,64 +15,93 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.domain.admission import admit_all
+from gateway.domain.codec import encode
 from gateway.domain.dead_letters import dead_letter
-from gateway.domain.decision import DecisionPolicy, Judged, Market, decide
+from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import (
     InvalidPrediction,
     PredictionError,
     PredictorTimeout,
     ServiceUnavailable,
 )
-from gateway.domain.features import FeatureRows
-from gateway.domain.schemas import (
-    Action,
-    Decision,
-    Int64Array,
-    Reason,
-    StageTimes,
-    Tick,
-    TickBatch,
-    TradingState,
-)
-from gateway.offsets import OffsetTracker
+from gateway.domain.schemas import DeadLetter, Reason, Tick
+from gateway.domain.trace import TraceIds
+from gateway.judge import Answers, Judge, Slice, Timing, budgets_left_ns
 from gateway.ports import (
     Clock,
     DecisionSink,
     Metrics,
+    Outbox,
+    Part,
     PendingPrediction,
     Prediction,
     Predictor,
     RawBatch,
+    RawSlice,
+    Restored,
+    SnapshotStore,
     StateStore,
+    Stream,
     TickSource,
 )
-from gateway.state import GatewayState
+from gateway.state import GatewayState, Snapshot
+from gateway.triage import triage
 
 POLL_S = 0.05
 COMMIT_EVERY_S = 0.1
 DRAIN_S = 30.0
+#: Without room for so long, the source is held: its queue stops growing, and it stays in its group.
+HOLD_AFTER_S = 0.1
 
 
 class PipelineSettings(Struct, frozen=True):
-    """Budget: from sending a tick to deciding it. Beyond it a tick is held, never traded late."""
+    """How ticks are batched and when they are too late.
+
+    Attributes:
+        budget_ns: from sending a tick to publishing its decision; beyond it a tick is held, never
+            traded late.
+        reserve_ns: of it, what risk and publishing need.
+        shed_below_ns: a tick with less of its budget left is decided only if no newer tick of its
+            symbol has come.
+        max_batch: rows of one call.
+        max_in_flight: batches between poll and publication.
+        publish_every_s: decisions of batches that come faster are published together.
+        variant: name of the experiment's arm.
+    """
 
     budget_ns: int = 50_000_000
+    reserve_ns: int = 5_000_000
+    shed_below_ns: int = 25_000_000
     max_batch: int = 1024
-    max_in_flight: int = 2
+    max_in_flight: int = 3
+    publish_every_s: float = 0.004
     variant: str = "champion"
 
 
 class Flight(Struct, frozen=True):
-    """A batch between submission and settlement. `asked` are the rows that were sent for inference."""
+    """A batch between submission and settlement; `restored` are letters of a rebuilt partition."""
 
-    raw: RawBatch
-    kept: list[int]
-    ticks: list[Tick]
-    rows: FeatureRows
-    asked: Int64Array
+    slices: list[Slice]
     pending: PendingPrediction | None
+    received_ns: int
+    polled_s: float
     features_ns: int
     submitted_ns: int
+    restored: list[DeadLetter]
+
+    def __len__(self) -> int:
+        return sum(len(part.raw) for part in self.slices)
+
+
+class PipelineStatus(Struct, frozen=True):
+    """What the pipeline is doing. Ages in seconds."""
+
+    in_flight: int
+    unfinished: int
+    last_poll_s: float
+    held: bool
+    stopping: bool
+    failure: str
 
 
 class Pipeline:
@@ -83,30 +112,54 @@ class Pipeline:
         source: TickSource,
         predictor: Predictor,
         sink: DecisionSink,
+        snapshots: SnapshotStore,
         states: StateStore,
         clock: Clock,
         metrics: Metrics,
         state: GatewayState,
-        tracker: OffsetTracker,
         policy: DecisionPolicy,
         settings: PipelineSettings,
     ) -> None:
         self._source, self._predictor, self._sink = source, predictor, sink
-        self._states, self._clock, self._metrics = states, clock, metrics
-        self._state, self._tracker = state, tracker
-        self._policy, self._settings = policy, settings
-        self._flights: queue.Queue[Flight | None] = queue.Queue()
+        self._snapshots, self._states, self._clock, self._metrics = snapshots, states, clock, metrics
+        self._state, self._settings = state, settings
+        self._trace_ids = TraceIds(source.topic)
+        self._judge = Judge(
+            topic=source.topic,
+            policy=policy,
+            latest_ns=settings.budget_ns - settings.reserve_ns // 2,
+            clock=clock,
+            trace_ids=self._trace_ids,
+            model_name=predictor.model_name,
+            variant=settings.variant,
+        )
+        self._flights: queue.Queue[Flight | None] = queue.Queue(settings.max_in_flight + 1)
         self._room = threading.Semaphore(settings.max_in_flight)
         self._idle = threading.Condition()
         self._in_flight = 0
+        self._unfinished = 0
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._next_commit = 0.0
+        self._last_poll = self._last_room = time.monotonic()
+        self._held = False
         self._abandoned: set[int] = set()
+        self._unsafe: list[Snapshot] = []
 
     def stop(self) -> None:
         """Ask for a drain; safe from a signal handler."""
         self._stopping.set()
+
+    def status(self) -> PipelineStatus:
+        """As of now; safe from any thread."""
+        return PipelineStatus(
+            in_flight=self._in_flight,
+            unfinished=self._unfinished,
+            last_poll_s=time.monotonic() - self._last_poll,
+            held=self._held,
+            stopping=self._stopping.is_set(),
+            failure=str(self._failure or ""),
+        )
 
     def run(self) -> None:
         """Gather until stopped, then drain. Raises what the settling thread died of."""
@@ -120,8 +173,15 @@ class Pipeline:
             settler.join()
         if self._failure is not None:
             raise self._failure
-        self._sink.flush(DRAIN_S)
-        self._source.commit(self._tracker.committable(), wait=True)
+        self._flush()
+
+    def adopt(self, partition: int, restored: Restored) -> None:
+        """Take a rebuilt partition over; called by the gathering thread, before its first tick."""
+        self._state.put(partition, restored.state)
+        self._sink.begin(partition, restored.next_offset, restored.decisions_from)
+        if restored.letters:
+            self._room.acquire()
+            self._launch(Flight([], None, self._clock.now_ns(), time.monotonic(), 0, 0, restored.letters))
 
     def drain(self) -> None:
         """Settle and deliver every batch in flight: a partition is about to leave.
@@ -131,14 +191,21 @@ class Pipeline:
         """
         self._wait_until_idle()
         if self._failure is None:
-            self._sink.flush(DRAIN_S)
-            self._source.commit(self._tracker.committable(), wait=True)
+            self._flush()
 
     def abandon(self, partitions: list[int]) -> None:
         """Another gateway owns them already: what is in flight of them must not be published."""
         self._abandoned.update(partitions)
         self._wait_until_idle()
         self._abandoned.difference_update(partitions)
+
+    def forget(self, partitions: list[int]) -> None:
+        """Their snapshots that wait are no longer ours to keep; called while nothing is in flight."""
+        self._unsafe = [s for s in self._unsafe if s.partition not in partitions]
+
+    def _flush(self) -> None:
+        self._sink.flush(DRAIN_S)
+        self._source.commit(self._sink.committable(), wait=True)
 
     def _wait_until_idle(self) -> None:
         with self._idle:
@@ -152,227 +219,196 @@ class Pipeline:
         """One turn: poll what has arrived, compute its features, submit it."""
         self._commit_now_and_then()
         if not self._room.acquire(timeout=POLL_S):
+            self._stay_in_group()
             return
+        self._set_held(held=False)
+        self._last_poll = self._last_room = time.monotonic()
         raw = self._source.poll(self._settings.max_batch, POLL_S)
         if raw is None:
             self._room.release()
             return
+        self._launch(self._submit(raw))
+
+    def _stay_in_group(self) -> None:
+        if time.monotonic() - self._last_room > HOLD_AFTER_S:
+            self._source.hold()
+            self._last_poll = time.monotonic()
+            self._set_held(held=True)
+
+    def _set_held(self, *, held: bool) -> None:
+        if held is not self._held:
+            self._held = held
+            self._metrics.paused(held)
+
+    def _launch(self, flight: Flight) -> None:
         with self._idle:
             self._in_flight += 1
-        try:
-            self._tracker.reading(raw.partitions, raw.offsets)
-            flight = self._submit(raw)
-        except BaseException:
-            self._landed()
-            raise
+            self._unfinished += len(flight)
         self._flights.put(flight)
 
     def _submit(self, raw: RawBatch) -> Flight:
-        start_ns = time.perf_counter_ns()
-        decoded = admit_all(raw.payloads, raw.sent_ns)
-        kept = [i for i, tick in enumerate(decoded) if isinstance(tick, Tick)]
-        for i, reason in enumerate(decoded):
-            if isinstance(reason, str):
-                self._bury(raw, i, reason)
-        ticks = [tick for tick in decoded if isinstance(tick, Tick)]
-        batch = TickBatch.from_ticks(ticks, [raw.partitions[i] for i in kept])
-        rows = self._state.features.update(batch)
-        features_ns = time.perf_counter_ns() - start_ns
-        now_ns = self._clock.now_ns()
-        left = np.array([raw.began_ns(i) for i in kept], np.int64) + self._settings.budget_ns - now_ns
-        asked = np.flatnonzero(left > 0)
+        polled_s, start_ns = time.monotonic(), time.perf_counter_ns()
+        slices: list[Slice] = []
+        row, longest_ns = 0, 0
+        for found in raw.slices:
+            part, left_ns = self._prepare(found, raw.received_ns, row)
+            slices.append(part)
+            asked = [left for left, shed in zip(left_ns, part.shed, strict=True) if shed is None]
+            row += len(asked)
+            longest_ns = max(longest_ns, *asked) if asked else longest_ns
         pending = None
-        if len(asked):
-            pending = self._predictor.submit(rows.values[asked], float(left.max()) / 1e9)
-        queue_s = (raw.received_ns - min(raw.sent_ns)) / 1e9
-        self._metrics.batch(len(raw), queue_s, features_ns / 1e9)
-        return Flight(raw, kept, ticks, rows, asked, pending, features_ns, time.perf_counter_ns())
+        if row:
+            features = np.concatenate([asked_rows(part) for part in slices])
+            pending = self._predictor.submit(features, longest_ns / 1e9)
+        features_ns = time.perf_counter_ns() - start_ns
+        queue_s = (raw.received_ns - min(min(part.sent_ns) for part in raw.slices)) / 1e9
+        self._metrics.batch(len(raw), queue_s, features_ns / 1e9, row)
+        return Flight(slices, pending, raw.received_ns, polled_s, features_ns, time.perf_counter_ns(), [])
 
-    def _bury(self, raw: RawBatch, i: int, reason: str) -> None:
-        place = (self._source.topic, raw.partitions[i], raw.offsets[i])
-        self._metrics.dead_letter()
-        self._sink.dead_letter(dead_letter(*place, reason, raw.keys[i], raw.payloads[i]))
+    def _prepare(self, raw: RawSlice, received_ns: int, first_row: int) -> tuple[Slice, list[int]]:
+        admitted = admit_all(raw.payloads, raw.sent_ns)
+        kept = [i for i, found in enumerate(admitted) if isinstance(found, Tick)]
+        ticks = [found for found in admitted if isinstance(found, Tick)]
+        letters = [(i, found) for i, found in enumerate(admitted) if isinstance(found, str)]
+        state = self._state.of(raw.partition)
+        rows = state.observe(ticks)
+        settings = self._settings
+        left_ns = budgets_left_ns(raw, kept, received_ns, self._clock.now_ns(), settings.budget_ns)
+        shed = triage(ticks, left_ns, settings.reserve_ns, settings.shed_below_ns)
+        copy = state.dump_features() if self._snapshots.due(raw.partition) else None
+        return Slice(raw, state, kept, ticks, letters, rows, shed, first_row, copy), left_ns
 
     def _commit_now_and_then(self) -> None:
         now = time.monotonic()
         if now >= self._next_commit:
             self._next_commit = now + COMMIT_EVERY_S
-            self._source.commit(self._tracker.committable())
+            self._source.commit(self._sink.committable())
 
     # ---- the settling thread ------------------------------------------------------------------
 
     def _settle_all(self) -> None:
         try:
-            while (flight := self._next_flight()) is not None:
-                self.settle(flight)
-                self._landed()
-                self._room.release()
+            self._settle_until_stopped()
         except BaseException as error:  # noqa: BLE001 - handed to run(), which raises it
             self._failure = error
             self._stopping.set()
             with self._idle:
                 self._idle.notify_all()
 
-    def _landed(self) -> None:
-        with self._idle:
-            self._in_flight -= 1
-            self._idle.notify_all()
-
-    def _next_flight(self) -> Flight | None:
+    def _settle_until_stopped(self) -> None:
+        settled: list[Flight] = []
+        outbox: Outbox = {}
+        next_publish = 0.0
         while True:
-            self._sink.poll()
-            try:
-                return self._flights.get(timeout=POLL_S)
-            except queue.Empty:
-                continue
+            left_s = next_publish - time.monotonic() if settled else POLL_S
+            flight, stopped = self._next_flight(left_s)
+            if settled and (flight is None or not flight_ready(flight, next_publish - time.monotonic())):
+                next_publish = time.monotonic() + self._settings.publish_every_s
+                self._publish(outbox, settled)
+                settled, outbox = [], {}
+            if flight is not None:
+                self.settle(flight, outbox)
+                settled.append(flight)
+            elif stopped:
+                return
 
-    def settle(self, flight: Flight) -> None:
-        """Wait for a batch's inference, decide each of its ticks in order, publish."""
+    def _next_flight(self, timeout_s: float) -> tuple[Flight | None, bool]:
+        """The next flight, and whether there will be no more."""
+        self._sink.poll()
+        try:
+            flight = self._flights.get(timeout=timeout_s) if timeout_s > 0 else self._flights.get_nowait()
+        except queue.Empty:
+            return None, False
+        return flight, flight is None
+
+    def settle(self, flight: Flight, outbox: Outbox) -> None:
+        """Wait for a batch's inference, decide each of its ticks in order, put all in the outbox."""
         prediction, failure = outcome(flight.pending)
         inference_ns = time.perf_counter_ns() - flight.submitted_ns
-        start_ns = time.perf_counter_ns()
-        row_of = np.full(len(flight.ticks), -1, np.int64)
-        row_of[flight.asked] = np.arange(len(flight.asked))
-        decisions = self._decide_all(flight, prediction, failure, row_of.tolist(), inference_ns)
-        decide_ns = time.perf_counter_ns() - start_ns
-        for i, decision in decisions:
-            self._sink.decision(flight.raw.partitions[i], flight.raw.offsets[i], decision)
-        self._sink.poll()
-        self._metrics.settled(
-            [d for _, d in decisions], inference_ns / 1e9, decide_ns / 1e9, self._tracker.unfinished()
-        )
-
-    def _decide_all(
-        self,
-        flight: Flight,
-        prediction: Prediction | None,
-        failure: Reason,
-        row_of: list[int],
-        inference_ns: int,
-    ) -> list[tuple[int, Decision]]:
-        state = self._states.trading_state()
-        features = flight.rows.values.tolist()
-        markets = flight.rows.market.tolist()
-        warm = flight.rows.warm.tolist()
-        quote_times = flight.rows.quote_time_ns.tolist()
-        answers = as_lists(prediction)
+        version = flight.pending.model_version if flight.pending is not None else ""
+        answers = Answers.of(prediction, failure, version)
+        started = time.perf_counter()
+        timing = Timing(flight.received_ns, flight.features_ns / 1e3, inference_ns / 1e3, self._clock.now_ns())
+        trading_state = self._states.trading_state()
+        for letter in flight.restored:
+            part = outbox.setdefault(letter.partition, Part([], letter.offset + 1))
+            part.records.append(letter_record(letter))
         decisions = []
-        for k, tick in enumerate(flight.ticks):
-            i = flight.kept[k]
-            if flight.raw.partitions[i] in self._abandoned:
-                continue
-            row = row_of[k]
-            answer = answers[row] if prediction is not None and row >= 0 else None
-            held = self._why_held(flight.raw.began_ns(i), row, answer, failure)
-            decision = self._decide_one(
-                tick,
-                flight,
-                i,
-                Market(*markets[k]),
-                quote_times[k],
-                features[k],
-                warm[k],
-                answer,
-                held,
-                state,
-                inference_ns,
-            )
-            decisions.append((i, decision))
-        return decisions
+        for part_in in flight.slices:
+            if part_in.raw.partition not in self._abandoned:
+                found = self._judge.decide_slice(part_in, answers, timing, trading_state)
+                self._put(part_in, [encode(d) for d in found], outbox)
+                decisions += found
+        self._metrics.settled(decisions, inference_ns / 1e9, time.perf_counter() - started)
 
-    def _why_held(self, began_ns: int, row: int, answer: Answer | None, failure: Reason) -> Reason | None:
-        if row < 0 or self._clock.now_ns() - began_ns > self._settings.budget_ns:
-            return Reason.DEADLINE
-        if answer is None:
-            return failure
-        return None if answer.valid else Reason.PREDICTOR_INVALID
+    def _put(self, part: Slice, encoded: list[bytes], outbox: Outbox) -> None:
+        raw, partition = part.raw, part.raw.partition
+        next_offset = raw.offsets[-1] + 1
+        out = outbox.setdefault(partition, Part([], next_offset))
+        out.next_offset = next_offset
+        decisions = Stream.DECISIONS
+        out.records += [
+            (decisions, tick.symbol.encode(), value) for tick, value in zip(part.ticks, encoded, strict=True)
+        ]
+        for i, reason in part.letters:
+            trace_id = self._trace_ids.of(partition, raw.offsets[i], raw.traceparents[i])
+            place = (self._source.topic, partition, raw.offsets[i])
+            letter = dead_letter(*place, reason, raw.keys[i], raw.payloads[i], trace_id)
+            out.records.append(letter_record(letter))
+        if part.letters:
+            self._metrics.dead_letters(len(part.letters))
+        if part.features is not None:
+            decisions_from = self._sink.decisions_from(partition)
+            self._unsafe.append(part.state.snapshot(partition, next_offset, decisions_from, part.features))
 
-    def _decide_one(
-        self,
-        tick: Tick,
-        flight: Flight,
-        i: int,
-        market: Market,
-        quote_time_ns: int,
-        features: list[float],
-        warm: bool,
-        answer: Answer | None,
-        held: Reason | None,
-        trading_state: TradingState,
-        inference_ns: int,
-    ) -> Decision:
-        start_ns = time.perf_counter_ns()
-        raw = flight.raw
-        partition = self._state.of(raw.partitions[i])
-        age_ns = partition.clock.advance(tick.event_time_ns)
-        # A dead quote feed must not be traded on because trades still arrive.
-        age_ns = max(age_ns, partition.clock.age_ns(quote_time_ns))
-        book, symbol = partition.book, tick.symbol
-        if market.mid == market.mid:
-            book.mark(symbol, market.mid)
-        before = book.quantity(symbol)
-        usable = answer if answer is not None and answer.valid else None
-        if held is not None or usable is None:
-            judged = Judged(Action.HOLD, held or Reason.PREDICTOR_INVALID)
-        else:
-            judged = decide(symbol, usable.target, warm, market, age_ns, book, trading_state, self._policy)
-        after = before if judged.quantity == 0.0 else round(before + judged.quantity, 10)
-        book.set_quantity(symbol, after)
-        end_ns = time.perf_counter_ns()
-        return Decision(
-            decision_id=f"{self._source.topic}-{raw.partitions[i]}-{raw.offsets[i]}",
-            symbol=symbol,
-            event_time_ns=tick.event_time_ns,
-            action=judged.action,
-            reason=judged.reason,
-            quantity=judged.quantity,
-            reference_price=judged.reference_price,
-            mid_price=None if market.mid != market.mid else market.mid,
-            position_before=before,
-            position_after=after,
-            target_position=usable.target if usable else None,
-            features=features,
-            warm=warm,
-            regime_probabilities=usable.regimes if usable else [],
-            strategy_signals=usable.signals if usable else [],
-            strategy_weights=usable.weights if usable else [],
-            model_name=self._predictor.model_name,
-            model_version=self._predictor.model_version,
-            variant=self._settings.variant,
-            trading_state=trading_state,
-            verdict=judged.verdict,
-            stages=StageTimes(
-                queue_us=(raw.received_ns - raw.began_ns(i)) / 1e3,
-                features_us=flight.features_ns / 1e3,
-                inference_us=inference_ns / 1e3,
-                decide_us=(end_ns - start_ns) / 1e3,
-            ),
-            decided_at_ns=self._clock.now_ns(),
-        )
+    def _publish(self, outbox: Outbox, flights: list[Flight]) -> None:
+        start = time.perf_counter()
+        for partition, part in outbox.items():
+            part.records += self._snapshots.take_records(partition)
+        self._sink.publish(outbox, self._owned)
+        publish_s = time.perf_counter() - start
+        self._offer_snapshots()
+        now = time.monotonic()
+        ticks = sum(map(len, flights))
+        self._metrics.published(ticks, publish_s, [now - f.polled_s for f in flights])
+        with self._idle:
+            self._in_flight -= len(flights)
+            self._unfinished -= ticks
+            self._metrics.unfinished(self._unfinished)
+            self._idle.notify_all()
+        for _ in flights:
+            self._room.release()
+
+    def _offer_snapshots(self) -> None:
+        """A snapshot must not be ahead of what is decided for good."""
+        waiting = []
+        for snapshot in self._unsafe:
+            if self._sink.safe(snapshot.partition) >= snapshot.offset:
+                self._snapshots.offer(snapshot)
+            elif self._owned(snapshot.partition):
+                waiting.append(snapshot)
+        self._unsafe = waiting[-64:]
+
+    def _owned(self, partition: int) -> bool:
+        return partition not in self._abandoned
 
 
-class Answer(Struct, frozen=True):
-    """The model's answer for one tick, as plain Python."""
-
-    regimes: list[float]
-    signals: list[float]
-    weights: list[float]
-    target: float
-    valid: bool
+def asked_rows(part: Slice) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """The rows of a slice that are sent for inference."""
+    if not any(part.shed):
+        return part.rows.values
+    return part.rows.values[[shed is None for shed in part.shed]]
 
 
-def as_lists(prediction: Prediction | None) -> list[Answer]:
-    """Rows as plain Python, converted column by column."""
-    if prediction is None:
-        return []
-    columns = (
-        prediction.regime_probabilities.tolist(),
-        prediction.strategy_signals.tolist(),
-        prediction.strategy_weights.tolist(),
-        prediction.target_position.tolist(),
-        prediction.valid.tolist(),
-    )
-    return [Answer(*row) for row in zip(*columns, strict=True)]
+def letter_record(letter: DeadLetter) -> tuple[Stream, bytes | None, bytes]:
+    """A dead letter, keyed as its message was."""
+    key = None if letter.key is None else letter.key.encode()
+    return Stream.DEAD_LETTERS, key, encode(letter)
+
+
+def flight_ready(flight: Flight, within_s: float) -> bool:
+    """Whether a flight can be settled at once, after at most so long."""
+    return flight.pending is None or flight.pending.wait(max(0.0, within_s))
 
 
 def outcome(pending: PendingPrediction | None) -> tuple[Prediction | None, Reason]:

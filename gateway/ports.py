@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
@@ -15,28 +16,50 @@ from gateway.domain.schemas import (
     FloatArray,
     TradingState,
 )
+from gateway.state import PartitionState, Snapshot
 
 
-class RawBatch(Struct, frozen=True):
-    """Messages as they came, in order within each partition; lists of equal length.
+class RawSlice(Struct, frozen=True):
+    """A partition's messages as they came, in order; lists of equal length.
 
-    `sent_ns` is the time at which the producer says that it sent each message, and `received_ns`
-    the time at which the batch was polled; both wall clock.
+    `sent_ns` is the wall time at which the producer says that it sent each message; `traceparents`
+    are the W3C headers that it gave them.
     """
 
-    partitions: list[int]
+    partition: int
     offsets: list[int]
     sent_ns: list[int]
     keys: list[bytes | None]
     payloads: list[bytes | None]
-    received_ns: int
+    traceparents: list[bytes | None]
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def began_ns(self, i: int) -> int:
-        """When a tick's budget began: a producer's clock that runs ahead must not lengthen it."""
-        return min(self.sent_ns[i], self.received_ns)
+
+class RawBatch(Struct, frozen=True):
+    """What one poll brought, a slice a partition. `received_ns` is the wall time of the poll."""
+
+    slices: list[RawSlice]
+    received_ns: int
+
+    def __len__(self) -> int:
+        return sum(map(len, self.slices))
+
+
+class Restored(Struct, frozen=True):
+    """A partition rebuilt from its log.
+
+    Attributes:
+        state: as before the tick at `next_offset`, the first that is not decided.
+        decisions_from: end of the decisions' partition.
+        letters: dead letters that may be missing.
+    """
+
+    state: PartitionState
+    next_offset: int
+    decisions_from: int
+    letters: list[DeadLetter]
 
 
 class Prediction(Struct, frozen=True):
@@ -56,13 +79,35 @@ class Prediction(Struct, frozen=True):
     valid: BoolArray
 
 
+class Stream(StrEnum):
+    """Where a record goes."""
+
+    DECISIONS = "decisions"
+    DEAD_LETTERS = "dead_letters"
+    SNAPSHOTS = "snapshots"
+
+
+class Part(Struct):
+    """A partition's share of an outbox: records in order, and the offset after the last tick of them."""
+
+    records: list[tuple[Stream, bytes | None, bytes]]
+    next_offset: int
+
+
+#: What is published together, by partition.
+Outbox = dict[int, Part]
+
+
 class TickSource(Protocol):
-    """Messages of the partitions that this gateway owns."""
+    """Messages of the partitions that this gateway owns and has rebuilt."""
 
     topic: str
 
     def poll(self, max_messages: int, timeout_s: float) -> RawBatch | None:
         """What has arrived, at once; waits only while there is nothing at all."""
+
+    def hold(self) -> None:
+        """Take no message, but stay in the group; a `poll` with messages wanted goes on."""
 
     def commit(self, next_offsets: dict[int, int], *, wait: bool = False) -> None:
         """Note where to go on after a restart."""
@@ -72,7 +117,12 @@ class TickSource(Protocol):
 
 
 class PendingPrediction(Protocol):
-    """An inference in flight."""
+    """An inference in flight, by one version of the model."""
+
+    model_version: str
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether `result` would answer at once, after at most so long."""
 
     def result(self) -> Prediction:
         """Wait for it. Raises PredictionError."""
@@ -82,7 +132,6 @@ class Predictor(Protocol):
     """The model server, with one pinned model version."""
 
     model_name: str
-    model_version: str
 
     def submit(self, features: Float32Array, timeout_s: float) -> PendingPrediction:
         """Start an inference on float32 [n, 32]; failures show in `result`."""
@@ -92,19 +141,44 @@ class Predictor(Protocol):
 
 
 class DecisionSink(Protocol):
-    """Where decisions go. `delivered(partition, offset)` is called when one is safe."""
+    """Where decisions, dead letters and snapshots go, with the offsets that they cover."""
 
-    def decision(self, partition: int, offset: int, decision: Decision) -> None:
-        """Publish a decision beside its tick."""
+    def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
+        """A partition is taken over at this point of its logs."""
 
-    def dead_letter(self, letter: DeadLetter) -> None:
-        """Publish what is no tick."""
+    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
+        """Publish all; parts that are no longer owned are left out. Raises ServiceUnavailable."""
+
+    def safe(self, partition: int) -> int:
+        """Every tick before this offset is decided for good."""
+
+    def decisions_from(self, partition: int) -> int:
+        """An offset that no decision at or after `safe` lies before."""
+
+    def committable(self) -> dict[int, int]:
+        """Offsets that the source must commit, because the sink did not."""
+
+    def forget(self, partition: int) -> None:
+        """The partition belongs to another gateway."""
 
     def poll(self) -> None:
         """Serve delivery reports. Raises ServiceUnavailable when one failed."""
 
     def flush(self, timeout_s: float) -> None:
         """Wait until all is delivered. Raises ServiceUnavailable when it is not."""
+
+
+class SnapshotStore(Protocol):
+    """Keeps the newest snapshot of each partition, off the live path."""
+
+    def due(self, partition: int) -> bool:
+        """Whether a new one is wanted."""
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """Keep it, in time; one that is offered before the last was kept replaces it."""
+
+    def take_records(self, partition: int) -> list[tuple[Stream, bytes | None, bytes]]:
+        """A durable copy, to be published with the next decisions; empty while none is due."""
 
 
 class StateStore(Protocol):
@@ -122,16 +196,22 @@ class Clock(Protocol):
 
 
 class Metrics(Protocol):
-    """What is counted."""
+    """What is counted. Durations in seconds."""
 
-    def batch(self, size: int, queue_s: float, features_s: float) -> None:
-        """A batch was submitted."""
+    def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
+        """A batch was submitted, of which `asked` rows for inference."""
 
-    def settled(self, decisions: list[Decision], inference_s: float, decide_s: float, lag: int) -> None:
-        """A batch was decided; `lag` is the number of ticks read but not yet safe."""
+    def settled(self, decisions: list[Decision], inference_s: float, decide_s: float) -> None:
+        """A batch was decided."""
 
-    def dead_letter(self) -> None:
-        """A message was no tick."""
+    def published(self, ticks: int, publish_s: float, received_to_published_s: list[float]) -> None:
+        """Decisions were handed over; the last are times since each batch's poll."""
 
+    def unfinished(self, ticks: int) -> None:
+        """Ticks read and not yet published."""
 
-Delivered = Callable[[int, int], None]
+    def dead_letters(self, count: int) -> None:
+        """Messages were no ticks."""
+
+    def paused(self, paused: bool) -> None:
+        """Whether the source is held because nothing more fits in flight."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.domain.decision import DecisionPolicy
@@ -19,18 +21,32 @@ class GatewaySettings(BaseSettings):
 
     kafka_bootstrap: str = "127.0.0.1:9092"
     group: str = "gateway"
+    instance: str = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description='lasting name; "" is host and number'
+    )
+    delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
     ticks_topic: str = "market.ticks"
     decisions_topic: str = "trading.decisions"
     dead_letters_topic: str = "market.ticks.dlq"
+    snapshots_topic: str = "gateway.snapshots"
+    control_topic: str = "gateway.control"
     triton_url: str = "127.0.0.1:8001"
     model_name: str = "trading_decision"
     model_version: str = Field(default="", description='pinned version; "" pins the newest ready one')
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9108, ge=0, le=65535)
+    admin_token: SecretStr = Field(default=SecretStr(""), description='"" refuses every admin call')
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     budget_ms: float = Field(default=50.0, gt=0)
+    reserve_ms: float = Field(default=5.0, ge=0, description="of the budget, for risk and publishing")
+    shed_below_ms: float = Field(default=25.0, ge=0, description="left of the budget: decide the newest only")
+    commit_ms: float = Field(default=4.0, ge=0, le=1000, description="between two commits at least")
+    snapshot_s: float = Field(default=1.0, gt=0)
+    durable_snapshot_s: float = Field(default=30.0, gt=0)
+    breaker_failures: int = Field(default=5, ge=1)
     max_batch: int = Field(default=1024, ge=1, le=1024)
-    max_in_flight: int = Field(default=2, ge=1, le=8)
+    max_in_flight: int = Field(default=3, ge=1, le=8)
     variant: str = "champion"
     lot: float = Field(default=0.001, gt=0)
     rebalance_band: float = Field(default=0.05, ge=0, lt=1)
@@ -40,6 +56,12 @@ class GatewaySettings(BaseSettings):
     max_gross_notional: float = Field(default=1_000_000.0, gt=0)
     max_staleness_ms: float = Field(default=5_000.0, gt=0)
     halted_allows_exits: bool = False
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        if self.reserve_ms >= self.budget_ms:
+            raise ValueError(f"reserve_ms {self.reserve_ms} leaves nothing of budget_ms {self.budget_ms}")
+        return self
 
     def policy(self, partitions: int) -> DecisionPolicy:
         """The policy of one partition's book, which gets its share of the gross limit.
@@ -64,6 +86,10 @@ class GatewaySettings(BaseSettings):
         """What the pipeline needs."""
         return PipelineSettings(
             budget_ns=int(self.budget_ms * MS),
+            reserve_ns=int(self.reserve_ms * MS),
+            # Of a short budget at most a half: a tick that has just come is not overload.
+            shed_below_ns=int(min(self.shed_below_ms, self.budget_ms / 2) * MS),
+            publish_every_s=self.commit_ms / 1000,
             max_batch=self.max_batch,
             max_in_flight=self.max_in_flight,
             variant=self.variant,

@@ -5,25 +5,86 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gateway.domain.features import FeatureEngine
+from msgspec import Struct
+
+from gateway.domain.features import FeatureEngine, FeatureRows
 from gateway.domain.position import Book
-from gateway.domain.schemas import Tick, TickBatch
+from gateway.domain.schemas import FloatArray, Int64Array, Tick, TickBatch
 from gateway.domain.stream_clock import StreamClock
 
 
+class FeatureDump(Struct, frozen=True):
+    """A copy of a partition's feature state."""
+
+    symbols: list[str]
+    ints: Int64Array
+    floats: FloatArray
+
+
+class Snapshot(Struct, frozen=True):
+    """A partition's state before the tick at `offset`.
+
+    `decisions_from` is an offset in the decisions' partition: no decision of a tick at or after
+    `offset` lies before it.
+    """
+
+    partition: int
+    offset: int
+    decisions_from: int
+    features: FeatureDump
+    quantities: dict[str, float]
+    marks: dict[str, float]
+    clock_ns: int
+
+
 class PartitionState:
-    """What a partition's past means for its next tick."""
+    """What a partition's past means for its next tick.
+
+    Two threads share it without locks: one feeds the features, the other the book and the clock.
+    """
 
     def __init__(self) -> None:
+        self.features = FeatureEngine()
         self.book = Book()
         self.clock = StreamClock()
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> PartitionState:
+        """The state that a snapshot describes. Raises ValueError when it does not fit this version."""
+        state = cls()
+        found = snapshot.features
+        state.features = FeatureEngine.load(found.symbols, found.ints, found.floats)
+        state.book = Book.load(snapshot.quantities, snapshot.marks)
+        state.clock = StreamClock(snapshot.clock_ns)
+        return state
+
+    def observe(self, ticks: Sequence[Tick]) -> FeatureRows:
+        """Feed ticks to the features alone."""
+        return self.features.update(TickBatch.from_ticks(ticks))
+
+    def dump_features(self) -> FeatureDump:
+        """A copy, taken by the thread that feeds them."""
+        return FeatureDump(*self.features.dump())
+
+    def snapshot(self, partition: int, offset: int, decisions_from: int, features: FeatureDump) -> Snapshot:
+        """The whole state, by the thread that decides, once it is where `features` were."""
+        return Snapshot(partition, offset, decisions_from, features, *self.book.dump(), self.clock.now_ns)
+
+    def replay(self, ticks: Sequence[Tick]) -> None:
+        """Take ticks that were decided before, without deciding them again."""
+        if not ticks:
+            return
+        mids = self.observe(ticks).market[:, 3].tolist()
+        self.clock.advance(max(tick.event_time_ns for tick in ticks))
+        for tick, mid in zip(ticks, mids, strict=True):
+            if not math.isnan(mid):
+                self.book.mark(tick.symbol, mid)
 
 
 class GatewayState:
     """State of the partitions that this gateway owns."""
 
     def __init__(self) -> None:
-        self.features = FeatureEngine()
         self._partitions: dict[int, PartitionState] = {}
 
     def of(self, partition: int) -> PartitionState:
@@ -33,18 +94,10 @@ class GatewayState:
             state = self._partitions[partition] = PartitionState()
         return state
 
+    def put(self, partition: int, state: PartitionState) -> None:
+        """Take over a rebuilt state."""
+        self._partitions[partition] = state
+
     def drop(self, partition: int) -> None:
         """Forget a partition."""
         self._partitions.pop(partition, None)
-        self.features.drop_partition(partition)
-
-    def replay(self, partition: int, ticks: Sequence[Tick]) -> None:
-        """Take ticks that were decided before, without deciding them again."""
-        if not ticks:
-            return
-        rows = self.features.update(TickBatch.from_ticks(ticks, [partition] * len(ticks)))
-        state = self.of(partition)
-        for tick, mid in zip(ticks, rows.market[:, 3].tolist(), strict=True):
-            state.clock.advance(tick.event_time_ns)
-            if not math.isnan(mid):
-                state.book.mark(tick.symbol, mid)

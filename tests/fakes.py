@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
-from gateway.domain.codec import encode
+from gateway.domain.codec import decode_decision, encode
 from gateway.domain.errors import PredictionError
 from gateway.domain.schemas import DeadLetter, Decision, Float32Array, Tick, TradingState
-from gateway.ports import Prediction, RawBatch
+from gateway.offsets import OffsetTracker, Ticket
+from gateway.ports import Outbox, Prediction, RawBatch, RawSlice, Stream
+from gateway.state import Snapshot
 
 SECOND = 1_000_000_000
 
@@ -37,6 +40,7 @@ class FakeSource:
         self.batches = list(batches)
         self.committed: dict[int, int] = {}
         self.closed = False
+        self.held = 0
         self.exhausted = threading.Event()
 
     def poll(self, max_messages: int, timeout_s: float) -> RawBatch | None:
@@ -44,6 +48,9 @@ class FakeSource:
             self.exhausted.set()
             return None
         return self.batches.pop(0)
+
+    def hold(self) -> None:
+        self.held += 1
 
     def commit(self, next_offsets: dict[int, int], *, wait: bool = False) -> None:
         self.committed.update(next_offsets)
@@ -53,8 +60,13 @@ class FakeSource:
 
 
 class FakePending:
+    model_version = "7"
+
     def __init__(self, answer: Callable[[], Prediction]) -> None:
         self._answer = answer
+
+    def wait(self, timeout_s: float) -> bool:
+        return True
 
     def result(self) -> Prediction:
         return self._answer()
@@ -63,7 +75,7 @@ class FakePending:
 class FakePredictor:
     """Answers with a fixed target, or fails as told."""
 
-    model_name, model_version = "trading_decision", "7"
+    model_name = "trading_decision"
 
     def __init__(self, target: float = 0.5, error: PredictionError | None = None) -> None:
         self.target, self.error = target, error
@@ -94,35 +106,72 @@ class FakePredictor:
 
 
 class FakeSink:
-    """Keeps what was published; delivers at once, or when `flush` is called."""
+    """Keeps what was published; confirms at once, or when `flush` is called."""
 
-    def __init__(self, delivered: Callable[[int, int], None], *, at_once: bool = True) -> None:
+    def __init__(self, *, at_once: bool = True) -> None:
         self.decisions: list[Decision] = []
         self.letters: list[DeadLetter] = []
-        self._delivered, self._at_once = delivered, at_once
-        self._waiting: list[tuple[int, int]] = []
+        self.snapshots: list[tuple[int, bytes]] = []
+        self.outboxes = 0
+        self._tracker, self._at_once = OffsetTracker(), at_once
+        self._waiting: list[Ticket] = []
 
-    def decision(self, partition: int, offset: int, decision: Decision) -> None:
-        self.decisions.append(decision)
-        self._take(partition, offset)
+    def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
+        self._tracker.begin(partition, next_offset)
 
-    def dead_letter(self, letter: DeadLetter) -> None:
-        self.letters.append(letter)
-        self._take(letter.partition, letter.offset)
+    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
+        self.outboxes += 1
+        for partition, part in outbox.items():
+            if not owned(partition):
+                continue
+            for stream, _, value in part.records:
+                if stream is Stream.DECISIONS:
+                    self.decisions.append(decode_decision(value))
+                elif stream is Stream.DEAD_LETTERS:
+                    self.letters.append(msgspec.json.decode(value, type=DeadLetter))
+                else:
+                    self.snapshots.append((partition, value))
+            self._waiting.append(self._tracker.sent(partition, part.next_offset, 1))
+        if self._at_once:
+            self.flush(0.0)
+
+    def safe(self, partition: int) -> int:
+        return self._tracker.safe(partition)
+
+    def decisions_from(self, partition: int) -> int:
+        return len(self.decisions)
+
+    def committable(self) -> dict[int, int]:
+        return self._tracker.committable()
+
+    def forget(self, partition: int) -> None:
+        self._tracker.forget(partition)
 
     def poll(self) -> None:
         pass
 
     def flush(self, timeout_s: float) -> None:
-        for place in self._waiting:
-            self._delivered(*place)
+        for ticket in self._waiting:
+            self._tracker.done(ticket)
         self._waiting.clear()
 
-    def _take(self, partition: int, offset: int) -> None:
-        if self._at_once:
-            self._delivered(partition, offset)
-        else:
-            self._waiting.append((partition, offset))
+
+class FakeSnapshots:
+    """Wants one of every batch, and keeps them."""
+
+    def __init__(self, records: list[tuple[Stream, bytes | None, bytes]] | None = None) -> None:
+        self.kept: list[Snapshot] = []
+        self._records = records or []
+
+    def due(self, partition: int) -> bool:
+        return True
+
+    def offer(self, snapshot: Snapshot) -> None:
+        self.kept.append(snapshot)
+
+    def take_records(self, partition: int) -> list[tuple[Stream, bytes | None, bytes]]:
+        records, self._records = self._records, []
+        return records
 
 
 class FakeStates:
@@ -141,15 +190,25 @@ class FakeMetrics:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.letters = 0
+        self.ticks = 0
 
-    def batch(self, size: int, queue_s: float, features_s: float) -> None:
+    def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         self.batches.append(size)
 
-    def settled(self, decisions: list[Decision], inference_s: float, decide_s: float, lag: int) -> None:
+    def settled(self, decisions: list[Decision], inference_s: float, decide_s: float) -> None:
         pass
 
-    def dead_letter(self) -> None:
-        self.letters += 1
+    def published(self, ticks: int, publish_s: float, received_to_published_s: list[float]) -> None:
+        self.ticks += ticks
+
+    def unfinished(self, ticks: int) -> None:
+        pass
+
+    def dead_letters(self, count: int) -> None:
+        self.letters += count
+
+    def paused(self, paused: bool) -> None:
+        pass
 
 
 def raw_batch(
@@ -157,11 +216,12 @@ def raw_batch(
 ) -> RawBatch:
     """Ticks, or raw payloads, as messages sent now."""
     n = len(ticks)
-    return RawBatch(
-        partitions=[partition] * n,
+    part = RawSlice(
+        partition=partition,
         offsets=list(range(first_offset, first_offset + n)),
         sent_ns=[clock.now_ns()] * n,
         keys=[None] * n,
         payloads=[t if isinstance(t, bytes) or t is None else encode(t) for t in ticks],
-        received_ns=clock.now_ns(),
+        traceparents=[None] * n,
     )
+    return RawBatch([part], clock.now_ns())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import Consumer, KafkaException
 
-from gateway.adapters.kafka import usable
+from gateway.adapters.kafka_common import usable
 from gateway.domain.errors import ServiceUnavailable
 
 

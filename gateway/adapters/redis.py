@@ -54,9 +54,12 @@ def read(client: redis.Redis) -> LatchedState:
 
 
 def write(client: redis.Redis, state: TradingState, reason: str, by: str) -> LatchedState:
-    """Latch a state until a human sets another."""
+    """Latch a state until a human sets another. Raises ServiceUnavailable."""
     latched = LatchedState(state, reason, by, time.time_ns())
-    client.set(KEY, msgspec.json.encode(latched))
+    try:
+        client.set(KEY, msgspec.json.encode(latched))
+    except redis.RedisError as error:
+        raise ServiceUnavailable(f"the trading state was not stored: {error}") from error
     return latched
 
 
@@ -72,9 +75,13 @@ class RedisStateStore:
 
     def trading_state(self) -> TradingState:
         """The latest state; at least REDUCING while Redis cannot be read."""
-        if time.monotonic() - self._read_at <= UNKNOWN_AFTER_S:
+        if self.known():
             return self._state
         return max(self._state, TradingState.REDUCING, key=SEVERITY.__getitem__)
+
+    def known(self) -> bool:
+        """Whether Redis has answered lately."""
+        return time.monotonic() - self._read_at <= UNKNOWN_AFTER_S
 
     def close(self) -> None:
         """Stop watching."""

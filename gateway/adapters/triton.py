@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Protocol
 
@@ -40,6 +39,10 @@ RECONNECT = [
 #: Past the deadline that gRPC was given, in case it never reports.
 GRACE_S = 1.0
 TOLERANCE = 1e-3
+#: Batch sizes whose multiples are tried, smallest first, for answers that do not depend on the batch,
+#: and the multiples.
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SPREAD = (1, 2, 3, 4, 5, 6, 7, 9, 13, 16, 21, 32, 43, 64, 85, 127, 128, 200, 256, 341, 512, 700, 1000)
 
 
 class TritonPredictor:
@@ -68,7 +71,9 @@ class TritonPredictor:
                 f"{model_name!r} is no model of this gateway: name trading_decision or a variant"
             ) from None
         self._follows_newest = not model_version
-        self._following, self._next_follow = threading.Lock(), 0.0
+        self._following, self._closing = threading.Lock(), threading.Event()
+        self.rows_multiple = 1
+        self._probe = np.zeros((1, *self._signature.inputs[0].dims), np.float32)
         self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
         try:
             self.model_version = model_version or self._newest_ready()
@@ -80,22 +85,17 @@ class TritonPredictor:
         # Blocking calls in threads of our own: grpc's asynchronous calls start a thread each time
         # that none is in flight, which costs more than the call.
         self._workers = ThreadPoolExecutor(max_in_flight, thread_name_prefix="infer")
+        if self._follows_newest:
+            threading.Thread(target=self._follow_releases, name="follow", daemon=True).start()
 
     def submit(self, features: Float32Array, timeout_s: float) -> Pending:
         """Start an inference; never raises."""
-        request = service_pb2.ModelInferRequest(
-            model_name=self.model_name,
-            model_version=self.model_version,
-            inputs=[
-                service_pb2.ModelInferRequest.InferInputTensor(
-                    name="features", datatype="FP32", shape=features.shape
-                )
-            ],
-            outputs=self._outputs(),
-            raw_input_contents=[features.tobytes()],
-        )
+        rows = len(features)
+        if lacking := -rows % self.rows_multiple:
+            features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
+        request = self._request(features, self.model_version)
         future = self._workers.submit(self._call, request, max(timeout_s, 0.001))
-        return Pending(future, len(features), self._signature, request.model_version, timeout_s)
+        return Pending(future, rows, len(features), self._signature, request.model_version, timeout_s)
 
     def _call(self, request: Any, timeout_s: float) -> Any:
         try:
@@ -105,24 +105,86 @@ class TritonPredictor:
                 self._follow(request.model_version)
             raise
 
-    def _follow(self, gone: str) -> None:
-        """An export replaced the ensemble: take its newest version, if it keeps the contract.
+    def _follow_releases(self) -> None:
+        """A release keeps the version before loaded: it is followed while both answer."""
+        while not self._closing.wait(FOLLOW_EVERY_S):
+            self._follow(self.model_version)
 
-        Only where no version was named; the batch that found out is held. A server that does not
-        answer, or a version that breaks the contract, leaves the pin as it is.
+    def _follow(self, pinned: str) -> None:
+        """Take the newest version that is ready, if it keeps the contract and answers.
+
+        Only where no version was named. A server that does not answer, or a version that breaks the
+        contract, leaves the pin as it is.
         """
         with self._following:
-            if self.model_version != gone or time.monotonic() < self._next_follow:
+            if self.model_version != pinned:
                 return
-            self._next_follow = time.monotonic() + FOLLOW_EVERY_S
             try:
                 newest = self._newest_ready()
+                if newest == pinned:
+                    return
                 self._check(newest)
-            except (InferenceServerException, ContractMismatch) as error:
-                log.warning("no other version to follow", pinned=gone, reason=str(error)[:200])
+                rows = self._rows_multiple(newest)
+            except (InferenceServerException, ContractMismatch, InvalidPrediction, grpc.RpcError) as error:
+                log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
             else:
-                log.info("version followed", old=gone, new=newest)
-                self.model_version = newest
+                log.info("version followed", old=pinned, new=newest)
+                self.rows_multiple, self.model_version = max(rows, self.rows_multiple), newest
+
+    def settle_rows(self, probe: Float32Array) -> int:
+        """Find the batch sizes with which a row's answer does not depend on its company.
+
+        Sums of floats depend on the order of their terms, and vectorised code treats the rows that
+        fill no vector in another way. Batches are padded to a multiple of what is returned; a restart
+        that cuts the stream into other batches then decides the same. `probe` is float32 [n, 32].
+
+        Raises:
+            ServiceUnavailable: the server does not answer.
+        """
+        self._probe = probe
+        try:
+            self.rows_multiple = self._rows_multiple(self.model_version)
+        except InferenceServerException as error:
+            raise self._translated(error) from error
+        except grpc.RpcError as error:
+            raise ServiceUnavailable(f"Triton at {self._address}: {translate(error)}") from error
+        return self.rows_multiple
+
+    def _rows_multiple(self, version: str) -> int:
+        probe, largest = self._probe, len(self._probe)
+        whole = self._answer(probe, version)
+        for multiple in MULTIPLES:
+            sizes = sorted({multiple * k for k in SPREAD if multiple * k < largest})
+            if all(
+                self._same(whole, n, at, version) for n in sizes for at in (0, min(5, largest - n), largest - n)
+            ):
+                return multiple
+        return self._signature.max_batch_size
+
+    def _answer(self, rows: Float32Array, version: str) -> list[bytes]:
+        answer = self._infer(self._request(rows, version), timeout=CONTROL_TIMEOUT_S)
+        return [t.tobytes() for t in tensors(answer, self._signature, len(rows))]
+
+    def _same(self, whole: list[bytes], rows: int, at: int, version: str) -> bool:
+        widths = [len(content) // len(self._probe) for content in whole]
+        found = self._answer(self._probe[at : at + rows], version)
+        return all(
+            content == of_all[at * width : (at + rows) * width]
+            for content, of_all, width in zip(found, whole, widths, strict=True)
+        )
+
+    def _request(self, features: Float32Array, version: str) -> Any:
+        return service_pb2.ModelInferRequest(
+            model_name=self.model_name,
+            model_version=version,
+            inputs=[
+                service_pb2.ModelInferRequest.InferInputTensor(
+                    name="features", datatype="FP32", shape=features.shape
+                )
+            ],
+            outputs=self._outputs(),
+            raw_input_contents=[features.tobytes()],
+        )
 
     def _outputs(self) -> list[Any]:
         make = service_pb2.ModelInferRequest.InferRequestedOutputTensor
@@ -130,6 +192,7 @@ class TritonPredictor:
 
     def close(self) -> None:
         """Close the channels."""
+        self._closing.set()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._channel.close()
         self._client.close()
@@ -178,10 +241,20 @@ class Pending:
     """Implements PendingPrediction."""
 
     def __init__(
-        self, future: Future[Any], rows: int, signature: ModelSignature, version: str, timeout_s: float
+        self,
+        future: Future[Any],
+        rows: int,
+        sent: int,
+        signature: ModelSignature,
+        version: str,
+        timeout_s: float,
     ) -> None:
-        self._future, self._rows, self._signature = future, rows, signature
-        self._version, self._timeout_s = version, timeout_s
+        self._future, self._rows, self._sent, self._signature = future, rows, sent, signature
+        self.model_version, self._timeout_s = version, timeout_s
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the answer is there."""
+        return bool(wait([self._future], timeout_s).done) if timeout_s > 0 else self._future.done()
 
     def result(self) -> Prediction:
         """Wait, translate, validate."""
@@ -191,9 +264,9 @@ class Pending:
             raise PredictorTimeout(f"no answer in {self._timeout_s:.3f} s") from error
         except grpc.RpcError as error:
             raise translate(error) from error
-        if answer.model_version != self._version:
-            raise InvalidPrediction(f"version {answer.model_version} answered, {self._version} was asked")
-        return validate(*tensors(answer, self._signature, self._rows))
+        if answer.model_version != self.model_version:
+            raise InvalidPrediction(f"version {answer.model_version} answered, {self.model_version} was asked")
+        return validate(*(t[: self._rows] for t in tensors(answer, self._signature, self._sent)))
 
 
 class RpcFailure(Protocol):

@@ -9,7 +9,13 @@ MAX_KEY_BYTES = 256
 
 
 def dead_letter(
-    topic: str, partition: int, offset: int, reason: str, key: bytes | None, payload: bytes | None
+    topic: str,
+    partition: int,
+    offset: int,
+    reason: str,
+    key: bytes | None,
+    payload: bytes | None,
+    trace_id: str = "",
 ) -> DeadLetter:
     """Keep where it lay, why it was refused, and the beginning of its key and payload."""
     content = payload or b""
@@ -21,4 +27,5 @@ def dead_letter(
         key=None if key is None else key[:MAX_KEY_BYTES].decode("utf-8", "backslashreplace"),
         payload=content[:MAX_PAYLOAD_BYTES].decode("utf-8", "backslashreplace"),
         payload_bytes=len(content),
+        trace_id=trace_id,
     )

@@ -29,7 +29,7 @@ ordinary ticks. A symbol is warm after `WARM_TICKS` ticks with a known mid.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from typing import Self
 
 import numpy as np
 from msgspec import Struct
@@ -85,11 +85,10 @@ class FeatureRows(Struct, frozen=True):
 
 
 class FeatureEngine:
-    """Streaming state of every (partition, symbol). Memory is constant in time, linear in symbols."""
+    """Streaming state of every symbol. Memory is constant in time, linear in symbols."""
 
     def __init__(self) -> None:
-        self._rows: dict[Hashable, int] = {}
-        self._free: list[int] = []
+        self._rows: dict[str, int] = {}
         self._ints = np.zeros((0, kernel.INT_WIDTH), np.int64)
         self._floats = np.zeros((0, kernel.FLOAT_WIDTH), np.float64)
 
@@ -99,11 +98,10 @@ class FeatureEngine:
     def update(self, batch: TickBatch) -> FeatureRows:
         """Feed ticks in arrival order; returns one row a tick, whatever the batch boundaries."""
         n = len(batch)
-        keys = list(zip(batch.partitions.tolist(), batch.symbols, strict=True))
         get = self._rows.get
-        rows = np.array([get(key, -1) for key in keys], np.int64)
+        rows = np.array([get(symbol, -1) for symbol in batch.symbols], np.int64)
         for i in np.flatnonzero(rows < 0).tolist():
-            rows[i] = self._row(keys[i])
+            rows[i] = self._row(batch.symbols[i])
         out = np.empty((n, kernel.N_FEATURES), np.float32)
         market = np.empty((n, 4), np.float64)
         priced, quote_time_ns = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -120,23 +118,34 @@ class FeatureEngine:
         )
         return FeatureRows(out, priced >= WARM_TICKS, market, quote_time_ns)
 
-    def drop_partition(self, partition: int) -> None:
-        """Forget every symbol of a partition, for instance when it is assigned to another gateway."""
-        for key in [k for k in self._rows if isinstance(k, tuple) and k[0] == partition]:
-            self._free.append(self._rows.pop(key))
+    def dump(self) -> tuple[list[str], Int64Array, FloatArray]:
+        """A copy of the state: n symbols in order of their first tick, int64 [n, .], float64 [n, .]."""
+        n = len(self._rows)
+        return list(self._rows), self._ints[:n].copy(), self._floats[:n].copy()
 
-    def _row(self, key: Hashable) -> int:
-        known = self._rows.get(key)
+    @classmethod
+    def load(cls, symbols: list[str], ints: Int64Array, floats: FloatArray) -> Self:
+        """The engine that `dump` described. Raises ValueError for arrays of another shape."""
+        wanted = ((len(symbols), kernel.INT_WIDTH), (len(symbols), kernel.FLOAT_WIDTH))
+        if (ints.shape, floats.shape) != wanted:
+            raise ValueError(f"feature state of shape {ints.shape}, {floats.shape}; expected {wanted}")
+        engine = cls()
+        engine._rows = {symbol: row for row, symbol in enumerate(symbols)}
+        engine._ints, engine._floats = ints.copy(), floats.copy()
+        return engine
+
+    def _row(self, symbol: str) -> int:
+        known = self._rows.get(symbol)
         if known is not None:
             return known
-        if not self._free:
+        row = len(self._rows)
+        if row == len(self._ints):
             self._grow()
-        row = self._free.pop()
         self._ints[row] = 0
         self._floats[row] = 0.0
         self._floats[row, kernel.S_BID : kernel.S_LOG_MID] = np.nan
         self._floats[row, kernel.S_SPREAD_MEAN] = np.nan
-        self._rows[key] = row
+        self._rows[symbol] = row
         return row
 
     def _grow(self) -> None:
@@ -144,4 +153,3 @@ class FeatureEngine:
         new = max(16, 2 * old)
         self._ints = np.concatenate([self._ints, np.zeros((new - old, kernel.INT_WIDTH), np.int64)])
         self._floats = np.concatenate([self._floats, np.zeros((new - old, kernel.FLOAT_WIDTH))])
-        self._free.extend(range(new - 1, old - 1, -1))

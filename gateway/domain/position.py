@@ -8,6 +8,7 @@ history, whichever gateway rebuilds it.
 from __future__ import annotations
 
 import math
+from typing import Self
 
 
 class Book:
@@ -40,6 +41,17 @@ class Book:
             for symbol, quantity in self._quantities.items()
             if symbol != without
         )
+
+    def dump(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Copies of the quantities and the marks, by symbol."""
+        return dict(self._quantities), dict(self._marks)
+
+    @classmethod
+    def load(cls, quantities: dict[str, float], marks: dict[str, float]) -> Self:
+        """The book that `dump` described."""
+        book = cls()
+        book._quantities, book._marks = dict(quantities), dict(marks)
+        return book
 
     def positions(self) -> dict[str, float]:
         """Open positions by symbol, a copy."""

@@ -51,13 +51,11 @@ class TickBatch(Struct, frozen=True):
 
     Attributes:
         symbols: n symbols.
-        partitions: int64 [n], the Kafka partition of each tick; 0 for history.
         event_time_ns: int64 [n].
         quotes: float64 [n, 6], columns bid, ask, bid_size, ask_size, last, last_size.
     """
 
     symbols: tuple[str, ...]
-    partitions: Int64Array
     event_time_ns: Int64Array
     quotes: FloatArray
 
@@ -65,8 +63,8 @@ class TickBatch(Struct, frozen=True):
         return len(self.symbols)
 
     @classmethod
-    def from_ticks(cls, ticks: Sequence[Tick], partitions: Sequence[int] | None = None) -> TickBatch:
-        """Build the arrays; `partitions` defaults to all zero."""
+    def from_ticks(cls, ticks: Sequence[Tick]) -> TickBatch:
+        """Build the arrays."""
         n = len(ticks)
         quotes = np.array(
             [(t.bid, t.ask, t.bid_size, t.ask_size, t.last, t.last_size) for t in ticks],
@@ -74,7 +72,6 @@ class TickBatch(Struct, frozen=True):
         ).reshape(n, 6)
         return cls(
             symbols=tuple(t.symbol for t in ticks),
-            partitions=np.zeros(n, np.int64) if partitions is None else np.asarray(partitions, np.int64),
             event_time_ns=np.fromiter((t.event_time_ns for t in ticks), np.int64, n),
             quotes=quotes,
         )
@@ -105,6 +102,7 @@ class Reason(StrEnum):
     NO_PRICE = "no_price"
     DENIED = "denied"
     DEADLINE = "deadline_exceeded"
+    SUPERSEDED = "superseded"
     PREDICTOR_TIMEOUT = "predictor_timeout"
     PREDICTOR_UNAVAILABLE = "predictor_unavailable"
     PREDICTOR_INVALID = "predictor_invalid"
@@ -154,6 +152,7 @@ class Decision(Struct, frozen=True):
     """What was decided for one tick, with its whole evidence.
 
     `decision_id` is the tick's topic-partition-offset, so that a consumer can drop a repeat.
+    `trace_id` is that of the tick's `traceparent` header, or one made of the same three.
     Quantities are signed, in units; `target_position` is in [-1, 1] of the position limit.
     The model's outputs are empty when it gave none, `verdict` is None when no order was wanted.
     """
@@ -181,6 +180,7 @@ class Decision(Struct, frozen=True):
     verdict: Verdict | None
     stages: StageTimes
     decided_at_ns: int
+    trace_id: str = ""
 
 
 class DeadLetter(Struct, frozen=True):
@@ -193,3 +193,4 @@ class DeadLetter(Struct, frozen=True):
     key: str | None
     payload: str
     payload_bytes: int
+    trace_id: str = ""

@@ -6,8 +6,8 @@ from __future__ import annotations
 class StreamClock:
     """Ages are measured against it, so that a replay of 1990 and a live feed decide alike."""
 
-    def __init__(self) -> None:
-        self.now_ns = 0
+    def __init__(self, now_ns: int = 0) -> None:
+        self.now_ns = now_ns
 
     def advance(self, event_time_ns: int) -> int:
         """Note a tick; return its age in ns: 0 for the newest, more for one that came late."""

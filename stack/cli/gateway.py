@@ -20,6 +20,12 @@ def run(
     ] = None,
     model_version: Annotated[str | None, typer.Option(help="Pin this version; default: the newest ready.")] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group.")] = None,
+    delivery: Annotated[
+        str | None, typer.Option(help="exactly-once (default), or at-least-once: sooner visible.")
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option(help="Lasting name of this gateway in its group; default: host and number.")
+    ] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics on loopback.")] = None,
 ) -> None:
     """Decide ticks until SIGTERM or Ctrl-C, then drain. Settings: ULTRATHINK_GATEWAY_* too."""
@@ -30,6 +36,8 @@ def run(
         "model_name": model,
         "model_version": model_version,
         "group": group,
+        "delivery": delivery,
+        "instance": instance,
         "metrics_port": metrics_port,
     }
     serve(gateway_settings(**{k: v for k, v in given.items() if v is not None}))
@@ -43,6 +51,7 @@ def gateway_settings(**given: Any) -> Any:
 
     from gateway.domain.errors import ConfigurationError
     from gateway.settings import GatewaySettings
+    from stack.secrets import ensure_secret
     from stack.settings import load
 
     stack = load()
@@ -53,6 +62,7 @@ def gateway_settings(**given: Any) -> Any:
             "triton_url": stack.triton_grpc,
             "redis_url": stack.redis_url,
             "metrics_port": stack.ports.gateway_metrics,
+            "admin_token": ensure_secret(stack.absolute_home, "gateway-admin"),
         }
     values = {k: v for k, v in values.items() if f"ULTRATHINK_GATEWAY_{k.upper()}" not in os.environ}
     try:

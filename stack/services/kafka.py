@@ -23,9 +23,16 @@ MEMORY_LIMIT_MB = 1024
 DAY_MS = 86_400_000
 
 #: What the system is made of. Compose creates the same.
-TOPICS = ("market.ticks", "market.ticks.dlq", "trading.decisions")
-#: Recovery reads the decisions: one that the broker forgot would be decided again.
-TOPIC_CONFIG = {"trading.decisions": {"retention.ms": "-1"}}
+TOPICS = ("market.ticks", "market.ticks.dlq", "trading.decisions", "gateway.snapshots", "gateway.control")
+#: One order of commands for all gateways.
+UNPARTITIONED = ("gateway.control",)
+TOPIC_CONFIG = {
+    # Recovery reads the decisions: one that the broker forgot would be decided again.
+    "trading.decisions": {"retention.ms": "-1"},
+    # Of snapshots and latched commands the newest of each key is kept.
+    "gateway.snapshots": {"cleanup.policy": "compact", "segment.ms": "600000", "min.cleanable.dirty.ratio": "0.2"},
+    "gateway.control": {"cleanup.policy": "compact"},
+}
 
 
 def jar_folder() -> Path:
@@ -153,6 +160,8 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         "transaction.state.log.replication.factor": replicas,
         "transaction.state.log.min.isr": 2 if replicas == 3 else 1,
         "transaction.state.log.num.partitions": 4,
+        # An open transaction of a gateway that was killed hides what comes after it.
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
         "share.coordinator.state.topic.num.partitions": 1,
         "share.coordinator.state.topic.replication.factor": replicas,
         "group.initial.rebalance.delay.ms": 0,
@@ -174,7 +183,7 @@ def create_topics(settings: StackSettings) -> None:
     new = [
         NewTopic(
             name,
-            num_partitions=settings.partitions,
+            num_partitions=1 if name in UNPARTITIONED else settings.partitions,
             replication_factor=replicas,
             config=TOPIC_CONFIG.get(name, {}),
         )

@@ -64,15 +64,20 @@ def test_ports_are_those_of_the_stack():
 
 def test_topics_and_partitions_are_those_of_the_stack():
     (command,) = SERVICES["topics"]["command"]
-    created = [line.split()[1:] for line in command.splitlines() if line.startswith("create ")]
-    assert tuple(name for name, *_ in created) == kafka.TOPICS
-    for name, *options in created:
+    lines = [line.partition("create ") for line in command.splitlines() if "create " in line]
+    created = [(before, *rest.split()) for before, _, rest in lines if before in {"", "PARTITIONS=1 "}]
+    assert tuple(name for _, name, *_ in created) == kafka.TOPICS
+    for before, name, *options in created:
+        assert (before == "PARTITIONS=1 ") is (name in kafka.UNPARTITIONED)
         wanted = kafka.TOPIC_CONFIG.get(name, {})
         assert options == [word for key, value in wanted.items() for word in ("--config", f"{key}={value}")]
-    assert f"--partitions {StackSettings.model_fields['partitions'].default} " in command
+    assert f"--partitions $${{PARTITIONS:-{StackSettings.model_fields['partitions'].default}}} " in command
     assert "--replication-factor 3" in command
     settings = GatewaySettings()
-    assert {settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic} == set(kafka.TOPICS)
+    assert {
+        settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic, settings.snapshots_topic,
+        settings.control_topic,
+    } == set(kafka.TOPICS)  # fmt: skip
 
 
 def test_broker_settings_are_those_of_the_stack(tmp_path):
@@ -81,7 +86,7 @@ def test_broker_settings_are_those_of_the_stack(tmp_path):
     environment = SERVICES["kafka-1"]["environment"]
     for name in (
         "default.replication.factor", "min.insync.replicas", "offsets.topic.replication.factor",
-        "transaction.state.log.min.isr", "broker.session.timeout.ms", "auto.create.topics.enable",
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms", "transaction.state.log.min.isr", "broker.session.timeout.ms", "auto.create.topics.enable",
     ):  # fmt: skip
         assert str(environment["KAFKA_" + name.upper().replace(".", "_")]) == stack[name]
     assert SERVICES["kafka-1"]["image"] == "apache/kafka:4.1.1"

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import msgspec
 import pytest
 
 from gateway.domain.codec import encode
+from gateway.domain.dead_letters import dead_letter
 from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
 from gateway.domain.features import WARM_TICKS
 from gateway.domain.risk import Limits
-from gateway.domain.schemas import Action, Reason, Tick, TradingState
-from gateway.offsets import OffsetTracker
+from gateway.domain.schemas import Action, Reason, StageTimes, Tick, TradingState
 from gateway.pipeline import Pipeline, PipelineSettings
-from gateway.state import GatewayState
-from tests.fakes import FakeClock, FakeMetrics, FakePredictor, FakeSink, FakeSource, FakeStates, raw_batch
+from gateway.ports import Restored, Stream
+from gateway.snapshot import decode_snapshot, encode_snapshot
+from gateway.state import GatewayState, PartitionState
+from tests.fakes import (
+    FakeClock,
+    FakeMetrics,
+    FakePredictor,
+    FakeSink,
+    FakeSnapshots,
+    FakeSource,
+    FakeStates,
+    raw_batch,
+)
 
 SECOND = 1_000_000_000
 START = 1_600_000_000 * SECOND
@@ -34,14 +46,14 @@ class Bench:
         self.clock = clock or FakeClock()
         self.source = FakeSource([b if not isinstance(b, list) else raw_batch(b, self.clock) for b in batches])
         self.predictor = predictor or FakePredictor()
-        self.tracker = OffsetTracker()
-        self.sink = FakeSink(self.tracker.done, at_once=at_once)
+        self.sink = FakeSink(at_once=at_once)
+        self.snapshots = FakeSnapshots()
         self.states = states or FakeStates()
         self.metrics = FakeMetrics()
         self.state = GatewayState()
         self.pipeline = Pipeline(
-            self.source, self.predictor, self.sink, self.states, self.clock, self.metrics, self.state,
-            self.tracker, POLICY, settings or PipelineSettings(),
+            self.source, self.predictor, self.sink, self.snapshots, self.states, self.clock, self.metrics,
+            self.state, POLICY, settings or PipelineSettings(),
         )  # fmt: skip
 
     def run(self):
@@ -207,25 +219,21 @@ def test_batch_boundaries_do_not_change_a_decision():
     clock = FakeClock()
     pieces = [raw_batch(stream[a : a + 7], clock, first_offset=a) for a in range(0, 150, 7)]
 
-    def essence(decisions):
-        return [(d.decision_id, d.action, d.quantity, d.features, d.position_after) for d in decisions]
-
-    assert essence(Bench(pieces, clock=clock).run()) == essence(Bench([stream]).run())
+    found, wanted = Bench(pieces, clock=clock).run(), Bench([stream]).run()
+    assert [essence(d) for d in found] == [essence(d) for d in wanted]
 
 
 def test_a_replay_leaves_the_same_state_as_deciding():
     stream = quotes(80)
     decided = Bench([stream])
     decided.run()
-    replayed = GatewayState()
-    replayed.replay(0, stream[:33])
-    replayed.replay(0, stream[33:])
+    replayed = PartitionState()
+    replayed.replay(stream[:33])
+    replayed.replay(stream[33:])
     tail = quotes(3, first=80)
-    from gateway.domain.schemas import TickBatch
-
-    batch = TickBatch.from_ticks(tail)
-    assert replayed.features.update(batch).values.tobytes() == decided.state.features.update(batch).values.tobytes()
-    assert replayed.of(0).clock.now_ns == decided.state.of(0).clock.now_ns
+    assert replayed.observe(tail).values.tobytes() == decided.state.of(0).observe(tail).values.tobytes()
+    assert replayed.clock.now_ns == decided.state.of(0).clock.now_ns
+    assert replayed.book.dump()[1] == decided.state.of(0).book.dump()[1]
 
 
 def test_trades_do_not_keep_a_dead_quote_alive():
@@ -250,7 +258,8 @@ def test_a_tick_from_the_future_is_a_dead_letter_and_moves_no_clock():
 def test_a_producer_clock_that_runs_ahead_does_not_lengthen_the_budget():
     clock = FakeClock()
     batch = raw_batch(quotes(1), clock)
-    ahead = msgspec.structs.replace(batch, sent_ns=[clock.now_ns() + 600 * SECOND])
+    late = [msgspec.structs.replace(batch.slices[0], sent_ns=[clock.now_ns() + 600 * SECOND])]
+    ahead = msgspec.structs.replace(batch, slices=late)
     bench = Bench([ahead], clock=clock)
     bench.run()
     assert bench.predictor.timeouts == [pytest.approx(0.050)]
@@ -266,9 +275,114 @@ def test_nothing_of_an_abandoned_partition_is_published():
 
 def test_a_huge_key_or_payload_makes_a_small_dead_letter():
     clock = FakeClock()
-    batch = msgspec.structs.replace(raw_batch([b"\xff" * 500_000], clock), keys=[b"\xff" * 500_000])
+    batch = raw_batch([b"\xff" * 500_000], clock)
+    batch.slices[0].keys[0] = b"\xff" * 500_000
     bench = Bench([batch], clock=clock)
     bench.run()
     (letter,) = bench.sink.letters
     assert letter.payload_bytes == 500_000
     assert len(encode(letter)) < 20_000
+
+
+def test_overload_decides_the_newest_tick_of_each_symbol_and_holds_the_superseded():
+    clock = FakeClock()
+    stream = [t for k in range(WARM_TICKS + 3) for t in (quotes(1, k, "A")[0], quotes(1, k, "B")[0])]
+    waiting = raw_batch(stream, clock)
+    clock.advance(ms=30)  # 20 ms of 50 are left
+    bench = Bench([waiting], clock=clock)
+    decisions = bench.run()
+    assert [d.reason for d in decisions[:-2]] == [Reason.SUPERSEDED] * (len(stream) - 2)
+    assert [(d.symbol, d.reason) for d in decisions[-2:]] == [("A", Reason.TARGET), ("B", Reason.TARGET)]
+    assert [len(rows) for rows in bench.predictor.batches] == [2]
+    assert [d.features for d in decisions] == [d.features for d in Bench([stream]).run()]
+
+
+def test_what_is_asked_is_what_is_answered_when_rows_between_are_shed():
+    clock = FakeClock()
+    old, fresh = raw_batch(quotes(WARM_TICKS, 0, "A"), clock, partition=0), quotes(WARM_TICKS + 1, 0, "B")
+    clock.advance(ms=60)
+    both = msgspec.structs.replace(raw_batch(fresh, clock, partition=1))
+    both.slices.insert(0, old.slices[0])
+    predictor = FakePredictor()
+    predictor.broken_rows = {WARM_TICKS}
+    decisions = Bench([both], clock=clock, predictor=predictor).run()
+    assert {d.reason for d in decisions if d.symbol == "A"} == {Reason.DEADLINE}
+    assert [k for k, d in enumerate(decisions) if d.reason is Reason.PREDICTOR_INVALID] == [2 * WARM_TICKS]
+
+
+def test_a_snapshot_and_the_rest_of_the_log_give_what_the_whole_log_gives():
+    stream = quotes(160)
+    clock = FakeClock()
+    whole = Bench([stream])
+    whole.run()
+    first = Bench([raw_batch(stream[:90], clock), raw_batch(stream[90:100], clock, first_offset=90)], clock=clock)
+    first.run()
+    kept = [decode_snapshot(encode_snapshot(s, "log"), "log", 0) for s in first.snapshots.kept]
+    assert [s.offset for s in kept] == [90, 100]
+    for snapshot in kept:
+        again = Bench([raw_batch(stream[snapshot.offset :], clock, first_offset=snapshot.offset)], clock=clock)
+        again.pipeline.adopt(0, Restored(PartitionState.of(snapshot), snapshot.offset, 0, []))
+        found = again.run()
+        assert [essence(d) for d in found] == [essence(d) for d in whole.sink.decisions[snapshot.offset :]]
+
+
+def test_no_snapshot_is_kept_before_its_decisions_are_safe():
+    bench = Bench([quotes(10)], at_once=False)
+    bench.pipeline._sink.flush = lambda timeout_s: None
+    bench.run()
+    assert bench.snapshots.kept == []
+
+
+def test_a_durable_snapshot_goes_with_the_decisions():
+    bench = Bench([quotes(3)])
+    bench.snapshots._records = [(Stream.SNAPSHOTS, b"chunk-0", b"state")]
+    bench.run()
+    assert bench.sink.snapshots == [(0, b"state")]
+
+
+def test_letters_of_a_rebuilt_partition_are_published():
+    bench = Bench([quotes(1)])
+    letter = dead_letter("market.ticks", 3, 17, "no payload", None, None)
+    bench.pipeline.adopt(3, Restored(PartitionState(), 18, 0, [letter]))
+    bench.run()
+    assert [(found.partition, found.offset) for found in bench.sink.letters] == [(3, 17)]
+
+
+def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more():
+    clock = FakeClock()
+    stream = quotes(8)
+    batches = [raw_batch([t], clock, first_offset=k) for k, t in enumerate(stream)]
+    predictor, gate = FakePredictor(), threading.Event()
+    answer = predictor._predict
+    predictor._predict = lambda n: (gate.wait(10), answer(n))[1]
+    bench = Bench(batches, clock=clock, predictor=predictor)
+    runner = threading.Thread(target=bench.run)
+    runner.start()
+    deadline = time.monotonic() + 10
+    while bench.source.held < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(predictor.batches) == PipelineSettings().max_in_flight
+    assert bench.pipeline.status().held
+    gate.set()
+    runner.join(10)
+    assert len(bench.sink.decisions) == 8
+    assert not bench.pipeline.status().held
+
+
+def test_the_producers_trace_id_is_kept_and_otherwise_one_is_made_of_the_place():
+    clock = FakeClock()
+    batch = raw_batch([*quotes(2), b"no tick"], clock)
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    batch.slices[0].traceparents[0] = f"00-{trace}-b7ad6b7169203331-01".encode()
+    bench = Bench([batch], clock=clock)
+    first, second = bench.run()
+    assert first.trace_id == trace
+    assert len(second.trace_id) == 32
+    assert second.trace_id != bench.sink.letters[0].trace_id
+    assert second.trace_id.endswith("000000000001")
+
+
+def essence(d):
+    """All of a decision that must be the same whenever it is made."""
+    return encode(msgspec.structs.replace(d, stages=StageTimes(0, 0, 0, 0), decided_at_ns=0))

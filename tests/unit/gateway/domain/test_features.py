@@ -169,15 +169,22 @@ def test_a_late_tick_is_taken_at_the_newest_time():
     assert rows([*stream, late]).tobytes() == rows([*stream, on_time]).tobytes()
 
 
-def test_memory_is_constant_in_time_and_rows_are_reused():
+def test_memory_is_constant_in_time():
     engine = FeatureEngine()
     for _ in range(5):
         engine.update(TickBatch.from_ticks(walk(500)))
     assert len(engine) == 1
-    engine.drop_partition(0)
-    assert len(engine) == 0
-    fresh = engine.update(TickBatch.from_ticks(walk(100))).values
-    assert fresh.tobytes() == rows(walk(100)).tobytes()
+    assert len(engine._floats) == 16
+
+
+def test_a_loaded_engine_goes_on_where_the_dumped_one_was():
+    engine = FeatureEngine()
+    engine.update(TickBatch.from_ticks(walk(120)[:100]))
+    again = FeatureEngine.load(*engine.dump())
+    rest = TickBatch.from_ticks([*walk(120)[100:], Tick("NEW", START, last=3.0)])
+    assert again.update(rest).values.tobytes() == engine.update(rest).values.tobytes()
+    with pytest.raises(ValueError, match="expected"):
+        FeatureEngine.load(["A"], *engine.dump()[1:])
 
 
 def test_many_symbols_grow_the_table():

@@ -1,0 +1,125 @@
+"""The gateway's HTTP side: health, readiness, status and metrics for all; commands with a token."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from gateway.domain.errors import ConfigurationError, UltraThinkError
+
+
+class Health(Struct, frozen=True):
+    """Why not, if not."""
+
+    ok: bool
+    problems: list[str]
+
+
+class AdminPort(Struct, frozen=True):
+    """What the HTTP side asks of the gateway. `command` raises ValueError or UltraThinkError."""
+
+    health: Callable[[], Health]
+    readiness: Callable[[], Health]
+    status: Callable[[], dict[str, Any]]
+    command: Callable[[str, dict[str, str]], str]
+    registry: CollectorRegistry
+
+
+class AdminServer:
+    """Serves in a thread; importing the web framework happens there too, beside the group's join."""
+
+    def __init__(self, host: str, port: int, token: str) -> None:
+        """Bind; `serve` begins to answer. Raises ConfigurationError when the port is taken."""
+        self._token = token
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            raise ConfigurationError(
+                f"port {port} on {host} cannot be had ({error.strerror}): choose another with "
+                "--metrics-port or ULTRATHINK_GATEWAY_METRICS_PORT"
+            ) from error
+        self.port = int(self._socket.getsockname()[1])
+        self._server: Any = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def serve(self, gateway: AdminPort) -> None:
+        """Answer for this gateway from now on."""
+        self._thread = threading.Thread(target=self._serve, args=(gateway,), name="admin", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._closing = True
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(2.0)
+        self._socket.close()
+
+    def _serve(self, gateway: AdminPort) -> None:
+        import uvicorn
+
+        app = application(gateway, self._token)
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none")
+        self._server = uvicorn.Server(config)
+        if not self._closing:
+            self._server.run(sockets=[self._socket])
+
+
+def application(gateway: AdminPort, token: str) -> Any:
+    """The FastAPI application."""
+    from fastapi import Body, Depends, FastAPI, HTTPException, Response
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    app = FastAPI(title="UltraThink gateway", docs_url=None, redoc_url=None, openapi_url=None)
+
+    def as_json(value: object, code: int = 200) -> Response:
+        return Response(msgspec.json.encode(value), code, media_type="application/json")
+
+    def serve_health(ask: Callable[[], Health]) -> Callable[[], Any]:
+        def answer() -> Any:
+            found = ask()
+            return as_json(found, 200 if found.ok else 503)
+
+        return answer
+
+    def metrics() -> Any:
+        return Response(generate_latest(gateway.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def command(name: str, given: dict[str, str] = Body(default={})) -> dict[str, str]:  # noqa: B008
+        try:
+            return {"done": gateway.command(name, given)}
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        except UltraThinkError as error:
+            raise HTTPException(503, str(error)) from error
+
+    app.get("/healthz")(serve_health(gateway.health))
+    app.get("/readyz")(serve_health(gateway.readiness))
+    app.get("/metrics")(metrics)
+    app.get("/status")(lambda: as_json(gateway.status()))
+    app.post("/commands/{name}", dependencies=[Depends(bearer(token))])(command)
+    return app
+
+
+def bearer(token: str) -> Callable[..., None]:
+    """Refuses whoever does not know the token; without a token, everybody."""
+    from fastapi import Header, HTTPException
+
+    def allowed(authorization: str = Header("")) -> None:
+        if not token:
+            raise HTTPException(403, "no admin token is set: ULTRATHINK_GATEWAY_ADMIN_TOKEN")
+        if not secrets.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(401, "wrong or no token: send `Authorization: Bearer TOKEN`")
+
+    return allowed

@@ -1,0 +1,86 @@
+"""Halt, reduce, resume: latched twice, in Redis and in the control topic; the more severe one holds.
+
+Stopping works while one of the two answers; going on needs both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from gateway.adapters import kafka_control, redis
+from gateway.adapters.kafka_control import Command, Kind
+from gateway.adapters.redis import SEVERITY, LatchedState
+from gateway.domain.errors import ServiceUnavailable
+from gateway.domain.schemas import TradingState
+from gateway.ports import StateStore
+
+
+class Reach(Struct, frozen=True):
+    """Where a command has arrived, and what kept it from the rest."""
+
+    arrived: list[str]
+    failures: list[str]
+
+
+class Control:
+    """Gives commands to every gateway of a desk."""
+
+    def __init__(self, bootstrap: str, topic: str, redis_url: str) -> None:
+        self._bootstrap, self._topic, self._redis_url = bootstrap, topic, redis_url
+
+    def latch(self, state: TradingState, reason: str, by: str) -> Reach:
+        """Set the state until a human sets another.
+
+        Raises:
+            ServiceUnavailable: nobody could be told; or, for ACTIVE, not both.
+        """
+        arrived, failures = [], []
+        steps: dict[str, Callable[[], None]] = {
+            "Kafka": lambda: self.command("trading_state", state.value, reason, by),
+            "Redis": lambda: self._latch_in_redis(state, reason, by),
+        }
+        for name, step in steps.items():
+            try:
+                step()
+            except ServiceUnavailable as error:
+                failures.append(f"{name}: {error}")
+            else:
+                arrived.append(name)
+        if not arrived or (failures and state is TradingState.ACTIVE):
+            raise ServiceUnavailable(f"the desk is not set to {state}: " + "; ".join(failures))
+        return Reach(arrived, failures)
+
+    def command(self, kind: Kind, value: str, reason: str, by: str) -> None:
+        """Tell every gateway that listens. Raises ServiceUnavailable."""
+        kafka_control.send(self._bootstrap, self._topic, Command(kind, value, reason, by, time.time_ns()))
+
+    def effective(self) -> LatchedState:
+        """The more severe of the two. Raises ServiceUnavailable when one cannot be read."""
+        stored = redis.read(redis.connect(self._redis_url))
+        logged = kafka_control.latched(self._bootstrap, self._topic)
+        return most_severe(stored, logged)
+
+    def _latch_in_redis(self, state: TradingState, reason: str, by: str) -> None:
+        redis.write(redis.connect(self._redis_url), state, reason, by)
+
+
+class TwiceLatched:
+    """Implements StateStore: Redis, and what the control topic said."""
+
+    def __init__(self, stored: StateStore, logged: Callable[[], LatchedState | None]) -> None:
+        self._stored, self._logged = stored, logged
+
+    def trading_state(self) -> TradingState:
+        """The more severe of the two."""
+        stored, logged = self._stored.trading_state(), self._logged()
+        return stored if logged is None else max(stored, logged.state, key=SEVERITY.__getitem__)
+
+
+def most_severe(stored: LatchedState, logged: LatchedState | None) -> LatchedState:
+    """Where both say the same, the later word."""
+    if logged is None:
+        return stored
+    return max(stored, logged, key=lambda latched: (SEVERITY[latched.state], latched.at_ns))

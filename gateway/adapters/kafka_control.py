@@ -1,0 +1,149 @@
+"""The control topic: one command reaches every gateway, and what is latched is latched in the log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import structlog
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from msgspec import Struct
+
+from gateway.adapters.kafka_common import (
+    CONTROL_TIMEOUT_S,
+    as_bytes,
+    is_end,
+    offset_of,
+    read_to_end,
+    reader,
+    usable,
+)
+from gateway.adapters.redis import LatchedState
+from gateway.domain.errors import ServiceUnavailable
+from gateway.domain.schemas import TradingState
+
+log = structlog.get_logger()
+Kind = Literal["trading_state", "drain", "log_level"]
+
+
+class Command(Struct, frozen=True):
+    """What is asked of every gateway: by whom, why and when."""
+
+    kind: Kind
+    value: str
+    reason: str
+    by: str
+    at_ns: int
+
+
+_decoder = msgspec.json.Decoder(Command)
+
+
+def send(bootstrap: str, topic: str, command: Command) -> None:
+    """Write a command; the newest of each kind is kept. Raises ServiceUnavailable."""
+    failures: list[str] = []
+
+    def report(error: object, _: Message) -> None:
+        if error is not None:
+            failures.append(str(error))
+
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "message.timeout.ms": int(CONTROL_TIMEOUT_S * 1000),
+            "log_level": 0,
+        }
+    )
+    producer.produce(topic, msgspec.json.encode(command), command.kind, partition=0, on_delivery=report)
+    left = producer.flush(CONTROL_TIMEOUT_S + 1)
+    if left or failures:
+        raise ServiceUnavailable(
+            f"the command did not reach {topic} on {bootstrap}: {failures[0] if failures else 'no answer'}"
+        )
+
+
+def decode(message: Message) -> Command | None:
+    """The command; None for what is none."""
+    try:
+        return _decoder.decode(as_bytes(message.value()) or b"")
+    except msgspec.DecodeError as error:
+        log.warning("no command", offset=message.offset(), reason=str(error))
+        return None
+
+
+def latched(bootstrap: str, topic: str) -> LatchedState | None:
+    """The trading state that the log holds; None where nobody has set one. Raises ServiceUnavailable."""
+    found = None
+    for messages in read_to_end(bootstrap, topic, 0, 0):
+        for message in messages:
+            command = decode(message)
+            if command is not None and command.kind == "trading_state":
+                found = to_state(command)
+    return found
+
+
+def to_state(command: Command) -> LatchedState:
+    """HALTED where the value is no state: only a human's word is ACTIVE."""
+    state = TradingState(command.value) if command.value in set(TradingState) else TradingState.HALTED
+    return LatchedState(state, command.reason, command.by, command.at_ns)
+
+
+class ControlListener:
+    """Reads the whole topic, then `follow`s it in a thread.
+
+    The latched trading state is taken from its whole past; other commands only while we listen, so
+    that a restart does not drain again.
+    """
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        """Raises ServiceUnavailable when the topic cannot be read."""
+        self._act: Callable[[Command], None] = lambda _: None
+        self.latched: LatchedState | None = None
+        self._consumer = reader(bootstrap)
+        self._consumer.assign([TopicPartition(topic, 0, 0)])
+        self._closing = threading.Event()
+        deadline = time.monotonic() + CONTROL_TIMEOUT_S
+        while not self._step(live=False, timeout_s=0.1):
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(f"{topic} on {bootstrap} cannot be read")
+        self._thread = threading.Thread(target=self._follow, name="control", daemon=True)
+
+    def follow(self, act: Callable[[Command], None]) -> None:
+        """From now on `act` is told every command as it comes."""
+        self._act = act
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+        self._consumer.close()
+
+    def _step(self, *, live: bool, timeout_s: float) -> bool:
+        """Take one message; returns whether the end was reached."""
+        message = self._consumer.poll(timeout_s)
+        if message is None:
+            return False
+        if is_end(message):
+            return True
+        if usable(message) and (command := decode(message)) is not None:
+            if command.kind == "trading_state":
+                self.latched = to_state(command)
+            if live:
+                log.info("command", kind=command.kind, value=command.value, reason=command.reason, by=command.by,
+                         offset=offset_of(message))  # fmt: skip
+                self._act(command)
+        return False
+
+    def _follow(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._step(live=True, timeout_s=0.2)
+            except (KafkaException, ServiceUnavailable) as error:
+                log.warning("control topic cannot be read", reason=str(error)[:200])
+                self._closing.wait(1.0)

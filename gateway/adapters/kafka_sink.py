@@ -1,0 +1,173 @@
+"""At least once: an idempotent producer; offsets follow what is confirmed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from gateway.adapters.kafka_common import CONTROL_TIMEOUT_S, Topics, offset_of
+from gateway.domain.errors import ServiceUnavailable
+from gateway.logs import kafka_logger
+from gateway.offsets import OffsetTracker, Ticket
+from gateway.ports import Outbox, Stream
+
+CONNECT_S = 0.5
+#: A delivery that takes so long ends the gateway; what it did not deliver is decided again.
+STALLED_AFTER_S = 30.0
+SHARED: dict[str, Any] = {
+    "enable.idempotence": True,
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 50_000,
+    # The defaults of 100 ms are what a transaction's first message waits while the last one closes.
+    "retry.backoff.ms": 2,
+    "retry.backoff.max.ms": 50,
+    "reconnect.backoff.max.ms": 1_000,
+    "log_level": 3,
+}
+
+
+class KafkaDecisionSink:
+    """Implements DecisionSink: no loss, no reordering, no repeat by retry; a repeat after a kill is possible."""
+
+    def __init__(self, bootstrap: str, topics: Topics) -> None:
+        self._names = names(topics)
+        self._tracker = OffsetTracker()
+        self._ends = DecisionEnds(topics.decisions)
+        self._failure = ""
+        self._waiting, self._progress_at = 0, time.monotonic()
+        self._producer = Producer(
+            {
+                **SHARED,
+                "bootstrap.servers": bootstrap,
+                "linger.ms": 0.5,
+                # Never give one message up: a later one could then be delivered without it, and what
+                # is published would no longer be the decided prefix of the log. `poll` ends a stall.
+                "message.timeout.ms": 0,
+            },
+            logger=kafka_logger(),
+        )
+        connect(self._producer, topics.decisions)
+
+    def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
+        """Start counting from here."""
+        self._tracker.begin(partition, next_offset)
+        self._ends.begin(partition, decisions_from)
+
+    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
+        """Hand all to the producer."""
+        for number, part in outbox.items():
+            if not owned(number):
+                continue
+            if not self._waiting:
+                self._progress_at = time.monotonic()
+            ticket = self._tracker.sent(number, part.next_offset, len(part.records))
+            for stream, key, value in part.records:
+                self._produce(self._names[stream], number, key, value, ticket)
+        self.poll()
+
+    def safe(self, partition: int) -> int:
+        """The confirmed prefix."""
+        return self._tracker.safe(partition)
+
+    def decisions_from(self, partition: int) -> int:
+        """After the last decision that was confirmed."""
+        return self._ends.of(partition)
+
+    def committable(self) -> dict[int, int]:
+        """What was confirmed since the last call."""
+        return self._tracker.committable()
+
+    def forget(self, partition: int) -> None:
+        """Stop counting."""
+        self._tracker.forget(partition)
+        self._ends.forget(partition)
+
+    def poll(self) -> None:
+        """Serve delivery reports."""
+        self._producer.poll(0)
+        if self._waiting and time.monotonic() - self._progress_at > STALLED_AFTER_S:
+            self._failure = f"Kafka has confirmed nothing for {STALLED_AFTER_S:.0f} s"
+        self._raise_failure()
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all is delivered."""
+        left = self._producer.flush(timeout_s)
+        self._raise_failure()
+        if left:
+            raise ServiceUnavailable(f"{left} decisions were not delivered within {timeout_s:.0f} s")
+
+    def _produce(self, topic: str, to: int, key: bytes | None, value: bytes, ticket: Ticket) -> None:
+        report = partial(self._report, ticket)
+        self._waiting += 1
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition=to, on_delivery=report)
+            except BufferError:
+                # The queue is bounded: wait for room instead of growing.
+                self._producer.poll(0.05)
+                self.poll()
+            except KafkaException as error:
+                raise ServiceUnavailable(f"a decision cannot be produced: {error.args[0].str()}") from error
+            else:
+                return
+
+    def _report(self, ticket: Ticket, error: KafkaError | None, message: Message) -> None:
+        self._waiting -= 1
+        self._progress_at = time.monotonic()
+        if error is not None:
+            self._failure = error.str()
+        else:
+            self._ends.note(message)
+            self._tracker.done(ticket)
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise ServiceUnavailable(f"a decision was not delivered: {self._failure}")
+
+
+class DecisionEnds:
+    """Where the decisions of each partition end, as far as was confirmed."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._ends: dict[int, int] = {}
+
+    def begin(self, partition: int, end: int) -> None:
+        """As it was when the partition was rebuilt."""
+        self._ends[partition] = end
+
+    def note(self, message: Message) -> None:
+        """A message was confirmed."""
+        partition = message.partition()
+        if message.topic() == self._topic and partition in self._ends:
+            self._ends[partition] = offset_of(message) + 1
+
+    def of(self, partition: int) -> int:
+        """The end; 0 where nothing is known, which is a bound too."""
+        return self._ends.get(partition, 0)
+
+    def forget(self, partition: int) -> None:
+        """No longer ours."""
+        self._ends.pop(partition, None)
+
+
+def names(topics: Topics) -> dict[Stream, str]:
+    """The topic of each stream."""
+    return {
+        Stream.DECISIONS: topics.decisions,
+        Stream.DEAD_LETTERS: topics.dead_letters,
+        Stream.SNAPSHOTS: topics.snapshots,
+    }
+
+
+def connect(producer: Producer, topic: str) -> None:
+    """Connect and get the producer's id now, not while the first tick's budget runs."""
+    try:
+        producer.list_topics(topic, timeout=CONTROL_TIMEOUT_S)
+    except KafkaException as error:
+        raise ServiceUnavailable(f"Kafka does not answer: {error.args[0].str()}") from error
+    producer.poll(CONNECT_S)

@@ -1,0 +1,259 @@
+"""Ticks of a consumer group: partitions come, are rebuilt off the polling thread, and go."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from gateway.adapters.kafka_common import (
+    as_bytes,
+    offset_of,
+    partition_of,
+    sent_ns,
+    traceparent,
+    usable,
+)
+from gateway.domain.errors import ServiceUnavailable
+from gateway.logs import kafka_logger
+from gateway.ports import RawBatch, RawSlice, Restored
+
+SESSION_TIMEOUT_MS = 6_000
+#: Nothing to commit, or a rebalance is under way: a restart replays a little more.
+HARMLESS_COMMIT_ERRORS = {
+    KafkaError._NO_OFFSET,  # noqa: SLF001 - the name that librdkafka gave it
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.ILLEGAL_GENERATION,
+}
+
+
+class Assignment(Protocol):
+    """Who must know that partitions come and go."""
+
+    def ready(self, partition: int, restored: Restored) -> None:
+        """Take a rebuilt partition over, before its first tick."""
+
+    def revoked(self, partitions: list[int]) -> None:
+        """Finish and forget partitions that are being given away."""
+
+    def lost(self, partitions: list[int]) -> None:
+        """Forget partitions that another gateway has already."""
+
+
+class KafkaTickSource:
+    """Implements TickSource with a static member of a consumer group.
+
+    A partition that is assigned stays paused while a thread rebuilds it; the others go on meanwhile.
+    The instance's name keeps its place in the group over a restart, so that nobody waits for a
+    session to time out.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        group: str,
+        instance: str,
+        topic: str,
+        restore: Callable[[int], Restored],
+        assignment: Assignment,
+    ) -> None:
+        """Join the group.
+
+        Args:
+            bootstrap: broker addresses.
+            group: consumer group.
+            instance: this member's lasting name within it.
+            topic: ticks.
+            restore: rebuilds a partition; called in a thread of its own.
+            assignment: told as partitions come and go, in the polling thread.
+        """
+        self.topic = topic
+        self._restore, self._assignment = restore, assignment
+        #: Partition -> the first offset that is wanted of it.
+        self._wanted: dict[int, int] = {}
+        self._assignments: dict[int, int] = {}
+        self._orders: queue.Queue[tuple[int, int] | None] = queue.Queue()
+        self._rebuilt: queue.Queue[tuple[int, int, Restored | BaseException]] = queue.Queue()
+        self._on_hold = False
+        self._metadata: Any = None
+        self._metadata_is_old = True
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group,
+                "group.instance.id": instance,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": 1_000,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 16_384,
+                "reconnect.backoff.max.ms": 1_000,
+                "log_level": 3,
+            },
+            logger=kafka_logger(),
+        )
+        self._worker = threading.Thread(target=self._rebuild_all, name="restore", daemon=True)
+        self._worker.start()
+        self._consumer.subscribe([topic], self._on_assign, self._on_revoke, self._on_lost)
+
+    def group_metadata(self, *, renew: bool = False) -> Any:
+        """Who we are in the group: a transaction with it fails once we are not.
+
+        As of the last rebalance; `renew` asks the polling thread to look again. Asked from another
+        thread, librdkafka now and then takes a second to answer.
+        """
+        self._metadata_is_old |= renew
+        return self._metadata
+
+    def restoring(self) -> int:
+        """Partitions that are assigned and not yet rebuilt."""
+        return len(self._assignments) - len(self._wanted)
+
+    def poll(self, max_messages: int, timeout_s: float) -> RawBatch | None:
+        """One message by poll, the rest by consume: consume alone would wait its whole timeout."""
+        self._go_on()
+        self._take_rebuilt()
+        first = self._consumer.poll(timeout_s)
+        self._renew_metadata()
+        if first is None:
+            return None
+        messages = [first, *self._consumer.consume(max_messages - 1, 0)]
+        received_ns = time.time_ns()
+        found: dict[int, list[Message]] = {}
+        for message in messages:
+            if message.error() is None or usable(message):
+                found.setdefault(message.partition() or 0, []).append(message)
+        slices = [
+            self._slice(partition, those, received_ns)
+            for partition, those in found.items()
+            # A rebalance may have been served between the two calls: its ticks are another gateway's.
+            if partition in self._wanted
+        ]
+        slices = [part for part in slices if len(part)]
+        return RawBatch(slices, received_ns) if slices else None
+
+    def hold(self) -> None:
+        """Pause every partition and serve the group; `poll` resumes them."""
+        if not self._on_hold:
+            self._on_hold = True
+            self._pause(list(self._wanted))
+        message = self._consumer.poll(0)
+        self._renew_metadata()
+        if message is not None and usable(message):
+            # It was fetched before the pause: it is read again.
+            self._seek(partition_of(message), offset_of(message))
+
+    def commit(self, next_offsets: dict[int, int], *, wait: bool = False) -> None:
+        """Commit; a failed commit only makes a restart replay more."""
+        if not next_offsets:
+            return
+        offsets = [TopicPartition(self.topic, p, n) for p, n in next_offsets.items()]
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            if wait and error.args[0].code() not in HARMLESS_COMMIT_ERRORS:
+                raise ServiceUnavailable(f"offsets were not committed: {error.args[0].str()}") from error
+
+    def close(self) -> None:
+        """Leave; the group keeps our place for a session's length."""
+        self._orders.put(None)
+        self._consumer.close()
+
+    # ---- the polling thread -------------------------------------------------------------------
+
+    def _slice(self, partition: int, messages: list[Message], received_ns: int) -> RawSlice:
+        first = self._wanted[partition]
+        good = [m for m in messages if offset_of(m) >= first]
+        return RawSlice(
+            partition=partition,
+            offsets=[offset_of(m) for m in good],
+            sent_ns=[sent_ns(m, received_ns) for m in good],
+            keys=[as_bytes(m.key()) for m in good],
+            payloads=[as_bytes(m.value()) for m in good],
+            traceparents=[traceparent(m) for m in good],
+        )
+
+    def _renew_metadata(self) -> None:
+        if self._metadata_is_old:
+            self._metadata_is_old = False
+            self._metadata = self._consumer.consumer_group_metadata()
+
+    def _go_on(self) -> None:
+        if self._on_hold:
+            self._on_hold = False
+            self._consumer.resume([TopicPartition(self.topic, p) for p in self._wanted])
+
+    def _pause(self, partitions: list[int]) -> None:
+        self._consumer.pause([TopicPartition(self.topic, p) for p in partitions])
+
+    def _take_rebuilt(self) -> None:
+        while True:
+            try:
+                partition, assignment, outcome = self._rebuilt.get_nowait()
+            except queue.Empty:
+                return
+            if self._assignments.get(partition) != assignment:
+                continue  # it went away, and perhaps came again, meanwhile
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self._assignment.ready(partition, outcome)
+            self._wanted[partition] = outcome.next_offset
+            self._seek(partition, outcome.next_offset)
+            self._consumer.resume([TopicPartition(self.topic, partition)])
+
+    def _seek(self, partition: int, offset: int) -> None:
+        try:
+            self._consumer.seek(TopicPartition(self.topic, partition, offset))
+        except KafkaException as error:
+            raise ServiceUnavailable(f"{self.topic}[{partition}]: {error.args[0].str()}") from error
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._metadata_is_old = True
+        consumer.incremental_assign([TopicPartition(self.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
+        self._pause([p.partition for p in partitions])
+        for number in (p.partition for p in partitions):
+            assignment = self._assignments[number] = time.monotonic_ns()
+            self._orders.put((number, assignment))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Now, not at the next poll: what is in flight is published before this returns.
+        self._metadata = consumer.consumer_group_metadata()
+        self._metadata_is_old = True
+        self._assignment.revoked(self._give_up(partitions))
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._metadata_is_old = True
+        self._assignment.lost(self._give_up(partitions))
+        consumer.incremental_unassign(partitions)
+
+    def _give_up(self, partitions: list[TopicPartition]) -> list[int]:
+        gone = [p.partition for p in partitions]
+        for number in gone:
+            self._assignments.pop(number, None)
+        return [number for number in gone if self._wanted.pop(number, None) is not None]
+
+    # ---- the restoring thread -----------------------------------------------------------------
+
+    def _rebuild_all(self) -> None:
+        while (order := self._orders.get()) is not None:
+            partition, assignment = order
+            if self._assignments.get(partition) != assignment:
+                continue
+            try:
+                outcome: Restored | BaseException = self._restore(partition)
+            except BaseException as error:  # noqa: BLE001 - handed to poll(), which raises it
+                outcome = error
+            self._rebuilt.put((partition, assignment, outcome))

@@ -1,0 +1,184 @@
+"""Exactly once: decisions, dead letters, snapshots and offsets in one Kafka transaction.
+
+A zombie is fenced twice: its transactional id by its own successor, and its place in the group by
+the group's metadata (KIP-447), which the broker checks with the offsets. Where a commit's outcome
+is unknown, the group's committed offsets say whether it happened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+
+from gateway.adapters.kafka_common import CONTROL_TIMEOUT_S, Topics, reader
+from gateway.adapters.kafka_sink import SHARED, STALLED_AFTER_S, DecisionEnds, names
+from gateway.domain.errors import ServiceUnavailable
+from gateway.logs import kafka_logger
+from gateway.ports import Outbox, Part, Stream
+
+log = structlog.get_logger()
+#: Longer than a broker's restart takes; shorter than what readers of a dead gateway should wait.
+TRANSACTION_TIMEOUT_MS = 6_000
+STEP_S = 2.0
+RETRY_S = 0.02
+
+
+class TransactionalSink:
+    """Implements DecisionSink; `publish` returns when the transaction is committed."""
+
+    def __init__(
+        self, bootstrap: str, topics: Topics, group: str, instance: str, metadata: Callable[[bool], Any]
+    ) -> None:
+        """Connect, and end what a predecessor of this instance left open.
+
+        Args:
+            bootstrap: broker addresses.
+            topics: where to.
+            group: whose offsets are committed.
+            instance: lasting name of this gateway; the transactional id.
+            metadata: our place in the group; True asks for a newer one, which comes in a moment.
+        """
+        self._bootstrap, self._topics, self._group, self._instance = bootstrap, topics, group, instance
+        self._names, self._metadata = names(topics), metadata
+        self._ends = DecisionEnds(topics.decisions)
+        self._safe: dict[int, int] = {}
+        self._producer = self._new_producer()
+
+    def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
+        """Start counting from here."""
+        self._safe[partition] = next_offset
+        self._ends.begin(partition, decisions_from)
+
+    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
+        """One transaction, tried again until it is committed or nothing of it is ours any more."""
+        deadline = time.monotonic() + STALLED_AFTER_S
+        while parts := {p: part for p, part in outbox.items() if owned(p)}:
+            try:
+                self._transact(parts)
+            except KafkaException as error:
+                log.warning("transaction failed", reason=error.args[0].str(), code=error.args[0].name())
+                if time.monotonic() > deadline:
+                    raise ServiceUnavailable(f"decisions cannot be published: {error.args[0].str()}") from error
+                if self._recover(error, parts):
+                    break
+                self._metadata(True)
+                time.sleep(RETRY_S)
+            else:
+                break
+        for partition, part in parts.items():
+            if partition in self._safe:
+                self._safe[partition] = part.next_offset
+
+    def safe(self, partition: int) -> int:
+        """What is committed."""
+        return self._safe.get(partition, 0)
+
+    def decisions_from(self, partition: int) -> int:
+        """After the last decision of the last transaction."""
+        return self._ends.of(partition)
+
+    def committable(self) -> dict[int, int]:
+        """Nothing: the transactions hold the offsets."""
+        return {}
+
+    def forget(self, partition: int) -> None:
+        """No longer ours."""
+        self._safe.pop(partition, None)
+        self._ends.forget(partition)
+
+    def poll(self) -> None:
+        """Serve what librdkafka wants to tell."""
+        self._producer.poll(0)
+
+    def flush(self, timeout_s: float) -> None:
+        """Nothing is ever left open between two calls of `publish`."""
+
+    def _transact(self, parts: Outbox) -> None:
+        self._producer.begin_transaction()
+        for partition, part in parts.items():
+            self._produce(partition, part)
+        metadata = self._metadata(False)
+        offsets = [TopicPartition(self._topics.ticks, p, part.next_offset) for p, part in parts.items()]
+        self._patiently(lambda: self._producer.send_offsets_to_transaction(offsets, metadata, STEP_S))
+        self._patiently(lambda: self._producer.commit_transaction(STEP_S))
+
+    def _produce(self, partition: int, part: Part) -> None:
+        produce, topic_of = self._producer.produce, self._names
+        last = max((k for k, r in enumerate(part.records) if r[0] is Stream.DECISIONS), default=-1)
+        for k, (stream, key, value) in enumerate(part.records):
+            while True:
+                try:
+                    if k == last:
+                        produce(topic_of[stream], value, key, partition=partition, on_delivery=self._report)
+                    else:
+                        produce(topic_of[stream], value, key, partition=partition)
+                    break
+                except BufferError:
+                    self._producer.poll(0.01)
+
+    def _report(self, error: Any, message: Message) -> None:
+        if error is None:
+            self._ends.note(message)
+
+    def _patiently(self, step: Callable[[], None]) -> None:
+        """Repeat what may be repeated: librdkafka remembers how far a step has come."""
+        deadline = time.monotonic() + STALLED_AFTER_S
+        while True:
+            try:
+                step()
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+    def _recover(self, error: KafkaException, parts: Outbox) -> bool:
+        """Abort, or begin anew with another producer; returns whether it was committed after all."""
+        if error.args[0].txn_requires_abort():
+            try:
+                self._patiently(lambda: self._producer.abort_transaction(STEP_S))
+            except KafkaException as failure:
+                log.warning("abort failed", reason=failure.args[0].str())
+            else:
+                return False
+        self._producer.purge()
+        self._producer = self._new_producer()
+        # The old transaction is ended now, whichever way; its offsets tell which.
+        return self._is_committed(parts)
+
+    def _is_committed(self, parts: Outbox) -> bool:
+        consumer = reader(self._bootstrap, self._group)
+        try:
+            found = consumer.committed([TopicPartition(self._topics.ticks, p) for p in parts], STALLED_AFTER_S)
+        except KafkaException as error:
+            raise ServiceUnavailable(f"committed offsets cannot be read: {error.args[0].str()}") from error
+        finally:
+            consumer.close()
+        return all(place.offset >= parts[place.partition].next_offset for place in found)
+
+    def _new_producer(self) -> Producer:
+        producer = Producer(
+            {
+                **SHARED,
+                "bootstrap.servers": self._bootstrap,
+                "transactional.id": f"{self._group}.{self._instance}",
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "linger.ms": 0,
+            },
+            logger=kafka_logger(),
+        )
+        deadline = time.monotonic() + STALLED_AFTER_S
+        while True:
+            try:
+                producer.init_transactions(CONTROL_TIMEOUT_S)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise ServiceUnavailable(f"no transaction can be begun: {error.args[0].str()}") from error
+                time.sleep(RETRY_S)
+            else:
+                return producer

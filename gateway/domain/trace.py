@@ -1,0 +1,23 @@
+"""One trace id through tick, decision and audit (W3C Trace Context, 16 bytes in hex)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+HEADER = "traceparent"
+#: version-trace_id-parent_id-flags; all zeros is no id.
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class TraceIds:
+    """Ids of one topic's messages: a function of where a message lies, so that a replay names the same."""
+
+    def __init__(self, topic: str) -> None:
+        self._prefix = hashlib.blake2b(topic.encode(), digest_size=8).hexdigest()
+
+    def of(self, partition: int, offset: int, traceparent: bytes | None) -> str:
+        """The producer's trace id where it sent one, else topic, partition and offset."""
+        if traceparent is not None and (found := _TRACEPARENT.fullmatch(traceparent)) is not None:
+            return found[1].decode()
+        return f"{self._prefix}{partition & 0xFFFF:04x}{offset & 0xFFFFFFFFFFFF:012x}"

@@ -1,0 +1,98 @@
+"""Structured logs as JSON lines on stderr: level changeable at run time, floods cut short."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+#: Of one event so many lines a window; the next window's first line says how many were left out.
+BURST = 10
+WINDOW_S = 10.0
+
+
+class LogLevel:
+    """A structlog processor that drops what is below the present level."""
+
+    def __init__(self, level: Level = "info") -> None:
+        self.level: str = level
+
+    def set(self, level: str) -> None:
+        """Raises ValueError for an unknown level."""
+        if level not in LEVELS:
+            raise ValueError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
+        self.level = level
+
+    def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Pass on or drop."""
+        if LEVELS.get(method, 20) < LEVELS[self.level]:
+            raise structlog.DropEvent
+        return event
+
+
+class RateLimit:
+    """A structlog processor: a server that is gone must not fill the disk through us."""
+
+    def __init__(
+        self,
+        burst: int = BURST,
+        window_s: float = WINDOW_S,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._burst, self._window_s, self._now_s = burst, window_s, now_s
+        self._lock = threading.Lock()
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Pass on or drop; events are told apart by their fixed text."""
+        name, now = str(event.get("event")), self._now_s()
+        with self._lock:
+            began, count = self._windows.get(name, (now, 0))
+            if now - began >= self._window_s:
+                if count > self._burst:
+                    event["left_out"] = count - self._burst
+                began, count = now, 0
+            self._windows[name] = (began, count + 1)
+        if count >= self._burst:
+            raise structlog.DropEvent
+        return event
+
+
+class ToStructlog(logging.Handler):
+    """Takes librdkafka's lines into our log, where floods are cut short."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        structlog.get_logger().warning("kafka client", said=record.getMessage()[:300])
+
+
+def kafka_logger() -> logging.Logger:
+    """For the `logger` argument of confluent-kafka's clients."""
+    logger = logging.getLogger("ultrathink.kafka")
+    if not logger.handlers:
+        logger.addHandler(ToStructlog())
+        logger.propagate = False
+    return logger
+
+
+def configure(level: Level) -> LogLevel:
+    """Set logging up for the process; returns what changes its level."""
+    chosen = LogLevel(level)
+    structlog.configure(
+        processors=[
+            chosen,
+            RateLimit(),
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.add_log_level,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    return chosen

@@ -1,0 +1,113 @@
+"""What a person may ask of a running gateway, and the true answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.adapters.admin import Health
+from gateway.adapters.control import Control
+from gateway.adapters.kafka_control import Command
+from gateway.adapters.kafka_source import KafkaTickSource
+from gateway.adapters.redis import RedisStateStore
+from gateway.adapters.triton import TritonPredictor
+from gateway.breaker import BreakerState, CircuitBreaker
+from gateway.domain.schemas import TradingState
+from gateway.logs import LogLevel
+from gateway.pipeline import Pipeline
+from gateway.ports import StateStore
+from gateway.settings import GatewaySettings
+
+#: So long without a poll, the gateway is stuck.
+POLL_SILENCE_S = 10.0
+LATCHES = {"halt": TradingState.HALTED, "reduce": TradingState.REDUCING, "resume": TradingState.ACTIVE}
+COMMANDS = (*LATCHES, "drain", "log-level")
+
+
+class Operations:
+    """Health, readiness, status and commands of one gateway."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        instance: str,
+        pipeline: Pipeline,
+        source: KafkaTickSource,
+        predictor: TritonPredictor,
+        breaker: CircuitBreaker,
+        stored: RedisStateStore,
+        states: StateStore,
+        control: Control,
+        log_level: LogLevel,
+        owned: Callable[[], list[int]],
+    ) -> None:
+        self._settings, self._instance, self._pipeline, self._source = settings, instance, pipeline, source
+        self._predictor, self._breaker, self._stored, self._states = predictor, breaker, stored, states
+        self._control, self._log_level, self._owned = control, log_level, owned
+
+    def health(self) -> Health:
+        """Whether the process does its work at all; where not, restart it."""
+        found = self._pipeline.status()
+        problems = [found.failure] if found.failure else []
+        if found.last_poll_s > POLL_SILENCE_S:
+            problems.append(f"Kafka was not polled for {found.last_poll_s:.0f} s")
+        return Health(not problems, problems)
+
+    def readiness(self) -> Health:
+        """Whether ticks that come now are decided as they should be."""
+        found, restoring = self._pipeline.status(), self._source.restoring()
+        causes = {
+            "draining": found.stopping,
+            f"{restoring} partitions are being rebuilt": restoring > 0,
+            "more is in flight than is settled: the source is held": found.held,
+            f"Triton's circuit breaker is {self._breaker.state}": self._breaker.state is not BreakerState.CLOSED,
+            "Redis does not answer: the trading state counts as reducing": not self._stored.known(),
+        }
+        problems = [*self.health().problems, *(cause for cause, holds in causes.items() if holds)]
+        return Health(not problems, problems)
+
+    def status(self) -> dict[str, Any]:
+        """What `gateway status` and `gateway top` show."""
+        readiness = self.readiness()
+        return {
+            "instance": self._instance,
+            "group": self._settings.group,
+            "delivery": self._settings.delivery,
+            "model": f"{self._predictor.model_name}/{self._predictor.model_version}",
+            "rows_multiple": self._predictor.rows_multiple,
+            "trading_state": self._states.trading_state().value,
+            "breaker": self._breaker.state.value,
+            "partitions": self._owned(),
+            "restoring": self._source.restoring(),
+            "ready": readiness.ok,
+            "problems": readiness.problems,
+            "log_level": self._log_level.level,
+            "pipeline": self._pipeline.status(),
+        }
+
+    def command(self, name: str, given: dict[str, str]) -> str:
+        """Carry out what the admin endpoint was asked.
+
+        Raises:
+            ValueError: no such command, or something is missing.
+            ServiceUnavailable: it could not be latched.
+        """
+        if name in LATCHES:
+            if not given.get("reason"):
+                raise ValueError(f"{name} needs a reason")
+            reach = self._control.latch(LATCHES[name], given["reason"], given.get("by", "admin endpoint"))
+            return f"{LATCHES[name]}, latched in {' and '.join(reach.arrived)}"
+        if name == "drain":
+            self._pipeline.stop()
+            return "draining"
+        if name == "log-level":
+            self._log_level.set(given.get("level", ""))
+            return f"log level {self._log_level.level}"
+        raise ValueError(f"{name!r} is no command: expected {', '.join(COMMANDS)}")
+
+    def act(self, command: Command) -> None:
+        """Carry out what the control topic told; the trading state is latched there already."""
+        if command.kind == "drain":
+            self._pipeline.stop()
+        elif command.kind == "log_level":
+            self._log_level.set(command.value)

@@ -1,0 +1,91 @@
+"""What keeps failing is not waited for, and is tried again by one batch at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
+from gateway.domain.errors import PredictorTimeout, PredictorUnavailable
+from tests.fakes import FakePredictor
+
+ROWS = np.zeros((2, 32), np.float32)
+
+
+class Bench:
+    def __init__(self, **given):
+        self.now = 0.0
+        self.seen = []
+        self.breaker = CircuitBreaker(lambda: self.now, changed=self.seen.append, **given)
+        self.inner = FakePredictor()
+        self.guarded = GuardedPredictor(self.inner, self.breaker)
+
+    def ask(self, error=None):
+        self.inner.error = error
+        return self.guarded.submit(ROWS, 0.05).result()
+
+    def fail(self, times):
+        for _ in range(times):
+            with pytest.raises(PredictorTimeout):
+                self.ask(PredictorTimeout("slow"))
+
+
+def test_failures_in_a_row_open_it_and_single_ones_do_not():
+    bench = Bench(failures=3)
+    bench.fail(2)
+    bench.ask()
+    bench.fail(2)
+    assert bench.breaker.state is BreakerState.CLOSED
+    bench.fail(1)
+    assert bench.breaker.state is BreakerState.OPEN
+
+
+def test_open_nothing_is_asked():
+    bench = Bench(failures=1)
+    bench.fail(1)
+    asked = len(bench.inner.batches)
+    with pytest.raises(PredictorUnavailable, match="circuit breaker"):
+        bench.ask()
+    assert len(bench.inner.batches) == asked
+
+
+def test_after_a_pause_one_probe_is_admitted_and_its_success_closes():
+    bench = Bench(failures=1, pause_s=0.25)
+    bench.fail(1)
+    bench.now = 0.25
+    bench.inner.error = None
+    probe = bench.guarded.submit(ROWS, 0.05)
+    assert bench.breaker.state is BreakerState.HALF_OPEN
+    with pytest.raises(PredictorUnavailable):
+        bench.guarded.submit(ROWS, 0.05).result()
+    probe.result()
+    assert bench.breaker.state is BreakerState.CLOSED
+    assert bench.seen == [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED]
+
+
+def test_a_probe_that_fails_doubles_the_pause_up_to_its_longest():
+    bench = Bench(failures=1, pause_s=0.25, longest_pause_s=0.5)
+    bench.fail(1)
+    for pause in (0.25, 0.5, 0.5):
+        bench.now += pause - 0.125
+        with pytest.raises(PredictorUnavailable):
+            bench.ask()
+        bench.now += 0.125
+        bench.fail(1)
+    bench.now += 0.5
+    bench.ask()
+    bench.fail(1)
+    bench.now += 0.25
+    bench.ask()
+
+
+def test_answers_to_what_was_asked_before_it_opened_change_nothing():
+    bench = Bench(failures=1, pause_s=0.25)
+    bench.inner.error = PredictorTimeout("slow")
+    pending = [bench.guarded.submit(ROWS, 0.05) for _ in range(2)]
+    for each in pending:
+        with pytest.raises(PredictorTimeout):
+            each.result()
+    bench.now = 0.25
+    bench.ask()
+    assert bench.breaker.state is BreakerState.CLOSED

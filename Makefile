@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 DATA ?= skfolio:sp500
 DEMO_ARGS ?=
+CHAOS_ARGS ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test unit lint types bench lock up down clean
+.PHONY: setup demo test unit lint types chaos bench lock up down clean
 
 setup: $(STAMP)
 
@@ -40,6 +41,9 @@ lint: setup
 
 types: setup
 	@$(BIN)/mypy
+
+chaos: setup
+	@$(BIN)/ultrathink chaos $(CHAOS_ARGS)
 
 bench: setup
 	@$(BIN)/python -m benchmarks.run

@@ -83,7 +83,9 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     metrics = PrometheusMetrics()
     fast = RedisSnapshots(redis_url, settings.group)
     keeper = SnapshotKeeper(fast, cluster.log, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
-    recovery = KafkaRecovery(bootstrap, settings.group, topics, cluster.log, fast, metrics.restored)
+    recovery = KafkaRecovery(
+        bootstrap, settings.group, topics, cluster.log, fast, settings.admission(), metrics.restored
+    )
     ownership = Ownership(keeper, metrics)
     source = KafkaTickSource(bootstrap, settings.group, instance.name, topics.ticks, recovery.restore, ownership)
     sink: DecisionSink
@@ -109,6 +111,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         metrics,
         ownership.state,
         settings.policy(cluster.partitions),
+        settings.admission(),
         settings.pipeline(),
     )
     ownership.begin(pipeline, sink)

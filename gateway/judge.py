@@ -173,7 +173,7 @@ class Judge(Struct, frozen=True):
 
 
 def budgets_left_ns(raw: RawSlice, kept: list[int], received_ns: int, now_ns: int, budget_ns: int) -> list[int]:
-    """What is left of each tick's budget; a producer's clock that runs ahead must not lengthen it."""
+    """What is left of each tick's budget; no clock that runs ahead or steps back lengthens it."""
     sent = np.array(raw.sent_ns, np.int64)[kept] if kept else np.zeros(0, np.int64)
-    left: list[int] = (np.minimum(sent, received_ns) + (budget_ns - now_ns)).tolist()
+    left: list[int] = np.minimum(np.minimum(sent, received_ns) + (budget_ns - now_ns), budget_ns).tolist()
     return left

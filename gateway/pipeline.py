@@ -14,7 +14,7 @@ import time
 import numpy as np
 from msgspec import Struct
 
-from gateway.domain.admission import admit_all
+from gateway.domain.admission import Admission
 from gateway.domain.codec import encode
 from gateway.domain.dead_letters import dead_letter
 from gateway.domain.decision import DecisionPolicy
@@ -118,11 +118,12 @@ class Pipeline:
         metrics: Metrics,
         state: GatewayState,
         policy: DecisionPolicy,
+        admission: Admission,
         settings: PipelineSettings,
     ) -> None:
         self._source, self._predictor, self._sink = source, predictor, sink
         self._snapshots, self._states, self._clock, self._metrics = snapshots, states, clock, metrics
-        self._state, self._settings = state, settings
+        self._state, self._admission, self._settings = state, admission, settings
         self._trace_ids = TraceIds(source.topic)
         self._judge = Judge(
             topic=source.topic,
@@ -266,11 +267,11 @@ class Pipeline:
         return Flight(slices, pending, raw.received_ns, polled_s, features_ns, time.perf_counter_ns(), [])
 
     def _prepare(self, raw: RawSlice, received_ns: int, first_row: int) -> tuple[Slice, list[int]]:
-        admitted = admit_all(raw.payloads, raw.sent_ns)
+        state = self._state.of(raw.partition)
+        admitted = self._admission.admit_all(raw.payloads, raw.sent_ns, state.features.symbols)
         kept = [i for i, found in enumerate(admitted) if isinstance(found, Tick)]
         ticks = [found for found in admitted if isinstance(found, Tick)]
         letters = [(i, found) for i, found in enumerate(admitted) if isinstance(found, str)]
-        state = self._state.of(raw.partition)
         rows = state.observe(ticks)
         settings = self._settings
         left_ns = budgets_left_ns(raw, kept, received_ns, self._clock.now_ns(), settings.budget_ns)

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.domain.admission import Admission
 from gateway.domain.decision import DecisionPolicy
 from gateway.domain.risk import Limits
 from gateway.pipeline import PipelineSettings
@@ -48,6 +49,8 @@ class GatewaySettings(BaseSettings):
     max_batch: int = Field(default=1024, ge=1, le=1024)
     max_in_flight: int = Field(default=3, ge=1, le=8)
     variant: str = "champion"
+    symbols: str = Field(default="", description='the only ones that are decided, comma-separated; "" is any')
+    max_symbols: int = Field(default=4096, ge=1, description="of a partition")
     lot: float = Field(default=0.001, gt=0)
     rebalance_band: float = Field(default=0.05, ge=0, lt=1)
     max_order_quantity: float = Field(default=1e9, gt=0)
@@ -81,6 +84,11 @@ class GatewaySettings(BaseSettings):
             lot=self.lot,
             rebalance_band=self.rebalance_band,
         )
+
+    def admission(self) -> Admission:
+        """What is taken for a tick."""
+        listed = frozenset(name.strip() for name in self.symbols.split(",") if name.strip())
+        return Admission(listed, self.max_symbols)
 
     def pipeline(self) -> PipelineSettings:
         """What the pipeline needs."""

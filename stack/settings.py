@@ -58,6 +58,7 @@ class StackSettings(BaseSettings):
     partitions: int = Field(default=4, ge=1, le=256)
     model_repository: Path = Path("model_repository")
     ports: Ports = Ports()
+    kafka_extra: dict[str, str] = Field(default={}, description="lines for server.properties that override ours")
     triton_threads: int = Field(default=1, ge=1, description="CPU threads of one model instance")
 
     @property

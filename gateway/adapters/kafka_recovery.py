@@ -27,7 +27,7 @@ from gateway.adapters.kafka_common import (
     sent_ns,
     traceparent,
 )
-from gateway.domain.admission import admit_all
+from gateway.domain.admission import Admission
 from gateway.domain.dead_letters import dead_letter
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.schemas import DeadLetter, Tick
@@ -68,6 +68,7 @@ class KafkaRecovery:
         topics: Topics,
         log_name: str,
         fast: FastSnapshots,
+        admission: Admission,
         measured: Callable[[int, float], None] = lambda _ticks, _seconds: None,
     ) -> None:
         """Prepare.
@@ -78,10 +79,11 @@ class KafkaRecovery:
             topics: ticks, decisions and durable snapshots.
             log_name: what a snapshot must say that it is of.
             fast: snapshots of the last second.
+            admission: what is a tick.
             measured: told how many ticks were replayed, and how long the whole took.
         """
         self._bootstrap, self._group, self._topics = bootstrap, group, topics
-        self._log_name, self._fast, self._measured = log_name, fast, measured
+        self._log_name, self._fast, self._admission, self._measured = log_name, fast, admission, measured
         self._trace_ids = TraceIds(topics.ticks)
         self._decoder = msgspec.json.Decoder(Decided)
 
@@ -134,7 +136,8 @@ class KafkaRecovery:
         for messages in read_to_end(self._bootstrap, self._topics.ticks, partition, start, stop):
             now_ns = time.time_ns()
             payloads = [as_bytes(m.value()) for m in messages]
-            admitted = admit_all(payloads, [sent_ns(m, now_ns) for m in messages])
+            times = [sent_ns(m, now_ns) for m in messages]
+            admitted = self._admission.admit_all(payloads, times, state.features.symbols)
             ticks = [found for found in admitted if isinstance(found, Tick)]
             state.replay(ticks)
             count += len(ticks)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from gateway.adapters.kafka_common import (
@@ -22,7 +24,11 @@ from gateway.domain.errors import ServiceUnavailable
 from gateway.logs import kafka_logger
 from gateway.ports import RawBatch, RawSlice, Restored
 
+log = structlog.get_logger()
 SESSION_TIMEOUT_MS = 6_000
+#: From losing all partitions to joining anew, unless the group has answered.
+REJOIN_AFTER_S = 3.0
+LONGEST_REJOIN_S = 30.0
 #: Nothing to commit, or a rebalance is under way: a restart replays a little more.
 HARMLESS_COMMIT_ERRORS = {
     KafkaError._NO_OFFSET,  # noqa: SLF001 - the name that librdkafka gave it
@@ -82,28 +88,11 @@ class KafkaTickSource:
         self._on_hold = False
         self._metadata: Any = None
         self._metadata_is_old = True
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": group,
-                "group.instance.id": instance,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": SESSION_TIMEOUT_MS,
-                "heartbeat.interval.ms": 1_000,
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 16_384,
-                "reconnect.backoff.max.ms": 1_000,
-                "log_level": 3,
-            },
-            logger=kafka_logger(),
-        )
+        self._bootstrap, self._group, self._instance = bootstrap, group, instance
+        self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
         self._worker = threading.Thread(target=self._rebuild_all, name="restore", daemon=True)
         self._worker.start()
-        self._consumer.subscribe([topic], self._on_assign, self._on_revoke, self._on_lost)
+        self._consumer = self._join()
 
     def group_metadata(self, *, renew: bool = False) -> Any:
         """Who we are in the group: a transaction with it fails once we are not.
@@ -122,6 +111,7 @@ class KafkaTickSource:
         """One message by poll, the rest by consume: consume alone would wait its whole timeout."""
         self._go_on()
         self._take_rebuilt()
+        self._rejoin_if_forgotten()
         first = self._consumer.poll(timeout_s)
         self._renew_metadata()
         if first is None:
@@ -171,6 +161,29 @@ class KafkaTickSource:
         self._orders.put(None)
         self._consumer.close()
 
+    def _join(self) -> Consumer:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": self._group,
+                "group.instance.id": self._instance,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": 1_000,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 16_384,
+                "reconnect.backoff.max.ms": 1_000,
+                "log_level": 3,
+            },
+            logger=kafka_logger(),
+        )
+        consumer.subscribe([self.topic], self._on_assign, self._on_revoke, self._on_lost)
+        return consumer
+
     # ---- the polling thread -------------------------------------------------------------------
 
     def _slice(self, partition: int, messages: list[Message], received_ns: int) -> RawSlice:
@@ -184,6 +197,19 @@ class KafkaTickSource:
             payloads=[as_bytes(m.value()) for m in good],
             traceparents=[traceparent(m) for m in good],
         )
+
+    def _rejoin_if_forgotten(self) -> None:
+        """After a coordinator's restart librdkafka's member may wait for ever: begin with a new one."""
+        if time.monotonic() < self._rejoin_by:
+            return
+        log.warning("not back in the group: joining anew", after_s=self._rejoin_after_s)
+        self._rejoin_after_s = min(2 * self._rejoin_after_s, LONGEST_REJOIN_S)
+        self._rejoin_by = time.monotonic() + self._rejoin_after_s
+        self._assignments.clear()
+        # The new member takes the old one's place by its name; nobody waits for the old one's end.
+        threading.Thread(target=self._consumer.close, name="leave", daemon=True).start()
+        self._consumer = self._join()
+        self._metadata_is_old = True
 
     def _renew_metadata(self) -> None:
         if self._metadata_is_old:
@@ -220,6 +246,7 @@ class KafkaTickSource:
             raise ServiceUnavailable(f"{self.topic}[{partition}]: {error.args[0].str()}") from error
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
         self._metadata_is_old = True
         consumer.incremental_assign([TopicPartition(self.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
         self._pause([p.partition for p in partitions])
@@ -235,6 +262,9 @@ class KafkaTickSource:
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return  # of a member that was replaced
+        self._rejoin_by = time.monotonic() + self._rejoin_after_s
         self._metadata_is_old = True
         self._assignment.lost(self._give_up(partitions))
         consumer.incremental_unassign(partitions)

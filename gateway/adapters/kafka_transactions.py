@@ -3,16 +3,21 @@
 A zombie is fenced twice: its transactional id by its own successor, and its place in the group by
 the group's metadata (KIP-447), which the broker checks with the offsets. Where a commit's outcome
 is unknown, the group's committed offsets say whether it happened.
+
+Two producers take turns: a broker ends a transaction some milliseconds after it has promised to,
+and refuses the same producer's next one until then.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from gateway.adapters.kafka_common import CONTROL_TIMEOUT_S, Topics, reader
 from gateway.adapters.kafka_sink import SHARED, STALLED_AFTER_S, DecisionEnds, names
@@ -22,8 +27,10 @@ from gateway.ports import Outbox, Part, Stream
 
 log = structlog.get_logger()
 #: Longer than a broker's restart takes; shorter than what readers of a dead gateway should wait.
-TRANSACTION_TIMEOUT_MS = 6_000
-STEP_S = 2.0
+TRANSACTION_TIMEOUT_MS = 5_000
+STEP_S = 3.0
+LIMIT_S = 4.0
+TURNS = 2
 RETRY_S = 0.02
 
 
@@ -46,7 +53,9 @@ class TransactionalSink:
         self._names, self._metadata = names(topics), metadata
         self._ends = DecisionEnds(topics.decisions)
         self._safe: dict[int, int] = {}
-        self._producer = self._new_producer()
+        self._producers = [self._new_producer(turn) for turn in range(TURNS)]
+        self._workers = [ThreadPoolExecutor(1, thread_name_prefix="transact") for _ in range(TURNS)]
+        self._turn = 0
 
     def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
         """Start counting from here."""
@@ -58,7 +67,7 @@ class TransactionalSink:
         deadline = time.monotonic() + STALLED_AFTER_S
         while parts := {p: part for p, part in outbox.items() if owned(p)}:
             try:
-                self._transact(parts)
+                self._within(lambda: self._transact(parts))
             except KafkaException as error:
                 log.warning("transaction failed", reason=error.args[0].str(), code=error.args[0].name())
                 if time.monotonic() > deadline:
@@ -92,22 +101,39 @@ class TransactionalSink:
 
     def poll(self) -> None:
         """Serve what librdkafka wants to tell."""
-        self._producer.poll(0)
+        for producer in self._producers:
+            producer.poll(0)
 
     def flush(self, timeout_s: float) -> None:
         """Nothing is ever left open between two calls of `publish`."""
 
+    def _within(self, work: Callable[[], None]) -> None:
+        """Run one transaction, and wait for it no longer than it may take.
+
+        librdkafka's own limits do not hold where a coordinator answers "loading" again and again; the
+        thread that waits for it ends when its producer's successor has fenced it.
+        """
+        future = self._workers[self._turn].submit(work)
+        try:
+            future.result(LIMIT_S)
+        except FutureTimeout:
+            self._workers[self._turn] = ThreadPoolExecutor(1, thread_name_prefix="transact")
+            error = KafkaError(KafkaError._TIMED_OUT, f"no end within {LIMIT_S:.0f} s")  # noqa: SLF001
+            raise KafkaException(error) from None
+        self._turn = (self._turn + 1) % TURNS
+
     def _transact(self, parts: Outbox) -> None:
-        self._producer.begin_transaction()
+        producer = self._producers[self._turn]
+        producer.begin_transaction()
         for partition, part in parts.items():
-            self._produce(partition, part)
+            self._produce(producer, partition, part)
         metadata = self._metadata(False)
         offsets = [TopicPartition(self._topics.ticks, p, part.next_offset) for p, part in parts.items()]
-        self._patiently(lambda: self._producer.send_offsets_to_transaction(offsets, metadata, STEP_S))
-        self._patiently(lambda: self._producer.commit_transaction(STEP_S))
+        producer.send_offsets_to_transaction(offsets, metadata, STEP_S)
+        producer.commit_transaction(STEP_S)
 
-    def _produce(self, partition: int, part: Part) -> None:
-        produce, topic_of = self._producer.produce, self._names
+    def _produce(self, producer: Producer, partition: int, part: Part) -> None:
+        produce, topic_of = producer.produce, self._names
         last = max((k for k, r in enumerate(part.records) if r[0] is Stream.DECISIONS), default=-1)
         for k, (stream, key, value) in enumerate(part.records):
             while True:
@@ -118,54 +144,49 @@ class TransactionalSink:
                         produce(topic_of[stream], value, key, partition=partition)
                     break
                 except BufferError:
-                    self._producer.poll(0.01)
+                    producer.poll(0.01)
 
     def _report(self, error: Any, message: Message) -> None:
         if error is None:
             self._ends.note(message)
 
-    def _patiently(self, step: Callable[[], None]) -> None:
-        """Repeat what may be repeated: librdkafka remembers how far a step has come."""
-        deadline = time.monotonic() + STALLED_AFTER_S
-        while True:
-            try:
-                step()
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise
-            else:
-                return
-
     def _recover(self, error: KafkaException, parts: Outbox) -> bool:
-        """Abort, or begin anew with another producer; returns whether it was committed after all."""
+        """Abort, or begin anew with another producer; returns whether it was committed after all.
+
+        A step that timed out is not repeated: after a broker's restart librdkafka may look for its
+        coordinator for half a minute, and a new producer finds it at once.
+        """
+        producer = self._producers[self._turn]
         if error.args[0].txn_requires_abort():
             try:
-                self._patiently(lambda: self._producer.abort_transaction(STEP_S))
+                producer.abort_transaction(STEP_S)
             except KafkaException as failure:
                 log.warning("abort failed", reason=failure.args[0].str())
             else:
                 return False
-        self._producer.purge()
-        self._producer = self._new_producer()
+        # What the one has met, the other would meet next.
+        for turn in range(TURNS):
+            self._producers[turn].purge()
+            self._producers[turn] = self._new_producer(turn)
         # The old transaction is ended now, whichever way; its offsets tell which.
         return self._is_committed(parts)
 
     def _is_committed(self, parts: Outbox) -> bool:
         consumer = reader(self._bootstrap, self._group)
         try:
-            found = consumer.committed([TopicPartition(self._topics.ticks, p) for p in parts], STALLED_AFTER_S)
+            found = consumer.committed([TopicPartition(self._topics.ticks, p) for p in parts], CONTROL_TIMEOUT_S)
         except KafkaException as error:
             raise ServiceUnavailable(f"committed offsets cannot be read: {error.args[0].str()}") from error
         finally:
             consumer.close()
         return all(place.offset >= parts[place.partition].next_offset for place in found)
 
-    def _new_producer(self) -> Producer:
+    def _new_producer(self, turn: int) -> Producer:
         producer = Producer(
             {
                 **SHARED,
                 "bootstrap.servers": self._bootstrap,
-                "transactional.id": f"{self._group}.{self._instance}",
+                "transactional.id": f"{self._group}.{self._instance}.{turn}",
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "linger.ms": 0,

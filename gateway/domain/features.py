@@ -29,6 +29,7 @@ ordinary ticks. A symbol is warm after `WARM_TICKS` ticks with a known mid.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Self
 
 import numpy as np
@@ -94,6 +95,11 @@ class FeatureEngine:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def symbols(self) -> Collection[str]:
+        """Those seen so far, in the order of their first tick."""
+        return self._rows.keys()
 
     def update(self, batch: TickBatch) -> FeatureRows:
         """Feed ticks in arrival order; returns one row a tick, whatever the batch boundaries."""

@@ -6,10 +6,14 @@ import getpass
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from stack.cli.output import out, print_json
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable
+from stack.cli import dlq
+from stack.cli.output import err, out, print_json, table
 
 app = typer.Typer(no_args_is_help=True, help="Decide ticks, and stop deciding them.")
+app.add_typer(dlq.app, name="dlq")
 
 
 @app.command(epilog="Example: ultrathink gateway run --budget-ms 20 --metrics-port 9109")
@@ -49,7 +53,6 @@ def gateway_settings(**given: Any) -> Any:
 
     from pydantic import ValidationError
 
-    from gateway.domain.errors import ConfigurationError
     from gateway.settings import GatewaySettings
     from stack.secrets import ensure_secret
     from stack.settings import load
@@ -73,14 +76,22 @@ def gateway_settings(**given: Any) -> Any:
         raise ConfigurationError(f"setting {name}: {first['msg']} (given: {first['input']!r})") from None
 
 
+def control() -> Any:
+    """What tells every gateway."""
+    from gateway.adapters.control import Control
+
+    settings = gateway_settings()
+    return Control(settings.kafka_bootstrap, settings.control_topic, settings.redis_url.get_secret_value())
+
+
 def latch(state_name: str, reason: str) -> None:
     """Set the desk's state and say so."""
-    from gateway.adapters import redis
     from gateway.domain.schemas import TradingState
 
-    client = redis.connect(gateway_settings().redis_url.get_secret_value())
-    latched = redis.write(client, TradingState(state_name), reason, getpass.getuser())
-    out.print(f"{latched.state}: set by {latched.by} because {latched.reason!r}; it stays until a human changes it")
+    reach = control().latch(TradingState(state_name), reason, getpass.getuser())
+    out.print(f"{state_name}: set by {getpass.getuser()} because {reason!r}; it stays until a human changes it")
+    for failure in reach.failures:
+        err.print(f"[yellow]not told:[/] {escape(failure)}")
 
 
 @app.command(epilog='Example: ultrathink gateway halt --reason "feed looks wrong"')
@@ -104,10 +115,88 @@ def resume(reason: Annotated[str, typer.Option(help="Recorded with the state.")]
 @app.command(epilog="Example: ultrathink gateway state --json")
 def state(json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
     """The latched trading state, who set it and why."""
-    from gateway.adapters import redis
-
-    latched = redis.read(redis.connect(gateway_settings().redis_url.get_secret_value()))
+    latched = control().effective()
     if json:
         print_json(latched)
     else:
         out.print(f"{latched.state}" + (f", set by {latched.by}: {latched.reason}" if latched.by else ""))
+
+
+@app.command(epilog='Example: ultrathink gateway drain --reason "new version"')
+def drain(reason: Annotated[str, typer.Option(help="Recorded with the command.")]) -> None:
+    """Every gateway finishes what it has read, commits it and ends."""
+    control().command("drain", "", reason, getpass.getuser())
+    out.print("every gateway was told to drain")
+
+
+@app.command("log-level", epilog="Example: ultrathink gateway log-level debug --reason 'slow batches'")
+def log_level(
+    level: Annotated[str, typer.Argument(help="debug, info, warning or error.")],
+    reason: Annotated[str, typer.Option(help="Recorded with the command.")],
+) -> None:
+    """Change the log level of every gateway, until it restarts."""
+    from gateway.logs import LEVELS
+
+    if level not in LEVELS:
+        raise ConfigurationError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
+    control().command("log_level", level, reason, getpass.getuser())
+    out.print(f"every gateway was told to log from {level} on")
+
+
+Address = Annotated[str | None, typer.Option(help="host:port of a gateway; default: this stack's.")]
+
+
+def ask(address: str | None, path: str) -> Any:
+    """What a gateway's HTTP side answers. Raises ServiceUnavailable."""
+    import httpx
+
+    settings = gateway_settings()
+    where = address or f"{settings.metrics_host}:{settings.metrics_port}"
+    try:
+        return httpx.get(f"http://{where}{path}", timeout=2.0)
+    except httpx.HTTPError as error:
+        raise ServiceUnavailable(f"no gateway answers at {where}: {error}") from error
+
+
+@app.command(epilog="Example: ultrathink gateway status --json")
+def status(
+    address: Address = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """What a running gateway does. Exit code 1 when it is not ready."""
+    found = ask(address, "/status").json()
+    if json:
+        print_json(found)
+    else:
+        rows = [[name, ", ".join(map(str, v)) if isinstance(v, list) else str(v)] for name, v in found.items()]
+        out.print(table("", ["", ""], rows))
+    if not found["ready"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: ultrathink gateway top --once")
+def top(
+    address: Address = None,
+    every_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option(help="One look, then end.")] = False,
+) -> None:
+    """A live view: ticks a second, latencies of the last interval, holds by reason, state. Ctrl-C ends it."""
+    import time
+
+    from rich.live import Live
+
+    from stack.cli.top import Scrape, view
+
+    def look() -> Scrape:
+        return Scrape.of(ask(address, "/metrics").text, ask(address, "/status").json())
+
+    before = look()
+    time.sleep(every_s)
+    with Live(console=out, screen=not once and out.is_terminal, refresh_per_second=4) as live:
+        while True:
+            now = look()
+            live.update(view(before, now), refresh=True)
+            if once:
+                return
+            before = now
+            time.sleep(every_s)

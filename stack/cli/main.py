@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from gateway.domain.errors import ConfigurationError, UltraThinkError
-from stack.cli import demo, export, forensics, gateway, stack, ticks, train
+from stack.cli import chaos, demo, export, forensics, gateway, stack, ticks, train
 from stack.cli.output import err
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(gateway.app, name="gateway")
 app.add_typer(ticks.app, name="ticks")
 app.add_typer(forensics.app, name="forensics")
 app.command("demo")(demo.demo)
+app.command("chaos")(chaos.chaos)
 
 
 @app.callback()

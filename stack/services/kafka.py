@@ -162,6 +162,9 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         "transaction.state.log.num.partitions": 4,
         # An open transaction of a gateway that was killed hides what comes after it.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+        # A broker that is its own coordinator was seen to answer its restarted self "loading" for half a
+        # minute; our producers register every partition before they write to it.
+        "transaction.partition.verification.enable": "false" if settings.brokers == 1 else "true",
         "share.coordinator.state.topic.num.partitions": 1,
         "share.coordinator.state.topic.replication.factor": replicas,
         "group.initial.rebalance.delay.ms": 0,
@@ -172,22 +175,26 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         "num.network.threads": 2,
         "num.io.threads": 2,
     }
-    return "".join(f"{key}={value}\n" for key, value in values.items())
+    return "".join(f"{key}={value}\n" for key, value in {**values, **settings.kafka_extra}.items())
 
 
-def create_topics(settings: StackSettings) -> None:
-    """Create what is missing. All are partitioned alike: a decision lies where its tick lay."""
+def create_topics(settings: StackSettings, names: dict[str, str] | None = None) -> None:
+    """Create what is missing. All are partitioned alike: a decision lies where its tick lay.
+
+    `names` gives topics of another name than the system's, each with the one that it is like.
+    """
+    wanted = names or {name: name for name in TOPICS}
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
     present = admin.list_topics(timeout=10.0).topics
     replicas = 3 if settings.brokers == 3 else 1
     new = [
         NewTopic(
             name,
-            num_partitions=1 if name in UNPARTITIONED else settings.partitions,
+            num_partitions=1 if like in UNPARTITIONED else settings.partitions,
             replication_factor=replicas,
-            config=TOPIC_CONFIG.get(name, {}),
+            config=TOPIC_CONFIG.get(like, {}),
         )
-        for name in TOPICS
+        for name, like in wanted.items()
         if name not in present
     ]
     if not new:

@@ -8,6 +8,7 @@ import time
 import msgspec
 import pytest
 
+from gateway.domain.admission import Admission
 from gateway.domain.codec import encode
 from gateway.domain.dead_letters import dead_letter
 from gateway.domain.decision import DecisionPolicy
@@ -42,7 +43,9 @@ def quotes(n, first=0, symbol="A", price=100.0):
 class Bench:
     """A pipeline on fakes."""
 
-    def __init__(self, batches=(), predictor=None, clock=None, at_once=True, states=None, settings=None):
+    def __init__(
+        self, batches=(), predictor=None, clock=None, at_once=True, states=None, settings=None, admission=None
+    ):
         self.clock = clock or FakeClock()
         self.source = FakeSource([b if not isinstance(b, list) else raw_batch(b, self.clock) for b in batches])
         self.predictor = predictor or FakePredictor()
@@ -53,7 +56,7 @@ class Bench:
         self.state = GatewayState()
         self.pipeline = Pipeline(
             self.source, self.predictor, self.sink, self.snapshots, self.states, self.clock, self.metrics,
-            self.state, POLICY, settings or PipelineSettings(),
+            self.state, POLICY, admission or Admission(), settings or PipelineSettings(),
         )  # fmt: skip
 
     def run(self):
@@ -346,6 +349,36 @@ def test_letters_of_a_rebuilt_partition_are_published():
     bench.pipeline.adopt(3, Restored(PartitionState(), 18, 0, [letter]))
     bench.run()
     assert [(found.partition, found.offset) for found in bench.sink.letters] == [(3, 17)]
+
+
+def test_a_flood_of_symbols_becomes_dead_letters_and_grows_nothing():
+    stream = [*quotes(2, symbol="A"), *(quotes(1, symbol=f"X{k}")[0] for k in range(500)), *quotes(1, 2, "A")]
+    bench = Bench([stream[:100], raw_batch(stream[100:], FakeClock(), 100)], admission=Admission(max_symbols=3))
+    assert [d.symbol for d in bench.run()] == ["A", "A", "X0", "X1", "A"]
+    assert len(bench.sink.letters) == 498
+    assert "holds 3 symbols" in bench.sink.letters[0].reason
+
+
+def test_only_listed_symbols_are_decided_where_a_list_is_given():
+    bench = Bench([[*quotes(1), *quotes(1, symbol="B")]], admission=Admission(frozenset({"A"})))
+    assert [d.symbol for d in bench.run()] == ["A"]
+    assert "unknown symbol B" in bench.sink.letters[0].reason
+
+
+def test_a_wall_clock_that_steps_back_gives_no_more_than_the_budget():
+    clock = FakeClock()
+    batch = raw_batch(quotes(1), clock)
+    clock.advance(ms=-3_600_000)
+    bench = Bench([batch], clock=clock)
+    bench.run()
+    assert bench.predictor.timeouts == [pytest.approx(0.050)]
+
+
+def test_a_wall_clock_that_steps_ahead_holds():
+    clock = FakeClock()
+    batch = raw_batch(quotes(WARM_TICKS + 1), clock)
+    clock.advance(ms=3_600_000)
+    assert {d.reason for d in Bench([batch], clock=clock).run()} == {Reason.DEADLINE}
 
 
 def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more():

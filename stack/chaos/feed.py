@@ -1,0 +1,117 @@
+"""A steady stream of ticks with rubbish among them, and a sight of what comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import Producer, TopicPartition
+
+from gateway.adapters.kafka_common import bounds, reader
+from gateway.history import open_source
+from loadtest.publisher import Published, TickPublisher
+from loadtest.schedule import Planned, Speed, plan
+from stack.settings import StackSettings
+
+TICKS = "market.ticks"
+SYMBOLS = 12
+#: One message in so many is no tick.
+RUBBISH_EVERY = 97
+
+
+def rubbish(number: int) -> bytes:
+    """One of the kinds of what is no tick."""
+    time_ns = 1_704_067_200_000_000_000
+    kinds = (
+        b"",
+        b"rubbish",
+        b'{"symbol":"SIM1","event_time_ns":' + str(time_ns).encode(),
+        b'{"symbol":7,"event_time_ns":"soon"}',
+        b"\xff\xfe\x00S\x00I\x00M",
+        '{"symbol":"SÃO","event_time_ns":1}'.encode("latin-1"),
+        b"[" * 3000 + b"]" * 3000,
+        b"[" * 1500,
+        b'{"symbol":"SIM1","event_time_ns":%d,"bid":NaN,"ask":1}' % time_ns,
+        b'{"symbol":"SIM1","event_time_ns":%d,"bid":-1,"ask":1}' % time_ns,
+        b'{"symbol":"SIM1","event_time_ns":4102444800000000000,"last":1}',
+        b'{"symbol":"SIM1","event_time_ns":%d,"bid":1e999,"ask":1}' % time_ns,
+        b'{"symbol":"NOBODY","event_time_ns":%d,"last":1}' % time_ns,
+        b'{"symbol":"SIM1","event_time_ns":%d,"surprise":1}' % time_ns,
+        b'{"symbol":"SIM1","event_time_ns":%d}' % -time_ns,
+        b"x" * 20_000 if number % 1500 == 14 else b"x" * 5_000,
+    )
+    return kinds[number % len(kinds)]
+
+
+class Feed:
+    """Publishes until it is closed; the same ticks in the same order for the same seed."""
+
+    def __init__(self, settings: StackSettings, seed: int, rate_hz: float) -> None:
+        self._bootstrap = settings.kafka_bootstrap
+        self._partitions = settings.partitions
+        source = open_source(f"simulate:regimes?seed={seed}&ticks=100000000&symbols={SYMBOLS}")
+        self._plan = plan(source.records(), Speed(rate_hz=rate_hz))
+        self._stopping = threading.Event()
+        self._publisher = TickPublisher(self._bootstrap, TICKS)
+        self._rubbish = Producer({"bootstrap.servers": self._bootstrap, "log_level": 0})
+        self.published: Published | None = None
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and wait until all is delivered."""
+        self._stopping.set()
+        self._thread.join(60.0)
+        self._rubbish.flush(30.0)
+
+    def flood(self, count: int) -> None:
+        """Send so much rubbish at once."""
+        for number in range(count):
+            self._send(number)
+        self._rubbish.flush(120.0)
+
+    def ends(self) -> dict[int, int]:
+        """Partition -> the next offset of the ticks."""
+        return {p: bounds(self._bootstrap, TICKS, p)[1] for p in range(self._partitions)}
+
+    def _run(self) -> None:
+        self.published = self._publisher.publish(self._until_stopped(), keep_times=False)
+
+    def _until_stopped(self) -> Iterator[Planned]:
+        for number, planned in enumerate(self._plan):
+            if self._stopping.is_set():
+                return
+            if number % RUBBISH_EVERY == 0:
+                self._send(number // RUBBISH_EVERY)
+            yield planned
+
+    def _send(self, number: int) -> None:
+        while True:
+            try:
+                self._rubbish.produce(TICKS, rubbish(number), partition=number % self._partitions)
+            except BufferError:
+                self._rubbish.poll(0.05)
+            else:
+                self._rubbish.poll(0)
+                return
+
+
+def wait_until_decided(settings: StackSettings, group: str, ends: dict[int, int], timeout_s: float) -> bool:
+    """Whether a group's committed offsets reach `ends` in time."""
+    deadline = time.monotonic() + timeout_s
+    consumer = reader(settings.kafka_bootstrap, group)
+    try:
+        while time.monotonic() < deadline:
+            found = consumer.committed([TopicPartition(TICKS, p) for p in ends], 10.0)
+            if all(place.offset >= ends[place.partition] for place in found):
+                return True
+            time.sleep(0.1)
+        return False
+    finally:
+        consumer.close()
+
+
+def symbols() -> str:
+    """The feed's symbols, as the gateway's setting wants them."""
+    return ",".join(f"SIM{k}" for k in range(SYMBOLS))

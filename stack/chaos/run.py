@@ -1,0 +1,397 @@
+"""Kills at random moments, then the list of faults; each compared with an undisturbed run."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis
+from msgspec import Struct
+
+from gateway.domain.errors import ServiceUnavailable
+from loadtest.watcher import DecisionWatcher, place
+from stack.chaos.evidence import Span, Trail, Verdict, compare, read_trail
+from stack.chaos.feed import Feed, symbols, wait_until_decided
+from stack.chaos.gateways import GatewayProcess, Topics, gateway
+from stack.chaos.proxy import Proxy
+from stack.ports import free_ports
+from stack.services.kafka import create_topics
+from stack.settings import LOOPBACK, StackSettings
+from stack.status import READY, read_status
+
+#: No deadline: the undisturbed run and the disturbed one must not differ by their speed.
+PATIENT = {"budget_ms": "86400000", "reserve_ms": "0", "shed_below_ms": "0"}
+CATCH_UP_S = 180.0
+RATE_HZ = 400.0
+RECOVERY_GOAL_S = 10.0
+#: Longer than the group's session.
+PAUSE_S = 9.0
+SETTLE_S = 3.0
+
+Progress = Callable[[str], None]
+
+
+class Row(Struct, frozen=True):
+    """A line of the table. `recovery_s` is from the fault to decisions by the model in all partitions."""
+
+    fault: str
+    times: int
+    verdict: Verdict
+    recovery_s: float | None
+    goal_s: float | None
+    compared: str
+
+    @property
+    def ok(self) -> bool:
+        """Nothing lost, and back in time."""
+        late = self.recovery_s is not None and self.goal_s is not None and self.recovery_s > self.goal_s
+        return self.verdict.ok and not late
+
+
+class Report(Struct, frozen=True):
+    """All of it. Restart times are from the process's start to its first decision, in seconds."""
+
+    rows: list[Row]
+    restart_p50_s: float
+    restart_max_s: float
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Every row is."""
+        return all(row.ok for row in self.rows)
+
+
+class Injected(Struct, frozen=True):
+    """A fault that was made, and the span of ticks that came meanwhile."""
+
+    fault: str
+    times: int
+    span: Span
+    recovery_s: float | None
+    goal_s: float | None
+
+
+def proxied(settings: StackSettings) -> tuple[StackSettings, int, int]:
+    """A stack whose broker has a second listener, which clients reach through a proxy's port."""
+    listen, target = free_ports(2)
+    port, controller = settings.ports.kafka[0], settings.ports.kafka_controller[0]
+    extra = {
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller},FAR://{LOOPBACK}:{target}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port},FAR://{LOOPBACK}:{listen}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,FAR:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
+    return settings.model_copy(update={"kafka_extra": extra}), listen, target
+
+
+class Chaos:
+    """One run on a stack that is up and serves a released model."""
+
+    def __init__(self, settings: StackSettings, seed: int, progress: Progress) -> None:
+        self._settings, self._progress = settings, progress
+        self._random = random.Random(seed)
+        self._series = f"{seed}-{time.time_ns() // 1_000_000}"
+        self._seed = seed
+        self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=2.0)
+        self._restarts: list[float] = []
+
+    def run(self, kills: int, poison: int, faults: bool, proxy_ports: tuple[int, int] | None) -> Report:
+        """Do all of it.
+
+        Args:
+            kills: SIGKILLs of the gateway at random moments.
+            poison: messages of the flood.
+            faults: whether the fault list is run.
+            proxy_ports: of the proxied listener; None leaves the cut out.
+        """
+        began = time.monotonic()
+        storm, breeze, calm = (self._topics(name) for name in ("storm", "breeze", "calm"))
+        feed = Feed(self._settings, self._seed, RATE_HZ)
+        try:
+            injected = [self._kill_at_random(storm, feed, kills)]
+            watched: list[Injected] = []
+            if faults or poison:
+                watched = self._fault_list(breeze, feed, poison, proxy_ports, faults=faults)
+        finally:
+            feed.close()
+        self._progress("the undisturbed run over the same ticks")
+        with gateway(self._settings, calm, "calm", **self._environment(patient=True)) as process:
+            self._catch_up(calm, feed.ends())
+            process.drain()
+        reference = self._trail(calm)
+        rows = [
+            row(i, compare(reference, self._trail(storm), i.span, whole_evidence=True), "evidence")
+            for i in injected
+        ]
+        if watched:
+            found = self._trail(breeze)
+            rows += [row(i, compare(reference, found, i.span, whole_evidence=False), "features") for i in watched]
+        restarts = sorted(self._restarts) or [math.nan]
+        return Report(rows, restarts[len(restarts) // 2], restarts[-1], time.monotonic() - began)
+
+    # ---- kills --------------------------------------------------------------------------------
+
+    def _kill_at_random(self, topics: Topics, feed: Feed, kills: int) -> Injected:
+        since = dict.fromkeys(range(self._settings.partitions), 0)
+        process = GatewayProcess(self._settings, topics, "storm", **self._environment(patient=True))
+        watcher = DecisionWatcher(self._settings.kafka_bootstrap, f"{topics.series}.decisions")
+        try:
+            process.start()
+            process.wait_for_partitions(self._settings.partitions)
+            for number in range(kills):
+                self._progress(f"kill {number + 1} of {kills}")
+                self._wait_for_the_moment(process, number)
+                process.kill()
+                self._spoil_snapshots(topics, number)
+                process.start()
+            process.wait_for_partitions(self._settings.partitions)
+            self._measure_restart(process, watcher)
+            ends = feed.ends()
+            self._catch_up(topics, ends)
+            process.drain()
+        finally:
+            process.kill()
+            watcher.close()
+        return Injected("gateway killed (-9)", kills, Span(since, ends), None, None)
+
+    def _wait_for_the_moment(self, process: GatewayProcess, number: int) -> None:
+        """One in four while it still starts; the others while it decides."""
+        if number % 4 == 3:
+            time.sleep(self._random.uniform(0.0, 2.5))
+            return
+        process.wait_for_partitions(self._settings.partitions)
+        time.sleep(self._random.uniform(0.0, 1.5))
+
+    def _spoil_snapshots(self, topics: Topics, number: int) -> None:
+        """Now and then Redis has lost them, or holds rubbish."""
+        keys = [f"ultrathink:snapshot:{topics.series}:{p}" for p in range(self._settings.partitions)]
+        if number % 7 == 5:
+            self._redis.delete(*keys)
+        elif number % 7 == 6:
+            self._redis.set(keys[0], b"rubbish")
+
+    def _measure_restart(self, process: GatewayProcess, watcher: DecisionWatcher) -> None:
+        for _ in range(5):
+            process.kill()
+            time.sleep(0.2)
+            seen, began = len(watcher.payloads), time.monotonic()
+            process.start()
+            while len(watcher.payloads) == seen and time.monotonic() - began < CATCH_UP_S:
+                time.sleep(0.005)
+            self._restarts.append(time.monotonic() - began)
+            process.wait_for_partitions(self._settings.partitions)
+            time.sleep(1.5)
+
+    # ---- faults -------------------------------------------------------------------------------
+
+    def _fault_list(
+        self, topics: Topics, feed: Feed, poison: int, proxy_ports: tuple[int, int] | None, *, faults: bool
+    ) -> list[Injected]:
+        done: list[Injected] = []
+        process = GatewayProcess(self._settings, topics, "a", **self._environment())
+        watcher = DecisionWatcher(self._settings.kafka_bootstrap, f"{topics.series}.decisions")
+        try:
+            process.start()
+            process.wait_for_partitions(self._settings.partitions)
+            self._catch_up(topics, feed.ends())
+            if faults:
+                done += self._server_faults(topics, feed, watcher)
+            if poison:
+                done.append(
+                    self._watch(
+                        f"{poison:,} poison messages",
+                        feed,
+                        watcher,
+                        topics,
+                        lambda: feed.flood(poison),
+                        goal_s=None,
+                    )
+                )
+            if faults:
+                done += self._group_faults(topics, feed, watcher, process, proxy_ports)
+            self._catch_up(topics, feed.ends())
+            process.drain()
+        finally:
+            process.kill()
+            watcher.close()
+        return done
+
+    def _server_faults(self, topics: Topics, feed: Feed, watcher: DecisionWatcher) -> list[Injected]:
+        def freeze_triton() -> None:
+            pid = self._service_pid("triton")
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(3.0)
+            os.kill(pid, signal.SIGCONT)
+
+        actions: dict[str, Callable[[], None]] = {
+            "Triton killed": lambda: self._kill_service("triton"),
+            "Triton frozen for 3 s": freeze_triton,
+            "Redis killed": lambda: self._kill_service("redis"),
+            "Kafka broker killed": lambda: self._kill_service("kafka-1"),
+        }
+        found = []
+        for name, action in actions.items():
+            found.append(self._watch(name, feed, watcher, topics, action))
+            self._wait_for_services()
+        return found
+
+    def _group_faults(
+        self, topics: Topics, feed: Feed, watcher: DecisionWatcher, first: GatewayProcess,
+        proxy_ports: tuple[int, int] | None,
+    ) -> list[Injected]:  # fmt: skip
+        half = self._settings.partitions // 2
+        found = []
+
+        def pause(process: GatewayProcess) -> None:
+            process.signal(signal.SIGSTOP)
+            time.sleep(PAUSE_S)
+            process.signal(signal.SIGCONT)
+
+        with gateway(self._settings, topics, "b", partitions=half, **self._environment()) as second:
+            found.append(
+                self._watch("gateway paused beyond its session", feed, watcher, topics, lambda: pause(second))
+            )
+            second.wait_for_partitions(half)
+            found.append(self._watch("gateway killed, another takes over", feed, watcher, topics, second.kill))
+            first.wait_for_partitions(self._settings.partitions)
+        if proxy_ports is None:
+            return found
+        listen, target = proxy_ports
+        proxy = Proxy(listen, target)
+
+        def cut() -> None:
+            proxy.cut()
+            time.sleep(PAUSE_S)
+            proxy.mend()
+
+        try:
+            far = {**self._environment(), "kafka_bootstrap": f"{LOOPBACK}:{listen}"}
+            with gateway(self._settings, topics, "c", partitions=half, **far) as third:
+                found.append(self._watch("gateway cut off from the broker", feed, watcher, topics, cut))
+                third.wait_for_partitions(half)
+                third.kill()
+                first.wait_for_partitions(self._settings.partitions)
+        finally:
+            proxy.close()
+        return found
+
+    def _watch(
+        self,
+        fault: str,
+        feed: Feed,
+        watcher: DecisionWatcher,
+        topics: Topics,
+        action: Callable[[], None],
+        goal_s: float | None = RECOVERY_GOAL_S,
+    ) -> Injected:
+        """Inject, and wait until every partition has decisions by the model again."""
+        self._progress(fault)
+        since = feed.ends()
+        began = time.monotonic()
+        action()
+        acted = time.monotonic()
+        # What was sent before the fault's end may still be held; what comes now must not be.
+        after = feed.ends() if goal_s is not None else since
+        recovered = began + self._recovered_after(watcher, after, since, acted - began)
+        time.sleep(SETTLE_S)
+        until = feed.ends()
+        self._catch_up(topics, until)
+        return Injected(fault, 1, Span(since, until), recovered - began, goal_s)
+
+    def _recovered_after(
+        self, watcher: DecisionWatcher, after: dict[int, int], since: dict[int, int], acted_s: float
+    ) -> float:
+        """Seconds from the fault until each partition has decided a tick of after it by the model.
+
+        Where the action itself takes its time (a pause), partitions that went on elsewhere count
+        from the moment when they did.
+        """
+        wall_began = time.time_ns() - int(acted_s * 1e9)
+        deadline = time.monotonic() + CATCH_UP_S
+        first: dict[int, float] = {}
+        read = 0
+        while len(first) < self._settings.partitions and time.monotonic() < deadline:
+            payloads = watcher.payloads[read:]
+            for k, payload in enumerate(payloads):
+                answered = _answered.decode(payload)
+                partition, offset = place(answered.decision_id)
+                visible_ns = watcher.visible_ns[read + k]
+                fresh = offset >= since[partition] and visible_ns > wall_began + int(1e8)
+                if fresh and answered.regime_probabilities and self._stays(offset, after, partition, acted_s):
+                    first.setdefault(partition, (visible_ns - wall_began) / 1e9)
+            read += len(payloads)
+            time.sleep(0.02)
+        if len(first) < self._settings.partitions:
+            raise ServiceUnavailable(f"after {CATCH_UP_S:.0f} s only partitions {sorted(first)} are decided again")
+        return max(first.values())
+
+    def _stays(self, offset: int, after: dict[int, int], partition: int, acted_s: float) -> bool:
+        """A kill is over at once, so a decision of what came later counts; a pause is judged as it lasts."""
+        return acted_s > 1.0 or offset >= after[partition]
+
+    # ---- servers ------------------------------------------------------------------------------
+
+    def _service_pid(self, name: str) -> int:
+        status = read_status(self._settings.absolute_home)
+        found = next((s for s in status.services if s.name == name), None) if status else None
+        if found is None or found.process is None:
+            raise ServiceUnavailable(f"{name} does not run")
+        return found.process.pid
+
+    def _kill_service(self, name: str) -> None:
+        os.kill(self._service_pid(name), signal.SIGKILL)
+
+    def _wait_for_services(self) -> None:
+        deadline = time.monotonic() + 60.0
+        time.sleep(0.5)
+        while time.monotonic() < deadline:
+            status = read_status(self._settings.absolute_home)
+            if status is not None and all(s.state == READY for s in status.services):
+                return
+            time.sleep(0.1)
+        raise ServiceUnavailable("the servers did not come back within 60 s")
+
+    def _topics(self, name: str) -> Topics:
+        topics = Topics(f"chaos-{self._series}-{name}")
+        create_topics(self._settings, topics.names)
+        return topics
+
+    def _environment(self, *, patient: bool = False) -> dict[str, Any]:
+        found = {"symbols": symbols(), "durable_snapshot_s": "3", "max_order_notional": "1e6"}
+        return {**found, **PATIENT} if patient else found
+
+    def _catch_up(self, topics: Topics, ends: dict[int, int]) -> None:
+        if not wait_until_decided(self._settings, topics.series, ends, CATCH_UP_S):
+            raise ServiceUnavailable(f"series {topics.series} did not decide all within {CATCH_UP_S:.0f} s")
+
+    def _trail(self, topics: Topics) -> Trail:
+        decisions, letters, _, _ = topics.names
+        return read_trail(self._settings.kafka_bootstrap, decisions, letters)
+
+
+class Answered(Struct):
+    """What recovery is told by."""
+
+    decision_id: str
+    regime_probabilities: list[float]
+
+
+_answered = msgspec.json.Decoder(Answered)
+
+
+def row(injected: Injected, verdict: Verdict, compared: str) -> Row:
+    """A fault and what came of it."""
+    return Row(injected.fault, injected.times, verdict, injected.recovery_s, injected.goal_s, compared)
+
+
+def logs(settings: StackSettings) -> Path:
+    """Where the gateways' logs lie."""
+    return settings.absolute_home / "logs"

@@ -1,0 +1,81 @@
+"""`ultrathink chaos`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stack.cli.output import err, out, print_json, table
+
+
+def chaos(
+    kills: Annotated[int, typer.Option(min=0, help="SIGKILLs of the gateway at random moments.")] = 100,
+    poison: Annotated[
+        int, typer.Option(min=0, help="Messages of the flood of rubbish; 0 leaves it out.")
+    ] = 1_000_000,
+    faults: Annotated[bool, typer.Option(help="Hurt the servers and the group too.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the ticks and of the moments.")] = 1,
+    keep: Annotated[Path | None, typer.Option(help="Work in this folder, and leave it: logs and topics.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Break a stack of its own on purpose, and compare with an undisturbed run byte for byte.
+
+    Exit code 1 when anything was lost, repeated, out of order or different, or came back too late.
+
+    Example: ultrathink chaos --kills 20 --poison 10000
+    """
+    from stack.chaos.run import Chaos, Report, proxied
+    from stack.jobs import export, train
+    from stack.lifecycle import down, up
+    from stack.settings import Ports, StackSettings
+
+    def show(report: Report) -> None:
+        rows = [
+            [
+                row.fault,
+                str(row.times),
+                f"{row.verdict.ticks:,}",
+                f"{row.verdict.letters:,}",
+                str(row.verdict.missing),
+                str(row.verdict.repeated),
+                str(row.verdict.disordered),
+                str(row.verdict.different),
+                row.compared,
+                "" if row.recovery_s is None else f"{row.recovery_s:.1f}",
+                "[green]held[/]" if row.ok else "[red]broken[/]",
+            ]
+            for row in report.rows
+        ]
+        columns = ["fault", "times", "ticks", "letters", "missing", "repeated", "disordered", "different",
+                   "compared", "back after s", "promise"]  # fmt: skip
+        out.print(table("", columns, rows, right=(*range(1, 8), 9)))
+        out.print(
+            f"restart to first decision: p50 {report.restart_p50_s:.2f} s, max {report.restart_max_s:.2f} s "
+            f"(goal 3 s); {report.seconds:.0f} s in all"
+        )
+
+    with tempfile.TemporaryDirectory(prefix="ultrathink-chaos-") as folder:
+        home = keep or Path(folder) / "home"
+        base = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+        settings, listen, target = proxied(base)
+        os.environ["ULTRATHINK_HOME"] = str(home)
+        with err.status("starting the servers") as status:
+            up(settings, lambda _: None)
+            try:
+                status.update("training and exporting")
+                train("simulate:regimes?seed=2&ticks=9000&symbols=3", 10, None, None, lambda _: None)
+                export(lambda _: None)
+                made = Chaos(settings, seed, status.update)
+                report = made.run(kills, poison, faults, (listen, target))
+            finally:
+                down(home)
+    if json:
+        print_json(report)
+    else:
+        show(report)
+    if not report.ok:
+        raise typer.Exit(1)

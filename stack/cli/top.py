@@ -1,0 +1,97 @@
+"""The live view of `ultrathink gateway top`, made of two scrapes."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from msgspec import Struct
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from stack.cli.output import table
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Scrape(Struct, frozen=True):
+    """A gateway's metrics and status at one moment."""
+
+    at_s: float
+    samples: dict[tuple[str, Labels], float]
+    status: dict[str, Any]
+
+    @classmethod
+    def of(cls, metrics: str, status: dict[str, Any]) -> Scrape:
+        """Parse what Prometheus would."""
+        samples = {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(metrics)
+            for sample in family.samples
+        }
+        return cls(time.monotonic(), samples, status)
+
+    def value(self, name: str, **labels: str) -> float:
+        """One sample; 0 where there is none."""
+        return self.samples.get((name, tuple(sorted(labels.items()))), 0.0)
+
+
+def quantile_ms(before: Scrape, now: Scrape, name: str, q: float, **labels: str) -> float:
+    """The bucket bound that a share `q` of what was observed between two scrapes lies below; NaN for none."""
+    wanted = set(labels.items())
+    grown = sorted(
+        (float(dict(found)["le"]), value - before.samples.get((sample, found), 0.0))
+        for (sample, found), value in now.samples.items()
+        if sample == f"{name}_bucket" and wanted <= set(found)
+    )
+    if not grown or grown[-1][1] <= 0:
+        return math.nan
+    return next(bound for bound, count in grown if count >= q * grown[-1][1]) * 1e3
+
+
+def shown(ms: float) -> str:
+    """A latency for people."""
+    return "-" if math.isnan(ms) else "> 1000" if math.isinf(ms) else f"{ms:g}"
+
+
+def view(before: Scrape, now: Scrape) -> RenderableType:
+    """What is on the screen."""
+    seconds = max(1e-9, now.at_s - before.at_s)
+    status = now.status
+
+    def rate(name: str, **labels: str) -> float:
+        return (now.value(name, **labels) - before.value(name, **labels)) / seconds
+
+    ready = "[green]ready[/]" if status["ready"] else f"[red]not ready[/]: {'; '.join(status['problems'])}"
+    head = (
+        f"{status['instance']} of {status['group']}, {status['delivery']}, {status['model']}: {ready}\n"
+        f"desk {status['trading_state']}, breaker {status['breaker']}, partitions "
+        f"{', '.join(map(str, status['partitions'])) or 'none'}\n"
+        f"{rate('gateway_ticks_total'):,.0f} ticks/s, {rate('gateway_inference_rows_total'):,.0f} rows/s asked, "
+        f"{rate('gateway_dead_letters_total'):,.1f} dead letters/s, "
+        f"{now.value('gateway_unfinished_ticks'):,.0f} unfinished"
+    )
+    stages = [
+        [stage, *(shown(quantile_ms(before, now, "gateway_stage_seconds", q, stage=stage)) for q in (0.5, 0.99))]
+        for stage in ("queue", "features", "inference", "decide", "publish")
+    ]
+    for title, name in (
+        ("sent to decided", "gateway_tick_seconds"),
+        ("received to published", "gateway_batch_seconds"),
+    ):
+        stages.append([title, *(shown(quantile_ms(before, now, name, q)) for q in (0.5, 0.99))])
+    outcomes = [
+        (rate("gateway_decisions_total", **dict(labels)), dict(labels)["action"], dict(labels)["reason"])
+        for name, labels in now.samples
+        if name == "gateway_decisions_total"
+    ]
+    lines = [[action, reason, f"{count:,.1f}"] for count, action, reason in sorted(outcomes, reverse=True)]
+    return Group(
+        Text.from_markup(head),
+        Text(),
+        table("", ["stage", "p50 ms <", "p99 ms <"], stages, right=(1, 2)),
+        Text(),
+        table("", ["action", "reason", "a second"], lines, right=(2,)),
+    )

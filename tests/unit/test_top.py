@@ -1,0 +1,63 @@
+"""The live view is made of what grew between two scrapes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from prometheus_client import generate_latest
+from rich.console import Console
+
+from gateway.adapters.metrics import PrometheusMetrics
+from stack.cli.top import Scrape, quantile_ms, view
+
+STATUS = {
+    "instance": "vm-0", "group": "gateway", "delivery": "exactly-once", "model": "trading_decision/3", "ready": False,
+    "problems": ["Redis does not answer"], "trading_state": "reducing", "breaker": "closed", "partitions": [0, 2],
+}  # fmt: skip
+
+
+@pytest.fixture
+def scrapes():
+    metrics = PrometheusMetrics()
+    metrics.published(5, 0.9, [0.9])
+    metrics.batch(5, 0.001, 0.001, 5)
+    before = Scrape.of(generate_latest(metrics.registry).decode(), STATUS)
+    for _ in range(99):
+        metrics.published(10, 0.0021, [0.0042])
+    metrics.published(10, 0.0021, [0.09])
+    metrics.dead_letters(3)
+    now = Scrape.of(generate_latest(metrics.registry).decode(), STATUS)
+    return before, now
+
+
+def test_quantiles_are_of_the_interval_alone(scrapes):
+    before, now = scrapes
+    assert quantile_ms(before, now, "gateway_batch_seconds", 0.5) == 5.0
+    assert quantile_ms(before, now, "gateway_batch_seconds", 0.995) == 100.0
+    assert quantile_ms(before, now, "gateway_stage_seconds", 0.99, stage="publish") == 3.0
+    assert quantile_ms(now, now, "gateway_batch_seconds", 0.5) != quantile_ms(
+        now, now, "gateway_batch_seconds", 0.5
+    )
+
+
+def test_the_view_says_state_problems_and_stages(scrapes):
+    console = Console(file=io.StringIO(), width=120)
+    console.print(view(*scrapes))
+    text = console.file.getvalue()
+    assert "not ready: Redis does not answer" in text
+    assert "partitions 0, 2" in text
+    assert "received to published" in text
+    assert "publish" in text
+
+
+def test_the_batch_histogram_counts_as_prometheus_does():
+    metrics = PrometheusMetrics()
+    metrics.decided.observe([0.0001, 0.00011, 0.004, 5.0])
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    found = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("gateway_tick_seconds")}
+    assert found['gateway_tick_seconds_bucket{le="0.0001"}'] == 1
+    assert found['gateway_tick_seconds_bucket{le="0.0002"}'] == 2
+    assert found['gateway_tick_seconds_bucket{le="0.004"}'] == 3
+    assert found['gateway_tick_seconds_bucket{le="+Inf"}'] == found["gateway_tick_seconds_count"] == 4
+    assert metrics.decided.quantile(0.5) == 0.0002

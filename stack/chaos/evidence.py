@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 from msgspec import Struct, structs
 
+from gateway.adapters.kafka_common import read_to_end, reader
 from gateway.domain.codec import decode_decision, encode
-from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.schemas import DeadLetter, Decision, StageTimes
 from loadtest.watcher import place
 
@@ -121,35 +120,14 @@ def compare(calm: Trail, storm: Trail, span: Span, *, whole_evidence: bool) -> V
     )
 
 
-def read_all(bootstrap: str, topic: str) -> Iterable[bytes]:
+def read_all(bootstrap: str, topic: str) -> Iterator[bytes]:
     """Every committed payload of a topic, partition by partition."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "ultrathink-chaos",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "log_level": 0,
-        }
-    )
-    try:
-        for partition in sorted(consumer.list_topics(topic, timeout=10.0).topics[topic].partitions):
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            ended = False
-            while not ended:
-                messages = consumer.consume(2000, 10.0)
-                if not messages:
-                    raise ServiceUnavailable(f"{topic}[{partition}] cannot be read to its end")
-                for message in messages:
-                    error = message.error()
-                    if error is None:
-                        yield bytes(message.value() or b"")
-                    elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
-                        ended = True
-    finally:
-        consumer.close()
+    consumer = reader(bootstrap)
+    partitions = sorted(consumer.list_topics(topic, timeout=10.0).topics[topic].partitions)
+    consumer.close()
+    for partition in partitions:
+        for messages in read_to_end(bootstrap, topic, partition, 0):
+            yield from (message.value() or b"" for message in messages)
 
 
 def digest(content: bytes) -> bytes:

@@ -1,0 +1,132 @@
+"""Commands reach a running gateway by topic and by its admin endpoint; rubbish is found and sent again."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+from typer.testing import CliRunner
+
+from gateway.adapters.control import Control
+from gateway.adapters.kafka_letters import LetterBox
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable
+from gateway.domain.schemas import TradingState
+from gateway.history import open_source
+from loadtest.publisher import TickPublisher
+from loadtest.schedule import Speed, plan
+from stack.chaos.feed import wait_until_decided
+from stack.cli.main import app
+from stack.demo import running_gateway
+
+CLI = CliRunner()
+
+
+def control(stack):
+    return Control(stack.kafka_bootstrap, "gateway.control", stack.redis_url)
+
+
+def url(stack, path):
+    return f"http://127.0.0.1:{stack.ports.gateway_metrics}{path}"
+
+
+def eventually(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.usefixtures("exported")
+def test_halt_resume_and_log_level_over_the_topic_and_the_admin_endpoint(stack):
+    with running_gateway(stack):
+        token = stack.secret("gateway-admin")
+
+        def state():
+            return httpx.get(url(stack, "/status")).json()["trading_state"]
+
+        eventually(lambda: httpx.get(url(stack, "/readyz")).status_code == 200)
+        assert state() == "active"
+        try:
+            control(stack).latch(TradingState.HALTED, "drill", "test")
+            eventually(lambda: state() == "halted")
+            assert CLI.invoke(app, ["gateway", "state", "--json"]).output.count("drill") == 1
+            header = {"Authorization": f"Bearer {token}"}
+            assert httpx.post(url(stack, "/commands/resume"), json={"reason": "x"}).status_code == 401
+            assert httpx.post(url(stack, "/commands/resume"), headers=header, json={}).status_code == 422
+            assert state() == "halted"
+            done = httpx.post(
+                url(stack, "/commands/resume"), headers=header, json={"reason": "drill over"}, timeout=20
+            )
+            assert done.json() == {"done": "active, latched in Kafka and Redis"}
+            eventually(lambda: state() == "active")
+        finally:
+            control(stack).latch(TradingState.ACTIVE, "drill over", "test")
+        assert CLI.invoke(app, ["gateway", "log-level", "warning", "--reason", "quiet"]).exit_code == 0
+        eventually(lambda: httpx.get(url(stack, "/status")).json()["log_level"] == "warning")
+        top = CLI.invoke(app, ["gateway", "top", "--once", "--every-s", "0.2"])
+        assert "exactly-once" in top.output
+        assert "publish" in top.output
+        status = CLI.invoke(app, ["gateway", "status", "--json"])
+        assert json.loads(status.output)["partitions"] == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_drain_over_the_topic_ends_every_gateway_with_nothing_left_over(stack):
+    with running_gateway(stack) as process:
+        publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
+        published = publisher.publish(plan(open_source("simulate:calm?ticks=300").records(), Speed(rate_hz=600.0)))
+        ends = {}
+        for partition, offset in published.intended_ns:
+            ends[partition] = max(ends.get(partition, 0), offset + 1)
+        assert wait_until_decided(stack, "gateway", ends, 20.0)
+        assert CLI.invoke(app, ["gateway", "drain", "--reason", "test"]).exit_code == 0
+        assert process.wait(30) == 0
+        process.send_signal = lambda *_: None  # it has ended already
+    with running_gateway(stack):  # and a restart does not drain again
+        assert httpx.get(url(stack, "/healthz")).status_code == 200
+
+
+def test_stopping_needs_one_of_the_two_latches_and_going_on_both(stack):
+    nowhere = Control(stack.kafka_bootstrap, "gateway.control", "redis://127.0.0.1:1/0")
+    reach = nowhere.latch(TradingState.REDUCING, "Redis is gone", "test")
+    assert reach.arrived == ["Kafka"]
+    assert "Redis" in reach.failures[0]
+    with pytest.raises(ServiceUnavailable, match="not set to active"):
+        nowhere.latch(TradingState.ACTIVE, "too early", "test")
+    assert control(stack).effective().state is TradingState.REDUCING
+    control(stack).latch(TradingState.ACTIVE, "test over", "test")
+    assert control(stack).effective().state is TradingState.ACTIVE
+
+
+@pytest.mark.usefixtures("exported")
+def test_dead_letters_are_listed_shown_and_sent_again_once(stack):
+    reason = "malformed"
+    box = LetterBox(stack.kafka_bootstrap, "market.ticks.dlq")
+    before = len(box.read(reason))
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
+    producer.produce("market.ticks", b"again and again", b"K", partition=2)
+    producer.flush(10)
+    with running_gateway(stack):
+        found = eventually(lambda: box.read(reason)[before:], 20.0)
+        (letter,) = found
+        assert letter.letter.payload == "again and again"
+        shown = CLI.invoke(app, ["gateway", "dlq", "show", letter.place])
+        assert "again and again" in shown.output
+        sent = CLI.invoke(app, ["gateway", "dlq", "replay", letter.place, "--json"])
+        assert json.loads(sent.output) == {"chosen": 1, "replayed_before": 0, "sent": 1, "expired": []}
+        # It is no tick this time either, so it comes back as a letter of its own.
+        again = eventually(lambda: box.read(reason)[before + 1 :], 20.0)
+        assert again[0].place != letter.place
+        assert box.find(letter.place).replayed
+        twice = CLI.invoke(app, ["gateway", "dlq", "replay", letter.place, "--json"])
+        assert json.loads(twice.output)["sent"] == 0
+    listed = CLI.invoke(app, ["gateway", "dlq", "list", "--json"])
+    assert any(line["reason"].startswith("JSON is malformed") for line in json.loads(listed.output))
+    assert CLI.invoke(app, ["gateway", "dlq", "replay"]).exit_code != 0
+    for nonsense in ("x", "2-99999999"):
+        with pytest.raises(ConfigurationError, match="dlq list"):
+            box.find(nonsense)

@@ -37,6 +37,8 @@ class Control:
         Raises:
             ServiceUnavailable: nobody could be told; or, for ACTIVE, not both.
         """
+        if state is TradingState.ACTIVE:
+            return self._resume(reason, by)
         arrived, failures = [], []
         steps: dict[str, Callable[[], None]] = {
             "Kafka": lambda: self.command("trading_state", state.value, reason, by),
@@ -49,9 +51,24 @@ class Control:
                 failures.append(f"{name}: {error}")
             else:
                 arrived.append(name)
-        if not arrived or (failures and state is TradingState.ACTIVE):
+        if not arrived:
             raise ServiceUnavailable(f"the desk is not set to {state}: " + "; ".join(failures))
         return Reach(arrived, failures)
+
+    def _resume(self, reason: str, by: str) -> Reach:
+        """Both or neither: what could not be told everywhere must not become true later by itself."""
+        try:
+            client = redis.connect(self._redis_url)
+            before = redis.read(client)
+            redis.write(client, TradingState.ACTIVE, reason, by)
+            try:
+                self.command("trading_state", TradingState.ACTIVE.value, reason, by)
+            except ServiceUnavailable:
+                redis.write(client, before.state, before.reason, before.by)
+                raise
+        except ServiceUnavailable as error:
+            raise ServiceUnavailable(f"the desk is not set to active: {error}") from error
+        return Reach(["Kafka", "Redis"], [])
 
     def command(self, kind: Kind, value: str, reason: str, by: str) -> None:
         """Tell every gateway that listens. Raises ServiceUnavailable."""

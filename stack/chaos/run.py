@@ -295,26 +295,30 @@ class Chaos:
         """Inject, and wait until every partition has decisions by the model again."""
         self._progress(fault)
         since = feed.ends()
-        began = time.monotonic()
+        began, wall_began = time.monotonic(), time.time_ns()
         action()
         acted = time.monotonic()
         # What was sent before the fault's end may still be held; what comes now must not be.
         after = feed.ends() if goal_s is not None else since
-        recovered = began + self._recovered_after(watcher, after, since, acted - began)
+        recovery_s = self._recovered_after(watcher, after, since, wall_began, acted - began)
         time.sleep(SETTLE_S)
         until = feed.ends()
         self._catch_up(topics, until)
-        return Injected(fault, 1, Span(since, until), recovered - began, goal_s)
+        return Injected(fault, 1, Span(since, until), recovery_s, goal_s)
 
     def _recovered_after(
-        self, watcher: DecisionWatcher, after: dict[int, int], since: dict[int, int], acted_s: float
+        self,
+        watcher: DecisionWatcher,
+        after: dict[int, int],
+        since: dict[int, int],
+        wall_began: int,
+        acted_s: float,
     ) -> float:
         """Seconds from the fault until each partition has decided a tick of after it by the model.
 
         Where the action itself takes its time (a pause), partitions that went on elsewhere count
         from the moment when they did.
         """
-        wall_began = time.time_ns() - int(acted_s * 1e9)
         deadline = time.monotonic() + CATCH_UP_S
         first: dict[int, float] = {}
         read = 0

@@ -74,8 +74,9 @@ def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack)
     )
     letters.subscribe(["market.ticks.dlq"])
     producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
+    # A key of its own: other tests send rubbish too.
     for payload in (b"rubbish", b"{}", b"\xff\xfe", b'{"symbol":"A","event_time_ns":1,"bid":-1}'):
-        producer.produce("market.ticks", payload, b"A")
+        producer.produce("market.ticks", payload, b"RUBBISH-TEST")
     producer.flush(10)
     with running_gateway(stack):
         published = TickPublisher(stack.kafka_bootstrap, "market.ticks").publish(
@@ -89,10 +90,11 @@ def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack)
     deadline = time.monotonic() + 20
     while len(found) < 4 and time.monotonic() < deadline:
         message = letters.poll(0.5)
-        if message is not None and message.error() is None:
+        if message is not None and message.error() is None and message.key() == b"RUBBISH-TEST":
             found.append(msgspec.json.decode(message.value(), type=DeadLetter))
     letters.close()
     assert [letter.payload for letter in found][:2] == ["rubbish", "{}"]
+    assert len(found) == 4
     assert all(letter.reason and letter.topic == "market.ticks" for letter in found)
 
 

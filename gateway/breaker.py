@@ -100,10 +100,6 @@ class Refused:
 
     model_version = ""
 
-    def wait(self, timeout_s: float) -> bool:  # noqa: ARG002 - the answer is known
-        """At once."""
-        return True
-
     def result(self) -> Prediction:
         """Raises PredictorUnavailable."""
         raise PredictorUnavailable("the circuit breaker is open")
@@ -115,10 +111,6 @@ class Watched:
     def __init__(self, inner: PendingPrediction, breaker: CircuitBreaker) -> None:
         self.model_version = inner.model_version
         self._inner, self._breaker = inner, breaker
-
-    def wait(self, timeout_s: float) -> bool:
-        """As the one behind."""
-        return self._inner.wait(timeout_s)
 
     def result(self) -> Prediction:
         """As the one behind."""

@@ -1,71 +1,80 @@
-"""From a batch's answers to its decisions, tick by tick in the order of the log."""
+"""From a batch's answers to its decisions, in the order of the log."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
+from gateway.domain import decision_kernel as kernel
+from gateway.domain.codec import encode
 from gateway.domain.decision import DecisionPolicy, Judged, Market, decide
+from gateway.domain.decision_writer import BUY, SELL, Columns, DecisionWriter
 from gateway.domain.features import FeatureRows
-from gateway.domain.schemas import Action, Decision, Reason, StageTimes, Tick, TradingState
+from gateway.domain.position import Book
+from gateway.domain.schemas import (
+    CODES,
+    Action,
+    Float32Array,
+    FloatArray,
+    Int64Array,
+    Reason,
+    ReasonCodes,
+    TickBatch,
+    TradingState,
+)
 from gateway.domain.trace import TraceIds
 from gateway.ports import Clock, Prediction, RawSlice
 from gateway.state import FeatureDump, PartitionState
 
+#: What the kernel writes by itself.
+_SETTLED = np.array([CODES[r] for r in (Reason.WITHIN_BAND, Reason.WARMING_UP, Reason.NO_PRICE)], np.int8)
+_DEADLINE, _INVALID = CODES[Reason.DEADLINE], CODES[Reason.PREDICTOR_INVALID]
+_NO_ANSWER = np.empty((0, 0), np.float32)
+QUANTITY, REFERENCE, MID, BEFORE, AFTER = range(5)
+
 
 class Slice(Struct, frozen=True):
-    """A partition's part of a flight, between submission and settlement.
+    """A partition's part of a batch.
 
     Attributes:
         raw: the messages.
         state: of the partition; this side owns its book and clock.
+        begin, end: its rows within the batch.
         kept: positions in `raw` of the messages that are ticks.
-        ticks: those ticks.
         letters: positions in `raw` of the others, with the reason.
-        rows: features of the ticks.
-        shed: why a tick is not sent for inference; None where it is.
-        first_row: where the slice's rows begin among those that were sent.
         features: a copy of the feature state after the slice, where a snapshot is due.
     """
 
     raw: RawSlice
     state: PartitionState
+    begin: int
+    end: int
     kept: list[int]
-    ticks: list[Tick]
     letters: list[tuple[int, str]]
-    rows: FeatureRows
-    shed: list[Reason | None]
-    first_row: int
     features: FeatureDump | None
 
 
-class Answers(Struct, frozen=True):
-    """A batch's answer as plain Python, converted column by column; or why there is none."""
+class Batch(Struct, frozen=True):
+    """Ticks of several partitions, a slice each, with what is known of them before they are decided.
 
-    failure: Reason
-    model_version: str
-    regimes: list[list[float]] = []
-    signals: list[list[float]] = []
-    weights: list[list[float]] = []
-    targets: list[float] = []
-    valid: list[bool] = []
+    Attributes:
+        slices: in the order of the rows.
+        ticks: n ticks.
+        rows: their features.
+        partitions, offsets, sent_ns: int64 [n].
+        shed: int8 [n], why a tick is not sent for inference; negative where it is.
+    """
 
-    @classmethod
-    def of(cls, prediction: Prediction | None, failure: Reason, model_version: str) -> Answers:
-        """Rows of a prediction."""
-        if prediction is None:
-            return cls(failure, model_version)
-        return cls(
-            failure,
-            model_version,
-            prediction.regime_probabilities.tolist(),
-            prediction.strategy_signals.tolist(),
-            prediction.strategy_weights.tolist(),
-            prediction.target_position.tolist(),
-            prediction.valid.tolist(),
-        )
+    slices: list[Slice]
+    ticks: TickBatch
+    rows: FeatureRows
+    partitions: Int64Array
+    offsets: Int64Array
+    sent_ns: Int64Array
+    shed: ReasonCodes
 
 
 class Timing(Struct, frozen=True):
@@ -77,103 +86,200 @@ class Timing(Struct, frozen=True):
     started_ns: int
 
 
-class Judge(Struct, frozen=True):
-    """What stays the same from batch to batch."""
+class Decided(Struct, frozen=True):
+    """A batch's decisions.
 
-    topic: str
-    policy: DecisionPolicy
-    latest_ns: int
-    clock: Clock
-    trace_ids: TraceIds
-    model_name: str
-    variant: str
+    Attributes:
+        keys, payloads: of the messages to publish.
+        kinds: int8 [n], places in `decision_writer.KINDS`.
+        broken: how often each rule was broken.
+        total_s: float64 [n], from sending to here.
+    """
 
-    def decide_slice(
-        self, part: Slice, answers: Answers, timing: Timing, trading_state: TradingState
-    ) -> list[Decision]:
-        """Decide every tick of a slice, and move the book.
+    keys: list[bytes]
+    payloads: list[bytes]
+    kinds: ReasonCodes
+    broken: Counter[str]
+    total_s: FloatArray
 
-        `latest_ns` is the age beyond which an order would come too late; it holds whatever the
-        model says.
+
+class Judge:
+    """Decides batches; one thread uses it."""
+
+    def __init__(
+        self,
+        topic: str,
+        policy: DecisionPolicy,
+        latest_ns: int,
+        clock: Clock,
+        trace_ids: TraceIds,
+        model_name: str,
+        variant: str,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            topic: of the ticks.
+            policy: how a target becomes an order.
+            latest_ns: the age beyond which an order would come too late, whatever the model says.
+            clock: wall time.
+            trace_ids: of the topic.
+            model_name, variant: for the evidence.
         """
-        raw, state = part.raw, part.state
-        book, clock, policy = state.book, state.clock, self.policy
-        features, warm = part.rows.values.tolist(), part.rows.warm.tolist()
-        markets = part.rows.market.tolist()
-        quote_times = part.rows.quote_time_ns.tolist()
-        prefix = f"{self.topic}-{raw.partition}-"
-        row = part.first_row
-        answered = bool(answers.targets)
-        decisions = []
-        for k, tick in enumerate(part.ticks):
-            i = part.kept[k]
-            symbol, offset = tick.symbol, raw.offsets[i]
-            now_ns = self.clock.now_ns()
-            began_ns = min(raw.sent_ns[i], timing.received_ns)
-            held = part.shed[k]
-            usable, mine = False, row
-            if held is None:
-                row += 1
-                usable = answered and answers.valid[mine]
-                if now_ns - began_ns > self.latest_ns:
-                    held = Reason.DEADLINE
-                elif not usable:
-                    held = Reason.PREDICTOR_INVALID if answered else answers.failure
-            age_ns = clock.advance(tick.event_time_ns)
-            # A dead quote feed must not be traded on because trades still arrive.
-            age_ns = max(age_ns, clock.age_ns(quote_times[k]))
-            bid, ask, last, mid = markets[k]
-            priced = not math.isnan(mid)
-            if priced:
-                book.mark(symbol, mid)
-            before = book.quantity(symbol)
-            if held is not None:
-                judged = Judged(Action.HOLD, held)
-            else:
-                market = Market(bid, ask, last, mid)
-                judged = decide(symbol, answers.targets[mine], warm[k], market, age_ns, book, trading_state, policy)
-            after = before
-            if judged.quantity != 0.0:
-                after = round(before + judged.quantity, 10)
-                book.set_quantity(symbol, after)
-            decisions.append(
-                Decision(
-                    f"{prefix}{offset}",
-                    symbol,
-                    tick.event_time_ns,
-                    judged.action,
-                    judged.reason,
-                    judged.quantity,
-                    judged.reference_price,
-                    mid if priced else None,
-                    before,
-                    after,
-                    answers.targets[mine] if usable else None,
-                    features[k],
-                    warm[k],
-                    answers.regimes[mine] if usable else [],
-                    answers.signals[mine] if usable else [],
-                    answers.weights[mine] if usable else [],
-                    self.model_name,
-                    answers.model_version,
-                    self.variant,
-                    trading_state,
-                    judged.verdict,
-                    StageTimes(
-                        (timing.received_ns - began_ns) / 1e3,
-                        timing.features_us,
-                        timing.inference_us,
-                        max(0, now_ns - timing.started_ns) / 1e3,
-                    ),
-                    now_ns,
-                    self.trace_ids.of(raw.partition, offset, raw.traceparents[i]),
-                )
-            )
-        return decisions
+        self._policy, self._latest_ns, self._clock, self._trace_ids = policy, latest_ns, clock, trace_ids
+        self._writer = DecisionWriter(topic, trace_ids.prefix, model_name, variant)
+        largest = policy.limits.max_position_notional
+        self._limits = np.array([largest, policy.lot, policy.rebalance_band * largest])
+
+    def decide(
+        self,
+        batch: Batch,
+        owned: list[Slice],
+        prediction: Prediction | None,
+        failure: Reason,
+        model_version: str,
+        timing: Timing,
+        trading_state: TradingState,
+    ) -> Decided:
+        """Decide every tick of the owned slices, and move their books.
+
+        `failure` is why there is no prediction. What stands in the rows of the other slices means nothing.
+        """
+        n, now_ns = len(batch.ticks), self._clock.now_ns()
+        began_ns = np.minimum(batch.sent_ns, timing.received_ns)
+        held, answer_rows = self._held(batch, prediction, failure, now_ns - began_ns)
+        targets = np.full(n, np.nan)
+        if prediction is not None:
+            usable = answer_rows >= 0
+            targets[usable] = prediction.target_position[answer_rows[usable]]
+        numbers = np.full((n, 5), np.nan)
+        numbers[:, QUANTITY] = 0.0
+        numbers[:, MID] = batch.rows.market[:, 3]
+        kinds, judged = np.zeros(n, np.int8), []
+        for part in owned:
+            judged += self._decide_slice(part, batch, held, targets, numbers, kinds, trading_state)
+        queue_us = (timing.received_ns - began_ns) / 1e3
+        decided_ns = self._clock.now_ns()
+        decide_us = max(0, decided_ns - timing.started_ns) / 1e3
+        keys = [symbol.encode() for symbol in batch.ticks.symbols]
+        payloads = self._writer.write(
+            Columns(
+                partitions=batch.partitions,
+                offsets=batch.offsets,
+                symbols=keys,
+                event_time_ns=batch.ticks.event_time_ns,
+                kinds=kinds,
+                numbers=numbers,
+                targets=targets,
+                features=batch.rows.values,
+                warm=batch.rows.warm,
+                answer_rows=answer_rows,
+                answers=answers_of(prediction),
+                verdicts=[encode(found.verdict) for _, found in judged],
+                judged=[k for k, _ in judged],
+                queue_us=queue_us,
+                traces=self._traces(batch),
+            ),
+            model_version,
+            trading_state,
+            (timing.features_us, timing.inference_us, decide_us),
+            decided_ns,
+        )
+        return Decided(
+            keys=keys,
+            payloads=payloads,
+            kinds=kinds,
+            broken=Counter(rule for _, found in judged if found.verdict for rule in found.verdict.broken),
+            total_s=(queue_us + (timing.features_us + timing.inference_us + decide_us)) / 1e6,
+        )
+
+    def _held(
+        self, batch: Batch, prediction: Prediction | None, failure: Reason, age_ns: Int64Array
+    ) -> tuple[ReasonCodes, Int64Array]:
+        """Why each tick is held whatever its target (negative: it is not), and its row in the answers."""
+        held = batch.shed.copy()
+        asked = held < 0
+        answer_rows = np.where(asked, np.cumsum(asked) - 1, -1)
+        if prediction is None:
+            held[asked] = CODES[failure]
+            answer_rows[:] = -1
+        elif not prediction.valid.all():
+            wrong = asked.copy()
+            wrong[asked] = ~prediction.valid
+            held[wrong] = _INVALID
+            answer_rows[wrong] = -1
+        held[asked & (age_ns > self._latest_ns)] = _DEADLINE
+        return held, answer_rows
+
+    def _decide_slice(
+        self,
+        part: Slice,
+        batch: Batch,
+        held: ReasonCodes,
+        targets: FloatArray,
+        numbers: FloatArray,
+        kinds: ReasonCodes,
+        trading_state: TradingState,
+    ) -> list[tuple[int, Judged]]:
+        """Fill `numbers` and `kinds`, move the book; returns what was judged by the rules."""
+        begin, end, found, book, clock = part.begin, part.end, batch.rows, part.state.book, part.state.clock
+        rows = book.rows(batch.ticks.symbols[begin:end])
+        own = numbers[begin:end]
+        ages_ns = np.empty(end - begin, np.int64)
+        judged: list[tuple[int, Judged]] = []
+        k = -1
+        while True:
+            k = kernel.scan(
+                k + 1, rows, book.quantities, book.marks, clock.cell, found.event_time_ns[begin:end],
+                found.quote_time_ns[begin:end], own, found.warm[begin:end], held[begin:end], targets[begin:end],
+                self._limits, _SETTLED, kinds[begin:end], ages_ns,
+            )  # fmt: skip
+            if k == end - begin:
+                return judged
+            market, symbol = Market(*found.market[begin + k].tolist()), batch.ticks.symbols[begin + k]
+            target, age_ns = float(targets[begin + k]), int(ages_ns[k])
+            one = decide(symbol, target, True, market, age_ns, book, trading_state, self._policy)
+            kinds[begin + k] = kind_of(one)
+            if one.verdict is not None:
+                judged.append((begin + k, one))
+            note(book, int(rows[k]), one, own[k])
+
+    def _traces(self, batch: Batch) -> npt.NDArray[np.uint8]:
+        traces = np.zeros((len(batch.ticks), 32), np.uint8)
+        for part in batch.slices:
+            given = part.raw.traceparents
+            if any(given):
+                for k, i in enumerate(part.kept, part.begin):
+                    if (trace_id := self._trace_ids.given(given[i])) is not None:
+                        traces[k] = np.frombuffer(trace_id, np.uint8)
+        return traces
 
 
-def budgets_left_ns(raw: RawSlice, kept: list[int], received_ns: int, now_ns: int, budget_ns: int) -> list[int]:
+def note(book: Book, row: int, one: Judged, numbers: FloatArray) -> None:
+    """Take an order for filled."""
+    if one.reference_price is not None:
+        numbers[REFERENCE] = one.reference_price
+    if one.quantity != 0.0:
+        after = round(float(book.quantities[row]) + one.quantity, 10)
+        numbers[QUANTITY], numbers[AFTER] = one.quantity, after
+        book.quantities[row] = after
+
+
+def kind_of(judged: Judged) -> int:
+    """The place in `decision_writer.KINDS`."""
+    if judged.action is Action.HOLD:
+        return CODES[judged.reason]
+    return BUY if judged.action is Action.BUY else SELL
+
+
+def answers_of(prediction: Prediction | None) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """Regime probabilities, signals and weights."""
+    if prediction is None:
+        return _NO_ANSWER, _NO_ANSWER, _NO_ANSWER
+    return prediction.regime_probabilities, prediction.strategy_signals, prediction.strategy_weights
+
+
+def budgets_left_ns(sent_ns: Int64Array, received_ns: int, now_ns: int, budget_ns: int) -> Int64Array:
     """What is left of each tick's budget; no clock that runs ahead or steps back lengthens it."""
-    sent = np.array(raw.sent_ns, np.int64)[kept] if kept else np.zeros(0, np.int64)
-    left: list[int] = np.minimum(np.minimum(sent, received_ns) + (budget_ns - now_ns), budget_ns).tolist()
+    left: Int64Array = np.minimum(np.minimum(sent_ns, received_ns) + (budget_ns - now_ns), budget_ns)
     return left

@@ -1,8 +1,8 @@
-"""A tick's path: poll, decode, features, predict | decide, risk, publish with its offset.
+"""A tick's path: poll, decode, features, predict | decide, risk | publish with its offset.
 
-Two threads: one gathers and submits, the other settles in order and publishes. While calls are in
-flight nothing is polled, so the next batch gathers by itself: no tick waits for a timer, and load
-makes batches larger, not queues longer.
+Three threads: one gathers and submits, one settles in order, one publishes. While calls are in flight
+nothing is polled, so the next batch gathers by itself: no tick waits for a timer, and load makes
+batches larger, not queues longer. What is decided while a transaction commits goes with the next.
 """
 
 from __future__ import annotations
@@ -10,34 +10,37 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.domain.admission import Admission
-from gateway.domain.codec import encode
+from gateway.domain.codec import decode_ticks, encode
 from gateway.domain.dead_letters import dead_letter
 from gateway.domain.decision import DecisionPolicy
+from gateway.domain.decision_writer import KINDS
 from gateway.domain.errors import (
     InvalidPrediction,
     PredictionError,
     PredictorTimeout,
     ServiceUnavailable,
 )
-from gateway.domain.schemas import DeadLetter, Reason, Tick
+from gateway.domain.features import FeatureRows
+from gateway.domain.schemas import DeadLetter, Int64Array, Reason, ReasonCodes, Tick, TickBatch
 from gateway.domain.trace import TraceIds
-from gateway.judge import Answers, Judge, Slice, Timing, budgets_left_ns
+from gateway.judge import Batch, Decided, Judge, Slice, Timing, budgets_left_ns
 from gateway.ports import (
     Clock,
     DecisionSink,
     Metrics,
     Outbox,
+    Outcomes,
     Part,
     PendingPrediction,
     Prediction,
     Predictor,
     RawBatch,
-    RawSlice,
     Restored,
     SnapshotStore,
     StateStore,
@@ -64,7 +67,8 @@ class PipelineSettings(Struct, frozen=True):
         shed_below_ns: a tick with less of its budget left is decided only if no newer tick of its
             symbol has come.
         max_batch: rows of one call.
-        max_in_flight: batches between poll and publication.
+        max_in_flight: batches between poll and decision.
+        max_unpublished: batches between poll and publication.
         publish_every_s: decisions of batches that come faster are published together.
         variant: name of the experiment's arm.
     """
@@ -74,6 +78,7 @@ class PipelineSettings(Struct, frozen=True):
     shed_below_ns: int = 25_000_000
     max_batch: int = 1024
     max_in_flight: int = 3
+    max_unpublished: int = 16
     publish_every_s: float = 0.004
     variant: str = "champion"
 
@@ -81,7 +86,8 @@ class PipelineSettings(Struct, frozen=True):
 class Flight(Struct, frozen=True):
     """A batch between submission and settlement; `restored` are letters of a rebuilt partition."""
 
-    slices: list[Slice]
+    messages: int
+    batch: Batch | None
     pending: PendingPrediction | None
     received_ns: int
     polled_s: float
@@ -89,8 +95,36 @@ class Flight(Struct, frozen=True):
     submitted_ns: int
     restored: list[DeadLetter]
 
-    def __len__(self) -> int:
-        return sum(len(part.raw) for part in self.slices)
+
+class Settled(Struct, frozen=True):
+    """A batch between settlement and publication."""
+
+    ticks: int
+    polled_s: float
+    parts: Outbox
+    snapshots: list[Snapshot]
+    counted: bool
+
+
+class Tokens:
+    """A semaphore on a queue that is written in C: taking one costs a microsecond, not twenty."""
+
+    def __init__(self, count: int) -> None:
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(count):
+            self._queue.put(None)
+
+    def take(self, timeout_s: float) -> bool:
+        """Whether one was free within the time."""
+        try:
+            self._queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
+        return True
+
+    def give(self) -> None:
+        """Give one back."""
+        self._queue.put(None)
 
 
 class PipelineStatus(Struct, frozen=True):
@@ -134,8 +168,10 @@ class Pipeline:
             model_name=predictor.model_name,
             variant=settings.variant,
         )
-        self._flights: queue.Queue[Flight | None] = queue.Queue(settings.max_in_flight + 1)
-        self._room = threading.Semaphore(settings.max_in_flight)
+        #: Bounded by the tokens.
+        self._flights: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Settled | None] = queue.SimpleQueue()
+        self._calls, self._room = Tokens(settings.max_in_flight), Tokens(settings.max_unpublished)
         self._idle = threading.Condition()
         self._in_flight = 0
         self._unfinished = 0
@@ -146,6 +182,7 @@ class Pipeline:
         self._held = False
         self._abandoned: set[int] = set()
         self._unsafe: list[Snapshot] = []
+        self._unsafe_lock = threading.Lock()
 
     def stop(self) -> None:
         """Ask for a drain; safe from a signal handler."""
@@ -163,15 +200,20 @@ class Pipeline:
         )
 
     def run(self) -> None:
-        """Gather until stopped, then drain. Raises what the settling thread died of."""
-        settler = threading.Thread(target=self._settle_all, name="settle", daemon=True)
-        settler.start()
+        """Gather until stopped, then drain. Raises what another thread died of."""
+        threads = [
+            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
+            for name, work in (("settle", self._settle_all), ("publish", self._publish_all))
+        ]
+        for thread in threads:
+            thread.start()
         try:
             while not self._stopping.is_set():
                 self.gather()
         finally:
             self._flights.put(None)
-            settler.join()
+            for thread in threads:
+                thread.join()
         if self._failure is not None:
             raise self._failure
         self._flush()
@@ -181,8 +223,7 @@ class Pipeline:
         self._state.put(partition, restored.state)
         self._sink.begin(partition, restored.next_offset, restored.decisions_from)
         if restored.letters:
-            self._room.acquire()
-            self._launch(Flight([], None, self._clock.now_ns(), time.monotonic(), 0, 0, restored.letters))
+            self._launch(Flight(0, None, None, self._clock.now_ns(), time.monotonic(), 0, 0, restored.letters))
 
     def drain(self) -> None:
         """Settle and deliver every batch in flight: a partition is about to leave.
@@ -202,7 +243,8 @@ class Pipeline:
 
     def forget(self, partitions: list[int]) -> None:
         """Their snapshots that wait are no longer ours to keep; called while nothing is in flight."""
-        self._unsafe = [s for s in self._unsafe if s.partition not in partitions]
+        with self._unsafe_lock:
+            self._unsafe = [s for s in self._unsafe if s.partition not in partitions]
 
     def _flush(self) -> None:
         self._sink.flush(DRAIN_S)
@@ -219,14 +261,19 @@ class Pipeline:
     def gather(self) -> None:
         """One turn: poll what has arrived, compute its features, submit it."""
         self._commit_now_and_then()
-        if not self._room.acquire(timeout=POLL_S):
+        if not self._room.take(POLL_S):
+            self._stay_in_group()
+            return
+        if not self._calls.take(POLL_S):
+            self._room.give()
             self._stay_in_group()
             return
         self._set_held(held=False)
         self._last_poll = self._last_room = time.monotonic()
         raw = self._source.poll(self._settings.max_batch, POLL_S)
         if raw is None:
-            self._room.release()
+            self._calls.give()
+            self._room.give()
             return
         self._launch(self._submit(raw))
 
@@ -244,40 +291,71 @@ class Pipeline:
     def _launch(self, flight: Flight) -> None:
         with self._idle:
             self._in_flight += 1
-            self._unfinished += len(flight)
+            self._unfinished += flight.messages
         self._flights.put(flight)
 
     def _submit(self, raw: RawBatch) -> Flight:
         polled_s, start_ns = time.monotonic(), time.perf_counter_ns()
-        slices: list[Slice] = []
-        row, longest_ns = 0, 0
-        for found in raw.slices:
-            part, left_ns = self._prepare(found, raw.received_ns, row)
-            slices.append(part)
-            asked = [left for left, shed in zip(left_ns, part.shed, strict=True) if shed is None]
-            row += len(asked)
-            longest_ns = max(longest_ns, *asked) if asked else longest_ns
+        batch, left_ns = self._prepare(raw)
+        asked = batch.shed < 0
+        rows = int(np.count_nonzero(asked))
         pending = None
-        if row:
-            features = np.concatenate([asked_rows(part) for part in slices])
-            pending = self._predictor.submit(features, longest_ns / 1e9)
+        if rows:
+            every = rows == len(asked)
+            features = batch.rows.values if every else batch.rows.values[asked]
+            pending = self._predictor.submit(features, int((left_ns if every else left_ns[asked]).max()) / 1e9)
         features_ns = time.perf_counter_ns() - start_ns
-        queue_s = (raw.received_ns - min(min(part.sent_ns) for part in raw.slices)) / 1e9
-        self._metrics.batch(len(raw), queue_s, features_ns / 1e9, row)
-        return Flight(slices, pending, raw.received_ns, polled_s, features_ns, time.perf_counter_ns(), [])
+        queue_s = (raw.received_ns - min(part.sent_ns[0] for part in raw.slices)) / 1e9
+        self._metrics.batch(len(raw), queue_s, features_ns / 1e9, rows)
+        return Flight(len(raw), batch, pending, raw.received_ns, polled_s, features_ns, time.perf_counter_ns(), [])
 
-    def _prepare(self, raw: RawSlice, received_ns: int, first_row: int) -> tuple[Slice, list[int]]:
-        state = self._state.of(raw.partition)
-        admitted = self._admission.admit_all(raw.payloads, raw.sent_ns, state.features.symbols)
-        kept = [i for i, found in enumerate(admitted) if isinstance(found, Tick)]
-        ticks = [found for found in admitted if isinstance(found, Tick)]
-        letters = [(i, found) for i, found in enumerate(admitted) if isinstance(found, str)]
-        rows = state.observe(ticks)
+    def _prepare(self, raw: RawBatch) -> tuple[Batch, Int64Array]:
+        """Decode, admit, compute features and triage; also what is left of each tick's budget."""
+        decoded = decode_ticks([payload for part in raw.slices for payload in part.payloads])
+        slices: list[Slice] = []
+        ticks: list[Tick] = []
+        partitions: list[int] = []
+        offsets: list[int] = []
+        sent_ns: list[int] = []
+        at = 0
+        for found in raw.slices:
+            state = self._state.of(found.partition)
+            mine = decoded[at : at + len(found)]
+            at += len(found)
+            admitted = self._admission.admit_decoded(mine, found.sent_ns, state.features.symbols)
+            kept = [i for i, one in enumerate(admitted) if isinstance(one, Tick)]
+            letters = [(i, one) for i, one in enumerate(admitted) if isinstance(one, str)]
+            begin = len(ticks)
+            ticks += [one for one in admitted if isinstance(one, Tick)]
+            whole = not letters
+            offsets += found.offsets if whole else [found.offsets[i] for i in kept]
+            sent_ns += found.sent_ns if whole else [found.sent_ns[i] for i in kept]
+            partitions += [found.partition] * len(kept)
+            slices.append(Slice(found, state, begin, len(ticks), kept, letters, None))
+        together = TickBatch.from_ticks(ticks)
+        rows = FeatureRows.empty(together.event_time_ns)
+        for k, part in enumerate(slices):
+            part.state.observe(together.part(part.begin, part.end), rows.part(part.begin, part.end))
+            if self._snapshots.due(part.raw.partition):
+                slices[k] = structs.replace(part, features=part.state.dump_features())
+        sent = np.array(sent_ns, np.int64)
+        left_ns = budgets_left_ns(sent, raw.received_ns, self._clock.now_ns(), self._settings.budget_ns)
+        shed = self._triage(slices, together, left_ns)
+        places = (np.array(partitions, np.int64), np.array(offsets, np.int64))
+        return Batch(slices, together, rows, *places, sent, shed), left_ns
+
+    def _triage(self, slices: list[Slice], ticks: TickBatch, left_ns: Int64Array) -> ReasonCodes:
         settings = self._settings
-        left_ns = budgets_left_ns(raw, kept, received_ns, self._clock.now_ns(), settings.budget_ns)
-        shed = triage(ticks, left_ns, settings.reserve_ns, settings.shed_below_ns)
-        copy = state.dump_features() if self._snapshots.due(raw.partition) else None
-        return Slice(raw, state, kept, ticks, letters, rows, shed, first_row, copy), left_ns
+        found = [
+            triage(
+                ticks.symbols[part.begin : part.end],
+                left_ns[part.begin : part.end],
+                settings.reserve_ns,
+                settings.shed_below_ns,
+            )
+            for part in slices
+        ]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _commit_now_and_then(self) -> None:
         now = time.monotonic()
@@ -285,71 +363,55 @@ class Pipeline:
             self._next_commit = now + COMMIT_EVERY_S
             self._source.commit(self._sink.committable())
 
-    # ---- the settling thread ------------------------------------------------------------------
-
-    def _settle_all(self) -> None:
+    def _guard(self, work: Callable[[], None]) -> None:
         try:
-            self._settle_until_stopped()
+            work()
         except BaseException as error:  # noqa: BLE001 - handed to run(), which raises it
-            self._failure = error
+            self._failure = self._failure or error
             self._stopping.set()
             with self._idle:
                 self._idle.notify_all()
 
-    def _settle_until_stopped(self) -> None:
-        settled: list[Flight] = []
-        outbox: Outbox = {}
-        next_publish = 0.0
-        while True:
-            left_s = next_publish - time.monotonic() if settled else POLL_S
-            flight, stopped = self._next_flight(left_s)
-            if settled and (flight is None or not flight_ready(flight, next_publish - time.monotonic())):
-                next_publish = time.monotonic() + self._settings.publish_every_s
-                self._publish(outbox, settled)
-                settled, outbox = [], {}
-            if flight is not None:
-                self.settle(flight, outbox)
-                settled.append(flight)
-            elif stopped:
-                return
+    # ---- the settling thread ------------------------------------------------------------------
 
-    def _next_flight(self, timeout_s: float) -> tuple[Flight | None, bool]:
-        """The next flight, and whether there will be no more."""
-        self._sink.poll()
+    def _settle_all(self) -> None:
         try:
-            flight = self._flights.get(timeout=timeout_s) if timeout_s > 0 else self._flights.get_nowait()
-        except queue.Empty:
-            return None, False
-        return flight, flight is None
+            while (flight := self._flights.get()) is not None:
+                settled = self.settle(flight)
+                if settled.counted:
+                    self._calls.give()
+                self._outgoing.put(settled)
+        finally:
+            self._outgoing.put(None)
 
-    def settle(self, flight: Flight, outbox: Outbox) -> None:
-        """Wait for a batch's inference, decide each of its ticks in order, put all in the outbox."""
+    def settle(self, flight: Flight) -> Settled:
+        """Wait for a batch's inference, and decide each of its ticks in order."""
         prediction, failure = outcome(flight.pending)
         inference_ns = time.perf_counter_ns() - flight.submitted_ns
         version = flight.pending.model_version if flight.pending is not None else ""
-        answers = Answers.of(prediction, failure, version)
         started = time.perf_counter()
         timing = Timing(flight.received_ns, flight.features_ns / 1e3, inference_ns / 1e3, self._clock.now_ns())
         trading_state = self._states.trading_state()
+        settled = Settled(flight.messages, flight.polled_s, {}, [], counted=not flight.restored)
         for letter in flight.restored:
-            part = outbox.setdefault(letter.partition, Part([], letter.offset + 1))
+            part = settled.parts.setdefault(letter.partition, Part([], letter.offset + 1))
             part.records.append(letter_record(letter))
-        decisions = []
-        for part_in in flight.slices:
-            if part_in.raw.partition not in self._abandoned:
-                found = self._judge.decide_slice(part_in, answers, timing, trading_state)
-                self._put(part_in, [encode(d) for d in found], outbox)
-                decisions += found
-        self._metrics.settled(decisions, inference_ns / 1e9, time.perf_counter() - started)
+        if flight.batch is not None:
+            batch = flight.batch
+            owned = [part_in for part_in in batch.slices if part_in.raw.partition not in self._abandoned]
+            decided = self._judge.decide(batch, owned, prediction, failure, version, timing, trading_state)
+            for part_in in owned:
+                self._put(part_in, decided, settled)
+            self._metrics.settled(outcomes(decided), inference_ns / 1e9, time.perf_counter() - started)
+        return settled
 
-    def _put(self, part: Slice, encoded: list[bytes], outbox: Outbox) -> None:
+    def _put(self, part: Slice, found: Decided, settled: Settled) -> None:
         raw, partition = part.raw, part.raw.partition
         next_offset = raw.offsets[-1] + 1
-        out = outbox.setdefault(partition, Part([], next_offset))
-        out.next_offset = next_offset
-        decisions = Stream.DECISIONS
+        out = settled.parts[partition] = Part([], next_offset)
+        mine, decisions = slice(part.begin, part.end), Stream.DECISIONS
         out.records += [
-            (decisions, tick.symbol.encode(), value) for tick, value in zip(part.ticks, encoded, strict=True)
+            (decisions, key, value) for key, value in zip(found.keys[mine], found.payloads[mine], strict=True)
         ]
         for i, reason in part.letters:
             trace_id = self._trace_ids.of(partition, raw.offsets[i], raw.traceparents[i])
@@ -360,56 +422,95 @@ class Pipeline:
             self._metrics.dead_letters(len(part.letters))
         if part.features is not None:
             decisions_from = self._sink.decisions_from(partition)
-            self._unsafe.append(part.state.snapshot(partition, next_offset, decisions_from, part.features))
+            settled.snapshots.append(part.state.snapshot(partition, next_offset, decisions_from, part.features))
 
-    def _publish(self, outbox: Outbox, flights: list[Flight]) -> None:
+    # ---- the publishing thread ----------------------------------------------------------------
+
+    def _publish_all(self) -> None:
+        next_publish = 0.0
+        while True:
+            self._sink.poll()
+            try:
+                first = self._outgoing.get(timeout=POLL_S)
+            except queue.Empty:
+                self._offer_snapshots()
+                continue
+            if first is None:
+                return
+            if (left_s := next_publish - time.monotonic()) > 0.0:
+                time.sleep(left_s)
+            next_publish = time.monotonic() + self._settings.publish_every_s
+            together, ended = self._all_that_wait(first)
+            self._publish(together)
+            if ended:
+                return
+
+    def _all_that_wait(self, first: Settled) -> tuple[list[Settled], bool]:
+        """What can be published now, and whether nothing more will come."""
+        together = [first]
+        while True:
+            try:
+                found = self._outgoing.get_nowait()
+            except queue.Empty:
+                return together, False
+            if found is None:
+                return together, True
+            together.append(found)
+
+    def _publish(self, together: list[Settled]) -> None:
         start = time.perf_counter()
+        outbox: Outbox = {}
+        for settled in together:
+            for partition, part in settled.parts.items():
+                whole = outbox.setdefault(partition, Part([], part.next_offset))
+                whole.records += part.records
+                whole.next_offset = part.next_offset
+            self._unsafe += settled.snapshots
         for partition, part in outbox.items():
             part.records += self._snapshots.take_records(partition)
         self._sink.publish(outbox, self._owned)
         publish_s = time.perf_counter() - start
         self._offer_snapshots()
         now = time.monotonic()
-        ticks = sum(map(len, flights))
-        self._metrics.published(ticks, publish_s, [now - f.polled_s for f in flights])
+        ticks = [settled.ticks for settled in together]
+        self._metrics.published(ticks, publish_s, [now - settled.polled_s for settled in together])
         with self._idle:
-            self._in_flight -= len(flights)
-            self._unfinished -= ticks
+            self._in_flight -= len(together)
+            self._unfinished -= sum(ticks)
             self._metrics.unfinished(self._unfinished)
             self._idle.notify_all()
-        for _ in flights:
-            self._room.release()
+        for settled in together:
+            if settled.counted:
+                self._room.give()
 
     def _offer_snapshots(self) -> None:
         """A snapshot must not be ahead of what is decided for good."""
-        waiting = []
-        for snapshot in self._unsafe:
-            if self._sink.safe(snapshot.partition) >= snapshot.offset:
-                self._snapshots.offer(snapshot)
-            elif self._owned(snapshot.partition):
-                waiting.append(snapshot)
-        self._unsafe = waiting[-64:]
+        if not self._unsafe:
+            return
+        with self._unsafe_lock:
+            waiting = []
+            for snapshot in self._unsafe:
+                if self._sink.safe(snapshot.partition) >= snapshot.offset:
+                    self._snapshots.offer(snapshot)
+                elif self._owned(snapshot.partition):
+                    waiting.append(snapshot)
+            self._unsafe = waiting[-64:]
 
     def _owned(self, partition: int) -> bool:
         return partition not in self._abandoned
 
 
-def asked_rows(part: Slice) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """The rows of a slice that are sent for inference."""
-    if not any(part.shed):
-        return part.rows.values
-    return part.rows.values[[shed is None for shed in part.shed]]
+def outcomes(decided: Decided) -> Outcomes:
+    """What is counted of a batch's decisions."""
+    counts = np.bincount(decided.kinds, minlength=len(KINDS)).tolist()
+    kinds = {KINDS[k]: count for k, count in enumerate(counts) if count}
+    return Outcomes(kinds, decided.broken, decided.total_s)
 
 
 def letter_record(letter: DeadLetter) -> tuple[Stream, bytes | None, bytes]:
     """A dead letter, keyed as its message was."""
     key = None if letter.key is None else letter.key.encode()
     return Stream.DEAD_LETTERS, key, encode(letter)
-
-
-def flight_ready(flight: Flight, within_s: float) -> bool:
-    """Whether a flight can be settled at once, after at most so long."""
-    return flight.pending is None or flight.pending.wait(max(0.0, within_s))
 
 
 def outcome(pending: PendingPrediction | None) -> tuple[Prediction | None, Reason]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
@@ -9,11 +10,12 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.domain.schemas import (
+    Action,
     BoolArray,
     DeadLetter,
-    Decision,
     Float32Array,
     FloatArray,
+    Reason,
     TradingState,
 )
 from gateway.state import PartitionState, Snapshot
@@ -121,9 +123,6 @@ class PendingPrediction(Protocol):
 
     model_version: str
 
-    def wait(self, timeout_s: float) -> bool:
-        """Whether `result` would answer at once, after at most so long."""
-
     def result(self) -> Prediction:
         """Wait for it. Raises PredictionError."""
 
@@ -195,17 +194,31 @@ class Clock(Protocol):
         """Nanoseconds since 1970 UTC."""
 
 
+class Outcomes(Struct, frozen=True):
+    """What is counted of a batch's decisions.
+
+    Attributes:
+        kinds: how many of each action and reason.
+        broken: how often each rule was broken.
+        total_s: float64 [n], from sending a tick to its decision.
+    """
+
+    kinds: dict[tuple[Action, Reason], int]
+    broken: Counter[str]
+    total_s: FloatArray
+
+
 class Metrics(Protocol):
     """What is counted. Durations in seconds."""
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         """A batch was submitted, of which `asked` rows for inference."""
 
-    def settled(self, decisions: list[Decision], inference_s: float, decide_s: float) -> None:
+    def settled(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
         """A batch was decided."""
 
-    def published(self, ticks: int, publish_s: float, received_to_published_s: list[float]) -> None:
-        """Decisions were handed over; the last are times since each batch's poll."""
+    def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
+        """Batches of so many ticks were published together; the last are times since each one's poll."""
 
     def unfinished(self, ticks: int) -> None:
         """Ticks read and not yet published."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+import numpy as np
 from msgspec import Struct
 
 from gateway.domain.features import FeatureEngine, FeatureRows
@@ -58,9 +58,9 @@ class PartitionState:
         state.clock = StreamClock(snapshot.clock_ns)
         return state
 
-    def observe(self, ticks: Sequence[Tick]) -> FeatureRows:
-        """Feed ticks to the features alone."""
-        return self.features.update(TickBatch.from_ticks(ticks))
+    def observe(self, batch: TickBatch, out: FeatureRows | None = None) -> FeatureRows:
+        """Feed ticks to the features alone; the rows go to `out` if given."""
+        return self.features.update(batch, out)
 
     def dump_features(self) -> FeatureDump:
         """A copy, taken by the thread that feeds them."""
@@ -74,11 +74,13 @@ class PartitionState:
         """Take ticks that were decided before, without deciding them again."""
         if not ticks:
             return
-        mids = self.observe(ticks).market[:, 3].tolist()
-        self.clock.advance(max(tick.event_time_ns for tick in ticks))
-        for tick, mid in zip(ticks, mids, strict=True):
-            if not math.isnan(mid):
-                self.book.mark(tick.symbol, mid)
+        batch = TickBatch.from_ticks(ticks)
+        found = self.observe(batch)
+        self.clock.advance(int(found.event_time_ns.max()))
+        mids, rows = found.market[:, 3], self.book.rows(batch.symbols)
+        priced = ~np.isnan(mids)
+        # Of a symbol's marks the last one stays.
+        self.book.marks[rows[priced]] = mids[priced]
 
 
 class GatewayState:

@@ -7,28 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.domain.schemas import Reason, Tick
+import numpy as np
+
+from gateway.domain.schemas import CODES, Int64Array, Reason, ReasonCodes
+
+ASKED = -1
+_DEADLINE, _SUPERSEDED = CODES[Reason.DEADLINE], CODES[Reason.SUPERSEDED]
 
 
-def triage(
-    ticks: Sequence[Tick], left_ns: Sequence[int], reserve_ns: int, shed_below_ns: int
-) -> list[Reason | None]:
-    """Why each tick is not sent for inference; None where it is.
+def triage(symbols: Sequence[str], left_ns: Int64Array, reserve_ns: int, shed_below_ns: int) -> ReasonCodes:
+    """Why each tick is not sent for inference, int8 [n]; negative where it is.
 
     Args:
-        ticks: of one partition, in order.
-        left_ns: what is left of each tick's budget.
+        symbols: of one partition's ticks, in order.
+        left_ns: int64 [n], what is left of each tick's budget.
         reserve_ns: a tick with no more than this left cannot be decided in time.
         shed_below_ns: a tick with less than this left is decided only if it is its symbol's newest.
     """
-    if not ticks or min(left_ns) >= max(shed_below_ns, reserve_ns + 1):
-        return [None] * len(ticks)
-    newest = {tick.symbol: k for k, tick in enumerate(ticks)}
-    return [
-        Reason.DEADLINE
-        if left <= reserve_ns
-        else Reason.SUPERSEDED
-        if left < shed_below_ns and newest[tick.symbol] != k
-        else None
-        for k, (tick, left) in enumerate(zip(ticks, left_ns, strict=True))
-    ]
+    found = np.full(len(symbols), ASKED, np.int8)
+    if not len(symbols) or left_ns.min() >= max(shed_below_ns, reserve_ns + 1):
+        return found
+    newest = {symbol: k for k, symbol in enumerate(symbols)}
+    older = np.ones(len(symbols), np.bool_)
+    older[list(newest.values())] = False
+    found[older & (left_ns < shed_below_ns)] = _SUPERSEDED
+    found[left_ns <= reserve_ns] = _DEADLINE
+    return found

@@ -12,7 +12,7 @@ from gateway.domain.codec import decode_decision, encode
 from gateway.domain.errors import PredictionError
 from gateway.domain.schemas import DeadLetter, Decision, Float32Array, Tick, TradingState
 from gateway.offsets import OffsetTracker, Ticket
-from gateway.ports import Outbox, Prediction, RawBatch, RawSlice, Stream
+from gateway.ports import Outbox, Outcomes, Prediction, RawBatch, RawSlice, Stream
 from gateway.state import Snapshot
 
 SECOND = 1_000_000_000
@@ -64,9 +64,6 @@ class FakePending:
 
     def __init__(self, answer: Callable[[], Prediction]) -> None:
         self._answer = answer
-
-    def wait(self, timeout_s: float) -> bool:
-        return True
 
     def result(self) -> Prediction:
         return self._answer()
@@ -195,11 +192,11 @@ class FakeMetrics:
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         self.batches.append(size)
 
-    def settled(self, decisions: list[Decision], inference_s: float, decide_s: float) -> None:
+    def settled(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
         pass
 
-    def published(self, ticks: int, publish_s: float, received_to_published_s: list[float]) -> None:
-        self.ticks += ticks
+    def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
+        self.ticks += sum(ticks)
 
     def unfinished(self, ticks: int) -> None:
         pass

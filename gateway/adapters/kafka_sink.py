@@ -65,8 +65,8 @@ class KafkaDecisionSink:
             if not self._waiting:
                 self._progress_at = time.monotonic()
             ticket = self._tracker.sent(number, part.next_offset, len(part.records))
-            for stream, key, value in part.records:
-                self._produce(self._names[stream], number, key, value, ticket)
+            for stream, messages in by_stream(part.records).items():
+                self._produce(self._names[stream], number, messages, ticket)
         self.poll()
 
     def safe(self, partition: int) -> int:
@@ -100,20 +100,18 @@ class KafkaDecisionSink:
         if left:
             raise ServiceUnavailable(f"{left} decisions were not delivered within {timeout_s:.0f} s")
 
-    def _produce(self, topic: str, to: int, key: bytes | None, value: bytes, ticket: Ticket) -> None:
-        report = partial(self._report, ticket)
-        self._waiting += 1
-        while True:
-            try:
-                self._producer.produce(topic, value, key, partition=to, on_delivery=report)
-            except BufferError:
-                # The queue is bounded: wait for room instead of growing.
-                self._producer.poll(0.05)
-                self.poll()
-            except KafkaException as error:
-                raise ServiceUnavailable(f"a decision cannot be produced: {error.args[0].str()}") from error
-            else:
-                return
+    def _produce(self, topic: str, to: int, messages: list[dict[str, Any]], ticket: Ticket) -> None:
+        self._waiting += len(messages)
+
+        def make_room() -> None:
+            # The queue is bounded: wait for room instead of growing.
+            self._producer.poll(0.05)
+            self.poll()
+
+        try:
+            produce_all(self._producer, topic, to, messages, make_room, partial(self._report, ticket))
+        except KafkaException as error:
+            raise ServiceUnavailable(f"a decision cannot be produced: {error.args[0].str()}") from error
 
     def _report(self, ticket: Ticket, error: KafkaError | None, message: Message) -> None:
         self._waiting -= 1
@@ -153,6 +151,47 @@ class DecisionEnds:
     def forget(self, partition: int) -> None:
         """No longer ours."""
         self._ends.pop(partition, None)
+
+
+def by_stream(
+    records: list[tuple[Stream, bytes | None, bytes]], reported: int = -1, report: Any = None
+) -> dict[Stream, list[dict[str, Any]]]:
+    """Messages as `produce_batch` takes them, in order within each stream; `report` goes to one of them."""
+    found: dict[Stream, list[dict[str, Any]]] = {}
+    for stream, key, value in records:
+        found.setdefault(stream, []).append({"key": key, "value": value})
+    if reported >= 0:
+        stream = records[reported][0]
+        place = sum(r[0] is stream for r in records[:reported])
+        found[stream][place]["callback"] = report
+    return found
+
+
+def produce_all(
+    producer: Producer,
+    topic: str,
+    partition: int,
+    messages: list[dict[str, Any]],
+    make_room: Callable[[], object],
+    report: Callable[[Any, Message], None] | None = None,
+) -> None:
+    """Hand all over, in order. Raises KafkaException."""
+    options: dict[str, Any] = {} if report is None else {"on_delivery": report}
+    while messages:
+        try:
+            done = producer.produce_batch(topic, messages, partition=partition, **options)
+        except BufferError:
+            done = 0
+        messages = messages[done:]
+        errors = [message.pop("_error", None) for message in messages]
+        if done and None in errors:
+            # One in the middle was refused and a later one taken: what is published has a hole.
+            raise KafkaException(next(error for error in errors if error is not None))
+        unexpected = [e for e in errors if e is not None and e.code() != KafkaError._QUEUE_FULL]  # noqa: SLF001
+        if unexpected:
+            raise KafkaException(unexpected[0])
+        if messages:
+            make_room()
 
 
 def names(topics: Topics) -> dict[Stream, str]:

@@ -20,7 +20,14 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from gateway.adapters.kafka_common import CONTROL_TIMEOUT_S, Topics, reader
-from gateway.adapters.kafka_sink import SHARED, STALLED_AFTER_S, DecisionEnds, names
+from gateway.adapters.kafka_sink import (
+    SHARED,
+    STALLED_AFTER_S,
+    DecisionEnds,
+    by_stream,
+    names,
+    produce_all,
+)
 from gateway.domain.errors import ServiceUnavailable
 from gateway.logs import kafka_logger
 from gateway.ports import Outbox, Part, Stream
@@ -133,18 +140,9 @@ class TransactionalSink:
         producer.commit_transaction(STEP_S)
 
     def _produce(self, producer: Producer, partition: int, part: Part) -> None:
-        produce, topic_of = producer.produce, self._names
         last = max((k for k, r in enumerate(part.records) if r[0] is Stream.DECISIONS), default=-1)
-        for k, (stream, key, value) in enumerate(part.records):
-            while True:
-                try:
-                    if k == last:
-                        produce(topic_of[stream], value, key, partition=partition, on_delivery=self._report)
-                    else:
-                        produce(topic_of[stream], value, key, partition=partition)
-                    break
-                except BufferError:
-                    producer.poll(0.01)
+        for stream, messages in by_stream(part.records, last, self._report).items():
+            produce_all(producer, self._names[stream], partition, messages, lambda: producer.poll(0.01))
 
     def _report(self, error: Any, message: Message) -> None:
         if error is None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import Counter as Tally
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 
-from gateway.domain.schemas import Decision, FloatArray
+from gateway.domain.schemas import FloatArray
+from gateway.ports import Outcomes
 
 #: 0.1 ms to 1 s, ten steps a decade where decisions happen.
 SECONDS = (
@@ -19,46 +19,53 @@ SECONDS = (
     0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0,
 )  # fmt: skip
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+STAGES = ("queue", "features", "inference", "decide", "publish")
 BREAKER_STATES = ("closed", "half_open", "open")
 
 
-class BatchHistogram:
-    """A histogram that takes a whole batch at once: observing tick by tick costs more than deciding."""
+class LightHistogram:
+    """A histogram with one writer, which takes single values or a whole batch at once.
 
-    def __init__(self, name: str, documentation: str, registry: CollectorRegistry) -> None:
-        self._name, self._documentation = name, documentation
-        self._bounds = np.array(SECONDS)
-        self._counts = np.zeros(len(SECONDS) + 1, np.int64)
-        self._sum = 0.0
-        self._lock = threading.Lock()
+    prometheus-client's own costs as much a value as deciding a tick.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        registry: CollectorRegistry,
+        bounds: Sequence[float] = SECONDS,
+        stages: Sequence[str] = (),
+    ) -> None:
+        self._name, self._documentation, self._stages = name, documentation, stages or ("",)
+        self._bounds, self._edges = list(bounds), np.array(bounds)
+        self._counts = {stage: [0] * (len(bounds) + 1) for stage in self._stages}
+        self._sums = dict.fromkeys(self._stages, 0.0)
         registry.register(self)
 
-    def observe(self, seconds: Sequence[float] | FloatArray) -> None:
-        """Add n observations."""
-        values = np.asarray(seconds, np.float64)
+    def observe(self, value: float, count: int = 1, stage: str = "") -> None:
+        """Add the same value so many times."""
         # A bucket holds what is at most its bound.
-        found = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
-        with self._lock:
-            self._counts += found
-            self._sum += float(values.sum())
+        self._counts[stage][bisect_left(self._bounds, value)] += count
+        self._sums[stage] += value * count
+
+    def observe_all(self, values: FloatArray) -> None:
+        """Add n values."""
+        counts = self._counts[""]
+        found = np.bincount(np.searchsorted(self._edges, values), minlength=len(counts))
+        for k in np.flatnonzero(found).tolist():
+            counts[k] += int(found[k])
+        self._sums[""] += float(values.sum())
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What a scrape reads."""
-        with self._lock:
-            totals, total = np.cumsum(self._counts).tolist(), self._sum
-        bounds = [str(b) for b in SECONDS] + ["+Inf"]
-        yield HistogramMetricFamily(
-            self._name, self._documentation, buckets=list(zip(bounds, totals, strict=True)), sum_value=total
-        )
-
-    def quantile(self, q: float) -> float:
-        """The bound below which at least a share `q` of all observations lie; NaN without any."""
-        with self._lock:
-            totals = np.cumsum(self._counts)
-        if totals[-1] == 0:
-            return math.nan
-        k = int(np.searchsorted(totals, q * totals[-1]))
-        return SECONDS[k] if k < len(SECONDS) else math.inf
+        labels = ["stage"] if self._stages != ("",) else []
+        family = HistogramMetricFamily(self._name, self._documentation, labels=labels)
+        bounds = [str(b) for b in self._bounds] + ["+Inf"]
+        for stage in self._stages:
+            totals = list(accumulate(self._counts[stage]))
+            family.add_metric([stage] if labels else [], list(zip(bounds, totals, strict=True)), self._sums[stage])
+        yield family
 
 
 class PrometheusMetrics:
@@ -67,13 +74,11 @@ class PrometheusMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
-        self._batch = Histogram("gateway_batch_rows", "Ticks a batch", buckets=ROWS, registry=registry)
-        self._stage = Histogram(
-            "gateway_stage_seconds", "Time of a batch in a stage", ["stage"], buckets=SECONDS, registry=registry
-        )
-        self.decided = BatchHistogram("gateway_tick_seconds", "From sending a tick to its decision", registry)
-        self.handled = BatchHistogram(
-            "gateway_batch_seconds", "From receiving a batch to its decisions published", registry
+        self._batch = LightHistogram("gateway_batch_rows", "Ticks a batch", registry, ROWS)
+        self._stage = LightHistogram("gateway_stage_seconds", "Time of a batch in a stage", registry, stages=STAGES)
+        self.decided = LightHistogram("gateway_tick_seconds", "From sending a tick to its decision", registry)
+        self.handled = LightHistogram(
+            "gateway_handled_seconds", "From receiving a tick to its decision published", registry
         )
         self._decisions = Counter("gateway_decisions", "Decisions", ["action", "reason"], registry=registry)
         self._denials = Counter("gateway_denials", "Broken risk rules", ["rule"], registry=registry)
@@ -99,30 +104,26 @@ class PrometheusMetrics:
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         """A batch was submitted."""
         self._batch.observe(size)
-        self._stage.labels("queue").observe(max(0.0, queue_s))
-        self._stage.labels("features").observe(features_s)
+        self._stage.observe(max(0.0, queue_s), stage="queue")
+        self._stage.observe(features_s, stage="features")
         self._asked.inc(asked)
 
-    def settled(self, decisions: list[Decision], inference_s: float, decide_s: float) -> None:
+    def settled(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
         """A batch was decided."""
-        self._stage.labels("inference").observe(inference_s)
-        self._stage.labels("decide").observe(decide_s)
-        if not decisions:
-            return
-        for (action, reason), count in Tally((d.action, d.reason) for d in decisions).items():
+        self._stage.observe(inference_s, stage="inference")
+        self._stage.observe(decide_s, stage="decide")
+        for (action, reason), count in outcomes.kinds.items():
             self._decisions.labels(action.value, reason.value).inc(count)
-        stages = [d.stages for d in decisions]
-        total_us = np.array([s.queue_us + s.features_us + s.inference_us + s.decide_us for s in stages])
-        self.decided.observe(np.maximum(total_us, 0.0) / 1e6)
-        broken = Tally(rule for d in decisions if d.verdict is not None for rule in d.verdict.broken)
-        for rule, count in broken.items():
+        self.decided.observe_all(outcomes.total_s)
+        for rule, count in outcomes.broken.items():
             self._denials.labels(rule).inc(count)
 
-    def published(self, ticks: int, publish_s: float, received_to_published_s: list[float]) -> None:
+    def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
         """Decisions are where their readers see them."""
-        self._stage.labels("publish").observe(publish_s)
-        self.handled.observe(received_to_published_s)
-        self._ticks.inc(ticks)
+        self._stage.observe(publish_s, stage="publish")
+        for count, seconds in zip(ticks, received_to_published_s, strict=True):
+            self.handled.observe(seconds, count)
+        self._ticks.inc(sum(ticks))
 
     def unfinished(self, ticks: int) -> None:
         """Ticks read and not yet published."""

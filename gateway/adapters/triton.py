@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Protocol
 
 import grpc
@@ -15,6 +14,7 @@ import tritonclient.grpc as grpcclient
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from gateway.domain.decision_kernel import usable_rows
 from gateway.domain.errors import (
     ContractMismatch,
     InvalidPrediction,
@@ -23,7 +23,7 @@ from gateway.domain.errors import (
     PredictorUnavailable,
     ServiceUnavailable,
 )
-from gateway.domain.schemas import BoolArray, Float32Array
+from gateway.domain.schemas import Float32Array
 from gateway.domain.signature import ModelSignature, TensorSpec, contract
 from gateway.ports import Prediction
 
@@ -84,7 +84,10 @@ class TritonPredictor:
         self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
         # Blocking calls in threads of our own: grpc's asynchronous calls start a thread each time
         # that none is in flight, which costs more than the call.
-        self._workers = ThreadPoolExecutor(max_in_flight, thread_name_prefix="infer")
+        self._waiting: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
+        self._workers = max_in_flight
+        for number in range(max_in_flight):
+            threading.Thread(target=self._work, name=f"infer-{number}", daemon=True).start()
         if self._follows_newest:
             threading.Thread(target=self._follow_releases, name="follow", daemon=True).start()
 
@@ -93,17 +96,19 @@ class TritonPredictor:
         rows = len(features)
         if lacking := -rows % self.rows_multiple:
             features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
-        request = self._request(features, self.model_version)
-        future = self._workers.submit(self._call, request, max(timeout_s, 0.001))
-        return Pending(future, rows, len(features), self._signature, request.model_version, timeout_s)
+        version = self.model_version
+        pending = Pending(self._request(features, version), rows, self._signature, version, timeout_s)
+        self._waiting.put(pending)
+        return pending
 
-    def _call(self, request: Any, timeout_s: float) -> Any:
-        try:
-            return self._infer(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            if self._follows_newest and translate(error).__class__ is PredictorUnavailable:
-                self._follow(request.model_version)
-            raise
+    def _work(self) -> None:
+        while (pending := self._waiting.get()) is not None:
+            try:
+                pending.answered(self._infer(pending.request, timeout=max(pending.timeout_s, 0.001)))
+            except Exception as error:  # noqa: BLE001 - handed to whoever asks for the result
+                pending.failed(error)
+                if self._follows_newest and is_unavailable(error):
+                    self._follow(pending.model_version)
 
     def _follow_releases(self) -> None:
         """A release keeps the version before loaded: it is followed while both answer."""
@@ -182,18 +187,15 @@ class TritonPredictor:
                     name="features", datatype="FP32", shape=features.shape
                 )
             ],
-            outputs=self._outputs(),
+            # No outputs are named: all come.
             raw_input_contents=[features.tobytes()],
         )
-
-    def _outputs(self) -> list[Any]:
-        make = service_pb2.ModelInferRequest.InferRequestedOutputTensor
-        return [make(name=t.name) for t in self._signature.outputs]
 
     def close(self) -> None:
         """Close the channels."""
         self._closing.set()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for _ in range(self._workers):
+            self._waiting.put(None)
         self._channel.close()
         self._client.close()
 
@@ -238,32 +240,37 @@ class TritonPredictor:
 
 
 class Pending:
-    """Implements PendingPrediction."""
+    """Implements PendingPrediction. Its lock is held until an answer is there."""
 
-    def __init__(
-        self,
-        future: Future[Any],
-        rows: int,
-        sent: int,
-        signature: ModelSignature,
-        version: str,
-        timeout_s: float,
-    ) -> None:
-        self._future, self._rows, self._sent, self._signature = future, rows, sent, signature
-        self.model_version, self._timeout_s = version, timeout_s
+    def __init__(self, request: Any, rows: int, signature: ModelSignature, version: str, timeout_s: float) -> None:
+        self.request, self.model_version, self.timeout_s = request, version, timeout_s
+        self._rows, self._signature = rows, signature
+        self._sent = int(request.inputs[0].shape[0])
+        self._answer: Any = None
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Whether the answer is there."""
-        return bool(wait([self._future], timeout_s).done) if timeout_s > 0 else self._future.done()
+    def answered(self, answer: Any) -> None:
+        """The server's message."""
+        self._answer = answer
+        self._lock.release()
+
+    def failed(self, error: Exception) -> None:
+        """There will be none."""
+        self._error = error
+        self._lock.release()
 
     def result(self) -> Prediction:
         """Wait, translate, validate."""
-        try:
-            answer = self._future.result(self._timeout_s + GRACE_S)
-        except FutureTimeout as error:
-            raise PredictorTimeout(f"no answer in {self._timeout_s:.3f} s") from error
-        except grpc.RpcError as error:
-            raise translate(error) from error
+        if not self._lock.acquire(timeout=max(self.timeout_s, 0.0) + GRACE_S):
+            raise PredictorTimeout(f"no answer in {self.timeout_s:.3f} s")
+        self._lock.release()
+        if isinstance(self._error, grpc.RpcError):
+            raise translate(self._error) from self._error
+        if self._error is not None:
+            raise self._error
+        answer = self._answer
         if answer.model_version != self.model_version:
             raise InvalidPrediction(f"version {answer.model_version} answered, {self.model_version} was asked")
         return validate(*(t[: self._rows] for t in tensors(answer, self._signature, self._sent)))
@@ -282,6 +289,11 @@ def translate(error: Any) -> PredictionError:
     if failure.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return PredictorTimeout(failure.details())
     return PredictorUnavailable(f"{failure.code().name}: {failure.details()}")
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether the server, or this version of the model, is not there."""
+    return isinstance(error, grpc.RpcError) and isinstance(translate(error), PredictorUnavailable)
 
 
 def tensors(answer: Any, signature: ModelSignature, rows: int) -> list[Float32Array]:
@@ -310,18 +322,6 @@ def validate(
     regimes: Float32Array, signals: Float32Array, weights: Float32Array, target: Float32Array
 ) -> Prediction:
     """Mark the rows that may be used: finite, probabilities and weights summing to 1, signals within 1."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        valid: BoolArray = (
-            np.isfinite(regimes).all(axis=1)
-            & np.isfinite(signals).all(axis=1)
-            & np.isfinite(weights).all(axis=1)
-            & np.isfinite(target).all(axis=1)
-            & (regimes >= -TOLERANCE).all(axis=1)
-            & (weights >= -TOLERANCE).all(axis=1)
-            & (np.abs(regimes.sum(axis=1) - 1.0) <= TOLERANCE)
-            & (np.abs(weights.sum(axis=1) - 1.0) <= TOLERANCE)
-            & (np.abs(signals).max(axis=1) <= 1.0 + TOLERANCE)
-            & (np.abs(target[:, 0]) <= 1.0 + TOLERANCE)
-        )
+    valid = usable_rows(regimes, signals, weights, target, TOLERANCE)
     bounded = np.clip(target[:, 0].astype(np.float64), -1.0, 1.0)
     return Prediction(regimes, signals, weights, bounded, valid)

@@ -29,7 +29,13 @@ class Admission(Struct, frozen=True):
         self, payloads: Sequence[bytes | None], sent_ns: Sequence[int], known: Collection[str]
     ) -> list[Tick | str]:
         """The tick of each payload, or why it is none. `known` are the partition's symbols so far."""
-        found = [judge(one, sent) for one, sent in zip(decode_ticks(payloads), sent_ns, strict=True)]
+        return self.admit_decoded(decode_ticks(payloads), sent_ns, known)
+
+    def admit_decoded(
+        self, decoded: Sequence[Tick | str], sent_ns: Sequence[int], known: Collection[str]
+    ) -> list[Tick | str]:
+        """The same of what was decoded already."""
+        found = [judge(one, sent) for one, sent in zip(decoded, sent_ns, strict=True)]
         fresh: set[str] = set()
         for k, tick in enumerate(found):
             if isinstance(tick, str) or tick.symbol in known or tick.symbol in fresh:

@@ -75,6 +75,7 @@ class FeatureRows(Struct, frozen=True):
         values: float32 [n, 32], columns in the order of `FEATURES`.
         warm: bool [n].
         market: float64 [n, 4], standing bid, ask, latest trade and mid; NaN is unknown.
+        event_time_ns: int64 [n], of the ticks.
         quote_time_ns: int64 [n], event time at which the older side of the standing quote was
             stated; the tick's own where there is no quote.
     """
@@ -82,7 +83,33 @@ class FeatureRows(Struct, frozen=True):
     values: Float32Array
     warm: BoolArray
     market: FloatArray
+    event_time_ns: Int64Array
     quote_time_ns: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.warm)
+
+    @classmethod
+    def empty(cls, event_time_ns: Int64Array) -> Self:
+        """Room for the rows of ticks at these times."""
+        n = len(event_time_ns)
+        return cls(
+            np.empty((n, kernel.N_FEATURES), np.float32),
+            np.empty(n, np.bool_),
+            np.empty((n, 4), np.float64),
+            event_time_ns,
+            np.empty(n, np.int64),
+        )
+
+    def part(self, begin: int, end: int) -> Self:
+        """A view of some rows."""
+        return self.__class__(
+            self.values[begin:end],
+            self.warm[begin:end],
+            self.market[begin:end],
+            self.event_time_ns[begin:end],
+            self.quote_time_ns[begin:end],
+        )
 
 
 class FeatureEngine:
@@ -101,28 +128,28 @@ class FeatureEngine:
         """Those seen so far, in the order of their first tick."""
         return self._rows.keys()
 
-    def update(self, batch: TickBatch) -> FeatureRows:
-        """Feed ticks in arrival order; returns one row a tick, whatever the batch boundaries."""
-        n = len(batch)
-        get = self._rows.get
-        rows = np.array([get(symbol, -1) for symbol in batch.symbols], np.int64)
-        for i in np.flatnonzero(rows < 0).tolist():
-            rows[i] = self._row(batch.symbols[i])
-        out = np.empty((n, kernel.N_FEATURES), np.float32)
-        market = np.empty((n, 4), np.float64)
-        priced, quote_time_ns = np.empty(n, np.int64), np.empty(n, np.int64)
+    def update(self, batch: TickBatch, out: FeatureRows | None = None) -> FeatureRows:
+        """Feed ticks in arrival order; returns one row a tick, whatever the batch boundaries, in `out` if given."""
+        out = FeatureRows.empty(batch.event_time_ns) if out is None else out
+        known = self._rows
+        try:
+            rows = np.array([known[symbol] for symbol in batch.symbols], np.int64)
+        except KeyError:
+            rows = np.array([self._row(symbol) for symbol in batch.symbols], np.int64)
+        priced = np.empty(len(batch), np.int64)
         kernel.update_states(
             self._ints,
             self._floats,
             rows,
             batch.event_time_ns,
             batch.quotes,
-            out,
-            market,
+            out.values,
+            out.market,
             priced,
-            quote_time_ns,
+            out.quote_time_ns,
         )
-        return FeatureRows(out, priced >= WARM_TICKS, market, quote_time_ns)
+        np.greater_equal(priced, WARM_TICKS, out=out.warm)
+        return out
 
     def dump(self) -> tuple[list[str], Int64Array, FloatArray]:
         """A copy of the state: n symbols in order of their first tick, int64 [n, .], float64 [n, .]."""

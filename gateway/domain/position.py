@@ -8,51 +8,87 @@ history, whichever gateway rebuilds it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Self
+
+import numpy as np
+
+from gateway.domain.schemas import FloatArray, Int64Array
 
 
 class Book:
-    """Signed quantity and latest mark of every symbol of a partition."""
+    """Signed quantity and latest mark of every symbol of a partition, a row a symbol.
+
+    Attributes:
+        quantities: float64 [rows], signed positions in units.
+        marks: float64 [rows], latest mid; NaN while none is known.
+    """
 
     def __init__(self) -> None:
-        self._quantities: dict[str, float] = {}
-        self._marks: dict[str, float] = {}
+        self._rows: dict[str, int] = {}
+        self.quantities: FloatArray = np.zeros(0)
+        self.marks: FloatArray = np.zeros(0)
+
+    def rows(self, symbols: Sequence[str]) -> Int64Array:
+        """The row of each symbol, int64 [n]; new symbols get the next ones."""
+        known = self._rows
+        try:
+            return np.array([known[symbol] for symbol in symbols], np.int64)
+        except KeyError:
+            return np.array([self._row(symbol) for symbol in symbols], np.int64)
 
     def mark(self, symbol: str, price: float) -> None:
         """Take `price` (the mid, in the price unit) as the symbol's value from now on."""
-        self._marks[symbol] = price
+        row = self._row(symbol)
+        self.marks[row] = price
 
     def quantity(self, symbol: str) -> float:
         """Signed position in units; 0 for a symbol never traded."""
-        return self._quantities.get(symbol, 0.0)
+        row = self._rows.get(symbol)
+        return 0.0 if row is None else float(self.quantities[row])
 
     def set_quantity(self, symbol: str, quantity: float) -> None:
         """Set the signed position, in units."""
-        if quantity == 0.0:
-            self._quantities.pop(symbol, None)
-        else:
-            self._quantities[symbol] = quantity
+        row = self._row(symbol)
+        self.quantities[row] = quantity
 
     def gross_exposure(self, *, without: str | None = None) -> float:
         """Sum of abs(quantity) x mark, leaving out one symbol; NaN when a position has no mark."""
-        marks = self._marks
-        return math.fsum(
-            abs(quantity) * marks.get(symbol, math.nan)
-            for symbol, quantity in self._quantities.items()
-            if symbol != without
-        )
+        held = self.quantities != 0.0
+        if without in self._rows:
+            held[self._rows[without]] = False
+        return math.fsum((np.abs(self.quantities[held]) * self.marks[held]).tolist())
 
     def dump(self) -> tuple[dict[str, float], dict[str, float]]:
         """Copies of the quantities and the marks, by symbol."""
-        return dict(self._quantities), dict(self._marks)
+        marks = zip(self._rows, self.marks.tolist(), strict=False)
+        return self.positions(), {symbol: mark for symbol, mark in marks if not math.isnan(mark)}
 
     @classmethod
     def load(cls, quantities: dict[str, float], marks: dict[str, float]) -> Self:
         """The book that `dump` described."""
         book = cls()
-        book._quantities, book._marks = dict(quantities), dict(marks)
+        for symbol, price in marks.items():
+            book.mark(symbol, price)
+        for symbol, quantity in quantities.items():
+            book.set_quantity(symbol, quantity)
         return book
 
     def positions(self) -> dict[str, float]:
         """Open positions by symbol, a copy."""
-        return dict(self._quantities)
+        quantities = zip(self._rows, self.quantities.tolist(), strict=False)
+        return {symbol: quantity for symbol, quantity in quantities if quantity != 0.0}
+
+    def _row(self, symbol: str) -> int:
+        row = self._rows.get(symbol)
+        if row is not None:
+            return row
+        row = len(self._rows)
+        if row == len(self.quantities):
+            self._grow(max(16, row))
+        self._rows[symbol] = row
+        return row
+
+    def _grow(self, more: int) -> None:
+        self.quantities = np.concatenate([self.quantities, np.zeros(more)])
+        self.marks = np.concatenate([self.marks, np.full(more, np.nan)])

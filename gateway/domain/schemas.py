@@ -15,7 +15,8 @@ Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-Symbol = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9._:/-]+$")]
+MAX_SYMBOL_LENGTH = 32
+Symbol = Annotated[str, Meta(min_length=1, max_length=MAX_SYMBOL_LENGTH, pattern=r"^[A-Za-z0-9._:/-]+$")]
 #: Nanoseconds since 1970-01-01 UTC, before 2200: a later time is a unit error, not a tick.
 EventTimeNs = Annotated[int, Meta(gt=0, lt=7_258_118_400_000_000_000)]
 #: Far below any traded price: a smaller one is a unit error, and overflows what divides by it.
@@ -62,6 +63,10 @@ class TickBatch(Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.symbols)
 
+    def part(self, begin: int, end: int) -> TickBatch:
+        """Some of the ticks; the arrays are views."""
+        return TickBatch(self.symbols[begin:end], self.event_time_ns[begin:end], self.quotes[begin:end])
+
     @classmethod
     def from_ticks(cls, ticks: Sequence[Tick]) -> TickBatch:
         """Build the arrays."""
@@ -106,6 +111,12 @@ class Reason(StrEnum):
     PREDICTOR_TIMEOUT = "predictor_timeout"
     PREDICTOR_UNAVAILABLE = "predictor_unavailable"
     PREDICTOR_INVALID = "predictor_invalid"
+
+
+#: Reasons in arrays (int8): the place in `REASONS`; negative is none.
+REASONS = tuple(Reason)
+CODES = {reason: code for code, reason in enumerate(REASONS)}
+ReasonCodes = npt.NDArray[np.int8]
 
 
 class Outcome(StrEnum):

@@ -14,10 +14,15 @@ class TraceIds:
     """Ids of one topic's messages: a function of where a message lies, so that a replay names the same."""
 
     def __init__(self, topic: str) -> None:
-        self._prefix = hashlib.blake2b(topic.encode(), digest_size=8).hexdigest()
+        self.prefix = hashlib.blake2b(topic.encode(), digest_size=8).hexdigest()
 
     def of(self, partition: int, offset: int, traceparent: bytes | None) -> str:
         """The producer's trace id where it sent one, else topic, partition and offset."""
-        if traceparent is not None and (found := _TRACEPARENT.fullmatch(traceparent)) is not None:
-            return found[1].decode()
-        return f"{self._prefix}{partition & 0xFFFF:04x}{offset & 0xFFFFFFFFFFFF:012x}"
+        if (given := self.given(traceparent)) is not None:
+            return given.decode()
+        return f"{self.prefix}{partition & 0xFFFF:04x}{offset & 0xFFFFFFFFFFFF:012x}"
+
+    def given(self, traceparent: bytes | None) -> bytes | None:
+        """The trace id of a well-formed header, 32 hexadecimal digits."""
+        found = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
+        return None if found is None else found[1]

@@ -79,7 +79,7 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
     ]
     for title, name in (
         ("sent to decided", "gateway_tick_seconds"),
-        ("received to published", "gateway_batch_seconds"),
+        ("received to published", "gateway_handled_seconds"),
     ):
         stages.append([title, *(shown(quantile_ms(before, now, name, q)) for q in (0.5, 0.99))])
     outcomes = [

@@ -15,7 +15,7 @@ from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
 from gateway.domain.features import WARM_TICKS
 from gateway.domain.risk import Limits
-from gateway.domain.schemas import Action, Reason, StageTimes, Tick, TradingState
+from gateway.domain.schemas import Action, Reason, StageTimes, Tick, TickBatch, TradingState
 from gateway.pipeline import Pipeline, PipelineSettings
 from gateway.ports import Restored, Stream
 from gateway.snapshot import decode_snapshot, encode_snapshot
@@ -233,7 +233,7 @@ def test_a_replay_leaves_the_same_state_as_deciding():
     replayed = PartitionState()
     replayed.replay(stream[:33])
     replayed.replay(stream[33:])
-    tail = quotes(3, first=80)
+    tail = TickBatch.from_ticks(quotes(3, first=80))
     assert replayed.observe(tail).values.tobytes() == decided.state.of(0).observe(tail).values.tobytes()
     assert replayed.clock.now_ns == decided.state.of(0).clock.now_ns
     assert replayed.book.dump()[1] == decided.state.of(0).book.dump()[1]

@@ -11,7 +11,6 @@ from gateway.domain.position import Book
 from gateway.domain.risk import Limits
 from gateway.domain.risk.assess import round_to_lot
 from gateway.domain.schemas import Action, Outcome, Reason, TradingState
-from gateway.domain.stream_clock import StreamClock
 
 POLICY = DecisionPolicy(limits=Limits(max_order_notional=1e6), lot=0.01, rebalance_band=0.05)
 MARKET = Market(bid=99.0, ask=101.0, last=100.0, mid=100.0)
@@ -104,10 +103,3 @@ def test_the_book_adds_gross_exposure_of_the_others():
     assert book.gross_exposure(without="A") == 30.0
     book.set_quantity("B", 0.0)
     assert book.positions() == {"A": 2.0}
-
-
-def test_age_is_measured_on_the_clock_that_the_stream_drives():
-    clock = StreamClock()
-    assert clock.advance(631_152_000_000_000_000) == 0  # a replay of 1990 is not stale
-    assert clock.advance(631_152_000_000_000_500) == 0
-    assert clock.advance(631_152_000_000_000_100) == 400

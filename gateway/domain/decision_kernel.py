@@ -1,0 +1,362 @@
+"""The compiled half of deciding: what needs no order is settled here, and every decision is written as JSON.
+
+Two loops over a batch. `scan` moves clock, marks and positions in the order of the log, and stops at each
+tick that may want an order: risk rules are plain Python. `write` puts the decisions into one buffer.
+
+Floats of the model's width are written with nine significant digits: as many as tell every float32 from
+its neighbours (Goldberg, 1991, theorem 15), and half of what their doubles would take.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gateway.domain.schemas import BoolArray, Float32Array, FloatArray, Int64Array
+
+Bytes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.int8]
+
+DIGITS = 9
+#: Enough for the smallest float32; an error in their last place is far below the ninth digit.
+POWERS = 10.0 ** np.arange(54)
+#: Beyond these a number is written with an exponent.
+SMALLEST_FIXED, LARGEST_FIXED = -5, 11
+#: Bytes of the longest float32, -1.23456789e-45.
+FLOAT_BYTES = 16
+INTEGER_BYTES = 20
+OPEN, CLOSE, COMMA, DOT, MINUS, ZERO, EXPONENT = 91, 93, 44, 46, 45, 48, 101
+HYPHEN = MINUS
+#: Hexadecimal digits that a trace id ends with: the tick's partition and offset.
+PARTITION_DIGITS, OFFSET_DIGITS = 4, 12
+
+
+def literal(text: bytes) -> Bytes:
+    """Bytes as the compiled code takes them."""
+    return np.frombuffer(text, np.uint8)
+
+
+#: What stands between the values, in the order of `Decision`'s fields.
+HEX, NULL = literal(b"0123456789abcdef"), literal(b"null")
+SYMBOL, EVENT_TIME = literal(b'","symbol":"'), literal(b'","event_time_ns":')
+NUMBER_FIELDS = (
+    b',"quantity":', b',"reference_price":', b',"mid_price":', b',"position_before":', b',"position_after":',
+)  # fmt: skip
+NUMBERS = literal(b"".join(NUMBER_FIELDS))
+NUMBER_ENDS = np.cumsum([0, *map(len, NUMBER_FIELDS)])
+TARGET, FEATURES = literal(b',"target_position":'), literal(b',"features":')
+WARM, COLD = literal(b',"warm":true'), literal(b',"warm":false')
+REGIMES, SIGNALS = literal(b',"regime_probabilities":'), literal(b',"strategy_signals":')
+WEIGHTS = literal(b',"strategy_weights":')
+NO_ANSWER = literal(b',"regime_probabilities":[],"strategy_signals":[],"strategy_weights":[]')
+VERDICT, QUEUE = literal(b',"verdict":'), literal(b',"stages":{"queue_us":')
+DECIDED_AT, TRACE, END = literal(b'},"decided_at_ns":'), literal(b',"trace_id":"'), literal(b'"}')
+
+
+@njit(cache=True, nogil=True)
+def scan(
+    start: int,
+    rows: Int64Array,
+    quantities: FloatArray,
+    marks: FloatArray,
+    clock_ns: Int64Array,
+    event_time_ns: Int64Array,
+    quote_time_ns: Int64Array,
+    numbers: FloatArray,
+    warm: BoolArray,
+    held: Codes,
+    targets: FloatArray,
+    limits: FloatArray,
+    codes: Codes,
+    reasons: Codes,
+    ages_ns: Int64Array,
+) -> int:
+    """Settle ticks from `start` on that want no order; return the first that may want one, else n.
+
+    Args:
+        start: the first tick.
+        rows: int64 [n], the symbol's row in the book.
+        quantities, marks: float64 [rows], the book; marks are moved.
+        clock_ns: int64 [1], the stream's clock, moved.
+        event_time_ns, quote_time_ns: int64 [n].
+        numbers: float64 [n, 5], of which the mid is read (column 2; NaN is unknown) and the positions before and
+            after are written (columns 3 and 4).
+        warm: bool [n].
+        held: int8 [n], why a tick is held whatever its target; negative where it is not.
+        targets: float64 [n], NaN where there is none.
+        limits: float64 [3]: largest position in money, lot, and the money below which nothing is done.
+        codes: int8 [3]: of within_band, warming_up and no_price.
+        reasons: int8 [n], written.
+        ages_ns: int64 [n], written: age of the tick or of the quote it is judged at, whichever is older.
+    """
+    largest, lot, band = limits[0], limits[1], limits[2]
+    for k in range(start, len(rows)):
+        clock_ns[0] = max(clock_ns[0], event_time_ns[k])
+        # A dead quote feed must not be traded on because trades still arrive.
+        ages_ns[k] = clock_ns[0] - min(event_time_ns[k], quote_time_ns[k])
+        row, mid = rows[k], numbers[k, 2]
+        if not math.isnan(mid):
+            marks[row] = mid
+        before = quantities[row]
+        numbers[k, 3] = numbers[k, 4] = before
+        if held[k] >= 0:
+            reasons[k] = held[k]
+        elif not warm[k]:
+            reasons[k] = codes[1]
+        elif not (mid > 0.0 and math.isfinite(mid)):
+            reasons[k] = codes[2]
+        else:
+            wanted = targets[k] * largest / mid
+            steps = math.floor(abs(wanted) / lot + 1e-9)
+            quantity = math.copysign(steps * lot, wanted) - before
+            # Rounding to decimals may still move it by a billionth: what is that close is decided exactly.
+            if not (abs(quantity) + 1e-9) * mid < band * (1.0 - 1e-12):
+                return k
+            reasons[k] = codes[0]
+    return len(rows)
+
+
+@njit(cache=True, nogil=True)
+def usable_rows(
+    regimes: Float32Array, signals: Float32Array, weights: Float32Array, targets: Float32Array, tolerance: float
+) -> BoolArray:
+    """Rows that may be used: finite, probabilities and weights summing to 1, signals and target within 1."""
+    n = len(targets)
+    usable = np.empty(n, np.bool_)
+    for i in range(n):
+        total, share, good = 0.0, 0.0, True
+        for k in range(regimes.shape[1]):
+            total += regimes[i, k]
+            good &= regimes[i, k] >= -tolerance
+        for k in range(weights.shape[1]):
+            share += weights[i, k]
+            good &= weights[i, k] >= -tolerance
+        for k in range(signals.shape[1]):
+            good &= abs(signals[i, k]) <= 1.0 + tolerance
+        # NaN and infinities compare false.
+        good &= abs(total - 1.0) <= tolerance and abs(share - 1.0) <= tolerance
+        usable[i] = good and abs(targets[i, 0]) <= 1.0 + tolerance
+    return usable
+
+
+@njit(cache=True, nogil=True)
+def _copy(out: Bytes, at: int, text: Bytes, begin: int, end: int) -> int:
+    for k in range(begin, end):
+        out[at] = text[k]
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def write_integer(out: Bytes, at: int, value: int) -> int:
+    """Write an int64 in decimal; return the place after it."""
+    if value < 0:
+        out[at] = MINUS
+        at += 1
+        value = -value
+    size, rest = 1, value
+    while rest >= 10:
+        rest //= 10
+        size += 1
+    for k in range(at + size - 1, at - 1, -1):
+        out[k] = ZERO + value % 10
+        value //= 10
+    return at + size
+
+
+@njit(cache=True, nogil=True)
+def _scaled(value: float, power: int) -> int:
+    """The integer nearest to value x 10^power."""
+    found = value / POWERS[-power] if power < 0 else value * POWERS[power]
+    return math.floor(found + 0.5)
+
+
+@njit(cache=True, nogil=True)
+def write_float32(out: Bytes, at: int, value: float) -> int:
+    """Write a float32 (as a double) so that it reads back as the same one; return the place after it."""
+    if not math.isfinite(value):
+        return _copy(out, at, NULL, 0, 4)
+    if math.copysign(1.0, value) < 0.0:
+        out[at] = MINUS
+        at += 1
+        value = -value
+    exponent, mantissa, digits = 0, 0, 1
+    if value != 0.0:
+        exponent = math.floor(math.log10(value))
+        mantissa, digits = _scaled(value, DIGITS - 1 - exponent), DIGITS
+        if mantissa >= 10**DIGITS:
+            exponent += 1
+            mantissa = _scaled(value, DIGITS - 1 - exponent)
+        while mantissa % 10 == 0:
+            mantissa //= 10
+            digits -= 1
+    fixed = SMALLEST_FIXED <= exponent <= LARGEST_FIXED
+    # Digits before the point; where there are none, a zero and those that follow the point at once.
+    whole = exponent + 1 if fixed else 1
+    if whole <= 0:
+        out[at], out[at + 1] = ZERO, DOT
+        at += 2
+        for _ in range(-whole):
+            out[at] = ZERO
+            at += 1
+        return write_integer(out, at, mantissa)
+    if digits <= whole:
+        at = write_integer(out, at, mantissa)
+        for _ in range(whole - digits):
+            out[at] = ZERO
+            at += 1
+        out[at], out[at + 1] = DOT, ZERO
+        at += 2
+    else:
+        end = at + digits
+        for k in range(end, at - 1, -1):
+            if k == at + whole:
+                out[k] = DOT
+            else:
+                out[k] = ZERO + mantissa % 10
+                mantissa //= 10
+        at = end + 1
+    if not fixed:
+        out[at] = EXPONENT
+        at = write_integer(out, at + 1, exponent)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _write_row(out: Bytes, at: int, values: Float32Array) -> int:
+    out[at] = OPEN
+    at += 1
+    for k in range(len(values)):
+        if k:
+            out[at] = COMMA
+            at += 1
+        at = write_float32(out, at, values[k])
+    out[at] = CLOSE
+    return at + 1
+
+
+@njit(cache=True, nogil=True)
+def _write_hex(out: Bytes, at: int, value: int, digits: int) -> int:
+    for k in range(at + digits - 1, at - 1, -1):
+        out[k] = HEX[value & 15]
+        value >>= 4
+    return at + digits
+
+
+@njit(cache=True, nogil=True)
+def write(
+    out: Bytes,
+    ends: Int64Array,
+    topic: Bytes,
+    partitions: Int64Array,
+    offsets: Int64Array,
+    symbols: Bytes,
+    symbol_ends: Int64Array,
+    event_time_ns: Int64Array,
+    kinds: Codes,
+    kind_texts: Bytes,
+    kind_ends: Int64Array,
+    numbers: Bytes,
+    targets: FloatArray,
+    features: Float32Array,
+    warm: BoolArray,
+    answer_rows: Int64Array,
+    regimes: Float32Array,
+    signals: Float32Array,
+    weights: Float32Array,
+    served: Bytes,
+    verdicts: Bytes,
+    verdict_ends: Int64Array,
+    queue_us: FloatArray,
+    stages: Bytes,
+    decided_at_ns: int,
+    trace_prefix: Bytes,
+    traces: Bytes,
+) -> int:
+    """Write n decisions as JSON, one behind another; return the place after the last.
+
+    Args:
+        out: uint8, long enough, written.
+        ends: int64 [n], written: the place after each decision.
+        topic: of the ticks, as a decision begins.
+        partitions, offsets: int64 [n], of the ticks.
+        symbols, symbol_ends: symbols, one behind another, and int64 [n] where each ends.
+        event_time_ns: int64 [n].
+        kinds: int8 [n], which of `kind_texts` tells action and reason.
+        kind_texts, kind_ends: JSON fields, one behind another, and where each ends.
+        numbers: a JSON array of five numbers a decision: quantity, reference price, mid, position before, after.
+        targets: float64 [n], NaN where there is none.
+        features: float32 [n, .].
+        warm: bool [n].
+        answer_rows: int64 [n], row in the model's answers; negative where there is none.
+        regimes, signals, weights: float32 [., .], the model's answers.
+        served: the fields from the model's name to the trading state.
+        verdicts, verdict_ends: verdicts as JSON, one behind another, and int64 [n] where each ends.
+        queue_us: float64 [n].
+        stages: the fields of the other stage times.
+        decided_at_ns: of all.
+        trace_prefix: what a trace id of the topic begins with.
+        traces: uint8 [n, 32], trace ids of the producers; first byte 0 where there is none.
+    """
+    at, number, symbol, verdict = 0, 1, 0, 0
+    for i in range(len(kinds)):
+        at = _copy(out, at, topic, 0, len(topic))
+        at = write_integer(out, at, partitions[i])
+        out[at] = HYPHEN
+        at = write_integer(out, at + 1, offsets[i])
+        at = _copy(out, at, SYMBOL, 0, len(SYMBOL))
+        at = _copy(out, at, symbols, symbol, symbol_ends[i])
+        symbol = symbol_ends[i]
+        at = _copy(out, at, EVENT_TIME, 0, len(EVENT_TIME))
+        at = write_integer(out, at, event_time_ns[i])
+        kind = kinds[i]
+        at = _copy(out, at, kind_texts, kind_ends[kind - 1] if kind else 0, kind_ends[kind])
+        for k in range(5):
+            at = _copy(out, at, NUMBERS, NUMBER_ENDS[k], NUMBER_ENDS[k + 1])
+            while numbers[number] != COMMA and numbers[number] != CLOSE:
+                out[at] = numbers[number]
+                at += 1
+                number += 1
+            number += 1
+        at = _copy(out, at, TARGET, 0, len(TARGET))
+        at = write_float32(out, at, targets[i])
+        at = _copy(out, at, FEATURES, 0, len(FEATURES))
+        at = _write_row(out, at, features[i])
+        at = _copy(out, at, WARM, 0, len(WARM)) if warm[i] else _copy(out, at, COLD, 0, len(COLD))
+        row = answer_rows[i]
+        if row < 0:
+            at = _copy(out, at, NO_ANSWER, 0, len(NO_ANSWER))
+        else:
+            at = _copy(out, at, REGIMES, 0, len(REGIMES))
+            at = _write_row(out, at, regimes[row])
+            at = _copy(out, at, SIGNALS, 0, len(SIGNALS))
+            at = _write_row(out, at, signals[row])
+            at = _copy(out, at, WEIGHTS, 0, len(WEIGHTS))
+            at = _write_row(out, at, weights[row])
+        at = _copy(out, at, served, 0, len(served))
+        at = _copy(out, at, VERDICT, 0, len(VERDICT))
+        if verdict_ends[i] > verdict:
+            at = _copy(out, at, verdicts, verdict, verdict_ends[i])
+            verdict = verdict_ends[i]
+        else:
+            at = _copy(out, at, NULL, 0, len(NULL))
+        at = _copy(out, at, QUEUE, 0, len(QUEUE))
+        tenths = int(max(0.0, queue_us[i]) * 10.0 + 0.5)
+        at = write_integer(out, at, tenths // 10)
+        out[at], out[at + 1] = DOT, ZERO + tenths % 10
+        at = _copy(out, at + 2, stages, 0, len(stages))
+        at = _copy(out, at, DECIDED_AT, 0, len(DECIDED_AT))
+        at = write_integer(out, at, decided_at_ns)
+        at = _copy(out, at, TRACE, 0, len(TRACE))
+        if traces[i, 0]:
+            at = _copy(out, at, traces[i], 0, 32)
+        else:
+            at = _copy(out, at, trace_prefix, 0, len(trace_prefix))
+            at = _write_hex(out, at, partitions[i], PARTITION_DIGITS)
+            at = _write_hex(out, at, offsets[i], OFFSET_DIGITS)
+        at = _copy(out, at, END, 0, len(END))
+        ends[i] = at
+    return at

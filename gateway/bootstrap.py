@@ -184,9 +184,7 @@ def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
     deadline = time.monotonic() + START_PATIENCE_S
     while True:
         try:
-            return TritonPredictor(
-                settings.triton_url, settings.model_name, settings.model_version, settings.max_in_flight
-            )
+            return TritonPredictor(settings.triton_url, settings.model_name, settings.model_version)
         except ServiceUnavailable as error:
             if time.monotonic() > deadline:
                 raise

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from gateway.domain.errors import PredictionError, PredictorUnavailable
 from gateway.domain.schemas import Float32Array
-from gateway.ports import PendingPrediction, Prediction, Predictor
+from gateway.ports import Prediction, Predictor
 
 
 class BreakerState(StrEnum):
@@ -84,40 +84,18 @@ class GuardedPredictor:
         self.model_name = inner.model_name
         self._inner, self._breaker = inner, breaker
 
-    def submit(self, features: Float32Array, timeout_s: float) -> PendingPrediction:
-        """Ask, or refuse at once."""
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
+        """Ask, or refuse at once; tell the breaker how it ended."""
         if not self._breaker.allows():
-            return Refused()
-        return Watched(self._inner.submit(features, timeout_s), self._breaker)
-
-    def close(self) -> None:
-        """Close the one behind."""
-        self._inner.close()
-
-
-class Refused:
-    """Implements PendingPrediction: nothing was asked."""
-
-    model_version = ""
-
-    def result(self) -> Prediction:
-        """Raises PredictorUnavailable."""
-        raise PredictorUnavailable("the circuit breaker is open")
-
-
-class Watched:
-    """Implements PendingPrediction: tells the breaker how it ended."""
-
-    def __init__(self, inner: PendingPrediction, breaker: CircuitBreaker) -> None:
-        self.model_version = inner.model_version
-        self._inner, self._breaker = inner, breaker
-
-    def result(self) -> Prediction:
-        """As the one behind."""
+            raise PredictorUnavailable("the circuit breaker is open")
         try:
-            prediction = self._inner.result()
+            prediction = self._inner.predict(features, timeout_s)
         except PredictionError:
             self._breaker.failed()
             raise
         self._breaker.succeeded()
         return prediction
+
+    def close(self) -> None:
+        """Close the one behind."""
+        self._inner.close()

@@ -134,17 +134,12 @@ class Judge:
     def decide(
         self,
         batch: Batch,
-        owned: list[Slice],
         prediction: Prediction | None,
         failure: Reason,
-        model_version: str,
         timing: Timing,
         trading_state: TradingState,
     ) -> Decided:
-        """Decide every tick of the owned slices, and move their books.
-
-        `failure` is why there is no prediction. What stands in the rows of the other slices means nothing.
-        """
+        """Decide every tick, and move the books; `failure` is why there is no prediction."""
         n, now_ns = len(batch.ticks), self._clock.now_ns()
         began_ns = np.minimum(batch.sent_ns, timing.received_ns)
         held, answer_rows = self._held(batch, prediction, failure, now_ns - began_ns)
@@ -156,7 +151,7 @@ class Judge:
         numbers[:, QUANTITY] = 0.0
         numbers[:, MID] = batch.rows.market[:, 3]
         kinds, judged = np.zeros(n, np.int8), []
-        for part in owned:
+        for part in batch.slices:
             judged += self._decide_slice(part, batch, held, targets, numbers, kinds, trading_state)
         queue_us = (timing.received_ns - began_ns) / 1e3
         decided_ns = self._clock.now_ns()
@@ -180,7 +175,7 @@ class Judge:
                 queue_us=queue_us,
                 traces=self._traces(batch),
             ),
-            model_version,
+            "" if prediction is None else prediction.model_version,
             trading_state,
             (timing.features_us, timing.inference_us, decide_us),
             decided_ns,

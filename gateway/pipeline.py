@@ -1,8 +1,9 @@
-"""A tick's path: poll, decode, features, predict | decide, risk | publish with its offset.
+"""A tick's path: poll, decode, features, predict, decide, risk | publish with its offset.
 
-Three threads: one gathers and submits, one settles in order, one publishes. While calls are in flight
-nothing is polled, so the next batch gathers by itself: no tick waits for a timer, and load makes
-batches larger, not queues longer. What is decided while a transaction commits goes with the next.
+One thread decides, another publishes. While a batch is decided nothing is polled, so the next one
+gathers by itself: no tick waits for a timer, and load makes batches larger, not queues longer. What is
+decided while a transaction commits goes with the next. On two cores a thread that is woken costs more
+than what it could do meanwhile: a third, for inference, made every latency longer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 from msgspec import Struct, structs
@@ -27,7 +27,7 @@ from gateway.domain.errors import (
     ServiceUnavailable,
 )
 from gateway.domain.features import FeatureRows
-from gateway.domain.schemas import DeadLetter, Int64Array, Reason, ReasonCodes, Tick, TickBatch
+from gateway.domain.schemas import BoolArray, DeadLetter, Int64Array, Reason, ReasonCodes, Tick, TickBatch
 from gateway.domain.trace import TraceIds
 from gateway.judge import Batch, Decided, Judge, Slice, Timing, budgets_left_ns
 from gateway.ports import (
@@ -37,7 +37,6 @@ from gateway.ports import (
     Outbox,
     Outcomes,
     Part,
-    PendingPrediction,
     Prediction,
     Predictor,
     RawBatch,
@@ -67,7 +66,6 @@ class PipelineSettings(Struct, frozen=True):
         shed_below_ns: a tick with less of its budget left is decided only if no newer tick of its
             symbol has come.
         max_batch: rows of one call.
-        max_in_flight: batches between poll and decision.
         max_unpublished: batches between poll and publication.
         publish_every_s: decisions of batches that come faster are published together.
         variant: name of the experiment's arm.
@@ -77,27 +75,13 @@ class PipelineSettings(Struct, frozen=True):
     reserve_ns: int = 5_000_000
     shed_below_ns: int = 25_000_000
     max_batch: int = 1024
-    max_in_flight: int = 3
     max_unpublished: int = 16
     publish_every_s: float = 0.004
     variant: str = "champion"
 
 
-class Flight(Struct, frozen=True):
-    """A batch between submission and settlement; `restored` are letters of a rebuilt partition."""
-
-    messages: int
-    batch: Batch | None
-    pending: PendingPrediction | None
-    received_ns: int
-    polled_s: float
-    features_ns: int
-    submitted_ns: int
-    restored: list[DeadLetter]
-
-
-class Settled(Struct, frozen=True):
-    """A batch between settlement and publication."""
+class Waiting(Struct, frozen=True):
+    """A batch between decision and publication."""
 
     ticks: int
     polled_s: float
@@ -169,9 +153,8 @@ class Pipeline:
             variant=settings.variant,
         )
         #: Bounded by the tokens.
-        self._flights: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()
-        self._outgoing: queue.SimpleQueue[Settled | None] = queue.SimpleQueue()
-        self._calls, self._room = Tokens(settings.max_in_flight), Tokens(settings.max_unpublished)
+        self._outgoing: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._room = Tokens(settings.max_unpublished)
         self._idle = threading.Condition()
         self._in_flight = 0
         self._unfinished = 0
@@ -200,30 +183,27 @@ class Pipeline:
         )
 
     def run(self) -> None:
-        """Gather until stopped, then drain. Raises what another thread died of."""
-        threads = [
-            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True)
-            for name, work in (("settle", self._settle_all), ("publish", self._publish_all))
-        ]
-        for thread in threads:
-            thread.start()
+        """Decide until stopped, then drain. Raises what the publishing thread died of."""
+        publisher = threading.Thread(target=self._publish_all, name="publish", daemon=True)
+        publisher.start()
         try:
             while not self._stopping.is_set():
-                self.gather()
+                self.turn()
         finally:
-            self._flights.put(None)
-            for thread in threads:
-                thread.join()
+            self._outgoing.put(None)
+            publisher.join()
         if self._failure is not None:
             raise self._failure
         self._flush()
 
     def adopt(self, partition: int, restored: Restored) -> None:
-        """Take a rebuilt partition over; called by the gathering thread, before its first tick."""
+        """Take a rebuilt partition over; called by the deciding thread, before its first tick."""
         self._state.put(partition, restored.state)
         self._sink.begin(partition, restored.next_offset, restored.decisions_from)
         if restored.letters:
-            self._launch(Flight(0, None, None, self._clock.now_ns(), time.monotonic(), 0, 0, restored.letters))
+            records = [letter_record(letter) for letter in restored.letters]
+            parts = {partition: Part(records, restored.letters[-1].offset + 1)}
+            self._hand_over(Waiting(0, time.monotonic(), parts, [], counted=False))
 
     def drain(self) -> None:
         """Settle and deliver every batch in flight: a partition is about to leave.
@@ -256,26 +236,21 @@ class Pipeline:
         if not idle:
             raise ServiceUnavailable(f"{self._in_flight} batches were still in flight after {DRAIN_S:.0f} s")
 
-    # ---- the gathering thread -----------------------------------------------------------------
+    # ---- the deciding thread ------------------------------------------------------------------
 
-    def gather(self) -> None:
-        """One turn: poll what has arrived, compute its features, submit it."""
+    def turn(self) -> None:
+        """One turn: poll what has arrived, decide it, hand it over."""
         self._commit_now_and_then()
         if not self._room.take(POLL_S):
-            self._stay_in_group()
-            return
-        if not self._calls.take(POLL_S):
-            self._room.give()
             self._stay_in_group()
             return
         self._set_held(held=False)
         self._last_poll = self._last_room = time.monotonic()
         raw = self._source.poll(self._settings.max_batch, POLL_S)
         if raw is None:
-            self._calls.give()
             self._room.give()
             return
-        self._launch(self._submit(raw))
+        self._hand_over(self.decide(raw))
 
     def _stay_in_group(self) -> None:
         if time.monotonic() - self._last_room > HOLD_AFTER_S:
@@ -288,26 +263,48 @@ class Pipeline:
             self._held = held
             self._metrics.paused(held)
 
-    def _launch(self, flight: Flight) -> None:
+    def _hand_over(self, waiting: Waiting) -> None:
         with self._idle:
             self._in_flight += 1
-            self._unfinished += flight.messages
-        self._flights.put(flight)
+            self._unfinished += waiting.ticks
+        self._outgoing.put(waiting)
 
-    def _submit(self, raw: RawBatch) -> Flight:
+    def decide(self, raw: RawBatch) -> Waiting:
+        """Compute the features of a batch, ask the model, and decide each of its ticks in order."""
         polled_s, start_ns = time.monotonic(), time.perf_counter_ns()
         batch, left_ns = self._prepare(raw)
+        asked_ns = time.perf_counter_ns()
         asked = batch.shed < 0
-        rows = int(np.count_nonzero(asked))
-        pending = None
-        if rows:
-            every = rows == len(asked)
-            features = batch.rows.values if every else batch.rows.values[asked]
-            pending = self._predictor.submit(features, int((left_ns if every else left_ns[asked]).max()) / 1e9)
-        features_ns = time.perf_counter_ns() - start_ns
+        prediction, failure = self._ask(batch, asked, left_ns)
+        answered_ns = time.perf_counter_ns()
+        timing = Timing(
+            raw.received_ns, (asked_ns - start_ns) / 1e3, (answered_ns - asked_ns) / 1e3, self._clock.now_ns()
+        )
+        decided = self._judge.decide(batch, prediction, failure, timing, self._states.trading_state())
+        waiting = Waiting(len(raw), polled_s, {}, [], counted=True)
+        for part in batch.slices:
+            self._put(part, decided, waiting)
         queue_s = (raw.received_ns - min(part.sent_ns[0] for part in raw.slices)) / 1e9
-        self._metrics.batch(len(raw), queue_s, features_ns / 1e9, rows)
-        return Flight(len(raw), batch, pending, raw.received_ns, polled_s, features_ns, time.perf_counter_ns(), [])
+        self._metrics.batch(len(raw), queue_s, timing.features_us / 1e6, int(np.count_nonzero(asked)))
+        decide_s = (time.perf_counter_ns() - answered_ns) / 1e9
+        self._metrics.decided(outcomes(decided), timing.inference_us / 1e6, decide_s)
+        return waiting
+
+    def _ask(self, batch: Batch, asked: BoolArray, left_ns: Int64Array) -> tuple[Prediction | None, Reason]:
+        """The prediction, or why there is none."""
+        if not asked.any():
+            return None, Reason.DEADLINE
+        every = bool(asked.all())
+        features = batch.rows.values if every else batch.rows.values[asked]
+        longest_ns = int((left_ns if every else left_ns[asked]).max())
+        try:
+            return self._predictor.predict(features, longest_ns / 1e9), Reason.TARGET
+        except PredictorTimeout:
+            return None, Reason.PREDICTOR_TIMEOUT
+        except InvalidPrediction:
+            return None, Reason.PREDICTOR_INVALID
+        except PredictionError:
+            return None, Reason.PREDICTOR_UNAVAILABLE
 
     def _prepare(self, raw: RawBatch) -> tuple[Batch, Int64Array]:
         """Decode, admit, compute features and triage; also what is left of each tick's budget."""
@@ -363,52 +360,10 @@ class Pipeline:
             self._next_commit = now + COMMIT_EVERY_S
             self._source.commit(self._sink.committable())
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - handed to run(), which raises it
-            self._failure = self._failure or error
-            self._stopping.set()
-            with self._idle:
-                self._idle.notify_all()
-
-    # ---- the settling thread ------------------------------------------------------------------
-
-    def _settle_all(self) -> None:
-        try:
-            while (flight := self._flights.get()) is not None:
-                settled = self.settle(flight)
-                if settled.counted:
-                    self._calls.give()
-                self._outgoing.put(settled)
-        finally:
-            self._outgoing.put(None)
-
-    def settle(self, flight: Flight) -> Settled:
-        """Wait for a batch's inference, and decide each of its ticks in order."""
-        prediction, failure = outcome(flight.pending)
-        inference_ns = time.perf_counter_ns() - flight.submitted_ns
-        version = flight.pending.model_version if flight.pending is not None else ""
-        started = time.perf_counter()
-        timing = Timing(flight.received_ns, flight.features_ns / 1e3, inference_ns / 1e3, self._clock.now_ns())
-        trading_state = self._states.trading_state()
-        settled = Settled(flight.messages, flight.polled_s, {}, [], counted=not flight.restored)
-        for letter in flight.restored:
-            part = settled.parts.setdefault(letter.partition, Part([], letter.offset + 1))
-            part.records.append(letter_record(letter))
-        if flight.batch is not None:
-            batch = flight.batch
-            owned = [part_in for part_in in batch.slices if part_in.raw.partition not in self._abandoned]
-            decided = self._judge.decide(batch, owned, prediction, failure, version, timing, trading_state)
-            for part_in in owned:
-                self._put(part_in, decided, settled)
-            self._metrics.settled(outcomes(decided), inference_ns / 1e9, time.perf_counter() - started)
-        return settled
-
-    def _put(self, part: Slice, found: Decided, settled: Settled) -> None:
+    def _put(self, part: Slice, found: Decided, waiting: Waiting) -> None:
         raw, partition = part.raw, part.raw.partition
         next_offset = raw.offsets[-1] + 1
-        out = settled.parts[partition] = Part([], next_offset)
+        out = waiting.parts[partition] = Part([], next_offset)
         mine, decisions = slice(part.begin, part.end), Stream.DECISIONS
         out.records += [
             (decisions, key, value) for key, value in zip(found.keys[mine], found.payloads[mine], strict=True)
@@ -422,11 +377,20 @@ class Pipeline:
             self._metrics.dead_letters(len(part.letters))
         if part.features is not None:
             decisions_from = self._sink.decisions_from(partition)
-            settled.snapshots.append(part.state.snapshot(partition, next_offset, decisions_from, part.features))
+            waiting.snapshots.append(part.state.snapshot(partition, next_offset, decisions_from, part.features))
 
     # ---- the publishing thread ----------------------------------------------------------------
 
     def _publish_all(self) -> None:
+        try:
+            self._publish_until_ended()
+        except BaseException as error:  # noqa: BLE001 - handed to run(), which raises it
+            self._failure = error
+            self._stopping.set()
+            with self._idle:
+                self._idle.notify_all()
+
+    def _publish_until_ended(self) -> None:
         next_publish = 0.0
         while True:
             self._sink.poll()
@@ -445,7 +409,7 @@ class Pipeline:
             if ended:
                 return
 
-    def _all_that_wait(self, first: Settled) -> tuple[list[Settled], bool]:
+    def _all_that_wait(self, first: Waiting) -> tuple[list[Waiting], bool]:
         """What can be published now, and whether nothing more will come."""
         together = [first]
         while True:
@@ -457,30 +421,30 @@ class Pipeline:
                 return together, True
             together.append(found)
 
-    def _publish(self, together: list[Settled]) -> None:
+    def _publish(self, together: list[Waiting]) -> None:
         start = time.perf_counter()
         outbox: Outbox = {}
-        for settled in together:
-            for partition, part in settled.parts.items():
+        for waiting in together:
+            for partition, part in waiting.parts.items():
                 whole = outbox.setdefault(partition, Part([], part.next_offset))
                 whole.records += part.records
                 whole.next_offset = part.next_offset
-            self._unsafe += settled.snapshots
+            self._unsafe += waiting.snapshots
         for partition, part in outbox.items():
             part.records += self._snapshots.take_records(partition)
         self._sink.publish(outbox, self._owned)
         publish_s = time.perf_counter() - start
         self._offer_snapshots()
         now = time.monotonic()
-        ticks = [settled.ticks for settled in together]
-        self._metrics.published(ticks, publish_s, [now - settled.polled_s for settled in together])
+        ticks = [waiting.ticks for waiting in together]
+        self._metrics.published(ticks, publish_s, [now - waiting.polled_s for waiting in together])
         with self._idle:
             self._in_flight -= len(together)
             self._unfinished -= sum(ticks)
             self._metrics.unfinished(self._unfinished)
             self._idle.notify_all()
-        for settled in together:
-            if settled.counted:
+        for waiting in together:
+            if waiting.counted:
                 self._room.give()
 
     def _offer_snapshots(self) -> None:
@@ -511,17 +475,3 @@ def letter_record(letter: DeadLetter) -> tuple[Stream, bytes | None, bytes]:
     """A dead letter, keyed as its message was."""
     key = None if letter.key is None else letter.key.encode()
     return Stream.DEAD_LETTERS, key, encode(letter)
-
-
-def outcome(pending: PendingPrediction | None) -> tuple[Prediction | None, Reason]:
-    """The prediction, or why there is none."""
-    if pending is None:
-        return None, Reason.DEADLINE
-    try:
-        return pending.result(), Reason.TARGET
-    except PredictorTimeout:
-        return None, Reason.PREDICTOR_TIMEOUT
-    except InvalidPrediction:
-        return None, Reason.PREDICTOR_INVALID
-    except PredictionError:
-        return None, Reason.PREDICTOR_UNAVAILABLE

@@ -72,6 +72,7 @@ class Prediction(Struct, frozen=True):
         strategy_signals, strategy_weights: float32 [n, 4].
         target_position: float64 [n].
         valid: bool [n].
+        model_version: which answered.
     """
 
     regime_probabilities: Float32Array
@@ -79,6 +80,7 @@ class Prediction(Struct, frozen=True):
     strategy_weights: Float32Array
     target_position: FloatArray
     valid: BoolArray
+    model_version: str
 
 
 class Stream(StrEnum):
@@ -118,22 +120,13 @@ class TickSource(Protocol):
         """Leave the group."""
 
 
-class PendingPrediction(Protocol):
-    """An inference in flight, by one version of the model."""
-
-    model_version: str
-
-    def result(self) -> Prediction:
-        """Wait for it. Raises PredictionError."""
-
-
 class Predictor(Protocol):
     """The model server, with one pinned model version."""
 
     model_name: str
 
-    def submit(self, features: Float32Array, timeout_s: float) -> PendingPrediction:
-        """Start an inference on float32 [n, 32]; failures show in `result`."""
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
+        """Ask for float32 [n, 32]. Raises PredictionError."""
 
     def close(self) -> None:
         """Free the connection."""
@@ -212,9 +205,9 @@ class Metrics(Protocol):
     """What is counted. Durations in seconds."""
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
-        """A batch was submitted, of which `asked` rows for inference."""
+        """A batch was read, of which `asked` rows were sent for inference."""
 
-    def settled(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
+    def decided(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
         """A batch was decided."""
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:

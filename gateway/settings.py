@@ -47,7 +47,7 @@ class GatewaySettings(BaseSettings):
     durable_snapshot_s: float = Field(default=30.0, gt=0)
     breaker_failures: int = Field(default=5, ge=1)
     max_batch: int = Field(default=1024, ge=1, le=1024)
-    max_in_flight: int = Field(default=3, ge=1, le=8)
+    max_unpublished: int = Field(default=16, ge=1, le=64, description="batches decided and not yet published")
     variant: str = "champion"
     symbols: str = Field(default="", description='the only ones that are decided, comma-separated; "" is any')
     max_symbols: int = Field(default=4096, ge=1, description="of a partition")
@@ -99,6 +99,6 @@ class GatewaySettings(BaseSettings):
             shed_below_ns=int(min(self.shed_below_ms, self.budget_ms / 2) * MS),
             publish_every_s=self.commit_ms / 1000,
             max_batch=self.max_batch,
-            max_in_flight=self.max_in_flight,
+            max_unpublished=self.max_unpublished,
             variant=self.variant,
         )

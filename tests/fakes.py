@@ -59,16 +59,6 @@ class FakeSource:
         self.closed = True
 
 
-class FakePending:
-    model_version = "7"
-
-    def __init__(self, answer: Callable[[], Prediction]) -> None:
-        self._answer = answer
-
-    def result(self) -> Prediction:
-        return self._answer()
-
-
 class FakePredictor:
     """Answers with a fixed target, or fails as told."""
 
@@ -80,11 +70,13 @@ class FakePredictor:
         self.timeouts: list[float] = []
         self.broken_rows: set[int] = set()
         self.closed = False
+        self.while_asked: Callable[[], object] = lambda: None
 
-    def submit(self, features: Float32Array, timeout_s: float) -> FakePending:
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
         self.batches.append(features)
         self.timeouts.append(timeout_s)
-        return FakePending(lambda: self._predict(len(features)))
+        self.while_asked()
+        return self._predict(len(features))
 
     def close(self) -> None:
         self.closed = True
@@ -99,6 +91,7 @@ class FakePredictor:
             strategy_weights=np.full((n, 4), 0.25, np.float32),
             target_position=np.full(n, self.target),
             valid=valid,
+            model_version="7",
         )
 
 
@@ -192,7 +185,7 @@ class FakeMetrics:
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         self.batches.append(size)
 
-    def settled(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
+    def decided(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
         pass
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:

@@ -76,7 +76,9 @@ class PrometheusMetrics:
         registry = self.registry
         self._batch = LightHistogram("gateway_batch_rows", "Ticks a batch", registry, ROWS)
         self._stage = LightHistogram("gateway_stage_seconds", "Time of a batch in a stage", registry, stages=STAGES)
-        self.decided = LightHistogram("gateway_tick_seconds", "From sending a tick to its decision", registry)
+        self.sent_to_decided = LightHistogram(
+            "gateway_tick_seconds", "From sending a tick to its decision", registry
+        )
         self.handled = LightHistogram(
             "gateway_handled_seconds", "From receiving a tick to its decision published", registry
         )
@@ -102,19 +104,19 @@ class PrometheusMetrics:
         self.breaker("closed")
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
-        """A batch was submitted."""
+        """A batch was read."""
         self._batch.observe(size)
         self._stage.observe(max(0.0, queue_s), stage="queue")
         self._stage.observe(features_s, stage="features")
         self._asked.inc(asked)
 
-    def settled(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
+    def decided(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
         """A batch was decided."""
         self._stage.observe(inference_s, stage="inference")
         self._stage.observe(decide_s, stage="decide")
         for (action, reason), count in outcomes.kinds.items():
             self._decisions.labels(action.value, reason.value).inc(count)
-        self.decided.observe_all(outcomes.total_s)
+        self.sent_to_decided.observe_all(outcomes.total_s)
         for rule, count in outcomes.broken.items():
             self._denials.labels(rule).inc(count)
 

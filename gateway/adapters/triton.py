@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -36,8 +35,7 @@ RECONNECT = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
-#: Past the deadline that gRPC was given, in case it never reports.
-GRACE_S = 1.0
+SHORTEST_FOLLOW_S = 0.1
 TOLERANCE = 1e-3
 #: Batch sizes whose multiples are tried, smallest first, for answers that do not depend on the batch,
 #: and the multiples.
@@ -48,7 +46,7 @@ SPREAD = (1, 2, 3, 4, 5, 6, 7, 9, 13, 16, 21, 32, 43, 64, 85, 127, 128, 200, 256
 class TritonPredictor:
     """Implements Predictor for the ensemble."""
 
-    def __init__(self, address: str, model_name: str, model_version: str, max_in_flight: int) -> None:
+    def __init__(self, address: str, model_name: str, model_version: str) -> None:
         """Connect and check.
 
         Args:
@@ -56,7 +54,6 @@ class TritonPredictor:
             model_name: a model of the trading_decision contract.
             model_version: the version to pin; "" takes the newest that is ready, and a newer one when
                 that is unloaded.
-            max_in_flight: calls at once.
 
         Raises:
             ServiceUnavailable: the server does not answer.
@@ -71,7 +68,7 @@ class TritonPredictor:
                 f"{model_name!r} is no model of this gateway: name trading_decision or a variant"
             ) from None
         self._follows_newest = not model_version
-        self._following, self._closing = threading.Lock(), threading.Event()
+        self._closing, self._wake = threading.Event(), threading.Event()
         self.rows_multiple = 1
         self._probe = np.zeros((1, *self._signature.inputs[0].dims), np.float32)
         self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
@@ -82,38 +79,35 @@ class TritonPredictor:
             raise self._translated(error) from error
         self._channel = grpc.insecure_channel(address, options=RECONNECT)
         self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
-        # Blocking calls in threads of our own: grpc's asynchronous calls start a thread each time
-        # that none is in flight, which costs more than the call.
-        self._waiting: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
-        self._workers = max_in_flight
-        for number in range(max_in_flight):
-            threading.Thread(target=self._work, name=f"infer-{number}", daemon=True).start()
         if self._follows_newest:
             threading.Thread(target=self._follow_releases, name="follow", daemon=True).start()
 
-    def submit(self, features: Float32Array, timeout_s: float) -> Pending:
-        """Start an inference; never raises."""
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
+        """One call, in the thread that asks: another's wake-up costs more than what it could do meanwhile."""
         rows = len(features)
         if lacking := -rows % self.rows_multiple:
             features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
         version = self.model_version
-        pending = Pending(self._request(features, version), rows, self._signature, version, timeout_s)
-        self._waiting.put(pending)
-        return pending
-
-    def _work(self) -> None:
-        while (pending := self._waiting.get()) is not None:
-            try:
-                pending.answered(self._infer(pending.request, timeout=max(pending.timeout_s, 0.001)))
-            except Exception as error:  # noqa: BLE001 - handed to whoever asks for the result
-                pending.failed(error)
-                if self._follows_newest and is_unavailable(error):
-                    self._follow(pending.model_version)
+        try:
+            answer = self._infer(self._request(features, version), timeout=max(timeout_s, 0.001))
+        except grpc.RpcError as error:
+            failure = translate(error)
+            if self._follows_newest and isinstance(failure, PredictorUnavailable):
+                self._wake.set()
+            raise failure from error
+        if answer.model_version != version:
+            raise InvalidPrediction(f"version {answer.model_version} answered, {version} was asked")
+        found = tensors(answer, self._signature, len(features))
+        return validate([t[:rows] for t in found], version)
 
     def _follow_releases(self) -> None:
         """A release keeps the version before loaded: it is followed while both answer."""
-        while not self._closing.wait(FOLLOW_EVERY_S):
+        while not self._closing.is_set():
+            self._wake.wait(FOLLOW_EVERY_S)
+            self._wake.clear()
             self._follow(self.model_version)
+            # A server that is gone must not be asked at the rate of the batches.
+            self._closing.wait(SHORTEST_FOLLOW_S)
 
     def _follow(self, pinned: str) -> None:
         """Take the newest version that is ready, if it keeps the contract and answers.
@@ -121,20 +115,17 @@ class TritonPredictor:
         Only where no version was named. A server that does not answer, or a version that breaks the
         contract, leaves the pin as it is.
         """
-        with self._following:
-            if self.model_version != pinned:
+        try:
+            newest = self._newest_ready()
+            if newest == pinned:
                 return
-            try:
-                newest = self._newest_ready()
-                if newest == pinned:
-                    return
-                self._check(newest)
-                rows = self._rows_multiple(newest)
-            except (InferenceServerException, ContractMismatch, InvalidPrediction, grpc.RpcError) as error:
-                log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
-            else:
-                log.info("version followed", old=pinned, new=newest)
-                self.rows_multiple, self.model_version = max(rows, self.rows_multiple), newest
+            self._check(newest)
+            rows = self._rows_multiple(newest)
+        except (InferenceServerException, ContractMismatch, InvalidPrediction, grpc.RpcError) as error:
+            log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
+        else:
+            log.info("version followed", old=pinned, new=newest)
+            self.rows_multiple, self.model_version = max(rows, self.rows_multiple), newest
 
     def settle_rows(self, probe: Float32Array) -> int:
         """Find the batch sizes with which a row's answer does not depend on its company.
@@ -194,8 +185,7 @@ class TritonPredictor:
     def close(self) -> None:
         """Close the channels."""
         self._closing.set()
-        for _ in range(self._workers):
-            self._waiting.put(None)
+        self._wake.set()
         self._channel.close()
         self._client.close()
 
@@ -239,43 +229,6 @@ class TritonPredictor:
         return ContractMismatch(f"{self.model_name} version {self.model_version or '?'}: {error.message()}")
 
 
-class Pending:
-    """Implements PendingPrediction. Its lock is held until an answer is there."""
-
-    def __init__(self, request: Any, rows: int, signature: ModelSignature, version: str, timeout_s: float) -> None:
-        self.request, self.model_version, self.timeout_s = request, version, timeout_s
-        self._rows, self._signature = rows, signature
-        self._sent = int(request.inputs[0].shape[0])
-        self._answer: Any = None
-        self._error: Exception | None = None
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def answered(self, answer: Any) -> None:
-        """The server's message."""
-        self._answer = answer
-        self._lock.release()
-
-    def failed(self, error: Exception) -> None:
-        """There will be none."""
-        self._error = error
-        self._lock.release()
-
-    def result(self) -> Prediction:
-        """Wait, translate, validate."""
-        if not self._lock.acquire(timeout=max(self.timeout_s, 0.0) + GRACE_S):
-            raise PredictorTimeout(f"no answer in {self.timeout_s:.3f} s")
-        self._lock.release()
-        if isinstance(self._error, grpc.RpcError):
-            raise translate(self._error) from self._error
-        if self._error is not None:
-            raise self._error
-        answer = self._answer
-        if answer.model_version != self.model_version:
-            raise InvalidPrediction(f"version {answer.model_version} answered, {self.model_version} was asked")
-        return validate(*(t[: self._rows] for t in tensors(answer, self._signature, self._sent)))
-
-
 class RpcFailure(Protocol):
     """What a failed call tells; grpc's own class does not declare it."""
 
@@ -289,11 +242,6 @@ def translate(error: Any) -> PredictionError:
     if failure.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return PredictorTimeout(failure.details())
     return PredictorUnavailable(f"{failure.code().name}: {failure.details()}")
-
-
-def is_unavailable(error: Exception) -> bool:
-    """Whether the server, or this version of the model, is not there."""
-    return isinstance(error, grpc.RpcError) and isinstance(translate(error), PredictorUnavailable)
 
 
 def tensors(answer: Any, signature: ModelSignature, rows: int) -> list[Float32Array]:
@@ -318,10 +266,12 @@ def tensor(found: tuple[Any, bytes] | None, spec: TensorSpec, rows: int) -> Floa
     return array
 
 
-def validate(
-    regimes: Float32Array, signals: Float32Array, weights: Float32Array, target: Float32Array
-) -> Prediction:
-    """Mark the rows that may be used: finite, probabilities and weights summing to 1, signals within 1."""
+def validate(outputs: Sequence[Float32Array], model_version: str) -> Prediction:
+    """Mark the rows that may be used: finite, probabilities and weights summing to 1, signals within 1.
+
+    `outputs` are regime probabilities, signals, weights and target, float32 [n, .] each.
+    """
+    regimes, signals, weights, target = outputs
     valid = usable_rows(regimes, signals, weights, target, TOLERANCE)
     bounded = np.clip(target[:, 0].astype(np.float64), -1.0, 1.0)
-    return Prediction(regimes, signals, weights, bounded, valid)
+    return Prediction(regimes, signals, weights, bounded, valid, model_version)

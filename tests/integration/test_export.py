@@ -261,8 +261,8 @@ def test_the_fused_pipeline_answers_as_the_ensemble_and_serves_the_gateway(stack
     )
     assert measured.a.calls > 10
     assert measured.b.calls > 10
-    predictor = TritonPredictor(stack.triton_grpc, fused.name, "", 2)
-    prediction = predictor.submit(rows_in[0], 5.0).result()
+    predictor = TritonPredictor(stack.triton_grpc, fused.name, "")
+    prediction = predictor.predict(rows_in[0], 5.0)
     predictor.close()
     assert prediction.valid.all()
 

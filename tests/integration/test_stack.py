@@ -79,12 +79,12 @@ def test_what_is_served_answers_as_its_source(exported):
 
 def test_the_gateway_refuses_a_version_that_is_not_served(stack, exported):
     with pytest.raises(ContractMismatch, match="99"):
-        TritonPredictor(stack.triton_grpc, "trading_decision", "99", 1)
+        TritonPredictor(stack.triton_grpc, "trading_decision", "99")
 
 
 def test_the_gateway_refuses_a_server_that_is_down():
     with pytest.raises(ServiceUnavailable, match="does not answer"):
-        TritonPredictor("127.0.0.1:1", "trading_decision", "", 1)
+        TritonPredictor("127.0.0.1:1", "trading_decision", "")
 
 
 def test_the_kill_switch_is_latched_and_reaches_a_gateway(stack):

@@ -54,8 +54,8 @@ def test_the_view_says_state_problems_and_stages(scrapes):
 
 def test_the_light_histogram_counts_as_prometheus_does():
     metrics = PrometheusMetrics()
-    metrics.decided.observe_all(np.array([0.0001, 0.00011, 0.004]))
-    metrics.decided.observe(5.0)
+    metrics.sent_to_decided.observe_all(np.array([0.0001, 0.00011, 0.004]))
+    metrics.sent_to_decided.observe(5.0)
     lines = generate_latest(metrics.registry).decode().splitlines()
     found = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("gateway_tick_seconds")}
     assert found['gateway_tick_seconds_bucket{le="0.0001"}'] == 1

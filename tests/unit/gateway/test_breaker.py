@@ -22,7 +22,7 @@ class Bench:
 
     def ask(self, error=None):
         self.inner.error = error
-        return self.guarded.submit(ROWS, 0.05).result()
+        return self.guarded.predict(ROWS, 0.05)
 
     def fail(self, times):
         for _ in range(times):
@@ -54,13 +54,20 @@ def test_after_a_pause_one_probe_is_admitted_and_its_success_closes():
     bench.fail(1)
     bench.now = 0.25
     bench.inner.error = None
-    probe = bench.guarded.submit(ROWS, 0.05)
-    assert bench.breaker.state is BreakerState.HALF_OPEN
-    with pytest.raises(PredictorUnavailable):
-        bench.guarded.submit(ROWS, 0.05).result()
-    probe.result()
-    assert bench.breaker.state is BreakerState.CLOSED
+    bench.inner.while_asked = lambda: states.append(bench.breaker.state)
+    states = []
+    bench.ask()
+    assert states == [BreakerState.HALF_OPEN]
     assert bench.seen == [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED]
+
+
+def test_half_open_only_the_probe_is_asked():
+    bench = Bench(failures=1, pause_s=0.25)
+    bench.fail(1)
+    bench.now = 0.25
+    assert [bench.breaker.allows() for _ in range(3)] == [True, False, False]
+    bench.breaker.succeeded()
+    assert bench.breaker.allows()
 
 
 def test_a_probe_that_fails_doubles_the_pause_up_to_its_longest():
@@ -79,13 +86,11 @@ def test_a_probe_that_fails_doubles_the_pause_up_to_its_longest():
     bench.ask()
 
 
-def test_answers_to_what_was_asked_before_it_opened_change_nothing():
+def test_failures_of_what_was_asked_before_it_opened_change_nothing():
     bench = Bench(failures=1, pause_s=0.25)
-    bench.inner.error = PredictorTimeout("slow")
-    pending = [bench.guarded.submit(ROWS, 0.05) for _ in range(2)]
-    for each in pending:
-        with pytest.raises(PredictorTimeout):
-            each.result()
+    bench.fail(1)
+    bench.breaker.failed()
+    bench.inner.error = None
     bench.now = 0.25
     bench.ask()
     assert bench.breaker.state is BreakerState.CLOSED

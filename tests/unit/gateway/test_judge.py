@@ -79,10 +79,11 @@ def prediction_of(rows, seed):
         strategy_weights=random.random((n, 4), np.float32),
         target_position=targets,
         valid=np.isfinite(targets),
+        model_version="7",
     )
 
 
-def one_by_one(batch, ticks, prediction, failure, version, timing, trading_state, policy, clock, state):
+def one_by_one(batch, ticks, prediction, failure, timing, trading_state, policy, clock, state):
     """What the columns must amount to, told plainly. `state` is a second state, not the slice's."""
     row, newest, found = 0, state.clock.now_ns, []
     (part,) = batch.slices
@@ -119,7 +120,7 @@ def one_by_one(batch, ticks, prediction, failure, version, timing, trading_state
             f"market.ticks-2-{part.raw.offsets[k]}", tick.symbol, tick.event_time_ns, judged.action, judged.reason,
             judged.quantity, judged.reference_price, None if math.isnan(market.mid) else market.mid, before, after,
             target, batch.rows.values[k].tolist(), bool(batch.rows.warm[k]), *answers,
-            "trading_decision", version, "champion", trading_state, judged.verdict,
+            "trading_decision", "" if prediction is None else "7", "champion", trading_state, judged.verdict,
             StageTimes((timing.received_ns - began) / 1e3, timing.features_us, timing.inference_us, 0.0),
             clock.now_ns(), TRACE_IDS.of(2, part.raw.offsets[k], part.raw.traceparents[k]),
         )  # fmt: skip
@@ -161,8 +162,8 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
         batch, ticks = make_batch(rows, clock, state, number * 1000)
         prediction = prediction_of(rows, number) if answered else None
         timing = Timing(clock.now_ns(), 12.25, 345.5, clock.now_ns())
-        told = (prediction, Reason.PREDICTOR_TIMEOUT, "7", timing, trading_state)
-        decided = judge.decide(batch, batch.slices, *told)
+        told = (prediction, Reason.PREDICTOR_TIMEOUT, timing, trading_state)
+        decided = judge.decide(batch, *told)
         wanted = one_by_one(batch, ticks, *told, policy, clock, other)
         found = [decode_decision(payload) for payload in decided.payloads]
         assert [as_float32(d) for d in found] == [as_float32(d) for d in wanted]

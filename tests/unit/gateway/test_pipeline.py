@@ -383,19 +383,19 @@ def test_a_wall_clock_that_steps_ahead_holds():
 
 def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more():
     clock = FakeClock()
+    room = 3
     stream = quotes(8)
     batches = [raw_batch([t], clock, first_offset=k) for k, t in enumerate(stream)]
-    predictor, gate = FakePredictor(), threading.Event()
-    answer = predictor._predict
-    predictor._predict = lambda n: (gate.wait(10), answer(n))[1]
-    bench = Bench(batches, clock=clock, predictor=predictor)
-    runner = threading.Thread(target=bench.run)
+    bench = Bench(batches, clock=clock, settings=PipelineSettings(max_unpublished=room))
+    gate, publish = threading.Event(), bench.sink.publish
+    bench.sink.publish = lambda outbox, owned: (gate.wait(10), publish(outbox, owned))
+    runner = threading.Thread(target=bench.run, daemon=True)
     runner.start()
     deadline = time.monotonic() + 10
     while bench.source.held < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert len(predictor.batches) == PipelineSettings().max_in_flight
+    assert len(bench.predictor.batches) == room
     assert bench.pipeline.status().held
     gate.set()
     runner.join(10)

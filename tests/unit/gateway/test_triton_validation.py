@@ -33,7 +33,7 @@ def test_a_right_answer_is_taken():
     arrays = good()
     found = tensors(answer(arrays), TRADING_DECISION, 3)
     assert all(np.array_equal(a, b) for a, b in zip(arrays, found, strict=True))
-    assert validate(*found).valid.all()
+    assert validate(found, "7").valid.all()
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_content_shorter_than_its_shape_is_refused():
 def test_a_row_outside_its_range_is_invalid_and_the_others_stay(which, value):
     arrays = good()
     arrays[which][1, 0] = value
-    assert validate(*arrays).valid.tolist() == [True, False, True]
+    assert validate(arrays, "7").valid.tolist() == [True, False, True]
 
 
 def test_negative_probabilities_and_weights_are_no_mixture():
     arrays = good()
     arrays[0][0] = [3.0, -1.0, -1.0]
     arrays[2][2] = [5.0, -4.0, 0.0, 0.0]
-    assert validate(*arrays).valid.tolist() == [False, True, False]
+    assert validate(arrays, "7").valid.tolist() == [False, True, False]
 
 
 class Failure(grpc.RpcError):

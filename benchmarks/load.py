@@ -28,7 +28,7 @@ from loadtest.schedule import Speed, plan
 
 TICKS, DECISIONS = "market.ticks", "trading.decisions"
 #: The sender sleeps at least so long, and then sends what is due.
-SHORTEST_SLEEP_S = 0.0005
+SHORTEST_SLEEP_S = 0.001
 #: Without a new decision for so long, the reader gives up.
 QUIET_S = 20.0
 #: From preparing to sending: so much, and so much a tick.
@@ -154,7 +154,7 @@ def pipe(stream: IO[str] | None) -> IO[str]:
 def send(bootstrap: str, out: str, source: str, speed: str, limit: str, repeat: str) -> None:
     """Prepare everything, then send each tick when it is due."""
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0.5, "compression.type": "lz4",
+        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 1, "compression.type": "lz4",
          "queue.buffering.max.messages": 1_000_000, "log_level": 3}
     )  # fmt: skip
     partitions = len(producer.list_topics(TICKS, timeout=5.0).topics[TICKS].partitions)

@@ -27,7 +27,7 @@ class DecisionPolicy(Struct, frozen=True):
     rebalance_band: float = 0.05
 
 
-class Market(Struct, frozen=True):
+class Market(Struct, frozen=True, gc=False):
     """Standing prices of a symbol at its tick; NaN is unknown."""
 
     bid: float
@@ -43,7 +43,7 @@ class Market(Struct, frozen=True):
         return touch
 
 
-class Judged(Struct, frozen=True):
+class Judged(Struct, frozen=True, gc=False):
     """The outcome for one tick; `quantity` is what is to be traded, signed, in units."""
 
     action: Action

@@ -57,6 +57,7 @@ class Book:
         held = self.quantities != 0.0
         if without in self._rows:
             held[self._rows[without]] = False
+        # Exact, so that the order in which symbols came first does not matter.
         return math.fsum((np.abs(self.quantities[held]) * self.marks[held]).tolist())
 
     def dump(self) -> tuple[dict[str, float], dict[str, float]]:

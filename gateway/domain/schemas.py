@@ -1,4 +1,7 @@
-"""Messages of the live path: frozen values, and the array form of a batch of ticks."""
+"""Messages of the live path: frozen values, and the array form of a batch of ticks.
+
+What is made for every tick is left out of garbage collection (`gc=False`): it holds no cycles.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ Price = Annotated[float, Meta(ge=1e-9, lt=1e15)]
 Size = Annotated[float, Meta(ge=0.0, lt=1e18)]
 
 
-class Tick(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Tick(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """One market update. A field that the source does not carry is None, never zero.
 
     An unknown field is refused: a misspelt price would otherwise be taken as absent.
@@ -127,7 +130,7 @@ class Outcome(StrEnum):
     DENY = "deny"
 
 
-class RuleResult(Struct, frozen=True):
+class RuleResult(Struct, frozen=True, gc=False):
     """One rule's finding. `headroom` = limit - value in the rule's unit; negative means broken."""
 
     rule: str
@@ -137,7 +140,7 @@ class RuleResult(Struct, frozen=True):
     headroom: float | None
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, gc=False):
     """What risk allows: `quantity` is signed, in units, and 0 when denied."""
 
     outcome: Outcome

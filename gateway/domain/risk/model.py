@@ -29,7 +29,7 @@ class Limits(Struct, frozen=True):
     halted_allows_exits: bool = False
 
 
-class Intent(Struct, frozen=True):
+class Intent(Struct, frozen=True, gc=False):
     """A wanted order.
 
     Attributes:
@@ -60,7 +60,7 @@ class Intent(Struct, frozen=True):
         return abs(after) < abs(self.position) and after * self.position >= 0.0
 
 
-class Finding(Struct, frozen=True):
+class Finding(Struct, frozen=True, gc=False):
     """A rule's result, and the largest abs(quantity) that would pass it (inf: any; 0: none)."""
 
     result: RuleResult

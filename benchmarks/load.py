@@ -77,6 +77,16 @@ def drive(
         return compare(dict(np.load(sent)), dict(np.load(seen)), warm_up_s)
 
 
+def send_only(bootstrap: str, source: str, speed: str, limit: int) -> None:
+    """Send ticks that nobody reads the decisions of: a backlog."""
+    with tempfile.TemporaryDirectory() as folder:
+        sender = start("send", bootstrap, Path(folder) / "sent.npz", source, speed, str(limit), "1")
+        expect(sender, "ready")
+        tell(sender, "go")
+        expect(sender, "sent")
+        sender.wait(30)
+
+
 def compare(sent: dict[str, Any], seen: dict[str, Any], warm_up_s: float) -> Driven:
     """Join both sides by partition and offset."""
     latencies, missing, repeated, first_ns, last_ns, seconds = [], 0, 0, [], [], []

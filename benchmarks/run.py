@@ -1,40 +1,89 @@
-"""`make bench`: the kernel's rate, the gateway at the Binance feed's real gaps, and what it sustains.
+"""`make bench`, the gateway's part: what the issue asks to be measured, each figure beside its goal.
 
-Needs nothing running: it brings up a stack of its own, trains briefly, and takes it down again.
-The recorded feed is looked for in $ULTRATHINK_DATA or ../shared/data; without it the simulator is
-used, and the output says so.
+Needs nothing running: it brings up a stack of its own, trains briefly, and takes it down again. All servers, the
+sender and the reader share this machine. Ratios are of runs in the same session; the bare client's latency says
+how fast the machine was meanwhile. The recorded feed is looked for in $ULTRATHINK_DATA or ../shared/data; without
+it the simulator is used, and the output says so.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import redis
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
 
+from benchmarks.desk import MODELS, Memory, Running, below, desk, gateway, rate_between
+from benchmarks.load import Driven, drive, ends_of
+from benchmarks.load import send_only as send
+from benchmarks.naive import decisions_per_s
+from exporters.latency import measure as ask
 from gateway.domain.features import FeatureEngine
 from gateway.domain.schemas import TickBatch
+from gateway.domain.signature import contract
 from gateway.history import open_source
-from stack.demo import publish_and_watch, running_gateway
-from stack.jobs import export, train
-from stack.lifecycle import down, up
-from stack.settings import Ports, StackSettings
+from stack.cli.top import quantile_ms
+from stack.services.kafka import create_topics
+from stack.settings import StackSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ULTRATHINK_DATA", ROOT.parent / "shared" / "data"))
 FEED = DATA / "binance_usdm_btcusdt_20240808.gz"
-REAL_GAP_TICKS = int(os.environ.get("BENCH_TICKS", "25000"))
-WARM_UP_TICKS = 30_000
-#: Offered rates, until one is not kept up with.
-RATES = (1000, 2500, 5000, 7500, 10000, 15000)
+FEED_TICKS = 87_402
+MARKET = "simulate:regimes?ticks={}&symbols=16"
+REAL_GAP_TICKS = int(os.environ.get("BENCH_TICKS", "12000"))
+#: An hour of the feed at 20 times its speed takes three minutes.
+SOAK_REPEATS = int(os.environ.get("BENCH_SOAK", "10"))
+RATES = (1_000, 5_000, 15_000, 25_000)
+BATCHES = (8, 64, 256, 1024)
+FOREVER_MS = 3_600_000
+HANDLED = "gateway_handled_seconds"
+console = Console(width=118)
 
 
-def kernel_rate() -> dict[str, float]:
-    """Ticks a second on one core: in large batches, and one at a time."""
+class Figure(Struct, frozen=True):
+    """A line of the table; `goal` is a bound on `value`, with the side that is good."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str = ""
+    reached: bool | None = None
+
+
+figures: list[Figure] = []
+
+
+def tell(name: str, value: float, unit: str, at_most: float | None = None, at_least: float | None = None) -> None:
+    bound = at_most if at_most is not None else at_least
+    reached = None if bound is None else (value < bound if at_most is not None else value > bound)
+    sign = "<" if at_most is not None else ">"
+    goal = "" if bound is None else f"{sign} {bound:g} {unit}"
+    figures.append(Figure(name, value, unit, goal, reached))
+    verdict = f" (goal {goal}: {'reached' if reached else 'missed'})" if goal else ""
+    say(f"  {name}: {value:,.4g} {unit}{verdict}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+# ---- one core, no server ----------------------------------------------------------------------
+
+
+def kernel() -> None:
+    say("feature kernel, one core:")
     ticks = [r.tick for r in open_source("simulate:regimes?ticks=200000&symbols=20").records()]
     batch = TickBatch.from_ticks(ticks)
     FeatureEngine().update(TickBatch.from_ticks(ticks[:10]))
@@ -43,90 +92,191 @@ def kernel_rate() -> dict[str, float]:
         engine, start = FeatureEngine(), time.perf_counter()
         engine.update(batch)
         best = max(best, len(batch) / (time.perf_counter() - start))
-    engine, singles = FeatureEngine(), [TickBatch.from_ticks([t]) for t in ticks[:20000]]
-    start = time.perf_counter()
-    for one in singles:
-        engine.update(one)
-    return {"batches_per_s": best, "singles_per_s": len(singles) / (time.perf_counter() - start)}
+    tell("kernel, large batches", best, "ticks/s", at_least=1e6)
 
 
-def measure(settings: StackSettings, spec: str, speed: str, limit: int) -> dict[str, float | str]:
-    """One run through a gateway; latency is from intended send to visible."""
-    with running_gateway(settings):
-        run = publish_and_watch(settings, open_source(spec), speed, limit, lambda *_: None)
-    inside = np.array([s.features_us + s.inference_us for s in (d.stages for d in run.decisions)]) / 1e3
-    late = sum(d.reason.value == "deadline_exceeded" for d in run.decisions)
-    return {
-        "source": spec.rpartition("/")[2],
-        "speed": speed,
-        "ticks": run.counts.ticks,
-        "missing": run.counts.missing,
-        "repeated": run.counts.repeated,
-        "achieved_per_s": run.published.sent / run.published.seconds,
-        "p50_ms": run.latency.p50,
-        "p99_ms": run.latency.p99,
-        "p99_9_ms": run.latency.p99_9,
-        "received_to_answered_p50_ms": float(np.percentile(inside, 50)),
-        "received_to_answered_p99_ms": float(np.percentile(inside, 99)),
-        "late_share": late / max(1, len(run.decisions)),
-        "sender_lag_ms": run.published.worst_lag_s * 1e3,
-    }
+# ---- the whole desk ---------------------------------------------------------------------------
 
 
-def show(row: dict[str, float | str]) -> None:
-    print(
-        "  " + ", ".join(f"{k} {v:,.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
-        flush=True,
-    )
+def observed(running: Running, run: Callable[[], Driven]) -> tuple[Driven, dict[str, float]]:
+    """A run, and what the gateway says of it: shares and quantiles of received to published, in ms."""
+    before = running.scrape()
+    driven = run()
+    now = running.scrape()
+    found = {f"p{q * 100:g}": quantile_ms(before, now, HANDLED, q) for q in (0.5, 0.99, 0.999)}
+    found["below_5_ms"], found["below_25_ms"] = (below(before, now, HANDLED, bound) for bound in (0.005, 0.025))
+    for stage in ("queue", "features", "inference", "decide", "publish"):
+        for q in (0.5, 0.99):
+            found[f"{stage}_p{q * 100:g}"] = quantile_ms(before, now, "gateway_stage_seconds", q, stage=stage)
+    return driven, found
+
+
+def real_gaps(settings: StackSettings, feed: str, results: dict[str, object]) -> None:
+    cases = [
+        ("fused", {"model_name": MODELS[1]}, True),
+        ("ensemble", {"model_name": MODELS[0]}, False),
+        ("fused, at least once", {"model_name": MODELS[1], "delivery": "at-least-once"}, False),
+    ]
+    for name, given, is_goal in cases:
+        say(f"the feed at its real gaps, {name}:")
+        with gateway(settings, **given) as running:
+            driven, inside = observed(
+                running, lambda: drive(settings.kafka_bootstrap, feed, "real", REAL_GAP_TICKS)
+            )
+        results[f"real gaps, {name}"] = {"driven": msgspec.to_builtins(driven), "inside": inside}
+        checked(driven)
+        goal = (5.0, 25.0, 25.0) if is_goal else (None, None, None)
+        tell(f"received to committed p50, {name}", inside["p50"], "ms")
+        tell(f"received to committed p99, {name}", inside["p99"], "ms", at_most=goal[0])
+        tell(f"received to committed p99.9, {name}", inside["p99.9"], "ms", at_most=goal[1])
+        tell(f"sent to visible p50, {name}", driven.p50_ms, "ms")
+        tell(f"sent to visible p99, {name}", driven.p99_ms, "ms", at_most=goal[2])
+        stages = {k: v for k, v in inside.items() if "_p" in k}
+        say(f"    where the time goes, p50/p99 below: {stages}")
+
+
+def sustained(settings: StackSettings, results: dict[str, object]) -> None:
+    say("sustained, fused (a rate is kept where all came back and the last came with the sender's end):")
+    with gateway(settings, model_name=MODELS[1]) as running:
+        for rate in RATES:
+            driven, inside = observed(
+                running,
+                lambda rate=rate: drive(  # type: ignore[misc]
+                    settings.kafka_bootstrap, MARKET.format(rate * 10), f"{rate}/s", rate * 10
+                ),
+            )
+            results[f"sustained {rate}"] = {"driven": msgspec.to_builtins(driven), "inside": inside}
+            checked(driven)
+            kept = driven.achieved_per_s > 0.97 * rate
+            tell(f"{rate:,} ticks/s offered: achieved", driven.achieved_per_s, "ticks/s")
+            goal = 50.0 if rate == RATES[-1] else None
+            tell(f"{rate:,} ticks/s: sent to visible p99", driven.p99_ms if kept else math.inf, "ms", at_most=goal)
+            tell(f"{rate:,} ticks/s: held, superseded or late", driven.late_share + driven.superseded_share, "")
+
+
+def checked(driven: Driven) -> None:
+    if driven.missing or driven.repeated:
+        raise SystemExit(
+            f"{driven.missing} decisions are missing and {driven.repeated} are repeated: no figure counts"
+        )
+
+
+def against_bare_client(settings: StackSettings, results: dict[str, object]) -> None:
+    say("rows a second, a backlog through the gateway (fused, exactly once) over one bare gRPC client:")
+    signature = contract(MODELS[1])
+    rows = {}
+    for batch in BATCHES:
+        count = min(120_000, max(16_000, 300 * batch))
+        send(settings.kafka_bootstrap, MARKET.format(count), "max", count)
+        with gateway(settings, model_name=MODELS[1], budget_ms=FOREVER_MS, max_batch=batch) as running:
+            ours = rate_between(running, count)
+            drained(running)
+        bare = ask(settings.triton_grpc, signature, 1, clients=1, batch=batch, seconds=3.0)
+        rows[batch] = {"gateway_per_s": ours, "bare_per_s": bare.rows_per_s, "bare_p50_ms": bare.p50_ms}
+        tell(f"batch {batch}: gateway", ours, "rows/s")
+        tell(f"batch {batch}: bare client", bare.rows_per_s, "rows/s")
+        tell(f"batch {batch}: gateway over bare client", ours / bare.rows_per_s, "times", at_least=0.6)
+    results["rows_per_s"] = rows
+
+
+def drained(running: Running) -> None:
+    """Until nothing more is decided."""
+    last = -1.0
+    while (done := running.decided()) != last:
+        last = done
+        time.sleep(1.0)
+
+
+def against_naive(settings: StackSettings, results: dict[str, object]) -> None:
+    say("against a naive gateway: one blocking call a tick (ensemble on both sides):")
+    count = 60_000
+    send(settings.kafka_bootstrap, MARKET.format(count), "max", count)
+    create_topics(settings, {"naive.decisions": "trading.decisions"})
+    ends = ends_of(settings.kafka_bootstrap, "market.ticks")
+    partition = max(ends, key=lambda p: ends[p])
+    naive = decisions_per_s(
+        settings.kafka_bootstrap, settings.triton_grpc, MODELS[0], partition, ends[partition] - 3_000, 2_000,
+        "naive.decisions",
+    )  # fmt: skip
+    with gateway(settings, model_name=MODELS[0], budget_ms=FOREVER_MS) as running:
+        ours = rate_between(running, count)
+        drained(running)
+    results["naive"] = {"naive_per_s": naive, "gateway_per_s": ours}
+    tell("naive gateway", naive, "decisions/s")
+    tell("ours", ours, "decisions/s")
+    tell("ours over naive", ours / naive, "times", at_least=20)
+
+
+def replay(settings: StackSettings, results: dict[str, object]) -> None:
+    say("catch-up without emission: a restart without any snapshot, the whole log:")
+    create_topics(settings, {"bench.snapshots": "gateway.snapshots"})
+    client = redis.Redis.from_url(settings.redis_url)
+    client.delete(*(f"ultrathink:snapshot:gateway:{p}" for p in range(settings.partitions)))
+    client.close()
+    with gateway(settings, snapshots_topic="bench.snapshots") as running:
+        found = running.scrape()
+    ticks, seconds = found.value("gateway_replayed_ticks_total"), found.value("gateway_restore_seconds_sum")
+    results["replay"] = {"ticks": ticks, "seconds": seconds}
+    tell("ticks replayed", ticks, "ticks")
+    tell("replay", ticks / seconds, "ticks/s", at_least=100_000)
+
+
+def memory(settings: StackSettings, feed: str, results: dict[str, object]) -> None:
+    hours = SOAK_REPEATS * 344 / 3600
+    say(f"memory over {hours:.1f} h of the feed at 20 times its speed:")
+    with gateway(settings, model_name=MODELS[1]) as running:
+        sampler = Memory(running.process)
+        driven = drive(settings.kafka_bootstrap, feed, "20x", FEED_TICKS, repeat=SOAK_REPEATS)
+        samples = sampler.close()
+    checked(driven)
+    # The first third fills buffers that are then used again.
+    settled = np.array(samples[len(samples) // 3 :])
+    slope = float(np.polyfit(np.arange(len(settled)), settled, 1)[0])
+    ticks_per_s = driven.ticks / max(1.0, driven.seconds)
+    results["memory"] = {"samples_mb": samples, "driven": msgspec.to_builtins(driven)}
+    tell("memory at the end", float(settled[-5:].mean()), "MB")
+    tell("growth", 100 * slope * len(settled) / float(settled.mean()), "% over the run", at_most=3.0)
+    tell("growth a tick", max(0.0, slope * 2**20 / ticks_per_s), "bytes", at_most=8.0)
+
+
+def table() -> Table:
+    made = Table(box=None, header_style="bold")
+    for column, side in (("figure", "left"), ("measured", "right"), ("goal", "right"), ("", "left")):
+        made.add_column(column, justify=side)  # type: ignore[arg-type]
+    for f in figures:
+        verdict = {None: "", True: "[green]reached[/]", False: "[red]missed[/]"}[f.reached]
+        made.add_row(f.name, f"{f.value:,.4g} {f.unit}", f.goal, verdict)
+    return made
 
 
 def main() -> None:
     results: dict[str, object] = {
-        "machine": {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "kernel": kernel_rate(),
+        "machine": {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()}
     }
-    print("feature kernel, one core:")
-    show(results["kernel"])  # type: ignore[arg-type]
-    feed = f"binance:{FEED}" if FEED.is_file() else f"simulate:regimes?ticks={REAL_GAP_TICKS}"
+    kernel()
+    feed = f"binance:{FEED}" if FEED.is_file() else f"simulate:regimes?ticks={FEED_TICKS}"
     if not FEED.is_file():
-        print(f"{FEED} is not here: the simulator stands in, and the figures are not those of a real feed")
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "home"
-        settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
-        os.environ["ULTRATHINK_HOME"] = str(home)
-        up(settings, lambda _: None)
-        try:
-            train("simulate:regimes?ticks=20000&symbols=4", 10, None, None, lambda _: None)
-            export(lambda _: None)
-            # Left out of the figures: a broker that has just started still compiles itself.
-            measure(settings, f"simulate:regimes?ticks={WARM_UP_TICKS}&symbols=16", "1000/s", WARM_UP_TICKS)
-            print("the feed at its real gaps, exactly as recorded:")
-            real = measure(settings, feed, "real", REAL_GAP_TICKS)
-            show(real)
-            results["real_gaps"] = real
-            print("sustained (a rate holds when the sender kept it, all came back, and p99 is below 50 ms):")
-            results["sustained"] = sustained(settings)
-        finally:
-            down(home)
+        say(f"{FEED} is not here: the simulator stands in, and the figures are not those of a real feed")
+    with tempfile.TemporaryDirectory() as folder, desk(Path(folder) / "home") as settings:
+        bare = ask(settings.triton_grpc, contract(MODELS[1]), 1, clients=1, batch=1, seconds=2.0)
+        tell("bare client, fused, batch 1: p50", bare.p50_ms, "ms")
+        say("warming up: a broker that has just started still compiles itself")
+        with gateway(settings, model_name=MODELS[1]):
+            for rate in (1_000, 10_000):
+                drive(settings.kafka_bootstrap, MARKET.format(rate * 25), f"{rate}/s", rate * 25)
+        real_gaps(settings, feed, results)
+        sustained(settings, results)
+        against_bare_client(settings, results)
+        against_naive(settings, results)
+        replay(settings, results)
+        if SOAK_REPEATS:
+            memory(settings, feed, results)
+    console.print(table())
+    results["figures"] = msgspec.to_builtins(figures)
     target = ROOT / "benchmarks" / "results" / "latest.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(results, indent=2))
     print(f"written: {target}")
-
-
-def sustained(settings: StackSettings) -> list[dict[str, float | str]]:
-    """Rising rates, stopped at the first that does not hold."""
-    rows = []
-    for rate in RATES:
-        row = measure(settings, f"simulate:regimes?ticks={rate * 10}&symbols=16", f"{rate}/s", rate * 10)
-        row["holds"] = str(
-            row["missing"] == 0 and float(row["achieved_per_s"]) > 0.99 * rate and float(row["p99_ms"]) < 50
-        )
-        show(row)
-        rows.append(row)
-        if row["holds"] != "True":
-            break
-    return rows
 
 
 if __name__ == "__main__":

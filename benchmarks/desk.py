@@ -1,0 +1,138 @@
+"""A desk of its own for the benchmarks: servers up, models trained and served, gateways with settings."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+
+from exporters import profiles
+from exporters.export import Options, export_pipeline
+from exporters.releases import Releases
+from exporters.repository import ModelRepository
+from exporters.serving import TritonServer
+from stack.cli.top import Scrape
+from stack.demo import running_gateway
+from stack.jobs import train
+from stack.lifecycle import down, up
+from stack.settings import Ports, StackSettings
+
+MODELS = ("trading_decision", "trading_decision_fused")
+PREFIX = "ULTRATHINK_GATEWAY_"
+
+
+@contextmanager
+def desk(home: Path) -> Iterator[StackSettings]:
+    """Everything a gateway needs, the ensemble and its fused variant released."""
+    settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+    with environment(ULTRATHINK_HOME=str(home)):
+        up(settings, lambda _: None)
+        try:
+            train("simulate:regimes?ticks=20000&symbols=4", 10, None, None, lambda _: None)
+            serve(settings)
+            yield settings
+        finally:
+            down(home)
+
+
+def serve(settings: StackSettings) -> None:
+    gpu, container = profiles.find_gpu(profiles.DEFAULT_GPU), profiles.find(profiles.DEFAULT_CONTAINER)
+    repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
+    try:
+        options = Options(settings.mlflow_uri, container, gpu, "challenger")
+        published = export_pipeline(MODELS[0], options, repository, lambda _: None, fuse=True)
+        for one in published:
+            if one.name in MODELS:
+                Releases(repository, triton, gpu, lambda _: None).release(one.name, one.version)
+    finally:
+        triton.close()
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Running:
+    """A gateway that runs."""
+
+    def __init__(self, settings: StackSettings, pid: int) -> None:
+        self._address = f"http://127.0.0.1:{settings.ports.gateway_metrics}/metrics"
+        self.process = psutil.Process(pid)
+
+    def scrape(self) -> Scrape:
+        return Scrape.of(httpx.get(self._address, timeout=5.0).text, {})
+
+    def decided(self) -> float:
+        """Decisions published so far."""
+        found = re.search(r"^gateway_ticks_total (\S+)", httpx.get(self._address, timeout=5.0).text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+
+@contextmanager
+def gateway(settings: StackSettings, **given: object) -> Iterator[Running]:
+    """A gateway with some settings, all partitions its own."""
+    with (
+        environment(**{PREFIX + name.upper(): str(value) for name, value in given.items()}),
+        running_gateway(settings) as process,
+    ):
+        yield Running(settings, process.pid)
+
+
+def below(before: Scrape, now: Scrape, name: str, bound_s: float) -> float:
+    """The share of what was observed between two scrapes that is at most `bound_s`, a bucket's bound."""
+    at = (("le", str(bound_s)),)
+    total = now.value(f"{name}_count") - before.value(f"{name}_count")
+    grown = now.samples[f"{name}_bucket", at] - before.samples[f"{name}_bucket", at]
+    return grown / max(1.0, total)
+
+
+class Memory:
+    """Samples a process's resident memory once a second, in MB."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.samples: list[float] = []
+        self._process, self._stopping = process, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def close(self) -> list[float]:
+        self._stopping.set()
+        self._thread.join()
+        return self.samples
+
+    def _sample(self) -> None:
+        while not self._stopping.wait(1.0):
+            self.samples.append(self._process.memory_info().rss / 2**20)
+
+
+def rate_between(running: Running, total: int, timeout_s: float = 300.0) -> float:
+    """Decisions a second while a backlog of `total` is worked off, without its first and last tenth."""
+    began = running.decided()
+    marks: list[tuple[float, float]] = []
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        done = running.decided() - began
+        if done >= 0.1 * total:
+            marks.append((time.perf_counter(), done))
+        if done >= 0.9 * total:
+            break
+        time.sleep(0.05)
+    (t0, n0), (t1, n1) = marks[0], marks[-1]
+    return (n1 - n0) / max(1e-9, t1 - t0)

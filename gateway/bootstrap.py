@@ -19,6 +19,7 @@ from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
+from gateway.adapters.tracing import open_tracer
 from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.domain.errors import ServiceUnavailable
@@ -100,6 +101,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         metrics.breaker(found.value)
         log.warning("circuit breaker", state=found.value)
 
+    tracer = open_tracer(settings.trace_exporter, "ultrathink-gateway", settings.trace_share)
     breaker = CircuitBreaker(time.monotonic, settings.breaker_failures, changed=breaker_changed)
     pipeline = Pipeline(
         source,
@@ -113,6 +115,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         settings.policy(cluster.partitions),
         settings.admission(),
         settings.pipeline(),
+        tracer,
     )
     ownership.begin(pipeline, sink)
     operations = Operations(
@@ -126,6 +129,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     model = f"{predictor.model_name}/{predictor.model_version}"
     closers = [
         instance.close,
+        *([] if tracer is None else [tracer.close]),
         stored.close,
         listener.close,
         keeper.close,

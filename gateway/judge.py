@@ -11,7 +11,7 @@ from msgspec import Struct
 from gateway.domain import decision_kernel as kernel
 from gateway.domain.codec import encode
 from gateway.domain.decision import DecisionPolicy, Judged, Market, decide
-from gateway.domain.decision_writer import BUY, SELL, Columns, DecisionWriter
+from gateway.domain.decision_writer import BUY, KINDS, SELL, Columns, DecisionWriter
 from gateway.domain.features import FeatureRows
 from gateway.domain.position import Book
 from gateway.domain.schemas import (
@@ -25,8 +25,8 @@ from gateway.domain.schemas import (
     TickBatch,
     TradingState,
 )
-from gateway.domain.trace import TraceIds
-from gateway.ports import Clock, Prediction, RawSlice
+from gateway.domain.trace import TraceIds, parent_span_id
+from gateway.ports import Clock, Prediction, RawSlice, Traced, Tracer
 from gateway.state import FeatureDump, PartitionState
 
 #: What the kernel writes by itself.
@@ -94,6 +94,7 @@ class Decided(Struct, frozen=True):
         kinds: int8 [n], places in `decision_writer.KINDS`.
         broken: how often each rule was broken.
         total_s: float64 [n], from sending to here.
+        decided_at_ns: wall time, of all.
     """
 
     keys: list[bytes]
@@ -101,6 +102,7 @@ class Decided(Struct, frozen=True):
     kinds: ReasonCodes
     broken: Counter[str]
     total_s: FloatArray
+    decided_at_ns: int
 
 
 class Judge:
@@ -186,6 +188,7 @@ class Judge:
             kinds=kinds,
             broken=Counter(rule for _, found in judged if found.verdict for rule in found.verdict.broken),
             total_s=(queue_us + (timing.features_us + timing.inference_us + decide_us)) / 1e6,
+            decided_at_ns=decided_ns,
         )
 
     def _held(
@@ -278,3 +281,37 @@ def budgets_left_ns(sent_ns: Int64Array, received_ns: int, now_ns: int, budget_n
     """What is left of each tick's budget; no clock that runs ahead or steps back lengthens it."""
     left: Int64Array = np.minimum(np.minimum(sent_ns, received_ns) + (budget_ns - now_ns), budget_ns)
     return left
+
+
+def traces_of(batch: Batch, decided: Decided, timing: Timing, trace_ids: TraceIds, tracer: Tracer) -> None:
+    """Record those decisions of a batch that are traced."""
+    answered_ns = timing.started_ns
+    asked_ns = answered_ns - int(timing.inference_us * 1e3)
+    for part in batch.slices:
+        raw = part.raw
+        for k, i in enumerate(part.kept, part.begin):
+            trace_id = trace_ids.of(raw.partition, raw.offsets[i], raw.traceparents[i])
+            if not tracer.wants(trace_id):
+                continue
+            action, reason = KINDS[decided.kinds[k]]
+            tracer.record(
+                Traced(
+                    name="decide",
+                    trace_id=trace_id,
+                    parent_span_id=parent_span_id(raw.traceparents[i]),
+                    begin_ns=min(raw.sent_ns[i], timing.received_ns),
+                    end_ns=decided.decided_at_ns,
+                    events={
+                        "received": timing.received_ns,
+                        "features computed": asked_ns,
+                        "model answered": answered_ns,
+                    },
+                    attributes={
+                        "messaging.destination.partition.id": str(raw.partition),
+                        "messaging.kafka.offset": raw.offsets[i],
+                        "ultrathink.symbol": batch.ticks.symbols[k],
+                        "ultrathink.action": action.value,
+                        "ultrathink.reason": reason.value,
+                    },
+                )
+            )

@@ -29,7 +29,7 @@ from gateway.domain.errors import (
 from gateway.domain.features import FeatureRows
 from gateway.domain.schemas import BoolArray, DeadLetter, Int64Array, Reason, ReasonCodes, Tick, TickBatch
 from gateway.domain.trace import TraceIds
-from gateway.judge import Batch, Decided, Judge, Slice, Timing, budgets_left_ns
+from gateway.judge import Batch, Decided, Judge, Slice, Timing, budgets_left_ns, traces_of
 from gateway.ports import (
     Clock,
     DecisionSink,
@@ -45,6 +45,7 @@ from gateway.ports import (
     StateStore,
     Stream,
     TickSource,
+    Tracer,
 )
 from gateway.state import GatewayState, Snapshot
 from gateway.triage import triage
@@ -138,11 +139,12 @@ class Pipeline:
         policy: DecisionPolicy,
         admission: Admission,
         settings: PipelineSettings,
+        tracer: Tracer | None = None,
     ) -> None:
         self._source, self._predictor, self._sink = source, predictor, sink
         self._snapshots, self._states, self._clock, self._metrics = snapshots, states, clock, metrics
         self._state, self._admission, self._settings = state, admission, settings
-        self._trace_ids = TraceIds(source.topic)
+        self._trace_ids, self._tracer = TraceIds(source.topic), tracer
         self._judge = Judge(
             topic=source.topic,
             policy=policy,
@@ -281,6 +283,8 @@ class Pipeline:
             raw.received_ns, (asked_ns - start_ns) / 1e3, (answered_ns - asked_ns) / 1e3, self._clock.now_ns()
         )
         decided = self._judge.decide(batch, prediction, failure, timing, self._states.trading_state())
+        if self._tracer is not None:
+            traces_of(batch, decided, timing, self._trace_ids, self._tracer)
         waiting = Waiting(len(raw), polled_s, {}, [], counted=True)
         for part in batch.slices:
             self._put(part, decided, waiting)

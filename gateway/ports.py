@@ -201,6 +201,37 @@ class Outcomes(Struct, frozen=True):
     total_s: FloatArray
 
 
+class Traced(Struct, frozen=True):
+    """Something that happened to a tick, for its trace.
+
+    Attributes:
+        name: what.
+        trace_id: 32 hexadecimal digits.
+        parent_span_id: 16 hexadecimal digits; "" where the producer sent none.
+        begin_ns, end_ns: wall time.
+        events: name -> wall time in ns, within.
+        attributes: what to search by.
+    """
+
+    name: str
+    trace_id: str
+    parent_span_id: str
+    begin_ns: int
+    end_ns: int
+    events: dict[str, int]
+    attributes: dict[str, str | int]
+
+
+class Tracer(Protocol):
+    """Where traces go."""
+
+    def wants(self, trace_id: str) -> bool:
+        """Whether this trace is recorded."""
+
+    def record(self, traced: Traced) -> None:
+        """Keep it; never waits."""
+
+
 class Metrics(Protocol):
     """What is counted. Durations in seconds."""
 

@@ -45,6 +45,10 @@ class GatewaySettings(BaseSettings):
     commit_ms: float = Field(default=4.0, ge=0, le=1000, description="between two commits at least")
     snapshot_s: float = Field(default=1.0, gt=0)
     durable_snapshot_s: float = Field(default=30.0, gt=0)
+    trace_exporter: Literal["none", "otlp", "console"] = Field(
+        default="none", description="of spans; OTEL_EXPORTER_OTLP_ENDPOINT says where otlp sends them"
+    )
+    trace_share: float = Field(default=0.01, ge=0, le=1, description="of all trace ids")
     breaker_failures: int = Field(default=5, ge=1)
     max_batch: int = Field(default=1024, ge=1, le=1024)
     max_unpublished: int = Field(default=16, ge=1, le=64, description="batches decided and not yet published")

@@ -39,6 +39,8 @@ from gateway.state import PartitionState, Snapshot
 log = structlog.get_logger()
 #: Longer than a transaction of a gateway that was killed can stay open.
 PENDING_TRANSACTION_S = 30.0
+#: What an encoded decision begins with.
+ID = b'{"decision_id":"'
 #: A snapshot is looked for among so many of the newest chunks first.
 NEWEST_CHUNKS = (64, 1024)
 
@@ -157,19 +159,34 @@ class KafkaRecovery:
         advance is a repeat, or the late word of a gateway that had lost the partition: the first
         decision of a tick stands. Ids of another topic are not ours.
         """
-        book, prefix, decided, end = state.book, f"{self._topics.ticks}-{partition}-", since - 1, start
-        decode = self._decoder.decode
+        book, decided, end = state.book, since - 1, start
+        prefix = f'{{"decision_id":"{self._topics.ticks}-{partition}-'.encode()
         for messages in read_to_end(self._bootstrap, self._topics.decisions, partition, start):
+            # A position is the last one's: only those are decoded whole.
+            last: dict[bytes, bytes] = {}
             for message in messages:
-                decision = decode(as_bytes(message.value()) or b"")
-                if not decision.decision_id.startswith(prefix):
-                    continue
-                offset = int(decision.decision_id[len(prefix) :])
+                payload = as_bytes(message.value()) or b""
+                offset = self._offset_in(payload, prefix)
                 if offset > decided:
                     decided = offset
-                    book.set_quantity(decision.symbol, decision.position_after)
+                    last[as_bytes(message.key()) or payload] = payload
+            for payload in last.values():
+                decision = self._decoder.decode(payload)
+                book.set_quantity(decision.symbol, decision.position_after)
             end = offset_of(messages[-1]) + 1
         return (decided if decided >= since else -1), end
+
+    def _offset_in(self, payload: bytes, prefix: bytes) -> int:
+        """The tick's offset that a decision's id names; -1 for the id of another topic or partition.
+
+        Raises msgspec.DecodeError for what is no decision.
+        """
+        if payload.startswith(prefix):
+            digits = payload[len(prefix) : payload.find(b'"', len(prefix))]
+            if digits.isdigit():
+                return int(digits)
+        found = self._decoder.decode(payload).decision_id
+        return int(found[len(prefix) - len(ID) :]) if found.encode().startswith(prefix[len(ID) :]) else -1
 
     def _committed(self, partition: int) -> int:
         """Stable: a transaction that is still open is waited for."""

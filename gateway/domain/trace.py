@@ -7,7 +7,7 @@ import re
 
 HEADER = "traceparent"
 #: version-trace_id-parent_id-flags; all zeros is no id.
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
 class TraceIds:
@@ -26,3 +26,9 @@ class TraceIds:
         """The trace id of a well-formed header, 32 hexadecimal digits."""
         found = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
         return None if found is None else found[1]
+
+
+def parent_span_id(traceparent: bytes | None) -> str:
+    """The span that a well-formed header names; "" without one."""
+    found = None if traceparent is None else _TRACEPARENT.fullmatch(traceparent)
+    return "" if found is None else found[2].decode()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr
+from typing import Literal
+
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -14,4 +16,8 @@ class ForensicsSettings(BaseSettings):
     kafka_bootstrap: str = "127.0.0.1:9092"
     group: str = "forensics"
     decisions_topic: str = "trading.decisions"
+    trace_exporter: Literal["none", "otlp", "console"] = Field(
+        default="none", description="of spans; OTEL_EXPORTER_OTLP_ENDPOINT says where otlp sends them"
+    )
+    trace_share: float = Field(default=0.01, ge=0, le=1, description="of all trace ids")
     postgres_url: SecretStr = SecretStr("postgresql://ultrathink@127.0.0.1:5432/ultrathink")

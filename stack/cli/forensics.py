@@ -40,6 +40,7 @@ def run(
     """Store published decisions until SIGTERM or Ctrl-C; going on later loses and repeats none."""
     from gateway.adapters.kafka_audit import DecisionReader
     from gateway.adapters.postgres import DecisionArchive
+    from gateway.adapters.tracing import open_tracer
     from gateway.forensics.audit import follow
 
     settings = forensics_settings()
@@ -47,6 +48,7 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     archive = DecisionArchive(settings.postgres_url.get_secret_value())
+    tracer = open_tracer(settings.trace_exporter, "ultrathink-forensics", settings.trace_share)
     reader = DecisionReader(settings.kafka_bootstrap, settings.group, settings.decisions_topic)
     kind = "TimescaleDB hypertable" if archive.hypertable else "PostgreSQL table"
     with err.status(f"storing decisions in a {kind}") as status:
@@ -56,7 +58,9 @@ def run(
             if heartbeat is not None:
                 heartbeat.touch()
 
-        stored = follow(reader, archive, stopping, progress)
+        stored = follow(reader, archive, stopping, progress, tracer)
+    if tracer is not None:
+        tracer.close()
     reader.close()
     archive.close()
     out.print(f"{stored:,} decisions stored")

@@ -44,7 +44,15 @@ class Bench:
     """A pipeline on fakes."""
 
     def __init__(
-        self, batches=(), predictor=None, clock=None, at_once=True, states=None, settings=None, admission=None
+        self,
+        batches=(),
+        predictor=None,
+        clock=None,
+        at_once=True,
+        states=None,
+        settings=None,
+        admission=None,
+        tracer=None,
     ):
         self.clock = clock or FakeClock()
         self.source = FakeSource([b if not isinstance(b, list) else raw_batch(b, self.clock) for b in batches])
@@ -56,7 +64,7 @@ class Bench:
         self.state = GatewayState()
         self.pipeline = Pipeline(
             self.source, self.predictor, self.sink, self.snapshots, self.states, self.clock, self.metrics,
-            self.state, POLICY, admission or Admission(), settings or PipelineSettings(),
+            self.state, POLICY, admission or Admission(), settings or PipelineSettings(), tracer,
         )  # fmt: skip
 
     def run(self):

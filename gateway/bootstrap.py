@@ -19,7 +19,6 @@ from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
-from gateway.adapters.tracing import open_tracer
 from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.domain.errors import ServiceUnavailable
@@ -101,7 +100,12 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         metrics.breaker(found.value)
         log.warning("circuit breaker", state=found.value)
 
-    tracer = open_tracer(settings.trace_exporter, "ultrathink-gateway", settings.trace_share)
+    tracer = None
+    if settings.trace_exporter != "none":
+        # Its import takes longer than a snapshot does to load.
+        from gateway.adapters.tracing import open_tracer
+
+        tracer = open_tracer(settings.trace_exporter, "ultrathink-gateway", settings.trace_share)
     breaker = CircuitBreaker(time.monotonic, settings.breaker_failures, changed=breaker_changed)
     pipeline = Pipeline(
         source,

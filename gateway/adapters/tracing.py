@@ -96,4 +96,4 @@ def open_tracer(exporter: ExporterName, service: str, share: float) -> SpanTrace
 
 def one_line(span: ReadableSpan) -> str:
     """A span as a line of JSON."""
-    return span.to_json(indent=None) + "\n"
+    return f"{span.to_json(indent=None)}\n"

@@ -22,6 +22,13 @@ from gateway.logs import kafka_logger
 
 CONTROL_TIMEOUT_S = 10.0
 READ_CHUNK = 5000
+RETRY_S = 0.1
+PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,  # noqa: SLF001 - its name
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - its name
+}
 MS = 1_000_000
 #: What fits an int64; a timestamp in another unit would not.
 LATEST_NS = 2**62
@@ -128,15 +135,30 @@ def read_to_end(
 
 
 def bounds(bootstrap: str, topic: str, partition: int) -> tuple[int, int]:
-    """The first offset, and the one after the last. Raises ServiceUnavailable."""
-    consumer = reader(bootstrap)
+    """The first offset, and the one after the last. Raises ServiceUnavailable.
+
+    A broker that has just come back says for a moment that it does not lead its partitions.
+    """
+    consumer, deadline = reader(bootstrap), time.monotonic() + CONTROL_TIMEOUT_S
     try:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), CONTROL_TIMEOUT_S)
-    except KafkaException as error:
-        raise ServiceUnavailable(f"{topic}[{partition}] cannot be read: {error.args[0].str()}") from error
+        while True:
+            try:
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), CONTROL_TIMEOUT_S)
+            except KafkaException as error:
+                if time.monotonic() > deadline or not passes(error.args[0]):
+                    raise ServiceUnavailable(
+                        f"{topic}[{partition}] cannot be read: {error.args[0].str()}"
+                    ) from error
+                time.sleep(RETRY_S)
+            else:
+                return int(low), int(high)
     finally:
         consumer.close()
-    return int(low), int(high)
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether the same may succeed in a moment."""
+    return bool(error.retriable()) or error.code() in PASSING
 
 
 def is_end(message: Message) -> bool:

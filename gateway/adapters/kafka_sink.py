@@ -184,7 +184,8 @@ def produce_all(
             done = 0
         messages = messages[done:]
         errors = [message.pop("_error", None) for message in messages]
-        if done and None in errors:
+        # `is`: confluent-kafka's errors do not compare with None.
+        if done and any(error is None for error in errors):
             # One in the middle was refused and a later one taken: what is published has a hole.
             raise KafkaException(next(error for error in errors if error is not None))
         unexpected = [e for e in errors if e is not None and e.code() != KafkaError._QUEUE_FULL]  # noqa: SLF001

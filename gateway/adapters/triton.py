@@ -105,6 +105,8 @@ class TritonPredictor:
         while not self._closing.is_set():
             self._wake.wait(FOLLOW_EVERY_S)
             self._wake.clear()
+            if self._closing.is_set():
+                return
             self._follow(self.model_version)
             # A server that is gone must not be asked at the rate of the batches.
             self._closing.wait(SHORTEST_FOLLOW_S)

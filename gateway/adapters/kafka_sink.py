@@ -182,15 +182,13 @@ def produce_all(
             done = producer.produce_batch(topic, messages, partition=partition, **options)
         except BufferError:
             done = 0
-        messages = messages[done:]
         errors = [message.pop("_error", None) for message in messages]
-        # `is`: confluent-kafka's errors do not compare with None.
-        if done and any(error is None for error in errors):
-            # One in the middle was refused and a later one taken: what is published has a hole.
-            raise KafkaException(next(error for error in errors if error is not None))
-        unexpected = [e for e in errors if e is not None and e.code() != KafkaError._QUEUE_FULL]  # noqa: SLF001
-        if unexpected:
-            raise KafkaException(unexpected[0])
+        refused = [error for error in errors if error is not None]
+        # One in the middle was refused and a later one taken: what is published would have a hole.
+        hole = any(error is not None for error in errors[:done])
+        if refused and (hole or refused[0].code() != KafkaError._QUEUE_FULL):  # noqa: SLF001 - its name
+            raise KafkaException(refused[0])
+        messages = messages[done:]
         if messages:
             make_room()
 

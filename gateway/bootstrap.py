@@ -23,7 +23,7 @@ from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.features import FeatureEngine
-from gateway.domain.schemas import Float32Array, TickBatch
+from gateway.domain.schemas import TickBatch
 from gateway.history import open_source
 from gateway.instance import Instance
 from gateway.logs import LogLevel
@@ -32,9 +32,11 @@ from gateway.pipeline import Pipeline
 from gateway.ports import DecisionSink, Restored
 from gateway.settings import GatewaySettings
 from gateway.state import GatewayState
+from gateway.warm_up import warm_up
 
 #: How long a server that does not answer yet is waited for at the start.
 START_PATIENCE_S = 30.0
+#: Ticks of several symbols, whose rows fill the largest batch.
 PROBE = "simulate:regimes?seed=11&ticks=1024&symbols=3"
 log = structlog.get_logger()
 
@@ -74,8 +76,11 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     instance = Instance(bootstrap, settings.group, settings.instance)
     cluster = check_cluster(bootstrap, topics, settings.group)
     predictor = wait_for_triton(settings)
-    rows = predictor.settle_rows(probe_rows())
+    probe = [record.tick for record in open_source(PROBE).records()]
+    rows = predictor.settle_rows(FeatureEngine().update(TickBatch.from_ticks(probe)).values)
     log.info("a row's answer does not depend on its batch", padded_to_multiples_of=rows)
+    policy, clock = settings.policy(cluster.partitions), SystemClock()
+    warm_up(probe, predictor, policy, clock)
     stored = RedisStateStore(redis_url)
 
     listener = ControlListener(bootstrap, topics.control)
@@ -113,10 +118,10 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         sink,
         keeper,
         states,
-        SystemClock(),
+        clock,
         metrics,
         ownership.state,
-        settings.policy(cluster.partitions),
+        policy,
         settings.admission(),
         settings.pipeline(),
         tracer,
@@ -198,9 +203,3 @@ def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
                 raise
             log.info("waiting for Triton", reason=str(error)[:200])
             time.sleep(1.0)
-
-
-def probe_rows() -> Float32Array:
-    """Rows as the market gives them, float32 [1024, 32]; compiles the kernel as well."""
-    ticks = [record.tick for record in open_source(PROBE).records()]
-    return FeatureEngine().update(TickBatch.from_ticks(ticks)).values

@@ -33,6 +33,8 @@ from gateway.state import FeatureDump, PartitionState
 _SETTLED = np.array([CODES[r] for r in (Reason.WITHIN_BAND, Reason.WARMING_UP, Reason.NO_PRICE)], np.int8)
 _DEADLINE, _INVALID = CODES[Reason.DEADLINE], CODES[Reason.PREDICTOR_INVALID]
 _NO_ANSWER = np.empty((0, 0), np.float32)
+# As the arrays of an answer are: for another type the kernel would be compiled again, in mid-traffic.
+_NO_ANSWER.flags.writeable = False
 QUANTITY, REFERENCE, MID, BEFORE, AFTER = range(5)
 
 
@@ -41,7 +43,7 @@ class Slice(Struct, frozen=True):
 
     Attributes:
         raw: the messages.
-        state: of the partition; this side owns its book and clock.
+        state: of the partition.
         begin, end: its rows within the batch.
         kept: positions in `raw` of the messages that are ticks.
         letters: positions in `raw` of the others, with the reason.

@@ -101,7 +101,8 @@ class GatewaySettings(BaseSettings):
             reserve_ns=int(self.reserve_ms * MS),
             # Of a short budget at most a half: a tick that has just come is not overload.
             shed_below_ns=int(min(self.shed_below_ms, self.budget_ms / 2) * MS),
-            publish_every_s=self.commit_ms / 1000,
+            # Only what is committed together has to wait for one another.
+            publish_every_s=self.commit_ms / 1000 if self.delivery == "exactly-once" else 0.0,
             max_batch=self.max_batch,
             max_unpublished=self.max_unpublished,
             variant=self.variant,

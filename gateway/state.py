@@ -38,10 +38,7 @@ class Snapshot(Struct, frozen=True):
 
 
 class PartitionState:
-    """What a partition's past means for its next tick.
-
-    Two threads share it without locks: one feeds the features, the other the book and the clock.
-    """
+    """What a partition's past means for its next tick; the deciding thread alone moves it."""
 
     def __init__(self) -> None:
         self.features = FeatureEngine()
@@ -63,11 +60,11 @@ class PartitionState:
         return self.features.update(batch, out)
 
     def dump_features(self) -> FeatureDump:
-        """A copy, taken by the thread that feeds them."""
+        """A copy."""
         return FeatureDump(*self.features.dump())
 
     def snapshot(self, partition: int, offset: int, decisions_from: int, features: FeatureDump) -> Snapshot:
-        """The whole state, by the thread that decides, once it is where `features` were."""
+        """The whole state, once book and clock are where `features` were."""
         return Snapshot(partition, offset, decisions_from, features, *self.book.dump(), self.clock.now_ns)
 
     def replay(self, ticks: Sequence[Tick]) -> None:

@@ -80,7 +80,7 @@ class KafkaTickSource:
         """
         self.topic = topic
         self._restore, self._assignment = restore, assignment
-        #: Partition -> the first offset that is wanted of it.
+        #: Partition -> the next offset that is wanted of it.
         self._wanted: dict[int, int] = {}
         self._assignments: dict[int, int] = {}
         self._orders: queue.Queue[tuple[int, int] | None] = queue.Queue()
@@ -187,8 +187,7 @@ class KafkaTickSource:
     # ---- the polling thread -------------------------------------------------------------------
 
     def _slice(self, partition: int, messages: list[Message], received_ns: int) -> RawSlice:
-        first = self._wanted[partition]
-        good = [m for m in messages if offset_of(m) >= first]
+        good = unread(messages, self._wanted, partition)
         return RawSlice(
             partition=partition,
             offsets=[offset_of(m) for m in good],
@@ -287,3 +286,18 @@ class KafkaTickSource:
             except BaseException as error:  # noqa: BLE001 - handed to poll(), which raises it
                 outcome = error
             self._rebuilt.put((partition, assignment, outcome))
+
+
+def unread(messages: list[Message], wanted: dict[int, int], partition: int) -> list[Message]:
+    """The messages that were not read before, noted as read.
+
+    After a seek librdkafka was seen, once in some hundred restarts, to deliver the same messages again.
+    """
+    found, following = [], wanted[partition]
+    for message in messages:
+        offset = offset_of(message)
+        if offset >= following:
+            found.append(message)
+            following = offset + 1
+    wanted[partition] = following
+    return found

@@ -1,0 +1,43 @@
+"""Everything that is compiled or connected at its first use, used once before the first tick.
+
+A first call compiles for seconds where nothing is cached yet, and a tick has 50 ms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gateway.domain.decision import DecisionPolicy
+from gateway.domain.schemas import Reason, Tick, TickBatch, TradingState
+from gateway.domain.trace import TraceIds
+from gateway.judge import Batch, Judge, Slice, Timing
+from gateway.ports import Clock, Predictor, RawSlice
+from gateway.state import PartitionState
+from gateway.triage import ASKED
+
+PREDICT_S = 5.0
+
+
+def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clock: Clock) -> None:
+    """Decide made-up ticks into nowhere, with an answer of the model and without.
+
+    Raises:
+        PredictionError: the server does not answer.
+    """
+    n, now_ns = len(ticks), clock.now_ns()
+    together, state = TickBatch.from_ticks(ticks), PartitionState()
+    absent: list[bytes | None] = [None] * n
+    raw = RawSlice(0, list(range(n)), [now_ns] * n, absent, absent, absent)
+    batch = Batch(
+        slices=[Slice(raw, state, 0, n, list(range(n)), [], None)],
+        ticks=together,
+        rows=state.observe(together),
+        partitions=np.zeros(n, np.int64),
+        offsets=np.arange(n),
+        sent_ns=np.full(n, now_ns),
+        shed=np.full(n, ASKED, np.int8),
+    )
+    judge = Judge("warm-up", policy, 2**62, clock, TraceIds("warm-up"), predictor.model_name, "")
+    timing = Timing(now_ns, 0.0, 0.0, now_ns)
+    for prediction in (predictor.predict(batch.rows.values, PREDICT_S), None):
+        judge.decide(batch, prediction, Reason.PREDICTOR_UNAVAILABLE, timing, TradingState.ACTIVE)

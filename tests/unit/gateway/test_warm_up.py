@@ -1,0 +1,44 @@
+"""After the warm-up nothing is compiled any more: not with an answer, not without."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gateway.domain import decision_kernel, feature_kernel
+from gateway.domain.decision import DecisionPolicy
+from gateway.domain.errors import PredictorUnavailable
+from gateway.domain.features import WARM_TICKS
+from gateway.warm_up import warm_up
+from tests.fakes import FakeClock, FakePredictor
+from tests.unit.gateway.test_pipeline import Bench, quotes
+
+
+class AsServed(FakePredictor):
+    """Its arrays may not be written, as those of a message."""
+
+    def _predict(self, n):
+        prediction = super()._predict(n)
+        for array in (
+            prediction.regime_probabilities, prediction.strategy_signals, prediction.strategy_weights,
+        ):  # fmt: skip
+            array.flags.writeable = False
+        return prediction
+
+
+def compiled():
+    kernels = (decision_kernel.scan, decision_kernel.write, feature_kernel.update_states)
+    return [list(kernel.signatures) for kernel in kernels]
+
+
+def test_after_the_warm_up_nothing_is_compiled_any_more():
+    predictor = AsServed()
+    warm_up(quotes(80), predictor, DecisionPolicy(), FakeClock())
+    assert [rows.shape for rows in predictor.batches] == [(80, 32)]
+    before = compiled()
+    stream = quotes(WARM_TICKS + 9)
+    assert len(Bench([stream], predictor=AsServed()).run()) == len(stream)
+    assert len(Bench([stream], predictor=AsServed(error=PredictorUnavailable("gone"))).run()) == len(stream)
+    mixed = [stream[0], b"rubbish", *quotes(1, symbol="B"), *stream[1:]]
+    assert len(Bench([mixed], predictor=AsServed()).run()) == len(stream) + 1
+    assert compiled() == before
+    assert np.all([len(found) >= 1 for found in before])

@@ -123,12 +123,11 @@ class Memory:
 
 
 def rate_between(running: Running, total: int, timeout_s: float = 300.0) -> float:
-    """Decisions a second while a backlog of `total` is worked off, without its first and last tenth."""
-    began = running.decided()
+    """Decisions a second while a new gateway works off a backlog of `total`, without its first and last tenth."""
     marks: list[tuple[float, float]] = []
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        done = running.decided() - began
+        done = running.decided()
         if done >= 0.1 * total:
             marks.append((time.perf_counter(), done))
         if done >= 0.9 * total:

@@ -71,7 +71,7 @@ class KafkaRecovery:
         log_name: str,
         fast: FastSnapshots,
         admission: Admission,
-        measured: Callable[[int, float], None] = lambda _ticks, _seconds: None,
+        measured: Callable[[int, float, float], None] = lambda _ticks, _replay_s, _seconds: None,
     ) -> None:
         """Prepare.
 
@@ -82,7 +82,7 @@ class KafkaRecovery:
             log_name: what a snapshot must say that it is of.
             fast: snapshots of the last second.
             admission: what is a tick.
-            measured: told how many ticks were replayed, and how long the whole took.
+            measured: told how many ticks were replayed, how long that took, and how long the whole.
         """
         self._bootstrap, self._group, self._topics = bootstrap, group, topics
         self._log_name, self._fast, self._admission, self._measured = log_name, fast, admission, measured
@@ -117,15 +117,18 @@ class KafkaRecovery:
             state, since, decisions_from = PartitionState.of(snapshot), snapshot.offset, snapshot.decisions_from
         decided, decisions_end = self._restore_positions(partition, state, since, decisions_from)
         following = max(low, committed, decided + 1)
+        replay_began = time.monotonic()
         ticks, letters = self._replay(partition, state, max(since, low), following, committed)
-        seconds = time.monotonic() - began
-        self._measured(ticks, seconds)
+        ended = time.monotonic()
+        replay_s, seconds = ended - replay_began, ended - began
+        self._measured(ticks, replay_s, seconds)
         log.info(
             "partition rebuilt",
             partition=partition,
             offset=following,
             snapshot=kind,
             replayed=ticks,
+            replay_seconds=round(replay_s, 3),
             seconds=round(seconds, 3),
         )
         return Restored(state, following, decisions_end, letters)

@@ -97,6 +97,7 @@ class PrometheusMetrics:
             "gateway_snapshot_bytes", "Snapshots written, in bytes", ["where"], registry=registry
         )
         self._replayed = Counter("gateway_replayed_ticks", "Ticks replayed to rebuild state", registry=registry)
+        self._replay = Counter("gateway_replay_seconds", "Time of replaying ticks", registry=registry)
         self._restore = Histogram(
             "gateway_restore_seconds", "Time to rebuild a partition",
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300), registry=registry,
@@ -152,7 +153,8 @@ class PrometheusMetrics:
         """A snapshot was written."""
         self._snapshots.labels(where).inc(size)
 
-    def restored(self, ticks: int, seconds: float) -> None:
-        """A partition was rebuilt."""
+    def restored(self, ticks: int, replay_s: float, seconds: float) -> None:
+        """A partition was rebuilt; its ticks were replayed within `replay_s` of the whole."""
         self._replayed.inc(ticks)
+        self._replay.inc(replay_s)
         self._restore.observe(seconds)

@@ -94,3 +94,24 @@ def test_failures_of_what_was_asked_before_it_opened_change_nothing():
     bench.now = 0.25
     bench.ask()
     assert bench.breaker.state is BreakerState.CLOSED
+
+
+def test_a_timeout_that_was_too_short_to_be_fair_is_not_counted():
+    bench = Bench(failures=1, pause_s=0.25)
+    bench.inner.error = PredictorTimeout("slow")
+    with pytest.raises(PredictorTimeout):
+        bench.guarded.predict(ROWS, 0.003)
+    assert bench.breaker.state is BreakerState.CLOSED
+    with pytest.raises(PredictorTimeout):
+        bench.guarded.predict(ROWS, 0.045)
+    assert bench.breaker.state is BreakerState.OPEN
+
+
+def test_a_probe_that_times_out_opens_again_however_short_its_time():
+    bench = Bench(failures=1, pause_s=0.25)
+    bench.fail(1)
+    bench.now = 0.25
+    bench.inner.error = PredictorTimeout("slow")
+    with pytest.raises(PredictorTimeout):
+        bench.guarded.predict(ROWS, 0.003)
+    assert bench.breaker.state is BreakerState.OPEN

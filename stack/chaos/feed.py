@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from gateway.adapters.kafka_common import bounds, reader
 from gateway.history import open_source
@@ -100,18 +100,16 @@ class Feed:
 def wait_until_decided(settings: StackSettings, group: str, ends: dict[int, int], timeout_s: float) -> bool:
     """Whether a group's committed offsets reach `ends` in time."""
     deadline = time.monotonic() + timeout_s
-    consumer = reader(settings.kafka_bootstrap, group)
-    try:
-        while time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        # A new one each time: after a broker's restart an old one may look for its coordinator for long.
+        consumer = reader(settings.kafka_bootstrap, group)
+        try:
             found = consumer.committed([TopicPartition(TICKS, p) for p in ends], 10.0)
-            if all(place.offset >= ends[place.partition] for place in found):
-                return True
-            time.sleep(0.1)
-        return False
-    finally:
-        consumer.close()
-
-
-def symbols() -> str:
-    """The feed's symbols, as the gateway's setting wants them."""
-    return ",".join(f"SIM{k}" for k in range(SYMBOLS))
+        except KafkaException:
+            continue
+        finally:
+            consumer.close()
+        if all(place.offset >= ends[place.partition] for place in found):
+            return True
+        time.sleep(0.1)
+    return False

@@ -113,3 +113,8 @@ def wait_until_decided(settings: StackSettings, group: str, ends: dict[int, int]
             return True
         time.sleep(0.1)
     return False
+
+
+def symbols() -> str:
+    """The feed's symbols, as the gateway's setting wants them."""
+    return ",".join(f"SIM{k}" for k in range(SYMBOLS))

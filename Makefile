@@ -22,6 +22,7 @@ $(STAMP): requirements.lock pyproject.toml deploy/kafka/jgo.toml deploy/kafka/ja
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --no-deps --compile-bytecode -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m stack.install_kafka
+	@$(BIN)/python -m gateway.precompile
 	@touch $@
 
 demo: setup

@@ -5,15 +5,18 @@ The same features, model, rules and broker as the gateway's; only the way is dif
 
 from __future__ import annotations
 
+import math
 import time
 
-import numpy as np
 import tritonclient.grpc as triton
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from gateway.domain.codec import decode_tick, encode
-from gateway.domain.decision import DecisionPolicy, Market, decide
-from gateway.domain.schemas import Tick, TickBatch, TradingState
+from gateway.domain.decision import DecisionPolicy
+from gateway.domain.entries import wanted
+from gateway.domain.limits import LimitSet
+from gateway.domain.risk.model import Order
+from gateway.domain.schemas import Tick, TickBatch
 from gateway.state import PartitionState
 
 
@@ -25,7 +28,7 @@ def decisions_per_s(
     consumer.assign([TopicPartition("market.ticks", partition, since)])
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
     server = triton.InferenceServerClient(address)
-    state, policy, done, began = PartitionState(), DecisionPolicy(), 0, 0.0
+    state, policy, done, began = PartitionState(), DecisionPolicy(LimitSet()), 0, 0.0
     while done < count:
         message = consumer.poll(1.0)
         if message is None or message.error() is not None:
@@ -49,10 +52,18 @@ def decided(
     asked = triton.InferInput("features", row.values.shape, "FP32")
     asked.set_data_from_numpy(row.values)
     target = float(server.infer(model, [asked]).as_numpy("target_position")[0, 0])
-    market = Market(*row.market[0].tolist())
-    if not np.isnan(market.mid):
-        state.book.mark(tick.symbol, market.mid)
-    judged = decide(tick.symbol, target, bool(row.warm[0]), market, 0, state.book, TradingState.ACTIVE, policy)
-    if judged.quantity:
-        state.book.set_quantity(tick.symbol, round(state.book.quantity(tick.symbol) + judged.quantity, 10))
-    return encode([tick.symbol, judged, row.values[0].tolist()])
+    bid, ask, _, mid = row.market[0].tolist()
+    book, limits = state.book, policy.limits.of(tick.symbol)
+    age_ns = book.observe(tick.symbol, tick.event_time_ns, mid)
+    quantity, verdict = 0.0, None
+    if row.warm[0] and mid > 0.0:
+        quantity = wanted(target, mid, limits.max_position_notional, limits.lot) - book.quantity(tick.symbol)
+    if quantity and abs(quantity) * mid >= policy.rebalance_band * limits.max_position_notional:
+        price = ask if quantity > 0.0 else bid
+        order = Order(
+            quantity, price, math.nan, bid, ask, mid, tick.event_time_ns, book.now_ns, age_ns, 0, True, math.nan
+        )
+        verdict = book.judge(tick.symbol, order)
+        if verdict.quantity:
+            book.accept(tick.symbol, verdict.quantity, price, tick.event_time_ns, assumed=True)
+    return encode([tick.symbol, verdict, row.values[0].tolist()])

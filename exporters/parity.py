@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from exporters.errors import ExportError, ParityError
 from exporters.tensors import Array, Arrays, Run, check_shapes
-from gateway.domain.decision import DecisionPolicy, Market, decide
-from gateway.domain.position import Book
-from gateway.domain.schemas import TradingState
+from gateway.domain.decision import DecisionPolicy
+from gateway.domain.entries import wanted
+from gateway.domain.limits import LimitSet
 from gateway.domain.signature import Dtype, ModelSignature
 
 
@@ -260,9 +260,14 @@ def actions(signature: ModelSignature, outputs: Arrays) -> Array:
 
 
 def orders(targets: Array) -> Array:
-    """Sign of the order that the gateway would send for each target, at a price of 100 and a spread of 0.02."""
-    market, policy, book = Market(99.99, 100.01, 100.0, 100.0), DecisionPolicy(), Book()
-    found = [
-        decide("PROBE", float(t), True, market, 0, book, TradingState.ACTIVE, policy).quantity for t in targets
-    ]
-    return np.sign(found).astype(np.int64)
+    """Sign of the order that the gateway would send for each target, from a flat book at a price of 100."""
+    policy = DecisionPolicy(LimitSet())
+    limits, price = policy.limits.book, 100.0
+    units = np.array(
+        [
+            wanted(float(t), price, limits.max_position_notional, limits.lot) if math.isfinite(t) else 0.0
+            for t in targets
+        ]
+    )
+    units[np.abs(units) * price < policy.rebalance_band * limits.max_position_notional] = 0.0
+    return np.sign(units).astype(np.int64)

@@ -7,31 +7,37 @@ from collections.abc import Callable
 
 import structlog
 
+from gateway import limits_file
 from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.control import Control, TwiceLatched
 from gateway.adapters.kafka_common import Topics, check_cluster
 from gateway.adapters.kafka_control import ControlListener
+from gateway.adapters.kafka_fills import FillsFeed, KafkaInputs
 from gateway.adapters.kafka_recovery import KafkaRecovery
 from gateway.adapters.kafka_sink import KafkaDecisionSink
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.kafka_transactions import TransactionalSink
+from gateway.adapters.kill_file import KillFile
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
+from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
-from gateway.domain.errors import ServiceUnavailable
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.features import FeatureEngine
-from gateway.domain.schemas import TickBatch
+from gateway.domain.limits import LimitSet, LimitsFile
+from gateway.domain.schemas import TickBatch, TradingState
+from gateway.domain.selftest import prove_all
 from gateway.history import open_source
 from gateway.instance import Instance
 from gateway.logs import LogLevel
 from gateway.operations import Operations
 from gateway.pipeline import Pipeline
-from gateway.ports import DecisionSink, Restored
+from gateway.ports import DecisionSink, Restored, StateStore
 from gateway.settings import GatewaySettings
-from gateway.state import GatewayState
+from gateway.state import GatewayState, PartitionState
 from gateway.warm_up import warm_up
 
 #: How long a server that does not answer yet is waited for at the start.
@@ -68,6 +74,8 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         settings.dead_letters_topic,
         settings.snapshots_topic,
         settings.control_topic,
+        settings.orders_topic,
+        settings.fills_topic,
     )
     bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url.get_secret_value()
     token = settings.admin_token.get_secret_value()
@@ -79,19 +87,30 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     probe = [record.tick for record in open_source(PROBE).records()]
     rows = predictor.settle_rows(FeatureEngine().update(TickBatch.from_ticks(probe)).values)
     log.info("a row's answer does not depend on its batch", padded_to_multiples_of=rows)
-    policy, clock = settings.policy(cluster.partitions), SystemClock()
+    base = settings.limit_set(cluster.partitions)
+    policy, clock = settings.policy(base), SystemClock()
     warm_up(probe, predictor, policy, clock)
     stored = RedisStateStore(redis_url)
 
-    listener = ControlListener(bootstrap, topics.control)
-    states = TwiceLatched(stored, lambda: listener.latched)
+    control = Control(bootstrap, topics.control, redis_url)
+    listener = listen(settings, control, base)
+    fills = None if policy.assumed_fills else FillsFeed(bootstrap, topics.fills)
+    states, kill_file = trading_states(settings, stored, listener, control)
+    reservations = RedisReservations(
+        redis_url,
+        settings.account,
+        settings.group,
+        lambda: None if (limits := listener.limits) is None else limits.book.max_desk_notional,
+    )
+    self_test(listener.limits or base)
     metrics = PrometheusMetrics()
     fast = RedisSnapshots(redis_url, settings.group)
     keeper = SnapshotKeeper(fast, cluster.log, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     recovery = KafkaRecovery(
-        bootstrap, settings.group, topics, cluster.log, fast, settings.admission(), metrics.restored
-    )
-    ownership = Ownership(keeper, metrics)
+        bootstrap, settings.group, topics, cluster.log, fast, settings.admission(), policy, listener,
+        metrics.restored,
+    )  # fmt: skip
+    ownership = Ownership(keeper, metrics, base, fills, reservations)
     source = KafkaTickSource(bootstrap, settings.group, instance.name, topics.ticks, recovery.restore, ownership)
     sink: DecisionSink
     if settings.delivery == "exactly-once":
@@ -125,11 +144,13 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         settings.admission(),
         settings.pipeline(),
         tracer,
+        KafkaInputs(listener, fills),
+        reservations,
     )
     ownership.begin(pipeline, sink)
     operations = Operations(
         settings, instance.name, pipeline, source, predictor, breaker, stored, states,
-        Control(bootstrap, topics.control, redis_url), log_level, ownership.partitions,
+        control, log_level, ownership.partitions,
     )  # fmt: skip
     listener.follow(operations.act)
     admin.serve(
@@ -139,6 +160,9 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     closers = [
         instance.close,
         *([] if tracer is None else [tracer.close]),
+        *([] if fills is None else [fills.close]),
+        *kill_file,
+        reservations.close,
         stored.close,
         listener.close,
         keeper.close,
@@ -152,9 +176,16 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
 class Ownership:
     """Implements Assignment: what happens as partitions come and go."""
 
-    def __init__(self, keeper: SnapshotKeeper, metrics: PrometheusMetrics) -> None:
-        self.state = GatewayState()
-        self._keeper, self._metrics = keeper, metrics
+    def __init__(
+        self,
+        keeper: SnapshotKeeper,
+        metrics: PrometheusMetrics,
+        limits: LimitSet,
+        fills: FillsFeed | None,
+        reservations: RedisReservations,
+    ) -> None:
+        self.state = GatewayState(lambda: PartitionState(limits))
+        self._keeper, self._metrics, self._fills, self._reservations = keeper, metrics, fills, reservations
         self._owned: set[int] = set()
 
     def begin(self, pipeline: Pipeline, sink: DecisionSink) -> None:
@@ -168,6 +199,8 @@ class Ownership:
     def ready(self, partition: int, restored: Restored) -> None:
         """A partition was rebuilt."""
         self._pipeline.adopt(partition, restored)
+        if self._fills is not None:
+            self._fills.begin(partition, restored.state.fills_to)
         self._owned.add(partition)
         self._metrics.partitions(len(self._owned))
 
@@ -186,10 +219,58 @@ class Ownership:
         for partition in partitions:
             self._sink.forget(partition)
             self._keeper.forget(partition)
+            self._reservations.forget(partition)
+            if self._fills is not None:
+                self._fills.forget(partition)
             self.state.drop(partition)
             self._owned.discard(partition)
         self._metrics.partitions(len(self._owned))
         log.info("partitions gone", partitions=partitions)
+
+
+def listen(settings: GatewaySettings, control: Control, base: LimitSet) -> ControlListener:
+    """Hear the control topic; the limits of a desk that has none yet are told there first.
+
+    So every limit that ever held lies in the log. A file that differs from what is in force there changes
+    nothing: `ultrathink risk limits apply` does.
+
+    Raises:
+        ConfigurationError: the limits file is refused.
+    """
+    given = LimitsFile() if settings.limits_file is None else limits_file.read(settings.limits_file)
+    if (found := control.limits()) is None:
+        control.apply(given, "first start", "gateway")
+    elif settings.limits_file is not None and found[1] != given:
+        log.warning("the limits file is not what is in force", file=str(settings.limits_file), set_by=found[0].by)
+    return ControlListener(settings.kafka_bootstrap, settings.control_topic, base)
+
+
+def trading_states(
+    settings: GatewaySettings, stored: RedisStateStore, listener: ControlListener, control: Control
+) -> tuple[StateStore, list[Callable[[], None]]]:
+    """The latches, under the kill file where there is one; and what must be closed."""
+    states = TwiceLatched(stored, lambda: listener.latched)
+    if settings.kill_file is None:
+        return states, []
+    file = KillFile(settings.kill_file, states, lambda why: control.latch(TradingState.KILLED, why, "kill file"))
+    return file, [file.close]
+
+
+def self_test(limits: LimitSet) -> None:
+    """Every limit that is set can deny, and does not deny everything; else no gateway.
+
+    Raises:
+        ConfigurationError: with each limit that is not proven.
+    """
+    began = time.monotonic()
+    proofs = prove_all(limits)
+    problems = [f"  {p.rule} ({p.scope}): {p.problem}" for p in proofs if p.problem]
+    if problems:
+        raise ConfigurationError(
+            "limits are not proven; see `ultrathink risk selftest`, and set others with "
+            "`ultrathink risk limits apply`:\n" + "\n".join(problems)
+        )
+    log.info("limits proven", rules=sum(p.on for p in proofs), seconds=round(time.monotonic() - began, 3))
 
 
 def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from gateway.domain import decision_kernel as kernel
-from gateway.domain.codec import encode
-from gateway.domain.decision import DecisionPolicy, Judged, Market, decide
+from gateway.domain import entries
+from gateway.domain.book import new_sheet
+from gateway.domain.decision import DecisionPolicy
 from gateway.domain.decision_writer import BUY, KINDS, SELL, Columns, DecisionWriter
+from gateway.domain.entries import Kinds, Outcomes, Terms, Ticks
 from gateway.domain.features import FeatureRows
-from gateway.domain.position import Book
+from gateway.domain.risk.assess import NAMES
+from gateway.domain.risk.model import BROKEN
 from gateway.domain.schemas import (
     CODES,
-    Action,
+    SEVERITY,
     Float32Array,
     FloatArray,
     Int64Array,
@@ -29,13 +33,21 @@ from gateway.domain.trace import TraceIds, parent_span_id
 from gateway.ports import Clock, Prediction, RawSlice, Traced, Tracer
 from gateway.state import FeatureDump, PartitionState
 
-#: What the kernel writes by itself.
-_SETTLED = np.array([CODES[r] for r in (Reason.WITHIN_BAND, Reason.WARMING_UP, Reason.NO_PRICE)], np.int8)
+_KINDS = Kinds(
+    within_band=CODES[Reason.WITHIN_BAND],
+    warming_up=CODES[Reason.WARMING_UP],
+    no_price=CODES[Reason.NO_PRICE],
+    no_rate=CODES[Reason.NO_RATE],
+    invalid=CODES[Reason.PREDICTOR_INVALID],
+    denied=CODES[Reason.DENIED],
+    buy=BUY,
+    sell=SELL,
+)
 _DEADLINE, _INVALID = CODES[Reason.DEADLINE], CODES[Reason.PREDICTOR_INVALID]
+FIRST_ROWS = 1024
 _NO_ANSWER = np.empty((0, 0), np.float32)
 # As the arrays of an answer are: for another type the kernel would be compiled again, in mid-traffic.
 _NO_ANSWER.flags.writeable = False
-QUANTITY, REFERENCE, MID, BEFORE, AFTER = range(5)
 
 
 class Slice(Struct, frozen=True):
@@ -93,7 +105,9 @@ class Decided(Struct, frozen=True):
 
     Attributes:
         keys, payloads: of the messages to publish.
+        event_time_ns: int64 [n].
         kinds: int8 [n], places in `decision_writer.KINDS`.
+        numbers: float64 [n, 5]: quantity, reference price, mid, position before and after.
         broken: how often each rule was broken.
         total_s: float64 [n], from sending to here.
         decided_at_ns: wall time, of all.
@@ -101,7 +115,9 @@ class Decided(Struct, frozen=True):
 
     keys: list[bytes]
     payloads: list[bytes]
+    event_time_ns: Int64Array
     kinds: ReasonCodes
+    numbers: FloatArray
     broken: Counter[str]
     total_s: FloatArray
     decided_at_ns: int
@@ -132,8 +148,7 @@ class Judge:
         """
         self._policy, self._latest_ns, self._clock, self._trace_ids = policy, latest_ns, clock, trace_ids
         self._writer = DecisionWriter(topic, trace_ids.prefix, model_name, variant)
-        largest = policy.limits.max_position_notional
-        self._limits = np.array([largest, policy.lot, policy.rebalance_band * largest])
+        self._outcomes = room_for(FIRST_ROWS)
 
     def decide(
         self,
@@ -142,8 +157,17 @@ class Judge:
         failure: Reason,
         timing: Timing,
         trading_state: TradingState,
+        quotas: Mapping[int, float] | None = None,
     ) -> Decided:
-        """Decide every tick, and move the books; `failure` is why there is no prediction."""
+        """Decide every tick, and move the books.
+
+        Args:
+            batch: of ticks.
+            prediction: for those that are not shed; None where there is none, for the reason `failure`.
+            timing: of the batch.
+            trading_state: of the desk.
+            quotas: partition -> gross exposure reserved for its book; absent cannot be known.
+        """
         n, now_ns = len(batch.ticks), self._clock.now_ns()
         began_ns = np.minimum(batch.sent_ns, timing.received_ns)
         held, answer_rows = self._held(batch, prediction, failure, now_ns - began_ns)
@@ -151,12 +175,17 @@ class Judge:
         if prediction is not None:
             usable = answer_rows >= 0
             targets[usable] = prediction.target_position[answer_rows[usable]]
-        numbers = np.full((n, 5), np.nan)
-        numbers[:, QUANTITY] = 0.0
-        numbers[:, MID] = batch.rows.market[:, 3]
-        kinds, judged = np.zeros(n, np.int8), []
+        out = self._room(n)
         for part in batch.slices:
-            judged += self._decide_slice(part, batch, held, targets, numbers, kinds, trading_state)
+            quota = math.nan if quotas is None else quotas.get(part.raw.partition, math.nan)
+            terms = Terms(
+                part.state.book.limits.calendar,
+                SEVERITY[trading_state],
+                quota,
+                self._policy.rebalance_band,
+                self._policy.assumed_fills,
+            )
+            decide_slice(part, batch, held, targets, terms, out)
         queue_us = (timing.received_ns - began_ns) / 1e3
         decided_ns = self._clock.now_ns()
         decide_us = max(0, decided_ns - timing.started_ns) / 1e3
@@ -167,28 +196,35 @@ class Judge:
                 offsets=batch.offsets,
                 symbols=keys,
                 event_time_ns=batch.ticks.event_time_ns,
-                kinds=kinds,
-                numbers=numbers,
+                kinds=out.kinds,
+                numbers=out.numbers,
                 targets=targets,
                 features=batch.rows.values,
                 warm=batch.rows.warm,
                 answer_rows=answer_rows,
                 answers=answers_of(prediction),
-                verdicts=[encode(found.verdict) for _, found in judged],
-                judged=[k for k, _ in judged],
+                outcomes=out.outcomes,
+                results=out.results,
+                values=out.values,
+                limits=out.limits,
                 queue_us=queue_us,
                 traces=self._traces(batch),
+                fills_to=spread(batch, [part.state.fills_to for part in batch.slices]),
+                control_to=spread(batch, [part.state.control_to for part in batch.slices]),
             ),
             "" if prediction is None else prediction.model_version,
             trading_state,
             (timing.features_us, timing.inference_us, decide_us),
             decided_ns,
+            batch.slices[0].state.book.limits.version if batch.slices else "",
         )
         return Decided(
             keys=keys,
             payloads=payloads,
-            kinds=kinds,
-            broken=Counter(rule for _, found in judged if found.verdict for rule in found.verdict.broken),
+            event_time_ns=batch.ticks.event_time_ns,
+            kinds=out.kinds,
+            numbers=out.numbers,
+            broken=broken_rules(out),
             total_s=(queue_us + (timing.features_us + timing.inference_us + decide_us)) / 1e6,
             decided_at_ns=decided_ns,
         )
@@ -211,38 +247,20 @@ class Judge:
         held[asked & (age_ns > self._latest_ns)] = _DEADLINE
         return held, answer_rows
 
-    def _decide_slice(
-        self,
-        part: Slice,
-        batch: Batch,
-        held: ReasonCodes,
-        targets: FloatArray,
-        numbers: FloatArray,
-        kinds: ReasonCodes,
-        trading_state: TradingState,
-    ) -> list[tuple[int, Judged]]:
-        """Fill `numbers` and `kinds`, move the book; returns what was judged by the rules."""
-        begin, end, found, book, clock = part.begin, part.end, batch.rows, part.state.book, part.state.clock
-        rows = book.rows(batch.ticks.symbols[begin:end])
-        own = numbers[begin:end]
-        ages_ns = np.empty(end - begin, np.int64)
-        judged: list[tuple[int, Judged]] = []
-        k = -1
-        while True:
-            k = kernel.scan(
-                k + 1, rows, book.quantities, book.marks, clock.cell, found.event_time_ns[begin:end],
-                found.quote_time_ns[begin:end], own, found.warm[begin:end], held[begin:end], targets[begin:end],
-                self._limits, _SETTLED, kinds[begin:end], ages_ns,
-            )  # fmt: skip
-            if k == end - begin:
-                return judged
-            market, symbol = Market(*found.market[begin + k].tolist()), batch.ticks.symbols[begin + k]
-            target, age_ns = float(targets[begin + k]), int(ages_ns[k])
-            one = decide(symbol, target, True, market, age_ns, book, trading_state, self._policy)
-            kinds[begin + k] = kind_of(one)
-            if one.verdict is not None:
-                judged.append((begin + k, one))
-            note(book, int(rows[k]), one, own[k])
+    def _room(self, n: int) -> Outcomes:
+        """Used again: what it held of the batch before has been written."""
+        if n > len(self._outcomes.kinds):
+            self._outcomes = room_for(2 * n)
+        o = self._outcomes
+        return Outcomes(
+            np.empty(n, np.int8),
+            np.empty((n, 5)),
+            o.outcomes[:n],
+            o.results[:n],
+            o.values[:n],
+            o.limits[:n],
+            o.again,
+        )
 
     def _traces(self, batch: Batch) -> npt.NDArray[np.uint8]:
         traces = np.zeros((len(batch.ticks), 32), np.uint8)
@@ -255,21 +273,47 @@ class Judge:
         return traces
 
 
-def note(book: Book, row: int, one: Judged, numbers: FloatArray) -> None:
-    """Take an order for filled."""
-    if one.reference_price is not None:
-        numbers[REFERENCE] = one.reference_price
-    if one.quantity != 0.0:
-        after = round(float(book.quantities[row]) + one.quantity, 10)
-        numbers[QUANTITY], numbers[AFTER] = one.quantity, after
-        book.quantities[row] = after
+def room_for(n: int) -> Outcomes:
+    """Room for n decisions."""
+    sheet = new_sheet(n)
+    return Outcomes(np.empty(n, np.int8), np.empty((n, 5)), np.empty(n, np.int8), *sheet, new_sheet())
 
 
-def kind_of(judged: Judged) -> int:
-    """The place in `decision_writer.KINDS`."""
-    if judged.action is Action.HOLD:
-        return CODES[judged.reason]
-    return BUY if judged.action is Action.BUY else SELL
+def decide_slice(
+    part: Slice, batch: Batch, held: ReasonCodes, targets: FloatArray, terms: Terms, out: Outcomes
+) -> None:
+    """Decide a partition's ticks in order, and move its book."""
+    mine, found, book = slice(part.begin, part.end), batch.rows, part.state.book
+    ticks = Ticks(
+        rows=book.rows(batch.ticks.symbols[mine]),
+        numbers=batch.offsets[mine],
+        event_time_ns=found.event_time_ns[mine],
+        quote_time_ns=found.quote_time_ns[mine],
+        sent_ns=batch.sent_ns[mine],
+        market=found.market[mine],
+        warm=found.warm[mine],
+        held=held[mine],
+        targets=targets[mine],
+    )
+    own = Outcomes(
+        out.kinds[mine], out.numbers[mine], out.outcomes[mine], out.results[mine], out.values[mine],
+        out.limits[mine], out.again,
+    )  # fmt: skip
+    entries.decide(book.tables, terms, ticks, _KINDS, own)
+    if not terms.assumed:
+        book.note_working(ticks.rows, ticks.numbers, own.numbers[:, 0])
+
+
+def spread(batch: Batch, values: list[int]) -> Int64Array:
+    """A value a slice, for each of its rows."""
+    return np.repeat(np.array(values, np.int64), [part.end - part.begin for part in batch.slices])
+
+
+def broken_rules(out: Outcomes) -> Counter[str]:
+    """How often each rule was broken."""
+    judged = out.outcomes >= 0
+    counts = np.count_nonzero(out.results[judged] == BROKEN, axis=0).tolist()
+    return Counter({name: count for name, count in zip(NAMES, counts, strict=True) if count})
 
 
 def answers_of(prediction: Prediction | None) -> tuple[Float32Array, Float32Array, Float32Array]:

@@ -7,21 +7,27 @@ from typing import Any
 
 from gateway.adapters.admin import Health
 from gateway.adapters.control import Control
-from gateway.adapters.kafka_control import Command
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker
+from gateway.domain.book import RESETS
 from gateway.domain.schemas import TradingState
 from gateway.logs import LogLevel
 from gateway.pipeline import Pipeline
 from gateway.ports import StateStore
 from gateway.settings import GatewaySettings
+from gateway.state import Command
 
 #: So long without a poll, the gateway is stuck.
 POLL_SILENCE_S = 10.0
-LATCHES = {"halt": TradingState.HALTED, "reduce": TradingState.REDUCING, "resume": TradingState.ACTIVE}
-COMMANDS = (*LATCHES, "drain", "log-level")
+LATCHES = {
+    "kill": TradingState.KILLED,
+    "halt": TradingState.HALTED,
+    "reduce": TradingState.REDUCING,
+    "resume": TradingState.ACTIVE,
+}
+COMMANDS = (*LATCHES, "reset", "drain", "log-level")
 
 
 class Operations:
@@ -97,6 +103,12 @@ class Operations:
                 raise ValueError(f"{name} needs a reason")
             reach = self._control.latch(LATCHES[name], given["reason"], given.get("by", "admin endpoint"))
             return f"{LATCHES[name]}, latched in {' and '.join(reach.arrived)}"
+        if name == "reset":
+            what, reason = given.get("what", ""), given.get("reason")
+            if what not in RESETS or not reason:
+                raise ValueError(f"reset needs a reason, and what: one of {', '.join(RESETS)}")
+            self._control.command("reset", what, reason, given.get("by", "admin endpoint"))
+            return f"{what} reset"
         if name == "drain":
             self._pipeline.stop()
             return "draining"

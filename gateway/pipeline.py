@@ -27,12 +27,23 @@ from gateway.domain.errors import (
     ServiceUnavailable,
 )
 from gateway.domain.features import FeatureRows
-from gateway.domain.schemas import BoolArray, DeadLetter, Int64Array, Reason, ReasonCodes, Tick, TickBatch
+from gateway.domain.schemas import (
+    BoolArray,
+    DeadLetter,
+    Int64Array,
+    NewOrder,
+    Reason,
+    ReasonCodes,
+    Tick,
+    TickBatch,
+)
 from gateway.domain.trace import TraceIds
 from gateway.judge import Batch, Decided, Judge, Slice, Timing, budgets_left_ns, traces_of
 from gateway.ports import (
+    Allowance,
     Clock,
     DecisionSink,
+    InputSource,
     Metrics,
     Outbox,
     Outcomes,
@@ -140,7 +151,10 @@ class Pipeline:
         admission: Admission,
         settings: PipelineSettings,
         tracer: Tracer | None = None,
+        inputs: InputSource | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
+        self._inputs, self._allowance, self._policy = inputs, allowance, policy
         self._source, self._predictor, self._sink = source, predictor, sink
         self._snapshots, self._states, self._clock, self._metrics = snapshots, states, clock, metrics
         self._state, self._admission, self._settings = state, admission, settings
@@ -282,7 +296,9 @@ class Pipeline:
         timing = Timing(
             raw.received_ns, (asked_ns - start_ns) / 1e3, (answered_ns - asked_ns) / 1e3, self._clock.now_ns()
         )
-        decided = self._judge.decide(batch, prediction, failure, timing, self._states.trading_state())
+        self._take_inputs(batch)
+        trading_state, quotas = self._states.trading_state(), self._quotas(batch)
+        decided = self._judge.decide(batch, prediction, failure, timing, trading_state, quotas)
         if self._tracer is not None:
             traces_of(batch, decided, timing, self._trace_ids, self._tracer)
         waiting = Waiting(len(raw), polled_s, {}, [], counted=True)
@@ -293,6 +309,25 @@ class Pipeline:
         decide_s = (time.perf_counter_ns() - answered_ns) / 1e9
         self._metrics.decided(outcomes(decided), timing.inference_us / 1e6, decide_s)
         return waiting
+
+    def _take_inputs(self, batch: Batch) -> None:
+        """What came beside the ticks is taken before them; their decisions say how far."""
+        if self._inputs is None:
+            return
+        for part in batch.slices:
+            if part.end > part.begin:
+                state = part.state
+                found = self._inputs.take(part.raw.partition, state.fills_to, state.control_to)
+                if found is not None:
+                    state.take(found)
+
+    def _quotas(self, batch: Batch) -> dict[int, float]:
+        if self._allowance is None:
+            return {}
+        return {
+            part.raw.partition: self._allowance.quota(part.raw.partition, part.state.book.gross)
+            for part in batch.slices
+        }
 
     def _ask(self, batch: Batch, asked: BoolArray, left_ns: Int64Array) -> tuple[Prediction | None, Reason]:
         """The prediction, or why there is none."""
@@ -372,6 +407,8 @@ class Pipeline:
         out.records += [
             (decisions, key, value) for key, value in zip(found.keys[mine], found.payloads[mine], strict=True)
         ]
+        if not self._policy.assumed_fills:
+            out.records += self._orders(part, found)
         for i, reason in part.letters:
             trace_id = self._trace_ids.of(partition, raw.offsets[i], raw.traceparents[i])
             place = (self._source.topic, partition, raw.offsets[i])
@@ -382,6 +419,27 @@ class Pipeline:
         if part.features is not None:
             decisions_from = self._sink.decisions_from(partition)
             waiting.snapshots.append(part.state.snapshot(partition, next_offset, decisions_from, part.features))
+
+    def _orders(self, part: Slice, found: Decided) -> list[tuple[Stream, bytes | None, bytes]]:
+        """What the broker gets."""
+        raw, limits = part.raw, part.state.book.limits
+        records: list[tuple[Stream, bytes | None, bytes]] = []
+        for k in (part.begin + np.flatnonzero(found.numbers[part.begin : part.end, 0])).tolist():
+            i = part.kept[k - part.begin]
+            order = NewOrder(
+                order_id=f"{self._source.topic}-{raw.partition}-{raw.offsets[i]}",
+                number=raw.offsets[i],
+                symbol=found.keys[k].decode(),
+                quantity=float(found.numbers[k, 0]),
+                price=float(found.numbers[k, 1]),
+                event_time_ns=int(found.event_time_ns[k]),
+                sent_ns=found.decided_at_ns,
+                account=limits.account,
+                strategy=limits.strategy,
+                trace_id=self._trace_ids.of(raw.partition, raw.offsets[i], raw.traceparents[i]),
+            )
+            records.append((Stream.ORDERS, found.keys[k], encode(order)))
+        return records
 
     # ---- the publishing thread ----------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from gateway.domain.schemas import (
     Reason,
     TradingState,
 )
-from gateway.state import PartitionState, Snapshot
+from gateway.state import Inputs, PartitionState, Snapshot
 
 
 class RawSlice(Struct, frozen=True):
@@ -87,6 +87,7 @@ class Stream(StrEnum):
     """Where a record goes."""
 
     DECISIONS = "decisions"
+    ORDERS = "orders"
     DEAD_LETTERS = "dead_letters"
     SNAPSHOTS = "snapshots"
 
@@ -178,6 +179,23 @@ class StateStore(Protocol):
 
     def trading_state(self) -> TradingState:
         """The latest state; never ACTIVE when it cannot be known."""
+
+
+class InputSource(Protocol):
+    """What reaches a partition beside its ticks: limits, resets, the broker's reports."""
+
+    def take(self, partition: int, fills_to: int, control_to: int) -> Inputs | None:
+        """What came since these offsets, in order; None where nothing has. Never waits."""
+
+
+class Allowance(Protocol):
+    """The desk's common limit, of which each book may use what is reserved for it."""
+
+    def quota(self, partition: int, gross: float) -> float:
+        """What is reserved, in money, for a book whose gross exposure is `gross`; NaN when it is not known.
+
+        Never waits: more is asked for in the background.
+        """
 
 
 class Clock(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -9,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.domain.admission import Admission
 from gateway.domain.decision import DecisionPolicy
-from gateway.domain.risk import Limits
+from gateway.domain.limits import LimitSet, LimitsFile
 from gateway.pipeline import PipelineSettings
 
 MS = 1_000_000
@@ -55,14 +56,18 @@ class GatewaySettings(BaseSettings):
     variant: str = "champion"
     symbols: str = Field(default="", description='the only ones that are decided, comma-separated; "" is any')
     max_symbols: int = Field(default=4096, ge=1, description="of a partition")
-    lot: float = Field(default=0.001, gt=0)
+    account: str = Field(default="desk", description="whose limits hold")
+    strategy: str = Field(default="", description='whose limits hold; "" is the model\'s name')
+    limits_file: Path | None = Field(
+        default=None, description="limits of a desk that has none yet; later ones come by `risk limits apply`"
+    )
+    kill_file: Path | None = Field(default=None, description="while it exists the desk is killed, and stays so")
+    execution: Literal["assumed", "broker"] = Field(
+        default="assumed", description="orders count as filled at once, or go to the broker's topic and come back"
+    )
+    orders_topic: str = "trading.orders"
+    fills_topic: str = "trading.fills"
     rebalance_band: float = Field(default=0.05, ge=0, lt=1)
-    max_order_quantity: float = Field(default=1e9, gt=0)
-    max_order_notional: float = Field(default=50_000.0, gt=0)
-    max_position_notional: float = Field(default=100_000.0, gt=0)
-    max_gross_notional: float = Field(default=1_000_000.0, gt=0)
-    max_staleness_ms: float = Field(default=5_000.0, gt=0)
-    halted_allows_exits: bool = False
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
@@ -70,24 +75,17 @@ class GatewaySettings(BaseSettings):
             raise ValueError(f"reserve_ms {self.reserve_ms} leaves nothing of budget_ms {self.budget_ms}")
         return self
 
-    def policy(self, partitions: int) -> DecisionPolicy:
-        """The policy of one partition's book, which gets its share of the gross limit.
+    def limit_set(self, partitions: int, file: LimitsFile | None = None) -> LimitSet:
+        """The limits of one partition's book, which gets its share of what is divided.
 
         Partitions are decided independently, so that each can be rebuilt from its own log; equal
-        shares keep their sum within the desk's limit without asking one another.
+        shares keep their sum within the account's limit without asking one another.
         """
-        return DecisionPolicy(
-            limits=Limits(
-                max_order_quantity=self.max_order_quantity,
-                max_order_notional=self.max_order_notional,
-                max_position_notional=self.max_position_notional,
-                max_gross_notional=self.max_gross_notional / partitions,
-                max_staleness_ns=int(self.max_staleness_ms * MS),
-                halted_allows_exits=self.halted_allows_exits,
-            ),
-            lot=self.lot,
-            rebalance_band=self.rebalance_band,
-        )
+        return LimitSet(file, self.account, self.strategy or self.model_name, partitions)
+
+    def policy(self, limits: LimitSet) -> DecisionPolicy:
+        """How a target becomes an order."""
+        return DecisionPolicy(limits, self.rebalance_band, self.execution == "assumed")
 
     def admission(self) -> Admission:
         """What is taken for a tick."""

@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.domain import feature_kernel as kernel
+from gateway.domain.book import LAYOUT, BookDump
 from gateway.domain.features import FEATURE_VERSION
 from gateway.state import FeatureDump, Snapshot
 
@@ -29,12 +30,13 @@ class Stored(Struct, frozen=True, array_like=True):
     partition: int
     offset: int
     decisions_from: int
-    clock_ns: int
     symbols: list[str]
     ints: bytes
     floats: bytes
-    quantities: dict[str, float]
-    marks: dict[str, float]
+    book: BookDump
+    limits: bytes
+    fills_to: int
+    control_to: int
 
 
 class Chunk(Struct, frozen=True, array_like=True):
@@ -65,12 +67,13 @@ def encode_snapshot(snapshot: Snapshot, log: str) -> bytes:
             snapshot.partition,
             snapshot.offset,
             snapshot.decisions_from,
-            snapshot.clock_ns,
             dump.symbols,
             dump.ints.tobytes(),
             dump.floats.tobytes(),
-            snapshot.quantities,
-            snapshot.marks,
+            snapshot.book,
+            snapshot.limits,
+            snapshot.fills_to,
+            snapshot.control_to,
         )
     )
     return digest(content) + content
@@ -93,14 +96,17 @@ def decode_snapshot(payload: bytes, log: str, partition: int) -> Snapshot:
             f"it is of {found.log}[{found.partition}], features {found.feature_version}; "
             f"this is {log}[{partition}], features {FEATURE_VERSION}"
         )
+    if found.book.layout != LAYOUT:
+        raise UnusableSnapshot("its book was made by another version")
     return Snapshot(
         partition=partition,
         offset=found.offset,
         decisions_from=found.decisions_from,
         features=FeatureDump(found.symbols, ints, floats),
-        quantities=found.quantities,
-        marks=found.marks,
-        clock_ns=found.clock_ns,
+        book=found.book,
+        limits=found.limits,
+        fills_to=found.fills_to,
+        control_to=found.control_to,
     )
 
 

@@ -1,16 +1,19 @@
-"""Everything that decides, a partition: features, positions, stream clock. A function of the log alone."""
+"""Everything that decides, a partition: its features and its book. A function of the log alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from msgspec import Struct
 
+from gateway.domain.book import Book, BookDump
 from gateway.domain.features import FeatureEngine, FeatureRows
-from gateway.domain.position import Book
-from gateway.domain.schemas import FloatArray, Int64Array, Tick, TickBatch
-from gateway.domain.stream_clock import StreamClock
+from gateway.domain.limits import LimitSet
+from gateway.domain.schemas import ExecutionReport, FloatArray, Int64Array, Tick, TickBatch
+
+CommandKind = Literal["trading_state", "drain", "log_level", "limits", "reset"]
 
 
 class FeatureDump(Struct, frozen=True):
@@ -25,34 +28,68 @@ class Snapshot(Struct, frozen=True):
     """A partition's state before the tick at `offset`.
 
     `decisions_from` is an offset in the decisions' partition: no decision of a tick at or after
-    `offset` lies before it.
+    `offset` lies before it. `fills_to` and `control_to` are what had been taken of these topics.
     """
 
     partition: int
     offset: int
     decisions_from: int
     features: FeatureDump
-    quantities: dict[str, float]
-    marks: dict[str, float]
-    clock_ns: int
+    book: BookDump
+    limits: bytes
+    fills_to: int
+    control_to: int
+
+
+class Command(Struct, frozen=True):
+    """What a human asks of every gateway: by whom, why and when."""
+
+    kind: CommandKind
+    value: str
+    reason: str
+    by: str
+    at_ns: int
+
+
+class Inputs(Struct, frozen=True):
+    """What reached a partition beside its ticks, before one of them; both from where the state had stopped.
+
+    Attributes:
+        commands: of the control topic that change limits or latches, each with its limits if it has any.
+        control_to: offset in the control topic after everything that was looked at.
+        reports: of the broker.
+        fills_to: offset in the fills' partition after the last of them.
+    """
+
+    commands: Sequence[tuple[Command, LimitSet | None]]
+    control_to: int
+    reports: Sequence[ExecutionReport]
+    fills_to: int
 
 
 class PartitionState:
-    """What a partition's past means for its next tick; the deciding thread alone moves it."""
+    """What a partition's past means for its next tick; the deciding thread alone moves it.
 
-    def __init__(self) -> None:
+    Attributes:
+        features: of every symbol.
+        book: positions, orders, money.
+        fills_to, control_to: what was taken of the broker's reports, and of the control topic.
+    """
+
+    def __init__(self, limits: LimitSet | None = None) -> None:
         self.features = FeatureEngine()
-        self.book = Book()
-        self.clock = StreamClock()
+        self.book = Book(limits)
+        self.fills_to = self.control_to = 0
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> PartitionState:
         """The state that a snapshot describes. Raises ValueError when it does not fit this version."""
-        state = cls()
+        limits = LimitSet.decode(snapshot.limits)
+        state = cls(limits)
         found = snapshot.features
         state.features = FeatureEngine.load(found.symbols, found.ints, found.floats)
-        state.book = Book.load(snapshot.quantities, snapshot.marks)
-        state.clock = StreamClock(snapshot.clock_ns)
+        state.book = Book.load(snapshot.book, limits)
+        state.fills_to, state.control_to = snapshot.fills_to, snapshot.control_to
         return state
 
     def observe(self, batch: TickBatch, out: FeatureRows | None = None) -> FeatureRows:
@@ -64,33 +101,65 @@ class PartitionState:
         return FeatureDump(*self.features.dump())
 
     def snapshot(self, partition: int, offset: int, decisions_from: int, features: FeatureDump) -> Snapshot:
-        """The whole state, once book and clock are where `features` were."""
-        return Snapshot(partition, offset, decisions_from, features, *self.book.dump(), self.clock.now_ns)
+        """The whole state, once the book is where `features` were."""
+        return Snapshot(
+            partition, offset, decisions_from, features, self.book.dump(), self.book.limits.encode(),
+            self.fills_to, self.control_to,
+        )  # fmt: skip
 
-    def replay(self, ticks: Sequence[Tick]) -> None:
-        """Take ticks that were decided before, without deciding them again."""
+    def take(self, inputs: Inputs) -> None:
+        """Limits, resets and reports, before the next tick."""
+        for command, limits in inputs.commands:
+            if limits is not None:
+                self.book.set_limits(limits)
+            elif command.kind == "reset":
+                self.book.reset(command.value)
+        self.control_to = max(self.control_to, inputs.control_to)
+        if inputs.reports:
+            self.book.apply(inputs.reports)
+        self.fills_to = max(self.fills_to, inputs.fills_to)
+
+    def replay(
+        self,
+        ticks: Sequence[Tick],
+        sent_ns: Sequence[int],
+        offsets: Sequence[int],
+        orders: Mapping[int, tuple[float, float]],
+        *,
+        assumed: bool,
+    ) -> None:
+        """Take ticks that were decided before, without deciding them again.
+
+        Args:
+            ticks, sent_ns, offsets: n ticks, when they were sent, and where they lie.
+            orders: signed quantity and price of the orders that came of them, by offset.
+            assumed: whether orders count as filled at once.
+        """
         if not ticks:
             return
         batch = TickBatch.from_ticks(ticks)
         found = self.observe(batch)
-        self.clock.advance(int(found.event_time_ns.max()))
-        mids, rows = found.market[:, 3], self.book.rows(batch.symbols)
-        priced = ~np.isnan(mids)
-        # Of a symbol's marks the last one stays.
-        self.book.marks[rows[priced]] = mids[priced]
+        times = np.stack([found.event_time_ns, found.quote_time_ns, np.array(sent_ns, np.int64)], axis=1)
+        made = np.zeros((len(ticks), 2))
+        for k, offset in enumerate(offsets):
+            if offset in orders:
+                made[k] = orders[offset]
+        mids, numbers = np.ascontiguousarray(found.market[:, 3]), np.array(offsets, np.int64)
+        self.book.replay(batch.symbols, times, mids, numbers, made, assumed=assumed)
 
 
 class GatewayState:
     """State of the partitions that this gateway owns."""
 
-    def __init__(self) -> None:
+    def __init__(self, new: Callable[[], PartitionState] = PartitionState) -> None:
+        self._new = new
         self._partitions: dict[int, PartitionState] = {}
 
     def of(self, partition: int) -> PartitionState:
         """The partition's state, begun when it is first asked for."""
         state = self._partitions.get(partition)
         if state is None:
-            state = self._partitions[partition] = PartitionState()
+            state = self._partitions[partition] = self._new()
         return state
 
     def put(self, partition: int, state: PartitionState) -> None:

@@ -25,7 +25,7 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
         PredictionError: the server does not answer.
     """
     n, now_ns = len(ticks), clock.now_ns()
-    together, state = TickBatch.from_ticks(ticks), PartitionState()
+    together, state = TickBatch.from_ticks(ticks), PartitionState(policy.limits)
     absent: list[bytes | None] = [None] * n
     raw = RawSlice(0, list(range(n)), [now_ns] * n, absent, absent, absent)
     batch = Batch(

@@ -10,12 +10,18 @@ import numpy as np
 
 from gateway.domain.codec import decode_decision, encode
 from gateway.domain.errors import PredictionError
-from gateway.domain.schemas import DeadLetter, Decision, Float32Array, Tick, TradingState
+from gateway.domain.limits import LimitSet, LimitsFile
+from gateway.domain.schemas import DeadLetter, Decision, Float32Array, NewOrder, Tick, TradingState
 from gateway.offsets import OffsetTracker, Ticket
 from gateway.ports import Outbox, Outcomes, Prediction, RawBatch, RawSlice, Stream
-from gateway.state import Snapshot
+from gateway.state import Inputs, Snapshot
 
 SECOND = 1_000_000_000
+
+
+def limit_set(books: int = 1, **defaults: object) -> LimitSet:
+    """The default limits, but for these."""
+    return LimitSet(LimitsFile(defaults=defaults), books=books)
 
 
 class FakeClock:
@@ -101,6 +107,7 @@ class FakeSink:
     def __init__(self, *, at_once: bool = True) -> None:
         self.decisions: list[Decision] = []
         self.letters: list[DeadLetter] = []
+        self.orders: list[NewOrder] = []
         self.snapshots: list[tuple[int, bytes]] = []
         self.outboxes = 0
         self._tracker, self._at_once = OffsetTracker(), at_once
@@ -117,6 +124,8 @@ class FakeSink:
             for stream, _, value in part.records:
                 if stream is Stream.DECISIONS:
                     self.decisions.append(decode_decision(value))
+                elif stream is Stream.ORDERS:
+                    self.orders.append(msgspec.json.decode(value, type=NewOrder))
                 elif stream is Stream.DEAD_LETTERS:
                     self.letters.append(msgspec.json.decode(value, type=DeadLetter))
                 else:
@@ -162,6 +171,28 @@ class FakeSnapshots:
     def take_records(self, partition: int) -> list[tuple[Stream, bytes | None, bytes]]:
         records, self._records = self._records, []
         return records
+
+
+class FakeInputs:
+    """Gives each partition what the test put there, once."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, Inputs] = {}
+        self.asked: list[tuple[int, int, int]] = []
+
+    def take(self, partition: int, fills_to: int, control_to: int) -> Inputs | None:
+        self.asked.append((partition, fills_to, control_to))
+        return self.waiting.pop(partition, None)
+
+
+class FakeAllowance:
+    """A quota that the test sets."""
+
+    def __init__(self, money: float) -> None:
+        self.money = money
+
+    def quota(self, partition: int, gross: float) -> float:
+        return self.money
 
 
 class FakeStates:

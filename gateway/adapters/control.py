@@ -8,14 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct
 
 from gateway.adapters import kafka_control, redis
-from gateway.adapters.kafka_control import Command, Kind
-from gateway.adapters.redis import SEVERITY, LatchedState
+from gateway.adapters.redis import LatchedState
 from gateway.domain.errors import ServiceUnavailable
-from gateway.domain.schemas import TradingState
+from gateway.domain.limits import LimitsFile
+from gateway.domain.schemas import SEVERITY, TradingState
 from gateway.ports import StateStore
+from gateway.state import Command, CommandKind
 
 
 class Reach(Struct, frozen=True):
@@ -70,9 +72,17 @@ class Control:
             raise ServiceUnavailable(f"the desk is not set to active: {error}") from error
         return Reach(["Kafka", "Redis"], [])
 
-    def command(self, kind: Kind, value: str, reason: str, by: str) -> None:
+    def command(self, kind: CommandKind, value: str, reason: str, by: str) -> None:
         """Tell every gateway that listens. Raises ServiceUnavailable."""
         kafka_control.send(self._bootstrap, self._topic, Command(kind, value, reason, by, time.time_ns()))
+
+    def limits(self) -> tuple[Command, LimitsFile] | None:
+        """The limits in force, and who set them; None where nobody has. Raises ServiceUnavailable."""
+        return kafka_control.limits_in(self._bootstrap, self._topic)
+
+    def apply(self, limits: LimitsFile, reason: str, by: str) -> None:
+        """From now on these limits, for every gateway. Raises ServiceUnavailable."""
+        self.command("limits", msgspec.json.encode(limits).decode(), reason, by)
 
     def effective(self) -> LatchedState:
         """The more severe of the two. Raises ServiceUnavailable when one cannot be read."""

@@ -42,6 +42,8 @@ class Topics(Struct, frozen=True):
     dead_letters: str = "market.ticks.dlq"
     snapshots: str = "gateway.snapshots"
     control: str = "gateway.control"
+    orders: str = "trading.orders"
+    fills: str = "trading.fills"
 
 
 class Cluster(Struct, frozen=True):
@@ -69,7 +71,9 @@ def check_cluster(bootstrap: str, topics: Topics, group: str) -> Cluster:
         raise ServiceUnavailable(
             f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
         ) from error
-    beside = [topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots]
+    beside = [
+        topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots, topics.orders, topics.fills,
+    ]  # fmt: skip
     missing = [n for n in (*beside, topics.control) if n not in found.topics]
     if missing:
         raise ConfigurationError(f"topic {', '.join(missing)} does not exist on {bootstrap}: create it first")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
 
 import msgspec
 import structlog
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
-from msgspec import Struct
 
 from gateway.adapters.kafka_common import (
     CONTROL_TIMEOUT_S,
@@ -22,28 +20,21 @@ from gateway.adapters.kafka_common import (
     usable,
 )
 from gateway.adapters.redis import LatchedState
-from gateway.domain.errors import ServiceUnavailable
+from gateway.domain.book import RESETS
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable
+from gateway.domain.limits import LimitSet, LimitsFile
 from gateway.domain.schemas import TradingState
+from gateway.state import Command
 
 log = structlog.get_logger()
-Kind = Literal["trading_state", "drain", "log_level"]
-
-
-class Command(Struct, frozen=True):
-    """What is asked of every gateway: by whom, why and when."""
-
-    kind: Kind
-    value: str
-    reason: str
-    by: str
-    at_ns: int
-
+#: Part of a partition's state: taken before a tick, and again there in a rebuild.
+STEERING = ("limits", "reset")
 
 _decoder = msgspec.json.Decoder(Command)
 
 
 def send(bootstrap: str, topic: str, command: Command) -> None:
-    """Write a command; the newest of each kind is kept. Raises ServiceUnavailable."""
+    """Write a command. Raises ServiceUnavailable."""
     failures: list[str] = []
 
     def report(error: object, _: Message) -> None:
@@ -92,15 +83,47 @@ def to_state(command: Command) -> LatchedState:
     return LatchedState(state, command.reason, command.by, command.at_ns)
 
 
+def limits_in(bootstrap: str, topic: str) -> tuple[Command, LimitsFile] | None:
+    """The limits that are in force, and who set them; None where nobody has. Raises ServiceUnavailable."""
+    found = None
+    for messages in read_to_end(bootstrap, topic, 0, 0):
+        for message in messages:
+            command = decode(message)
+            if command is not None and command.kind == "limits" and (file := limits_of(command)) is not None:
+                found = command, file
+    return found
+
+
+def limits_of(command: Command) -> LimitsFile | None:
+    """The limits that a command sets; None, and a warning, for what is none: refused as a whole."""
+    try:
+        return msgspec.json.decode(command.value, type=LimitsFile)
+    except msgspec.DecodeError as error:
+        log.warning("limits refused", by=command.by, reason=str(error))
+        return None
+
+
 class ControlListener:
     """Reads the whole topic, then `follow`s it in a thread.
 
-    The latched trading state is taken from its whole past; other commands only while we listen, so
-    that a restart does not drain again.
+    The latched trading state, limits and resets are taken from its whole past; other commands only
+    while we listen, so that a restart does not drain again.
     """
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        """Raises ServiceUnavailable when the topic cannot be read."""
+    def __init__(self, bootstrap: str, topic: str, base: LimitSet) -> None:
+        """Read what there is.
+
+        Args:
+            bootstrap: broker addresses.
+            topic: of the commands.
+            base: whose limits are resolved.
+
+        Raises:
+            ServiceUnavailable: the topic cannot be read.
+        """
+        self._base = base
+        self._steering: list[tuple[int, Command, LimitSet | None]] = []
+        self.end = 0
         self._act: Callable[[Command], None] = lambda _: None
         self.latched: LatchedState | None = None
         self._consumer = reader(bootstrap)
@@ -117,6 +140,15 @@ class ControlListener:
         self._act = act
         self._thread.start()
 
+    @property
+    def limits(self) -> LimitSet | None:
+        """Those in force; None where nobody has set any."""
+        return next((limits for _, _, limits in reversed(self._steering) if limits is not None), None)
+
+    def between(self, start: int, stop: int) -> list[tuple[Command, LimitSet | None]]:
+        """Commands that change limits or latches, from `start` to before `stop`, in order."""
+        return [(command, limits) for offset, command, limits in self._steering if start <= offset < stop]
+
     def close(self) -> None:
         """Stop listening."""
         self._closing.set()
@@ -131,14 +163,35 @@ class ControlListener:
             return False
         if is_end(message):
             return True
-        if usable(message) and (command := decode(message)) is not None:
+        if not usable(message):
+            return False
+        if (command := decode(message)) is not None:
             if command.kind == "trading_state":
                 self.latched = to_state(command)
+            elif command.kind in STEERING:
+                self._steer(offset_of(message), command)
             if live:
-                log.info("command", kind=command.kind, value=command.value, reason=command.reason, by=command.by,
-                         offset=offset_of(message))  # fmt: skip
+                log.info("command", kind=command.kind, value=command.value[:100], reason=command.reason,
+                         by=command.by, offset=offset_of(message))  # fmt: skip
                 self._act(command)
+        # After what it means: whoever reads the end finds everything before it.
+        self.end = offset_of(message) + 1
         return False
+
+    def _steer(self, offset: int, command: Command) -> None:
+        limits = None
+        if command.kind == "limits":
+            if (file := limits_of(command)) is None:
+                return
+            try:
+                limits = self._base.like(file)
+            except ConfigurationError as error:
+                log.warning("limits refused", by=command.by, reason=str(error))
+                return
+        elif command.value not in RESETS:
+            log.warning("nothing to reset", value=command.value, by=command.by)
+            return
+        self._steering.append((offset, command, limits))
 
     def _follow(self) -> None:
         while not self._closing.is_set():

@@ -1,18 +1,22 @@
 """Rebuilds a partition's state from its log, without deciding anything again.
 
 Decisions of a partition are published in the order of its ticks, so what is published is the
-decided prefix of the log: it holds the positions, and where to go on, even where an offset commit
-came too late. Whatever is in flight at a kill is therefore neither lost nor repeated. A snapshot
-only shortens the reading: one that does not fit is left aside.
+decided prefix of the log: it holds the orders, where to go on, even where an offset commit came too
+late, and before which tick limits and fills were taken. Whatever is in flight at a kill is therefore
+neither lost nor repeated. A snapshot only shortens the reading: one that does not fit is left aside.
 """
 
 from __future__ import annotations
 
+import re
 import time
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+import numpy as np
 import structlog
 from confluent_kafka import KafkaException, TopicPartition
 from msgspec import Struct
@@ -27,20 +31,27 @@ from gateway.adapters.kafka_common import (
     sent_ns,
     traceparent,
 )
+from gateway.adapters.kafka_control import ControlListener
+from gateway.adapters.kafka_fills import reports_between
 from gateway.domain.admission import Admission
 from gateway.domain.dead_letters import dead_letter
+from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
-from gateway.domain.schemas import DeadLetter, Tick
+from gateway.domain.schemas import DeadLetter, ExecutionReport, Tick
 from gateway.domain.trace import TraceIds
 from gateway.ports import Restored
 from gateway.snapshot import UnusableSnapshot, decode_snapshot, newest_whole
-from gateway.state import PartitionState, Snapshot
+from gateway.state import Inputs, PartitionState, Snapshot
 
 log = structlog.get_logger()
 #: Longer than a transaction of a gateway that was killed can stay open.
 PENDING_TRANSACTION_S = 30.0
 #: What an encoded decision begins with.
 ID = b'{"decision_id":"'
+#: A decision to do nothing says so at its beginning.
+HOLD, HEAD = b'"action":"hold"', 400
+#: What it ends with.
+TAKEN, TAIL = b',"fills_to":', re.compile(rb',"fills_to":(\d+),"control_to":(\d+)}')
 #: A snapshot is looked for among so many of the newest chunks first.
 NEWEST_CHUNKS = (64, 1024)
 
@@ -52,12 +63,52 @@ class FastSnapshots(Protocol):
         """The encoded snapshot; None where there is none, or nobody answers."""
 
 
-class Decided(Struct):
-    """The fields of a published decision that a rebuild needs."""
+class Order(Struct):
+    """The fields of a published order that a rebuild needs."""
 
     decision_id: str
     symbol: str
-    position_after: float
+    event_time_ns: int
+    quantity: float
+    reference_price: float
+
+
+class Id(Struct):
+    """The least that a decision has."""
+
+    decision_id: str
+
+
+class Taken(Struct, frozen=True):
+    """Before the tick at `offset` so much had been taken of fills and control topic."""
+
+    offset: int
+    fills_to: int
+    control_to: int
+
+
+class Trail(Struct):
+    """What the decisions say of a partition.
+
+    Attributes:
+        decided: last decided offset; -1 for none.
+        end: of the decisions.
+        orders: by offset of their ticks.
+        taken: where fills or commands were taken, in order.
+    """
+
+    decided: int
+    end: int
+    orders: dict[int, Order]
+    taken: list[Taken]
+
+
+def taken_in(tail: bytes, offset: int) -> Taken:
+    """From the end of a decision. Raises msgspec.DecodeError for what is no decision."""
+    found = TAIL.fullmatch(tail)
+    if found is None:
+        raise msgspec.DecodeError("it does not end with what was taken of fills and commands")
+    return Taken(offset, int(found[1]), int(found[2]))
 
 
 class KafkaRecovery:
@@ -71,6 +122,8 @@ class KafkaRecovery:
         log_name: str,
         fast: FastSnapshots,
         admission: Admission,
+        policy: DecisionPolicy,
+        listener: ControlListener,
         measured: Callable[[int, float, float], None] = lambda _ticks, _replay_s, _seconds: None,
     ) -> None:
         """Prepare.
@@ -82,12 +135,15 @@ class KafkaRecovery:
             log_name: what a snapshot must say that it is of.
             fast: snapshots of the last second.
             admission: what is a tick.
+            policy: limits before anybody set any, and whether orders count as filled.
+            listener: knows the commands.
             measured: told how many ticks were replayed, how long that took, and how long the whole.
         """
         self._bootstrap, self._group, self._topics = bootstrap, group, topics
         self._log_name, self._fast, self._admission, self._measured = log_name, fast, admission, measured
+        self._policy, self._listener = policy, listener
         self._trace_ids = TraceIds(topics.ticks)
-        self._decoder = msgspec.json.Decoder(Decided)
+        self._decoder, self._order_decoder = msgspec.json.Decoder(Id), msgspec.json.Decoder(Order)
 
     def restore(self, partition: int) -> Restored:
         """Raises ServiceUnavailable, or ConfigurationError for a log of another version."""
@@ -112,13 +168,14 @@ class KafkaRecovery:
         if snapshot is None:
             snapshot, kind = self._fitting(partition, self._durable(partition), committed), "kafka"
         if snapshot is None or snapshot.offset < low:
-            state, since, decisions_from, kind = PartitionState(), 0, 0, "none"
+            state, since, decisions_from, kind = PartitionState(self._policy.limits), 0, 0, "none"
         else:
             state, since, decisions_from = PartitionState.of(snapshot), snapshot.offset, snapshot.decisions_from
-        decided, decisions_end = self._restore_positions(partition, state, since, decisions_from)
-        following = max(low, committed, decided + 1)
+        trail = self._read_decisions(partition, since, decisions_from)
+        following = max(low, committed, trail.decided + 1)
         replay_began = time.monotonic()
-        ticks, letters = self._replay(partition, state, max(since, low), following, committed)
+        self._take_forgotten(state, trail, low)
+        ticks, letters = self._replay(partition, state, trail, max(since, low), following, committed)
         ended = time.monotonic()
         replay_s, seconds = ended - replay_began, ended - began
         self._measured(ticks, replay_s, seconds)
@@ -131,20 +188,42 @@ class KafkaRecovery:
             replay_seconds=round(replay_s, 3),
             seconds=round(seconds, 3),
         )
-        return Restored(state, following, decisions_end, letters)
+        return Restored(state, following, trail.end, letters)
+
+    def _take_forgotten(self, state: PartitionState, trail: Trail, low: int) -> None:
+        """Orders of ticks that the broker has deleted: their price is the only mark that is left."""
+        for offset, order in trail.orders.items():
+            if offset < low:
+                times = np.array([[order.event_time_ns] * 3])
+                made = np.array([[order.quantity, order.reference_price]])
+                state.book.replay(
+                    [order.symbol], times, made[:, 1].copy(), np.array([offset]), made,
+                    assumed=self._policy.assumed_fills,
+                )  # fmt: skip
 
     def _replay(
-        self, partition: int, state: PartitionState, start: int, stop: int, committed: int
+        self, partition: int, state: PartitionState, trail: Trail, start: int, stop: int, committed: int
     ) -> tuple[int, list[DeadLetter]]:
         """Feed the ticks from `start` to before `stop`; returns their number, and letters not yet safe."""
         count, letters = 0, []
+        orders = {offset: (order.quantity, order.reference_price) for offset, order in trail.orders.items()}
+        taken, reports = deque(trail.taken), self._reports(partition, state, trail)
         for messages in read_to_end(self._bootstrap, self._topics.ticks, partition, start, stop):
             now_ns = time.time_ns()
             payloads = [as_bytes(m.value()) for m in messages]
-            times = [sent_ns(m, now_ns) for m in messages]
+            times, offsets = [sent_ns(m, now_ns) for m in messages], [offset_of(m) for m in messages]
             admitted = self._admission.admit_all(payloads, times, state.features.symbols)
+            kept = [i for i, found in enumerate(admitted) if isinstance(found, Tick)]
             ticks = [found for found in admitted if isinstance(found, Tick)]
-            state.replay(ticks)
+            sent, places = [times[i] for i in kept], [offsets[i] for i in kept]
+            begin = 0
+            while begin < len(ticks):
+                while taken and taken[0].offset <= places[begin]:
+                    self._take(state, taken.popleft(), reports)
+                end = bisect_left(places, taken[0].offset, begin) if taken else len(ticks)
+                part = slice(begin, end)
+                state.replay(ticks[part], sent[part], places[part], orders, assumed=self._policy.assumed_fills)
+                begin = end
             count += len(ticks)
             for message, found in zip(messages, admitted, strict=True):
                 offset = offset_of(message)
@@ -153,31 +232,47 @@ class KafkaRecovery:
                     place = (self._topics.ticks, partition, offset)
                     key, payload = as_bytes(message.key()), as_bytes(message.value())
                     letters.append(dead_letter(*place, found, key, payload, trace_id))
+        while taken:
+            self._take(state, taken.popleft(), reports)
         return count, letters
 
-    def _restore_positions(self, partition: int, state: PartitionState, since: int, start: int) -> tuple[int, int]:
-        """Take positions from the decisions of ticks at or after `since`, reading from offset `start`.
+    def _reports(self, partition: int, state: PartitionState, trail: Trail) -> deque[tuple[int, ExecutionReport]]:
+        """The broker's reports that the decisions say were taken."""
+        stop = max((one.fills_to for one in trail.taken), default=0)
+        return deque(reports_between(self._bootstrap, self._topics.fills, partition, state.fills_to, stop))
 
-        Returns the last decided offset, or -1, and the end of the decisions. An offset that does not
-        advance is a repeat, or the late word of a gateway that had lost the partition: the first
-        decision of a tick stands. Ids of another topic are not ours.
+    def _take(self, state: PartitionState, taken: Taken, reports: deque[tuple[int, ExecutionReport]]) -> None:
+        mine = []
+        while reports and reports[0][0] < taken.fills_to:
+            mine.append(reports.popleft()[1])
+        commands = self._listener.between(state.control_to, taken.control_to)
+        state.take(Inputs(commands, taken.control_to, mine, taken.fills_to))
+
+    def _read_decisions(self, partition: int, since: int, start: int) -> Trail:
+        """What the decisions of ticks at or after `since` say, reading from offset `start`.
+
+        An offset that does not advance is a repeat, or the late word of a gateway that had lost the
+        partition: the first decision of a tick stands. Ids of another topic are not ours.
         """
-        book, decided, end = state.book, since - 1, start
+        trail = Trail(since - 1, start, {}, [])
         prefix = f'{{"decision_id":"{self._topics.ticks}-{partition}-'.encode()
+        tail = b""
         for messages in read_to_end(self._bootstrap, self._topics.decisions, partition, start):
-            # A position is the last one's: only those are decoded whole.
-            last: dict[bytes, bytes] = {}
             for message in messages:
                 payload = as_bytes(message.value()) or b""
                 offset = self._offset_in(payload, prefix)
-                if offset > decided:
-                    decided = offset
-                    last[as_bytes(message.key()) or payload] = payload
-            for payload in last.values():
-                decision = self._decoder.decode(payload)
-                book.set_quantity(decision.symbol, decision.position_after)
-            end = offset_of(messages[-1]) + 1
-        return (decided if decided >= since else -1), end
+                if offset <= trail.decided:
+                    continue
+                trail.decided = offset
+                if HOLD not in payload[:HEAD]:
+                    trail.orders[offset] = self._order_decoder.decode(payload)
+                if (found := payload[payload.rfind(TAKEN) :]) != tail:
+                    tail = found
+                    trail.taken.append(taken_in(found, offset))
+            trail.end = offset_of(messages[-1]) + 1
+        if trail.decided < since:
+            trail.decided = -1
+        return trail
 
     def _offset_in(self, payload: bytes, prefix: bytes) -> int:
         """The tick's offset that a decision's id names; -1 for the id of another topic or partition.

@@ -197,6 +197,7 @@ def names(topics: Topics) -> dict[Stream, str]:
     """The topic of each stream."""
     return {
         Stream.DECISIONS: topics.decisions,
+        Stream.ORDERS: topics.orders,
         Stream.DEAD_LETTERS: topics.dead_letters,
         Stream.SNAPSHOTS: topics.snapshots,
     }

@@ -11,13 +11,12 @@ import redis
 from msgspec import Struct
 
 from gateway.domain.errors import ServiceUnavailable
-from gateway.domain.schemas import TradingState
+from gateway.domain.schemas import SEVERITY, TradingState
 
 KEY = "ultrathink:trading_state"
 POLL_S = 0.1
 #: Unread for so long, the state counts as unknown, and unknown is not ACTIVE.
 UNKNOWN_AFTER_S = 2.0
-SEVERITY = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
 
 
 class LatchedState(Struct, frozen=True):

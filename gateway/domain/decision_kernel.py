@@ -1,7 +1,4 @@
-"""The compiled half of deciding: what needs no order is settled here, and every decision is written as JSON.
-
-Two loops over a batch. `scan` moves clock, marks and positions in the order of the log, and stops at each
-tick that may want an order: risk rules are plain Python. `write` puts the decisions into one buffer.
+"""Decisions as JSON, written into one buffer.
 
 Floats of the model's width are written with nine significant digits: as many as tell every float32 from
 its neighbours (Goldberg, 1991, theorem 15), and half of what their doubles would take.
@@ -25,10 +22,13 @@ DIGITS = 9
 POWERS = 10.0 ** np.arange(54)
 #: Beyond these a number is written with an exponent.
 SMALLEST_FIXED, LARGEST_FIXED = -5, 11
+SMALLEST_FLOAT, LARGEST_FLOAT = 1e-37, 1e38
 #: Bytes of the longest float32, -1.23456789e-45.
 FLOAT_BYTES = 16
 INTEGER_BYTES = 20
-OPEN, CLOSE, COMMA, DOT, MINUS, ZERO, EXPONENT = 91, 93, 44, 46, 45, 48, 101
+OPEN, CLOSE, COMMA, DOT, MINUS, ZERO, EXPONENT, CLOSE_OBJECT = 91, 93, 44, 46, 45, 48, 101, 125
+#: A rule's result: see `risk.model`.
+OFF = 2
 HYPHEN = MINUS
 #: Hexadecimal digits that a trace id ends with: the tick's partition and offset.
 PARTITION_DIGITS, OFFSET_DIGITS = 4, 12
@@ -53,70 +53,17 @@ REGIMES, SIGNALS = literal(b',"regime_probabilities":'), literal(b',"strategy_si
 WEIGHTS = literal(b',"strategy_weights":')
 NO_ANSWER = literal(b',"regime_probabilities":[],"strategy_signals":[],"strategy_weights":[]')
 VERDICT, QUEUE = literal(b',"verdict":'), literal(b',"stages":{"queue_us":')
-DECIDED_AT, TRACE, END = literal(b'},"decided_at_ns":'), literal(b',"trace_id":"'), literal(b'"}')
-
-
-@njit(cache=True, nogil=True)
-def scan(
-    start: int,
-    rows: Int64Array,
-    quantities: FloatArray,
-    marks: FloatArray,
-    clock_ns: Int64Array,
-    event_time_ns: Int64Array,
-    quote_time_ns: Int64Array,
-    numbers: FloatArray,
-    warm: BoolArray,
-    held: Codes,
-    targets: FloatArray,
-    limits: FloatArray,
-    codes: Codes,
-    reasons: Codes,
-    ages_ns: Int64Array,
-) -> int:
-    """Settle ticks from `start` on that want no order; return the first that may want one, else n.
-
-    Args:
-        start: the first tick.
-        rows: int64 [n], the symbol's row in the book.
-        quantities, marks: float64 [rows], the book; marks are moved.
-        clock_ns: int64 [1], the stream's clock, moved.
-        event_time_ns, quote_time_ns: int64 [n].
-        numbers: float64 [n, 5], of which the mid is read (column 2; NaN is unknown) and the positions before and
-            after are written (columns 3 and 4).
-        warm: bool [n].
-        held: int8 [n], why a tick is held whatever its target; negative where it is not.
-        targets: float64 [n], NaN where there is none.
-        limits: float64 [3]: largest position in money, lot, and the money below which nothing is done.
-        codes: int8 [3]: of within_band, warming_up and no_price.
-        reasons: int8 [n], written.
-        ages_ns: int64 [n], written: age of the tick or of the quote it is judged at, whichever is older.
-    """
-    largest, lot, band = limits[0], limits[1], limits[2]
-    for k in range(start, len(rows)):
-        clock_ns[0] = max(clock_ns[0], event_time_ns[k])
-        # A dead quote feed must not be traded on because trades still arrive.
-        ages_ns[k] = clock_ns[0] - min(event_time_ns[k], quote_time_ns[k])
-        row, mid = rows[k], numbers[k, 2]
-        if not math.isnan(mid):
-            marks[row] = mid
-        before = quantities[row]
-        numbers[k, 3] = numbers[k, 4] = before
-        if held[k] >= 0:
-            reasons[k] = held[k]
-        elif not warm[k]:
-            reasons[k] = codes[1]
-        elif not (mid > 0.0 and math.isfinite(mid)):
-            reasons[k] = codes[2]
-        else:
-            wanted = targets[k] * largest / mid
-            steps = math.floor(abs(wanted) / lot + 1e-9)
-            quantity = math.copysign(steps * lot, wanted) - before
-            # Rounding to decimals may still move it by a billionth: what is that close is decided exactly.
-            if not (abs(quantity) + 1e-9) * mid < band * (1.0 - 1e-12):
-                return k
-            reasons[k] = codes[0]
-    return len(rows)
+OUTCOME_TEXTS = (b"accept", b"clip", b"deny")
+OUTCOME, OUTCOMES = literal(b'{"outcome":"'), literal(b"".join(OUTCOME_TEXTS))
+OUTCOME_ENDS = np.cumsum([0, *map(len, OUTCOME_TEXTS)])
+ALLOWED, RESULTS = literal(b'","quantity":'), literal(b',"results":[')
+RULE, HELD, BROKE = literal(b'{"rule":"'), literal(b'","passed":true'), literal(b'","passed":false')
+VALUE, LIMIT, HEADROOM = literal(b',"value":'), literal(b',"limit":'), literal(b',"headroom":')
+#: Of a rule's result beside its name.
+RESULT_BYTES = 3 * FLOAT_BYTES + 64
+DECIDED_AT, TRACE = literal(b'},"decided_at_ns":'), literal(b',"trace_id":"')
+#: Last, so that they are found from the end.
+FILLS_TO, CONTROL_TO = literal(b'","fills_to":'), literal(b',"control_to":')
 
 
 @njit(cache=True, nogil=True)
@@ -247,6 +194,55 @@ def _write_hex(out: Bytes, at: int, value: int, digits: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _write_double(out: Bytes, at: int, value: float) -> int:
+    """Nine significant digits of a double; what no float32 can hold is written as none, or as zero."""
+    size = abs(value)
+    if size > LARGEST_FLOAT:
+        value = math.nan
+    elif size < SMALLEST_FLOAT:
+        value = 0.0
+    return write_float32(out, at, value)
+
+
+@njit(cache=True, nogil=True)
+def _write_verdict(
+    out: Bytes,
+    at: int,
+    outcome: int,
+    quantity: Bytes,
+    results: Codes,
+    values: FloatArray,
+    limits: FloatArray,
+    rules: Bytes,
+    rule_ends: Int64Array,
+) -> int:
+    """A verdict, with the results of the rules that are on."""
+    at = _copy(out, at, OUTCOME, 0, len(OUTCOME))
+    at = _copy(out, at, OUTCOMES, OUTCOME_ENDS[outcome], OUTCOME_ENDS[outcome + 1])
+    at = _copy(out, at, ALLOWED, 0, len(ALLOWED))
+    at = _copy(out, at, quantity, 0, len(quantity))
+    at = _copy(out, at, RESULTS, 0, len(RESULTS))
+    first = True
+    for k in range(len(results)):
+        if results[k] == OFF:
+            continue
+        if not first:
+            out[at] = COMMA
+            at += 1
+        first = False
+        at = _copy(out, at, RULE, 0, len(RULE))
+        at = _copy(out, at, rules, rule_ends[k], rule_ends[k + 1])
+        at = _copy(out, at, BROKE, 0, len(BROKE)) if results[k] == 0 else _copy(out, at, HELD, 0, len(HELD))
+        at = _write_double(out, _copy(out, at, VALUE, 0, len(VALUE)), values[k])
+        at = _write_double(out, _copy(out, at, LIMIT, 0, len(LIMIT)), limits[k])
+        at = _write_double(out, _copy(out, at, HEADROOM, 0, len(HEADROOM)), limits[k] - values[k])
+        out[at] = CLOSE_OBJECT
+        at += 1
+    out[at], out[at + 1] = CLOSE, CLOSE_OBJECT
+    return at + 2
+
+
+@njit(cache=True, nogil=True)
 def write(
     out: Bytes,
     ends: Int64Array,
@@ -268,13 +264,19 @@ def write(
     signals: Float32Array,
     weights: Float32Array,
     served: Bytes,
-    verdicts: Bytes,
-    verdict_ends: Int64Array,
+    outcomes: Codes,
+    results: Codes,
+    values: FloatArray,
+    limits: FloatArray,
+    rules: Bytes,
+    rule_ends: Int64Array,
     queue_us: FloatArray,
     stages: Bytes,
     decided_at_ns: int,
     trace_prefix: Bytes,
     traces: Bytes,
+    fills_to: Int64Array,
+    control_to: Int64Array,
 ) -> int:
     """Write n decisions as JSON, one behind another; return the place after the last.
 
@@ -294,14 +296,17 @@ def write(
         answer_rows: int64 [n], row in the model's answers; negative where there is none.
         regimes, signals, weights: float32 [., .], the model's answers.
         served: the fields from the model's name to the trading state.
-        verdicts, verdict_ends: verdicts as JSON, one behind another, and int64 [n] where each ends.
+        outcomes: int8 [n], of the verdict; negative where no order was wanted.
+        results: int8 [n, rules]; values, limits: float64 [n, rules].
+        rules, rule_ends: the rules' names, one behind another, and int64 [rules + 1] where each begins and ends.
         queue_us: float64 [n].
         stages: the fields of the other stage times.
         decided_at_ns: of all.
         trace_prefix: what a trace id of the topic begins with.
         traces: uint8 [n, 32], trace ids of the producers; first byte 0 where there is none.
+        fills_to, control_to: int64 [n], what the book had taken of the broker's reports and of the control topic.
     """
-    at, number, symbol, verdict = 0, 1, 0, 0
+    at, number, symbol = 0, 1, 0
     for i in range(len(kinds)):
         at = _copy(out, at, topic, 0, len(topic))
         at = write_integer(out, at, partitions[i])
@@ -312,7 +317,7 @@ def write(
         symbol = symbol_ends[i]
         at = _copy(out, at, EVENT_TIME, 0, len(EVENT_TIME))
         at = write_integer(out, at, event_time_ns[i])
-        kind = kinds[i]
+        kind, quantity = kinds[i], number
         at = _copy(out, at, kind_texts, kind_ends[kind - 1] if kind else 0, kind_ends[kind])
         for k in range(5):
             at = _copy(out, at, NUMBERS, NUMBER_ENDS[k], NUMBER_ENDS[k + 1])
@@ -338,9 +343,13 @@ def write(
             at = _write_row(out, at, weights[row])
         at = _copy(out, at, served, 0, len(served))
         at = _copy(out, at, VERDICT, 0, len(VERDICT))
-        if verdict_ends[i] > verdict:
-            at = _copy(out, at, verdicts, verdict, verdict_ends[i])
-            verdict = verdict_ends[i]
+        if outcomes[i] >= 0:
+            end = quantity
+            while numbers[end] != COMMA:
+                end += 1
+            at = _write_verdict(
+                out, at, outcomes[i], numbers[quantity:end], results[i], values[i], limits[i], rules, rule_ends
+            )
         else:
             at = _copy(out, at, NULL, 0, len(NULL))
         at = _copy(out, at, QUEUE, 0, len(QUEUE))
@@ -357,6 +366,9 @@ def write(
             at = _copy(out, at, trace_prefix, 0, len(trace_prefix))
             at = _write_hex(out, at, partitions[i], PARTITION_DIGITS)
             at = _write_hex(out, at, offsets[i], OFFSET_DIGITS)
-        at = _copy(out, at, END, 0, len(END))
+        at = write_integer(out, _copy(out, at, FILLS_TO, 0, len(FILLS_TO)), fills_to[i])
+        at = write_integer(out, _copy(out, at, CONTROL_TO, 0, len(CONTROL_TO)), control_to[i])
+        out[at] = CLOSE_OBJECT
+        at += 1
         ends[i] = at
     return at

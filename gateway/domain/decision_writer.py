@@ -10,6 +10,7 @@ from msgspec import Struct
 from gateway.domain import decision_kernel as kernel
 from gateway.domain.codec import encode
 from gateway.domain.decision_kernel import literal
+from gateway.domain.risk.assess import NAMES
 from gateway.domain.schemas import (
     MAX_SYMBOL_LENGTH,
     REASONS,
@@ -34,8 +35,12 @@ KINDS = (
 BUY, SELL = len(REASONS), len(REASONS) + 1
 _KIND_FIELDS = [f',"action":"{action}","reason":"{reason}"'.encode() for action, reason in KINDS]
 _KIND_TEXTS, _KIND_ENDS = literal(b"".join(_KIND_FIELDS)), np.cumsum([len(f) for f in _KIND_FIELDS])
+RULES = literal("".join(NAMES).encode())
+RULE_ENDS = np.cumsum([0, *map(len, NAMES)])
+#: Of a verdict, whatever its rules say.
+VERDICT_BYTES = 128 + len(RULES) + len(NAMES) * kernel.RESULT_BYTES
 #: Bytes of a decision beside its floats, verdict and names: fields, integers, ids.
-_FIXED_BYTES = 800
+_FIXED_BYTES = 880
 
 
 class Columns(Struct, frozen=True):
@@ -52,10 +57,11 @@ class Columns(Struct, frozen=True):
         warm: bool [n].
         answer_rows: int64 [n], row in `answers`; negative where there is none.
         answers: regime probabilities, signals and weights, float32 [., .] each.
-        verdicts: of the decisions in `judged`, as JSON.
-        judged: places of the decisions that have a verdict, in order.
+        outcomes: int8 [n], of the verdict; negative where no order was wanted.
+        results: int8 [n, rules]; values, limits: float64 [n, rules], what each rule said.
         queue_us: float64 [n].
         traces: uint8 [n, 32], trace ids of the producers; first byte 0 where there is none.
+        fills_to, control_to: int64 [n], what the book had taken of the broker's reports and of the control topic.
     """
 
     partitions: Int64Array
@@ -69,10 +75,14 @@ class Columns(Struct, frozen=True):
     warm: BoolArray
     answer_rows: Int64Array
     answers: tuple[Float32Array, Float32Array, Float32Array]
-    verdicts: list[bytes]
-    judged: list[int]
+    outcomes: Codes
+    results: Codes
+    values: FloatArray
+    limits: FloatArray
     queue_us: FloatArray
     traces: Bytes
+    fills_to: Int64Array
+    control_to: Int64Array
 
 
 class DecisionWriter:
@@ -92,6 +102,7 @@ class DecisionWriter:
         trading_state: TradingState,
         stages_us: tuple[float, float, float],
         decided_at_ns: int,
+        limits_version: str,
     ) -> list[bytes]:
         """The decisions as JSON.
 
@@ -99,20 +110,16 @@ class DecisionWriter:
             columns: what differs from one to the next.
             model_version, trading_state: of all.
             stages_us: features, inference and decide time of the batch.
-            decided_at_ns: of all.
+            decided_at_ns, limits_version: of all.
         """
         c, n = columns, len(columns.kinds)
         numbers = literal(msgspec.json.encode(c.numbers.ravel().tolist()))
-        verdicts = b"".join(c.verdicts)
-        verdict_ends = np.zeros(n, np.int64)
-        if c.judged:
-            verdict_ends[c.judged] = np.cumsum([len(v) for v in c.verdicts])
-            verdict_ends = np.maximum.accumulate(verdict_ends)
-        served = self._served(model_version, trading_state)
+        judged = int(np.count_nonzero(c.outcomes >= 0))
+        served = self._served(model_version, trading_state, limits_version)
         floats = c.features.shape[1] + 1 + sum(a.shape[1] for a in c.answers)
         each = _FIXED_BYTES + floats * (kernel.FLOAT_BYTES + 1) + MAX_SYMBOL_LENGTH
         each += len(self._topic) + len(served)
-        self._make_room(n, n * each + len(numbers) + len(verdicts))
+        self._make_room(n, n * each + len(numbers) + judged * VERDICT_BYTES)
         end = kernel.write(
             self._out,
             self._ends,
@@ -132,21 +139,27 @@ class DecisionWriter:
             c.answer_rows,
             *c.answers,
             literal(served),
-            literal(verdicts),
-            verdict_ends,
+            c.outcomes,
+            c.results,
+            c.values,
+            c.limits,
+            RULES,
+            RULE_ENDS,
             c.queue_us,
             literal(',"features_us":{:.1f},"inference_us":{:.1f},"decide_us":{:.1f}'.format(*stages_us).encode()),
             decided_at_ns,
             self._trace_prefix,
             c.traces,
+            c.fills_to,
+            c.control_to,
         )
         whole = self._out[:end].tobytes()
         ends: list[int] = self._ends[:n].tolist()
         return [whole[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
-    def _served(self, model_version: str, trading_state: TradingState) -> bytes:
-        texts = (self._model_name, model_version, self._variant, trading_state)
-        fields = ("model_name", "model_version", "variant", "trading_state")
+    def _served(self, model_version: str, trading_state: TradingState, limits_version: str) -> bytes:
+        texts = (self._model_name, model_version, self._variant, trading_state, limits_version)
+        fields = ("model_name", "model_version", "variant", "trading_state", "limits_version")
         return b"".join(
             b',"%b":%b' % (name.encode(), encode(text)) for name, text in zip(fields, texts, strict=True)
         )

@@ -86,11 +86,17 @@ class TickBatch(Struct, frozen=True):
 
 
 class TradingState(StrEnum):
-    """What the desk allows. Latched: only a human moves it back to ACTIVE."""
+    """What the desk allows, from all to nothing. Latched: only a human moves it back to ACTIVE."""
 
     ACTIVE = "active"
     REDUCING = "reducing"
     HALTED = "halted"
+    KILLED = "killed"
+
+
+#: States in arrays and compiled code: how severe each is.
+SEVERITY = {state: severity for severity, state in enumerate(TradingState)}
+ACTIVE, REDUCING, HALTED, KILLED = SEVERITY.values()
 
 
 class Action(StrEnum):
@@ -108,6 +114,7 @@ class Reason(StrEnum):
     WITHIN_BAND = "within_band"
     WARMING_UP = "warming_up"
     NO_PRICE = "no_price"
+    NO_RATE = "no_currency_rate"
     DENIED = "denied"
     DEADLINE = "deadline_exceeded"
     SUPERSEDED = "superseded"
@@ -153,6 +160,69 @@ class Verdict(Struct, frozen=True, gc=False):
         return tuple(r.rule for r in self.results if not r.passed)
 
 
+class NewOrder(Struct, frozen=True):
+    """An order that risk has accepted, as the broker gets it.
+
+    Attributes:
+        order_id: the decision's id.
+        number: the tick's offset; grows from one order of a partition to the next.
+        symbol: instrument.
+        quantity: signed, in units.
+        price: reference price, in the instrument's price unit.
+        event_time_ns: of the tick.
+        sent_ns: wall time of the decision.
+        account, strategy: whose.
+        trace_id: of the tick.
+    """
+
+    order_id: str
+    number: int
+    symbol: str
+    quantity: float
+    price: float
+    event_time_ns: int
+    sent_ns: int
+    account: str
+    strategy: str
+    trace_id: str = ""
+
+
+class ReportKind(StrEnum):
+    """What the broker says of an order."""
+
+    FILL = "fill"
+    REJECT = "reject"
+    CANCEL = "cancel"
+
+
+class ExecutionReport(Struct, frozen=True):
+    """The broker's word on an order.
+
+    Attributes:
+        order_id, number, symbol: of the order.
+        sequence: how many reports of the order came before; one that comes again is not taken again.
+        kind: fill (a part or the rest), reject (nothing of it), cancel (nothing more of it).
+        quantity: signed, of this fill; 0 otherwise.
+        price: of this fill, in the instrument's price unit.
+        fee: in the instrument's currency.
+        left: signed, still working.
+        at_ns: wall time.
+        reason: of a reject or cancel.
+    """
+
+    order_id: str
+    number: int
+    sequence: int
+    symbol: str
+    kind: ReportKind
+    quantity: float
+    price: float
+    fee: float
+    left: float
+    at_ns: int
+    reason: str = ""
+
+
 class StageTimes(Struct, frozen=True):
     """Where a tick's time went, in microseconds. `queue` is from sending to the gateway's poll."""
 
@@ -167,6 +237,10 @@ class Decision(Struct, frozen=True):
 
     `decision_id` is the tick's topic-partition-offset, so that a consumer can drop a repeat.
     `trace_id` is that of the tick's `traceparent` header, or one made of the same three.
+    `position_after` is what the position is when all orders that work have filled.
+    `limits_version` names the limits that it was judged by; `fills_to` and `control_to` are how far the
+    book had taken the broker's reports (of its partition) and the control topic: with these a rebuild
+    takes the same at the same place.
     Quantities are signed, in units; `target_position` is in [-1, 1] of the position limit.
     The model's outputs are empty when it gave none, `verdict` is None when no order was wanted.
     """
@@ -195,6 +269,9 @@ class Decision(Struct, frozen=True):
     stages: StageTimes
     decided_at_ns: int
     trace_id: str = ""
+    limits_version: str = ""
+    fills_to: int = 0
+    control_to: int = 0
 
 
 class DeadLetter(Struct, frozen=True):

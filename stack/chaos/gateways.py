@@ -35,11 +35,13 @@ class Topics(msgspec.Struct, frozen=True):
             f"{self.series}.dlq": "market.ticks.dlq",
             f"{self.series}.snapshots": "gateway.snapshots",
             f"{self.series}.control": "gateway.control",
+            f"{self.series}.orders": "trading.orders",
+            f"{self.series}.fills": "trading.fills",
         }
 
     def environment(self) -> dict[str, str]:
         """What tells a gateway to write there."""
-        decisions, letters, snapshots, control = self.names
+        decisions, letters, snapshots, control, orders, fills = self.names
         prefix = "ULTRATHINK_GATEWAY_"
         return {
             f"{prefix}GROUP": self.series,
@@ -47,6 +49,8 @@ class Topics(msgspec.Struct, frozen=True):
             f"{prefix}DEAD_LETTERS_TOPIC": letters,
             f"{prefix}SNAPSHOTS_TOPIC": snapshots,
             f"{prefix}CONTROL_TOPIC": control,
+            f"{prefix}ORDERS_TOPIC": orders,
+            f"{prefix}FILLS_TOPIC": fills,
         }
 
 

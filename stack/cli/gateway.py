@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,13 @@ def run(
         str | None, typer.Option(help="Lasting name of this gateway in its group; default: host and number.")
     ] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Prometheus metrics on loopback.")] = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="YAML; the limits of a desk that has none yet.", exists=False)
+    ] = None,
+    execution: Annotated[
+        str | None, typer.Option(help="assumed (default): orders fill at once; broker: see `ultrathink broker`.")
+    ] = None,
+    kill_file: Annotated[Path | None, typer.Option(help="While this file exists the desk is killed.")] = None,
 ) -> None:
     """Decide ticks until SIGTERM or Ctrl-C, then drain. Settings: ULTRATHINK_GATEWAY_* too."""
     from gateway.main import run as serve
@@ -43,6 +51,9 @@ def run(
         "delivery": delivery,
         "instance": instance,
         "metrics_port": metrics_port,
+        "limits_file": limits,
+        "execution": execution,
+        "kill_file": kill_file,
     }
     serve(gateway_settings(**{k: v for k, v in given.items() if v is not None}))
 
@@ -94,9 +105,15 @@ def latch(state_name: str, reason: str) -> None:
         err.print(f"[yellow]not told:[/] {escape(failure)}")
 
 
+@app.command(epilog='Example: ultrathink gateway kill --reason "orders look wrong"')
+def kill(reason: Annotated[str, typer.Option(help="Recorded with the state.")]) -> None:
+    """The kill switch: no order from any gateway, not even an exit, until `resume`. Survives every restart."""
+    latch("killed", reason)
+
+
 @app.command(epilog='Example: ultrathink gateway halt --reason "feed looks wrong"')
 def halt(reason: Annotated[str, typer.Option(help="Recorded with the state.")]) -> None:
-    """The kill switch: no orders from any gateway until `resume`. Survives restarts of everything."""
+    """No orders from any gateway until `resume`, but exits where the limits say so (halted_allows_exits)."""
     latch("halted", reason)
 
 

@@ -23,15 +23,20 @@ MEMORY_LIMIT_MB = 1024
 DAY_MS = 86_400_000
 
 #: What the system is made of. Compose creates the same.
-TOPICS = ("market.ticks", "market.ticks.dlq", "trading.decisions", "gateway.snapshots", "gateway.control")
+TOPICS = (
+    "market.ticks", "market.ticks.dlq", "trading.decisions", "trading.orders", "trading.fills", "gateway.snapshots",
+    "gateway.control",
+)  # fmt: skip
 #: One order of commands for all gateways.
 UNPARTITIONED = ("gateway.control",)
 TOPIC_CONFIG = {
     # Recovery reads the decisions: one that the broker forgot would be decided again.
     "trading.decisions": {"retention.ms": "-1"},
-    # Of snapshots and latched commands the newest of each key is kept.
+    "trading.fills": {"retention.ms": "-1"},
+    # Which limits held when is told by the whole of it.
+    "gateway.control": {"retention.ms": "-1"},
+    # Of snapshots the newest of each key is kept.
     "gateway.snapshots": {"cleanup.policy": "compact", "segment.ms": "600000", "min.cleanable.dirty.ratio": "0.2"},
-    "gateway.control": {"cleanup.policy": "compact"},
 }
 
 

@@ -76,7 +76,7 @@ def test_topics_and_partitions_are_those_of_the_stack():
     settings = GatewaySettings()
     assert {
         settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic, settings.snapshots_topic,
-        settings.control_topic,
+        settings.control_topic, settings.orders_topic, settings.fills_topic,
     } == set(kafka.TOPICS)  # fmt: skip
 
 

@@ -1,26 +1,42 @@
-"""Sum over symbols of abs(position) x mark after the order. Exits always pass, and so does the
-part of a flip that closes the position, even where the others cannot be valued.
-"""
+"""Sum over symbols of the exposures after the order, working orders filled, in money."""
 
 from __future__ import annotations
 
 import math
 
-from gateway.domain.risk.model import Finding, Intent, Limits, flag, within
+from gateway.domain.limits import LimitRow
+from gateway.domain.risk.model import (
+    Account,
+    Finding,
+    Line,
+    Order,
+    Past,
+    at_least_exit,
+    exits,
+    exposure_after,
+    off,
+    others_gross,
+    passes,
+    price_of,
+    room_on_side,
+    rule,
+    within,
+)
 
-NAME = "gross_exposure"
+NAME, UNIT, PARAMETERS = "gross_exposure", "money", ("max_gross_notional",)
+SERVES = "SEC 15c3-5(c)(1)(i): aggregate credit and capital thresholds"
+BLIND = "denies: a position without a mark cannot be added"
 
 
-def check(intent: Intent, limits: Limits) -> Finding:
-    """Money in the quote currency, over the book of the tick's partition."""
-    price = intent.reference_price
-    if intent.reduces and math.isfinite(price):
-        return flag(NAME, True)
-    after = intent.position + intent.quantity
-    gross = intent.gross_without + abs(after) * price
-    room = limits.max_gross_notional - intent.gross_without
-    side = 1.0 if intent.quantity > 0.0 else -1.0
-    allowed = room / price - side * intent.position if price > 0.0 else 0.0
-    closing = abs(intent.position) if intent.position * intent.quantity < 0.0 and math.isfinite(price) else 0.0
-    finding = within(NAME, gross, limits.max_gross_notional, allowed if math.isfinite(allowed) else 0.0)
-    return Finding(finding.result, max(finding.max_quantity, closing))
+@rule
+def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+    """The book's own share of the limit."""
+    limit = limits.max_gross_notional
+    if math.isinf(limit):
+        return off()
+    others, price = others_gross(line, account), price_of(order, line)
+    value = others + exposure_after(order, line)
+    if exits(order, line):
+        return passes(value, limit)
+    allowed = room_on_side(order, line, (limit - others) / price) if price > 0.0 else 0.0
+    return at_least_exit(within(value, limit, allowed), order, line)

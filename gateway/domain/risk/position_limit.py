@@ -1,22 +1,37 @@
-"""abs(position after the order) x reference price of the symbol. Exits always pass."""
+"""abs(position + working orders + order) x price of the symbol, in money."""
 
 from __future__ import annotations
 
 import math
 
-from gateway.domain.risk.model import Finding, Intent, Limits, flag, within
+from gateway.domain.limits import LimitRow
+from gateway.domain.risk.model import (
+    Account,
+    Finding,
+    Line,
+    Order,
+    Past,
+    at_least_exit,
+    exits,
+    passes,
+    price_of,
+    reach,
+    room_on_side,
+    rule,
+    within,
+)
 
-NAME = "position_limit"
+NAME, UNIT, PARAMETERS = "position_limit", "money", ("max_position_notional",)
+SERVES = "RTS 6 art. 15(1): position limits; SEC 15c3-5(c)(1)(i)"
+BLIND = "denies: no price, no position"
 
 
-def check(intent: Intent, limits: Limits) -> Finding:
-    """Money in the quote currency. Working orders join when a broker reports them."""
-    price = intent.reference_price
-    after = intent.position + intent.quantity
-    if intent.reduces and math.isfinite(price):
-        return flag(NAME, True)
-    allowed_position = limits.max_position_notional / price if price > 0.0 else 0.0
-    side = 1.0 if intent.quantity > 0.0 else -1.0
-    # From the position to the limit on the order's side.
-    allowed = allowed_position - side * intent.position
-    return within(NAME, abs(after) * price, limits.max_position_notional, allowed)
+@rule
+def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+    """Everything that works on the order's side counts as filled."""
+    price = price_of(order, line)
+    value, limit = abs(reach(order, line)) * price, limits.max_position_notional
+    if exits(order, line) and math.isfinite(value):
+        return passes(value, limit)
+    allowed = room_on_side(order, line, limit / price) if price > 0.0 else 0.0
+    return at_least_exit(within(value, limit, allowed), order, line)

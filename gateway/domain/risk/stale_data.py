@@ -1,12 +1,26 @@
-"""The tick must not be older than the stream's own clock by more than the limit."""
+"""The data that the order rests on must not be old.
+
+Its age is the greatest of three: the stream's newest event - this one; the same of the quote; and the
+time from event to sending beyond the smallest that was seen lately. The last needs no clock that is
+right: two clocks that differ make every delay wrong by the same amount, and the smallest one tells it.
+"""
 
 from __future__ import annotations
 
-from gateway.domain.risk.model import Finding, Intent, Limits, within
+import math
 
-NAME = "stale_data"
+from gateway.domain.limits import LimitRow
+from gateway.domain.risk.model import SECOND, Account, Finding, Line, Order, Past, off, rule, within
+
+NAME, UNIT, PARAMETERS = "stale_data", "seconds", ("max_staleness_s",)
+SERVES = "RTS 6 art. 18: market data must be monitored; FINRA 15-09"
+BLIND = "denies"
 
 
-def check(intent: Intent, limits: Limits) -> Finding:
-    """Age in nanoseconds of event time."""
-    return within(NAME, float(intent.age_ns), float(limits.max_staleness_ns), 0.0)
+@rule
+def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+    """In seconds of event time; no age can be negative."""
+    if math.isinf(limits.max_staleness_s):
+        return off()
+    age_s = order.age_ns / SECOND if order.age_ns >= 0 else math.nan
+    return within(age_s, limits.max_staleness_s, 0.0)

@@ -1,25 +1,27 @@
-"""ACTIVE allows all; REDUCING only what shrinks abs(position); HALTED nothing.
+"""ACTIVE allows all; REDUCING only what shrinks abs(position); HALTED nothing, or exits where configured.
 
-REDUCING looks at the position after the order, not at the side alone: long 1, sell 10 would
-flip, and is clipped to 1. HALTED lets exits pass only where the limits say so.
+REDUCING looks at the position after the order, not at the side alone: long 1, sell 10 would flip, and
+is clipped to 1.
 """
 
 from __future__ import annotations
 
 import math
 
-from gateway.domain.risk.model import Finding, Intent, Limits, flag
-from gateway.domain.schemas import TradingState
+from gateway.domain.limits import LimitRow
+from gateway.domain.risk.model import Account, Finding, Line, Order, Past, exit_room, exits, flag, rule
+from gateway.domain.schemas import ACTIVE, HALTED
 
-NAME = "trading_state"
+NAME, UNIT, PARAMETERS = "trading_state", "", ("halted_allows_exits",)
+SERVES = "RTS 6 art. 12 and 14: stop orderly"
+BLIND = "denies: a state that cannot be read counts as REDUCING, one that nobody has stored as HALTED"
 
 
-def check(intent: Intent, limits: Limits) -> Finding:
-    """The latched state of the desk."""
-    if intent.trading_state is TradingState.ACTIVE:
-        return flag(NAME, True)
-    exits_allowed = intent.trading_state is TradingState.REDUCING or limits.halted_allows_exits
-    if not exits_allowed or not math.isfinite(intent.position):
-        return flag(NAME, False)
-    opposite = intent.position * intent.quantity < 0.0
-    return flag(NAME, intent.reduces, max_quantity=abs(intent.position) if opposite else 0.0)
+@rule
+def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+    """The desk's latched state."""
+    if order.state == ACTIVE:
+        return flag(True, math.inf)
+    if order.state >= HALTED and not limits.halted_allows_exits:
+        return flag(False, 0.0)
+    return flag(exits(order, line), exit_room(order, line))

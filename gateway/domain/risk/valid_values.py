@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 
-from gateway.domain.risk.model import Finding, Intent, Limits, flag
+from gateway.domain.limits import LimitRow
+from gateway.domain.risk.model import Account, Finding, Line, Order, Past, flag, price_of, rule
 
-NAME = "valid_values"
+NAME, UNIT, PARAMETERS = "valid_values", "", ()
+SERVES = "RTS 6 art. 15(1): no order that cannot be valued"
+BLIND = "denies: an unknown price or currency rate is not a price"
 
 
-def check(intent: Intent, limits: Limits) -> Finding:
+@rule
+def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
     """Deny an order that no arithmetic can be trusted with."""
-    price_ok = math.isfinite(intent.reference_price) and intent.reference_price > 0.0
-    size_ok = math.isfinite(intent.quantity) and intent.quantity != 0.0 and math.isfinite(intent.position)
-    # NaN compares false: an unknown quote is not a crossed one.
-    crossed = intent.bid > intent.ask
-    return flag(NAME, price_ok and size_ok and not crossed)
+    price = price_of(order, line)
+    priced = math.isfinite(price) and price > 0.0 and math.isfinite(order.price) and line.rate > 0.0
+    sized = math.isfinite(order.quantity) and order.quantity != 0.0 and math.isfinite(line.position)
+    # NaN compares false: an unknown quote is not a crossed one, an absent limit price is no wrong one.
+    wrong = order.bid > order.ask or order.limit_price <= 0.0 or math.isinf(order.limit_price)
+    return flag(priced and sized and not wrong, 0.0)

@@ -6,18 +6,21 @@ import math
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.domain import entries
 from gateway.domain.codec import decode_decision
-from gateway.domain.decision import DecisionPolicy, Judged, Market, decide
+from gateway.domain.decision import DecisionPolicy
 from gateway.domain.features import WARM_TICKS
-from gateway.domain.risk import Limits
+from gateway.domain.risk.model import Order
 from gateway.domain.schemas import (
     CODES,
     REASONS,
     Action,
     Decision,
+    Outcome,
     Reason,
     StageTimes,
     Tick,
@@ -29,7 +32,7 @@ from gateway.judge import Batch, Judge, Slice, Timing
 from gateway.ports import Prediction, RawSlice
 from gateway.state import PartitionState
 from gateway.triage import ASKED
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, limit_set
 
 START, SECOND, BUDGET = 1_600_000_000_000_000_000, 1_000_000_000, 50_000_000
 TRACE_IDS = TraceIds("market.ticks")
@@ -83,9 +86,30 @@ def prediction_of(rows, seed):
     )
 
 
+def decide(book, symbol, target, market, times, number, trading_state, policy):
+    """A tick's order, told plainly; returns action, reason, quantity, price and verdict."""
+    bid, ask, last, mid = market
+    age_ns = observe(book, symbol, times)
+    limits, line = policy.limits.of(symbol), book.line(symbol)
+    wanted = math.copysign(math.floor(abs(target * limits.max_position_notional / mid) / limits.lot + 1e-9), target)
+    quantity = round(wanted * limits.lot - line.position, 10)
+    if quantity == 0 or abs(quantity) * mid < policy.rebalance_band * limits.max_position_notional:
+        return Action.HOLD, Reason.WITHIN_BAND, 0.0, None, None
+    price = ask if quantity > 0 else bid
+    price = last if math.isnan(bid) and math.isnan(ask) else price
+    severity = list(TradingState).index(trading_state)
+    order = Order(quantity, price, math.nan, bid, ask, mid, number, book.now_ns, age_ns, severity, True, math.nan)
+    verdict = book.judge(symbol, order)
+    told = None if math.isnan(price) else price
+    if verdict.outcome is Outcome.DENY:
+        return Action.HOLD, Reason.DENIED, 0.0, told, verdict
+    book.accept(symbol, verdict.quantity, price, number, assumed=True)
+    return (Action.BUY if verdict.quantity > 0 else Action.SELL), Reason.TARGET, verdict.quantity, told, verdict
+
+
 def one_by_one(batch, ticks, prediction, failure, timing, trading_state, policy, clock, state):
     """What the columns must amount to, told plainly. `state` is a second state, not the slice's."""
-    row, newest, found = 0, state.clock.now_ns, []
+    row, found, book = 0, [], state.book
     (part,) = batch.slices
     for k, tick in enumerate(ticks):
         held = None if batch.shed[k] < 0 else REASONS[batch.shed[k]]
@@ -98,35 +122,38 @@ def one_by_one(batch, ticks, prediction, failure, timing, trading_state, policy,
                 held = Reason.DEADLINE
             elif not usable:
                 held = failure if prediction is None else Reason.PREDICTOR_INVALID
-        newest = max(newest, tick.event_time_ns)
-        age = newest - min(tick.event_time_ns, int(batch.rows.quote_time_ns[k]))
-        market = Market(*batch.rows.market[k].tolist())
-        if not math.isnan(market.mid):
-            state.book.mark(tick.symbol, market.mid)
-        before = state.book.quantity(tick.symbol)
+        market, number = batch.rows.market[k].tolist(), part.raw.offsets[k]
+        mid, before = market[3], book.quantity(tick.symbol)
         target = float(prediction.target_position[mine]) if usable else None
-        judged = (
-            Judged(Action.HOLD, held)
-            if held is not None
-            else decide(
-                tick.symbol, target, bool(batch.rows.warm[k]), market, age, state.book, trading_state, policy
-            )
-        )
-        after = round(before + judged.quantity, 10) if judged.quantity else before
-        state.book.set_quantity(tick.symbol, after)
+        times = (tick.event_time_ns, int(batch.rows.quote_time_ns[k]), part.raw.sent_ns[k], mid)
+        order = (Action.HOLD, held, 0.0, None, None)
+        if held is None and not batch.rows.warm[k]:
+            order = (Action.HOLD, Reason.WARMING_UP, 0.0, None, None)
+        elif held is None and math.isnan(mid):
+            order = (Action.HOLD, Reason.NO_PRICE, 0.0, None, None)
+        if order[1] is None:
+            order = decide(book, tick.symbol, target, market, times, number, trading_state, policy)
+        else:
+            observe(book, tick.symbol, times)
+        action, reason, quantity, price, verdict = order
         evidence = ("regime_probabilities", "strategy_signals", "strategy_weights")
         answers = [getattr(prediction, name)[mine].tolist() if usable else [] for name in evidence]
         decision = Decision(
-            f"market.ticks-2-{part.raw.offsets[k]}", tick.symbol, tick.event_time_ns, judged.action, judged.reason,
-            judged.quantity, judged.reference_price, None if math.isnan(market.mid) else market.mid, before, after,
+            f"market.ticks-2-{number}", tick.symbol, tick.event_time_ns, action, reason,
+            quantity, price, None if math.isnan(mid) else mid, before, book.quantity(tick.symbol),
             target, batch.rows.values[k].tolist(), bool(batch.rows.warm[k]), *answers,
-            "trading_decision", "" if prediction is None else "7", "champion", trading_state, judged.verdict,
+            "trading_decision", "" if prediction is None else "7", "champion", trading_state, verdict,
             StageTimes((timing.received_ns - began) / 1e3, timing.features_us, timing.inference_us, 0.0),
-            clock.now_ns(), TRACE_IDS.of(2, part.raw.offsets[k], part.raw.traceparents[k]),
+            clock.now_ns(), TRACE_IDS.of(2, number, part.raw.traceparents[k]), policy.limits.version, 11, 12,
         )  # fmt: skip
         found.append(decision)
-    state.clock.advance(newest)
     return found
+
+
+def observe(book, symbol, times):
+    event_ns, quote_ns, sent_ns, mid = times
+    tables = book.tables
+    return entries.observe(tables, book.limits.calendar, book.row(symbol), event_ns, quote_ns, sent_ns, mid)
 
 
 def as_float32(decision):
@@ -138,7 +165,19 @@ def as_float32(decision):
     target = decision.target_position
     narrow["target_position"] = None if target is None else np.float32(target).tobytes()
     stages = {k: round(v, 1) for k, v in msgspec.structs.asdict(decision.stages).items()}
-    return {**msgspec.structs.asdict(decision), **narrow, "stages": stages}
+    verdict = decision.verdict
+    if verdict is not None:
+        results = [
+            (r.rule, r.passed, *(None if v is None else approx(v) for v in (r.value, r.limit, r.headroom)))
+            for r in verdict.results
+        ]
+        verdict = (verdict.outcome, verdict.quantity, results)
+    return {**msgspec.structs.asdict(decision), **narrow, "stages": stages, "verdict": verdict}
+
+
+def approx(value):
+    """Nine significant digits."""
+    return pytest.approx(value, rel=2e-8, abs=1e-30)
 
 
 @settings(max_examples=150, deadline=None)
@@ -151,13 +190,19 @@ def as_float32(decision):
 )
 def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state, answered, band):
     clock = FakeClock()
-    limits = Limits(max_order_notional=60_000.0, max_gross_notional=150_000.0, halted_allows_exits=True)
+    limits = limit_set(
+        max_order_notional=60_000.0, max_gross_notional=150_000.0, halted_allows_exits=True, max_drawdown=0.02,
+        capital=300_000.0, max_symbol_orders=3, max_orders=4, order_window_s=2.0, max_same_way_executions=5,
+        max_value_at_risk=20_000.0, var_min_bars=5, max_daily_loss=9_000.0, cooldown_losses=2, max_net_notional=1e5,
+        min_notional=100.0, price_increment=0.0,
+    )  # fmt: skip
     policy = DecisionPolicy(limits, rebalance_band=band)
     judge = Judge("market.ticks", policy, BUDGET, clock, TRACE_IDS, "trading_decision", "champion")
-    state, other = PartitionState(), PartitionState()
+    state, other = PartitionState(limits), PartitionState(limits)
     warm = [tick_of("A", 100.0, "quote", START - (WARM_TICKS - k) * SECOND) for k in range(WARM_TICKS)]
     for one in (state, other):
-        one.replay(warm)
+        one.replay(warm, [clock.now_ns()] * WARM_TICKS, range(-WARM_TICKS, 0), {}, assumed=True)
+        one.fills_to, one.control_to = 11, 12
     for number, rows in enumerate((first, second)):
         batch, ticks = make_batch(rows, clock, state, number * 1000)
         prediction = prediction_of(rows, number) if answered else None
@@ -169,5 +214,4 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
         assert [as_float32(d) for d in found] == [as_float32(d) for d in wanted]
         assert decided.keys == [tick.symbol.encode() for tick in ticks]
         assert state.book.dump() == other.book.dump()
-        assert state.clock.now_ns == other.clock.now_ns
         assert sum(decided.broken.values()) == sum(len(d.verdict.broken) for d in wanted if d.verdict)

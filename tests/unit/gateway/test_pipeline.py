@@ -14,7 +14,6 @@ from gateway.domain.dead_letters import dead_letter
 from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
 from gateway.domain.features import WARM_TICKS
-from gateway.domain.risk import Limits
 from gateway.domain.schemas import Action, Reason, StageTimes, Tick, TickBatch, TradingState
 from gateway.pipeline import Pipeline, PipelineSettings
 from gateway.ports import Restored, Stream
@@ -28,12 +27,14 @@ from tests.fakes import (
     FakeSnapshots,
     FakeSource,
     FakeStates,
+    limit_set,
     raw_batch,
 )
 
 SECOND = 1_000_000_000
 START = 1_600_000_000 * SECOND
-POLICY = DecisionPolicy(limits=Limits(max_order_notional=1e6))
+LIMITS = limit_set(max_order_notional=1e6, max_concentration=None)
+POLICY = DecisionPolicy(LIMITS)
 
 
 def quotes(n, first=0, symbol="A", price=100.0):
@@ -61,7 +62,7 @@ class Bench:
         self.snapshots = FakeSnapshots()
         self.states = states or FakeStates()
         self.metrics = FakeMetrics()
-        self.state = GatewayState()
+        self.state = GatewayState(lambda: PartitionState(LIMITS))
         self.pipeline = Pipeline(
             self.source, self.predictor, self.sink, self.snapshots, self.states, self.clock, self.metrics,
             self.state, POLICY, admission or Admission(), settings or PipelineSettings(), tracer,
@@ -238,13 +239,15 @@ def test_a_replay_leaves_the_same_state_as_deciding():
     stream = quotes(80)
     decided = Bench([stream])
     decided.run()
-    replayed = PartitionState()
-    replayed.replay(stream[:33])
-    replayed.replay(stream[33:])
+    replayed, sent = PartitionState(LIMITS), decided.clock.now_ns()
+    orders = {k: (d.quantity, d.reference_price) for k, d in enumerate(decided.sink.decisions) if d.quantity}
+    assert orders
+    for a, b in ((0, 33), (33, 80)):
+        replayed.replay(stream[a:b], [sent] * (b - a), range(a, b), orders, assumed=True)
     tail = TickBatch.from_ticks(quotes(3, first=80))
     assert replayed.observe(tail).values.tobytes() == decided.state.of(0).observe(tail).values.tobytes()
-    assert replayed.clock.now_ns == decided.state.of(0).clock.now_ns
-    assert replayed.book.dump()[1] == decided.state.of(0).book.dump()[1]
+    assert replayed.book.now_ns == decided.state.of(0).book.now_ns
+    assert replayed.book.dump() == decided.state.of(0).book.dump()
 
 
 def test_trades_do_not_keep_a_dead_quote_alive():
@@ -263,7 +266,7 @@ def test_a_tick_from_the_future_is_a_dead_letter_and_moves_no_clock():
     bench = Bench([raw_batch([future, *quotes(2)], clock)], clock=clock)
     assert len(bench.run()) == 2
     assert "61 s ahead" in bench.sink.letters[0].reason
-    assert bench.state.of(0).clock.now_ns == START + SECOND
+    assert bench.state.of(0).book.now_ns == START + SECOND
 
 
 def test_a_producer_clock_that_runs_ahead_does_not_lengthen_the_budget():

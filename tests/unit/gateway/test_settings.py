@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from gateway.domain.limits import LimitsFile
 from gateway.settings import GatewaySettings
 
 
-def test_a_partition_gets_its_share_of_the_gross_limit():
-    policy = GatewaySettings(max_gross_notional=1_000.0).policy(partitions=4)
-    assert policy.limits.max_gross_notional == 250.0
-    assert policy.limits.max_staleness_ns == 5_000_000_000
+def test_a_partition_gets_its_share_of_what_is_divided():
+    file = LimitsFile(defaults={"max_gross_notional": 1_000.0, "max_orders": 3, "max_leverage": 2.0})
+    limits = GatewaySettings().limit_set(4, file).book
+    assert (limits.max_gross_notional, limits.capital) == (250.0, 500_000.0)
+    assert limits.max_orders == 1
+    assert limits.max_leverage == 2.0
 
 
 @pytest.mark.parametrize("bad", [{"budget_ms": 0}, {"max_batch": 5000}, {"rebalance_band": 1.0}, {"unknown": 1}])

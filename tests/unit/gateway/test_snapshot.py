@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,22 +10,30 @@ from gateway import snapshot as module
 from gateway.domain.schemas import Tick
 from gateway.snapshot import UnusableSnapshot, decode_snapshot, encode_snapshot, newest_whole, to_chunks
 from gateway.state import PartitionState
+from tests.fakes import limit_set
 
 START = 1_600_000_000_000_000_000
 
 
 def made(symbols=3, offset=41):
-    state = PartitionState()
-    state.replay([Tick(f"S{k}", START + k, last=10.0 + k) for k in range(symbols)])
-    state.book.set_quantity("S1", -2.5)
+    state = PartitionState(limit_set(max_value_at_risk=1e6, lot=0.5))
+    ticks = [Tick(f"S{k}", START + k, last=10.0 + k) for k in range(symbols)]
+    state.replay(ticks, [START] * symbols, range(symbols), {1: (-2.5, 11.0)}, assumed=True)
+    state.book.accept("S2", 4.0, 12.0, 7, assumed=False)
+    state.fills_to, state.control_to = 5, 6
     return state.snapshot(2, offset, 17, state.dump_features())
 
 
 def test_what_is_read_is_what_was_written():
     original = made()
     found = decode_snapshot(encode_snapshot(original, "log"), "log", 2)
-    assert (found.offset, found.decisions_from, found.clock_ns) == (41, 17, original.clock_ns)
-    assert (found.quantities, found.marks) == ({"S1": -2.5}, {"S0": 10.0, "S1": 11.0, "S2": 12.0})
+    assert (found.offset, found.decisions_from, found.fills_to, found.control_to) == (41, 17, 5, 6)
+    state = PartitionState.of(found)
+    assert state.book.positions() == {"S1": -2.5}
+    assert state.book.line("S2").buying == 4.0
+    assert state.book.working[7].left == 4.0
+    assert state.book.limits.of("S1").lot == 0.5
+    assert state.book.dump() == original.book
     np.testing.assert_array_equal(found.features.ints, original.features.ints)
     np.testing.assert_array_equal(found.features.floats, original.features.floats)
     assert found.features.symbols == ["S0", "S1", "S2"]
@@ -51,6 +60,13 @@ def test_one_of_another_partition_or_feature_version_is_refused(monkeypatch):
         decode_snapshot(payload, "log", 3)
     monkeypatch.setattr(module, "FEATURE_VERSION", 99)
     with pytest.raises(UnusableSnapshot, match="features 1"):
+        decode_snapshot(payload, "log", 2)
+
+
+def test_a_book_of_another_version_is_refused():
+    other = msgspec.structs.replace(made().book, layout="other columns")
+    payload = encode_snapshot(msgspec.structs.replace(made(), book=other), "log")
+    with pytest.raises(UnusableSnapshot, match="its book"):
         decode_snapshot(payload, "log", 2)
 
 

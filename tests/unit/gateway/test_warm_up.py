@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateway.domain import decision_kernel, feature_kernel
+from gateway.domain import decision_kernel, entries, feature_kernel
 from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import PredictorUnavailable
 from gateway.domain.features import WARM_TICKS
 from gateway.warm_up import warm_up
-from tests.fakes import FakeClock, FakePredictor
+from tests.fakes import FakeClock, FakePredictor, limit_set
 from tests.unit.gateway.test_pipeline import Bench, quotes
 
 
@@ -26,13 +26,13 @@ class AsServed(FakePredictor):
 
 
 def compiled():
-    kernels = (decision_kernel.scan, decision_kernel.write, feature_kernel.update_states)
+    kernels = (entries.decide, decision_kernel.write, feature_kernel.update_states)
     return [list(kernel.signatures) for kernel in kernels]
 
 
 def test_after_the_warm_up_nothing_is_compiled_any_more():
     predictor = AsServed()
-    warm_up(quotes(80), predictor, DecisionPolicy(), FakeClock())
+    warm_up(quotes(80), predictor, DecisionPolicy(limit_set()), FakeClock())
     assert [rows.shape for rows in predictor.batches] == [(80, 32)]
     before = compiled()
     stream = quotes(WARM_TICKS + 9)

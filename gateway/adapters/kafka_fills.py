@@ -1,0 +1,130 @@
+"""The broker's reports of the partitions that this gateway decides, as they come."""
+
+from __future__ import annotations
+
+import threading
+
+import msgspec
+import structlog
+from confluent_kafka import KafkaException, Message, TopicPartition
+
+from gateway.adapters.kafka_common import as_bytes, offset_of, partition_of, read_to_end, reader, usable
+from gateway.adapters.kafka_control import ControlListener
+from gateway.domain.errors import ServiceUnavailable
+from gateway.domain.schemas import ExecutionReport
+from gateway.state import Inputs
+
+log = structlog.get_logger()
+CHUNK = 2000
+POLL_S = 0.1
+_decoder = msgspec.json.Decoder(ExecutionReport)
+
+
+def decode(message: Message) -> ExecutionReport | None:
+    """The report; None, and a warning, for what is none."""
+    try:
+        return _decoder.decode(as_bytes(message.value()) or b"")
+    except msgspec.DecodeError as error:
+        log.warning("no execution report", offset=offset_of(message), reason=str(error))
+        return None
+
+
+def reports_between(
+    bootstrap: str, topic: str, partition: int, start: int, stop: int
+) -> list[tuple[int, ExecutionReport]]:
+    """Offsets and reports from `start` to before `stop`. Raises ServiceUnavailable."""
+    return [
+        (offset_of(message), report)
+        for messages in read_to_end(bootstrap, topic, partition, start, stop)
+        for message in messages
+        if (report := decode(message)) is not None
+    ]
+
+
+class FillsFeed:
+    """Reads in a thread; what has come waits for the deciding thread."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._consumer, self._topic = reader(bootstrap), topic
+        self._next: dict[int, int] = {}
+        self._waiting: dict[int, list[ExecutionReport]] = {}
+        self._lock, self._changed, self._closing = threading.Lock(), threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="fills", daemon=True)
+        self._thread.start()
+
+    def begin(self, partition: int, offset: int) -> None:
+        """The partition is decided here, and has taken everything before `offset`."""
+        with self._lock:
+            self._next[partition], self._waiting[partition] = offset, []
+        self._changed.set()
+
+    def forget(self, partition: int) -> None:
+        """Another gateway decides it."""
+        with self._lock:
+            self._next.pop(partition, None)
+            self._waiting.pop(partition, None)
+        self._changed.set()
+
+    def take(self, partition: int) -> tuple[list[ExecutionReport], int]:
+        """What has come, and the offset after it; never waits for more."""
+        with self._lock:
+            found = self._waiting.get(partition)
+            if not found:
+                return [], 0
+            self._waiting[partition] = []
+            return found, self._next[partition]
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closing.set()
+        self._thread.join(2.0)
+        self._consumer.close()
+
+    def _follow(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._step()
+            except (KafkaException, ServiceUnavailable) as error:
+                log.warning("fills cannot be read", reason=str(error)[:200])
+                self._closing.wait(1.0)
+                self._changed.set()
+
+    def _step(self) -> None:
+        if self._changed.is_set():
+            self._changed.clear()
+            with self._lock:
+                places = [TopicPartition(self._topic, p, offset) for p, offset in self._next.items()]
+            self._consumer.assign(places)
+        first = self._consumer.poll(POLL_S)
+        if first is None:
+            return
+        for message in [first, *self._consumer.consume(CHUNK, 0.0)]:
+            if usable(message):
+                self._keep(message)
+
+    def _keep(self, message: Message) -> None:
+        partition, offset = partition_of(message), offset_of(message)
+        report = decode(message)
+        with self._lock:
+            # What was fetched before another assignment may come twice, or too late.
+            if offset < self._next.get(partition, offset + 1):
+                return
+            self._next[partition] = offset + 1
+            if report is not None:
+                self._waiting[partition].append(report)
+
+
+class KafkaInputs:
+    """Implements InputSource: the control topic, and the broker's reports where there is a broker."""
+
+    def __init__(self, listener: ControlListener, fills: FillsFeed | None) -> None:
+        self._listener, self._fills = listener, fills
+
+    def take(self, partition: int, fills_to: int, control_to: int) -> Inputs | None:
+        """What came since; two comparisons where nothing has."""
+        end = self._listener.end
+        reports, reports_to = ([], 0) if self._fills is None else self._fills.take(partition)
+        if end <= control_to and not reports:
+            return None
+        commands = self._listener.between(control_to, end) if end > control_to else []
+        return Inputs(commands, max(end, control_to), reports, max(reports_to, fills_to))

@@ -1,0 +1,24 @@
+"""How many of a ring's times lie within a window; no rule of its own."""
+
+from __future__ import annotations
+
+from gateway.domain.risk.model import SECOND, inline
+from gateway.domain.schemas import Int64Array
+
+
+@inline
+def within_window(times_ns: Int64Array, count: int, now_ns: int, window_s: float) -> int:
+    """Of the newest times those less than the window ago; a ring holds as many as any limit allows.
+
+    Args:
+        times_ns: int64 [.], a ring: time k is at k modulo its length.
+        count: how many times were ever put into it.
+        now_ns: event time.
+        window_s: its length.
+    """
+    found, size = 0, len(times_ns)
+    for back in range(1, min(count, size) + 1):
+        if now_ns - times_ns[(count - back) % size] >= window_s * SECOND:
+            break
+        found += 1
+    return found

@@ -47,6 +47,7 @@ chaos: setup
 	@$(BIN)/ultrathink chaos $(CHAOS_ARGS)
 
 bench: setup
+	@$(BIN)/python -m benchmarks.risk
 	@$(BIN)/python -m benchmarks.run
 	@$(BIN)/python -m benchmarks.exporters
 

@@ -107,7 +107,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     fast = RedisSnapshots(redis_url, settings.group)
     keeper = SnapshotKeeper(fast, cluster.log, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     recovery = KafkaRecovery(
-        bootstrap, settings.group, topics, cluster.log, fast, settings.admission(), policy, listener,
+        bootstrap, settings.group, topics, cluster.log, fast, settings.admission(), base, listener,
         metrics.restored,
     )  # fmt: skip
     ownership = Ownership(keeper, metrics, base, fills, reservations)
@@ -199,6 +199,8 @@ class Ownership:
     def ready(self, partition: int, restored: Restored) -> None:
         """A partition was rebuilt."""
         self._pipeline.adopt(partition, restored)
+        # So that something is reserved before the first order.
+        self._reservations.quota(partition, restored.state.book.gross)
         if self._fills is not None:
             self._fills.begin(partition, restored.state.fills_to)
         self._owned.add(partition)

@@ -33,7 +33,8 @@ from gateway.domain.trace import TraceIds, parent_span_id
 from gateway.ports import Clock, Prediction, RawSlice, Traced, Tracer
 from gateway.state import FeatureDump, PartitionState
 
-_KINDS = Kinds(
+#: What the compiled code decides by itself.
+KIND_CODES = Kinds(
     within_band=CODES[Reason.WITHIN_BAND],
     warming_up=CODES[Reason.WARMING_UP],
     no_price=CODES[Reason.NO_PRICE],
@@ -45,6 +46,8 @@ _KINDS = Kinds(
 )
 _DEADLINE, _INVALID = CODES[Reason.DEADLINE], CODES[Reason.PREDICTOR_INVALID]
 FIRST_ROWS = 1024
+#: Of `fills_to`: there is no broker, orders counted as filled.
+ASSUMED = -1
 _NO_ANSWER = np.empty((0, 0), np.float32)
 # As the arrays of an answer are: for another type the kernel would be compiled again, in mid-traffic.
 _NO_ANSWER.flags.writeable = False
@@ -186,6 +189,7 @@ class Judge:
                 self._policy.assumed_fills,
             )
             decide_slice(part, batch, held, targets, terms, out)
+        assumed = self._policy.assumed_fills
         queue_us = (timing.received_ns - began_ns) / 1e3
         decided_ns = self._clock.now_ns()
         decide_us = max(0, decided_ns - timing.started_ns) / 1e3
@@ -209,7 +213,7 @@ class Judge:
                 limits=out.limits,
                 queue_us=queue_us,
                 traces=self._traces(batch),
-                fills_to=spread(batch, [part.state.fills_to for part in batch.slices]),
+                fills_to=spread(batch, [ASSUMED if assumed else part.state.fills_to for part in batch.slices]),
                 control_to=spread(batch, [part.state.control_to for part in batch.slices]),
             ),
             "" if prediction is None else prediction.model_version,
@@ -299,7 +303,7 @@ def decide_slice(
         out.kinds[mine], out.numbers[mine], out.outcomes[mine], out.results[mine], out.values[mine],
         out.limits[mine], out.again,
     )  # fmt: skip
-    entries.decide(book.tables, terms, ticks, _KINDS, own)
+    entries.decide(book.tables, terms, ticks, KIND_CODES, own)
     if not terms.assumed:
         book.note_working(ticks.rows, ticks.numbers, own.numbers[:, 0])
 

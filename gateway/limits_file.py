@@ -161,6 +161,24 @@ def _unknown(name: str, known: dict[str, Any]) -> str:
     return f"{name!r} is no name that is known here" + (f": did you mean {near[0]}?" if near else "")
 
 
+def json_schema() -> dict[str, Any]:
+    """Of a limits file; levels are told by the limits themselves."""
+    found = msgspec.json.schema(LimitsFile)
+    limits = msgspec.json.schema_components([Limits])[1]["Limits"]
+    of_symbol = {
+        **limits,
+        "title": "SymbolLimits",
+        "properties": {k: v for k, v in limits["properties"].items() if k not in BOOK_LEVEL},
+    }
+    found["$defs"] |= {"Limits": limits, "SymbolLimits": of_symbol}
+    properties = found["$defs"]["LimitsFile"]["properties"]
+    properties["defaults"] = {"$ref": "#/$defs/Limits"}
+    for part in LEVELS:
+        level = "SymbolLimits" if part == "symbols" else "Limits"
+        properties[part] = {"type": "object", "additionalProperties": {"$ref": f"#/$defs/{level}"}}
+    return found
+
+
 def changes(old: LimitsFile, new: LimitsFile) -> list[tuple[str, str, Any, Any]]:
     """What differs: level, name, old and new value; None where it was not, or is no longer, given."""
     found: list[tuple[str, str, Any, Any]] = []

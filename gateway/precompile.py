@@ -35,7 +35,8 @@ class Nobody:
         for array in narrow:
             # As those of a message are: another type is compiled apart.
             array.flags.writeable = False
-        return Prediction(*narrow, np.zeros(n), np.ones(n, np.bool_), "")
+        regimes, signals, weights = narrow
+        return Prediction(regimes, signals, weights, np.zeros(n), np.ones(n, np.bool_), "")
 
     def close(self) -> None:
         """Nothing is open."""

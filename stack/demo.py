@@ -19,8 +19,10 @@ import httpx
 import msgspec
 from msgspec import Struct
 
+from gateway.adapters.kafka_common import bounds
+from gateway.adapters.kafka_fills import reports_between
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable, UltraThinkError
-from gateway.domain.schemas import Decision
+from gateway.domain.schemas import Decision, ExecutionReport, Outcome
 from gateway.history import Source, open_source
 from loadtest.publisher import Published, TickPublisher
 from loadtest.schedule import Speed, plan
@@ -42,7 +44,9 @@ DRAIN_S = 60.0
 MIN_TICKS = 8_000
 #: Tells a demo's folder from any other.
 MARKER = ".demo"
-TOPIC_TICKS, TOPIC_DECISIONS = "market.ticks", "trading.decisions"
+TOPIC_TICKS, TOPIC_DECISIONS, TOPIC_FILLS = "market.ticks", "trading.decisions", "trading.fills"
+#: What the demo's desk may do.
+LIMITS = Path(__file__).resolve().parents[1] / "deploy" / "limits.yaml"
 
 
 class ModelRow(Struct, frozen=True):
@@ -65,7 +69,10 @@ class ServiceRow(Struct, frozen=True):
 
 
 class DemoResult(Struct, frozen=True):
-    """What `ultrathink demo --json` prints. Latency: intended send to decision visible, ms."""
+    """What `ultrathink demo --json` prints.
+
+    Latency: intended send to decision visible, ms. Headroom: the smallest share of each limit that was left.
+    """
 
     source: str
     speed: str
@@ -78,6 +85,10 @@ class DemoResult(Struct, frozen=True):
     actions: dict[str, int]
     holds_by_reason: dict[str, int]
     denials_by_rule: dict[str, int]
+    clips_by_rule: dict[str, int]
+    headroom_by_rule: dict[str, float]
+    fills: int
+    fees: float
     models: list[ModelRow]
     services: list[ServiceRow]
     training: TrainReport
@@ -103,30 +114,50 @@ def choose_speed(source: Source) -> str:
 
 
 @contextmanager
-def running_gateway(settings: StackSettings) -> Iterator[subprocess.Popen[bytes]]:
-    """A gateway process that owns all partitions; drained at the end, and its exit code checked."""
+def running_gateway(settings: StackSettings, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway process that owns all partitions; drained at the end, and its exit code checked.
+
+    `environment` are settings of the gateway by their names.
+    """
+    given = {f"ULTRATHINK_GATEWAY_{name.upper()}": value for name, value in environment.items()}
+    with running(settings, "gateway", given) as (process, log):
+        wait_for_partitions(settings, process, log)
+        yield process
+
+
+@contextmanager
+def running_broker(settings: StackSettings) -> Iterator[subprocess.Popen[bytes]]:
+    """The paper broker; ended at the end, and its exit code checked."""
+    with running(settings, "broker", {}) as (process, _):
+        yield process
+
+
+@contextmanager
+def running(
+    settings: StackSettings, name: str, environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """`ultrathink NAME run` and its log; ended at the end, and its exit code checked."""
     home = settings.absolute_home
-    log = log_path(home, "gateway")
+    log = log_path(home, name)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [os.fspath(Path(sys.executable).parent / "ultrathink"), "gateway", "run"],
+            [os.fspath(Path(sys.executable).parent / "ultrathink"), name, "run"],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "ULTRATHINK_HOME": os.fspath(home)},
+            env={**os.environ, "ULTRATHINK_HOME": os.fspath(home), **environment},
             start_new_session=True,
         )
     try:
-        wait_for_partitions(settings, process, log)
-        yield process
+        yield process, log
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(DRAIN_S)
         except subprocess.TimeoutExpired as error:
             why = f"it did not drain within {DRAIN_S:.0f} s"
-            raise ServiceUnavailable(gateway_failure(log, why)) from error
+            raise ServiceUnavailable(failure_of(name, log, why)) from error
         if code != 0:
-            raise ServiceUnavailable(gateway_failure(log, describe_exit(code)))
+            raise ServiceUnavailable(failure_of(name, log, describe_exit(code)))
     finally:
         if process.poll() is None:
             process.kill()
@@ -139,11 +170,11 @@ def wait_for_partitions(settings: StackSettings, process: subprocess.Popen[bytes
     deadline = time.monotonic() + GATEWAY_START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ServiceUnavailable(gateway_failure(log, describe_exit(process.returncode)))
+            raise ServiceUnavailable(failure_of("gateway", log, describe_exit(process.returncode)))
         if owned_partitions(address) == settings.partitions:
             return
         time.sleep(0.05)
-    raise ServiceUnavailable(gateway_failure(log, f"not ready after {GATEWAY_START_S:.0f} s"))
+    raise ServiceUnavailable(failure_of("gateway", log, f"not ready after {GATEWAY_START_S:.0f} s"))
 
 
 def owned_partitions(address: str) -> int:
@@ -156,10 +187,10 @@ def owned_partitions(address: str) -> int:
     return int(found[1]) if found else 0
 
 
-def gateway_failure(log: Path, why: str) -> str:
-    """A sentence and the end of the gateway's log."""
+def failure_of(name: str, log: Path, why: str) -> str:
+    """A sentence and the end of the process's log."""
     lines = "\n".join(f"  {line}" for line in tail(log, 15))
-    return f"the gateway failed: {why}\nThe end of {log}:\n{lines}"
+    return f"the {name} failed: {why}\nThe end of {log}:\n{lines}"
 
 
 class Run(Struct, frozen=True):
@@ -170,6 +201,7 @@ class Run(Struct, frozen=True):
     counts: Completeness
     latency: Latency
     histogram: Any
+    fills: dict[int, list[tuple[int, ExecutionReport]]]
 
 
 def publish_and_watch(
@@ -198,7 +230,22 @@ def publish_and_watch(
         counts=completeness(published.intended_ns, watcher.payloads),
         latency=measured,
         histogram=histogram,
+        fills=fills_of(settings),
     )
+
+
+def fills_of(settings: StackSettings) -> dict[int, list[tuple[int, ExecutionReport]]]:
+    """The broker's reports by partition, each with its offset."""
+    return {
+        partition: reports_between(
+            settings.kafka_bootstrap,
+            TOPIC_FILLS,
+            partition,
+            0,
+            bounds(settings.kafka_bootstrap, TOPIC_FILLS, partition)[1],
+        )
+        for partition in range(settings.partitions)
+    }
 
 
 def tally(decisions: list[Decision]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
@@ -209,6 +256,23 @@ def tally(decisions: list[Decision]) -> tuple[dict[str, int], dict[str, int], di
         rule for d in decisions if d.verdict is not None and d.reason.value == "denied" for rule in d.verdict.broken
     )
     return dict(actions), dict(holds), dict(rules)
+
+
+def clips(decisions: list[Decision]) -> dict[str, int]:
+    """How often each rule made an order smaller."""
+    return dict(
+        Counter(r for d in decisions if d.verdict and d.verdict.outcome is Outcome.CLIP for r in d.verdict.broken)
+    )
+
+
+def smallest_headroom(decisions: list[Decision]) -> dict[str, float]:
+    """Of each rule with a number, the smallest share of its limit that an order which passed it left."""
+    found: dict[str, float] = {}
+    for d in decisions:
+        for r in d.verdict.results if d.verdict else ():
+            if r.passed and r.headroom is not None and r.limit and r.headroom >= 0.0:
+                found[r.rule] = min(found.get(r.rule, 1.0), r.headroom / r.limit)
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def service_rows(found: list[ServiceStatus]) -> list[ServiceRow]:

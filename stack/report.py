@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from gateway.domain.features import FEATURES
-from gateway.domain.schemas import Decision, FloatArray, RuleResult
+from gateway.domain.schemas import Decision, ExecutionReport, FloatArray, RuleResult
 from gateway.domain.signature import REGIMES, STRATEGIES
 
 mpl.use("Agg")
@@ -22,17 +23,24 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_POINTS = 3000
 REGIME_COLOURS = ("#2e9e5b", "#d1495b", "#8d99ae")
 STRATEGY_COLOURS = ("#264653", "#2a9d8f", "#e9c46a", "#e76f51")
+#: Of the headroom's plot: parts of the run, rules, and how far below zero is shown.
+BINS, SHOWN_RULES, LOWEST = 120, 10, -0.5
+RULE_COLOURS = (
+    "#d1495b", "#264653", "#2a9d8f", "#e9c46a", "#e76f51", "#8d99ae", "#6a4c93", "#1982c4", "#8ac926", "#444444",
+)  # fmt: skip
 
 
-def write_report(path: Path, result: object, decisions: list[Decision], histogram: Any, shown: Decision) -> None:
-    """Write one self-contained HTML file."""
+def write_report(path: Path, result: object, run: Any, shown: Decision) -> None:
+    """Write one self-contained HTML file of a demo's run."""
+    decisions: list[Decision] = run.decisions
     symbol = Counter(d.symbol for d in decisions if d.quantity).most_common(1)
     name = symbol[0][0] if symbol else decisions[0].symbol
     mine = [d for d in decisions if d.symbol == name]
     pictures = {
         f"{name}: price, regimes, weights, position": encode(symbol_figure(name, mine)),
-        "Equity of the paper book, costs of the spread included": encode(equity_figure(decisions)),
-        "Latency: intended send to decision visible": encode(latency_figure(histogram)),
+        "Profit of the paper book, spread, slippage and fees included": encode(equity_figure(decisions, run.fills)),
+        "Headroom: how much of each limit was left": encode(headroom_figure(decisions)),
+        "Latency: intended send to decision visible": encode(latency_figure(run.histogram)),
     }
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(default=True), trim_blocks=True
@@ -145,33 +153,71 @@ def stack(axes: Any, x: Any, rows: list[list[float]], names: tuple[str, ...], co
     axes.legend(loc="upper left", ncols=len(names), fontsize=8)
 
 
-def equity_path(decisions: list[Decision]) -> FloatArray:
-    """Profit after each decision, in the quote currency: positions marked at the mid, trades paid at
-    their reference price.
+def equity_path(decisions: list[Decision], fills: dict[int, list[tuple[int, ExecutionReport]]]) -> FloatArray:
+    """Profit after each decision, in the quote currency: positions at the mid, fills at their prices and fees.
+
+    A decision says how many of its partition's reports its book had taken.
     """
-    marks: dict[tuple[str, str], float] = {}
+    marks: dict[tuple[str, int], float] = {}
+    waiting = {partition: deque(mine) for partition, mine in fills.items()}
     total, path = 0.0, []
     for d in decisions:
-        key = (d.symbol, d.decision_id.rsplit("-", 2)[1])
+        partition = int(d.decision_id.rsplit("-", 2)[1])
+        mine = waiting.get(partition, deque())
+        while mine and mine[0][0] < d.fills_to:
+            _, report = mine.popleft()
+            total += report.quantity * (marks[report.symbol, partition] - report.price) - report.fee
+        key = (d.symbol, partition)
         if d.mid_price is not None:
             total += d.position_before * (d.mid_price - marks.get(key, d.mid_price))
             marks[key] = d.mid_price
-            if d.quantity and d.reference_price is not None:
-                total -= d.quantity * (d.reference_price - d.mid_price)
         path.append(total)
     return np.array(path)
 
 
-def equity_figure(decisions: list[Decision]) -> Figure:
+def equity_figure(decisions: list[Decision], fills: dict[int, list[tuple[int, ExecutionReport]]]) -> Figure:
     """The book's profit over the run."""
     figure = Figure(figsize=(11, 3.5), layout="constrained")
     axes = figure.subplots()
-    path = equity_path(decisions)
+    path = equity_path(decisions, fills)
     step = max(1, len(path) // MAX_POINTS)
     axes.plot(np.arange(len(path))[::step], path[::step], color="#264653")
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_xlabel("decision")
     axes.set_ylabel("profit, quote currency")
+    return figure
+
+
+def headroom_path(decisions: list[Decision], bins: int) -> dict[str, FloatArray]:
+    """Of each rule with a number, the smallest share of its limit that was left, in each of `bins` parts of a run.
+
+    Below zero an order was denied, or made smaller, or an exit was let through beyond the limit. NaN: no order.
+    """
+    found: dict[str, FloatArray] = {}
+    for k, d in enumerate(decisions):
+        for r in d.verdict.results if d.verdict else ():
+            if r.headroom is not None and r.limit:
+                path = found.setdefault(r.rule, np.full(bins, np.nan))
+                place = k * bins // len(decisions)
+                path[place] = np.fmin(path[place], r.headroom / r.limit)
+    return found
+
+
+def headroom_figure(decisions: list[Decision]) -> Figure:
+    """The rules that came nearest to their limits, over the run."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.subplots()
+    paths = headroom_path(decisions, BINS)
+    nearest = sorted(paths, key=lambda rule: float(np.nanmedian(paths[rule])))[:SHOWN_RULES]
+    x = (np.arange(BINS) + 0.5) * len(decisions) / BINS
+    for rule, colour in zip(nearest, RULE_COLOURS, strict=False):
+        axes.plot(x, np.clip(paths[rule], LOWEST, 1.0), label=rule.replace("_", " "), color=colour, linewidth=1.3)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylim(LOWEST * 1.05, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("decision")
+    axes.set_ylabel("left of the limit, at least")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     return figure
 
 

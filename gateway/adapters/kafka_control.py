@@ -66,15 +66,20 @@ def decode(message: Message) -> Command | None:
         return None
 
 
+def all_commands(bootstrap: str, topic: str) -> list[Command]:
+    """Everything that was ever asked. Raises ServiceUnavailable."""
+    return [
+        command
+        for messages in read_to_end(bootstrap, topic, 0, 0)
+        for message in messages
+        if (command := decode(message)) is not None
+    ]
+
+
 def latched(bootstrap: str, topic: str) -> LatchedState | None:
     """The trading state that the log holds; None where nobody has set one. Raises ServiceUnavailable."""
-    found = None
-    for messages in read_to_end(bootstrap, topic, 0, 0):
-        for message in messages:
-            command = decode(message)
-            if command is not None and command.kind == "trading_state":
-                found = to_state(command)
-    return found
+    found = [command for command in all_commands(bootstrap, topic) if command.kind == "trading_state"]
+    return to_state(found[-1]) if found else None
 
 
 def to_state(command: Command) -> LatchedState:
@@ -86,11 +91,9 @@ def to_state(command: Command) -> LatchedState:
 def limits_in(bootstrap: str, topic: str) -> tuple[Command, LimitsFile] | None:
     """The limits that are in force, and who set them; None where nobody has. Raises ServiceUnavailable."""
     found = None
-    for messages in read_to_end(bootstrap, topic, 0, 0):
-        for message in messages:
-            command = decode(message)
-            if command is not None and command.kind == "limits" and (file := limits_of(command)) is not None:
-                found = command, file
+    for command in all_commands(bootstrap, topic):
+        if command.kind == "limits" and (file := limits_of(command)) is not None:
+            found = command, file
     return found
 
 

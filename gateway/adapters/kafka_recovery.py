@@ -35,8 +35,8 @@ from gateway.adapters.kafka_control import ControlListener
 from gateway.adapters.kafka_fills import reports_between
 from gateway.domain.admission import Admission
 from gateway.domain.dead_letters import dead_letter
-from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
+from gateway.domain.limits import LimitSet
 from gateway.domain.schemas import DeadLetter, ExecutionReport, Tick
 from gateway.domain.trace import TraceIds
 from gateway.ports import Restored
@@ -51,7 +51,7 @@ ID = b'{"decision_id":"'
 #: A decision to do nothing says so at its beginning.
 HOLD, HEAD = b'"action":"hold"', 400
 #: What it ends with.
-TAKEN, TAIL = b',"fills_to":', re.compile(rb',"fills_to":(\d+),"control_to":(\d+)}')
+TAKEN, TAIL = b',"fills_to":', re.compile(rb',"fills_to":(-?\d+),"control_to":(\d+)}')
 #: A snapshot is looked for among so many of the newest chunks first.
 NEWEST_CHUNKS = (64, 1024)
 
@@ -80,11 +80,16 @@ class Id(Struct):
 
 
 class Taken(Struct, frozen=True):
-    """Before the tick at `offset` so much had been taken of fills and control topic."""
+    """Before the tick at `offset` so much was taken of fills (negative: no broker) and of the control topic."""
 
     offset: int
     fills_to: int
     control_to: int
+
+    @property
+    def assumed(self) -> bool:
+        """Whether orders counted as filled."""
+        return self.fills_to < 0
 
 
 class Trail(Struct):
@@ -94,7 +99,7 @@ class Trail(Struct):
         decided: last decided offset; -1 for none.
         end: of the decisions.
         orders: by offset of their ticks.
-        taken: where fills or commands were taken, in order.
+        taken: where fills or commands were taken, or the broker came or went, in order.
     """
 
     decided: int
@@ -122,7 +127,7 @@ class KafkaRecovery:
         log_name: str,
         fast: FastSnapshots,
         admission: Admission,
-        policy: DecisionPolicy,
+        limits: LimitSet,
         listener: ControlListener,
         measured: Callable[[int, float, float], None] = lambda _ticks, _replay_s, _seconds: None,
     ) -> None:
@@ -135,13 +140,13 @@ class KafkaRecovery:
             log_name: what a snapshot must say that it is of.
             fast: snapshots of the last second.
             admission: what is a tick.
-            policy: limits before anybody set any, and whether orders count as filled.
+            limits: before anybody set any.
             listener: knows the commands.
             measured: told how many ticks were replayed, how long that took, and how long the whole.
         """
         self._bootstrap, self._group, self._topics = bootstrap, group, topics
         self._log_name, self._fast, self._admission, self._measured = log_name, fast, admission, measured
-        self._policy, self._listener = policy, listener
+        self._limits, self._listener = limits, listener
         self._trace_ids = TraceIds(topics.ticks)
         self._decoder, self._order_decoder = msgspec.json.Decoder(Id), msgspec.json.Decoder(Order)
 
@@ -168,7 +173,7 @@ class KafkaRecovery:
         if snapshot is None:
             snapshot, kind = self._fitting(partition, self._durable(partition), committed), "kafka"
         if snapshot is None or snapshot.offset < low:
-            state, since, decisions_from, kind = PartitionState(self._policy.limits), 0, 0, "none"
+            state, since, decisions_from, kind = PartitionState(self._limits), 0, 0, "none"
         else:
             state, since, decisions_from = PartitionState.of(snapshot), snapshot.offset, snapshot.decisions_from
         trail = self._read_decisions(partition, since, decisions_from)
@@ -192,13 +197,16 @@ class KafkaRecovery:
 
     def _take_forgotten(self, state: PartitionState, trail: Trail, low: int) -> None:
         """Orders of ticks that the broker has deleted: their price is the only mark that is left."""
+        assumed, taken = True, deque(trail.taken)
         for offset, order in trail.orders.items():
+            while taken and taken[0].offset <= offset:
+                assumed = taken.popleft().assumed
             if offset < low:
                 times = np.array([[order.event_time_ns] * 3])
                 made = np.array([[order.quantity, order.reference_price]])
                 state.book.replay(
                     [order.symbol], times, made[:, 1].copy(), np.array([offset]), made,
-                    assumed=self._policy.assumed_fills,
+                    assumed=assumed,
                 )  # fmt: skip
 
     def _replay(
@@ -207,7 +215,7 @@ class KafkaRecovery:
         """Feed the ticks from `start` to before `stop`; returns their number, and letters not yet safe."""
         count, letters = 0, []
         orders = {offset: (order.quantity, order.reference_price) for offset, order in trail.orders.items()}
-        taken, reports = deque(trail.taken), self._reports(partition, state, trail)
+        taken, reports, assumed = deque(trail.taken), self._reports(partition, state, trail), True
         for messages in read_to_end(self._bootstrap, self._topics.ticks, partition, start, stop):
             now_ns = time.time_ns()
             payloads = [as_bytes(m.value()) for m in messages]
@@ -219,10 +227,11 @@ class KafkaRecovery:
             begin = 0
             while begin < len(ticks):
                 while taken and taken[0].offset <= places[begin]:
+                    assumed = taken[0].assumed
                     self._take(state, taken.popleft(), reports)
                 end = bisect_left(places, taken[0].offset, begin) if taken else len(ticks)
                 part = slice(begin, end)
-                state.replay(ticks[part], sent[part], places[part], orders, assumed=self._policy.assumed_fills)
+                state.replay(ticks[part], sent[part], places[part], orders, assumed=assumed)
                 begin = end
             count += len(ticks)
             for message, found in zip(messages, admitted, strict=True):

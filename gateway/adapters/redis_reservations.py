@@ -106,6 +106,7 @@ class RedisReservations:
             book = self._books.get(partition)
             if book is None:
                 book = self._books[partition] = Reserved()
+                self._wake.set()
             if math.isnan(gross):
                 return math.nan
             book.gross = gross

@@ -33,6 +33,8 @@ from gateway.domain.schemas import (
 FIRST_ROWS = 16
 #: Orders whose late or repeated reports are still known for what they are.
 MOST_FINISHED = 4096
+NOTHING = 1e-9
+NO_FILL = (0.0, 0.0, 0.0)
 OUTCOMES = (Outcome.ACCEPT, Outcome.CLIP, Outcome.DENY)
 
 
@@ -167,22 +169,25 @@ class Book:
 
         A fill of an order that does not work here was traded all the same: it moves position and cash.
         """
-        n = len(reports)
-        rows, releases, fills = np.zeros(n, np.int64), np.zeros(n), np.zeros((n, 3))
-        for k, report in enumerate(reports):
-            working = self.working.get(report.number)
-            expected = self._finished.get(report.number, 0) if working is None else working.sequence
+        rows, releases, fills = [], [], []
+        for report in reports:
+            number, working = report.number, self.working.get(report.number)
+            expected = self._finished.get(number, 0) if working is None else working.sequence
             if report.sequence < expected:
                 continue
-            rows[k] = self.row(report.symbol) if working is None else working.row
-            if working is not None:
+            if working is None:
+                rows.append(self.row(report.symbol))
+                releases.append(0.0)
+                if number in self._finished:
+                    self._finished[number] = report.sequence + 1
+            else:
                 working.sequence = report.sequence + 1
-                releases[k] = self._released(report, working)
-            if report.number in self._finished:
-                self._finished[report.number] = report.sequence + 1
-            if report.kind is ReportKind.FILL:
-                fills[k] = report.quantity, report.price, report.fee
-        entries.apply(self.tables, rows, releases, fills)
+                rows.append(working.row)
+                releases.append(self._released(report, working))
+            is_fill = report.kind is ReportKind.FILL
+            fills.append((report.quantity, report.price, report.fee) if is_fill else NO_FILL)
+        if rows:
+            entries.apply(self.tables, np.array(rows), np.array(releases), np.array(fills))
 
     def replay(
         self,
@@ -283,12 +288,14 @@ class Book:
         return book
 
     def _released(self, report: ExecutionReport, working: Working) -> float:
-        if report.kind is not ReportKind.FILL:
-            released = working.left
-        else:
-            released = report.quantity if abs(report.quantity) < abs(working.left) else working.left
-        working.left = round(working.left - released, 10)
-        if working.left == 0.0:
+        left = working.left
+        released = left
+        if report.kind is ReportKind.FILL and abs(report.quantity) < abs(left):
+            released = report.quantity
+        working.left = left = left - released
+        # What is below any lot is what subtracting has left over.
+        if abs(left) < NOTHING:
+            released += left
             del self.working[report.number]
             self._finished[report.number] = working.sequence
             if len(self._finished) > MOST_FINISHED:

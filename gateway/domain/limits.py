@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cached_property
+from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -123,7 +124,8 @@ SHARED = frozenset(
 #: Not numbers.
 _WORDS = frozenset({"currency"})
 Level = dict[str, Any]
-LIMITS = record_type(Limits, without=_WORDS)
+#: The quantile of the standard normal distribution goes with its confidence.
+LIMITS = record_type(Limits, without=_WORDS, more=("var_quantile",))
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Limits)}
 
 
@@ -220,6 +222,7 @@ class LimitSet:
         for name, value in msgspec.structs.asdict(self.of(symbol)).items():
             if name not in _WORDS:
                 found[name][0] = as_number(name, value)
+        found.var_quantile[0] = NormalDist().inv_cdf(self.of(symbol).var_confidence)
         row: np.record = found[0]
         return row
 

@@ -239,8 +239,8 @@ class Decision(Struct, frozen=True):
     `trace_id` is that of the tick's `traceparent` header, or one made of the same three.
     `position_after` is what the position is when all orders that work have filled.
     `limits_version` names the limits that it was judged by; `fills_to` and `control_to` are how far the
-    book had taken the broker's reports (of its partition) and the control topic: with these a rebuild
-    takes the same at the same place.
+    book had taken the broker's reports (of its partition; -1 without a broker, where an order counts as
+    filled) and the control topic: with these a rebuild takes the same at the same place.
     Quantities are signed, in units; `target_position` is in [-1, 1] of the position limit.
     The model's outputs are empty when it gave none, `verdict` is None when no order was wanted.
     """
@@ -270,7 +270,7 @@ class Decision(Struct, frozen=True):
     decided_at_ns: int
     trace_id: str = ""
     limits_version: str = ""
-    fills_to: int = 0
+    fills_to: int = -1
     control_to: int = 0
 
 

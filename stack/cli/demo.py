@@ -88,7 +88,8 @@ def run_stages(
     with err.status("export") as status:
         exported = jobs.export(status.update)
     stage(4, f"start the gateway and publish {source.spec} at {speed}")
-    with work.running_gateway(settings), err.status("publish") as status:
+    desk = {"execution": "broker", "limits_file": os.fspath(work.LIMITS)}
+    with work.running_broker(settings), work.running_gateway(settings, **desk), err.status("publish") as status:
 
         def show(sent: int, seen: int, rate: float) -> None:
             status.update(f"{sent:,} ticks sent at {rate:,.0f}/s, {seen:,} decisions seen")
@@ -116,6 +117,10 @@ def run_stages(
         actions=actions,
         holds_by_reason=holds,
         denials_by_rule=denials,
+        clips_by_rule=work.clips(run.decisions),
+        headroom_by_rule=work.smallest_headroom(run.decisions),
+        fills=sum(r.quantity != 0.0 for mine in run.fills.values() for _, r in mine),
+        fees=sum(r.fee for mine in run.fills.values() for _, r in mine),
         models=[work.ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported],
         services=work.service_rows(found.services if found else []),
         training=trained,
@@ -123,7 +128,7 @@ def run_stages(
         seconds=round(time.monotonic() - started, 1),
     )
     shown = work.evidence_of(run.decisions)
-    write_report(report, result, run.decisions, run.histogram, shown)
+    write_report(report, result, run, shown)
     work.save_result(report.with_suffix(".json"), result)
     stage(6, "done")
     return result, shown
@@ -156,8 +161,14 @@ def show_result(result: Any, shown: Any) -> None:
         ("actions", result.actions),
         ("holds by reason", result.holds_by_reason),
         ("denials by rule", result.denials_by_rule),
+        ("clips by rule", result.clips_by_rule),
     ):
         out.print(f"{title}: " + (", ".join(f"{k} {v:,}" for k, v in sorted(counts.items())) or "none"))
+    out.print(f"paper broker: {result.fills:,} fills, fees {result.fees:,.0f}")
+    out.print(
+        "least headroom left: "
+        + (", ".join(f"{rule} {share:.0%}" for rule, share in list(result.headroom_by_rule.items())[:8]) or "none")
+    )
     rows = [
         [m.name, str(m.version), m.format, f"{m.parity_max_abs_diff:.1e}", m.run_id[:32]] for m in result.models
     ]

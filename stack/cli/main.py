@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from gateway.domain.errors import ConfigurationError, UltraThinkError
-from stack.cli import chaos, demo, export, forensics, gateway, stack, ticks, train
+from stack.cli import broker, chaos, demo, export, forensics, gateway, risk, stack, ticks, train
 from stack.cli.output import err
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(train.app, name="train")
 app.add_typer(export.app, name="export")
 app.add_typer(gateway.app, name="gateway")
+app.add_typer(risk.app, name="risk")
+app.add_typer(broker.app, name="broker")
 app.add_typer(ticks.app, name="ticks")
 app.add_typer(forensics.app, name="forensics")
 app.command("demo")(demo.demo)

@@ -152,6 +152,15 @@ def evaluate(order: Order, line: Line, account: Account, past: Past, limits: Lim
 
 
 @inline
+def any_broken(results: ReasonCodes) -> bool:
+    """Without an array in between."""
+    for result in results:  # noqa: SIM110 - compiled
+        if result == BROKEN:
+            return True
+    return False
+
+
+@inline
 def assess(
     order: Order, line: Line, account: Account, past: Past, limits: LimitRow, sheet: Sheet, again: Sheet
 ) -> Ruling:
@@ -169,7 +178,7 @@ def assess(
     # Floating point: what a rule divided may lie a last place beyond its limit; a lot less does not.
     for attempt in range(3):
         allowed = evaluate(asked, line, account, past, limits, into)
-        if not (into.results == BROKEN).any():
+        if not any_broken(into.results):
             return Ruling(CLIP if attempt else ACCEPT, asked.quantity)
         if attempt == 0:
             clipped = round_to_lot(allowed, limits.lot) if math.isfinite(allowed) else 0.0

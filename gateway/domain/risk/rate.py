@@ -16,9 +16,13 @@ def within_window(times_ns: Int64Array, count: int, now_ns: int, window_s: float
         now_ns: event time.
         window_s: its length.
     """
-    found, size = 0, len(times_ns)
-    for back in range(1, min(count, size) + 1):
-        if now_ns - times_ns[(count - back) % size] >= window_s * SECOND:
-            break
-        found += 1
-    return found
+    size = len(times_ns)
+    # They never fall: the first that is old enough is found by halving.
+    recent, all_of_them = 0, min(count, size)
+    while recent < all_of_them:
+        back = (recent + all_of_them + 1) // 2
+        if now_ns - times_ns[(count - back) % size] < window_s * SECOND:
+            recent = back
+        else:
+            all_of_them = back - 1
+    return recent

@@ -15,6 +15,7 @@ import numpy as np
 
 from gateway.domain.limits import LimitRow
 from gateway.domain.risk.model import (
+    BROKEN,
     Account,
     Finding,
     Line,
@@ -49,11 +50,14 @@ def check(order: Order, line: Line, account: Account, past: Past, limits: LimitR
         value = np.nan
         return passes(value, limit) if exits(order, line) else at_least_exit(within(value, limit, 0.0), order, line)
     price, bars = price_of(order, line), min(account.bars, len(past.scenarios))
-    before, value = loss(past, bars, 0.0, limits), loss(past, bars, order.quantity * price, limits)
+    value = loss(past, bars, order.quantity * price, limits)
+    found = within(value, limit, 0.0)
+    if found.result != BROKEN:
+        return found
+    before = loss(past, bars, 0.0, limits)
     if exits(order, line) or value < before:
         return passes(value, limit)
-    found = within(value, limit, 0.0)
-    if found.max_quantity == 0.0 and before <= limit and math.isfinite(value):
+    if before <= limit and math.isfinite(value):
         found = Finding(found.result, value, limit, largest(order, past, bars, price, limits))
     return at_least_exit(found, order, line)
 
@@ -80,7 +84,7 @@ def loss(past: Past, bars: int, more: float, limits: LimitRow) -> float:
     for k in range(bars):
         earned = past.scenarios[k] + more * past.returns[k]
         total += earned * earned
-    return normal_quantile(limits.var_confidence) * math.sqrt(total / bars)
+    return limits.var_quantile * math.sqrt(total / bars)
 
 
 @inline
@@ -97,17 +101,3 @@ def historical(scenarios: FloatArray, returns: FloatArray, bars: int, more: floa
                 place -= 1
             worst[place] = earned
     return max(0.0, -worst[-1])
-
-
-@inline
-def normal_quantile(p: float) -> float:
-    """Of the standard normal distribution, for p from 0.5 on.
-
-    Abramowitz and Stegun 26.2.23 and two steps of Newton on erfc: exact to the last places.
-    """
-    t = math.sqrt(-2.0 * math.log(1.0 - p))
-    x = t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
-    for _ in range(2):
-        beyond = 0.5 * math.erfc(x / math.sqrt(2.0))
-        x += (beyond - (1.0 - p)) * math.sqrt(2.0 * math.pi) * math.exp(0.5 * x * x)
-    return x

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from gateway.domain.calendar import Session
 from gateway.domain.limits import Limits
 from gateway.domain.risk import assess
-from gateway.domain.risk.value_at_risk import normal_quantile
 from gateway.domain.schemas import ACTIVE, HALTED, KILLED, REDUCING, Outcome, ReportKind
 from tests.risk import SECOND, Desk, result
 
@@ -383,14 +382,6 @@ def test_value_at_risk_denies_while_it_has_not_seen_enough():
         ("value_at_risk",),
         None,
     )
-
-
-@pytest.mark.parametrize(
-    ("p", "z"), [(0.5, 0.0), (0.9, 1.2815515655446004), (0.95, 1.6448536269514722), (0.99, 2.3263478740408408),
-                 (0.999, 3.090232306167813)],
-)  # fmt: skip
-def test_normal_quantiles(p, z):
-    assert normal_quantile(p) == pytest.approx(z, abs=1e-9)
 
 
 def test_drawdown_and_daily_loss_at_their_limits():

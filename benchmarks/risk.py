@@ -1,0 +1,169 @@
+"""`make bench`, the risk engine's part: one core, no server.
+
+Each figure stands beside its goal, and beside the same code interpreted (NUMBA_DISABLE_JIT=1, in a process of its
+own in the same run): the ratio does not depend on how fast the machine is today.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from gateway.domain import entries
+from gateway.domain.book import Book, new_sheet
+from gateway.domain.codec import encode
+from gateway.domain.entries import Terms, Ticks
+from gateway.domain.limits import LimitSet, LimitsFile
+from gateway.domain.risk.assess import ACCEPT
+from gateway.domain.risk.model import Order
+from gateway.domain.schemas import ACTIVE, ExecutionReport, ReportKind
+from gateway.judge import KIND_CODES, room_for
+
+SYMBOLS, SECOND = 1_000, 1_000_000_000
+START = 1_704_110_400 * SECOND
+#: Every rule that can be on together.
+LIMITS: dict[str, Any] = {
+    "price_increment": 0.01, "min_quantity": 0.01, "min_notional": 1.0, "max_symbol_orders": 60, "max_orders": 2000,
+    "max_same_way_executions": 1_000_000, "max_net_notional": 1e12, "max_daily_loss": 1e9, "cooldown_losses": 16,
+    "max_value_at_risk": 1e12, "max_gross_notional": 1e12, "max_leverage": 100.0, "capital": 1e11,
+    "max_desk_notional": 1e13, "max_concentration": 0.9, "long_only": False,
+}  # fmt: skip
+
+
+def full_book() -> tuple[Book, list[str]]:
+    """A thousand symbols, each held, with enough bars for value at risk."""
+    book = Book(LimitSet(LimitsFile(defaults=LIMITS)))
+    names = [f"S{k:04d}" for k in range(SYMBOLS)]
+    rows = book.rows(names)
+    generator = np.random.default_rng(3)
+    prices = np.full(SYMBOLS, 100.0)
+    for bar in range(40):
+        prices = np.round(prices * (1 + generator.normal(0, 0.01, SYMBOLS)), 2)
+        for k in rows.tolist():
+            at = START + bar * SECOND
+            entries.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
+    for k, name in enumerate(names):
+        book.accept(name, 10.0 if k % 2 else -10.0, float(prices[k]), k, assumed=True)
+    at = START + 45 * SECOND
+    for k in rows.tolist():
+        entries.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
+    return book, names
+
+
+def one_decision(book: Book, count: int) -> float:
+    """Microseconds from Python: all rules, one order, the next symbol each time."""
+    sheet, again = new_sheet(), new_sheet()
+    orders = [
+        Order(
+            5.0, mark, math.nan, mark, mark, mark, 10_000 + k, book.now_ns, 0, ACTIVE, True, 1e13
+        )
+        for k, mark in enumerate(book.tables.lines.mark[:SYMBOLS].tolist())
+    ]  # fmt: skip
+    ruling = entries.judge(book.tables, 0, orders[0], sheet, again)
+    assert ruling.outcome == ACCEPT
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for k in range(count):
+            entries.judge(book.tables, k % SYMBOLS, orders[k % SYMBOLS], sheet, again)
+        times.append((time.perf_counter() - began) / count)
+    return min(times) * 1e6
+
+
+def batch(book: Book, names: list[str], repeats: int) -> tuple[float, int]:
+    """Milliseconds to decide a thousand ticks, each of which wants an order; and how many did."""
+    n = SYMBOLS
+    rows, mids = book.rows(names), book.tables.lines.mark[:n].copy()
+    terms = Terms(book.limits.calendar, ACTIVE, 1e13, 0.0, True)
+    out, best, wanted = room_for(n), math.inf, 0
+    for turn in range(repeats):
+        at = np.full(n, book.now_ns + 2 * SECOND)
+        market = np.stack([mids, mids, mids, mids], axis=1)
+        targets = np.full(n, 0.3 if turn % 2 else 0.1)
+        numbers = np.arange(n) + 100_000 + turn * n
+        ticks = Ticks(rows, numbers, at, at, at, market, np.ones(n, np.bool_), np.full(n, -1, np.int8), targets)
+        began = time.perf_counter()
+        wanted = entries.decide(book.tables, terms, ticks, KIND_CODES, out)
+        best = min(best, time.perf_counter() - began)
+    return best * 1e3, wanted
+
+
+def rebuild(count: int) -> float:
+    """Events a second: orders, and their reports decoded from JSON, into an empty book."""
+    book = Book(LimitSet(LimitsFile(defaults=LIMITS)))
+    names = [f"S{k:04d}" for k in range(SYMBOLS)]
+    orders = count // 3
+    numbers = np.arange(orders)
+    symbols = [names[k % SYMBOLS] for k in range(orders)]
+    times = np.repeat((START + numbers * 1_000_000)[:, None], 3, axis=1)
+    mids = np.full(orders, 100.0)
+    made = np.stack([np.where(numbers // SYMBOLS % 2 == 0, 10.0, -10.0), mids], axis=1)
+    halves = [float(quantity) / 2 for quantity in made[:, 0]]
+    payloads = [
+        encode(ExecutionReport("order", k, part, symbols[k], ReportKind.FILL, halves[k], 100.01, 0.05, 0.0, START))
+        for k in range(orders)
+        for part in (0, 1)
+    ]
+    decoder = msgspec.json.Decoder(ExecutionReport)
+    began = time.perf_counter()
+    for begin in range(0, orders, 1_000):
+        end = min(orders, begin + 1_000)
+        chunk = slice(begin, end)
+        book.replay(symbols[chunk], times[chunk], mids[chunk], numbers[chunk], made[chunk], assumed=False)
+        book.apply([decoder.decode(payload) for payload in payloads[2 * begin : 2 * end]])
+    seconds = time.perf_counter() - began
+    assert not book.working
+    return 3 * orders / seconds
+
+
+def measure(quick: bool) -> dict[str, float]:
+    """All figures; `quick` for the interpreter, which takes a hundred times as long."""
+    book, names = full_book()
+    found = {"one_us": one_decision(book, 200 if quick else 20_000)}
+    rebuild(3_000)
+    found["rebuild_per_s"] = rebuild(9_000 if quick else 300_000)
+    found["batch_ms"], wanted = batch(book, names, 2 if quick else 30)
+    assert wanted == SYMBOLS
+    return found
+
+
+def main() -> None:
+    if "--interpreted" in sys.argv:
+        print(json.dumps(measure(quick=True)))
+        return
+    compiled = measure(quick=False)
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.risk", "--interpreted"],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    slow = json.loads(told)
+    print(f"risk engine, {SYMBOLS} symbols held, one core; the same code interpreted in brackets:")
+    rows = (
+        ("all rules, one decision, called from Python", "one_us", "us", 20.0, False),
+        ("a batch of 1,000 decisions, all with an order", "batch_ms", "ms", 2.0, False),
+        ("book rebuild: orders, and reports from JSON", "rebuild_per_s", "events/s", 200_000.0, True),
+    )
+    for name, key, unit, goal, more in rows:
+        value, other = compiled[key], slow[key]
+        ratio = value / other if more else other / value
+        good = value > goal if more else value < goal
+        sign = ">" if more else "<"
+        print(
+            f"  {name}: {value:,.4g} {unit} (goal {sign} {goal:,g}: {'reached' if good else 'missed'}; "
+            f"interpreted {other:,.4g}, {ratio:,.0f} times)"
+        )
+
+
+if __name__ == "__main__":
+    main()

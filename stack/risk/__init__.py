@@ -1,0 +1,1 @@
+"""What `ultrathink risk` says: explanations, simulations, plots."""

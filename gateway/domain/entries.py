@@ -152,7 +152,7 @@ def order_of(book: Tables, terms: Terms, ticks: Ticks, k: int, age_ns: int, quan
 def build(sources: int) -> Any:
     """The entries, with `sources` in what numba knows them by."""
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def decide(book: Tables, terms: Terms, ticks: Ticks, kinds: Kinds, out: Outcomes) -> int:
         """Decide n ticks in order, and move the book; returns how many orders were wanted."""
         judged = 0 * sources
@@ -171,25 +171,25 @@ def build(sources: int) -> Any:
                 judged += out.outcomes[k] >= 0
         return judged
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def judge(book: Tables, row: int, order: Order, sheet: Sheet, again: Sheet) -> Ruling:
         """Judge one order, without accepting it."""
         account = book.account[sources * 0]
         return assess(order, book.lines[row], account, past_of(book, row), book.limits[row], sheet, again)
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def accept(book: Tables, row: int, quantity: float, price: float, number: int, assumed: bool) -> None:
         """See `book_kernel.accept`."""
         kernel.accept(book, row, quantity, price, number + 0 * sources, assumed)
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def observe(
         book: Tables, calendar: Calendar, row: int, event_ns: int, quote_ns: int, sent_ns: int, mid: float
     ) -> int:
         """See `book_kernel.observe`."""
         return kernel.observe(book, calendar, row, event_ns, quote_ns, sent_ns, mid) + 0 * sources
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def replay(
         book: Tables, calendar: Calendar, rows: Int64Array, times_ns: Int64Array, mids: FloatArray,
         numbers: Int64Array, orders: FloatArray, assumed: bool,
@@ -201,13 +201,13 @@ def build(sources: int) -> Any:
         )  # fmt: skip
         return len(rows) + 0 * sources
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def apply(book: Tables, rows: Int64Array, releases: FloatArray, fills: FloatArray) -> int:
         """See `book_kernel.apply`."""
         kernel.apply(book, rows, releases, fills)
         return len(rows) + 0 * sources
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def recount(book: Tables) -> int:
         """See `book_kernel.recount`."""
         kernel.recount(book)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from gateway.domain.limits import LimitRow
 from gateway.domain.risk.model import Account, Finding, Line, Order, Past, flag, rule
@@ -18,4 +18,4 @@ ALLOWED = 1e-6
 def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
     """An odd lot is rounded toward zero."""
     lots = abs(order.quantity) / limits.lot
-    return flag(abs(lots - math.floor(lots + 0.5)) <= ALLOWED, math.floor(lots) * limits.lot)
+    return flag(abs(lots - np.floor(lots + 0.5)) <= ALLOWED, np.floor(lots) * limits.lot)

@@ -21,10 +21,10 @@ SECOND = 1e9
 TINY = 1e-12
 BROKEN, PASSED, OFF = 0, 1, 2
 
-#: Every rule is one.
-rule = njit(nogil=True)
+#: Every rule is one. What is divided by zero is no number, and denies; it must not end the gateway.
+rule = njit(nogil=True, error_model="numpy")
 #: Goes into rules.
-inline = njit(nogil=True)
+inline = njit(nogil=True, error_model="numpy")
 
 
 class Order(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gateway.domain.limits import LimitRow
 from gateway.domain.risk.model import Account, Finding, Line, Order, Past, flag, off, rule
 
@@ -21,4 +23,4 @@ def check(order: Order, line: Line, account: Account, past: Past, limits: LimitR
         return off()
     price = order.price if math.isnan(order.limit_price) else order.limit_price
     steps = price / limits.price_increment
-    return flag(abs(steps - math.floor(steps + 0.5)) <= ALLOWED, 0.0)
+    return flag(abs(steps - np.floor(steps + 0.5)) <= ALLOWED, 0.0)

@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,10 +30,13 @@ from benchmarks.load import Driven, drive, ends_of
 from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
 from exporters.latency import measure as ask
+from gateway.adapters.control import Control
+from gateway.adapters.redis_reservations import RedisReservations
 from gateway.domain.features import FeatureEngine
-from gateway.domain.schemas import TickBatch
+from gateway.domain.schemas import TickBatch, TradingState
 from gateway.domain.signature import contract
 from gateway.history import open_source
+from loadtest.watcher import DecisionWatcher
 from stack.cli.top import quantile_ms
 from stack.services.kafka import create_topics
 from stack.settings import StackSettings
@@ -50,6 +54,7 @@ RATES = (1_000, 5_000, 15_000, 25_000)
 #: Rows of a call, and a backlog that lasts some seconds at them.
 BACKLOGS = {8: 30_000, 64: 150_000, 256: 250_000, 1024: 300_000}
 FOREVER_MS = 3_600_000
+KILLS = 10
 HANDLED = "gateway_handled_seconds"
 console = Console(width=118)
 
@@ -224,6 +229,68 @@ def replay(settings: StackSettings, results: dict[str, object]) -> None:
     tell("with reading all decisions for the positions", ticks / seconds, "ticks/s")
 
 
+def kill(settings: StackSettings, results: dict[str, object]) -> None:
+    say("kill switch, from the command to the last accepted decision, at 2,000 ticks/s (fused):")
+    control = Control(settings.kafka_bootstrap, "gateway.control", settings.redis_url)
+    last_ms, state_ms = [], []
+    with gateway(settings, model_name=MODELS[1]):
+        for turn in range(KILLS):
+            watcher = DecisionWatcher(settings.kafka_bootstrap, "trading.decisions")
+            market = MARKET.format(6_000)
+            feed = threading.Thread(target=drive, args=(settings.kafka_bootstrap, market, "2000/s", 6_000))
+            feed.start()
+            time.sleep(1.5 + 0.037 * turn)
+            commanded_ns = time.time_ns()
+            control.latch(TradingState.KILLED, "measured", "benchmark")
+            feed.join()
+            watcher.close()
+            control.latch(TradingState.ACTIVE, "measured", "benchmark")
+            decisions = watcher.decisions()
+            accepted = [d.decided_at_ns for d in decisions if d.quantity]
+            seen = [d.decided_at_ns for d in decisions if d.trading_state is TradingState.KILLED]
+            if not accepted or not seen:
+                raise SystemExit(
+                    "nothing was accepted before the kill, or nothing decided after it: no figure counts"
+                )
+            last_ms.append(max(0.0, (max(accepted) - commanded_ns) / 1e6))
+            state_ms.append((min(seen) - commanded_ns) / 1e6)
+    results["kill"] = {"last_accepted_ms": last_ms, "first_killed_ms": state_ms}
+    tell(f"last accepted decision after the command, worst of {KILLS}", max(last_ms), "ms", at_most=100.0)
+    tell(f"first killed decision after the command, worst of {KILLS}", max(state_ms), "ms", at_most=100.0)
+
+
+def reservations(settings: StackSettings, results: dict[str, object]) -> None:
+    say("the desk's common limit: what a reservation costs")
+    books = RedisReservations(settings.redis_url, f"bench-{time.time_ns()}", "bench", lambda: 1e6)
+    client = redis.Redis.from_url(settings.redis_url)
+    try:
+        for partition in range(settings.partitions):
+            books.quota(partition, 0.0)
+        books.renew()
+        rounds = []
+        for _ in range(2_000):
+            began = time.perf_counter()
+            books.renew()
+            rounds.append((time.perf_counter() - began) / settings.partitions)
+        pings = []
+        for _ in range(2_000):
+            began = time.perf_counter()
+            client.ping()
+            pings.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        for k in range(100_000):
+            books.quota(k % 4, 0.0)
+        quota_us = (time.perf_counter() - began) / 100_000 * 1e6
+    finally:
+        books.close()
+        client.close()
+    results["reservations"] = {"renew_us": float(np.median(rounds) * 1e6), "quota_us": quota_us}
+    tell("while deciding: one look at what is reserved", quota_us, "us")
+    tell("in the background: one book's renewal, p50", float(np.median(rounds)) * 1e6, "us")
+    tell("in the background: one book's renewal, p99", float(np.quantile(rounds, 0.99)) * 1e6, "us")
+    tell("a renewal over a bare PING", float(np.median(rounds) / np.median(pings)), "times")
+
+
 def memory(settings: StackSettings, feed: str, results: dict[str, object]) -> None:
     hours = SOAK_REPEATS * 344 / 3600
     say(f"memory over {hours:.1f} h of the feed at 20 times its speed:")
@@ -272,6 +339,8 @@ def main() -> None:
             "sustained": lambda: sustained(settings, results),
             "bare_client": lambda: against_bare_client(settings, results),
             "naive": lambda: against_naive(settings, results),
+            "kill": lambda: kill(settings, results),
+            "reservations": lambda: reservations(settings, results),
             "replay": lambda: replay(settings, results),
             "memory": lambda: memory(settings, feed, results),
         }

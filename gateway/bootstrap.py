@@ -148,9 +148,10 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         reservations,
     )
     ownership.begin(pipeline, sink)
+    metrics.watch_books(ownership.state.books)
     operations = Operations(
         settings, instance.name, pipeline, source, predictor, breaker, stored, states,
-        control, log_level, ownership.partitions,
+        control, log_level, ownership.partitions, ownership.state.books,
     )  # fmt: skip
     listener.follow(operations.act)
     admin.serve(

@@ -11,7 +11,7 @@ from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker
-from gateway.domain.book import RESETS
+from gateway.domain.book import RESETS, BookSummary
 from gateway.domain.schemas import TradingState
 from gateway.logs import LogLevel
 from gateway.pipeline import Pipeline
@@ -46,10 +46,11 @@ class Operations:
         control: Control,
         log_level: LogLevel,
         owned: Callable[[], list[int]],
+        books: Callable[[], dict[int, BookSummary]],
     ) -> None:
         self._settings, self._instance, self._pipeline, self._source = settings, instance, pipeline, source
         self._predictor, self._breaker, self._stored, self._states = predictor, breaker, stored, states
-        self._control, self._log_level, self._owned = control, log_level, owned
+        self._control, self._log_level, self._owned, self._books = control, log_level, owned, books
 
     def health(self) -> Health:
         """Whether the process does its work at all; where not, restart it."""
@@ -87,6 +88,7 @@ class Operations:
             "restoring": self._source.restoring(),
             "ready": readiness.ok,
             "problems": readiness.problems,
+            "books": self._books(),
             "log_level": self._log_level.level,
             "pipeline": self._pipeline.status(),
         }

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from gateway.domain.book import Book, BookDump
+from gateway.domain.book import Book, BookDump, BookSummary
 from gateway.domain.features import FeatureEngine, FeatureRows
 from gateway.domain.limits import LimitSet
 from gateway.domain.schemas import ExecutionReport, FloatArray, Int64Array, Tick, TickBatch
@@ -161,6 +161,10 @@ class GatewayState:
         if state is None:
             state = self._partitions[partition] = self._new()
         return state
+
+    def books(self) -> dict[int, BookSummary]:
+        """Each partition's book at a glance, from any thread."""
+        return {partition: state.book.summary() for partition, state in sorted(self._partitions.copy().items())}
 
     def put(self, partition: int, state: PartitionState) -> None:
         """Take over a rebuilt state."""

@@ -181,6 +181,10 @@ class KafkaRecovery:
         replay_began = time.monotonic()
         self._take_forgotten(state, trail, low)
         ticks, letters = self._replay(partition, state, trail, max(since, low), following, committed)
+        # The same file may mean other limits for the account and strategy that this gateway trades for.
+        mine = self._limits.like(state.book.limits.file)
+        if mine.version != state.book.limits.version:
+            state.book.set_limits(mine)
         ended = time.monotonic()
         replay_s, seconds = ended - replay_began, ended - began
         self._measured(ticks, replay_s, seconds)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
+from gateway.domain.book import BookSummary
 from gateway.domain.schemas import FloatArray
 from gateway.ports import Outcomes
 
@@ -68,6 +70,31 @@ class LightHistogram:
         yield family
 
 
+class BookCollector:
+    """Each partition's equity, gross exposure, drawdown, working orders and latches, when they are asked for."""
+
+    def __init__(self, books: Callable[[], dict[int, BookSummary]]) -> None:
+        self._books = books
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """What a scrape reads; what is not known is NaN."""
+        columns = {
+            name: GaugeMetricFamily(f"gateway_book_{name}", text, labels=["partition"])
+            for name, text in (
+                ("equity", "Capital and profit of a partition's book, unrealised included, in money"),
+                ("gross", "Gross exposure when all working orders fill, in money"),
+                ("drawdown", "Fall of equity below its high-water mark, as a share of that"),
+                ("working_orders", "Orders that the broker has not finished"),
+                ("latched", "Rules that a human must reset"),
+            )
+        }
+        for partition, book in self._books().items():
+            values = (book.equity, book.gross, book.drawdown, book.working_orders, len(book.latched))
+            for family, value in zip(columns.values(), values, strict=True):
+                family.add_metric([str(partition)], math.nan if value is None else value)
+        yield from columns.values()
+
+
 class PrometheusMetrics:
     """Implements Metrics; the admin endpoint serves `registry` at /metrics."""
 
@@ -103,6 +130,10 @@ class PrometheusMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300), registry=registry,
         )  # fmt: skip
         self.breaker("closed")
+
+    def watch_books(self, books: Callable[[], dict[int, BookSummary]]) -> None:
+        """From now on a scrape shows each partition's book."""
+        self.registry.register(BookCollector(books))
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         """A batch was read."""

@@ -46,6 +46,17 @@ class Working(Struct, array_like=True):
     sequence: int = 0
 
 
+class BookSummary(Struct, frozen=True):
+    """A book at a glance; None is not known. Money in the account's currency."""
+
+    equity: float | None
+    gross: float | None
+    drawdown: float | None
+    working_orders: int
+    latched: list[str]
+    limits_version: str
+
+
 class BookDump(Struct, frozen=True, array_like=True):
     """A copy of a book: the tables as bytes, rows in the order of `symbols`; `layout` names their columns."""
 
@@ -105,6 +116,26 @@ class Book:
         """What positions could be when the working orders fill, in money; NaN when one cannot be valued."""
         account = self.tables.account[0]
         return float(account.gross) if account.unpriced == 0 else math.nan
+
+    def summary(self) -> BookSummary:
+        """What a person watches; may be asked from any thread, and is then of about now."""
+        account, own = self.tables.account[0], self.equity
+        return BookSummary(
+            equity=finite(own),
+            gross=finite(self.gross),
+            drawdown=finite(1.0 - own / float(account.high_water)),
+            working_orders=len(self.working),
+            latched=[
+                name
+                for name, latched in (
+                    ("drawdown", account.drawdown_latched),
+                    ("daily_loss", account.daily_loss_latched),
+                    ("repeated_execution", self.tables.lines.stopped.any()),
+                )
+                if latched
+            ],
+            limits_version=self.limits.version,
+        )
 
     def line(self, symbol: str) -> Any:
         """The symbol's line; a new one for a symbol that was never seen."""

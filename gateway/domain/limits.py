@@ -61,7 +61,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_drawdown: largest fall of equity below its high-water mark, as a share of that; latched.
         max_daily_loss: largest fall of equity since the session began, in money; latched until the next.
         cooldown_losses: trades with a loss within `cooldown_window_s` after which there is a pause.
-        cooldown_window_s, cooldown_s: for how long losses count, and how long the pause is.
+        cooldown_window_s: for how long a loss counts.
+        cooldown_s: how long the pause is.
         cooldown_scope: what pauses: the symbol, its losing side, or all symbols.
         max_value_at_risk: largest loss over one bar at `var_confidence`, in money.
         var_method: parametric (normal, zero mean) or historical.

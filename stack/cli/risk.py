@@ -321,6 +321,23 @@ def selftest(limits: LimitsPath = None, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: ultrathink risk rules --markdown")
+def rules(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/risk.md has it.")] = False,
+    json: Json = False,
+) -> None:
+    """Every rule: what it means, its limits, the regulation that it serves, and what it does when blind."""
+    from stack.risk import words
+
+    header, lines = ["rule", "meaning", "limits", "serves", "when blind"], words.rules_table()
+    if json:
+        print_json([dict(zip(header, line, strict=True)) for line in lines])
+    elif markdown:
+        sys.stdout.write(words.as_markdown(header, lines) + "\n")
+    else:
+        out.print(table("", header, lines))
+
+
 @app.command(epilog='Example: ultrathink risk reset drawdown --reason "hedge was wrong, and is closed"')
 def reset(
     what: Annotated[

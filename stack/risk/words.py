@@ -32,6 +32,20 @@ def meaning(rule: str) -> str:
     return text.rstrip(".")
 
 
+def rules_table() -> list[list[str]]:
+    """Every rule: name, meaning, parameters, what it serves, what it does when blind."""
+    return [
+        [name, meaning(name), ", ".join(module.PARAMETERS) or "none", module.SERVES, module.BLIND]
+        for name, module in RULES.items()
+    ]
+
+
+def as_markdown(header: list[str], lines: list[list[str]]) -> str:
+    """A table for docs/."""
+    quoted = [[line[0].join("``"), *line[1:]] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *quoted])
+
+
 def rows(verdict: Verdict) -> list[Row]:
     """Broken rules first, then the nearest to their limits, then those without a number."""
     return [row_of(result) for result in sorted(verdict.results, key=nearness)]

@@ -140,6 +140,9 @@ def test_the_kill_switch_ends_all_orders_until_a_human_resumes(stack, watcher, t
                 httpx.post(
                     f"{url}/commands/kill", headers=header, json={"reason": "drill"}, timeout=20
                 ).raise_for_status()
+                reset = {"what": "drawdown", "reason": "drill"}
+                httpx.post(f"{url}/commands/reset", headers=header, json=reset, timeout=20).raise_for_status()
+                assert httpx.post(f"{url}/commands/reset", headers=header, json={"what": "x"}).status_code == 422
             else:
                 file.touch()
             feed.join()
@@ -149,7 +152,11 @@ def test_the_kill_switch_ends_all_orders_until_a_human_resumes(stack, watcher, t
             file.unlink(missing_ok=True)
             if way == "file":
                 eventually(lambda: control.effective().state is TradingState.KILLED)
-            assert httpx.get(f"{url}/status").json()["trading_state"] == "killed"
+            status = httpx.get(f"{url}/status").json()
+            assert status["trading_state"] == "killed"
+            assert set(status["books"]) <= {"0", "1", "2", "3"}
+            assert all(book["equity"] > 0 for book in status["books"].values())
+            assert "gateway_book_equity{" in httpx.get(f"{url}/metrics").text
             control.latch(TradingState.ACTIVE, "drill over", "test")
             eventually(lambda: httpx.get(f"{url}/status").json()["trading_state"] == "active")
     by_partition = {}

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from gateway.domain.codec import encode
 from gateway.domain.errors import ConfigurationError
+from gateway.domain.limits import Limits
+from gateway.domain.risk import assess
 from gateway.domain.schemas import Action, Decision, Reason, StageTimes, TradingState
 from stack.cli.main import app
 from stack.risk import words
@@ -88,10 +90,12 @@ def test_an_explanation_as_json_has_the_story_and_every_rule(tmp_path):
     assert {row["rule"] for row in told["rules"]} == {r.rule for r in found.verdict.results}
 
 
-def test_every_rule_has_its_words():
-    from gateway.domain.risk import assess
-
+def test_docs_have_the_table_of_the_rules_and_every_limit():
+    text = (Path(__file__).parents[2] / "docs" / "risk.md").read_text()
+    assert run("rules", "--markdown").strip() in text
+    assert [name for name in Limits.__struct_fields__ if f"`{name}`" not in text] == []
     assert all(len(words.meaning(rule)) > 20 for rule in assess.NAMES)
+    assert {p for m in assess.MODULES for p in m.PARAMETERS} <= {*Limits.__struct_fields__, "session"}
 
 
 @pytest.mark.parametrize("name", ["nonsense", "market.ticks-x-1"])

@@ -25,7 +25,7 @@ from gateway.domain.risk.model import (
 )
 
 NAME, UNIT, PARAMETERS = "daily_loss", "money", ("max_daily_loss", "session")
-SERVES = "RTS 6 art. 15(1): capital thresholds; the mandate"
+SERVES = "RTS 6 art. 15(4): limits from capital base and risk tolerance; the mandate"
 BLIND = "denies: an equity that is not known may be lost"
 
 

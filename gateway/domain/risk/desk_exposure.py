@@ -27,7 +27,7 @@ from gateway.domain.risk.model import (
 )
 
 NAME, UNIT, PARAMETERS = "desk_exposure", "money", ("max_desk_notional",)
-SERVES = "SEC 15c3-5(c)(1)(i): aggregate thresholds over all systems"
+SERVES = "RTS 6 art. 15(5): exposure of the firm as a whole; SEC 15c3-5(c)(1)(i)"
 BLIND = "denies what does not shrink a position while Redis does not answer"
 
 

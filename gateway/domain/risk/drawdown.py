@@ -26,7 +26,7 @@ from gateway.domain.risk.model import (
 )
 
 NAME, UNIT, PARAMETERS = "drawdown", "share", ("max_drawdown",)
-SERVES = "RTS 6 art. 15(1): capital thresholds; the mandate"
+SERVES = "RTS 6 art. 15(4): limits from capital base and risk tolerance; the mandate"
 BLIND = "denies: an equity that is not known may be lost"
 
 

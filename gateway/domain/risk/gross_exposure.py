@@ -24,7 +24,7 @@ from gateway.domain.risk.model import (
 )
 
 NAME, UNIT, PARAMETERS = "gross_exposure", "money", ("max_gross_notional",)
-SERVES = "SEC 15c3-5(c)(1)(i): aggregate credit and capital thresholds"
+SERVES = "RTS 6 art. 15(4): limits from the capital base; SEC 15c3-5(c)(1)(i)"
 BLIND = "denies: a position without a mark cannot be added"
 
 

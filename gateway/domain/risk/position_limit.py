@@ -22,7 +22,7 @@ from gateway.domain.risk.model import (
 )
 
 NAME, UNIT, PARAMETERS = "position_limit", "money", ("max_position_notional",)
-SERVES = "RTS 6 art. 15(1): position limits; SEC 15c3-5(c)(1)(i)"
+SERVES = "RTS 6 art. 15(4): market risk limits; SEC 15c3-5(c)(1)(i)"
 BLIND = "denies: no price, no position"
 
 

@@ -10,7 +10,7 @@ from gateway.domain.limits import LimitRow
 from gateway.domain.risk.model import Account, Finding, Line, Order, Past, flag, off, rule
 
 NAME, UNIT, PARAMETERS = "price_increment", "", ("price_increment",)
-SERVES = "RTS 11 (MiFID II tick sizes); FIX RefPrice rules of the venue"
+SERVES = "RTS 11 (EU 2017/588): tick sizes"
 BLIND = "denies: an unknown price is no multiple"
 #: Of an increment: prices come as binary fractions of decimal numbers.
 ALLOWED = 1e-6

@@ -6,7 +6,7 @@ from gateway.domain.limits import LimitRow
 from gateway.domain.risk.model import Account, Finding, Line, Order, Past, exit_room, exits, flag, off, rule
 
 NAME, UNIT, PARAMETERS = "restricted_list", "", ("restricted",)
-SERVES = "MAR art. 10 and SEC 15c3-5(c)(2): restricted securities"
+SERVES = "MAR art. 8; SEC 15c3-5(c)(2)(ii): restricted securities"
 BLIND = "knows each symbol from the limits file"
 
 

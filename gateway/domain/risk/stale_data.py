@@ -13,7 +13,7 @@ from gateway.domain.limits import LimitRow
 from gateway.domain.risk.model import SECOND, Account, Finding, Line, Order, Past, off, rule, within
 
 NAME, UNIT, PARAMETERS = "stale_data", "seconds", ("max_staleness_s",)
-SERVES = "RTS 6 art. 18: market data must be monitored; FINRA 15-09"
+SERVES = "RTS 6 art. 16: real-time monitoring; FINRA Notice 15-09"
 BLIND = "denies"
 
 

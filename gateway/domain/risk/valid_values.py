@@ -8,7 +8,7 @@ from gateway.domain.limits import LimitRow
 from gateway.domain.risk.model import Account, Finding, Line, Order, Past, flag, price_of, rule
 
 NAME, UNIT, PARAMETERS = "valid_values", "", ()
-SERVES = "RTS 6 art. 15(1): no order that cannot be valued"
+SERVES = "SEC 15c3-5(c)(1)(ii): erroneous orders"
 BLIND = "denies: an unknown price or currency rate is not a price"
 
 

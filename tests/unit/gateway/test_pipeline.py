@@ -14,13 +14,25 @@ from gateway.domain.dead_letters import dead_letter
 from gateway.domain.decision import DecisionPolicy
 from gateway.domain.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
 from gateway.domain.features import WARM_TICKS
-from gateway.domain.schemas import Action, Reason, StageTimes, Tick, TickBatch, TradingState
+from gateway.domain.schemas import (
+    Action,
+    ExecutionReport,
+    Outcome,
+    Reason,
+    ReportKind,
+    StageTimes,
+    Tick,
+    TickBatch,
+    TradingState,
+)
 from gateway.pipeline import Pipeline, PipelineSettings
 from gateway.ports import Restored, Stream
 from gateway.snapshot import decode_snapshot, encode_snapshot
-from gateway.state import GatewayState, PartitionState
+from gateway.state import Command, GatewayState, Inputs, PartitionState
 from tests.fakes import (
+    FakeAllowance,
     FakeClock,
+    FakeInputs,
     FakeMetrics,
     FakePredictor,
     FakeSink,
@@ -430,3 +442,94 @@ def test_the_producers_trace_id_is_kept_and_otherwise_one_is_made_of_the_place()
 def essence(d):
     """All of a decision that must be the same whenever it is made."""
     return encode(msgspec.structs.replace(d, stages=StageTimes(0, 0, 0, 0), decided_at_ns=0))
+
+
+def trading(**changes):
+    """A pipeline that sends orders to a broker."""
+    bench = Bench()
+    bench.inputs = FakeInputs()
+    clock = bench.clock
+    policy = DecisionPolicy(LIMITS, assumed_fills=False)
+    bench.pipeline = Pipeline(
+        bench.source, bench.predictor, bench.sink, bench.snapshots, bench.states, clock, bench.metrics, bench.state,
+        policy, Admission(), PipelineSettings(), None, bench.inputs, changes.get("allowance"),
+    )  # fmt: skip
+    return bench
+
+
+def fill(decision, quantity, sequence=0):
+    number = int(decision.decision_id.rsplit("-", 1)[1])
+    return ExecutionReport(
+        decision.decision_id, number, sequence, "A", ReportKind.FILL, quantity, 100.0, 0.0, 0.0, 0
+    )  # fmt: skip
+
+
+def test_orders_go_to_the_broker_and_work_until_its_reports_come():
+    bench = trading()
+    first, rest = quotes(WARM_TICKS), quotes(4, first=WARM_TICKS)
+    bench.source.batches = [raw_batch(first, bench.clock)]
+    bench.run()
+    (order,) = bench.sink.orders
+    decision = bench.sink.decisions[-1]
+    assert (order.order_id, order.quantity, order.price) == (decision.decision_id, 500.0, decision.reference_price)
+    assert (decision.position_before, decision.position_after, decision.fills_to) == (0.0, 500.0, 0)
+    bench.inputs.waiting[0] = Inputs([], 0, [fill(decision, 200.0)], 7)
+    bench.source.batches = [raw_batch(rest[:2], bench.clock, first_offset=WARM_TICKS)]
+    bench.source.exhausted.clear()
+    bench.pipeline._stopping.clear()
+    bench.run()
+    held = bench.sink.decisions[-1]
+    # What works is not ordered again.
+    assert (held.reason, held.position_before, held.position_after) == (Reason.WITHIN_BAND, 200.0, 500.0)
+    assert held.fills_to == 7
+    assert bench.inputs.asked[-1] == (0, 0, 0)
+    assert bench.sink.orders == [order]
+
+
+def test_limits_come_before_a_tick_and_its_decision_says_so():
+    bench = trading()
+    tighter = limit_set(max_order_notional=10_000.0, max_concentration=None)
+    command = Command("limits", "", "smaller", "somebody", 1)
+    bench.source.batches = [raw_batch(quotes(WARM_TICKS - 1), bench.clock)]
+    bench.run()
+    bench.inputs.waiting[0] = Inputs([(command, tighter)], 42, [], 0)
+    bench.source.batches = [raw_batch(quotes(1, first=WARM_TICKS - 1), bench.clock, first_offset=WARM_TICKS - 1)]
+    bench.source.exhausted.clear()
+    bench.pipeline._stopping.clear()
+    before, after = bench.sink.decisions[-1], bench.run()[-1]
+    assert (before.limits_version, before.control_to) == (LIMITS.version, 0)
+    assert (after.limits_version, after.control_to) == (tighter.version, 42)
+    assert after.verdict.outcome is Outcome.CLIP
+    assert after.quantity * after.reference_price <= 10_000.0
+    assert bench.snapshots.kept[-1].control_to == 42
+
+
+def test_a_batch_of_no_ticks_takes_nothing_that_no_decision_could_tell_of():
+    bench = trading()
+    bench.inputs.waiting[0] = Inputs([], 42, [], 9)
+    bench.source.batches = [raw_batch([b"no tick"], bench.clock)]
+    bench.run()
+    assert bench.inputs.asked == []
+    assert bench.state.of(0).fills_to == 0
+
+
+@pytest.mark.parametrize(("money", "quantity"), [(20_000.0, 199.98), (float("nan"), 0.0)])
+def test_what_is_reserved_for_the_book_is_its_most(money, quantity):
+    bench = trading(allowance=FakeAllowance(money))
+    limits = limit_set(max_order_notional=1e6, max_concentration=None, max_desk_notional=1e7, lot=0.01)
+    bench.state.put(0, PartitionState(limits))
+    bench.source.batches = [raw_batch(quotes(WARM_TICKS), bench.clock)]
+    assert bench.run()[-1].quantity == quantity
+    assert "desk_exposure" in bench.sink.decisions[-1].verdict.broken
+
+
+def test_a_reset_reaches_the_book():
+    bench = trading()
+    state = PartitionState(LIMITS)
+    state.book.tables.account[0].drawdown_latched = True
+    bench.state.put(0, state)
+    assert bench.state.books()[0].latched == ["drawdown"]
+    bench.inputs.waiting[0] = Inputs([(Command("reset", "drawdown", "looked", "somebody", 1), None)], 3, [], 0)
+    bench.source.batches = [raw_batch(quotes(1), bench.clock)]
+    bench.run()
+    assert bench.state.books()[0].latched == []

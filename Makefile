@@ -8,10 +8,11 @@ DATA ?= skfolio:sp500
 DEMO_ARGS ?=
 CHAOS_ARGS ?=
 STAMP := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
 
 .PHONY: setup demo test unit lint types chaos bench lock up down clean
 
-setup: $(STAMP)
+setup: $(COMPILED)
 
 $(STAMP): requirements.lock pyproject.toml deploy/kafka/jgo.toml deploy/kafka/jars.sha256
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 to 3.13 is needed and none is on PATH: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
@@ -22,6 +23,10 @@ $(STAMP): requirements.lock pyproject.toml deploy/kafka/jgo.toml deploy/kafka/ja
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --no-deps --compile-bytecode -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m stack.install_kafka
+	@touch $@
+
+# What decides is compiled now, not while the first gateway starts.
+$(COMPILED): $(STAMP) $(shell find gateway/domain -name '*.py')
 	@$(BIN)/python -m gateway.precompile
 	@touch $@
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.calendar import Session
-from gateway.domain.limits import Limits
+from gateway.domain.limits import Limits, LimitSet, LimitsFile
 from gateway.domain.risk import assess
 from gateway.domain.schemas import ACTIVE, HALTED, KILLED, REDUCING, Outcome, ReportKind
 from tests.risk import SECOND, Desk, result
@@ -555,6 +555,109 @@ def test_a_flip_may_at_least_close_the_position_whatever_the_others_are(other):
     made.hold(500.0, 100.0, "B")
     verdict = made.judge(-20.0)
     assert (verdict.outcome, verdict.quantity) == (CLIP, -10.0)
+
+
+def test_a_limit_price_worse_than_the_touch_is_what_an_order_may_cost():
+    made = desk(max_order_notional=1_000.0)
+    assert made.judge(10.0, limit_price=100.0).outcome is ACCEPT
+    assert made.judge(10.0, limit_price=110.0).quantity == 9.09
+    assert made.judge(10.0, limit_price=90.0).outcome is ACCEPT
+    assert made.judge(-10.0, limit_price=110.0).outcome is ACCEPT
+    assert made.judge(-10.0, limit_price=90.0).outcome is ACCEPT
+
+
+def test_exposure_is_the_larger_of_what_either_side_could_become():
+    made = desk(max_gross_notional=1_000.0)
+    made.work(9.0)
+    # Selling 5 leaves 5 short at most; the buy that works is still the larger exposure.
+    assert result(made.judge(-5.0), "gross_exposure").value == 900.0
+    assert result(made.judge(-9.5), "gross_exposure").value == 950.0
+    held = desk(max_gross_notional=1_000.0, max_position_notional=1_000.0)
+    held.hold(-3.0)
+    held.work(-4.0)
+    held.work(2.0)
+    assert held.book.gross == 700.0
+    assert result(held.judge(-1.0), "position_limit").value == 800.0
+    over = held.judge(-5.0)
+    assert (over.quantity, set(over.broken)) == (-3.0, {"position_limit", "gross_exposure"})
+    # Buying 11: the 2 that work and these would make 10 long; 3 shorts come first.
+    assert held.judge(11.5).quantity == 11.0
+    assert result(held.judge(1.0), "gross_exposure").value == 700.0
+
+
+def test_the_others_are_counted_without_this_line_even_when_it_has_no_price():
+    made = Desk(max_gross_notional=1_000.0, symbols={"E": {"currency": "EUR"}}, rates={"EUR": 1.0})
+    made.hold(4.0, 100.0, "B")
+    made.hold(2.0, 100.0, "E")
+    assert result(made.judge(1.0, "E"), "gross_exposure").value == 700.0
+    assert result(made.judge(1.0, "B"), "gross_exposure").value == 700.0
+    made.book.set_limits(
+        LimitSet(LimitsFile(defaults=made.book.limits.file.defaults, symbols={"E": {"currency": "EUR"}}))
+    )
+    verdict = made.judge(1.0, "B")  # the rate is gone: E cannot be valued
+    assert (result(verdict, "gross_exposure").value, verdict.outcome) == (None, DENY)
+    assert math.isnan(made.book.equity)
+    assert result(made.judge(1.0, "E"), "gross_exposure").value is None
+
+
+def test_the_run_is_told_and_an_order_of_the_other_side_begins_anew():
+    made = desk(max_same_way_executions=5)
+    for _ in range(3):
+        made.hold(1.0)
+    assert result(made.judge(1.0), "repeated_execution").value == 4.0
+    assert result(made.judge(-9.0), "repeated_execution").value == 1.0
+    made.hold(-9.0)
+    assert result(made.judge(-1.0), "repeated_execution").value == 2.0
+    for _ in range(4):
+        made.hold(-1.0)
+    stopped = result(made.judge(1e-3 - 20.0), "repeated_execution")
+    assert (stopped.passed, stopped.value) == (False, 6.0)
+    flip = result(made.judge(30.0), "repeated_execution")
+    assert (flip.passed, flip.value) == (False, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "lot", "wanted"),
+    [(1.2345, 0.001, 1.234), (-1.2399, 0.01, -1.23), (0.3, 0.1, 0.3), (0.0009, 0.001, 0.0), (-7.0, 2.0, -6.0),
+     (3e11, 1.0, 3e11)],
+)  # fmt: skip
+def test_lots_round_toward_zero(quantity, lot, wanted):
+    assert assess.round_to_lot(quantity, lot) == wanted
+
+
+@pytest.mark.parametrize(
+    ("quantity", "wanted"),
+    [(0.1 + 0.2, 0.3), (-(0.1 + 0.2), -0.3), (1e9 + 0.1, 1e9 + 0.1), (-1e17, -1e17), (0.0, 0.0), (5e-11, 1e-10)],
+)
+def test_quantities_are_tidied_to_ten_decimals_where_a_double_has_them(quantity, wanted):
+    assert assess.tidy(quantity) == wanted
+
+
+def test_a_value_at_risk_that_an_order_lowers_passes_whatever_it_is():
+    made = Desk(max_value_at_risk=1e9, var_min_bars=5, var_confidence=0.9)
+    price = walk(made, MOVES)
+    made.tick(price, "B")
+    for move in MOVES:
+        made.tick(made.marks["B"] * (1 + move), "B", after_s=1.0)
+        made.tick(made.marks["A"] * (1 + move))
+    made.tick(made.marks["A"], after_s=1.0)
+    made.hold(100.0)
+    defaults = {**made.book.limits.file.defaults, "max_value_at_risk": 5.0}
+    made.book.set_limits(LimitSet(LimitsFile(defaults=defaults)))
+    assert made.judge(1.0).broken == ("value_at_risk",)
+    assert made.judge(1.0).outcome is DENY
+    hedge = made.judge(-50.0, "B")  # moves as A does
+    assert (hedge.outcome, result(hedge, "value_at_risk").passed) == (ACCEPT, True)
+    assert result(hedge, "value_at_risk").value > 5.0
+    assert made.judge(50.0, "B").outcome is DENY
+    assert made.judge(-100.0).outcome is ACCEPT  # an exit
+
+
+def test_the_historical_loss_is_never_below_zero():
+    made = Desk(max_value_at_risk=1e9, var_method="historical", var_confidence=0.9, var_min_bars=5)
+    walk(made, [0.01] * 10)
+    assert result(made.judge(5.0), "value_at_risk").value == 0.0
+    assert result(made.judge(-5.0), "value_at_risk").value > 0.0
 
 
 # ---- money ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from gateway.domain.trace import HEADER
 from gateway.logs import kafka_logger
 
 CONTROL_TIMEOUT_S = 10.0
+REQUIRE_S = 5.0
 READ_CHUNK = 5000
 RETRY_S = 0.1
 PASSING = {
@@ -87,6 +88,20 @@ def check_cluster(bootstrap: str, topics: Topics, group: str) -> Cluster:
     except KafkaException as error:
         raise ServiceUnavailable(f"Kafka does not describe its topics: {error.args[0].str()}") from error
     return Cluster(next(iter(counts.values())), "/".join([str(found.cluster_id), *ids, group]))
+
+
+def require(bootstrap: str, topic: str) -> None:
+    """A broker answers and has the topic; asked without a word from librdkafka. Raises ServiceUnavailable."""
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        found = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(topic, timeout=REQUIRE_S)
+    except KafkaException as error:
+        raise ServiceUnavailable(
+            f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
+        ) from error
+    if found.topics[topic].error is not None:
+        raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {found.topics[topic].error}")
 
 
 def reader(bootstrap: str, group: str = "ultrathink-reader") -> Consumer:

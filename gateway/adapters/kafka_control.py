@@ -17,6 +17,7 @@ from gateway.adapters.kafka_common import (
     offset_of,
     read_to_end,
     reader,
+    require,
     usable,
 )
 from gateway.adapters.redis import LatchedState
@@ -68,6 +69,7 @@ def decode(message: Message) -> Command | None:
 
 def all_commands(bootstrap: str, topic: str) -> list[Command]:
     """Everything that was ever asked. Raises ServiceUnavailable."""
+    require(bootstrap, topic)
     return [
         command
         for messages in read_to_end(bootstrap, topic, 0, 0)

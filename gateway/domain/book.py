@@ -178,14 +178,15 @@ class Book:
 
     def observe(self, symbol: str, event_ns: int, mid: float, sent_ns: int | None = None) -> int:
         """Take a tick of one symbol; returns the age of the data, in ns."""
+        # First the row: a new symbol may need larger tables.
+        row, calendar = self.row(symbol), self.limits.calendar
         sent = event_ns if sent_ns is None else sent_ns
-        calendar = self.limits.calendar
-        return int(entries.observe(self.tables, calendar, self.row(symbol), event_ns, event_ns, sent, mid))
+        return int(entries.observe(self.tables, calendar, row, event_ns, event_ns, sent, mid))
 
     def judge(self, symbol: str, order: Order) -> Verdict:
         """What the rules say of an order; the book stays as it is."""
-        sheet, again = new_sheet(), new_sheet()
-        ruling = entries.judge(self.tables, self.row(symbol), order, sheet, again)
+        row, sheet, again = self.row(symbol), new_sheet(), new_sheet()
+        ruling = entries.judge(self.tables, row, order, sheet, again)
         return verdict_of(ruling.outcome, ruling.quantity, sheet.results, sheet.values, sheet.limits)
 
     def accept(self, symbol: str, quantity: float, price: float, number: int, *, assumed: bool) -> None:

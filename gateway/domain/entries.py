@@ -18,7 +18,7 @@ from numba import njit
 from gateway.domain import book_kernel as kernel
 from gateway.domain.book_kernel import Tables, expected, past_of
 from gateway.domain.calendar import Calendar, is_open
-from gateway.domain.risk.assess import CLIP, DENY, Ruling, Sheet, assess, round_to_lot, tidy
+from gateway.domain.risk.assess import DENY, Ruling, Sheet, assess, round_to_lot, tidy
 from gateway.domain.risk.model import Order, inline
 from gateway.domain.schemas import BoolArray, FloatArray, Int64Array, ReasonCodes
 
@@ -225,4 +225,3 @@ def sources() -> int:
 
 
 decide, judge, accept, observe, replay, apply, recount = build(sources())
-__all__ = ["CLIP", "DENY", "Kinds", "Outcomes", "Terms", "Ticks", "accept", "apply", "decide", "judge", "observe"]

@@ -52,15 +52,16 @@ def in_force(path: Path | None) -> tuple[Any, str]:
     return found[1], f"in force, set by {found[0].by} because {found[0].reason!r}"
 
 
-def limit_set(path: Path | None, books: int = 1, account: str | None = None, strategy: str | None = None) -> Any:
-    """Resolved for the gateway's account and strategy."""
-    from gateway.domain.limits import LimitSet
+def limit_set(path: Path | None, books: int = 1) -> Any:
+    """A file's limits, or those in force, for the gateway's account and strategy."""
+    return resolved(in_force(path)[0], books)
+
+
+def resolved(file: Any, books: int = 1) -> Any:
+    """Limits for the gateway's account and strategy."""
     from stack.cli.gateway import gateway_settings
 
-    settings = gateway_settings()
-    file, _ = in_force(path)
-    chosen = strategy if strategy is not None else settings.strategy or settings.model_name
-    return LimitSet(file, account or settings.account, chosen, books)
+    return gateway_settings().limit_set(books, file)
 
 
 @app.command(epilog="Example: ultrathink risk check BTCUSDT -0.5 --price 61000 --position 0.2")
@@ -181,7 +182,7 @@ def from_archive(name: str) -> bytes | None:
 
 def from_topic(name: str) -> bytes:
     """Raises ConfigurationError when no decision has this id."""
-    from gateway.adapters.kafka_common import as_bytes, read_to_end
+    from gateway.adapters.kafka_common import as_bytes, read_to_end, require
     from stack.cli.gateway import gateway_settings
 
     settings = gateway_settings()
@@ -189,6 +190,7 @@ def from_topic(name: str) -> bytes:
     if not (topic and partition.isdigit() and offset.isdigit()):
         raise ConfigurationError(f"{name!r} is no decision: expected TOPIC-PARTITION-OFFSET of its tick, or a file")
     start = f'{{"decision_id":"{name}"'.encode()
+    require(settings.kafka_bootstrap, settings.decisions_topic)
     with err.status(f"looking for {name}"):
         for messages in read_to_end(settings.kafka_bootstrap, settings.decisions_topic, int(partition), 0):
             for message in messages:
@@ -375,12 +377,12 @@ def show(
     import msgspec
 
     file, told = in_force(limits)
-    resolved = msgspec.structs.asdict(limit_set(limits).of(symbol))
+    found = msgspec.structs.asdict(resolved(file).of(symbol))
     if json:
-        print_json({"told": told, "file": file, "resolved": resolved})
+        print_json({"told": told, "file": file, "resolved": found})
         return
     out.print(f"{told}; resolved for {symbol or 'any symbol'}", markup=False)
-    out.print(table("", ["limit", ""], [[name, "off" if v is None else f"{v}"] for name, v in resolved.items()]))
+    out.print(table("", ["limit", ""], [[name, "off" if v is None else f"{v}"] for name, v in found.items()]))
 
 
 @limits_app.command("check", epilog="Example: ultrathink risk limits check limits.yaml")
@@ -424,13 +426,11 @@ def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: Reason) -
     Each book takes them before its next tick; its decisions say so from there on.
     """
     from gateway import limits_file
-    from gateway.domain.limits import LimitSet
     from gateway.domain.selftest import prove_all
-    from stack.cli.gateway import control, gateway_settings
+    from stack.cli.gateway import control
 
-    file, settings = limits_file.read(path), gateway_settings()
-    found = LimitSet(file, settings.account, settings.strategy or settings.model_name)
-    problems = [f"{p.rule} ({p.scope}): {p.problem}" for p in prove_all(found) if p.problem]
+    file = limits_file.read(path)
+    problems = [f"{p.rule} ({p.scope}): {p.problem}" for p in prove_all(resolved(file)) if p.problem]
     if problems:
         raise ConfigurationError(f"{path} is refused, the limits in force stay: " + "; ".join(problems))
     before, _ = in_force(None)

@@ -144,7 +144,8 @@ def test_partitions_move_between_gateways_and_nothing_is_lost_or_repeated(stack)
 def test_an_export_under_way_is_followed_by_the_running_gateway(stack):
     watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
     publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
-    with running_gateway(stack):
+    # No deadline: which version answers is what counts, not when.
+    with running_gateway(stack, budget_ms="60000", reserve_ms="0", shed_below_ms="0"):
         served = export(lambda _: None)
         newest = next(str(e.version) for e in served if e.name == "trading_decision")
         time.sleep(0.5)

@@ -691,6 +691,17 @@ def test_fees_and_partial_fills_and_rejects():
     assert made.book.tables.account[0].fees == 0.5
 
 
+def test_a_book_grows_with_its_symbols():
+    made = desk(max_gross_notional=1e6)
+    for k in range(100):
+        made.tick(100.0 + k, f"S{k}")
+        made.hold(1.0, symbol=f"S{k}")
+        assert made.judge(1.0, f"N{k}", price=1.0).outcome is ACCEPT
+    assert made.book.gross == sum(100.0 + k for k in range(100))
+    assert made.book.line("S3").mark == 103.0
+    assert len(made.book.symbols) == 201
+
+
 def test_a_report_that_comes_again_is_not_taken_again():
     made = desk()
     buy = made.work(5.0)

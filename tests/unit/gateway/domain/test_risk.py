@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.domain.calendar import Session
 from gateway.domain.limits import Limits, LimitSet, LimitsFile
 from gateway.domain.risk import assess
+from gateway.domain.risk.rate import within_window
 from gateway.domain.schemas import ACTIVE, HALTED, KILLED, REDUCING, Outcome, ReportKind
 from tests.risk import SECOND, Desk, result
 
@@ -658,6 +660,99 @@ def test_the_historical_loss_is_never_below_zero():
     walk(made, [0.01] * 10)
     assert result(made.judge(5.0), "value_at_risk").value == 0.0
     assert result(made.judge(-5.0), "value_at_risk").value > 0.0
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+@pytest.mark.parametrize(
+    ("limits", "rule", "room"),
+    [
+        ({"max_gross_notional": 1_000.0}, "gross_exposure", 6.0),
+        ({"max_desk_notional": 1e9}, "desk_exposure", 6.0),
+        ({"max_leverage": 0.5, "capital": 2_000.0}, "leverage", 6.0),
+        # 400 elsewhere: 400 here are a half of 800; of the equity it would be 200.
+        ({"max_concentration": 0.5, "capital": 400.0}, "concentration", 4.0),
+        # 400 elsewhere, and a quarter of an equity of 2,000.
+        ({"max_concentration": 0.25, "capital": 2_000.0}, "concentration", 5.0),
+    ],
+)
+def test_what_the_others_hold_is_not_left_for_this_one(limits, rule, room, side):
+    made = desk(**limits)
+    made.hold(-4.0, 100.0, "B")
+    assert made.judge(side * room, desk_quota=1_000.0).outcome is ACCEPT
+    over = made.judge(side * (room + 2.0), desk_quota=1_000.0)
+    assert (over.outcome, over.quantity, over.broken) == (CLIP, side * room, (rule,))
+
+
+def test_net_exposure_clips_on_both_sides():
+    made = desk(max_net_notional=1_000.0)
+    made.hold(4.0, 100.0, "B")
+    assert made.judge(7.0).quantity == 6.0
+    assert made.judge(-15.0).quantity == -14.0
+
+
+def test_value_at_risk_clips_sales_too():
+    for method in ("parametric", "historical"):
+        made = Desk(max_value_at_risk=30.0, var_method=method, var_confidence=0.9, var_min_bars=5)
+        walk(made, MOVES)
+        verdict = made.judge(-1_000.0)
+        assert verdict.outcome is CLIP
+        assert result(made.judge(verdict.quantity), "value_at_risk").value <= 30.0
+        assert result(made.judge(verdict.quantity - 0.001), "value_at_risk").value > 30.0
+
+
+def test_killed_counts_as_halted_for_exits():
+    made = desk()
+    made.hold(1.0)
+    assert set(made.judge(-1.0, state=KILLED).broken) == {"kill_switch", "trading_state"}
+    allowed = desk(halted_allows_exits=True)
+    allowed.hold(1.0)
+    assert allowed.judge(-1.0, state=KILLED).broken == ("kill_switch",)
+
+
+def test_prices_below_one_are_prices():
+    made = desk(price=0.25, price_collar=0.5, price_increment=0.01, max_order_notional=10.0)
+    assert made.judge(40.0).outcome is ACCEPT
+    assert made.judge(40.0, limit_price=0.3).quantity == 33.333
+    assert made.judge(0.5).outcome is ACCEPT
+    assert made.judge(1.0, limit_price=0.0).broken == ("valid_values", "price_collar")
+
+
+def test_the_first_order_needs_a_number_of_its_own():
+    made = desk(duplicate_window_s=1.0)
+    assert made.judge(1.0, number=-1).broken == ("duplicate_order",)
+    assert made.judge(1.0, number=0).outcome is ACCEPT
+
+
+def test_rates_tell_how_many_orders_there_would_be():
+    made = desk(max_symbol_orders=3, max_orders=4)
+    verdict = made.judge(1.0)
+    assert (result(verdict, "order_rate").value, result(verdict, "order_rate_symbol").value) == (1.0, 1.0)
+    made.hold(1.0)
+    made.hold(1.0, 100.0, "B")
+    verdict = made.judge(1.0)
+    assert (result(verdict, "order_rate").value, result(verdict, "order_rate_symbol").value) == (3.0, 2.0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 63, 64, 65, 130])
+def test_a_window_counts_as_a_plain_loop_would(count):
+    times = [SECOND * (k // 2) for k in range(count)]
+    ring = np.zeros(64, np.int64)
+    for k, at in enumerate(times):
+        ring[k % 64] = at
+    now = times[-1] if times else 0
+    for window in (0.5, 1.0, 1.5, 7.0, 1e6):
+        wanted = min(64, sum(now - at < window * SECOND for at in times))
+        assert within_window(ring, count, now, window) == wanted
+
+
+def test_a_pause_is_told_in_seconds_and_an_exit_passes_it():
+    made = desk(cooldown_losses=1, cooldown_s=30.0)
+    made.hold(2.0)
+    made.hold(-1.0, 99.0)
+    made.tick(100.0, after_s=10.0)
+    assert result(made.judge(1.0), "cooldown").value == 20.0
+    assert made.judge(-1.0).outcome is ACCEPT
+    assert made.judge(-3.0).quantity == -1.0
 
 
 # ---- money ------------------------------------------------------------------------------------

@@ -124,6 +124,8 @@ class RedisReservations:
         for partition, book in list(self._books.items()):
             with self._lock:
                 gross, wanted = book.gross, max(book.told, book.gross + limit * STEP_SHARE)
+                # Before Redis gives it to others, nobody here may be told of it any more.
+                book.reserved = min(book.reserved, wanted)
             asked_s = time.monotonic()
             args: list[Any] = [f"{self._group}:{partition}", repr(gross), repr(wanted), repr(limit)]
             granted = float(self._script(self._keys, [*args, int(self._ttl_s * 1000)]))

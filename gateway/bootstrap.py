@@ -94,7 +94,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
 
     control = Control(bootstrap, topics.control, redis_url)
     listener = listen(settings, control, base)
-    fills = None if policy.assumed_fills else FillsFeed(bootstrap, topics.fills)
+    fills = None if policy.assumed_fills else FillsFeed(bootstrap, topics)
     states, kill_file = trading_states(settings, stored, listener, control)
     reservations = RedisReservations(
         redis_url,

@@ -220,7 +220,8 @@ class Judge:
             trading_state,
             (timing.features_us, timing.inference_us, decide_us),
             decided_ns,
-            batch.slices[0].state.book.limits.version if batch.slices else "",
+            # One for all: before its first tick each book takes what is in force.
+            next((part.state.book.limits.version for part in batch.slices if part.end > part.begin), ""),
         )
         return Decided(
             keys=keys,

@@ -47,9 +47,10 @@ def parse(text: str, name: str = "limits") -> LimitsFile:
     """Raises LimitsError with every error and its line."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise LimitsError(name, [Problem(mark.line + 1 if mark else 1, f"no YAML: {error.problem}")]) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        told = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise LimitsError(name, [Problem(mark.line + 1 if mark else 1, f"no YAML: {told}")]) from error
     reader = _Reader()
     content = reader.mapping(root, "the file") if root is not None else {}
     values = {key: reader.part(key, node) for key, (_, node) in content.items() if reader.known_part(key, node)}
@@ -100,9 +101,12 @@ class _Reader:
             return {}
         found: dict[str, tuple[Any, Any]] = {}
         for key, value in node.value:
-            if key.value in found:
+            if not isinstance(key, yaml.ScalarNode):
+                self.wrong(key, f"a name in {what} must be text")
+            elif key.value in found:
                 self.wrong(key, f"{key.value} is given twice in {what}")
-            found[key.value] = (key, value)
+            else:
+                found[key.value] = (key, value)
         return found
 
     def known_part(self, key: str, node: Any) -> bool:
@@ -136,7 +140,11 @@ class _Reader:
 
     def value(self, node: Any, kind: Any, what: str) -> Any:
         """A value, checked by its type."""
-        plain = _plain(node)
+        try:
+            plain = _plain(node)
+        except (yaml.YAMLError, ValueError, TypeError) as error:
+            self.wrong(node, f"{what}: {str(error).splitlines()[0]}")
+            return None
         try:
             msgspec.convert(plain, kind, strict=False)
         except msgspec.ValidationError as error:

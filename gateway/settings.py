@@ -57,7 +57,7 @@ class GatewaySettings(BaseSettings):
     symbols: str = Field(default="", description='the only ones that are decided, comma-separated; "" is any')
     max_symbols: int = Field(default=4096, ge=1, description="of a partition")
     account: str = Field(default="desk", description="whose limits hold")
-    strategy: str = Field(default="", description='whose limits hold; "" is the model\'s name')
+    strategy: str = Field(default="", description="whose limits hold")
     limits_file: Path | None = Field(
         default=None, description="limits of a desk that has none yet; later ones come by `risk limits apply`"
     )
@@ -79,9 +79,10 @@ class GatewaySettings(BaseSettings):
         """The limits of one partition's book, which gets its share of what is divided.
 
         Partitions are decided independently, so that each can be rebuilt from its own log; equal
-        shares keep their sum within the account's limit without asking one another.
+        shares keep their sum within the account's limit without asking one another. (Of `max_orders`
+        each gets one at least.)
         """
-        return LimitSet(file, self.account, self.strategy or self.model_name, partitions)
+        return LimitSet(file, self.account, self.strategy, partitions)
 
     def policy(self, limits: LimitSet) -> DecisionPolicy:
         """How a target becomes an order."""

@@ -19,7 +19,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from gateway.adapters.kafka_common import bounds
+from gateway.adapters.kafka_common import Topics, bounds
 from gateway.adapters.kafka_fills import reports_between
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable, UltraThinkError
 from gateway.domain.schemas import Decision, ExecutionReport, Outcome
@@ -239,7 +239,7 @@ def fills_of(settings: StackSettings) -> dict[int, list[tuple[int, ExecutionRepo
     return {
         partition: reports_between(
             settings.kafka_bootstrap,
-            TOPIC_FILLS,
+            Topics(),
             partition,
             0,
             bounds(settings.kafka_bootstrap, TOPIC_FILLS, partition)[1],

@@ -24,7 +24,7 @@ from gateway.adapters.redis import LatchedState
 from gateway.domain.book import RESETS
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.domain.limits import LimitSet, LimitsFile
-from gateway.domain.schemas import TradingState
+from gateway.domain.schemas import TradingState, latched_after
 from gateway.state import Command
 
 log = structlog.get_logger()
@@ -80,8 +80,18 @@ def all_commands(bootstrap: str, topic: str) -> list[Command]:
 
 def latched(bootstrap: str, topic: str) -> LatchedState | None:
     """The trading state that the log holds; None where nobody has set one. Raises ServiceUnavailable."""
-    found = [command for command in all_commands(bootstrap, topic) if command.kind == "trading_state"]
-    return to_state(found[-1]) if found else None
+    found: LatchedState | None = None
+    for command in all_commands(bootstrap, topic):
+        if command.kind == "trading_state":
+            found = folded(found, to_state(command))
+    return found
+
+
+def folded(before: LatchedState | None, told: LatchedState) -> LatchedState:
+    """What holds after another word: the more severe, until somebody says ACTIVE."""
+    if before is not None and latched_after(before.state, told.state) is not told.state:
+        return before
+    return told
 
 
 def to_state(command: Command) -> LatchedState:
@@ -172,7 +182,7 @@ class ControlListener:
             return False
         if (command := decode(message)) is not None:
             if command.kind == "trading_state":
-                self.latched = to_state(command)
+                self.latched = folded(self.latched, to_state(command))
             elif command.kind in STEERING:
                 self._steer(offset_of(message), command)
             if live:
@@ -189,7 +199,8 @@ class ControlListener:
             if (file := limits_of(command)) is None:
                 return
             try:
-                limits = self._base.like(file)
+                # Everything that it means, now: nothing of it may fail while a tick is decided.
+                limits = self._base.like(file).whole()
             except ConfigurationError as error:
                 log.warning("limits refused", by=command.by, reason=str(error))
                 return

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from confluent_kafka import KafkaException, Message, TopicPartition
 
-from gateway.adapters.kafka_common import as_bytes, offset_of, partition_of, read_to_end, reader, usable
+from gateway.adapters.kafka_common import Topics, as_bytes, offset_of, partition_of, read_to_end, reader, usable
 from gateway.adapters.kafka_control import ControlListener
 from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.schemas import ExecutionReport
@@ -16,36 +16,41 @@ from gateway.state import Inputs
 
 log = structlog.get_logger()
 CHUNK = 2000
+#: The number of an order that no tick of ours led to.
+FOREIGN = -1
 POLL_S = 0.1
 _decoder = msgspec.json.Decoder(ExecutionReport)
 
 
-def decode(message: Message) -> ExecutionReport | None:
-    """The report; None, and a warning, for what is none."""
+def decode(message: Message, ticks_topic: str) -> ExecutionReport | None:
+    """The report; None, and a warning, for what is none. An order of no tick of ours has no number here."""
     try:
-        return _decoder.decode(as_bytes(message.value()) or b"")
+        report = _decoder.decode(as_bytes(message.value()) or b"")
     except msgspec.DecodeError as error:
         log.warning("no execution report", offset=offset_of(message), reason=str(error))
         return None
+    if report.order_id == f"{ticks_topic}-{partition_of(message)}-{report.number}":
+        return report
+    return msgspec.structs.replace(report, number=FOREIGN)
 
 
 def reports_between(
-    bootstrap: str, topic: str, partition: int, start: int, stop: int
+    bootstrap: str, topics: Topics, partition: int, start: int, stop: int
 ) -> list[tuple[int, ExecutionReport]]:
     """Offsets and reports from `start` to before `stop`. Raises ServiceUnavailable."""
     return [
         (offset_of(message), report)
-        for messages in read_to_end(bootstrap, topic, partition, start, stop)
+        for messages in read_to_end(bootstrap, topics.fills, partition, start, stop)
         for message in messages
-        if (report := decode(message)) is not None
+        if (report := decode(message, topics.ticks)) is not None
     ]
 
 
 class FillsFeed:
     """Reads in a thread; what has come waits for the deciding thread."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self._consumer, self._topic = reader(bootstrap), topic
+    def __init__(self, bootstrap: str, topics: Topics) -> None:
+        self._consumer, self._topic, self._ticks_topic = reader(bootstrap), topics.fills, topics.ticks
         self._next: dict[int, int] = {}
         self._waiting: dict[int, list[ExecutionReport]] = {}
         self._lock, self._changed, self._closing = threading.Lock(), threading.Event(), threading.Event()
@@ -104,7 +109,7 @@ class FillsFeed:
 
     def _keep(self, message: Message) -> None:
         partition, offset = partition_of(message), offset_of(message)
-        report = decode(message)
+        report = decode(message, self._ticks_topic)
         with self._lock:
             # What was fetched before another assignment may come twice, or too late.
             if offset < self._next.get(partition, offset + 1):

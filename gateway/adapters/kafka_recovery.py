@@ -22,6 +22,8 @@ from confluent_kafka import KafkaException, TopicPartition
 from msgspec import Struct
 
 from gateway.adapters.kafka_common import (
+    CONTROL_TIMEOUT_S,
+    RETRY_S,
     Topics,
     as_bytes,
     bounds,
@@ -179,8 +181,11 @@ class KafkaRecovery:
         trail = self._read_decisions(partition, since, decisions_from)
         following = max(low, committed, trail.decided + 1)
         replay_began = time.monotonic()
-        self._take_forgotten(state, trail, low)
-        ticks, letters = self._replay(partition, state, trail, max(since, low), following, committed)
+        taken, reports = deque(trail.taken), self._reports(partition, state, trail)
+        self._take_forgotten(state, trail, taken, reports, low)
+        ticks, letters = self._replay(
+            partition, state, trail, taken, reports, max(since, low), following, committed
+        )
         # The same file may mean other limits for the account and strategy that this gateway trades for.
         mine = self._limits.like(state.book.limits.file)
         if mine.version != state.book.limits.version:
@@ -199,27 +204,47 @@ class KafkaRecovery:
         )
         return Restored(state, following, trail.end, letters)
 
-    def _take_forgotten(self, state: PartitionState, trail: Trail, low: int) -> None:
-        """Orders of ticks that the broker has deleted: their price is the only mark that is left."""
-        assumed, taken = True, deque(trail.taken)
-        for offset, order in trail.orders.items():
+    def _take_forgotten(
+        self,
+        state: PartitionState,
+        trail: Trail,
+        taken: deque[Taken],
+        reports: deque[tuple[int, ExecutionReport]],
+        low: int,
+    ) -> None:
+        """Orders of ticks that the broker has deleted: their price is the only mark that is left.
+
+        What equity was between them is not known any more, so the drawdown is latched until a human has looked.
+        """
+        forgotten = {offset: order for offset, order in trail.orders.items() if offset < low}
+        assumed = True
+        for offset, order in forgotten.items():
             while taken and taken[0].offset <= offset:
-                assumed = taken.popleft().assumed
-            if offset < low:
-                times = np.array([[order.event_time_ns] * 3])
-                made = np.array([[order.quantity, order.reference_price]])
-                state.book.replay(
-                    [order.symbol], times, made[:, 1].copy(), np.array([offset]), made,
-                    assumed=assumed,
-                )  # fmt: skip
+                assumed = taken[0].assumed
+                self._take(state, taken.popleft(), reports)
+            times = np.array([[order.event_time_ns] * 3])
+            made = np.array([[order.quantity, order.reference_price]])
+            mids, numbers = made[:, 1].copy(), np.array([offset])
+            state.book.replay([order.symbol], times, mids, numbers, made, assumed=assumed)
+        if forgotten:
+            log.warning("ticks of earlier orders are deleted: the drawdown is latched", orders=len(forgotten))
+            state.book.tables.account[0].drawdown_latched = True
 
     def _replay(
-        self, partition: int, state: PartitionState, trail: Trail, start: int, stop: int, committed: int
+        self,
+        partition: int,
+        state: PartitionState,
+        trail: Trail,
+        taken: deque[Taken],
+        reports: deque[tuple[int, ExecutionReport]],
+        start: int,
+        stop: int,
+        committed: int,
     ) -> tuple[int, list[DeadLetter]]:
         """Feed the ticks from `start` to before `stop`; returns their number, and letters not yet safe."""
         count, letters = 0, []
         orders = {offset: (order.quantity, order.reference_price) for offset, order in trail.orders.items()}
-        taken, reports, assumed = deque(trail.taken), self._reports(partition, state, trail), True
+        assumed = next((one.assumed for one in reversed(trail.taken) if one not in taken), True)
         for messages in read_to_end(self._bootstrap, self._topics.ticks, partition, start, stop):
             now_ns = time.time_ns()
             payloads = [as_bytes(m.value()) for m in messages]
@@ -252,14 +277,27 @@ class KafkaRecovery:
     def _reports(self, partition: int, state: PartitionState, trail: Trail) -> deque[tuple[int, ExecutionReport]]:
         """The broker's reports that the decisions say were taken."""
         stop = max((one.fills_to for one in trail.taken), default=0)
-        return deque(reports_between(self._bootstrap, self._topics.fills, partition, state.fills_to, stop))
+        if stop > state.fills_to and bounds(self._bootstrap, self._topics.fills, partition)[1] < stop:
+            raise ServiceUnavailable(f"{self._topics.fills}[{partition}] lacks reports that decisions have taken")
+        return deque(reports_between(self._bootstrap, self._topics, partition, state.fills_to, stop))
 
     def _take(self, state: PartitionState, taken: Taken, reports: deque[tuple[int, ExecutionReport]]) -> None:
         mine = []
         while reports and reports[0][0] < taken.fills_to:
             mine.append(reports.popleft()[1])
+        self._wait_for_commands(taken.control_to)
         commands = self._listener.between(state.control_to, taken.control_to)
         state.take(Inputs(commands, taken.control_to, mine, taken.fills_to))
+
+    def _wait_for_commands(self, control_to: int) -> None:
+        """What a decision says was taken must be known here before it can be taken again."""
+        deadline = time.monotonic() + CONTROL_TIMEOUT_S
+        while self._listener.end < control_to:
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(
+                    f"{self._topics.control} was read to {self._listener.end}; decisions know it to {control_to}"
+                )
+            time.sleep(RETRY_S)
 
     def _read_decisions(self, partition: int, since: int, start: int) -> Trail:
         """What the decisions of ticks at or after `since` say, reading from offset `start`.

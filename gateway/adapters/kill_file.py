@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +15,6 @@ from gateway.ports import StateStore
 log = structlog.get_logger()
 LOOK_S = 0.02
 AGAIN_S = 1.0
-#: Within this time what was latched has come back by the control topic.
-HEARD_S = 2.0
 
 
 class KillFile:
@@ -36,7 +32,7 @@ class KillFile:
             latch: kills the desk for all gateways, for a reason. Raises ServiceUnavailable.
         """
         self._path, self._states, self._latch = path, states, latch
-        self._killed = path.exists()
+        self._killed = is_there(path)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._look, name="kill-file", daemon=True)
         self._thread.start()
@@ -53,15 +49,17 @@ class KillFile:
         self._thread.join(2.0)
 
     def _look(self) -> None:
-        latched_s = math.inf
+        told = heard = False
         while not self._closing.wait(LOOK_S):
-            there = self._path.exists()
+            there = is_there(self._path)
             self._killed = self._killed or there
-            if self._killed and math.isinf(latched_s) and self._told():
-                latched_s = time.monotonic()
-            # Then the latch holds it, as soon as this gateway has heard of it itself.
-            if self._killed and not there and time.monotonic() > latched_s + HEARD_S:
-                self._killed, latched_s = False, math.inf
+            if not self._killed:
+                continue
+            told = told or self._told()
+            # The latch holds it once it has come back to this gateway.
+            heard = heard or (told and self._states.trading_state() is TradingState.KILLED)
+            if heard and not there:
+                self._killed = told = heard = False
 
     def _told(self) -> bool:
         try:
@@ -72,3 +70,14 @@ class KillFile:
             return False
         log.warning("killed", file=str(self._path))
         return True
+
+
+def is_there(path: Path) -> bool:
+    """What cannot be looked at counts as a file that is there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        log.warning("the kill file cannot be looked at, so it counts as there", reason=str(error))
+    return True

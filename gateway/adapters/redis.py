@@ -11,7 +11,7 @@ import redis
 from msgspec import Struct
 
 from gateway.domain.errors import ServiceUnavailable
-from gateway.domain.schemas import SEVERITY, TradingState
+from gateway.domain.schemas import SEVERITY, TradingState, latched_after
 
 KEY = "ultrathink:trading_state"
 POLL_S = 0.1
@@ -53,9 +53,11 @@ def read(client: redis.Redis) -> LatchedState:
 
 
 def write(client: redis.Redis, state: TradingState, reason: str, by: str) -> LatchedState:
-    """Latch a state until a human sets another. Raises ServiceUnavailable."""
+    """Latch a state, unless a more severe one is; only ACTIVE ends that. Raises ServiceUnavailable."""
     latched = LatchedState(state, reason, by, time.time_ns())
     try:
+        if client.exists(KEY) and latched_after((before := read(client)).state, state) is not state:
+            return before
         client.set(KEY, msgspec.json.encode(latched))
     except redis.RedisError as error:
         raise ServiceUnavailable(f"the trading state was not stored: {error}") from error

@@ -2,9 +2,12 @@
 
 Each book reserves in Redis what it may grow to; one script, so that no two reservations can both fit
 where only one does. Deciding compares with what is reserved, and never waits: a thread renews, and asks
-for more when little is left. What a book holds is remembered for good; the room beyond it expires, so
-that a gateway that is gone keeps nobody else from trading. Without an answer for half of that time a
-book may only shrink.
+for more when little is left. Without an answer for two seconds a book may only shrink.
+
+What a book holds, as far as it was told, is counted for good; what is reserved beyond that expires, so
+that a gateway that is gone keeps nobody else from trading for ever. That takes much longer than another
+gateway needs to take a partition over and to tell what its book holds: only then could what was bought
+since the last renewal go uncounted.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from msgspec import Struct
 
 log = structlog.get_logger()
 KEY = "ultrathink:desk"
-TTL_S = 10.0
+TTL_S = 600.0
+#: For so long after a renewal a book may still grow into what is reserved.
+VALID_S = 2.0
 RENEW_S = 0.25
 #: Of the limit: what a book reserves beyond what it holds.
 STEP_SHARE = 0.05
@@ -65,7 +70,7 @@ class Reserved(Struct):
         until_s: monotonic time; afterwards it is not known whether the promise still holds.
     """
 
-    gross: float = 0.0
+    gross: float = math.nan
     reserved: float = 0.0
     told: float = 0.0
     until_s: float = 0.0
@@ -99,9 +104,6 @@ class RedisReservations:
     def quota(self, partition: int, gross: float) -> float:
         """What the book may grow to; NaN when that is not known."""
         limit = self._limit()
-        if limit is None:
-            return math.nan
-        step = limit * STEP_SHARE
         with self._lock:
             book = self._books.get(partition)
             if book is None:
@@ -110,6 +112,9 @@ class RedisReservations:
             if math.isnan(gross):
                 return math.nan
             book.gross = gross
+            if limit is None:
+                return math.nan
+            step = limit * STEP_SHARE
             # What is far more than can be used soon goes back: deciding is told less first.
             book.told = min(book.reserved, gross + 2.0 * step)
             if book.reserved - gross < 0.5 * step:
@@ -123,6 +128,8 @@ class RedisReservations:
             return
         for partition, book in list(self._books.items()):
             with self._lock:
+                if math.isnan(book.gross):
+                    continue  # what it holds was told by whoever knew it last
                 gross, wanted = book.gross, max(book.told, book.gross + limit * STEP_SHARE)
                 # Before Redis gives it to others, nobody here may be told of it any more.
                 book.reserved = min(book.reserved, wanted)
@@ -131,7 +138,7 @@ class RedisReservations:
             granted = float(self._script(self._keys, [*args, int(self._ttl_s * 1000)]))
             with self._lock:
                 book.reserved = granted
-                book.until_s = asked_s + self._ttl_s / 2.0
+                book.until_s = asked_s + min(VALID_S, self._ttl_s / 2.0)
 
     def forget(self, partition: int) -> None:
         """Another gateway decides it; what it holds stays counted."""

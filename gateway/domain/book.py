@@ -259,12 +259,18 @@ class Book:
         account.capital += more
         account.high_water += more
         account.day_equity += more
+        before = self.tables.limits[0]
+        interval_s, at_risk = float(before.var_interval_s), not math.isinf(before.max_value_at_risk)
         for symbol, row in self._rows.items():
             self._limit(row, symbol)
-        if math.isinf(self.tables.limits.max_value_at_risk[0]):
-            # Bars are not kept while nobody asks for them.
+        if not self._rows:
+            self.tables.limits[0] = limits.record("")
+        now = self.tables.limits[0]
+        if float(now.var_interval_s) != interval_s or at_risk is math.isinf(now.max_value_at_risk):
+            # Returns of other bars, or of bars with a gap, tell nothing of these.
             account.bar, account.bars = -1, 0
             self.tables.lines.bars[:] = 0
+            self.tables.lines.bar_mark[:] = math.nan
             self.tables.returns[:] = self.tables.scenarios[:] = 0.0
         entries.recount(self.tables)
 
@@ -322,6 +328,8 @@ class Book:
     def _released(self, report: ExecutionReport, working: Working) -> float:
         left = working.left
         released = left
+        if report.quantity * left < 0.0:
+            return 0.0  # of the other side: whatever it was, it was not of this order
         if report.kind is ReportKind.FILL and abs(report.quantity) < abs(left):
             released = report.quantity
         working.left = left = left - released

@@ -199,7 +199,8 @@ def watch(account: Account, limits: LimitRow) -> None:
         return
     if own > account.high_water:
         account.high_water = own
-    elif 1.0 - own / account.high_water > limits.max_drawdown:
+    # A share of nothing, or of less, is none: all is lost already.
+    elif account.high_water <= 0.0 or 1.0 - own / account.high_water > limits.max_drawdown:
         account.drawdown_latched = True
     if math.isnan(account.day_equity):
         account.day_equity = own

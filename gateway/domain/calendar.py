@@ -72,7 +72,7 @@ def compile_session(session: Session | None) -> Calendar:
     try:
         zone = ZoneInfo(session.timezone)
         holidays = [dt.date.fromisoformat(day).toordinal() for day in session.holidays]
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigurationError(f"session: {error}") from error
     if session.opens == session.closes:
         raise ConfigurationError(f"session: it opens and closes at {session.opens}")

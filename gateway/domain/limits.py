@@ -184,6 +184,13 @@ class LimitSet:
         self._known: dict[str, tuple[Limits, float]] = {}
         self.book = self.of("")
 
+    def whole(self) -> Self:
+        """Every symbol and the calendar resolved. Raises ConfigurationError."""
+        for symbol in self.file.symbols:
+            self.record(symbol)
+        self.calendar  # noqa: B018 - made at the first look
+        return self
+
     def encode(self) -> bytes:
         """As `decode` takes it."""
         return msgspec.json.encode((self.file, self.account, self.strategy, self.books))
@@ -239,7 +246,7 @@ class LimitSet:
         return known
 
     def _shared(self, limits: Limits) -> Limits:
-        """The book's part of what is divided; orders are counted in whole ones."""
+        """The book's part of what is divided; orders are counted in whole ones, at least one a book."""
         if self.books == 1:
             return limits
         changes: dict[str, Any] = {}

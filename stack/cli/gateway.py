@@ -99,8 +99,14 @@ def latch(state_name: str, reason: str) -> None:
     """Set the desk's state and say so."""
     from gateway.domain.schemas import TradingState
 
-    reach = control().latch(TradingState(state_name), reason, getpass.getuser())
+    told = control()
+    reach = told.latch(TradingState(state_name), reason, getpass.getuser())
     out.print(f"{state_name}: set by {getpass.getuser()} because {reason!r}; it stays until a human changes it")
+    if not reach.failures and (held := told.effective()).state != state_name:
+        err.print(
+            f"[yellow]the desk stays {held.state}[/], set by {escape(held.by)}: {escape(held.reason)}; "
+            "only `ultrathink gateway resume` ends that"
+        )
     for failure in reach.failures:
         err.print(f"[yellow]not told:[/] {escape(failure)}")
 

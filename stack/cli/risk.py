@@ -71,7 +71,7 @@ def check(
     price: Annotated[float, typer.Option(help="Touch on the order's far side.")],
     mid: Annotated[float | None, typer.Option(help="Middle of the market; default: the price.")] = None,
     position: Annotated[float, typer.Option(help="Held before, in units.")] = 0.0,
-    age_s: Annotated[float, typer.Option(min=0.0, help="Age of the market data.")] = 0.0,
+    age_s: Annotated[float, typer.Option(min=0.0, max=1e8, help="Age of the market data.")] = 0.0,
     state: Annotated[str, typer.Option(help="active, reducing, halted or killed.")] = "active",
     limits: LimitsPath = None,
     books: Annotated[int, typer.Option(min=1, help="Books that share the account's limits.")] = 1,
@@ -88,6 +88,8 @@ def check(
     from gateway.domain.risk.model import Order
     from gateway.domain.schemas import SEVERITY, Outcome, TradingState
 
+    if math.isnan(age_s):
+        raise ConfigurationError("--age-s is no number")
     try:
         severity = SEVERITY[TradingState(state)]
     except ValueError:
@@ -257,7 +259,8 @@ def recorded(source: str, limit: int | None) -> tuple[Iterator[bytes], int]:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-        partitions = {line.split(b'"', 4)[3].rsplit(b"-", 2)[1] for line in lines if line.count(b'"') > 4}
+        ids = [line.split(b'"', 4)[3].rsplit(b"-", 2) for line in lines if line.count(b'"') > 4]
+        partitions = {place[1] for place in ids if len(place) == 3}
         return iter(lines[:limit]), max(1, len(partitions))
     from gateway.adapters.kafka_common import as_bytes, read_to_end
     from stack.cli.gateway import gateway_settings

@@ -219,7 +219,12 @@ def parts_of_decisions(payloads: Iterable[bytes]) -> Iterator[Part]:
             decision = decode_decision(payload)
         except msgspec.DecodeError as error:
             raise ConfigurationError(f"a line is no decision of this version: {error}") from error
-        partition = int(decision.decision_id.rsplit("-", 2)[1])
+        place = decision.decision_id.rsplit("-", 2)
+        if len(place) != 3 or not place[1].isdigit():
+            raise ConfigurationError(
+                f"{decision.decision_id!r} is no decision's id: expected TOPIC-PARTITION-OFFSET"
+            )
+        partition = int(place[1])
         key = (partition, SEVERITY[decision.trading_state])
         for other in [k for k in waiting if k[0] == partition and k != key]:
             yield part_of(other, waiting.pop(other))

@@ -157,6 +157,9 @@ def test_the_kill_switch_ends_all_orders_until_a_human_resumes(stack, watcher, t
             assert set(status["books"]) <= {"0", "1", "2", "3"}
             assert all(book["equity"] > 0 for book in status["books"].values())
             assert "gateway_book_equity{" in httpx.get(f"{url}/metrics").text
+            lesser = CLI.invoke(app, ["gateway", "reduce", "--reason", "end of session"])
+            assert lesser.exit_code == 0, lesser.exception
+            assert control.effective().state is TradingState.KILLED
             control.latch(TradingState.ACTIVE, "drill over", "test")
             eventually(lambda: httpx.get(f"{url}/status").json()["trading_state"] == "active")
     by_partition = {}
@@ -224,7 +227,7 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
             # What lived and was kept in snapshots, and what the log alone says, to the last bit.
             assert quick.state.book.dump() == slow.state.book.dump()
             assert (quick.state.fills_to, quick.state.control_to) == (slow.state.fills_to, slow.state.control_to)
-            reports = reports_between(stack.kafka_bootstrap, topics.fills, partition, 0, quick.state.fills_to)
+            reports = reports_between(stack.kafka_bootstrap, topics, partition, 0, quick.state.fills_to)
             symbols += partition_is_what_happened(
                 stack, topics, partition, slow.state.book, [r for _, r in reports]
             )

@@ -36,7 +36,7 @@ def check(order: Order, line: Line, account: Account, past: Past, limits: LimitR
     limit = limits.max_drawdown
     if math.isinf(limit):
         return off()
-    value = 1.0 - equity(account) / account.high_water
+    value = 1.0 - equity(account) / account.high_water if account.high_water > 0.0 else math.nan
     if exits(order, line):
         return passes(value, limit)
     found = within(value, limit, 0.0)

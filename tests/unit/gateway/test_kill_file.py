@@ -18,8 +18,7 @@ def eventually(condition):
         time.sleep(0.005)
 
 
-def test_the_file_kills_and_the_latch_stays_when_it_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(kill_file, "HEARD_S", 0.1)
+def test_the_file_kills_and_the_latch_stays_when_it_is_gone(tmp_path):
     path, states, told = tmp_path / "kill", FakeStates(), []
 
     def latch(why):
@@ -60,3 +59,16 @@ def test_while_nobody_can_be_told_this_gateway_is_killed_all_the_same(tmp_path, 
         assert found.trading_state() is TradingState.KILLED
     finally:
         found.close()
+
+
+def test_a_file_that_cannot_be_looked_at_counts_as_there(tmp_path):
+    looped = tmp_path / "a"
+    looped.symlink_to(looped)
+    found = KillFile(looped, FakeStates(), lambda _: None)
+    try:
+        assert found.trading_state() is TradingState.KILLED
+    finally:
+        found.close()
+    assert not kill_file.is_there(tmp_path / "none")
+    (tmp_path / "file").touch()
+    assert not kill_file.is_there(tmp_path / "file" / "below")

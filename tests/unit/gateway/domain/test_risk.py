@@ -529,6 +529,38 @@ def test_lean_resets_the_drawdowns_baseline_on_a_breach_so_that_the_loss_repeats
     assert made.judge(1.0).broken == ("drawdown",)
 
 
+def test_a_book_that_has_lost_everything_is_latched_whatever_a_share_of_nothing_is():
+    made = desk(max_drawdown=0.2, capital=1_000.0)
+    made.hold(10.0)
+    made.tick(5.0)
+    made.book.reset("drawdown")
+    made.book.set_limits(LimitSet(LimitsFile(defaults={**made.book.limits.file.defaults, "capital": 900.0})))
+    assert made.book.tables.account[0].high_water == -50.0
+    made.tick(4.0)
+    verdict = made.judge(1.0)
+    assert (verdict.outcome, result(verdict, "drawdown").value) == (DENY, None)
+    assert made.judge(-10.0).outcome is ACCEPT
+
+
+def test_bars_of_another_length_tell_nothing():
+    made = Desk(max_value_at_risk=1e9, var_min_bars=5)
+    walk(made, MOVES)
+    assert made.judge(1.0).outcome is ACCEPT
+    for changes in ({"var_interval_s": 60.0}, {"max_value_at_risk": None}, {"max_value_at_risk": 1e9}):
+        made.book.set_limits(LimitSet(LimitsFile(defaults={**made.book.limits.file.defaults, **changes})))
+        off = made.book.limits.book.max_value_at_risk is None
+        assert made.judge(1.0).outcome is (ACCEPT if off else DENY)
+        made.tick(made.marks["A"], after_s=0.5)
+        assert made.book.tables.account[0].bars == 0
+
+
+def test_a_report_of_the_other_side_is_not_of_this_order():
+    made = desk()
+    buy = made.work(5.0)
+    made.report(buy, ReportKind.FILL, -2.0, 100.0)
+    assert (made.book.quantity("A"), made.book.line("A").buying) == (-2.0, 5.0)
+
+
 def test_freqtrade_counts_closed_trades_only():
     made = desk(max_drawdown=0.1, max_daily_loss=1_500.0, capital=10_000.0)
     made.hold(100.0)

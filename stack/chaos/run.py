@@ -377,7 +377,7 @@ class Chaos:
             raise ServiceUnavailable(f"series {topics.series} did not decide all within {CATCH_UP_S:.0f} s")
 
     def _trail(self, topics: Topics) -> Trail:
-        decisions, letters, _, _ = topics.names
+        decisions, letters, *_ = topics.names
         return read_trail(self._settings.kafka_bootstrap, decisions, letters)
 
 

@@ -276,9 +276,7 @@ def is_unpriced(line: Line) -> bool:
 
 @inline
 def others_gross(line: Line, account: Account) -> float:
-    """Gross exposure of the other lines, in money; NaN when one of them cannot be valued."""
-    if is_unpriced(line):
-        return account.gross if account.unpriced == 1 else np.nan
+    """Gross exposure of the other lines, in money; NaN when a line cannot be valued."""
     return max(0.0, account.gross - exposure_before(line)) if account.unpriced == 0 else np.nan
 
 

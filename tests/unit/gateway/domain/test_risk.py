@@ -715,6 +715,43 @@ def test_what_the_others_hold_is_not_left_for_this_one(limits, rule, room, side)
     assert (over.outcome, over.quantity, over.broken) == (CLIP, side * room, (rule,))
 
 
+@pytest.mark.parametrize(
+    ("limits", "rule"),
+    [
+        ({"max_order_notional": 5.0}, "order_notional"),
+        ({"max_position_notional": 5.0}, "position_limit"),
+        ({"max_gross_notional": 5.0}, "gross_exposure"),
+        ({"max_net_notional": 5.0}, "net_exposure"),
+        ({"max_leverage": 0.5, "capital": 10.0}, "leverage"),
+        ({"max_concentration": 0.5, "capital": 10.0}, "concentration"),
+        ({"max_desk_notional": 1e9}, "desk_exposure"),
+    ],
+)
+def test_sizes_are_clipped_at_prices_below_one_too(limits, rule):
+    over = desk(price=0.5, **limits).judge(10.5, desk_quota=5.0)
+    assert (over.outcome, over.quantity, over.broken) == (CLIP, 10.0, (rule,))
+
+
+def test_where_a_division_came_out_a_last_place_too_large_a_lot_less_is_traded():
+    made = desk(price=0.1, lot=1.0, max_order_notional=0.3)  # 3 x 0.1 is 0.30000000000000004
+    verdict = made.judge(5.0)
+    assert (verdict.outcome, verdict.quantity) == (CLIP, 2.0)
+    assert made.judge(-5.0).quantity == -2.0
+
+
+@pytest.mark.parametrize("gain", [5.0, -5.0])
+def test_money_earned_in_a_currency_without_a_rate_is_not_known(gain):
+    made = desk(symbols={"E": {"currency": "EUR"}}, rates={"EUR": 2.0}, max_drawdown=0.5)
+    made.hold(1.0, 100.0, "E")
+    made.hold(-1.0, 100.0 + gain, "E")
+    assert made.book.equity == 1e6 + 2.0 * gain
+    made.book.set_limits(
+        LimitSet(LimitsFile(defaults=made.book.limits.file.defaults, symbols={"E": {"currency": "EUR"}}))
+    )
+    assert math.isnan(made.book.equity)
+    assert made.judge(1.0).broken == ("drawdown",)
+
+
 def test_net_exposure_clips_on_both_sides():
     made = desk(max_net_notional=1_000.0)
     made.hold(4.0, 100.0, "B")
@@ -725,7 +762,7 @@ def test_net_exposure_clips_on_both_sides():
 def test_value_at_risk_clips_sales_too():
     for method in ("parametric", "historical"):
         made = Desk(max_value_at_risk=30.0, var_method=method, var_confidence=0.9, var_min_bars=5)
-        walk(made, MOVES)
+        walk(made, [0.04, 0.05, -0.01, 0.06, -0.005, 0.03, 0.02, -0.01, 0.05, 0.04])  # short is where it hurts
         verdict = made.judge(-1_000.0)
         assert verdict.outcome is CLIP
         assert result(made.judge(verdict.quantity), "value_at_risk").value <= 30.0

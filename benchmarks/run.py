@@ -239,7 +239,10 @@ def kill(settings: StackSettings, results: dict[str, object]) -> None:
             market = MARKET.format(6_000)
             feed = threading.Thread(target=drive, args=(settings.kafka_bootstrap, market, "2000/s", 6_000))
             feed.start()
-            time.sleep(1.5 + 0.037 * turn)
+            # The sender is a process of its own, which takes its time to begin.
+            while len(watcher.payloads) < 1_000 and feed.is_alive():
+                time.sleep(0.01)
+            time.sleep(0.037 * turn)
             commanded_ns = time.time_ns()
             control.latch(TradingState.KILLED, "measured", "benchmark")
             feed.join()

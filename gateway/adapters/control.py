@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 from msgspec import Struct
@@ -46,9 +47,12 @@ class Control:
             "Kafka": lambda: self.command("trading_state", state.value, reason, by),
             "Redis": lambda: self._latch_in_redis(state, reason, by),
         }
-        for name, step in steps.items():
+        # At once: the slower of the two must not hold the other up.
+        with ThreadPoolExecutor(len(steps)) as pool:
+            running = {name: pool.submit(step) for name, step in steps.items()}
+        for name, one in running.items():
             try:
-                step()
+                one.result()
             except ServiceUnavailable as error:
                 failures.append(f"{name}: {error}")
             else:

@@ -14,7 +14,7 @@ from gateway.domain.errors import ServiceUnavailable
 from gateway.domain.schemas import SEVERITY, TradingState, latched_after
 
 KEY = "ultrathink:trading_state"
-POLL_S = 0.1
+POLL_S = 0.02
 #: Unread for so long, the state counts as unknown, and unknown is not ACTIVE.
 UNKNOWN_AFTER_S = 2.0
 
@@ -65,7 +65,7 @@ def write(client: redis.Redis, state: TradingState, reason: str, by: str) -> Lat
 
 
 class RedisStateStore:
-    """Implements StateStore: a thread reads the state ten times a second."""
+    """Implements StateStore: a thread reads the state fifty times a second."""
 
     def __init__(self, url: str) -> None:
         self._client = connect(url)

@@ -127,9 +127,10 @@ def test_limits_are_reloaded_whole_or_not_at_all_and_a_restart_finds_them(stack,
 def test_the_kill_switch_ends_all_orders_until_a_human_resumes(stack, watcher, tmp_path, way):
     control, file = Control(stack.kafka_bootstrap, "gateway.control", stack.redis_url), tmp_path / "kill"
     url = f"http://127.0.0.1:{stack.ports.gateway_metrics}"
-    header = {"Authorization": f"Bearer {stack.secret('gateway-admin')}"}
     with running_gateway(stack, kill_file=str(file), **PATIENT):
         eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        # Made by the first gateway of a stack.
+        header = {"Authorization": f"Bearer {stack.secret('gateway-admin')}"}
         feed = threading.Thread(target=publish, args=(stack, 2500, 31, 600.0))
         feed.start()
         try:

@@ -300,3 +300,14 @@ def at_least_exit(found: Finding, order: Order, line: Line) -> Finding:
     if found.result != BROKEN:
         return found
     return Finding(found.result, found.value, found.limit, max(found.max_quantity, exit_room(order, line)))
+
+
+@inline
+def gross_within(order: Order, line: Line, account: Account, limit: float) -> Finding:
+    """The book's gross exposure after the order against a limit in money; clips, and exits pass."""
+    others, price = others_gross(line, account), price_of(order, line)
+    value = others + exposure_after(order, line)
+    if exits(order, line):
+        return passes(value, limit)
+    allowed = room_on_side(order, line, (limit - others) / price) if price > 0.0 else 0.0
+    return at_least_exit(within(value, limit, allowed), order, line)

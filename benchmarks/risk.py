@@ -22,10 +22,10 @@ from gateway.domain.book import Book, new_sheet
 from gateway.domain.codec import encode
 from gateway.domain.entries import Terms, Ticks
 from gateway.domain.limits import LimitSet, LimitsFile
+from gateway.domain.outcomes import KIND_CODES, room_for
 from gateway.domain.risk.assess import ACCEPT
 from gateway.domain.risk.model import Order
 from gateway.domain.schemas import ACTIVE, ExecutionReport, ReportKind
-from gateway.judge import KIND_CODES, room_for
 
 SYMBOLS, SECOND = 1_000, 1_000_000_000
 START = 1_704_110_400 * SECOND

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from gateway.domain import entries
-from gateway.domain.book import new_sheet
 from gateway.domain.decision import DecisionPolicy
-from gateway.domain.decision_writer import BUY, KINDS, SELL, Columns, DecisionWriter
-from gateway.domain.entries import Kinds, Outcomes, Terms, Ticks
+from gateway.domain.decision_writer import KINDS, Columns, DecisionWriter
+from gateway.domain.entries import Outcomes, Terms, Ticks
 from gateway.domain.features import FeatureRows
+from gateway.domain.outcomes import KIND_CODES, room_for
 from gateway.domain.risk.assess import NAMES
 from gateway.domain.risk.model import BROKEN
 from gateway.domain.schemas import (
@@ -33,17 +33,6 @@ from gateway.domain.trace import TraceIds, parent_span_id
 from gateway.ports import Clock, Prediction, RawSlice, Traced, Tracer
 from gateway.state import FeatureDump, PartitionState
 
-#: What the compiled code decides by itself.
-KIND_CODES = Kinds(
-    within_band=CODES[Reason.WITHIN_BAND],
-    warming_up=CODES[Reason.WARMING_UP],
-    no_price=CODES[Reason.NO_PRICE],
-    no_rate=CODES[Reason.NO_RATE],
-    invalid=CODES[Reason.PREDICTOR_INVALID],
-    denied=CODES[Reason.DENIED],
-    buy=BUY,
-    sell=SELL,
-)
 _DEADLINE, _INVALID = CODES[Reason.DEADLINE], CODES[Reason.PREDICTOR_INVALID]
 FIRST_ROWS = 1024
 #: Of `fills_to`: there is no broker, orders counted as filled.
@@ -276,12 +265,6 @@ class Judge:
                     if (trace_id := self._trace_ids.given(given[i])) is not None:
                         traces[k] = np.frombuffer(trace_id, np.uint8)
         return traces
-
-
-def room_for(n: int) -> Outcomes:
-    """Room for n decisions."""
-    sheet = new_sheet(n)
-    return Outcomes(np.empty(n, np.int8), np.empty((n, 5)), np.empty(n, np.int8), *sheet, new_sheet())
 
 
 def decide_slice(

@@ -22,7 +22,7 @@ mpl.use("Agg")
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_POINTS = 3000
 REGIME_COLOURS = ("#2e9e5b", "#d1495b", "#8d99ae")
-STRATEGY_COLOURS = ("#264653", "#2a9d8f", "#e9c46a", "#e76f51")
+STRATEGY_COLOURS = ("#264653", "#2a9d8f", "#e9c46a", "#e76f51", "#8ac926", "#d1495b", "#8d99ae")
 #: Of the headroom's plot: parts of the run, rules, and how far below zero is shown.
 BINS, SHOWN_RULES, LOWEST = 120, 10, -0.5
 RULE_COLOURS = (

@@ -12,6 +12,7 @@ from gateway.domain.codec import decode_decision, encode
 from gateway.domain.errors import PredictionError
 from gateway.domain.limits import LimitSet, LimitsFile
 from gateway.domain.schemas import DeadLetter, Decision, Float32Array, NewOrder, Tick, TradingState
+from gateway.domain.signature import STRATEGIES
 from gateway.offsets import OffsetTracker, Ticket
 from gateway.ports import Outbox, Outcomes, Prediction, RawBatch, RawSlice, Stream
 from gateway.state import Inputs, Snapshot
@@ -93,8 +94,8 @@ class FakePredictor:
         valid = np.array([i not in self.broken_rows for i in range(n)])
         return Prediction(
             regime_probabilities=np.tile(np.float32([0.5, 0.25, 0.25]), (n, 1)),
-            strategy_signals=np.full((n, 4), self.target, np.float32),
-            strategy_weights=np.full((n, 4), 0.25, np.float32),
+            strategy_signals=np.full((n, len(STRATEGIES)), self.target, np.float32),
+            strategy_weights=np.full((n, len(STRATEGIES)), 1.0 / len(STRATEGIES), np.float32),
             target_position=np.full(n, self.target),
             valid=valid,
             model_version="7",

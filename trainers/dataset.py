@@ -1,46 +1,57 @@
-"""Recorded ticks as arrays: features through the gateway's own kernel, and what is needed for labels."""
+"""A dataset as arrays: checked when it is opened, mapped from disk when it is larger than memory."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from itertools import islice
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from msgspec import Struct
 
-from gateway.domain.errors import SourceError
-from gateway.domain.features import FEATURES, FeatureEngine
-from gateway.domain.schemas import BoolArray, Float32Array, FloatArray, Int64Array, TickBatch
-from gateway.history import Record, Source
+from gateway.domain.errors import ConfigurationError
+from gateway.domain.features import FEATURES
+from gateway.domain.schemas import Float32Array, FloatArray, Int64Array
+from trainers import manifest as manifests
+from trainers.build import BAR, GROUP_ROWS, MARKET
+from trainers.guard import available_bytes
+from trainers.labels import Labels
+from trainers.manifest import Manifest
 
-CHUNK = 8192
-#: Fewer warm rows than this teach nothing.
-MIN_ROWS = 5_000
+#: Of the memory that is free: a larger dataset is mapped.
+MEMORY_SHARE = 0.25
+COLUMNS = (
+    "symbol", "event_time_ns", "quote_time_ns", *FEATURES, *MARKET, *BAR, "label_side", "label_return",
+    "label_deviation", "label_end_ns", "label_uniqueness", "label_valid", "next_log_return",
+)  # fmt: skip
 
 
 class Dataset(Struct, frozen=True):
-    """n warm rows in arrival order.
+    """n rows in order of arrival.
 
     Attributes:
+        manifest: where they came from.
         features: float32 [n, 32].
         symbols: int64 [n], index into `names`.
-        time_ns: int64 [n], event times.
-        log_mid: float64 [n].
-        half_spread: float64 [n], relative to the mid; NaN where the source has no quotes.
+        time_ns, quote_time_ns: int64 [n], event times of the tick and of its standing quote.
+        market: float64 [n, 4]: standing bid, ask, latest trade, mid; NaN is unknown.
+        volume: float64 [n], units traded since the symbol's row before.
+        labels: of the rows.
         names: symbols by index.
-        data_hash: SHA-256 of every tick read, in order.
-        dropped: bad lines of the source.
     """
 
+    manifest: Manifest
     features: Float32Array
     symbols: Int64Array
     time_ns: Int64Array
-    log_mid: FloatArray
-    half_spread: FloatArray
+    quote_time_ns: Int64Array
+    market: FloatArray
+    volume: FloatArray
+    labels: Labels
     names: tuple[str, ...]
-    data_hash: str
-    dropped: int
 
     def __len__(self) -> int:
         return len(self.time_ns)
@@ -49,52 +60,118 @@ class Dataset(Struct, frozen=True):
         """One feature, float64 [n]."""
         return self.features[:, FEATURES.index(name)].astype(np.float64)
 
+    @property
+    def log_mid(self) -> FloatArray:
+        """float64 [n]."""
+        found: FloatArray = np.log(self.market[:, 3])
+        return found
 
-def build(source: Source, progress: Callable[[int], None], limit: int | None = None) -> Dataset:
-    """Read a source through the kernel.
+    @property
+    def half_spread(self) -> FloatArray:
+        """float64 [n], relative to the mid; NaN where the source has no quotes."""
+        found: FloatArray = 0.5 * (self.market[:, 1] - self.market[:, 0]) / self.market[:, 3]
+        return found
+
+
+def open_dataset(folder: Path, progress: Callable[[str, int], None] = lambda stage, n: None) -> Dataset:
+    """Read a dataset that `build` wrote.
 
     Args:
-        source: recorded ticks.
-        progress: called with the number of ticks read so far.
-        limit: stop after so many ticks.
+        folder: of the dataset.
+        progress: called with a stage and the rows read so far.
 
     Raises:
-        SourceError: the source has too few ticks to learn from.
+        ConfigurationError: it is of another version, changed since it was built, or holds what is no row.
     """
-    engine, digest, names = FeatureEngine(), hashlib.sha256(), dict[str, int]()
-    parts: list[tuple[Float32Array, Int64Array, Int64Array, FloatArray, BoolArray]] = []
-    read = 0
-    for chunk in chunks(source.records(), limit):
-        batch = TickBatch.from_ticks([r.tick for r in chunk])
-        rows = engine.update(batch)
-        index = np.array([names.setdefault(s, len(names)) for s in batch.symbols], np.int64)
-        for piece in (
-            ",".join(batch.symbols).encode(),
-            batch.event_time_ns.tobytes(),
-            batch.quotes.tobytes(),
-        ):
-            digest.update(piece)
-        parts.append((rows.values, index, batch.event_time_ns, rows.market, rows.warm))
-        read += len(chunk)
-        progress(read)
-    features, symbols, time_ns, market, warm = (np.concatenate(p) for p in zip(*parts, strict=True))
-    if warm.sum() < MIN_ROWS:
-        raise SourceError(f"{source.spec} has {warm.sum()} warm ticks; at least {MIN_ROWS} are needed to train")
-    mid = market[warm, 3]
+    manifest = manifests.read(folder)
+    for file in manifest.files:
+        path = folder / file.name
+        if not path.is_file():
+            raise ConfigurationError(f"{path} is missing: the dataset is not whole, build it again")
+        if manifests.file_hash(path) != file.sha256:
+            raise ConfigurationError(f"{path} is not what the manifest says: it was changed, build it again")
+    room = room_maker(folder, manifest.rows)
+    n = manifest.rows
+    features, market = room((n, len(FEATURES)), np.float32), room((n, len(MARKET)), np.float64)
+    whole = {name: room((n,), dtype) for name, dtype in PLAIN.items()}
+    names = tuple(symbol.name for symbol in manifest.symbols)
+    at = 0
+    for file in manifest.files:
+        with pq.ParquetFile(folder / file.name) as parquet:
+            check_columns(folder / file.name, parquet.schema_arrow.names)
+            for batch in parquet.iter_batches(batch_size=GROUP_ROWS):
+                rows = slice(at, at + len(batch))
+                fill(batch, features[rows], market[rows], {k: v[rows] for k, v in whole.items()}, names)
+                at += len(batch)
+                progress("open", at)
+    check_values(folder, features, whole)
+    labels = Labels(
+        side=whole["label_side"], realised=whole["label_return"], deviation=whole["label_deviation"],
+        end_ns=whole["label_end_ns"], valid=whole["label_valid"], next_log_return=whole["next_log_return"],
+        has_next=whole["label_valid"], uniqueness=whole["label_uniqueness"],
+    )  # fmt: skip
     return Dataset(
-        features=features[warm],
-        symbols=symbols[warm],
-        time_ns=time_ns[warm],
-        log_mid=np.log(mid),
-        half_spread=0.5 * (market[warm, 1] - market[warm, 0]) / mid,
-        names=tuple(names),
-        data_hash=digest.hexdigest(),
-        dropped=source.dropped.count,
-    )
+        manifest, features, whole["symbol"], whole["event_time_ns"], whole["quote_time_ns"], market,
+        whole["bar_volume"], labels, names,
+    )  # fmt: skip
 
 
-def chunks(records: Iterator[Record], limit: int | None) -> Iterator[list[Record]]:
-    """Lists of up to CHUNK records."""
-    taken = islice(records, limit)
-    while chunk := list(islice(taken, CHUNK)):
-        yield chunk
+#: Columns that stand by themselves.
+PLAIN: dict[str, Any] = {
+    "symbol": np.int64, "event_time_ns": np.int64, "quote_time_ns": np.int64, "bar_volume": np.float64,
+    "label_side": np.int8, "label_return": np.float64, "label_deviation": np.float64, "label_end_ns": np.int64,
+    "label_uniqueness": np.float64, "label_valid": np.bool_, "next_log_return": np.float64,
+}  # fmt: skip
+
+
+def room_maker(folder: Path, rows: int) -> Callable[[tuple[int, ...], Any], Any]:
+    """Makes arrays: in memory where all of the rows fit well, else in files that vanish with the process."""
+    row_bytes = 4 * len(FEATURES) + 8 * (len(MARKET) + len(PLAIN))
+    if rows * row_bytes < MEMORY_SHARE * available_bytes():
+        return np.empty
+
+    def mapped(shape: tuple[int, ...], dtype: Any) -> Any:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return np.memmap(file, dtype, "w+", shape=shape)
+
+    return mapped
+
+
+def check_columns(path: Path, found: list[str]) -> None:
+    """Raise ConfigurationError where columns are missing or unknown."""
+    missing, unknown = sorted(set(COLUMNS) - set(found)), sorted(set(found) - set(COLUMNS))
+    if missing or unknown:
+        told = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        raise ConfigurationError(f"{path} has other columns than a dataset: {'; '.join(told)}")
+
+
+def fill(
+    batch: pa.RecordBatch, features: Any, market: Any, plain: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    """Copy a batch's columns into place."""
+    for k, name in enumerate(FEATURES):
+        features[:, k] = batch.column(name).to_numpy(zero_copy_only=False)
+    for k, name in enumerate(MARKET):
+        market[:, k] = batch.column(name).to_numpy(zero_copy_only=False)
+    for name, into in plain.items():
+        column = batch.column(name)
+        if name == "symbol":
+            places = {symbol: k for k, symbol in enumerate(names)}
+            into[:] = [places[symbol] for symbol in column.to_pylist()]
+        else:
+            into[:] = column.to_numpy(zero_copy_only=False)
+
+
+def check_values(folder: Path, features: Any, plain: dict[str, Any]) -> None:
+    """Raise ConfigurationError where a value is none."""
+    for begin in range(0, len(features), 1_000_000):
+        broken = ~np.isfinite(features[begin : begin + 1_000_000])
+        if broken.any():
+            row, column = np.argwhere(broken)[0].tolist()
+            raise ConfigurationError(
+                f"{folder}: feature {FEATURES[column]} of row {begin + row:,} is not finite: build the dataset again"
+            )
+    for name in ("label_return", "label_deviation", "next_log_return", "label_uniqueness"):
+        broken = ~np.isfinite(plain[name])
+        if broken.any():
+            raise ConfigurationError(f"{folder}: {name} of row {int(broken.argmax()):,} is not finite")

@@ -19,12 +19,17 @@ Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 MAX_SYMBOL_LENGTH = 32
-Symbol = Annotated[str, Meta(min_length=1, max_length=MAX_SYMBOL_LENGTH, pattern=r"^[A-Za-z0-9._:/-]+$")]
-#: Nanoseconds since 1970-01-01 UTC, before 2200: a later time is a unit error, not a tick.
-EventTimeNs = Annotated[int, Meta(gt=0, lt=7_258_118_400_000_000_000)]
+SYMBOL_PATTERN = r"^[A-Za-z0-9._:/-]+$"
+Symbol = Annotated[str, Meta(min_length=1, max_length=MAX_SYMBOL_LENGTH, pattern=SYMBOL_PATTERN)]
+#: Before 2200: a later time is a unit error, not a tick.
+MAX_TIME_NS = 7_258_118_400_000_000_000
+#: Nanoseconds since 1970-01-01 UTC.
+EventTimeNs = Annotated[int, Meta(gt=0, lt=MAX_TIME_NS)]
 #: Far below any traded price: a smaller one is a unit error, and overflows what divides by it.
-Price = Annotated[float, Meta(ge=1e-9, lt=1e15)]
-Size = Annotated[float, Meta(ge=0.0, lt=1e18)]
+MIN_PRICE, MAX_PRICE = 1e-9, 1e15
+Price = Annotated[float, Meta(ge=MIN_PRICE, lt=MAX_PRICE)]
+MAX_SIZE = 1e18
+Size = Annotated[float, Meta(ge=0.0, lt=MAX_SIZE)]
 
 
 class Tick(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):

@@ -14,7 +14,15 @@ from msgspec.structs import replace
 from gateway.domain.features import FEATURE_VERSION, FEATURES
 
 REGIMES = ("bull", "bear", "sideways")
-STRATEGIES = ("momentum", "mean_reversion", "breakout", "volatility_carry")
+STRATEGIES = (
+    "momentum",
+    "mean_reversion",
+    "breakout",
+    "volatility_carry",
+    "bull_expert",
+    "bear_expert",
+    "sideways_expert",
+)
 MAX_BATCH_SIZE = 1024
 
 

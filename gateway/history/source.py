@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
 from gateway.domain.errors import SourceError
-from gateway.domain.schemas import Tick
+from gateway.domain.schemas import Tick, TickBatch
 
 
 class Record(Struct, frozen=True):
@@ -50,10 +51,17 @@ class Source:
         dropped: bad lines of the latest reading.
     """
 
-    def __init__(self, spec: str, read: Callable[[Dropped], Iterator[Record]]) -> None:
+    def __init__(
+        self,
+        spec: str,
+        read: Callable[[Dropped], Iterator[Record]],
+        read_batches: Callable[[Dropped, int], Iterator[TickBatch]] | None = None,
+    ) -> None:
+        """`read_batches` gives the same ticks by column, for a format that is kept so."""
         self.spec = spec
         self.dropped = Dropped()
         self._read = read
+        self._read_batches = read_batches
 
     def records(self) -> Iterator[Record]:
         """Read from the start. Raises SourceError when the file is of another kind."""
@@ -63,9 +71,27 @@ class Source:
             found = True
             yield record
         if not found:
-            first = self.dropped.first
-            why = f"; line {first[0].number}: {first[0].reason}" if first else ""
-            raise SourceError(f"{self.spec} holds no tick{why}")
+            raise self._empty()
+
+    def batches(self, size: int) -> Iterator[TickBatch]:
+        """The ticks of `records`, up to `size` at a time. Raises as `records` does."""
+        if self._read_batches is None:
+            records = self.records()
+            while ticks := [record.tick for record in islice(records, size)]:
+                yield TickBatch.from_ticks(ticks)
+            return
+        self.dropped = Dropped()
+        found = False
+        for batch in self._read_batches(self.dropped, size):
+            found = True
+            yield batch
+        if not found:
+            raise self._empty()
+
+    def _empty(self) -> SourceError:
+        first = self.dropped.first
+        why = f"; line {first[0].number}: {first[0].reason}" if first else ""
+        return SourceError(f"{self.spec} holds no tick{why}")
 
 
 def existing(path: str, suffixes: tuple[str, ...], what: str) -> Path:

@@ -11,17 +11,30 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from gateway.domain.errors import SourceError
-from gateway.domain.schemas import Tick
+from gateway.domain.schemas import (
+    MAX_PRICE,
+    MAX_SIZE,
+    MAX_SYMBOL_LENGTH,
+    MAX_TIME_NS,
+    MIN_PRICE,
+    SYMBOL_PATTERN,
+    Int64Array,
+    Tick,
+    TickBatch,
+)
 from gateway.history.source import Dropped, Record, Source, existing
 
+SYMBOL = re.compile(rf"(?=.{{1,{MAX_SYMBOL_LENGTH}}}$){SYMBOL_PATTERN}")
 TIME_COLUMNS = ("event_time_ns", "timestamp", "time", "datetime", "date")
 VALUE_COLUMNS: dict[str, tuple[str, ...]] = {
     "bid": ("bid",),
@@ -44,7 +57,11 @@ def open_parquet(spec: str, path: str, options: dict[str, str]) -> Source:
     """Raises SourceError for a missing file or another suffix."""
     file = existing(path, (".parquet",), "a Parquet file, parquet:PATH")
     symbol = options.pop("symbol", default_symbol(file))
-    return Source(spec, lambda dropped: read_parquet(file, symbol, dropped))
+    return Source(
+        spec,
+        lambda dropped: read_parquet(file, symbol, dropped),
+        lambda dropped, size: read_parquet_batches(file, symbol, dropped, size),
+    )
 
 
 def default_symbol(path: Path) -> str:
@@ -82,6 +99,74 @@ def read_parquet(path: Path, symbol: str, dropped: Dropped) -> Iterator[Record]:
                     yield from to_record(lowered, columns, symbol, number, dropped)
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path} is no Parquet file: {error}") from error
+
+
+def read_parquet_batches(path: Path, symbol: str, dropped: Dropped, size: int) -> Iterator[TickBatch]:
+    """As `read_parquet`, by column: a batch with a row that is no tick is read by row, for its reason."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = find_columns(path, [c.lower() for c in file.schema_arrow.names])
+            number = 0
+            for batch in file.iter_batches(batch_size=size):
+                lowered = batch.rename_columns([c.lower() for c in batch.schema.names])
+                ticks = columnar(lowered, columns, symbol)
+                if ticks is None:
+                    rows = enumerate(lowered.to_pylist(), number + 1)
+                    good = [r.tick for k, row in rows for r in to_record(row, columns, symbol, k, dropped)]
+                    ticks = TickBatch.from_ticks(good)
+                number += len(batch)
+                if len(ticks):
+                    yield ticks
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{path} is no Parquet file: {error}") from error
+
+
+def columnar(batch: Any, columns: dict[str, str], symbol: str) -> TickBatch | None:
+    """The rows of an Arrow batch as ticks; None where one of them, or a column's type, wants a closer look."""
+    import pyarrow as pa
+
+    n = len(batch)
+    time = batch.column(columns["time"])
+    if time.null_count or not (pa.types.is_timestamp(time.type) or pa.types.is_integer(time.type)):
+        return None
+    if pa.types.is_timestamp(time.type):
+        time_ns = time.cast(pa.timestamp("ns"), safe=False).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    else:
+        time_ns = scaled_to_ns(time.cast(pa.int64()).to_numpy(zero_copy_only=False))
+    quotes = np.full((n, len(VALUE_COLUMNS)), np.nan)
+    for k, field in enumerate(VALUE_COLUMNS):
+        if field in columns:
+            values = batch.column(columns[field])
+            if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+                return None
+            quotes[:, k] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    symbols = batch.column(columns["symbol"]).to_pylist() if "symbol" in columns else [symbol] * n
+    ticks = TickBatch(tuple(symbols), np.ascontiguousarray(time_ns, np.int64), quotes)
+    return ticks if are_ticks(ticks) else None
+
+
+def are_ticks(batch: TickBatch) -> bool:
+    """Whether every row is within what `Tick` allows; NaN is unknown."""
+    if not len(batch):
+        return True
+    prices, sizes = batch.quotes[:, [0, 1, 4]], batch.quotes[:, [2, 3, 5]]
+    within = np.isnan(prices) | ((prices >= MIN_PRICE) & (prices < MAX_PRICE))
+    fits = np.isnan(sizes) | ((sizes >= 0.0) & (sizes < MAX_SIZE))
+    dated = (batch.event_time_ns > 0) & (batch.event_time_ns < MAX_TIME_NS)
+    named = all(isinstance(name, str) and SYMBOL.fullmatch(name) for name in set(batch.symbols))
+    return bool(within.all() and fits.all() and dated.all() and named)
+
+
+def scaled_to_ns(values: Int64Array) -> Int64Array:
+    """Whole numbers of s, ms, us or ns, told by their size, as ns."""
+    found = values.copy()
+    for scale, below, least in ((1_000_000_000, 1e11, 0), (1_000_000, 1e14, 1e11), (1_000, 1e17, 1e14)):
+        mine = (values < below) & (values >= least)
+        found[mine] = values[mine] * scale
+    return found
 
 
 def find_columns(path: Path, present: list[str]) -> dict[str, str]:

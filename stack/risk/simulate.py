@@ -19,11 +19,11 @@ from gateway.domain.entries import Terms, Ticks
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.features import FEATURES, FeatureEngine
 from gateway.domain.limits import LimitSet
+from gateway.domain.outcomes import KIND_CODES, room_for
 from gateway.domain.risk.assess import ACCEPT, CLIP, DENY, NAMES
 from gateway.domain.risk.model import BROKEN, OFF
 from gateway.domain.schemas import ACTIVE, CODES, SEVERITY, Decision, FloatArray, Reason, TickBatch
 from gateway.history import Source
-from gateway.judge import KIND_CODES, room_for
 
 CHUNK = 1024
 SHOWN = 10

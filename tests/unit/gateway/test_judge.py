@@ -27,6 +27,7 @@ from gateway.domain.schemas import (
     TickBatch,
     TradingState,
 )
+from gateway.domain.signature import STRATEGIES
 from gateway.domain.trace import TraceIds
 from gateway.judge import Batch, Judge, Slice, Timing
 from gateway.ports import Prediction, RawSlice
@@ -78,8 +79,8 @@ def prediction_of(rows, seed):
     targets = np.array([row[4] for row in asked], np.float64)
     return Prediction(
         regime_probabilities=random.random((n, 3), np.float32),
-        strategy_signals=random.random((n, 4), np.float32) * 2 - 1,
-        strategy_weights=random.random((n, 4), np.float32),
+        strategy_signals=random.random((n, len(STRATEGIES)), np.float32) * 2 - 1,
+        strategy_weights=random.random((n, len(STRATEGIES)), np.float32),
         target_position=targets,
         valid=np.isfinite(targets),
         model_version="7",

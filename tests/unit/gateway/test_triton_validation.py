@@ -9,14 +9,14 @@ from tritonclient.grpc import service_pb2
 
 from gateway.adapters.triton import tensors, translate, validate
 from gateway.domain.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable
-from gateway.domain.signature import TRADING_DECISION
+from gateway.domain.signature import STRATEGIES, TRADING_DECISION
 
 
 def good(n=3):
     return [
         np.full((n, 3), 1 / 3, np.float32),
-        np.zeros((n, 4), np.float32),
-        np.full((n, 4), 0.25, np.float32),
+        np.zeros((n, len(STRATEGIES)), np.float32),
+        np.full((n, len(STRATEGIES)), 1 / len(STRATEGIES), np.float32),
         np.zeros((n, 1), np.float32),
     ]
 
@@ -70,7 +70,7 @@ def test_a_row_outside_its_range_is_invalid_and_the_others_stay(which, value):
 def test_negative_probabilities_and_weights_are_no_mixture():
     arrays = good()
     arrays[0][0] = [3.0, -1.0, -1.0]
-    arrays[2][2] = [5.0, -4.0, 0.0, 0.0]
+    arrays[2][2] = [5.0, -4.0, *[0.0] * (len(STRATEGIES) - 2)]
     assert validate(arrays, "7").valid.tolist() == [False, True, False]
 
 

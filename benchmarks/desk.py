@@ -20,9 +20,10 @@ from exporters.repository import ModelRepository
 from exporters.serving import TritonServer
 from stack.cli.top import Scrape
 from stack.demo import running_gateway
-from stack.jobs import train
 from stack.lifecycle import down, up
 from stack.settings import Ports, StackSettings
+from stack.training.settings import TrainRequest
+from stack.training.train import train
 
 MODELS = ("trading_decision", "trading_decision_fused")
 PREFIX = "ULTRATHINK_GATEWAY_"
@@ -35,7 +36,7 @@ def desk(home: Path) -> Iterator[StackSettings]:
     with environment(ULTRATHINK_HOME=str(home)):
         up(settings, lambda _: None)
         try:
-            train("simulate:regimes?ticks=20000&symbols=4", 10, None, None, lambda _: None)
+            train(TrainRequest(("simulate:regimes?ticks=20000&symbols=4",)), lambda *_: None)
             serve(settings)
             yield settings
         finally:

@@ -24,9 +24,10 @@ from exporters.repository import ModelRepository
 from exporters.serving import TritonServer
 from exporters.verify import verify
 from gateway.domain.signature import contract
-from stack.jobs import train
 from stack.lifecycle import down, up
 from stack.settings import Ports, StackSettings
+from stack.training.settings import TrainRequest
+from stack.training.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCHES = (1, 64, 1024)
@@ -120,7 +121,7 @@ def main() -> None:
         os.environ["ULTRATHINK_HOME"] = str(home)
         up(settings, lambda _: None)
         try:
-            train("simulate:regimes?ticks=9000&symbols=3", 10, None, None, quiet)
+            train(TrainRequest(("simulate:regimes?ticks=9000&symbols=3",)), lambda *_: None)
             results = measure(settings)
         finally:
             down(home)

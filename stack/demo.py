@@ -28,13 +28,13 @@ from loadtest.publisher import Published, TickPublisher
 from loadtest.schedule import Speed, plan
 from loadtest.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
 from stack.files import tail
-from stack.jobs import TrainReport
 from stack.lifecycle import down
 from stack.ports import is_free
 from stack.processes import describe_exit
 from stack.services.catalogue import services
 from stack.settings import Ports, StackSettings, from_environment
 from stack.status import ServiceStatus, log_path
+from stack.training.train import TrainReport
 
 SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"

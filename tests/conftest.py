@@ -6,9 +6,11 @@ import os
 
 import pytest
 
-from stack.jobs import export, train
+from stack.jobs import export
 from stack.lifecycle import down, up
 from stack.settings import Ports, StackSettings
+from stack.training.settings import TrainRequest
+from stack.training.train import train
 
 SOURCE = "simulate:regimes?seed=2&ticks=9000&symbols=3"
 
@@ -40,7 +42,7 @@ def stack(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(stack):
     """The training's report."""
-    return train(SOURCE, 10, None, None, lambda _: None)
+    return train(TrainRequest((SOURCE,)), lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -69,7 +69,7 @@ class BuildSettings(Struct, frozen=True):
 class Scratch:
     """Columns of unknown length, written as they come and mapped afterwards."""
 
-    COLUMNS: dict[str, tuple[type, int]] = {
+    COLUMNS: ClassVar[dict[str, tuple[type, int]]] = {
         "path_symbol": (np.int64, 1),
         "path_time": (np.int64, 1),
         "path_mid": (np.float64, 1),
@@ -304,7 +304,9 @@ class Whole:
                 seen.moved |= bool((prices != seen.first_mid).any())
 
     def _check(self) -> None:
-        standing = [n for n, k in self._numbers.items() if self._by_symbol[k].ticks > 1 and not self._by_symbol[k].moved]
+        standing = [
+            n for n, k in self._numbers.items() if self._by_symbol[k].ticks > 1 and not self._by_symbol[k].moved
+        ]
         if len(standing) == len(self._numbers):
             raise SourceError(
                 f"{self._named()}: the price of {', '.join(standing[:5])} never changes: there is nothing to learn"
@@ -328,8 +330,8 @@ class Whole:
         if labelled < self._settings.min_rows:
             kept = {why: n for why, n in self._left_out.items() if n}
             raise SourceError(
-                f"{self._named()} gives {labelled:,} labelled rows; at least {self._settings.min_rows:,} are needed to "
-                f"train (left out: {kept}): give more ticks, smaller bars or a shorter horizon"
+                f"{self._named()} gives {labelled:,} labelled rows; at least {self._settings.min_rows:,} are "
+                f"needed to train (left out: {kept}): give more ticks, smaller bars or a shorter horizon"
             )
         files = tuple(self._write_parquet(staging, made, progress))
         span = self._scratch.mapped("row_time")
@@ -339,7 +341,7 @@ class Whole:
             bars=self._settings.bars, horizon_ns=horizon_ns, up=self._settings.up, down=self._settings.down,
             ticks=self._ticks, rows=self._rows, labelled=labelled,
             left_out={why: n for why, n in self._left_out.items() if n},
-            first_ns=int(span.min()), last_ns=int(span.max()), sources=self._source_spans(),
+            sized=self._sized, first_ns=int(span.min()), last_ns=int(span.max()), sources=self._source_spans(),
             symbols=self._symbol_spans(), files=files, created=datetime.now(UTC).isoformat(timespec="seconds"),
             code=git_commit(),
         )  # fmt: skip
@@ -348,7 +350,9 @@ class Whole:
 
     def _default_horizon(self) -> int:
         distances = [
-            (int(self._last_ns[k]) - seen.first_ns) / seen.rows for k, seen in enumerate(self._by_symbol) if seen.rows
+            (int(self._last_ns[k]) - seen.first_ns) / seen.rows
+            for k, seen in enumerate(self._by_symbol)
+            if seen.rows
         ]
         if not distances or max(distances) <= 0:
             raise SourceError(f"{self._named()}: its ticks span no time, so nothing lies ahead of any of them")

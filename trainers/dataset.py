@@ -73,7 +73,7 @@ class Dataset(Struct, frozen=True):
         return found
 
 
-def open_dataset(folder: Path, progress: Callable[[str, int], None] = lambda stage, n: None) -> Dataset:
+def open_dataset(folder: Path, progress: Callable[[str, int], None] = lambda _, __: None) -> Dataset:
     """Read a dataset that `build` wrote.
 
     Args:
@@ -141,13 +141,13 @@ def check_columns(path: Path, found: list[str]) -> None:
     """Raise ConfigurationError where columns are missing or unknown."""
     missing, unknown = sorted(set(COLUMNS) - set(found)), sorted(set(found) - set(COLUMNS))
     if missing or unknown:
-        told = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        told = [
+            f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names
+        ]
         raise ConfigurationError(f"{path} has other columns than a dataset: {'; '.join(told)}")
 
 
-def fill(
-    batch: pa.RecordBatch, features: Any, market: Any, plain: dict[str, Any], names: tuple[str, ...]
-) -> None:
+def fill(batch: pa.RecordBatch, features: Any, market: Any, plain: dict[str, Any], names: tuple[str, ...]) -> None:
     """Copy a batch's columns into place."""
     for k, name in enumerate(FEATURES):
         features[:, k] = batch.column(name).to_numpy(zero_copy_only=False)
@@ -169,7 +169,7 @@ def check_values(folder: Path, features: Any, plain: dict[str, Any]) -> None:
         if broken.any():
             row, column = np.argwhere(broken)[0].tolist()
             raise ConfigurationError(
-                f"{folder}: feature {FEATURES[column]} of row {begin + row:,} is not finite: build the dataset again"
+                f"{folder}: feature {FEATURES[column]} of row {begin + row:,} is not finite: build it again"
             )
     for name in ("label_return", "label_deviation", "next_log_return", "label_uniqueness"):
         broken = ~np.isfinite(plain[name])

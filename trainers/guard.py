@@ -15,13 +15,15 @@ from gateway.domain.errors import ConfigurationError
 CGROUP = Path("/sys/fs/cgroup")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 #: What Linux's and torch's allocators say when there is no more.
-OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory", re.IGNORECASE
+)
 #: What one training needs beside its data: the interpreter, torch, MLflow's client.
 BASE_BYTES = 700 * 2**20
 
 
 def parse_bytes(text: str) -> int:
-    """ "800M", "6G" or "6GB" as bytes. Raises ConfigurationError."""
+    """Bytes of "800M", "6G" or "6GB". Raises ConfigurationError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)i?B?", text, re.IGNORECASE)
     if match is None or float(match[1]) == 0.0:
         raise ConfigurationError(f"memory {text!r}: expected a number with K, M, G or T, as 6G")
@@ -47,8 +49,8 @@ def limit_memory(budget: int) -> None:
     """
     if budget < BASE_BYTES:
         raise ConfigurationError(
-            f"a memory budget of {budget / 2**20:,.0f} MB is below the {BASE_BYTES / 2**20:,.0f} MB that a training "
-            "needs to start"
+            f"a memory budget of {budget / 2**20:,.0f} MB is below the {BASE_BYTES / 2**20:,.0f} MB that a "
+            "training needs to start"
         )
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     most = budget if hard == resource.RLIM_INFINITY else min(budget, hard)

@@ -55,8 +55,8 @@ def check(data: Dataset, bound: float = BOUND) -> None:
     if found:
         told = "; ".join(f"{s.feature} agrees with {s.target} at {s.correlation:.2f}" for s in found[:5])
         raise ConfigurationError(
-            f"leakage: {told} (rank correlation, {bound:g} is the bound). What a row cannot know must not be among its "
-            "features: look at where this dataset came from, and build it again from its ticks"
+            f"leakage: {told} (rank correlation, {bound:g} is the bound). What a row cannot know must not be "
+            "among its features: look at where this dataset came from, and build it again from its ticks"
         )
 
 

@@ -65,6 +65,7 @@ class Manifest(Struct, frozen=True):
         horizon_ns, up, down: of the triple barrier.
         ticks, rows, labelled: counted.
         left_out: ticks that are no rows, and rows without a label, by reason.
+        sized: whether any trade told its size; without, volumes are unknown.
         first_ns, last_ns: of the rows.
         created: UTC, ISO 8601.
         code: git commit, or "unknown".
@@ -83,6 +84,7 @@ class Manifest(Struct, frozen=True):
     rows: int
     labelled: int
     left_out: dict[str, int]
+    sized: bool
     first_ns: int
     last_ns: int
     sources: tuple[SourceSpan, ...]
@@ -108,7 +110,7 @@ def read(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"{folder} holds no dataset ({NAME} is missing): make one with `ultrathink data build SOURCE --out {folder}`"
+            f"{folder} holds no dataset ({NAME} is missing); `ultrathink data build SOURCE --out DIR` makes one"
         ) from error
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error

@@ -11,22 +11,19 @@ from gateway.domain.signature import REGIMES, STRATEGIES
 #: Standardised features beyond this are cut: one absurd tick must not saturate the network.
 CUT = 8.0
 
+TREND = (*(f for f in FEATURES if f.startswith("return_") and f != "return_zscore"), "macd", "macd_histogram")
+RISK = (*(f for f in FEATURES if f.startswith("volatility_")), "range_14", "drawdown_20d")
+BOOK = ("spread_zscore", "size_imbalance", "microprice_deviation_bps")
+
 #: What each specialist may look at.
 VIEWS: dict[str, tuple[str, ...]] = {
-    "momentum": (
-        *(f for f in FEATURES if f.startswith("return_") and f != "return_zscore"),
-        "macd",
-        "macd_histogram",
-        "range_14",
-    ),
+    "momentum": (*TREND, "range_14"),
     "mean_reversion": (
         "bollinger_position",
         "rsi_14",
         "return_zscore",
         "return_1s",
-        "spread_zscore",
-        "size_imbalance",
-        "microprice_deviation_bps",
+        *BOOK,
     ),
     "breakout": (
         "drawdown_10m",
@@ -45,23 +42,48 @@ VIEWS: dict[str, tuple[str, ...]] = {
         "time_of_day_sin",
         "time_of_day_cos",
     ),
+    "bull_expert": (*TREND, *RISK, "drawdown_10m", "bollinger_position"),
+    "bear_expert": (*TREND, *RISK, "drawdown_10m", "return_zscore"),
+    "sideways_expert": ("bollinger_position", "rsi_14", "return_zscore", "macd_histogram", *RISK, *BOOK),
 }
 
 
+#: What is divided by the range (the first of the scales), and of what logarithms are taken.
+MOVES = (
+    "macd",
+    "macd_histogram",
+    "return_1s",
+    "return_10s",
+    "return_1m",
+    "return_10m",
+    "return_1h",
+    "drawdown_10m",
+)
+SCALES = ("range_14", "volatility_10s", "volatility_10m", "volatility_1d", "volatility_20d", "spread_bps")
+SMALLEST, LARGEST_RATIO = 1e-9, 10.0
+
+
+def places(names: tuple[str, ...]) -> Tensor:
+    """Columns of features, int64."""
+    return torch.tensor([FEATURES.index(name) for name in names])
+
+
 class Standardise(nn.Module):
-    """(x - mean) / deviation, cut at 8; constant features become 0."""
+    """(x - mean) / deviation, cut at 8; constant columns become 0."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, features: Tensor) -> None:
         super().__init__()
-        deviation = features.std(dim=0)
-        self.register_buffer("mean", features.mean(dim=0))
+        # In double: features of a market that hardly moves differ in their last digits.
+        wide = features.double()
+        deviation = wide.std(dim=0).float()
+        self.register_buffer("mean", wide.mean(dim=0).float())
         self.register_buffer("deviation", torch.where(deviation > 1e-9, deviation, torch.inf))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[n, 32] to [n, 32]."""
+        """[n, width] to [n, width]."""
         return ((features - self.mean) / self.deviation).clamp(-CUT, CUT)
 
 
@@ -72,22 +94,48 @@ def layers(width: int, hidden: int, out: int) -> nn.Sequential:
     )
 
 
+class Dimensionless(nn.Module):
+    """features [n, 32] with ratios to the range and logarithms beside them, [n, 32 + 14].
+
+    A network of standardised features would have to learn to divide; the teacher looks at ratios.
+    """
+
+    moves: Tensor
+    scales: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("moves", places(MOVES))
+        self.register_buffer("scales", places(SCALES))
+        self.width = len(FEATURES) + len(MOVES) + len(SCALES)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Moves / range, cut at 10; ln of scales."""
+        scales = features.index_select(1, self.scales).clamp(min=SMALLEST)
+        ratios = (features.index_select(1, self.moves) / scales[:, :1]).clamp(-LARGEST_RATIO, LARGEST_RATIO)
+        return torch.cat([features, ratios, scales.log()], dim=1)
+
+
 class RegimeDetection(nn.Module):
-    """features [n, 32] to regime_probabilities [n, 3]."""
+    """features [n, 32] to regime_probabilities [n, 3], calibrated by one temperature (Guo et al. 2017)."""
+
+    temperature: Tensor
 
     def __init__(self, sample: Tensor) -> None:
         super().__init__()
-        self.standardise = Standardise(sample)
-        self.layers = layers(len(FEATURES), 48, len(REGIMES))
+        self.dimensionless = Dimensionless()
+        self.standardise = Standardise(self.dimensionless(sample))
+        self.layers = layers(self.dimensionless.width, 48, len(REGIMES))
+        self.register_buffer("temperature", torch.ones(1))
 
     def logits(self, features: Tensor) -> Tensor:
         """Before the softmax, for the loss."""
-        out: Tensor = self.layers(self.standardise(features))
+        out: Tensor = self.layers(self.standardise(self.dimensionless(features))) / self.temperature
         return out
 
     def forward(self, features: Tensor) -> Tensor:
         """Probabilities of bull, bear, sideways."""
-        return torch.softmax(self.layers(self.standardise(features)), dim=1)
+        return torch.softmax(self.layers(self.standardise(self.dimensionless(features))) / self.temperature, dim=1)
 
 
 class Specialist(nn.Module):
@@ -97,7 +145,7 @@ class Specialist(nn.Module):
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.register_buffer("view", torch.tensor([FEATURES.index(n) for n in names]))
+        self.register_buffer("view", places(names))
         self.layers = layers(len(names), 16, 1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -106,7 +154,7 @@ class Specialist(nn.Module):
 
 
 class StrategySignals(nn.Module):
-    """features [n, 32] to strategy_signals [n, 4], in the order of STRATEGIES."""
+    """features [n, 32] to strategy_signals [n, 7], in the order of STRATEGIES."""
 
     def __init__(self, sample: Tensor) -> None:
         super().__init__()
@@ -134,7 +182,7 @@ class MetaController(nn.Module):
     def forward(
         self, features: Tensor, regime_probabilities: Tensor, strategy_signals: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """strategy_weights [n, 4], which sum to 1, and target_position [n, 1] in [-1, 1]."""
+        """strategy_weights [n, 7], which sum to 1, and target_position [n, 1] in [-1, 1]."""
         seen = torch.cat([self.standardise(features), strategy_signals], dim=1)
         a_regime = torch.softmax(self.layers(seen).reshape(-1, len(REGIMES), len(STRATEGIES)), dim=2)
         weights = (regime_probabilities.unsqueeze(2) * a_regime).sum(dim=1)

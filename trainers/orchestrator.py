@@ -1,231 +1,333 @@
-"""Train the three models of a source: walk-forward folds for the evidence, the last one registered."""
+"""Train the three models of a dataset: walk-forward folds for the evidence, the last one registered."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import msgspec
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from msgspec import Struct
-from torch import Tensor, nn
+from torch import nn
 
 from gateway.domain.errors import ConfigurationError
-from gateway.domain.features import FEATURES
-from gateway.domain.schemas import Float32Array, FloatArray, Int64Array
+from gateway.domain.limits import LimitSet
+from gateway.domain.schemas import FloatArray
 from gateway.domain.signature import (
     META_CONTROLLER,
     REGIME_DETECTION,
-    REGIMES,
     STRATEGIES,
     STRATEGY_SIGNALS,
     ModelSignature,
 )
-from trainers import evaluate, plots, regime_teacher
+from trainers import backtest, evaluate, leakage, metrics, plots, regime_report, splits
+from trainers.card import card
+from trainers.checkpoint import Checkpoints
+from trainers.code import git_commit
 from trainers.dataset import Dataset
-from trainers.labels import Labels, make_labels
-from trainers.loop import LoopSettings, device, train
-from trainers.nets import MetaController, RegimeDetection, StrategySignals
-from trainers.objectives import WINDOW, Tensors, meta_loss, regime_loss, signal_loss, specialist_weights
-from trainers.splits import Split, walk_forward
-from trainers.tracking import TrainedModel
+from trainers.evaluate import Evaluation
+from trainers.fold import Fold, FoldSettings, train_fold
+from trainers.guard import be_deterministic
+from trainers.loop import Fitted, Step
+from trainers.regime_report import RegimeReport
+from trainers.regime_teacher import Teacher
+from trainers.splits import Split
+from trainers.tear_sheet import tear_sheet
 
 FOLDS = 3
-#: Fewer independent labels a symbol teach nothing.
-MIN_HORIZONS = 20
+#: Fewer rows in a training set teach nothing.
+MIN_TRAIN_ROWS = 1_000
+MIN_TEST_ROWS = 100
 
 
 class TrainSettings(Struct, frozen=True):
-    """`horizon` and `embargo` are in ticks of a symbol."""
+    """What a training is made with.
 
-    horizon: int = 10
-    seed: int = 7
-    loop: LoopSettings = LoopSettings()
+    Attributes:
+        fold: of each fold.
+        folds: walk-forward test segments.
+        first_test: the share of the rows before the first of them.
+        embargo: as a share of the horizon.
+        groups, tested: of combinatorial purged cross-validation beside the folds; 0 groups: none.
+        trials: how many ways were tried before this one: they deflate its Sharpe ratio.
+    """
+
+    fold: FoldSettings = FoldSettings()
+    folds: int = FOLDS
+    first_test: float = splits.FIRST_TEST
+    embargo: float = 1.0
+    groups: int = 0
+    tested: int = 2
+    trials: int = 0
 
 
-class Fold(Struct):
-    """The models of one split and what they say of its test rows."""
+class TrainedModel(Struct, frozen=True):
+    """What a run logs. `module` is TorchScript: complete in itself, and no pickle.
 
-    split: Split
-    teacher: regime_teacher.Teacher
-    regime: RegimeDetection
-    signals: StrategySignals
-    meta: MetaController
-    losses: dict[str, list[float]]
-    metrics: dict[str, dict[str, float]]
-    test_probabilities: FloatArray
-    test_gains: dict[str, FloatArray]
+    Attributes:
+        signature, module: the model.
+        parameters, metrics: of the training; metrics are out of sample.
+        fitted: how the registered fold's training went.
+        pictures: by name.
+        texts: further files, by name.
+    """
+
+    signature: ModelSignature
+    module: torch.jit.ScriptModule
+    parameters: Mapping[str, str | int | float]
+    metrics: Mapping[str, float]
+    fitted: Fitted
+    pictures: Mapping[str, Figure]
+    texts: Mapping[str, str]
+
+
+class Trained(Struct, frozen=True):
+    """A finished training.
+
+    Attributes:
+        models: in the order of the pipeline.
+        evaluation: of all walk-forward test rows.
+        path_t: t-statistics of the combinatorial paths; empty where there are none.
+        sheet: HTML of the evaluation.
+        trained_until_ns: nothing at or after it was learned from by the registered models.
+        reports: of the regimes, a fold.
+        folds: the models of each fold.
+    """
+
+    models: tuple[TrainedModel, ...]
+    evaluation: Evaluation
+    path_t: tuple[float, ...]
+    sheet: str
+    trained_until_ns: int
+    reports: tuple[RegimeReport, ...]
+    folds: tuple[Fold, ...]
+
+
+def identity(data: Dataset, settings: TrainSettings) -> dict[str, Any]:
+    """What a training's result depends on: names its checkpoints."""
+    return {
+        "dataset": data.manifest.dataset_hash, "settings": msgspec.to_builtins(settings), "code": git_commit(),
+        "torch": torch.__version__, "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available(),
+    }  # fmt: skip
 
 
 def train_all(
-    data: Dataset, settings: TrainSettings, progress: Callable[[str], None]
-) -> tuple[list[TrainedModel], int]:
+    data: Dataset,
+    settings: TrainSettings,
+    progress: Callable[[Step], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+    limits: LimitSet | None = None,
+    before: Teacher | None = None,
+) -> Trained:
     """Train and evaluate on every fold; the models of the last fold are returned, to be registered.
 
-    Returns:
-        The models in the order of the pipeline, and the event time (ns) from which on nothing was
-        used for training.
+    Args:
+        data: all rows.
+        settings: of the training.
+        progress: called after each step.
+        checkpoints: where each stage is kept.
+        limits: the backtest's; default: `backtest.research_limits`.
+        before: the teacher of the models in service: regimes keep its names.
+
+    Raises:
+        ConfigurationError: too few rows for the folds; a feature knows the future.
     """
-    torch.manual_seed(settings.seed)
-    if settings.horizon * len(data.names) * MIN_HORIZONS > len(data):
+    be_deterministic(settings.fold.seed)
+    settings.fold.costs.check()
+    leakage.check(data)
+    embargo = int(settings.embargo * data.manifest.horizon_ns)
+    walks = splits.walk_forward(data.time_ns, data.labels.end_ns, settings.folds, embargo, settings.first_test)
+    folds: list[Fold] = []
+    reports: list[RegimeReport] = []
+    for k, split in enumerate(walks, 1):
+        teacher = folds[-1].teacher if folds else before
+        fold = train_fold(
+            f"fold {k} of {settings.folds}",
+            data,
+            usable(split, data),
+            settings.fold,
+            teacher,
+            checkpoints,
+            progress,
+        )
+        reports.append(regime_report.report(data, fold, teacher))
+        folds.append(fold)
+    progress(Step("evaluate", 0, 1, 0.0))
+    evaluation = evaluate.evaluate(data, folds, settings.fold.costs, limits, settings.trials)
+    path_t = combinatorial(data, settings, folds[-1].teacher, checkpoints, limits, progress)
+    return package(data, settings, folds, reports, evaluation, path_t)
+
+
+def usable(split: Split, data: Dataset) -> Split:
+    """Only rows with a label. Raises ConfigurationError where too few are left."""
+    valid = data.labels.valid
+    train, test = split.train[valid[split.train]], split.test[valid[split.test]]
+    if len(train) < MIN_TRAIN_ROWS or len(test) < MIN_TEST_ROWS:
         raise ConfigurationError(
-            f"a horizon of {settings.horizon} ticks is too long for {len(data):,} rows of {len(data.names)} "
-            f"symbol(s): at least {MIN_HORIZONS} horizons a symbol are needed"
+            f"a fold has {len(train):,} training rows and {len(test):,} test rows of {len(data):,}; at least "
+            f"{MIN_TRAIN_ROWS:,} and {MIN_TEST_ROWS:,} are needed: give more ticks or fewer folds"
         )
-    labels = make_labels(data, settings.horizon)
-    embargo = int(np.median(labels.end_ns - data.time_ns))
-    folds = []
-    for k, split in enumerate(walk_forward(data.time_ns, labels.end_ns, FOLDS, embargo)):
-        progress(f"fold {k + 1} of {FOLDS}: {len(split.train):,} training rows, {len(split.test):,} test rows")
-        folds.append(train_fold(data, labels, usable(split, labels), settings))
-    progress("tracing the models")
-    return package(data, settings, folds), folds[-1].split.test_start_ns
+    return Split(train, test, split.test_start_ns, split.groups)
 
 
-def usable(split: Split, labels: Labels) -> Split:
-    """Only rows whose label exists."""
-    return Split(split.train[labels.valid[split.train]], split.test[labels.valid[split.test]], split.test_start_ns)
+def combinatorial(
+    data: Dataset,
+    settings: TrainSettings,
+    before: Teacher,
+    checkpoints: Checkpoints | None,
+    limits: LimitSet | None,
+    progress: Callable[[Step], None],
+) -> tuple[float, ...]:
+    """t-statistics of the meta-controller's net return over each combinatorial path."""
+    if not settings.groups:
+        return ()
+    embargo = int(settings.embargo * data.manifest.horizon_ns)
+    targets: dict[tuple[int, int], tuple[FloatArray, Any]] = {}
+    parts = splits.combinatorial(data.time_ns, data.labels.end_ns, settings.groups, settings.tested, embargo)
+    edges = np.quantile(data.time_ns, np.linspace(0.0, 1.0, settings.groups + 1), method="nearest").astype(np.int64)
+    for k, split in enumerate(parts):
+        name = f"cpcv {k + 1}"
+        fold = train_fold(name, data, usable(split, data), settings.fold, before, checkpoints, progress)
+        which = np.searchsorted(edges[1:-1], data.time_ns[fold.split.test], "right")
+        for group in split.groups:
+            mine = which == group
+            targets[k, group] = (fold.answers.target[mine], fold.split.test[mine])
+    found = []
+    for path in splits.paths(settings.groups, settings.tested):
+        rows = np.concatenate([targets[place][1] for place in path])
+        order = np.argsort(rows, kind="stable")
+        target = np.concatenate([targets[place][0] for place in path])[order]
+        traded = backtest.run(data, rows[order], target, settings.fold.costs, limits)
+        net = metrics.series(traded, data.time_ns[traded.rows]).net
+        found.append(metrics.sharpe(net) * len(net) ** 0.5)
+    return tuple(found)
 
 
-def train_fold(data: Dataset, labels: Labels, split: Split, settings: TrainSettings) -> Fold:
-    """Teacher, student, specialists, meta-controller, in that order: each learns from the one before."""
-    where = device()
-
-    def move(values: FloatArray | Float32Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(where)
-
-    rows = split.train
-    tensors = Tensors(
-        move(data.features[rows]),
-        move(labels.forward[rows]),
-        move(labels.next_return[rows]),
-        move(labels.cost[rows]),
-    )
-    observations = regime_teacher.observe(data)
-    teacher = regime_teacher.fit(observations[rows], data.symbols[rows], settings.seed)
-    filtered = teacher.filtered(observations, data.symbols)
-    losses = {}
-
-    torch.manual_seed(settings.seed)
-    regime = RegimeDetection(tensors.features).to(where)
-    losses["regime_detection"] = train(
-        regime, len(rows), regime_loss(regime, tensors, move(filtered[rows])), settings.loop
-    )
-    signals = StrategySignals(tensors.features).to(where)
-    columns = {name: k for k, name in enumerate(FEATURES)}
-    weights = specialist_weights(tensors.features, columns)
-    losses["strategy_signals"] = train(signals, len(rows), signal_loss(signals, tensors, weights), settings.loop)
-
-    meta = MetaController(tensors.features).to(where)
-    with torch.inference_mode():
-        regimes_seen, signals_seen = regime(tensors.features), signals(tensors.features)
-    windows = torch.from_numpy(consecutive(data.symbols[rows])).to(where)
-    if len(windows) == 0:
-        raise ConfigurationError(f"no symbol has {WINDOW} training rows: give more ticks, or fewer symbols")
-    objective = meta_loss(
-        meta, tensors, regimes_seen.clone(), signals_seen.clone(), windows, 1.0 / settings.horizon**0.5
-    )
-    loop = LoopSettings(epochs=settings.loop.epochs, batch_size=max(1, settings.loop.batch_size // WINDOW))
-    losses["meta_controller"] = train(meta, len(windows), objective, loop)
-    return assess(
-        data, labels, split, Fold(split, teacher, regime, signals, meta, losses, {}, filtered, {}), filtered
-    )
-
-
-def consecutive(symbols: Int64Array) -> Int64Array:
-    """Windows [w, WINDOW] of consecutive rows of one symbol, without overlap."""
-    order = np.argsort(symbols, kind="stable")
-    found = [
-        rows[: len(rows) // WINDOW * WINDOW].reshape(-1, WINDOW)
-        for rows in np.split(order, np.flatnonzero(np.diff(symbols[order])) + 1)
-    ]
-    return np.concatenate(found)
-
-
-def assess(data: Dataset, labels: Labels, split: Split, fold: Fold, filtered: FloatArray) -> Fold:
-    """Fill in the out-of-sample figures of a fold."""
-    rows = split.test
-    with torch.inference_mode():
-        features = torch.from_numpy(data.features[rows]).to(device())
-        probabilities = fold.regime(features)
-        signals = fold.signals(features)
-        weights, target = fold.meta(features, probabilities, signals)
-    p = probabilities.cpu().numpy().astype(np.float64)
-    s = signals.cpu().numpy().astype(np.float64)
-    position = target.cpu().numpy().astype(np.float64)[:, 0]
-    taught = filtered[rows]
-    fold.metrics["regime_detection"] = {
-        "cross_entropy": float(-(taught * np.log(p + 1e-12)).sum(axis=1).mean()),
-        "teacher_entropy": float(-(taught * np.log(taught + 1e-12)).sum(axis=1).mean()),
-        "agreement": float((p.argmax(axis=1) == taught.argmax(axis=1)).mean()),
-        "teacher_log_likelihood": fold.teacher.log_likelihood,
-        **{f"share_{name}": float((p.argmax(axis=1) == k).mean()) for k, name in enumerate(REGIMES)},
-    }
-    fold.metrics["strategy_signals"] = {
-        f"ic_{name}": evaluate.information_coefficient(s[:, k], labels.forward[rows])
-        for k, name in enumerate(STRATEGIES)
-    }
-    paths = {"meta_controller": position, **evaluate.baselines(s)}
-    net = {n: evaluate.net_path(path, data.symbols, labels, rows) for n, path in paths.items()}
-    fold.test_gains = {n: path.gains for n, path in net.items()}
-    summary = {n: evaluate.summarise(path, data.time_ns[rows]) for n, path in net.items()}
-    fold.metrics["meta_controller"] = {
-        "net_gain": summary["meta_controller"].mean,
-        "net_t_statistic": summary["meta_controller"].t_statistic,
-        "turnover": summary["meta_controller"].turnover,
-        "weights_entropy": float(-(weights * (weights + 1e-9).log()).sum(dim=1).mean()),
-        **{f"net_gain_{n}": r.mean for n, r in summary.items() if n != "meta_controller"},
-    }
-    fold.test_probabilities = p
-    return fold
-
-
-def package(data: Dataset, settings: TrainSettings, folds: list[Fold]) -> list[TrainedModel]:
-    """The last fold's models with the metrics of all folds."""
-    last = folds[-1]
-    rows = last.split.test
-    shown = data.symbols[rows] == data.symbols[rows][0]
+def package(
+    data: Dataset,
+    settings: TrainSettings,
+    folds: list[Fold],
+    reports: list[RegimeReport],
+    evaluation: Evaluation,
+    path_t: tuple[float, ...],
+) -> Trained:
+    """The last fold's models with their evidence."""
+    last, report = folds[-1], reports[-1]
+    coefficients = [evaluate.coefficients(data, fold) for fold in folds]
     pictures = {
-        "regime_detection": plots.regime_picture(
-            data.names[data.symbols[rows][0]], data.log_mid[rows][shown], last.test_probabilities[shown]
-        ),
-        "strategy_signals": plots.bars(
-            "Information coefficient, out of sample",
-            {n: [f.metrics["strategy_signals"][f"ic_{n}"] for f in folds] for n in STRATEGIES},
-        ),
-        "meta_controller": plots.curves("Net of costs, out of sample, last fold", last.test_gains),
+        REGIME_DETECTION.name: regime_pictures(data, last, report),
+        STRATEGY_SIGNALS.name: {"information_coefficient": plots.coefficients(coefficients)},
+        META_CONTROLLER.name: {
+            "equity": plots.equity(evaluation.series),
+            "drawdown": plots.drawdown(evaluation.series),
+        },
     }
+    if path_t:
+        pictures[META_CONTROLLER.name]["combinatorial_paths"] = plots.paths_of_sharpe(list(path_t))
+    measured = {
+        REGIME_DETECTION.name: by_fold([r.metrics() for r in reports]),
+        STRATEGY_SIGNALS.name: by_fold([{f"ic_{n}": v for n, v in c.items()} for c in coefficients]),
+        META_CONTROLLER.name: {**evaluate.comparison(evaluation), **meta_metrics(last), **path_metrics(path_t)},
+    }
+    more = {"Regimes": pictures[REGIME_DETECTION.name]["regimes"], "Calibration": plots.calibration(report.curve)}
+    sheet = tear_sheet(evaluation, data.manifest, settings.fold.costs, more)
+    parameters = flat(msgspec.to_builtins(settings))
     modules: list[tuple[ModelSignature, nn.Module]] = [
-        (REGIME_DETECTION, last.regime),
-        (STRATEGY_SIGNALS, last.signals),
-        (META_CONTROLLER, last.meta),
-    ]
-    return [
-        TrainedModel(
-            signature=signature,
-            module=trace(module, signature),
-            parameters={
-                "horizon_ticks": settings.horizon,
-                "seed": settings.seed,
-                "folds": FOLDS,
-                "epochs": settings.loop.epochs,
-                "batch_size": settings.loop.batch_size,
-                "learning_rate": settings.loop.learning_rate,
-            },
-            metrics=all_folds(folds, signature.name),
-            losses=last.losses[signature.name],
-            picture=pictures[signature.name],
+        (REGIME_DETECTION, last.regime), (STRATEGY_SIGNALS, last.signals), (META_CONTROLLER, last.meta),
+    ]  # fmt: skip
+    until = last.split.test_start_ns
+    models = []
+    for signature, module in modules:
+        name = signature.name
+        texts = {"model_card.md": card(signature, data.manifest, settings.fold.costs, measured[name], parameters,
+                                       evaluation.verdict, until)}  # fmt: skip
+        if name == REGIME_DETECTION.name:
+            texts["teacher.json"] = msgspec.json.encode(as_plain(last.teacher)).decode()
+        if name == META_CONTROLLER.name:
+            texts["tear_sheet.html"] = sheet
+        drawn = {**pictures[name], "losses": plots.losses(last.fitted[name])}
+        models.append(
+            TrainedModel(
+                signature, trace(module, signature), parameters, measured[name], last.fitted[name], drawn, texts
+            )
         )
-        for signature, module in modules
-    ]
+    return Trained(tuple(models), evaluation, path_t, sheet, until, tuple(reports), tuple(folds))
 
 
-def all_folds(folds: list[Fold], name: str) -> dict[str, float]:
+def regime_pictures(data: Dataset, fold: Fold, report: RegimeReport) -> dict[str, Figure]:
+    """Of the symbol with the most test rows."""
+    rows = fold.split.test
+    symbol = int(np.bincount(data.symbols[rows]).argmax())
+    shown = data.symbols[rows] == symbol
+    mine = rows[shown]
+    return {
+        "regimes": plots.regimes(
+            data.names[symbol], data.time_ns[mine], data.market[mine, 3], fold.answers.probabilities[shown]
+        ),
+        "calibration": plots.calibration(report.curve),
+        "transitions": plots.transitions(report.transitions, report.expected_dwell),
+    }
+
+
+def by_fold(folds: list[dict[str, float]]) -> dict[str, float]:
     """Each metric of the last fold by its name, and of every fold with its number."""
-    metrics = dict(folds[-1].metrics[name])
+    found = dict(folds[-1])
     for k, fold in enumerate(folds, 1):
-        metrics.update({f"fold{k}_{key}": value for key, value in fold.metrics[name].items()})
-    return metrics
+        found.update({f"fold{k}_{key}": value for key, value in fold.items()})
+    return found
+
+
+def meta_metrics(fold: Fold) -> dict[str, float]:
+    """How the last fold's weights look on its test rows."""
+    w = fold.answers.weights
+    found = {"weights_entropy": float(-(w * np.log(w + 1e-9)).sum(axis=1).mean())}
+    found.update({f"weight_{name}": float(w[:, k].mean()) for k, name in enumerate(STRATEGIES)})
+    return found
+
+
+def path_metrics(path_t: tuple[float, ...]) -> dict[str, float]:
+    """Of the combinatorial paths."""
+    if not path_t:
+        return {}
+    return {
+        "cpcv_median_t": float(np.median(path_t)),
+        "cpcv_share_below_zero": float(np.mean(np.array(path_t) < 0)),
+    }
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, str | int | float]:
+    """Nested settings with dots in their names."""
+    found: dict[str, str | int | float] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def as_plain(teacher: Teacher) -> dict[str, Any]:
+    """A teacher as JSON can hold it."""
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name in teacher.__struct_fields__
+        for value in [getattr(teacher, name)]
+    }
+
+
+def from_plain(values: dict[str, Any]) -> Teacher:
+    """What `as_plain` gave. Raises ConfigurationError for anything else."""
+    try:
+        return Teacher(
+            kind=str(values["kind"]), regime_of=np.array(values["regime_of"], np.int64),
+            log_likelihood=float(values["log_likelihood"]),
+            **{k: np.array(values[k], np.float64) for k in ("means", "variances", "transitions", "start")},
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"the stored teacher is none: {error}") from error
 
 
 def trace(module: nn.Module, signature: ModelSignature) -> torch.jit.ScriptModule:

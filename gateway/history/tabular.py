@@ -156,7 +156,7 @@ def are_ticks(batch: TickBatch) -> bool:
     within = np.isnan(prices) | ((prices >= MIN_PRICE) & (prices < MAX_PRICE))
     fits = np.isnan(sizes) | ((sizes >= 0.0) & (sizes < MAX_SIZE))
     dated = (batch.event_time_ns > 0) & (batch.event_time_ns < MAX_TIME_NS)
-    named = all(isinstance(name, str) and SYMBOL.fullmatch(name) for name in set(batch.symbols))
+    named = all(SYMBOL.fullmatch(str(name)) for name in set(batch.symbols))
     return bool(within.all() and fits.all() and dated.all() and named)
 
 

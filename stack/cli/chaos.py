@@ -29,9 +29,11 @@ def chaos(
     Example: ultrathink chaos --kills 20 --poison 10000
     """
     from stack.chaos.run import Chaos, Report, proxied
-    from stack.jobs import export, train
+    from stack.jobs import export
     from stack.lifecycle import down, up
     from stack.settings import Ports, StackSettings
+    from stack.training.settings import TrainRequest
+    from stack.training.train import train
 
     def show(report: Report) -> None:
         rows = [
@@ -67,7 +69,7 @@ def chaos(
             up(settings, lambda _: None)
             try:
                 status.update("training and exporting")
-                train("simulate:regimes?seed=2&ticks=9000&symbols=3", 10, None, None, lambda _: None)
+                train(TrainRequest(("simulate:regimes?seed=2&ticks=9000&symbols=3",)), lambda *_: None)
                 export(lambda _: None)
                 made = Chaos(settings, seed, status.update)
                 report = made.run(kills, poison, faults, (listen, target))

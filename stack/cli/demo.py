@@ -73,6 +73,8 @@ def run_stages(
     from stack.cli.stack import start
     from stack.report import write_report
     from stack.status import read_status
+    from stack.training.settings import TrainRequest
+    from stack.training.train import train
 
     say = err.print if json else out.print
 
@@ -83,7 +85,8 @@ def run_stages(
     start_quietly(settings) if json else start(settings)
     stage(2, f"train on {source.spec}")
     with err.status("train") as status:
-        trained = jobs.train(source.spec, 10, limit, None, lambda t: status.update(f"train: {t}"))
+        request = TrainRequest((source.spec,), limit=limit)
+        trained = train(request, lambda stage, done, _: status.update(f"train: {stage} {done:,}"))
     stage(3, "export, publish and load the models")
     with err.status("export") as status:
         exported = jobs.export(status.update)

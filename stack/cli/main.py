@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from gateway.domain.errors import ConfigurationError, UltraThinkError
-from stack.cli import broker, chaos, demo, export, forensics, gateway, risk, stack, ticks, train
+from stack.cli import broker, chaos, data, demo, export, forensics, gateway, risk, stack, ticks, train
 from stack.cli.output import err
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Serve trading models: real ticks, real brokers, real model servers, audited decisions.",
 )
 app.add_typer(stack.app, name="stack")
+app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.add_typer(export.app, name="export")
 app.add_typer(gateway.app, name="gateway")

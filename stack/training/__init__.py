@@ -1,0 +1,1 @@
+"""Training as the command line, the demo and the tests call it."""

@@ -1,0 +1,149 @@
+"""Searches and queues of experiments, logged in MLflow as nested runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.domain.errors import ConfigurationError
+from stack.settings import load
+from stack.training.settings import TrainRequest
+from stack.training.train import TrainReport, dataset_of, train
+
+if TYPE_CHECKING:
+    from trainers.experiments import Outcome, Runner
+    from trainers.search import Found, SearchSettings
+
+Progress = Callable[[str, int, int], None]
+
+
+class SearchReport(Struct, frozen=True):
+    """What a search found, and the training of the best, judged on the hold-out."""
+
+    study: str
+    found: Found
+    training: TrainReport
+
+
+class Experiment(TrainRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request with a name."""
+
+    name: str
+
+
+def runner_for(jobs: int, memory: str | None) -> Runner:
+    """A runner with a budget. Raises ConfigurationError."""
+    from trainers.experiments import Runner
+    from trainers.guard import parse_bytes
+
+    return Runner(jobs, None if memory is None else parse_bytes(memory))
+
+
+def search(request: TrainRequest, settings: SearchSettings, memory: str | None, progress: Progress) -> SearchReport:
+    """Search, then train and register the best.
+
+    Raises:
+        UltraThinkError: see `search.search` and `train`.
+    """
+    from trainers import manifest, tracking
+    from trainers.search import search as run
+    from trainers.search import settings_of
+
+    runner, home = runner_for(settings.jobs, memory), load().absolute_home
+    tracking.connect(request.mlflow_uri or load().mlflow_uri)
+    folder = dataset_of(request, home, progress)
+    rows = manifest.read(folder)
+    base = request.settings()
+    study = f"{rows.dataset_hash[:12]}-{settings.hold_out:g}-{request.seed}"
+    done, lock = 0, threading.Lock()
+    with tracking.training(f"search {rows.named}"[:250], rows, str(folder)):
+
+        def told(number: int, parameters: dict[str, Any], outcome: Outcome) -> None:
+            nonlocal done
+            with lock:
+                done += 1
+                progress(f"trials of {rows.named}", done, settings.trials)
+                log_experiment(f"trial {number}", parameters, outcome)
+
+        found = run(study, folder, base, settings, home / "searches" / f"{study}.journal", runner, told)
+    best = settings_of(found.parameters, base)
+    tried = found.complete + found.pruned
+    judged = replace(best, folds=1, first_test=1.0 - settings.hold_out, trials=tried)
+    training = train(
+        replace(request, data=(str(folder),), bars="ticks", horizon=None, limit=None), progress, judged
+    )
+    return SearchReport(study, found, training)
+
+
+def log_experiment(name: str, parameters: dict[str, Any], outcome: Outcome) -> None:
+    """A nested run for one experiment."""
+    from trainers import tracking
+
+    with tracking.trial(name, {**parameters, "outcome": outcome.why or "finished"}):
+        metrics = {"seconds": outcome.seconds, "peak_memory_mb": outcome.peak_bytes / 2**20}
+        if outcome.result is not None:
+            metrics["mean_t"] = outcome.result.value
+            metrics.update({f"fold{f.fold}_t": f.t_statistic for f in outcome.result.folds})
+        tracking.log_metrics(metrics)
+
+
+def read_experiments(file: Path) -> list[Experiment]:
+    """Experiments of a YAML file. Raises ConfigurationError."""
+    try:
+        told = yaml.safe_load(file.read_bytes())
+        # One source may be written without a list.
+        for one in told if isinstance(told, list) else []:
+            if isinstance(one, dict) and isinstance(one.get("data"), str):
+                one["data"] = [one["data"]]
+        found = msgspec.convert(told, list[Experiment], strict=False)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{file} does not exist") from error
+    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ConfigurationError(f"{file} is no list of experiments: {error}") from error
+    names = [one.name for one in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not found:
+        raise ConfigurationError(f"{file}: {', '.join(twice)} comes twice" if twice else f"{file} is empty")
+    return found
+
+
+def run_queue(
+    file: Path, jobs: int, memory: str | None, mlflow_uri: str | None, progress: Progress
+) -> list[Outcome]:
+    """Run the experiments of a file: each trains and tests every fold; nothing is registered.
+
+    Raises:
+        UltraThinkError: the file is none, a source cannot be read, MLflow does not answer.
+    """
+    from trainers import guard, manifest, tracking
+    from trainers.worker import Spec
+
+    wanted, runner, home = read_experiments(file), runner_for(jobs, memory), load().absolute_home
+    tracking.connect(mlflow_uri or load().mlflow_uri)
+    folders: dict[Any, Path] = {}
+    specs = []
+    for one in wanted:
+        key = (one.data, one.bars, one.horizon, one.limit)
+        if key not in folders:
+            folders[key] = dataset_of(one, home, progress)
+        ceiling = None if one.memory is None else guard.parse_bytes(one.memory)
+        specs.append(Spec(one.name, str(folders[key]), one.settings(), memory_bytes=ceiling))
+    done, lock = 0, threading.Lock()
+    first = next(iter(folders.values()))
+    with tracking.training(f"queue {file.name}", manifest.read(first), str(first)):
+
+        def told(outcome: Outcome) -> None:
+            nonlocal done
+            with lock:
+                done += 1
+                progress("experiments", done, len(specs))
+                log_experiment(outcome.name, {}, outcome)
+
+        return runner.run(specs, told)

@@ -1,0 +1,176 @@
+"""From a SOURCE or a dataset to three registered challengers, with their evidence."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from gateway.domain.errors import ConfigurationError
+from gateway.domain.limits import LimitSet
+from stack.settings import load
+from stack.training.settings import TrainRequest
+
+if TYPE_CHECKING:
+    from trainers.orchestrator import TrainSettings
+
+HEADLINES = {
+    "regime_detection": ("agreement", "calibration_error", "disruption_mean"),
+    "strategy_signals": ("ic_momentum", "ic_mean_reversion", "ic_breakout", "ic_volatility_carry"),
+    "meta_controller": ("mean_bps", "t_statistic", "deflated_sharpe", "equal_weights_t_statistic",
+                        "buy_and_hold_t_statistic"),
+}  # fmt: skip
+
+
+class TrainedReport(Struct, frozen=True):
+    """A registered model and its main figures, out of sample."""
+
+    name: str
+    version: str
+    run_id: str
+    headline: dict[str, float]
+
+
+class TrainReport(Struct, frozen=True):
+    """What a training did; nothing at or after `out_of_sample_from_ns` was learned from.
+
+    Attributes:
+        source, dataset: what it learned from, and the folder where that lies.
+        rows, dropped: rows of the dataset, and lines of the sources that were no ticks.
+        data_hash: names the ticks.
+        verdict: one sentence.
+        edge: whether an edge survives costs.
+        resumed: what was found of a training that had been killed; empty where there was none.
+        run_id: of the training in MLflow; the models have runs within it.
+        sheet: the tear sheet's path.
+        models: registered as challengers.
+    """
+
+    source: str
+    dataset: str
+    rows: int
+    dropped: int
+    data_hash: str
+    out_of_sample_from_ns: int
+    verdict: str
+    edge: bool
+    resumed: str
+    run_id: str
+    sheet: str
+    models: list[TrainedReport]
+
+
+def train(
+    request: TrainRequest, progress: Callable[[str, int, int], None], settings: TrainSettings | None = None
+) -> TrainReport:
+    """Train, evaluate and register the three models.
+
+    Args:
+        request: what to train from and with.
+        progress: called with a stage and how much of what total it has done; a total of 0 is unknown.
+        settings: of the training; default: those of the request.
+
+    Raises:
+        UltraThinkError: see `build`, `open_dataset`, `train_all` and `tracking`.
+    """
+    from trainers import guard, tracking
+    from trainers.checkpoint import Checkpoints
+    from trainers.dataset import open_dataset
+    from trainers.loop import Step
+    from trainers.orchestrator import identity, train_all
+
+    settings = settings or request.settings()
+    home = load().absolute_home
+    limits = read_limits(request.limits)
+    if request.memory is not None:
+        guard.limit_memory(guard.parse_bytes(request.memory))
+    # Before the work, not after it: a missing server must not cost a training.
+    tracking.connect(request.mlflow_uri or load().mlflow_uri)
+    folder = dataset_of(request, home, progress)
+    data = open_dataset(folder, lambda stage, n: progress(stage, n, 0))
+    checkpoints = Checkpoints(home / "training", identity(data, settings))
+    resumed = checkpoints.open(fresh=request.fresh)
+    finished = False
+    try:
+        told = checkpoints.folder / "run_id"
+        open_run = told.read_text().strip() if told.is_file() else None
+        with tracking.training(
+            f"train {data.manifest.named}"[:250], data.manifest, str(folder), open_run
+        ) as run_id:
+            told.write_text(run_id)
+            steps = 0
+
+            def show(step: Step) -> None:
+                nonlocal steps
+                progress(step.stage, step.done, step.total)
+                steps += 1
+                if steps % 50 == 0:
+                    tracking.log_step(f"loss/{step.stage}", step.loss, step.done)
+
+            trained = train_all(data, settings, show, checkpoints, limits, tracking.teacher_in_service())
+            tags = {"training": run_id, "verdict": trained.evaluation.verdict[:500],
+                    "edge": str(trained.evaluation.edge).lower()}  # fmt: skip
+            registered = []
+            for model in trained.models:
+                progress(f"log {model.signature.name} to MLflow", 0, 0)
+                logged = tracking.log(model, data.manifest, tags)
+                headline = {k: float(model.metrics[k]) for k in HEADLINES[logged.name] if k in model.metrics}
+                registered.append(TrainedReport(logged.name, logged.version, logged.run_id, headline))
+            meta = trained.models[-1]
+            tracking.log_summary(meta.parameters, meta.metrics, trained.sheet)
+        finished = True
+    finally:
+        checkpoints.close(finished=finished)
+    sheet = home / "reports" / f"{run_id}.html"
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    sheet.write_text(trained.sheet)
+    manifest = data.manifest
+    return TrainReport(
+        source=manifest.named, dataset=str(folder), rows=manifest.rows,
+        dropped=sum(source.dropped for source in manifest.sources), data_hash=manifest.data_hash,
+        out_of_sample_from_ns=trained.trained_until_ns, verdict=trained.evaluation.verdict,
+        edge=trained.evaluation.edge, resumed=resumed, run_id=run_id, sheet=str(sheet), models=registered,
+    )  # fmt: skip
+
+
+def read_limits(path: Path | None) -> LimitSet | None:
+    """A file of limits for the backtest; None takes those for research."""
+    if path is None:
+        return None
+    from gateway import limits_file
+
+    return LimitSet(limits_file.read(path))
+
+
+def dataset_of(request: TrainRequest, home: Path, progress: Callable[[str, int, int], None]) -> Path:
+    """The folder of the dataset: the one that was named, or one that is built anew from the sources.
+
+    A built one lies in the stack's home under a name of its sources and settings, so that the run in MLflow says
+    where its rows are; building the same again replaces it.
+    """
+    from gateway.history import open_source
+    from trainers.build import build
+
+    if len(request.data) == 1 and Path(request.data[0]).is_dir():
+        if request.given_build_options():
+            raise ConfigurationError(
+                f"{request.data[0]} is a dataset: its bars, horizon and limit were chosen when it was built"
+            )
+        return Path(request.data[0]).resolve()
+    settings = request.build_settings()
+    key = hashlib.sha256(msgspec.json.encode((request.data, settings))).hexdigest()[:12]
+    folder = home / "datasets" / key
+    sources = [open_source(spec) for spec in request.data]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as new:
+        build(sources, settings, Path(new) / "dataset", lambda stage, n: progress(f"{stage} {request.named}", n, 0))
+        if folder.exists():
+            shutil.rmtree(folder)
+        (Path(new) / "dataset").rename(folder)
+    return folder

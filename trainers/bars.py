@@ -48,7 +48,7 @@ class Sampling(Struct, frozen=True):
         except ValueError:
             number = math.nan
         if not 0.0 < number < math.inf:
-            raise ConfigurationError(f"bars {text!r}: {size!r} is no number above zero")
+            raise ConfigurationError(f"bars {text!r}: expected a number above zero, not {size!r}")
         return cls(kind, number)
 
 

@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError, SourceError
 from gateway.domain.features import FEATURE_VERSION, FEATURES, FeatureEngine
-from gateway.domain.schemas import BoolArray, FloatArray, Int64Array, TickBatch
+from gateway.domain.schemas import BoolArray, FloatArray, Int64Array, Tick, TickBatch
 from gateway.history import Source
 from trainers import labels as barrier
 from trainers.bars import Bars, Sampling
@@ -216,11 +216,8 @@ class Whole:
                 if left == 0:
                     return
             return
-        numbered = (
-            ((record.arrival_ns, k, record.tick) for record in source.records())
-            for k, source in enumerate(self._sources)
-        )
-        merged = islice(heapq.merge(*numbered, key=lambda one: one[:2]), limit)
+        streams = [numbered(k, source) for k, source in enumerate(self._sources)]
+        merged = islice(heapq.merge(*streams, key=lambda one: one[:2]), limit)
         while chunk := list(islice(merged, CHUNK)):
             batch = TickBatch.from_ticks([tick for _, _, tick in chunk])
             which = np.array([k for _, k, _ in chunk])
@@ -316,6 +313,8 @@ class Whole:
                 f"{self._named()} tells no sizes of trades, so {self._settings.bars} bars cannot be made: "
                 "take time or tick bars"
             )
+        if not self._rows:
+            raise self._too_few(0)
 
     def _named(self) -> str:
         return ", ".join(source.spec for source in self._sources)
@@ -328,11 +327,7 @@ class Whole:
         labelled = int((made.valid & made.has_next).sum())
         self._left_out["row without a label"] = self._rows - labelled
         if labelled < self._settings.min_rows:
-            kept = {why: n for why, n in self._left_out.items() if n}
-            raise SourceError(
-                f"{self._named()} gives {labelled:,} labelled rows; at least {self._settings.min_rows:,} are "
-                f"needed to train (left out: {kept}): give more ticks, smaller bars or a shorter horizon"
-            )
+            raise self._too_few(labelled)
         files = tuple(self._write_parquet(staging, made, progress))
         span = self._scratch.mapped("row_time")
         manifest = Manifest(
@@ -347,6 +342,13 @@ class Whole:
         )  # fmt: skip
         write_synced(staging / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         return manifest
+
+    def _too_few(self, labelled: int) -> SourceError:
+        kept = ", ".join(f"{n:,} {why}" for why, n in self._left_out.items() if n)
+        return SourceError(
+            f"{self._named()} gives {labelled:,} labelled rows; at least {self._settings.min_rows:,} are needed to "
+            f"train (left out: {kept}): give more ticks, smaller bars or a shorter horizon"
+        )
 
     def _default_horizon(self) -> int:
         distances = [
@@ -445,6 +447,11 @@ class Whole:
                 SymbolSpan(name, seen.ticks, seen.rows, seen.first_ns, last_ns, gaps, seen.longest_ns, seen.late)
             )
         return tuple(spans)
+
+
+def numbered(number: int, source: Source) -> Iterator[tuple[int, int, Tick]]:
+    """A source's ticks with their time of arrival and the source's number."""
+    return ((record.arrival_ns, number, record.tick) for record in source.records())
 
 
 def octaves(steps_ns: np.typing.NDArray[Any]) -> Int64Array:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-import torch
 from msgspec import Struct
-from torch import Tensor
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from gateway.domain.schemas import FloatArray
 
 BINS = 10
+#: Bounds of a temperature: beyond them probabilities would not be calibrated but made.
+COLDEST, HOTTEST = 0.2, 5.0
 
 
 class Curve(Struct, frozen=True):
@@ -38,16 +42,12 @@ def curve(probabilities: FloatArray, truth: FloatArray) -> Curve:
     return Curve(predicted, observed, share, float(np.nansum(share * np.abs(predicted - observed))))
 
 
-def temperature(logits: Tensor, truth: Tensor) -> float:
+def temperature(logits: FloatArray, truth: FloatArray) -> float:
     """The temperature that divides logits [n, k] to the least cross-entropy against [n, k] (Guo et al. 2017)."""
-    log_temperature = torch.zeros(1, requires_grad=True, device=logits.device)
-    optimiser = torch.optim.LBFGS([log_temperature], lr=0.2, max_iter=50)
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(logits / log_temperature.exp(), truth)
-        loss.backward()
-        return loss
+    def entropy(log_temperature: float) -> float:
+        scaled = logits * math.exp(-log_temperature)
+        return float((logsumexp(scaled, axis=1) - (truth * scaled).sum(axis=1)).mean())
 
-    optimiser.step(closure)
-    return float(log_temperature.detach().exp().clamp(0.2, 5.0))
+    found = minimize_scalar(entropy, bounds=(math.log(COLDEST), math.log(HOTTEST)), method="bounded")
+    return math.exp(found.x)

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import psutil
@@ -82,7 +83,7 @@ class Checkpoints:
         """What was saved; None where nothing was, or it cannot be read: then it is computed again."""
         try:
             found: dict[str, Any] = torch.load(self.folder / f"{name}.pt", map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError):
+        except (OSError, RuntimeError, EOFError, UnpicklingError):
             return None
         return found
 

@@ -237,7 +237,8 @@ def calibrate(regime: RegimeDetection, data: TrainingSet) -> None:
         logits = torch.cat(
             [regime.logits(data.features(torch.arange(p.start, p.stop))) for p in batches(len(data))]
         )
-    regime.temperature.fill_(calibration.temperature(logits, data.teacher))
+    told, truth = (values.cpu().numpy().astype(np.float64) for values in (logits, data.teacher))
+    regime.temperature.fill_(calibration.temperature(told, truth))
 
 
 def answers_for(regime: RegimeDetection, signals: StrategySignals, data: TrainingSet) -> tuple[Tensor, Tensor]:

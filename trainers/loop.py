@@ -36,7 +36,8 @@ class LoopSettings(Struct, frozen=True):
     """Adam with a one-cycle learning rate.
 
     Attributes:
-        epochs: at most; `patience` of them without a better validation loss end the training.
+        epochs: at most, and more where they are fewer than `min_steps` steps; `patience` of them without a better
+            validation loss end the training.
         batch_size: rows (or windows) a step.
         learning_rate: the highest.
         weight_decay: L2.
@@ -51,6 +52,7 @@ class LoopSettings(Struct, frozen=True):
     weight_decay: float = 1e-4
     seed: int = 0
     patience: int = 2
+    min_steps: int = 200
     precision: str = "fp32"
     compiled: str = "auto"
 
@@ -136,12 +138,13 @@ class _Loop:
     ) -> None:
         self._task, self._settings, self._checkpoints, self._progress = task, settings, checkpoints, progress
         self._steps = max(1, math.ceil(task.rows / settings.batch_size))
+        self._epochs = max(settings.epochs, math.ceil(settings.min_steps / self._steps))
         self._state = State(losses=[], validation=[], best_weights={})
         self._optimiser = torch.optim.Adam(
             task.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, max_lr=settings.learning_rate, total_steps=self._steps * settings.epochs + 1
+            self._optimiser, max_lr=settings.learning_rate, total_steps=self._steps * self._epochs + 1
         )
         self._loss = compiled(task.loss, settings, self._steps)
         self._saved_at = time.monotonic()
@@ -151,7 +154,7 @@ class _Loop:
         self._resume()
         state, module = self._state, self._task.module
         module.train()
-        while state.epoch < self._settings.epochs and not self._stale():
+        while state.epoch < self._epochs and not self._stale():
             self._epoch()
         module.eval()
         if state.best_weights:
@@ -168,7 +171,7 @@ class _Loop:
             state.step = step + 1
             done = state.epoch * self._steps + state.step
             mean = state.total / state.step
-            self._progress(Step(self._task.name, done, self._steps * settings.epochs, mean))
+            self._progress(Step(self._task.name, done, self._steps * self._epochs, mean))
             if time.monotonic() > self._saved_at + CHECKPOINT_S:
                 self._save()
         state.losses.append(state.total / self._steps)

@@ -49,17 +49,9 @@ VIEWS: dict[str, tuple[str, ...]] = {
 
 
 #: What is divided by the range (the first of the scales), and of what logarithms are taken.
-MOVES = (
-    "macd",
-    "macd_histogram",
-    "return_1s",
-    "return_10s",
-    "return_1m",
-    "return_10m",
-    "return_1h",
-    "drawdown_10m",
-)
-SCALES = ("range_14", "volatility_10s", "volatility_10m", "volatility_1d", "volatility_20d", "spread_bps")
+MOVES = ("macd", "macd_histogram", "return_1s", "return_10s", "return_1m", "drawdown_10m")
+SCALES = ("range_14", "volatility_10s", "tick_rate")
+OSCILLATORS = ("rsi_14", "bollinger_position", "return_zscore")
 SMALLEST, LARGEST_RATIO = 1e-9, 10.0
 
 
@@ -95,25 +87,29 @@ def layers(width: int, hidden: int, out: int) -> nn.Sequential:
 
 
 class Dimensionless(nn.Module):
-    """features [n, 32] with ratios to the range and logarithms beside them, [n, 32 + 14].
+    """What regimes are told by, from features [n, 32]: moves / range, ln range, and oscillators, [n, width].
 
-    A network of standardised features would have to learn to divide; the teacher looks at ratios.
+    A network of standardised features would have to learn to divide; the teacher looks at ratios. What looks back
+    over hours or days is left out: it drifts for as long as the history is shorter, and a network that leans on it
+    is lost in the next hour.
     """
 
     moves: Tensor
     scales: Tensor
+    oscillators: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("moves", places(MOVES))
         self.register_buffer("scales", places(SCALES))
-        self.width = len(FEATURES) + len(MOVES) + len(SCALES)
+        self.register_buffer("oscillators", places(OSCILLATORS))
+        self.width = len(MOVES) + len(SCALES) + len(OSCILLATORS)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Moves / range, cut at 10; ln of scales."""
+        """Moves / range, cut at 10; ln of scales; oscillators."""
         scales = features.index_select(1, self.scales).clamp(min=SMALLEST)
         ratios = (features.index_select(1, self.moves) / scales[:, :1]).clamp(-LARGEST_RATIO, LARGEST_RATIO)
-        return torch.cat([features, ratios, scales.log()], dim=1)
+        return torch.cat([ratios, scales.log(), features.index_select(1, self.oscillators)], dim=1)
 
 
 class RegimeDetection(nn.Module):

@@ -28,11 +28,13 @@ class MetaSettings(Struct, frozen=True):
     Attributes:
         entropy_bonus: for weights that are spread over the strategies.
         turnover_penalty: of each unit of change, as a multiple of its cost, on top of it.
+        disruption_penalty: of the squared jump of the target that new regime probabilities alone cause.
         smoothness: of the regimes' student: penalty of squared change of probabilities from row to row.
     """
 
     entropy_bonus: float = 0.002
     turnover_penalty: float = 0.25
+    disruption_penalty: float = 20.0
     smoothness: float = 2.0
 
 
@@ -152,16 +154,25 @@ def meta_loss(
     the position changes: spread, fee and slippage.
     """
 
+    def jumps(target: Tensor, features: Tensor, seen: Tensor, told: Tensor) -> Tensor:
+        """Mean squared change of a target when its regimes were those of the row before."""
+        before = seen.reshape(-1, WINDOW, seen.shape[1]).roll(1, dims=1).reshape(seen.shape)
+        _, old = module(features, before, told)
+        return (target - old).reshape(-1, WINDOW)[:, 1:].square().mean()
+
     def loss(windows: Tensor) -> Tensor:
         rows = data.windows[windows].reshape(-1)
-        weights, target = module(data.features(rows), regimes[rows], signals[rows])
+        features = data.features(rows)
+        weights, target = module(features, regimes[rows], signals[rows])
         position = target.reshape(-1, WINDOW)
         gain = position * data.next_return[rows].reshape(-1, WINDOW)
         change = (position[:, 1:] - position[:, :-1]).abs()
         turnover = change * data.cost[rows].reshape(-1, WINDOW)[:, 1:] * (1.0 + settings.turnover_penalty)
         entropy = -(weights * (weights + 1e-9).log()).sum(dim=1).mean()
+        jump = jumps(target, features, regimes[rows], signals[rows])
         risk = 0.5 * AVERSION * gain.square()
-        return -(gain.mean() - turnover.mean() - risk.mean() + settings.entropy_bonus * entropy)
+        useful = gain.mean() - turnover.mean() - risk.mean() + settings.entropy_bonus * entropy
+        return settings.disruption_penalty * jump - useful
 
     return loss
 

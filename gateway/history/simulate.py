@@ -16,10 +16,15 @@ START_NS = 1_704_067_200_000_000_000  # 2024-01-01 UTC
 
 
 class Regime(Struct, frozen=True):
-    """Drift and volatility of ln price a tick."""
+    """Drift and volatility of ln price a tick; `edge` is how much of the drift a quote's sizes foretell.
+
+    With an edge each symbol has a hidden pressure z, an autoregression of unit variance that forgets within
+    MEMORY ticks: the drift is edge x tanh(z), and tanh(z) is the imbalance of the quoted sizes.
+    """
 
     drift: float
     volatility: float
+    edge: float = 0.0
 
 
 CALM = Regime(0.0, 2e-5)
@@ -27,11 +32,16 @@ BULL = Regime(8e-6, 4e-5)
 BEAR = Regime(-1.2e-5, 9e-5)
 CRASH = Regime(-8e-5, 3e-4)
 
+PLANTED = Regime(0.0, 4e-5, edge=8e-6)
+#: Ticks of a symbol until its pressure has lost two thirds.
+MEMORY = 1000.0
+
 SCENARIOS: dict[str, tuple[Regime, ...]] = {
     "calm": (CALM,),
     "trend": (BULL,),
     "crash": (CALM, CRASH, BEAR),
     "regimes": (BULL, CALM, BEAR),
+    "signal": (PLANTED,),
 }
 
 
@@ -50,8 +60,15 @@ def open_simulation(spec: str, scenario: str, options: dict[str, str]) -> Source
 
 def read(regimes: tuple[Regime, ...], seed: int, ticks: int, symbols: int) -> Iterator[Record]:
     """Poisson arrivals, 100 a second over all symbols; a regime lasts 2,000 ticks on average."""
+    return (record for record, _ in with_truth(regimes, seed, ticks, symbols))
+
+
+def with_truth(regimes: tuple[Regime, ...], seed: int, ticks: int, symbols: int) -> Iterator[tuple[Record, Regime]]:
+    """As `read`, each tick with the regime that moved it: what a detector should find."""
     random = np.random.default_rng(seed)
     log_price = np.log(100.0 * (1.0 + np.arange(symbols)))
+    pressure = np.zeros(symbols)
+    stay = math.exp(-1.0 / MEMORY)
     regime = 0
     time_ns = START_NS
     for _ in range(ticks):
@@ -61,15 +78,22 @@ def read(regimes: tuple[Regime, ...], seed: int, ticks: int, symbols: int) -> It
         symbol = int(random.integers(symbols))
         now = regimes[regime]
         log_price[symbol] += now.drift + now.volatility * random.standard_normal()
-        yield Record(time_ns, to_tick(random, symbol, time_ns, math.exp(log_price[symbol])))
+        tilt = 0.0
+        if now.edge:
+            log_price[symbol] += now.edge * math.tanh(pressure[symbol])
+            pressure[symbol] = stay * pressure[symbol] + math.sqrt(1.0 - stay**2) * random.standard_normal()
+            tilt = math.tanh(pressure[symbol])
+        yield Record(time_ns, to_tick(random, symbol, time_ns, math.exp(log_price[symbol]), tilt)), now
 
 
-def to_tick(random: np.random.Generator, symbol: int, time_ns: int, mid: float) -> Tick:
-    """Three quotes in four, else a trade at the touch."""
+def to_tick(random: np.random.Generator, symbol: int, time_ns: int, mid: float, tilt: float = 0.0) -> Tick:
+    """Three quotes in four, else a trade at the touch; with a `tilt` in (-1, 1), that is the sizes' imbalance."""
     half = mid * 5e-5
     name = f"SIM{symbol}"
     if random.random() < 0.25:
         side = 1.0 if random.random() < 0.5 else -1.0
         return Tick(name, time_ns, last=mid + side * half, last_size=float(random.exponential(2.0)))
     sizes = random.exponential(10.0, 2)
+    if tilt:
+        sizes = sizes.sum() * np.array([0.5 + 0.5 * tilt, 0.5 - 0.5 * tilt])
     return Tick(name, time_ns, mid - half, mid + half, float(sizes[0]), float(sizes[1]))

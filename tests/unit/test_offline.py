@@ -6,10 +6,9 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from gateway.domain.errors import ConfigurationError, ServiceUnavailable, SourceError
+from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from gateway.history import open_source
 from loadtest.gates import misses
 from loadtest.schedule import Speed, plan
@@ -20,62 +19,6 @@ from stack.lifecycle import check_brokers, check_ports, down
 from stack.ports import free_ports, holder, is_free
 from stack.processes import Identity, describe_exit, end
 from stack.settings import Ports, StackSettings
-from trainers.dataset import build
-from trainers.evaluate import NetPath, net_path, summarise
-from trainers.labels import make_labels, step_ahead
-from trainers.orchestrator import TrainSettings, train_all
-from trainers.regime_teacher import forward_filter
-from trainers.splits import walk_forward
-
-
-@pytest.fixture(scope="module")
-def data():
-    return build(open_source("simulate:regimes?seed=2&ticks=9000&symbols=3"), lambda n: None)
-
-
-def test_labels_look_ahead_within_one_symbol_only(data):
-    ahead, valid = step_ahead(data.symbols, 10)
-    assert (data.symbols[ahead[valid]] == data.symbols[valid]).all()
-    assert (data.time_ns[ahead[valid]] >= data.time_ns[valid]).all()
-    assert (~valid).sum() == 30
-    row = np.flatnonzero(valid)[100]
-    between = (data.symbols[row : ahead[row] + 1] == data.symbols[row]).sum()
-    assert between == 11
-
-
-def test_no_training_label_reaches_into_the_test_segment(data):
-    labels = make_labels(data, 10)
-    splits = list(walk_forward(data.time_ns, labels.end_ns, 3, embargo_ns=1_000_000))
-    assert len(splits) == 3
-    for split in splits:
-        assert len(split.train) > 1000
-        assert len(split.test) > 500
-        assert labels.end_ns[split.train].max() < split.test_start_ns - 1_000_000
-        assert data.time_ns[split.test].min() >= split.test_start_ns
-    tests = np.concatenate([s.test for s in splits])
-    assert len(tests) == len(set(tests.tolist()))
-
-
-def test_the_filter_uses_the_past_only():
-    density = np.log(np.random.default_rng(0).dirichlet(np.ones(3), 50))
-    transitions = np.full((3, 3), 0.05) + np.eye(3) * 0.85
-    symbols = np.zeros(50, np.int64)
-    whole = forward_filter(density, transitions, symbols)
-    np.testing.assert_array_equal(whole[:20], forward_filter(density[:20], transitions, symbols[:20]))
-    np.testing.assert_allclose(whole.sum(axis=1), 1.0)
-
-
-def test_the_data_hash_names_the_ticks():
-    one, again, other = (
-        build(open_source(f"simulate:calm?seed={s}&ticks=6000&symbols=1"), lambda n: None).data_hash
-        for s in (1, 1, 2)
-    )
-    assert one == again != other
-
-
-def test_too_little_data_is_refused():
-    with pytest.raises(SourceError, match="at least 5000"):
-        build(open_source("simulate:calm?ticks=500"), lambda n: None)
 
 
 @pytest.mark.parametrize(
@@ -283,31 +226,6 @@ def test_data_of_another_number_of_brokers_is_named(tmp_path):
     (tmp_path / "kafka" / "1").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match="1 broker"):
         check_brokers(StackSettings(home=tmp_path, brokers=3))
-
-
-def test_costs_and_turnover_are_counted_a_symbol(data):
-    labels = make_labels(data, 10)
-    rows = np.flatnonzero(labels.valid)
-    path = net_path(np.ones(len(rows)), data.symbols, labels, rows)
-    # A constant position is paid for once a symbol.
-    assert path.changes.sum() == 3.0
-    gains = labels.next_log_return[rows] * 1e4
-    assert path.gains.sum() == pytest.approx(gains.sum() - (path.changes * labels.half_spread[rows]).sum() * 1e4)
-
-
-def test_gains_of_one_moment_are_one_observation():
-    gains = np.random.default_rng(0).normal(0.1, 1.0, 400)
-    once = summarise(NetPath(gains, np.zeros(400)), np.arange(400))
-    copied = summarise(NetPath(np.repeat(gains, 20), np.zeros(8000)), np.repeat(np.arange(400), 20))
-    assert copied.t_statistic == pytest.approx(once.t_statistic)
-
-
-def test_a_horizon_beyond_the_data_is_refused(data):
-    with pytest.raises(ConfigurationError, match="too long"):
-        train_all(data, TrainSettings(horizon=3000), lambda text: None)
-    for step in (5, 12, 30):
-        ahead, valid = step_ahead(np.zeros(10, np.int64), step)
-        assert (ahead[valid] == np.arange(10)[valid] + step).all()
 
 
 def told_commands():

@@ -7,10 +7,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 DATA ?= skfolio:sp500
 DEMO_ARGS ?=
 CHAOS_ARGS ?=
+DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: setup demo test unit lint types chaos bench lock up down clean
+.PHONY: setup demo test unit lint types chaos models-report bench lock up down clean
 
 setup: $(COMPILED)
 
@@ -50,6 +51,9 @@ types: setup
 
 chaos: setup
 	@$(BIN)/ultrathink chaos $(CHAOS_ARGS)
+
+models-report: setup
+	@$(BIN)/ultrathink train report --folder "$(DATA_FOLDER)" --out docs
 
 bench: setup
 	@$(BIN)/python -m benchmarks.risk

@@ -12,7 +12,7 @@ from stack.settings import Ports, StackSettings
 from stack.training.settings import TrainRequest
 from stack.training.train import train
 
-SOURCE = "simulate:regimes?seed=2&ticks=9000&symbols=3"
+SOURCE = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 
 
 def pytest_collection_modifyitems(items):

@@ -24,6 +24,8 @@ from trainers.guard import is_out_of_memory
 
 #: The time between two checkpoints within an epoch.
 CHECKPOINT_S = 10.0
+#: The share of the steps in which the learning rate rises: no training is given up before.
+WARM_UP = 0.3
 #: Compiling costs about a minute: it pays for long trainings on a GPU, never for these networks on a CPU.
 COMPILE_STEPS = 20_000
 
@@ -36,8 +38,8 @@ class LoopSettings(Struct, frozen=True):
     """Adam with a one-cycle learning rate.
 
     Attributes:
-        epochs: at most, and more where they are fewer than `min_steps` steps; `patience` of them without a better
-            validation loss end the training.
+        epochs: at most, and more where they are fewer than `min_steps` steps; `patience` of them (a fifth
+            of all, where that is more) without a better validation loss end the training.
         batch_size: rows (or windows) a step.
         learning_rate: the highest.
         weight_decay: L2.
@@ -144,7 +146,10 @@ class _Loop:
             task.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, max_lr=settings.learning_rate, total_steps=self._steps * self._epochs + 1
+            self._optimiser,
+            max_lr=settings.learning_rate,
+            total_steps=self._steps * self._epochs + 1,
+            pct_start=WARM_UP,
         )
         self._loss = compiled(task.loss, settings, self._steps)
         self._saved_at = time.monotonic()
@@ -229,7 +234,10 @@ class _Loop:
 
     def _stale(self) -> bool:
         state = self._state
-        return bool(state.validation) and state.epoch - 1 - state.best_epoch >= self._settings.patience
+        if not state.validation or state.epoch <= WARM_UP * self._epochs:
+            return False
+        patience = max(self._settings.patience, self._epochs // 5)
+        return state.epoch - 1 - state.best_epoch >= patience
 
     def _save(self) -> None:
         if self._checkpoints is None:

@@ -209,17 +209,15 @@ def log_model(model: TrainedModel) -> Any:
     with warnings.catch_warnings():
         # MLflow warns of its own deprecated calls.
         warnings.simplefilter("ignore")
-        info = mlflow.pytorch.log_model(
+        return mlflow.pytorch.log_model(
             model.module,
             name="model",
             signature=mlflow_signature(signature),
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
             serialization_format="pickle",  # a ScriptModule is saved by torch.jit.save all the same
+            input_example=example,
             metadata={"feature_version": FEATURE_VERSION, "outputs": [o.name for o in signature.outputs]},
         )
-    # MLflow would run the example through its own wrapper, which takes one input only: it is kept as a file.
-    mlflow.log_dict({name: values.tolist() for name, values in example.items()}, "input_example.json")
-    return info
 
 
 def log_summary(parameters: Mapping[str, str | int | float], metrics: Mapping[str, float], sheet: str) -> None:

@@ -69,7 +69,7 @@ def chaos(
             up(settings, lambda _: None)
             try:
                 status.update("training and exporting")
-                train(TrainRequest(("simulate:regimes?seed=2&ticks=9000&symbols=3",)), lambda *_: None)
+                train(TrainRequest(("simulate:regimes?seed=3&ticks=9000&symbols=3",)), lambda *_: None)
                 export(lambda _: None)
                 made = Chaos(settings, seed, status.update)
                 report = made.run(kills, poison, faults, (listen, target))

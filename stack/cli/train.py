@@ -224,3 +224,22 @@ def queue(
         out.print(table("Experiments", ["name", "mean t", "took", "memory", ""], rows, right=(1, 2, 3)))
     if any(o.result is None for o in outcomes):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: ultrathink train report --folder ../shared/data --out docs")
+def report(
+    folder: Annotated[Path, typer.Option(help="Where the recorded markets' files are.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder of models.md and its pictures.")] = Path("docs"),
+    json: Json = False,
+) -> None:
+    """Train on every recorded market and write the out-of-sample tables and plots; nothing is registered."""
+    from stack.training.report import report as write
+
+    with showing("report") as show:
+        verdicts = write(folder, to, show)
+    if json:
+        print_json({"page": str(to / "models.md"), "verdicts": verdicts})
+        return
+    for verdict in verdicts:
+        out.print(f"{verdict[0].upper()}{verdict[1:]}.", soft_wrap=True, markup=False)
+    out.print(f"page: {to / 'models.md'}", markup=False)

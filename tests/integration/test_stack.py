@@ -63,7 +63,7 @@ def test_up_twice_is_harmless(stack):
 def test_models_are_registered_as_challenger_with_their_evidence(stack, trained):
     assert [m.name for m in trained.models] == ["regime_detection", "strategy_signals", "meta_controller"]
     assert trained.verdict
-    assert trained.models[0].headline["agreement"] > 0.5
+    assert trained.models[0].headline["agreement"] > 0.8
 
 
 def test_what_is_served_answers_as_its_source(exported):

@@ -59,6 +59,7 @@ bench: setup
 	@$(BIN)/python -m benchmarks.risk
 	@$(BIN)/python -m benchmarks.run
 	@$(BIN)/python -m benchmarks.exporters
+	@$(BIN)/python -m benchmarks.trainers "$(DATA_FOLDER)"
 
 lock:
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

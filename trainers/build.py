@@ -265,7 +265,10 @@ class Whole:
 
     def _number(self, batch: TickBatch) -> Int64Array:
         known = self._numbers
-        for symbol in set(batch.symbols) - known.keys():
+        # In the order of their first ticks: a set's order is another in each process.
+        for symbol in dict.fromkeys(batch.symbols):
+            if symbol in known:
+                continue
             first = batch.symbols.index(symbol)
             known[symbol] = len(known)
             at = int(batch.event_time_ns[first])

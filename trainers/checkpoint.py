@@ -51,12 +51,13 @@ class Checkpoints:
         done = sorted(p.name.removesuffix(".pt") for p in self.folder.glob("*.pt"))
         write_atomically(self.folder / "identity.json", self._identity.encode())
         write_atomically(self.folder / RUNNING, json.dumps({"pid": os.getpid()}).encode())
-        if owner is None or not done:
+        if not done:
             return ""
-        return (
-            f"process {owner} trained the same and ended without a word (killed, perhaps for memory: exit 137); "
-            f"going on behind {done[-1].removesuffix('.progress')}"
-        )
+        behind = f"going on behind {done[-1].removesuffix('.progress')}"
+        if owner is None:
+            return f"a training of the same was interrupted; {behind}"
+        dead = f"process {owner} trained the same and ended without a word (killed, perhaps for memory: exit 137)"
+        return f"{dead}; {behind}"
 
     def close(self, *, finished: bool) -> None:
         """End; a finished training needs its checkpoints no longer."""

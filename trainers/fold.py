@@ -261,8 +261,8 @@ def ask(
     features: Float32Array,
     rows: Int64Array,
 ) -> Answers:
-    """What the three models say of rows, as the ensemble would."""
-    where, parts = device(), []
+    """What the three models say of rows, as the ensemble would, on the device where they are."""
+    where, parts = regime.temperature.device, []
     with torch.inference_mode():
         for part in batches(len(rows)):
             x = torch.from_numpy(np.asarray(features[rows[part]])).to(where)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from gateway.domain.features import FEATURES
 from gateway.domain.signature import REGIMES, STRATEGIES
 
+#: Floats that a CPU's widest registers and cache lines hold evenly.
+ALIGNED = 8
 #: Standardised features beyond this are cut: one absurd tick must not saturate the network.
 CUT = 8.0
 
@@ -109,7 +111,10 @@ class Dimensionless(nn.Module):
         """Moves / range, cut at 10; ln of scales; oscillators."""
         scales = features.index_select(1, self.scales).clamp(min=SMALLEST)
         ratios = (features.index_select(1, self.moves) / scales[:, :1]).clamp(-LARGEST_RATIO, LARGEST_RATIO)
-        return torch.cat([ratios, scales.log(), features.index_select(1, self.oscillators)], dim=1)
+        # Whole registers of logarithms a row: what is left over would be computed in another way, to other last bits.
+        whole = nn.functional.pad(scales, (0, -len(SCALES) % (2 * ALIGNED)), value=1.0).log()
+        logs = whole[:, : len(SCALES)]
+        return torch.cat([ratios, logs, features.index_select(1, self.oscillators)], dim=1)
 
 
 class RegimeDetection(nn.Module):
@@ -163,6 +168,16 @@ class StrategySignals(nn.Module):
         return torch.cat([specialist(standard) for specialist in self.specialists], dim=1)
 
 
+def row_sums(values: Tensor) -> Tensor:
+    """[n, k] to [n, 1], each row's sum the same bits wherever it lies in a batch.
+
+    A vectorised sum begins where its row is aligned, and rows of seven floats are aligned one way or another: their
+    terms would be added in another order at another place, and a replay would not decide the same. Eight are
+    aligned alike.
+    """
+    return nn.functional.pad(values, (0, -values.shape[1] % ALIGNED)).sum(dim=1, keepdim=True)
+
+
 class MetaController(nn.Module):
     """Weights over strategies: a set a regime, mixed by the regimes' probabilities.
 
@@ -182,5 +197,5 @@ class MetaController(nn.Module):
         seen = torch.cat([self.standardise(features), strategy_signals], dim=1)
         a_regime = torch.softmax(self.layers(seen).reshape(-1, len(REGIMES), len(STRATEGIES)), dim=2)
         weights = (regime_probabilities.unsqueeze(2) * a_regime).sum(dim=1)
-        target = (weights * strategy_signals).sum(dim=1, keepdim=True)
+        target = row_sums(weights * strategy_signals)
         return weights, target

@@ -14,7 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters import doctor, memory, parity, probes
 from exporters.profiles import find, gpus
 from gateway.domain.signature import REGIME_DETECTION
+from gateway.history import open_source
+from trainers.build import BuildSettings, build
+from trainers.dataset import open_dataset
+from trainers.fold import FoldSettings
+from trainers.loop import LoopSettings, Task, fit
 from trainers.nets import RegimeDetection
+from trainers.orchestrator import TrainSettings, train_all
 
 pytestmark = [
     pytest.mark.gpu,
@@ -127,3 +133,36 @@ def test_the_memory_plan_is_not_below_what_nvml_sees(tmp_path):
     grown = used_mib() - before
     assert grown <= planned
     assert planned <= max(4 * grown, grown + 256)
+
+
+def test_a_training_on_cuda_is_repeatable_and_finds_what_one_on_the_cpu_finds(tmp_path):
+    build(
+        [open_source("simulate:regimes?seed=3&ticks=9000&symbols=3")],
+        BuildSettings(),
+        tmp_path / "d",
+        lambda *_: None,
+    )
+    data = open_dataset(tmp_path / "d")
+    settings = TrainSettings(fold=FoldSettings(teacher="hmm"))
+    one, again = train_all(data, settings), train_all(data, settings)
+    for a, b in zip(one.models, again.models, strict=True):
+        assert all(
+            torch.equal(x, y)
+            for x, y in zip(a.module.state_dict().values(), b.module.state_dict().values(), strict=True)
+        )
+    assert all(not p.is_cuda for model in one.models for p in model.module.parameters())
+    assert one.reports[-1].agreement > 0.85  # 0.95 on a CPU
+
+
+def test_a_batch_that_exceeds_the_cards_memory_is_halved():
+    net = torch.nn.Linear(4, 1).to("cuda")
+    x = torch.randn(512, 4, device="cuda")
+    free, _ = torch.cuda.mem_get_info()
+
+    def greedy(rows):
+        # What a row needs is such that half of a batch fits.
+        room = torch.empty(int(len(rows) / 256 * free * 0.4), dtype=torch.uint8, device="cuda")
+        return net(x[rows]).square().mean() + 0.0 * room[:1].float().sum()
+
+    found = fit(Task("stage", net, len(x), greedy), LoopSettings(epochs=1, batch_size=512, min_steps=1))
+    assert found.parts > 1

@@ -128,7 +128,9 @@ def account(
     data: Dataset, rows: Int64Array, numbers: FloatArray, costs: Costs, counts: Counts, limits: LimitSet
 ) -> Path:
     """Gains and costs of what was decided; `numbers` as in `Outcomes`."""
-    quantity, price, mid = numbers[:, 0], np.nan_to_num(numbers[:, 1]), numbers[:, 2]
+    # Money of the account; a symbol without a rate is denied, so that nothing of it is lost here.
+    rates = np.nan_to_num(np.array([limits.rate(name) for name in data.names]))[data.symbols[rows]]
+    quantity, price, mid = numbers[:, 0], np.nan_to_num(numbers[:, 1]) * rates, numbers[:, 2] * rates
     before, after = numbers[:, 3], numbers[:, 4]
     gross = before * change_of_mid(data.symbols[rows], mid)
     traded = np.abs(quantity) * price

@@ -1,8 +1,8 @@
-"""SOURCEs to a dataset on disk, in constant memory: the gateway's own kernel, then labels, then Parquet.
+"""SOURCEs to a dataset on disk: the gateway's own kernel, then labels, then Parquet.
 
 What is known tick by tick is written to plain files as it comes. Labels need the ticks that follow, so they are
-made in a second pass over those files, mapped rather than loaded; the third writes Parquet. The folder is renamed
-into place when all of it is on disk.
+made in a second pass over those files, mapped rather than loaded; the third writes Parquet. In memory are 24 bytes
+a tick and about 100 a row, for the labels. The folder is renamed into place when all of it is on disk.
 """
 
 from __future__ import annotations
@@ -390,9 +390,11 @@ class Whole:
         order = np.empty(n, np.int64)
         order[row_place] = np.arange(n)
         log_mid = np.log(self._scratch.mapped("row_market")[:, 3])
-        following, has_next = barrier.next_returns(order, row_ends, log_mid)
+        following, next_ns, has_next = barrier.next_returns(order, row_ends, np.array(at), log_mid)
         valid &= has_next
         unique = barrier.uniqueness(order, row_ends, np.asarray(at), end_ns, valid)
+        # What is trained on the next row must be purged by it too: it may lie far behind the label's end.
+        end_ns = np.maximum(end_ns, next_ns)
         return barrier.Labels(side, realised, deviation, end_ns, valid, following, has_next, unique)
 
     def _write_parquet(

@@ -43,20 +43,27 @@ class Checkpoints:
             ConfigurationError: another process trains the same now.
         """
         owner = self._owner()
-        if owner is not None and owner != os.getpid() and psutil.pid_exists(owner):
-            raise ConfigurationError(f"process {owner} trains the same now ({self.folder}): wait for it, or end it")
+        if owner is not None and owner[0] != os.getpid() and is_alive(*owner):
+            raise ConfigurationError(
+                f"process {owner[0]} trains the same now ({self.folder}): wait for it, or end it"
+            )
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         done = sorted(p.name.removesuffix(".pt") for p in self.folder.glob("*.pt"))
         write_atomically(self.folder / "identity.json", self._identity.encode())
-        write_atomically(self.folder / RUNNING, json.dumps({"pid": os.getpid()}).encode())
+        write_atomically(
+            self.folder / RUNNING,
+            json.dumps({"pid": os.getpid(), "since": psutil.Process().create_time()}).encode(),
+        )
         if not done:
             return ""
         behind = f"going on behind {done[-1].removesuffix('.progress')}"
         if owner is None:
             return f"a training of the same was interrupted; {behind}"
-        dead = f"process {owner} trained the same and ended without a word (killed, perhaps for memory: exit 137)"
+        dead = (
+            f"process {owner[0]} trained the same and ended without a word (killed, perhaps for memory: exit 137)"
+        )
         return f"{dead}; {behind}"
 
     def close(self, *, finished: bool) -> None:
@@ -92,11 +99,20 @@ class Checkpoints:
         """Forget."""
         (self.folder / f"{name}.pt").unlink(missing_ok=True)
 
-    def _owner(self) -> int | None:
+    def _owner(self) -> tuple[int, float] | None:
         try:
-            return int(json.loads((self.folder / RUNNING).read_bytes())["pid"])
+            told = json.loads((self.folder / RUNNING).read_bytes())
+            return int(told["pid"]), float(told["since"])
         except (OSError, ValueError, KeyError):
             return None
+
+
+def is_alive(pid: int, since: float) -> bool:
+    """Whether the process that had this number then still runs: numbers are given again."""
+    try:
+        return abs(psutil.Process(pid).create_time() - since) < 1.0
+    except psutil.Error:
+        return False
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -37,6 +37,11 @@ class Costs(Struct, frozen=True):
         """Fee and slippage, as a share of the notional."""
         return (self.fee_bps + self.slippage_bps) * 1e-4
 
+    @property
+    def traded_bps(self) -> float:
+        """Fee, slippage and the spread of a source without quotes, in basis points."""
+        return self.fee_bps + self.slippage_bps + self.half_spread_bps
+
     def unit(self, half_spread: FloatArray) -> FloatArray:
         """Share of the notional that a trade pays, float64 [n]; `half_spread` NaN where there is no quote."""
         spread = np.where(np.isnan(half_spread), self.half_spread_bps * 1e-4, half_spread)

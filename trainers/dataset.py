@@ -17,7 +17,7 @@ from gateway.domain.features import FEATURES
 from gateway.domain.schemas import Float32Array, FloatArray, Int64Array
 from trainers import manifest as manifests
 from trainers.build import BAR, GROUP_ROWS, MARKET
-from trainers.guard import available_bytes
+from trainers.guard import usable_bytes
 from trainers.labels import Labels
 from trainers.manifest import Manifest
 
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 class Dataset(Struct, frozen=True):
-    """n rows in order of arrival.
+    """n rows in order of time; those of one time in order of arrival.
 
     Attributes:
         manifest: where they came from.
@@ -105,6 +105,7 @@ def open_dataset(folder: Path, progress: Callable[[str, int], None] = lambda _, 
                 at += len(batch)
                 progress("open", at)
     check_values(folder, features, whole)
+    features, market = in_order(whole, features, market)
     labels = Labels(
         side=whole["label_side"], realised=whole["label_return"], deviation=whole["label_deviation"],
         end_ns=whole["label_end_ns"], valid=whole["label_valid"], next_log_return=whole["next_log_return"],
@@ -114,6 +115,17 @@ def open_dataset(folder: Path, progress: Callable[[str, int], None] = lambda _, 
         manifest, features, whole["symbol"], whole["event_time_ns"], whole["quote_time_ns"], market,
         whole["bar_volume"], labels, names,
     )  # fmt: skip
+
+
+def in_order(plain: dict[str, Any], features: Any, market: Any) -> tuple[Any, Any]:
+    """Order rows by time: of a file that has one symbol behind another, and where a symbol's clock is ahead."""
+    time_ns = plain["event_time_ns"]
+    if (time_ns[1:] >= time_ns[:-1]).all():
+        return features, market
+    order = np.argsort(time_ns, kind="stable")
+    for name, values in plain.items():
+        plain[name] = values[order]
+    return features[order], market[order]
 
 
 #: Columns that stand by themselves.
@@ -127,7 +139,7 @@ PLAIN: dict[str, Any] = {
 def room_maker(folder: Path, rows: int) -> Callable[[tuple[int, ...], Any], Any]:
     """Makes arrays: in memory where all of the rows fit well, else in files that vanish with the process."""
     row_bytes = 4 * len(FEATURES) + 8 * (len(MARKET) + len(PLAIN))
-    if rows * row_bytes < MEMORY_SHARE * available_bytes():
+    if rows * row_bytes < MEMORY_SHARE * usable_bytes():
         return np.empty
 
     def mapped(shape: tuple[int, ...], dtype: Any) -> Any:

@@ -31,7 +31,7 @@ from trainers import guard, manifest
 from trainers.worker import FoldResult, Line, Result, Spec
 
 #: Arrays of a row in a training: the dataset, copies of the training rows, what the models say.
-ROW_BYTES = 1_200
+ROW_BYTES = 2_400
 #: How long a worker that was told to end may take.
 STOP_S = 5.0
 #: How often the machine's free memory is looked at again while an experiment waits for it.
@@ -61,6 +61,10 @@ class Outcome(Struct, frozen=True):
     pruned: bool = False
 
 
+class Stopped(Exception):
+    """Nothing is started any more."""
+
+
 class Resources:
     """What experiments share: memory in bytes, and places on the GPU."""
 
@@ -68,13 +72,22 @@ class Resources:
         self._left, self._places = budget, gpu_places
         self._changed = threading.Condition()
         self._running = 0
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Whoever waits, waits in vain."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
 
     @contextmanager
     def take(self, need: int, *, gpu: bool) -> Iterator[None]:
-        """Wait until both are there; one experiment alone may always run."""
+        """Wait until both are there; one experiment alone may always run. Raises Stopped."""
         with self._changed:
             while not self._fits(need, gpu=gpu):
                 self._changed.wait(LOOK_S)
+            if self.stopped:
+                raise Stopped
             self._left -= need
             self._places -= gpu
             self._running += 1
@@ -88,7 +101,7 @@ class Resources:
                 self._changed.notify_all()
 
     def _fits(self, need: int, *, gpu: bool) -> bool:
-        if self._running == 0:
+        if self._running == 0 or self.stopped:
             return True
         return need <= self._left and (not gpu or self._places > 0) and need <= guard.available_bytes()
 
@@ -121,7 +134,7 @@ class Runner:
         """Run all; returns what became of each, in their order.
 
         Args:
-            specs: the experiments; one without a ceiling gets its estimate, twice.
+            specs: the experiments; one without a ceiling gets its estimate.
             done: called as each ends.
             prune: asked after each fold whether the experiment should end.
         """
@@ -153,12 +166,13 @@ class Runner:
             need = estimate(Path(spec.dataset))
         except ConfigurationError as error:
             return Outcome(spec.name, None, str(error), 0.0, 0)
-        ceiling = spec.memory_bytes or min(2 * need, max(self._budget, guard.BASE_BYTES))
-        with self._resources.take(min(need, ceiling), gpu=torch.cuda.is_available()):
+        ceiling = spec.memory_bytes or max(need, guard.BASE_BYTES)
+        with self._resources.take(ceiling, gpu=torch.cuda.is_available()):
             return self._watch(replace(spec, memory_bytes=ceiling), prune)
 
     def stop(self) -> None:
-        """End every experiment that runs."""
+        """End every experiment that runs, and start no other."""
+        self._resources.stop()
         with self._lock:
             children = list(self._children)
         for pid in children:
@@ -172,7 +186,7 @@ class Runner:
             with errors.open("wb") as told, self._child(path, told) as child:
                 for text in child.stdout or ():
                     peak = max(peak, resident(child.pid))
-                    line = msgspec.json.decode(text, type=Line)
+                    line = read_line(text)
                     result = line.result or result
                     if line.fold is not None and prune(spec.name, line.fold):
                         pruned = True
@@ -191,13 +205,18 @@ class Runner:
             spec.name, None, guard.explain_exit(code, peak, spec.memory_bytes) + told_last, seconds, peak
         )
 
-    @contextmanager
-    def _child(self, path: Path, errors: object) -> Iterator[subprocess.Popen[bytes]]:
-        child = subprocess.Popen(
+    def _start(self, path: Path, errors: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [self._python, "-m", "trainers.worker", os.fspath(path)],
             stdout=subprocess.PIPE, stderr=errors, start_new_session=True,  # type: ignore[call-overload]
         )  # fmt: skip
+
+    @contextmanager
+    def _child(self, path: Path, errors: object) -> Iterator[subprocess.Popen[bytes]]:
         with self._lock:
+            if self._resources.stopped:
+                raise Stopped
+            child = self._start(path, errors)
             self._children.add(child.pid)
         try:
             yield child
@@ -208,6 +227,14 @@ class Runner:
                 child.stdout.close()
             with self._lock:
                 self._children.discard(child.pid)
+
+
+def read_line(text: bytes) -> Line:
+    """What a worker printed; an empty line for what a library of it printed."""
+    try:
+        return msgspec.json.decode(text, type=Line)
+    except msgspec.DecodeError:
+        return Line()
 
 
 def estimate(dataset: Path) -> int:

@@ -18,8 +18,9 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory", re.IGNORECASE
 )
-#: What one training needs beside its data: the interpreter, torch, MLflow's client.
-BASE_BYTES = 700 * 2**20
+#: What one training needs beside its data: interpreter, torch, MLflow's client, and what they reserve: a ceiling
+#: counts that too.
+BASE_BYTES = 1_500 * 2**20
 
 
 def parse_bytes(text: str) -> int:
@@ -38,7 +39,25 @@ def available_bytes(root: Path = CGROUP) -> int:
         used = int((root / "memory.current").read_text())
     except (OSError, ValueError):
         return free
-    return free if not most.isdigit() else max(0, min(free, int(most) - used))
+    return free if not most.isdigit() else max(0, min(free, int(most) - used + reclaimable(root)))
+
+
+def reclaimable(root: Path) -> int:
+    """Bytes of files that the control group keeps in memory and gives up when asked."""
+    try:
+        words = (root / "memory.stat").read_text().split()
+    except OSError:
+        return 0
+    return int(words[words.index("inactive_file") + 1]) if "inactive_file" in words else 0
+
+
+def usable_bytes() -> int:
+    """What this process may still take: of the machine's, and of its own ceiling."""
+    ceiling = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    free = available_bytes()
+    if ceiling == resource.RLIM_INFINITY:
+        return free
+    return max(0, min(free, ceiling - int(psutil.Process().memory_info().rss)))
 
 
 def limit_memory(budget: int) -> None:

@@ -44,7 +44,7 @@ class Labels(Struct, frozen=True):
         side: int8 [n], 1 up first, -1 down first, 0 the horizon ended first.
         realised: float64 [n], log return to the end of the label.
         deviation: float64 [n], what a log return over the horizon was expected to deviate, known at the row.
-        end_ns: int64 [n], event time at which the label is known.
+        end_ns: int64 [n], event time at which the label, and the return to the next row, are known.
         valid: bool [n], whether the data reach so far and the price moves at all.
         next_log_return: float64 [n], to the symbol's next row; 0 for its last.
         has_next: bool [n].
@@ -188,13 +188,17 @@ def uniqueness(
 
 
 @njit(cache=True, nogil=True)
-def next_returns(order: Int64Array, group_ends: Int64Array, log_mid: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Log return to the symbol's next row, float64 [n], and whether there is one, bool [n]."""
+def next_returns(
+    order: Int64Array, group_ends: Int64Array, time_ns: Int64Array, log_mid: FloatArray
+) -> tuple[FloatArray, Int64Array, BoolArray]:
+    """Log return to the symbol's next row, float64 [n]; its time, int64 [n]; whether there is one, bool [n]."""
     found, has_next = np.zeros(len(order)), np.zeros(len(order), np.bool_)
+    when = time_ns.copy()
     begin = 0
     for end in group_ends:
         for k in range(begin, end - 1):
             found[order[k]] = log_mid[order[k + 1]] - log_mid[order[k]]
+            when[order[k]] = time_ns[order[k + 1]]
             has_next[order[k]] = True
         begin = end
-    return found, has_next
+    return found, when, has_next

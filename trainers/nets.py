@@ -111,7 +111,7 @@ class Dimensionless(nn.Module):
         """Moves / range, cut at 10; ln of scales; oscillators."""
         scales = features.index_select(1, self.scales).clamp(min=SMALLEST)
         ratios = (features.index_select(1, self.moves) / scales[:, :1]).clamp(-LARGEST_RATIO, LARGEST_RATIO)
-        # Whole registers of logarithms a row: what is left over would be computed in another way, to other last bits.
+        # Whole registers of logarithms a row: what is left over would be computed to other last bits.
         whole = nn.functional.pad(scales, (0, -len(SCALES) % (2 * ALIGNED)), value=1.0).log()
         logs = whole[:, : len(SCALES)]
         return torch.cat([ratios, logs, features.index_select(1, self.oscillators)], dim=1)

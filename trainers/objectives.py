@@ -133,8 +133,8 @@ def signal_loss(module: StrategySignals, data: TrainingSet) -> Callable[[Tensor]
 
 
 def utility(signal: Tensor, gain: Tensor, weight: Tensor) -> Tensor:
-    """Minus the weighted mean-variance utility of holding the signal."""
-    return -(weight * (signal * gain - 0.5 * AVERSION * signal.square())).sum() / weight.sum()
+    """Minus the weighted mean-variance utility of holding the signal: a mean over rows, so that parts add up."""
+    return -(weight * (signal * gain - 0.5 * AVERSION * signal.square())).mean()
 
 
 def barrier_loss(signal: Tensor, side: Tensor, weight: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def barrier_loss(signal: Tensor, side: Tensor, weight: Tensor) -> Tensor:
     up = ((1.0 + signal) / 2.0).clamp(1e-6, 1.0 - 1e-6)
     target = (1.0 + side) / 2.0
     entropy = -(target * up.log() + (1.0 - target) * (1.0 - up).log())
-    return (weight * entropy).sum() / weight.sum()
+    return (weight * entropy).mean()
 
 
 def meta_loss(

@@ -26,7 +26,7 @@ from gateway.domain.signature import (
 from trainers import backtest, evaluate, leakage, metrics, plots, regime_report, splits
 from trainers.card import card
 from trainers.checkpoint import Checkpoints
-from trainers.code import git_commit
+from trainers.code import digest
 from trainers.dataset import Dataset
 from trainers.evaluate import Evaluation
 from trainers.fold import Fold, FoldSettings, train_fold
@@ -109,7 +109,7 @@ class Trained(Struct, frozen=True):
 def identity(data: Dataset, settings: TrainSettings) -> dict[str, Any]:
     """What a training's result depends on: names its checkpoints."""
     return {
-        "dataset": data.manifest.dataset_hash, "settings": msgspec.to_builtins(settings), "code": git_commit(),
+        "dataset": data.manifest.dataset_hash, "settings": msgspec.to_builtins(settings), "code": digest(),
         "torch": torch.__version__, "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available(),
     }  # fmt: skip
 

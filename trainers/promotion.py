@@ -79,6 +79,8 @@ def gates(
         beats(meta, "t_statistic", "equal_weights_t_statistic", "equal weights"),
         beats(meta, "t_statistic", "best_single_t_statistic", "the best single strategy"),
     ]
+    paid = challengers["meta_controller"].tags.get("costs_bps", "0")
+    found.append(Gate("meta_controller", "costs counted", f"{paid} bp", "more than 0", float(paid) > 0.0))
     found += against_champion(challengers["meta_controller"], champions.get("meta_controller"))
     return found
 
@@ -112,16 +114,14 @@ def against_champion(challenger: Evidence, champion: Evidence | None) -> list[Ga
     if champion is None:
         return [Gate("meta_controller", "champion", "there is none", "nothing to compare with", passed=True)]
     mine, its = (e.metrics.get("t_statistic", float("nan")) for e in (challenger, champion))
-    same = challenger.tags.get("dataset_hash") == champion.tags.get("dataset_hash")
+    same = challenger.tags.get("judged_by", "") == champion.tags.get("judged_by") != ""
+    name = f"not worse than champion {champion.version}"
     if not same:
         return [
-            Gate("meta_controller", f"not worse than champion {champion.version}", "tested on other rows",
-                 "train both on the same dataset", passed=False)
-        ]  # fmt: skip
+            Gate("meta_controller", name, "tested on other rows, costs or limits", "train both alike", passed=False)
+        ]
     wanted = f"at least {its:.3g}"
-    return [
-        Gate("meta_controller", f"not worse than champion {champion.version}", f"t {mine:.3g}", wanted, mine >= its)
-    ]
+    return [Gate("meta_controller", name, f"t {mine:.3g}", wanted, mine >= its)]
 
 
 def refused(found: Sequence[Gate], overridden: Sequence[str]) -> list[Gate]:

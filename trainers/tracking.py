@@ -125,7 +125,16 @@ def training(name: str, manifest: Manifest, folder: str, run_id: str | None = No
         status = "KILLED"
         raise
     finally:
-        mlflow.end_run(status)
+        try:
+            mlflow.end_run(status)
+        except MlflowException as error:
+            # What ended the training is what must be told.
+            log_lost("the end of the run", error)
+
+
+def log_lost(what: str, error: MlflowException) -> None:
+    """MLflow did not take something that is no reason to stop."""
+    logging.getLogger(__name__).warning("MLflow did not take %s: %s", what, str(error)[:200])
 
 
 def plain_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -235,20 +244,21 @@ def log_step(name: str, value: float, step: int) -> None:
     try:
         mlflow.log_metric(name, value, step=step)
     except MlflowException as error:
-        logging.getLogger(__name__).warning("MLflow did not take %s at step %d: %s", name, step, error)
+        log_lost(f"{name} at step {step}", error)
 
 
-@contextmanager
-def trial(name: str, parameters: Mapping[str, str | int | float]) -> Iterator[None]:
-    """A run within the open one, for one trial of a search."""
-    with mlflow.start_run(run_name=name, nested=True, tags={"kind": "trial"}, log_system_metrics=False):
-        mlflow.log_params(dict(parameters))
-        yield
-
-
-def log_metrics(values: Mapping[str, float]) -> None:
-    """Metrics of the open run."""
-    mlflow.log_metrics(dict(values))
+def log_trial(
+    parent: str, name: str, parameters: Mapping[str, str | int | float], metrics: Mapping[str, float]
+) -> None:
+    """A run within the run `parent`, for one experiment; from any thread. Losing one is no reason to stop."""
+    try:
+        with mlflow.start_run(
+            run_name=name, nested=True, parent_run_id=parent, tags={"kind": "trial"}, log_system_metrics=False
+        ):
+            mlflow.log_params(dict(parameters))
+            mlflow.log_metrics(dict(metrics))
+    except MlflowException as error:
+        log_lost(name, error)
 
 
 def mlflow_signature(signature: ModelSignature) -> MlflowSignature:
@@ -290,30 +300,41 @@ def promote(chosen: list[Candidate], record: Mapping[str, str]) -> None:
     """Give versions the alias `champion`, keep the ones before as `previous_champion`, and record it on all.
 
     Raises:
-        ServiceUnavailable: MLflow refused or went away; what was moved is moved back.
+        ServiceUnavailable: MLflow refused or went away; what was moved is moved back, or named where it cannot be.
     """
     client = MlflowClient()
-    before = {one.name: candidate(one.name, CHAMPION) for one in chosen}
-    moved: list[Candidate] = []
+    before = {(one.name, alias): candidate(one.name, alias) for one in chosen for alias in (CHAMPION, PREVIOUS)}
     try:
         for one in chosen:
             for key, value in record.items():
                 client.set_model_version_tag(one.name, one.version, key, value[:5_000])
         for one in chosen:
-            old = before[one.name]
-            moved.append(one)
+            old = before[one.name, CHAMPION]
             client.set_registered_model_alias(one.name, CHAMPION, one.version)
             if old is not None and old.version != one.version:
                 client.set_registered_model_alias(one.name, PREVIOUS, old.version)
-                client.set_model_version_tag(one.name, old.version, "champion_until", record["promoted_at"])
-    except MlflowException as error:
-        for one in moved:
-            old = before[one.name]
-            if old is None:
-                client.delete_registered_model_alias(one.name, CHAMPION)
-            else:
-                client.set_registered_model_alias(one.name, CHAMPION, old.version)
-        raise ServiceUnavailable(f"MLflow did not take the promotion: {str(error)[:300]}") from error
+    except BaseException as error:
+        stuck = restore(client, before)
+        told = f"; by hand: {', '.join(stuck)}" if stuck else "; the aliases are as they were"
+        if isinstance(error, MlflowException):
+            raise ServiceUnavailable(f"MLflow did not take the promotion: {str(error)[:300]}{told}") from error
+        if stuck:
+            raise ServiceUnavailable(f"the promotion was interrupted{told}") from error
+        raise
+
+
+def restore(client: MlflowClient, before: Mapping[tuple[str, str], Candidate | None]) -> list[str]:
+    """Move aliases back; returns what could not be, as a person would say it."""
+    stuck = []
+    for (name, alias), old in before.items():
+        try:
+            if old is not None:
+                client.set_registered_model_alias(name, alias, old.version)
+            elif alias in client.get_registered_model(name).aliases:
+                client.delete_registered_model_alias(name, alias)
+        except MlflowException:
+            stuck.append(f"{name}@{alias} was {old.version if old else 'not set'}")
+    return stuck
 
 
 def record_decision(name: str, tags: Mapping[str, str], table: Mapping[str, Any]) -> str:
@@ -324,6 +345,14 @@ def record_decision(name: str, tags: Mapping[str, str], table: Mapping[str, Any]
             return str(run.info.run_id)
     except MlflowException as error:
         raise ServiceUnavailable(f"MLflow did not record the decision: {str(error)[:300]}") from error
+
+
+def record_outcome(run_id: str, outcome: str) -> None:
+    """How a promotion that was begun has ended."""
+    try:
+        MlflowClient().set_tag(run_id, "outcome", outcome)
+    except MlflowException as error:
+        log_lost(f"that the promotion {run_id} {outcome}", error)
 
 
 def teacher_in_service() -> Teacher | None:

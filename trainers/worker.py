@@ -74,7 +74,7 @@ def until(data: Dataset, share: float) -> Dataset:
     if share >= 1.0:
         return data
     end = int(np.quantile(data.time_ns, share, method="nearest"))
-    count = int(np.argmax(data.time_ns >= end))
+    count = int(np.searchsorted(data.time_ns, end))  # rows are in order of time
     labels = data.labels
     fields = {name: getattr(labels, name)[:count] for name in labels.__struct_fields__}
     fields["valid"] = fields["valid"] & (fields["end_ns"] < end)

@@ -144,6 +144,8 @@ def columnar(batch: Any, columns: dict[str, str], symbol: str) -> TickBatch | No
                 return None
             quotes[:, k] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     symbols = batch.column(columns["symbol"]).to_pylist() if "symbol" in columns else [symbol] * n
+    if not all(isinstance(name, str) for name in set(symbols)):
+        return None
     ticks = TickBatch(tuple(symbols), np.ascontiguousarray(time_ns, np.int64), quotes)
     return ticks if are_ticks(ticks) else None
 
@@ -156,7 +158,7 @@ def are_ticks(batch: TickBatch) -> bool:
     within = np.isnan(prices) | ((prices >= MIN_PRICE) & (prices < MAX_PRICE))
     fits = np.isnan(sizes) | ((sizes >= 0.0) & (sizes < MAX_SIZE))
     dated = (batch.event_time_ns > 0) & (batch.event_time_ns < MAX_TIME_NS)
-    named = all(SYMBOL.fullmatch(str(name)) for name in set(batch.symbols))
+    named = all(SYMBOL.fullmatch(name) for name in set(batch.symbols))
     return bool(within.all() and fits.all() and dated.all() and named)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,7 @@ def search(request: TrainRequest, settings: SearchSettings, memory: str | None, 
         UltraThinkError: see `search.search` and `train`.
     """
     from trainers import manifest, tracking
+    from trainers.code import digest
     from trainers.search import search as run
     from trainers.search import settings_of
 
@@ -61,16 +63,18 @@ def search(request: TrainRequest, settings: SearchSettings, memory: str | None, 
     folder = dataset_of(request, home, progress)
     rows = manifest.read(folder)
     base = request.settings()
-    study = f"{rows.dataset_hash[:12]}-{settings.hold_out:g}-{request.seed}"
+    # Trials of other costs, settings or code are trials of something else.
+    told_from = msgspec.json.encode((rows.dataset_hash, base, settings.hold_out, digest()))
+    study = hashlib.sha256(told_from).hexdigest()[:16]
     done, lock = 0, threading.Lock()
-    with tracking.training(f"search {rows.named}"[:250], rows, str(folder)):
+    with tracking.training(f"search {rows.named}"[:250], rows, str(folder)) as parent:
 
         def told(number: int, parameters: dict[str, Any], outcome: Outcome) -> None:
             nonlocal done
             with lock:
                 done += 1
                 progress(f"trials of {rows.named}", done, settings.trials)
-                log_experiment(f"trial {number}", parameters, outcome)
+                log_experiment(parent, f"trial {number}", parameters, outcome)
 
         found = run(study, folder, base, settings, home / "searches" / f"{study}.journal", runner, told)
     best = settings_of(found.parameters, base)
@@ -82,16 +86,26 @@ def search(request: TrainRequest, settings: SearchSettings, memory: str | None, 
     return SearchReport(study, found, training)
 
 
-def log_experiment(name: str, parameters: dict[str, Any], outcome: Outcome) -> None:
+def log_experiment(parent: str, name: str, parameters: dict[str, Any], outcome: Outcome) -> None:
     """A nested run for one experiment."""
     from trainers import tracking
 
-    with tracking.trial(name, {**parameters, "outcome": outcome.why or "finished"}):
-        metrics = {"seconds": outcome.seconds, "peak_memory_mb": outcome.peak_bytes / 2**20}
-        if outcome.result is not None:
-            metrics["mean_t"] = outcome.result.value
-            metrics.update({f"fold{f.fold}_t": f.t_statistic for f in outcome.result.folds})
-        tracking.log_metrics(metrics)
+    metrics = {"seconds": outcome.seconds, "peak_memory_mb": outcome.peak_bytes / 2**20}
+    if outcome.result is not None:
+        metrics["mean_t"] = outcome.result.value
+        metrics.update({f"fold{f.fold}_t": f.t_statistic for f in outcome.result.folds})
+    tracking.log_trial(parent, name, {**parameters, "outcome": outcome.why[:400] or "finished"}, metrics)
+
+
+#: Of a single training, not of one in a queue.
+NOT_QUEUED = ("groups", "tested", "limits", "fresh", "mlflow_uri")
+
+
+def as_path(kind: type, value: object) -> object:
+    """A path as YAML has it."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"{value!r} is no {kind.__name__}")
 
 
 def read_experiments(file: Path) -> list[Experiment]:
@@ -102,11 +116,15 @@ def read_experiments(file: Path) -> list[Experiment]:
         for one in told if isinstance(told, list) else []:
             if isinstance(one, dict) and isinstance(one.get("data"), str):
                 one["data"] = [one["data"]]
-        found = msgspec.convert(told, list[Experiment], strict=False)
+        found = msgspec.convert(told, list[Experiment], strict=False, dec_hook=as_path)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{file} does not exist") from error
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise ConfigurationError(f"{file} is no list of experiments: {error}") from error
+    for one in found:
+        unheard = [name for name in NOT_QUEUED if getattr(one, name) != getattr(TrainRequest(), name)]
+        if unheard:
+            raise ConfigurationError(f"{file}: {one.name}: a queue does not heed {', '.join(unheard)}")
     names = [one.name for one in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not found:
@@ -137,13 +155,13 @@ def run_queue(
         specs.append(Spec(one.name, str(folders[key]), one.settings(), memory_bytes=ceiling))
     done, lock = 0, threading.Lock()
     first = next(iter(folders.values()))
-    with tracking.training(f"queue {file.name}", manifest.read(first), str(first)):
+    with tracking.training(f"queue {file.name}", manifest.read(first), str(first)) as parent:
 
         def told(outcome: Outcome) -> None:
             nonlocal done
             with lock:
                 done += 1
                 progress("experiments", done, len(specs))
-                log_experiment(outcome.name, {}, outcome)
+                log_experiment(parent, outcome.name, {}, outcome)
 
         return runner.run(specs, told)

@@ -85,10 +85,15 @@ def promote(
               "promotion_overrides": json.dumps(override)}  # fmt: skip
     tags = {
         **record,
-        "outcome": "refused" if stopped else "promoted",
+        "outcome": "refused" if stopped else "begun",
         **{f"version_{k}": v for k, v in versions.items()},
     }
     run_id = tracking.record_decision("promotion", tags, {"gates": msgspec.to_builtins(told)})
     if not stopped:
-        tracking.promote(chosen, {**record, "promotion_run": run_id})
+        outcome = "failed"
+        try:
+            tracking.promote(chosen, {**record, "promotion_run": run_id})
+            outcome = "promoted"
+        finally:
+            tracking.record_outcome(run_id, outcome)
     return Promotion(not stopped, versions, told, run_id)

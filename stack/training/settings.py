@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trainers.orchestrator import TrainSettings
 
 BARS = "ticks"
+PRECISIONS, COMPILED = ("fp32", "bf16"), ("auto", "on", "off")
 
 
 class TrainRequest(Struct, frozen=True):
@@ -79,6 +80,14 @@ class TrainRequest(Struct, frozen=True):
         from trainers.orchestrator import TrainSettings
         from trainers.regime_fits import KINDS
 
+        for name, value, allowed in (
+            ("precision", self.precision, PRECISIONS), ("compiled", self.compiled, COMPILED),
+        ):  # fmt: skip
+            if value not in allowed:
+                raise ConfigurationError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
+        for name, number in (("epochs", self.epochs), ("folds", self.folds)):
+            if number < 1:
+                raise ConfigurationError(f"{name} {number}: expected 1 or more")
         if self.teacher not in KINDS:
             raise ConfigurationError(f"teacher {self.teacher!r}: expected one of {', '.join(KINDS)}")
         if self.groups and not 0 < self.tested < self.groups:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from stack.training.settings import TrainRequest
 
 if TYPE_CHECKING:
     from trainers.orchestrator import TrainSettings
+    from trainers.regime_teacher import Teacher
 
 HEADLINES = {
     "regime_detection": ("agreement", "calibration_error", "disruption_mean"),
@@ -69,6 +69,24 @@ class TrainReport(Struct, frozen=True):
 def train(
     request: TrainRequest, progress: Callable[[str, int, int], None], settings: TrainSettings | None = None
 ) -> TrainReport:
+    """As `_train`; memory that runs out anywhere is a sentence."""
+    from trainers import guard
+    from trainers.loop import DoesNotFit
+
+    try:
+        return _train(request, progress, settings)
+    except (MemoryError, RuntimeError) as error:
+        if not guard.is_out_of_memory(error):
+            raise
+        raise DoesNotFit(
+            f"memory ran out ({str(error)[:150] or 'no more is to be had'}): give a larger budget (--memory), "
+            "or fewer rows"
+        ) from error
+
+
+def _train(
+    request: TrainRequest, progress: Callable[[str, int, int], None], settings: TrainSettings | None
+) -> TrainReport:
     """Train, evaluate and register the three models.
 
     Args:
@@ -113,9 +131,12 @@ def train(
                 if steps % 50 == 0:
                     tracking.log_step(f"loss/{step.stage}", step.loss, step.done)
 
-            trained = train_all(data, settings, show, checkpoints, limits, tracking.teacher_in_service())
+            before = names_before(checkpoints.folder)
+            trained = train_all(data, settings, show, checkpoints, limits, before)
+            costs = settings.fold.costs
             tags = {"training": run_id, "verdict": trained.evaluation.verdict[:500],
-                    "edge": str(trained.evaluation.edge).lower()}  # fmt: skip
+                    "edge": str(trained.evaluation.edge).lower(), "costs_bps": f"{costs.traded_bps:g}",
+                    "judged_by": judged_by(data.manifest.dataset_hash, settings, limits)}  # fmt: skip
             registered = []
             for model in trained.models:
                 progress(f"log {model.signature.name} to MLflow", 0, 0)
@@ -137,6 +158,28 @@ def train(
         out_of_sample_from_ns=trained.trained_until_ns, verdict=trained.evaluation.verdict,
         edge=trained.evaluation.edge, resumed=resumed, run_id=run_id, sheet=str(sheet), models=registered,
     )  # fmt: skip
+
+
+def judged_by(dataset_hash: str, settings: TrainSettings, limits: LimitSet | None) -> str:
+    """Names the test: models with the same one were tested on the same rows, at the same costs and limits."""
+    told = (dataset_hash, settings.folds, settings.first_test, settings.embargo, settings.fold.costs,
+            None if limits is None else limits.version)  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:16]
+
+
+def names_before(folder: Path) -> Teacher | None:
+    """The teacher whose regimes' names are kept: the one that was in service when this training first began."""
+    from trainers import tracking
+    from trainers.checkpoint import write_atomically
+    from trainers.orchestrator import as_plain, from_plain
+
+    path = folder / "before.json"
+    if path.is_file():
+        told = msgspec.json.decode(path.read_bytes())
+        return None if told is None else from_plain(told)
+    found = tracking.teacher_in_service()
+    write_atomically(path, msgspec.json.encode(None if found is None else as_plain(found)))
+    return found
 
 
 def read_limits(path: Path | None) -> LimitSet | None:
@@ -170,7 +213,20 @@ def dataset_of(request: TrainRequest, home: Path, progress: Callable[[str, int, 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as new:
         build(sources, settings, Path(new) / "dataset", lambda stage, n: progress(f"{stage} {request.named}", n, 0))
-        if folder.exists():
-            shutil.rmtree(folder)
-        (Path(new) / "dataset").rename(folder)
+        put(Path(new) / "dataset", folder)
     return folder
+
+
+def put(new: Path, folder: Path) -> None:
+    """Put a dataset in its place; one with the same rows stays, for others may be reading it."""
+    from trainers import manifest
+
+    try:
+        same = manifest.read(folder).dataset_hash == manifest.read(new).dataset_hash
+    except ConfigurationError:
+        same = False
+    if same:
+        return
+    if folder.exists():
+        folder.rename(new.parent / "old")
+    new.rename(folder)

@@ -55,6 +55,28 @@ def client(stack):
     return MlflowClient(stack.mlflow_uri)
 
 
+@pytest.fixture(autouse=True)
+def _tidy(client, exported):
+    """Other tests take the newest versions and the challengers for those of the session: they shall be."""
+
+    def state():
+        found = {name: client.get_registered_model(name).aliases for name in PIPELINE}
+        return {name: dict(aliases) for name, aliases in found.items()}
+
+    def versions(name):
+        return {v.version for v in client.search_model_versions(f"name='{name}'")}
+
+    aliases, known = state(), {name: versions(name) for name in PIPELINE}
+    yield
+    for name in PIPELINE:
+        for alias in state()[name].keys() - aliases[name].keys():
+            client.delete_registered_model_alias(name, alias)
+        for alias, version in aliases[name].items():
+            client.set_registered_model_alias(name, alias, version)
+        for version in versions(name) - known[name]:
+            client.delete_model_version(name, version)
+
+
 def test_a_training_that_is_killed_goes_on_to_the_same_models(stack, client, tmp_path):
     whole = finished(train(stack))
     victim = train(stack)

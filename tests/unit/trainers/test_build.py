@@ -289,3 +289,39 @@ def test_an_inspection_has_a_figure_for_every_feature(small):
     assert 0.0 < found.effective_rows < len(small)
     assert "spread_zscore" in found.constant
     assert len(picture(small).axes) == 4
+
+
+def test_symbols_are_numbered_in_the_order_of_their_first_ticks(small):
+    seen = list(dict.fromkeys(r.tick.symbol for r in open_source(small.manifest.named).records()))
+    assert list(small.names) == seen
+
+
+def test_a_file_with_one_symbol_behind_another_is_put_in_order_of_time(tmp_path):
+    records = list(open_source(SPEC).records())
+    stacked = sorted(records, key=lambda r: r.tick.symbol)
+    build([source_of(stacked)], BuildSettings(horizon_ns=SECOND // 10), tmp_path / "d", quiet)
+    build([source_of(records)], BuildSettings(horizon_ns=SECOND // 10), tmp_path / "e", quiet)
+    one, other = open_dataset(tmp_path / "d"), open_dataset(tmp_path / "e")
+    np.testing.assert_array_equal(one.time_ns, other.time_ns)
+    np.testing.assert_array_equal(one.features, other.features)
+    np.testing.assert_array_equal(one.labels.end_ns, other.labels.end_ns)
+
+
+def test_what_is_trained_on_the_next_row_is_purged_by_it(small):
+    for symbol in range(len(small.names)):
+        mine = np.flatnonzero(small.symbols == symbol)
+        valid = small.labels.valid[mine[:-1]]
+        assert (small.labels.end_ns[mine[:-1]] >= small.time_ns[mine[1:]])[valid].all()
+
+
+@pytest.mark.parametrize("symbols", [["A", None, "B"], [1, 2, 3]])
+def test_symbols_that_are_no_text_are_no_ticks(tmp_path, symbols):
+    path = tmp_path / "ticks.parquet"
+    pq.write_table(pa.table({"timestamp": [1, 2, 3], "price": [1.0, 1.0, 2.0], "symbol": symbols}), path)
+    source = open_source(f"parquet:{path}")
+    if symbols[0] == "A":
+        assert [b.symbols for b in source.batches(10)] == [("A", "B")]
+        assert source.dropped.count == 1
+    else:
+        with pytest.raises(SourceError, match="holds no tick"):
+            list(source.batches(10))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -128,3 +130,31 @@ def test_too_few_rows_for_the_folds_are_refused(small):
     with pytest.raises(ConfigurationError, match="at least 1,000 and 100 are needed"):
         train_all(small, TrainSettings(fold=QUICK, folds=200))
     assert Split(np.arange(1), np.arange(1), 0).groups == ()
+
+
+def test_an_answer_does_not_depend_on_its_place_in_a_batch(small, trained):
+    """Else a replay, which cuts the stream in other batches, would decide otherwise. As Triton's CPU backend runs them."""
+    rows = torch.from_numpy(small.features[:512].copy())
+    regime, signals, meta = (m.module for m in trained.models)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        told = regime(rows), signals(rows)
+        for module, inputs in ((regime, (rows,)), (meta, (rows, *told))):
+            names = [f"input{k}" for k in range(len(inputs))]
+            buffer = io.BytesIO()
+            torch.onnx.export(
+                module, tuple(values[:3] for values in inputs), buffer, input_names=names, dynamo=False,
+                dynamic_axes={name: {0: "n"} for name in names}, opset_version=18,
+            )  # fmt: skip
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            session = onnxruntime.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
+            whole = session.run(None, {n: v.numpy() for n, v in zip(names, inputs, strict=True)})
+            random = np.random.default_rng(0)
+            for _ in range(100):
+                size = int(random.integers(1, 65))
+                at = int(random.integers(0, 512 - size))
+                part = session.run(
+                    None, {n: v.numpy()[at : at + size].copy() for n, v in zip(names, inputs, strict=True)}
+                )
+                assert all(np.array_equal(a, b[at : at + size]) for a, b in zip(part, whole, strict=True))

@@ -118,7 +118,8 @@ def test_the_next_return_is_of_the_same_symbol():
     place, ends = by_symbol(symbols, 2)
     order = np.empty(4, np.int64)
     order[place] = np.arange(4)
-    following, has_next = next_returns(order, ends, np.array([1.0, 10.0, 1.5, 9.0]))
+    following, when, has_next = next_returns(order, ends, np.array([5, 6, 8, 9]), np.array([1.0, 10.0, 1.5, 9.0]))
+    assert when.tolist() == [8, 9, 8, 9]
     assert following.tolist() == [0.5, -1.0, 0.0, 0.0]
     assert has_next.tolist() == [True, True, False, False]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -153,10 +154,12 @@ def test_one_training_at_a_time_and_a_dead_one_is_told(tmp_path):
     checkpoints = Checkpoints(tmp_path, {})
     checkpoints.open(fresh=False)
     checkpoints.save("fold1-regime_detection", {})
-    (checkpoints.folder / "running.json").write_text(json.dumps({"pid": os.getppid()}))
+    (checkpoints.folder / "running.json").write_text(
+        json.dumps({"pid": os.getppid(), "since": psutil.Process(os.getppid()).create_time()})
+    )
     with pytest.raises(ConfigurationError, match="trains the same now"):
         checkpoints.open(fresh=False)
-    (checkpoints.folder / "running.json").write_text(json.dumps({"pid": 2**22 + 1}))
+    (checkpoints.folder / "running.json").write_text(json.dumps({"pid": os.getppid(), "since": 1.0}))
     assert "exit 137" in checkpoints.open(fresh=False)
     checkpoints.close(finished=True)
     assert not checkpoints.folder.exists()

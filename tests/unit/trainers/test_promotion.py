@@ -13,7 +13,7 @@ GOOD = {
     "meta_controller": {"edge": 1.0, "deflated_sharpe": 0.97, "overfitting_probability": 0.1, "t_statistic": 3.0,
                         "equal_weights_t_statistic": 2.0, "best_single_t_statistic": 2.5},
 }  # fmt: skip
-TAGS = {"feature_version": str(FEATURE_VERSION), "training": "run1", "dataset_hash": "abc"}
+TAGS = {"feature_version": str(FEATURE_VERSION), "training": "run1", "judged_by": "abc", "costs_bps": "2"}
 
 
 def challengers(changes=None, tags=None):
@@ -61,12 +61,17 @@ def test_models_of_different_trainings_or_features_are_refused():
     assert [g.name for g in refused(untold, [])] == ["one training"]
 
 
+def test_a_gain_without_costs_is_no_evidence():
+    free = gates(challengers(tags={"meta_controller": {"costs_bps": "0"}}), {})
+    assert [g.name for g in refused(free, [])] == ["costs counted"]
+
+
 def test_a_champion_is_replaced_only_by_what_is_not_worse_on_the_same_rows():
     def champion(t, data="abc"):
-        return {"meta_controller": Evidence("2", {"dataset_hash": data}, {"t_statistic": t})}
+        return {"meta_controller": Evidence("2", {"judged_by": data}, {"t_statistic": t})}
 
     assert refused(gates(challengers(), champion(2.9)), []) == []
     assert [g.name for g in refused(gates(challengers(), champion(3.1)), [])] == ["not worse than champion 2"]
     assert [g.measured for g in refused(gates(challengers(), champion(1.0, "other")), [])] == [
-        "tested on other rows"
+        "tested on other rows, costs or limits"
     ]

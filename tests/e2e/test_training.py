@@ -190,3 +190,20 @@ def test_a_queue_runs_what_it_can_and_names_what_it_cannot(stack, client, tmp_pa
         file.write_text(text)
         wrong = CLI.invoke(app, ["train", "queue", str(file)])
         assert says in str(wrong.exception)
+
+
+def test_a_search_is_nested_in_mlflow_and_judged_on_rows_that_no_trial_saw(stack, client):
+    done = CLI.invoke(app, ["train", "search", "--data", SOURCE, "--trials", "2", "--jobs", "2", "--json"])
+    assert done.exit_code == 0, done.exception
+    report = json.loads(done.stdout)
+    assert report["found"]["complete"] + report["found"]["pruned"] == 2
+    experiment = client.get_experiment_by_name("ultrathink").experiment_id
+    (parent,) = client.search_runs([experiment], "attributes.run_name LIKE 'search %'", max_results=10)
+    inner = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=10)
+    assert {r.info.run_name for r in inner} == {"trial 0", "trial 1"}
+    assert all("learning_rate" in r.data.params and "mean_t" in r.data.metrics for r in inner)
+    meta = client.get_run(report["training"]["models"][-1]["run_id"])
+    assert float(meta.data.params["first_test"]) == 0.75
+    assert int(meta.data.params["trials"]) == 2
+    # Twelve ways to trade, and the trials.
+    assert meta.data.metrics["trials"] == 12 + 2

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.domain.admission import Admission
-from gateway.domain.decision import DecisionPolicy
+from gateway.domain.decision import REBALANCE_BAND, DecisionPolicy
 from gateway.domain.limits import LimitSet, LimitsFile
 from gateway.pipeline import PipelineSettings
 
@@ -67,7 +67,7 @@ class GatewaySettings(BaseSettings):
     )
     orders_topic: str = "trading.orders"
     fills_topic: str = "trading.fills"
-    rebalance_band: float = Field(default=0.05, ge=0, lt=1)
+    rebalance_band: float = Field(default=REBALANCE_BAND, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:

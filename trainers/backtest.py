@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from gateway.domain import entries
 from gateway.domain.book import Book
+from gateway.domain.decision import REBALANCE_BAND
 from gateway.domain.entries import Terms, Ticks
 from gateway.domain.limits import LimitSet, LimitsFile
 from gateway.domain.outcomes import KIND_CODES, room_for
@@ -24,8 +25,6 @@ from trainers.dataset import Dataset
 
 CHUNK = 4096
 CAPITAL = 1_000_000.0
-#: As the gateway's: changes below this share of the position limit are not traded.
-BAND = 0.05
 
 
 class Path(Struct, frozen=True):
@@ -90,7 +89,7 @@ def run(data: Dataset, rows: Int64Array, targets: FloatArray, costs: Costs, limi
     """
     limits = limits or research_limits(len(data.names))
     book, n = Book(limits), len(rows)
-    terms = Terms(limits.calendar, ACTIVE, np.inf, BAND, True)
+    terms = Terms(limits.calendar, ACTIVE, np.inf, REBALANCE_BAND, True)
     market = np.ascontiguousarray(data.market[rows])
     symbols, time_ns = data.symbols[rows], np.ascontiguousarray(data.time_ns[rows])
     places = book.rows(data.names)[symbols]

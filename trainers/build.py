@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import os
 import secrets
 import shutil
 import time
@@ -18,40 +17,32 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError, SourceError
 from gateway.domain.features import FEATURE_VERSION, FEATURES, FeatureEngine
-from gateway.domain.schemas import BoolArray, FloatArray, Int64Array, Tick, TickBatch
+from gateway.domain.schemas import Tick, TickBatch
 from gateway.history import Source
 from trainers import labels as barrier
 from trainers.bars import Bars, Sampling
 from trainers.code import git_commit
+from trainers.files import replace_file, sync_folder
 from trainers.labels import Barriers
-from trainers.manifest import FORMAT, NAME, DataFile, Manifest, SourceSpan, SymbolSpan, file_hash
+from trainers.manifest import FORMAT, NAME, Manifest, SourceSpan
+from trainers.rows import FILE_ROWS, write_rows
+from trainers.scratch import Scratch, slices
+from trainers.symbols import Symbols
 
 CHUNK = 8192
-#: Rows of a Parquet file, and of a group within it.
-FILE_ROWS, GROUP_ROWS = 1_000_000, 65_536
-#: A span without ticks is a gap when it is this many times the symbol's mean.
-GAP_FACTOR = 50.0
-#: Spans between ticks are counted by their logarithm: a gap's bound is met within a sixteenth.
-STEP_PARTS = 8
-STEP_BINS = 64 * STEP_PARTS
 #: A clock may be a little ahead; a day ahead is a unit error.
 FUTURE_NS = 86_400_000_000_000
 #: Mean distances between a symbol's rows that a signal looks ahead, unless told.
 DEFAULT_HORIZON_ROWS = 10
 #: Fewer labelled rows teach nothing.
 MIN_ROWS = 5_000
-MARKET = ("bid", "ask", "last", "mid")
-BAR = ("bar_open", "bar_high", "bar_low", "bar_volume", "bar_ticks")
 
 
 class BuildSettings(Struct, frozen=True):
@@ -66,68 +57,12 @@ class BuildSettings(Struct, frozen=True):
     min_rows: int = MIN_ROWS
 
 
-class Scratch:
-    """Columns of unknown length, written as they come and mapped afterwards."""
-
-    COLUMNS: ClassVar[dict[str, tuple[type, int]]] = {
-        "path_symbol": (np.int64, 1),
-        "path_time": (np.int64, 1),
-        "path_mid": (np.float64, 1),
-        "row_path": (np.int64, 1),
-        "row_symbol": (np.int64, 1),
-        "row_time": (np.int64, 1),
-        "row_age": (np.int64, 1),
-        "row_quote_time": (np.int64, 1),
-        "row_features": (np.float32, len(FEATURES)),
-        "row_market": (np.float64, len(MARKET)),
-        "row_bar": (np.float64, len(BAR)),
-    }  # fmt: skip
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self._files = {name: (folder / name).open("wb") for name in self.COLUMNS}
-
-    def add(self, **columns: np.typing.NDArray[Any]) -> None:
-        """More of some columns."""
-        for name, values in columns.items():
-            self._files[name].write(np.ascontiguousarray(values, self.COLUMNS[name][0]).data)
-
-    def mapped(self, name: str) -> Any:
-        """A column as it lies on disk; an ordinary empty array where nothing was written."""
-        self._files[name].close()
-        dtype, width = self.COLUMNS[name]
-        path = self._folder / name
-        if not path.stat().st_size:
-            return np.empty((0, width) if width > 1 else 0, dtype)
-        values = np.memmap(path, dtype, "r")
-        return values.reshape(-1, width) if width > 1 else values
-
-    def close(self) -> None:
-        """Close what is still open."""
-        for file in self._files.values():
-            file.close()
-
-
 class Reading(Struct):
     """What is known of a source as it is read."""
 
     ticks: int = 0
     first_ns: int = 0
     last_ns: int = 0
-
-
-class SymbolReading(Struct):
-    """What is known of a symbol as it is read."""
-
-    ticks: int = 0
-    rows: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    late: int = 0
-    longest_ns: int = 0
-    moved: bool = False
-    first_mid: float = 0.0
 
 
 def build(
@@ -176,14 +111,9 @@ class Whole:
         self._sources, self._settings, self._scratch = sources, settings, scratch
         self._engine, self._digest = FeatureEngine(), hashlib.sha256()
         self._bars = Bars(settings.sampling)
-        self._numbers: dict[str, int] = {}
-        self._by_symbol: list[SymbolReading] = []
+        self._symbols = Symbols()
         self._readings = [Reading() for _ in sources]
         self._left_out: Counter[str] = Counter()
-        #: How often a symbol's next tick came so much later: its mean, and so what a gap is, is known at the end.
-        self._steps: list[Int64Array] = []
-        self._last_ns = np.zeros(0, np.int64)
-        self._first_ns = np.zeros(0, np.int64)
         self._ticks = self._path = self._rows = 0
         self._sized = False
 
@@ -238,11 +168,11 @@ class Whole:
         if not len(batch):
             return
         rows = self._engine.update(batch)
-        numbers = self._number(batch)
+        numbers = self._symbols.number(batch)
         for piece in (",".join(batch.symbols).encode(), batch.event_time_ns.tobytes(), batch.quotes.tobytes()):
             self._digest.update(piece)
         self._sized |= bool((batch.quotes[:, 5] > 0).any())
-        time_ns = self._time(numbers, batch.event_time_ns)
+        time_ns = self._symbols.times(numbers, batch.event_time_ns)
         mids = rows.market[:, 3]
         priced = ~np.isnan(mids)
         closed = self._bars.update(numbers, time_ns, batch.quotes, mids)
@@ -251,63 +181,21 @@ class Whole:
         self._scratch.add(
             path_symbol=numbers[priced], path_time=time_ns[priced], path_mid=np.log(mids[priced]),
             row_path=place[keep], row_symbol=numbers[keep], row_time=time_ns[keep],
-            row_age=time_ns[keep] - self._first_ns[numbers[keep]], row_quote_time=rows.quote_time_ns[keep],
+            row_age=time_ns[keep] - self._symbols.first_ns[numbers[keep]], row_quote_time=rows.quote_time_ns[keep],
             row_features=rows.values[keep], row_market=rows.market[keep],
             row_bar=closed.values[rows.warm[closed.mask]],
         )  # fmt: skip
         self._left_out["no price yet"] += int((~priced).sum())
         self._left_out["warming up"] += int((priced & ~rows.warm).sum())
         self._left_out["within a bar"] += int((rows.warm & ~closed.mask).sum())
-        self._count(numbers, keep, mids, priced)
+        self._symbols.count(numbers, keep, mids)
         self._ticks += len(batch)
         self._path += int(priced.sum())
         self._rows += len(keep)
 
-    def _number(self, batch: TickBatch) -> Int64Array:
-        known = self._numbers
-        # In the order of their first ticks: a set's order is another in each process.
-        for symbol in dict.fromkeys(batch.symbols):
-            if symbol in known:
-                continue
-            first = batch.symbols.index(symbol)
-            known[symbol] = len(known)
-            at = int(batch.event_time_ns[first])
-            self._by_symbol.append(SymbolReading(first_ns=at))
-            self._steps.append(np.zeros(STEP_BINS, np.int64))
-            self._last_ns = np.append(self._last_ns, at)
-            self._first_ns = np.append(self._first_ns, at)
-        return np.array([known[symbol] for symbol in batch.symbols], np.int64)
-
-    def _time(self, numbers: Int64Array, event_time_ns: Int64Array) -> Int64Array:
-        """Event times as the kernel takes them: a late tick happens at the newest time of its symbol."""
-        time_ns = np.empty_like(event_time_ns)
-        for k in np.unique(numbers).tolist():
-            mine, seen = np.flatnonzero(numbers == k), self._by_symbol[k]
-            stated = event_time_ns[mine]
-            running = np.maximum.accumulate(np.concatenate([self._last_ns[k : k + 1], stated]))
-            time_ns[mine] = running[1:]
-            seen.late += int((stated < running[1:]).sum())
-            steps = np.diff(running)
-            seen.longest_ns = max(seen.longest_ns, int(steps.max()))
-            self._steps[k] += np.bincount(octaves(steps), minlength=STEP_BINS)
-            self._last_ns[k] = running[-1]
-        return time_ns
-
-    def _count(self, numbers: Int64Array, keep: Int64Array, mids: FloatArray, priced: BoolArray) -> None:
-        for k in np.unique(numbers).tolist():
-            seen, mine = self._by_symbol[k], numbers == k
-            seen.ticks += int(mine.sum())
-            seen.rows += int((numbers[keep] == k).sum())
-            prices = mids[mine & priced]
-            if len(prices):
-                seen.first_mid = seen.first_mid or float(prices[0])
-                seen.moved |= bool((prices != seen.first_mid).any())
-
     def _check(self) -> None:
-        standing = [
-            n for n, k in self._numbers.items() if self._by_symbol[k].ticks > 1 and not self._by_symbol[k].moved
-        ]
-        if len(standing) == len(self._numbers):
+        standing = self._symbols.standing()
+        if len(standing) == len(self._symbols.numbers):
             raise SourceError(
                 f"{self._named()}: the price of {', '.join(standing[:5])} never changes: there is nothing to learn"
             )
@@ -324,14 +212,16 @@ class Whole:
 
     def write(self, staging: Path, progress: Callable[[str, int], None]) -> Manifest:
         """The second and third passes: labels, then Parquet."""
-        horizon_ns = self._settings.horizon_ns or self._default_horizon()
+        horizon_ns = self._settings.horizon_ns or int(DEFAULT_HORIZON_ROWS * self._symbols.mean_distance())
+        if horizon_ns <= 0:
+            raise SourceError(f"{self._named()}: its ticks span no time, so nothing lies ahead of any of them")
         made = self._label(Barriers(horizon_ns, self._settings.up, self._settings.down))
         progress("label", self._rows)
         labelled = int((made.valid & made.has_next).sum())
         self._left_out["row without a label"] = self._rows - labelled
         if labelled < self._settings.min_rows:
             raise self._too_few(labelled)
-        files = tuple(self._write_parquet(staging, made, progress))
+        files = tuple(write_rows(staging, self._scratch, made, self._symbols.numbers, progress))
         span = self._scratch.mapped("row_time")
         manifest = Manifest(
             format=FORMAT, feature_version=FEATURE_VERSION, features=FEATURES, data_hash=self._digest.hexdigest(),
@@ -340,10 +230,10 @@ class Whole:
             ticks=self._ticks, rows=self._rows, labelled=labelled,
             left_out={why: n for why, n in self._left_out.items() if n},
             sized=self._sized, first_ns=int(span.min()), last_ns=int(span.max()), sources=self._source_spans(),
-            symbols=self._symbol_spans(), files=files, created=datetime.now(UTC).isoformat(timespec="seconds"),
+            symbols=self._symbols.spans(), files=files, created=datetime.now(UTC).isoformat(timespec="seconds"),
             code=git_commit(),
         )  # fmt: skip
-        write_synced(staging / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        replace_file(staging / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         return manifest
 
     def _too_few(self, labelled: int) -> SourceError:
@@ -353,19 +243,9 @@ class Whole:
             f"train (left out: {kept}): give more ticks, smaller bars or a shorter horizon"
         )
 
-    def _default_horizon(self) -> int:
-        distances = [
-            (int(self._last_ns[k]) - seen.first_ns) / seen.rows
-            for k, seen in enumerate(self._by_symbol)
-            if seen.rows
-        ]
-        if not distances or max(distances) <= 0:
-            raise SourceError(f"{self._named()}: its ticks span no time, so nothing lies ahead of any of them")
-        return max(1, int(DEFAULT_HORIZON_ROWS * float(np.median(distances))))
-
     def _label(self, barriers: Barriers) -> barrier.Labels:
         symbols, times = self._scratch.mapped("path_symbol"), self._scratch.mapped("path_time")
-        count, n = len(self._numbers), self._rows
+        count, n = len(self._symbols.numbers), self._rows
         place, ends = barrier.by_symbol(symbols, count)
         grouped_time, grouped_mid = np.empty(len(place), np.int64), np.empty(len(place))
         grouped_time[place], grouped_mid[place] = times, self._scratch.mapped("path_mid")
@@ -397,42 +277,6 @@ class Whole:
         end_ns = np.maximum(end_ns, next_ns)
         return barrier.Labels(side, realised, deviation, end_ns, valid, following, has_next, unique)
 
-    def _write_parquet(
-        self, staging: Path, made: barrier.Labels, progress: Callable[[str, int], None]
-    ) -> Iterator[DataFile]:
-        names = pa.array(list(self._numbers))
-        for number, part in enumerate(slices(self._rows, FILE_ROWS)):
-            path = staging / f"rows-{number:05d}.parquet"
-            schema = self._table(slice(part.start, part.start), made, names).schema
-            with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd", compression_level=1,
-                                                           use_dictionary=["symbol"]) as writer:  # fmt: skip
-                for group in slices(part.stop - part.start, GROUP_ROWS):
-                    rows = slice(part.start + group.start, part.start + group.stop)
-                    writer.write_table(self._table(rows, made, names), row_group_size=GROUP_ROWS)
-                    progress("write", rows.stop)
-                writer.close()
-                file.flush()
-                os.fsync(file.fileno())
-            yield DataFile(path.name, part.stop - part.start, file_hash(path))
-
-    def _table(self, rows: slice, made: barrier.Labels, names: pa.Array) -> pa.Table:
-        column = self._scratch.mapped
-        features, market, bar = column("row_features")[rows], column("row_market")[rows], column("row_bar")[rows]
-        symbols = pa.array(np.asarray(column("row_symbol")[rows]).astype(np.int32))
-        arrays: dict[str, Any] = {
-            "symbol": pa.DictionaryArray.from_arrays(symbols, names),
-            "event_time_ns": np.asarray(column("row_time")[rows]),
-            "quote_time_ns": np.asarray(column("row_quote_time")[rows]),
-            **{name: np.ascontiguousarray(features[:, k]) for k, name in enumerate(FEATURES)},
-            **{name: np.ascontiguousarray(market[:, k]) for k, name in enumerate(MARKET)},
-            **{name: np.ascontiguousarray(bar[:, k]) for k, name in enumerate(BAR)},
-            "label_side": made.side[rows], "label_return": made.realised[rows],
-            "label_deviation": made.deviation[rows], "label_end_ns": made.end_ns[rows],
-            "label_uniqueness": made.uniqueness[rows], "label_valid": made.valid[rows],
-            "next_log_return": made.next_log_return[rows],
-        }  # fmt: skip
-        return pa.table(arrays)
-
     def _source_spans(self) -> tuple[SourceSpan, ...]:
         return tuple(
             SourceSpan(
@@ -442,46 +286,7 @@ class Whole:
             for source, reading in zip(self._sources, self._readings, strict=True)
         )  # fmt: skip
 
-    def _symbol_spans(self) -> tuple[SymbolSpan, ...]:
-        spans = []
-        for name, k in self._numbers.items():
-            seen, last_ns = self._by_symbol[k], int(self._last_ns[k])
-            least = GAP_FACTOR * (last_ns - seen.first_ns) / max(1, seen.ticks)
-            gaps = int(self._steps[k][octaves(np.array([least])).item() + 1 :].sum())
-            spans.append(
-                SymbolSpan(name, seen.ticks, seen.rows, seen.first_ns, last_ns, gaps, seen.longest_ns, seen.late)
-            )
-        return tuple(spans)
-
 
 def numbered(number: int, source: Source) -> Iterator[tuple[int, int, Tick]]:
     """A source's ticks with their time of arrival and the source's number."""
     return ((record.arrival_ns, number, record.tick) for record in source.records())
-
-
-def octaves(steps_ns: np.typing.NDArray[Any]) -> Int64Array:
-    """The bin of each span: STEP_PARTS a doubling."""
-    found: Int64Array = (np.log2(np.maximum(steps_ns, 1)) * STEP_PARTS).astype(np.int64)
-    return found
-
-
-def slices(n: int, size: int) -> list[slice]:
-    """range(n) in parts of at most `size`."""
-    return [slice(begin, min(n, begin + size)) for begin in range(0, n, size)]
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file that survives a power cut."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +19,7 @@ import psutil
 import torch
 
 from gateway.domain.errors import ConfigurationError
+from trainers.files import replace_file
 
 RUNNING = "running.json"
 
@@ -51,8 +51,8 @@ class Checkpoints:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         done = sorted(p.name.removesuffix(".pt") for p in self.folder.glob("*.pt"))
-        write_atomically(self.folder / "identity.json", self._identity.encode())
-        write_atomically(
+        replace_file(self.folder / "identity.json", self._identity.encode())
+        replace_file(
             self.folder / RUNNING,
             json.dumps({"pid": os.getpid(), "since": psutil.Process().create_time()}).encode(),
         )
@@ -75,17 +75,7 @@ class Checkpoints:
 
     def save(self, name: str, value: dict[str, Any]) -> None:
         """Keep tensors, numbers, strings, and lists and dicts of them."""
-        path = self.folder / f"{name}.pt"
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(value, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        replace_file(self.folder / f"{name}.pt", lambda file: torch.save(value, file))
 
     def load(self, name: str) -> dict[str, Any] | None:
         """What was saved; None where nothing was, or it cannot be read: then it is computed again."""
@@ -113,10 +103,3 @@ def is_alive(pid: int, since: float) -> bool:
         return abs(psutil.Process(pid).create_time() - since) < 1.0
     except psutil.Error:
         return False
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target and rename."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(content)
-    temporary.replace(path)

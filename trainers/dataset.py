@@ -16,10 +16,11 @@ from gateway.domain.errors import ConfigurationError
 from gateway.domain.features import FEATURES
 from gateway.domain.schemas import Float32Array, FloatArray, Int64Array
 from trainers import manifest as manifests
-from trainers.build import BAR, GROUP_ROWS, MARKET
 from trainers.guard import usable_bytes
 from trainers.labels import Labels
 from trainers.manifest import Manifest
+from trainers.rows import GROUP_ROWS
+from trainers.scratch import BAR, MARKET
 
 #: Of the memory that is free: a larger dataset is mapped.
 MEMORY_SHARE = 0.25

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.domain.features import FEATURE_VERSION
 from gateway.domain.signature import STRATEGIES
@@ -13,13 +14,14 @@ PIPELINE = ("regime_detection", "strategy_signals", "meta_controller")
 
 
 class Gate(Struct, frozen=True):
-    """One condition: what was measured, what is asked for, and whether it holds."""
+    """One condition: what was measured, what is asked for, whether it holds, and whether a human answers for it."""
 
     model: str
     name: str
     measured: str
     wanted: str
     passed: bool
+    overridden: bool = False
 
 
 class Evidence(Struct, frozen=True):
@@ -124,6 +126,11 @@ def against_champion(challenger: Evidence, champion: Evidence | None) -> list[Ga
     return [Gate("meta_controller", name, f"t {mine:.3g}", wanted, mine >= its)]
 
 
-def refused(found: Sequence[Gate], overridden: Sequence[str]) -> list[Gate]:
-    """The gates that stop a promotion: neither passed nor overridden by name."""
-    return [gate for gate in found if not gate.passed and gate.name not in overridden]
+def overridden(found: Sequence[Gate], names: Sequence[str]) -> list[Gate]:
+    """The gates, those marked that did not pass and are answered for by name."""
+    return [replace(gate, overridden=not gate.passed and gate.name in names) for gate in found]
+
+
+def refused(found: Sequence[Gate]) -> list[Gate]:
+    """The gates that stop a promotion: neither passed nor overridden."""
+    return [gate for gate in found if not (gate.passed or gate.overridden)]

@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from gateway.domain.limits import LimitSet
 
+#: Share of the position limit below which a change of position is not traded.
+REBALANCE_BAND = 0.05
+
 
 class DecisionPolicy(Struct, frozen=True):
     """How a target becomes an order.
@@ -19,5 +22,5 @@ class DecisionPolicy(Struct, frozen=True):
     """
 
     limits: LimitSet
-    rebalance_band: float = 0.05
+    rebalance_band: float = REBALANCE_BAND
     assumed_fills: bool = True

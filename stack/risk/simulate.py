@@ -15,6 +15,7 @@ from msgspec import Struct
 from gateway.domain import entries
 from gateway.domain.book import Book
 from gateway.domain.codec import decode_decision
+from gateway.domain.decision import REBALANCE_BAND
 from gateway.domain.entries import Terms, Ticks
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.features import FEATURES, FeatureEngine
@@ -27,7 +28,6 @@ from gateway.history import Source
 
 CHUNK = 1024
 SHOWN = 10
-BAND = 0.05
 TREND = FEATURES.index("bollinger_position")
 #: Reasons that the limits have nothing to do with: they hold in both runs.
 GIVEN = {
@@ -145,7 +145,9 @@ def run(trace: Trace, part: Part, number: int) -> FloatArray:
         part.event_time_ns, part.market, part.warm, part.held, part.targets,
     )  # fmt: skip
     quota = np.inf if trace.limits.book.max_desk_notional is None else trace.limits.book.max_desk_notional
-    entries.decide(book.tables, Terms(trace.limits.calendar, part.state, quota, BAND, True), ticks, KIND_CODES, out)
+    entries.decide(
+        book.tables, Terms(trace.limits.calendar, part.state, quota, REBALANCE_BAND, True), ticks, KIND_CODES, out
+    )
     judged = out.outcomes >= 0
     trace.counts.update(out.outcomes[judged].tolist())
     results, values, limits = out.results[judged], out.values[judged], out.limits[judged]

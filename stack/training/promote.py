@@ -9,17 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError
-
-
-class GateReport(Struct, frozen=True):
-    """One gate."""
-
-    model: str
-    name: str
-    measured: str
-    wanted: str
-    passed: bool
-    overridden: bool
+from trainers.promotion import Gate
 
 
 class Promotion(Struct, frozen=True):
@@ -27,7 +17,7 @@ class Promotion(Struct, frozen=True):
 
     promoted: bool
     versions: dict[str, str]
-    gates: list[GateReport]
+    gates: list[Gate]
     run_id: str
 
 
@@ -72,11 +62,8 @@ def promote(
     if unknown:
         names = ", ".join(dict.fromkeys(gate.name for gate in gates))
         raise ConfigurationError(f"no gate is called {', '.join(unknown)}: there are {names}")
-    stopped = promotion.refused(gates, override)
-    told = [
-        GateReport(g.model, g.name, g.measured, g.wanted, g.passed, not g.passed and g.name in override)
-        for g in gates
-    ]
+    told = promotion.overridden(gates, override)
+    stopped = promotion.refused(told)
     versions = {one.name: one.version for one in chosen}
     if dry_run:
         return Promotion(False, versions, told, "")

@@ -13,11 +13,13 @@ from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.limits import LimitSet
+from stack.files import write_atomically
 from stack.settings import load
 from stack.training.settings import TrainRequest
 
 if TYPE_CHECKING:
-    from trainers.orchestrator import TrainSettings
+    from trainers.manifest import Manifest
+    from trainers.orchestrator import Trained, TrainSettings
     from trainers.regime_teacher import Teacher
 
 HEADLINES = {
@@ -133,24 +135,13 @@ def _train(
 
             before = names_before(checkpoints.folder)
             trained = train_all(data, settings, show, checkpoints, limits, before)
-            costs = settings.fold.costs
-            tags = {"training": run_id, "verdict": trained.evaluation.verdict[:500],
-                    "edge": str(trained.evaluation.edge).lower(), "costs_bps": f"{costs.traded_bps:g}",
-                    "judged_by": judged_by(data.manifest.dataset_hash, settings, limits)}  # fmt: skip
-            registered = []
-            for model in trained.models:
-                progress(f"log {model.signature.name} to MLflow", 0, 0)
-                logged = tracking.log(model, data.manifest, tags)
-                headline = {k: float(model.metrics[k]) for k in HEADLINES[logged.name] if k in model.metrics}
-                registered.append(TrainedReport(logged.name, logged.version, logged.run_id, headline))
-            meta = trained.models[-1]
-            tracking.log_summary(meta.parameters, meta.metrics, trained.sheet)
+            tags = evidence_tags(run_id, trained, data.manifest.dataset_hash, settings, limits)
+            registered = register(trained, data.manifest, tags, progress)
         finished = True
     finally:
         checkpoints.close(finished=finished)
     sheet = home / "reports" / f"{run_id}.html"
-    sheet.parent.mkdir(parents=True, exist_ok=True)
-    sheet.write_text(trained.sheet)
+    write_atomically(sheet, trained.sheet)
     manifest = data.manifest
     return TrainReport(
         source=manifest.named, dataset=str(folder), rows=manifest.rows,
@@ -158,6 +149,36 @@ def _train(
         out_of_sample_from_ns=trained.trained_until_ns, verdict=trained.evaluation.verdict,
         edge=trained.evaluation.edge, resumed=resumed, run_id=run_id, sheet=str(sheet), models=registered,
     )  # fmt: skip
+
+
+def register(
+    trained: Trained, manifest: Manifest, tags: dict[str, str], progress: Callable[[str, int, int], None]
+) -> list[TrainedReport]:
+    """Log the three models and the evaluation within the open run; register each as challenger."""
+    from trainers import tracking
+
+    registered = []
+    for model in trained.models:
+        progress(f"log {model.signature.name} to MLflow", 0, 0)
+        logged = tracking.log(model, manifest, tags)
+        headline = {k: float(model.metrics[k]) for k in HEADLINES[logged.name] if k in model.metrics}
+        registered.append(TrainedReport(logged.name, logged.version, logged.run_id, headline))
+    meta = trained.models[-1]
+    tracking.log_summary(meta.parameters, meta.metrics, trained.sheet)
+    return registered
+
+
+def evidence_tags(
+    run_id: str, trained: Trained, dataset_hash: str, settings: TrainSettings, limits: LimitSet | None
+) -> dict[str, str]:
+    """What promotion asks of a version, beside its metrics."""
+    return {
+        "training": run_id,
+        "verdict": trained.evaluation.verdict[:500],
+        "edge": str(trained.evaluation.edge).lower(),
+        "costs_bps": f"{settings.fold.costs.traded_bps:g}",
+        "judged_by": judged_by(dataset_hash, settings, limits),
+    }
 
 
 def judged_by(dataset_hash: str, settings: TrainSettings, limits: LimitSet | None) -> str:
@@ -170,7 +191,7 @@ def judged_by(dataset_hash: str, settings: TrainSettings, limits: LimitSet | Non
 def names_before(folder: Path) -> Teacher | None:
     """The teacher whose regimes' names are kept: the one that was in service when this training first began."""
     from trainers import tracking
-    from trainers.checkpoint import write_atomically
+    from trainers.files import replace_file
     from trainers.orchestrator import as_plain, from_plain
 
     path = folder / "before.json"
@@ -178,7 +199,7 @@ def names_before(folder: Path) -> Teacher | None:
         told = msgspec.json.decode(path.read_bytes())
         return None if told is None else from_plain(told)
     found = tracking.teacher_in_service()
-    write_atomically(path, msgspec.json.encode(None if found is None else as_plain(found)))
+    replace_file(path, msgspec.json.encode(None if found is None else as_plain(found)))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain.features import FEATURE_VERSION
-from trainers.promotion import PIPELINE, Evidence, gates, refused
+from trainers.promotion import PIPELINE, Evidence, gates, overridden, refused
 
 GOOD = {
     "regime_detection": {"agreement": 0.9, "calibration_error": 0.01, "disruption_mean": 0.01},
@@ -27,7 +27,7 @@ def challengers(changes=None, tags=None):
 
 
 def test_good_evidence_passes_every_gate():
-    assert refused(gates(challengers(), {}), []) == []
+    assert refused(gates(challengers(), {})) == []
 
 
 @pytest.mark.parametrize(
@@ -48,30 +48,30 @@ def test_good_evidence_passes_every_gate():
 )
 def test_each_gate_stops_what_it_is_for(change, stops):
     found = gates(challengers(change), {})
-    assert stops in [gate.name for gate in refused(found, [])]
-    assert stops not in [gate.name for gate in refused(found, [stops])]
+    assert stops in [gate.name for gate in refused(found)]
+    assert stops not in [gate.name for gate in refused(overridden(found, [stops]))]
 
 
 def test_models_of_different_trainings_or_features_are_refused():
     mixed = gates(challengers(tags={"strategy_signals": {"training": "run2"}}), {})
-    assert [g.name for g in refused(mixed, [])] == ["one training"]
+    assert [g.name for g in refused(mixed)] == ["one training"]
     old = gates(challengers(tags={"regime_detection": {"feature_version": "0"}}), {})
-    assert [g.name for g in refused(old, [])] == ["feature version"]
+    assert [g.name for g in refused(old)] == ["feature version"]
     untold = gates(challengers(tags={name: {"training": ""} for name in PIPELINE}), {})
-    assert [g.name for g in refused(untold, [])] == ["one training"]
+    assert [g.name for g in refused(untold)] == ["one training"]
 
 
 def test_a_gain_without_costs_is_no_evidence():
     free = gates(challengers(tags={"meta_controller": {"costs_bps": "0"}}), {})
-    assert [g.name for g in refused(free, [])] == ["costs counted"]
+    assert [g.name for g in refused(free)] == ["costs counted"]
 
 
 def test_a_champion_is_replaced_only_by_what_is_not_worse_on_the_same_rows():
     def champion(t, data="abc"):
         return {"meta_controller": Evidence("2", {"judged_by": data}, {"t_statistic": t})}
 
-    assert refused(gates(challengers(), champion(2.9)), []) == []
-    assert [g.name for g in refused(gates(challengers(), champion(3.1)), [])] == ["not worse than champion 2"]
-    assert [g.measured for g in refused(gates(challengers(), champion(1.0, "other")), [])] == [
+    assert refused(gates(challengers(), champion(2.9))) == []
+    assert [g.name for g in refused(gates(challengers(), champion(3.1)))] == ["not worse than champion 2"]
+    assert [g.measured for g in refused(gates(challengers(), champion(1.0, "other")))] == [
         "tested on other rows, costs or limits"
     ]

@@ -6,7 +6,6 @@ take turns on the same server, so that a noisy machine disturbs both alike.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.figures import Figures
 from exporters.export import Options, export_model, export_pipeline
 from exporters.latency import compare
 from exporters.profiles import find, find_gpu
@@ -29,7 +29,6 @@ from stack.settings import Ports, StackSettings
 from stack.training.settings import TrainRequest
 from stack.training.train import train
 
-ROOT = Path(__file__).resolve().parents[1]
 BATCHES = (1, 64, 1024)
 FLIPS = 20
 
@@ -44,7 +43,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(settings: StackSettings) -> dict[str, object]:
+def measure(settings: StackSettings, figures: Figures) -> dict[str, object]:
     repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
     gpu = find_gpu("rtx5070")
     options = Options(settings.mlflow_uri, find("25.03-py3"), gpu, alias="challenger")
@@ -62,12 +61,13 @@ def measure(settings: StackSettings) -> dict[str, object]:
     best = min(one, key=lambda row: sum(row.values()))
     best["all_s"] = sum(best.values())
     results["one_model"] = best
-    print("one model, best of three (goal: all within 5 s):", show(best))
+    figures.tell("export, load, probe, flip and verify one model, best of three", best["all_s"], "s", at_most=5.0,
+                 beside=show(best))  # fmt: skip
 
     report = verify("regime_detection", None, repository, triton, settings.mlflow_uri, quiet)
     asked = report.source_seconds + report.file_seconds + report.served_seconds
     results["verify"] = {"rows": report.rows, "asking_s": asked, "whole_s": best["verify_s"]}
-    print(f"verify compares {report.rows:,} rows: {asked:.2f} s of asking in {best['verify_s']:.2f} s")
+    figures.tell(f"verify {report.rows:,} rows", best["verify_s"], "s", beside=f"{asked:.2f} s of it asking")
 
     export_pipeline("trading_decision", options, repository, quiet, fuse=True)
     for name in ("trading_decision", "trading_decision_fused"):
@@ -85,7 +85,8 @@ def measure(settings: StackSettings) -> dict[str, object]:
             )
             rows.append({"ensemble": msgspec.to_builtins(found.a), "fused": msgspec.to_builtins(found.b)})
             told = [f"p50 {m.p50_ms:.2f} ms, {m.rows_per_s:,.0f} rows/s" for m in (found.a, found.b)]
-            print(f"batch {batch}, {clients} callers: {told[0]}; fused {told[1]}; {found.ratio_p50:.2f} x")
+            name = f"ensemble over fused, p50, batch {batch}, {clients} callers"
+            figures.tell(name, found.ratio_p50, "times", beside=f"ensemble {told[0]}; fused {told[1]}")
     results["ensemble_against_fused"] = rows
 
     flips, wholes = [], []
@@ -105,7 +106,8 @@ def measure(settings: StackSettings) -> dict[str, object]:
         "whole_p50_s": statistics.median(wholes),
         "whole_max_s": max(wholes),
     }
-    print(f"{FLIPS} releases and rollbacks (goal: flip within 1 s):", show(results["flip"]))  # type: ignore[arg-type]
+    figures.tell(f"flip of {FLIPS} releases and rollbacks, longest", max(flips), "s", at_most=1.0,
+                 beside=show(results["flip"]))  # type: ignore[arg-type]  # fmt: skip
     triton.close()
     return results
 
@@ -115,6 +117,7 @@ def show(row: dict[str, float]) -> str:
 
 
 def main() -> None:
+    figures = Figures("exporters", "exporters: from MLflow to served, on this machine's Triton")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
@@ -122,13 +125,10 @@ def main() -> None:
         up(settings, lambda _: None)
         try:
             train(TrainRequest(("simulate:regimes?ticks=9000&symbols=3",)), lambda *_: None)
-            results = measure(settings)
+            results = measure(settings, figures)
         finally:
             down(home)
-    target = ROOT / "benchmarks" / "results" / "exporters.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(results, indent=2))
-    print(f"written: {target}")
+    figures.save(results)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from benchmarks.figures import Figures
 from gateway.domain import entries
 from gateway.domain.book import Book, new_sheet
 from gateway.domain.codec import encode
@@ -148,7 +149,7 @@ def main() -> None:
         check=True,
     ).stdout
     slow = json.loads(told)
-    print(f"risk engine, {SYMBOLS} symbols held, one core; the same code interpreted in brackets:")
+    figures = Figures("risk", f"risk engine: {SYMBOLS:,} symbols held, one core")
     rows = (
         ("all rules, one decision, called from Python", "one_us", "us", 20.0, False),
         ("a batch of 1,000 decisions, all with an order", "batch_ms", "ms", 2.0, False),
@@ -157,12 +158,9 @@ def main() -> None:
     for name, key, unit, goal, more in rows:
         value, other = compiled[key], slow[key]
         ratio = value / other if more else other / value
-        good = value > goal if more else value < goal
-        sign = ">" if more else "<"
-        print(
-            f"  {name}: {value:,.4g} {unit} (goal {sign} {goal:,g}: {'reached' if good else 'missed'}; "
-            f"interpreted {other:,.4g}, {ratio:,.0f} times)"
-        )
+        bound = {"at_least": goal} if more else {"at_most": goal}
+        figures.tell(name, value, unit, **bound, beside=f"interpreted {other:,.4g} {unit}, {ratio:,.0f} times")
+    figures.save({"compiled": compiled, "interpreted": slow})
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ it the simulator is used, and the output says so. BENCH_PARTS=real_gaps,naive ru
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import platform
 import tempfile
 import threading
 import time
@@ -21,12 +19,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import redis
-from msgspec import Struct
-from rich.console import Console
-from rich.table import Table
+from msgspec import structs
 
-from benchmarks.desk import MODELS, Memory, Running, below, desk, gateway, rate_between
-from benchmarks.load import Driven, drive, ends_of
+from benchmarks.figures import Figures, say
+from benchmarks.load import drive
 from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
 from exporters.latency import measure as ask
@@ -36,8 +32,12 @@ from gateway.domain.features import FeatureEngine
 from gateway.domain.schemas import TickBatch, TradingState
 from gateway.domain.signature import contract
 from gateway.history import open_source
+from loadtest.driver.peer import ends_of
+from loadtest.latencies import Series
+from loadtest.result import Result
 from loadtest.watcher import DecisionWatcher
 from stack.cli.top import quantile_ms
+from stack.desk import MODELS, Memory, Running, below, desk, gateway, rate_between
 from stack.services.kafka import create_topics
 from stack.settings import StackSettings
 
@@ -56,34 +56,10 @@ BACKLOGS = {8: 30_000, 64: 150_000, 256: 250_000, 1024: 300_000}
 FOREVER_MS = 3_600_000
 KILLS = 10
 HANDLED = "gateway_handled_seconds"
-console = Console(width=118)
 
 
-class Figure(Struct, frozen=True):
-    """A line of the table; `goal` is a bound on `value`, with the side that is good."""
-
-    name: str
-    value: float
-    unit: str
-    goal: str = ""
-    reached: bool | None = None
-
-
-figures: list[Figure] = []
-
-
-def tell(name: str, value: float, unit: str, at_most: float | None = None, at_least: float | None = None) -> None:
-    bound = at_most if at_most is not None else at_least
-    reached = None if bound is None else (value < bound if at_most is not None else value > bound)
-    sign = "<" if at_most is not None else ">"
-    goal = "" if bound is None else f"{sign} {bound:g} {unit}"
-    figures.append(Figure(name, value, unit, goal, reached))
-    verdict = f" (goal {goal}: {'reached' if reached else 'missed'})" if goal else ""
-    say(f"  {name}: {value:,.4g} {unit}{verdict}")
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
+figures = Figures("gateway", "gateway: a desk on this machine, all servers on it")
+tell = figures.tell
 
 
 # ---- one core, no server ----------------------------------------------------------------------
@@ -105,7 +81,7 @@ def kernel() -> None:
 # ---- the whole desk ---------------------------------------------------------------------------
 
 
-def observed(running: Running, run: Callable[[], Driven]) -> tuple[Driven, dict[str, float]]:
+def observed(running: Running, run: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
     """A run, and what the gateway says of it: shares and quantiles of received to published, in ms."""
     before = running.scrape()
     driven = run()
@@ -130,14 +106,14 @@ def real_gaps(settings: StackSettings, feed: str, results: dict[str, object]) ->
             driven, inside = observed(
                 running, lambda: drive(settings.kafka_bootstrap, feed, "real", REAL_GAP_TICKS)
             )
-        results[f"real gaps, {name}"] = {"driven": msgspec.to_builtins(driven), "inside": inside}
+        results[f"real gaps, {name}"] = {"driven": brief(driven), "inside": inside}
         checked(driven)
         goal = (5.0, 25.0, 25.0) if is_goal else (None, None, None)
         tell(f"received to committed p50, {name}", inside["p50"], "ms")
         tell(f"received to committed p99, {name}", inside["p99"], "ms", at_most=goal[0])
         tell(f"received to committed p99.9, {name}", inside["p99.9"], "ms", at_most=goal[1])
-        tell(f"sent to visible p50, {name}", driven.p50_ms, "ms")
-        tell(f"sent to visible p99, {name}", driven.p99_ms, "ms", at_most=goal[2])
+        tell(f"sent to visible p50, {name}", driven.latency.p50, "ms")
+        tell(f"sent to visible p99, {name}", driven.latency.p99, "ms", at_most=goal[2])
         stages = {k: v for k, v in inside.items() if "_p" in k}
         say(f"    where the time goes, p50/p99 below: {stages}")
 
@@ -152,16 +128,26 @@ def sustained(settings: StackSettings, results: dict[str, object]) -> None:
                     settings.kafka_bootstrap, MARKET.format(rate * 10), f"{rate}/s", rate * 10
                 ),
             )
-            results[f"sustained {rate}"] = {"driven": msgspec.to_builtins(driven), "inside": inside}
+            results[f"sustained {rate}"] = {"driven": brief(driven), "inside": inside}
             checked(driven)
             kept = driven.achieved_per_s > 0.97 * rate
             tell(f"{rate:,} ticks/s offered: achieved", driven.achieved_per_s, "ticks/s")
             goal = 50.0 if rate == RATES[-1] else None
-            tell(f"{rate:,} ticks/s: sent to visible p99", driven.p99_ms if kept else math.inf, "ms", at_most=goal)
-            tell(f"{rate:,} ticks/s: held, superseded or late", driven.late_share + driven.superseded_share, "")
+            tell(
+                f"{rate:,} ticks/s: sent to visible p99",
+                driven.latency.p99 if kept else math.inf,
+                "ms",
+                at_most=goal,
+            )
+            tell(f"{rate:,} ticks/s: held, superseded or late", sum(driven.undecided.values()) / driven.planned, "")
 
 
-def checked(driven: Driven) -> None:
+def brief(driven: Result) -> dict[str, object]:
+    """A run without its series and samples."""
+    return msgspec.to_builtins(structs.replace(driven, series=Series(1.0, [], [], []), servers=[]))  # type: ignore[no-any-return]
+
+
+def checked(driven: Result) -> None:
     if driven.missing or driven.repeated:
         raise SystemExit(
             f"{driven.missing} decisions are missing and {driven.repeated} are repeated: no figure counts"
@@ -299,33 +285,21 @@ def memory(settings: StackSettings, feed: str, results: dict[str, object]) -> No
     say(f"memory over {hours:.1f} h of the feed at 20 times its speed:")
     with gateway(settings, model_name=MODELS[1]) as running:
         sampler = Memory(running.process)
-        driven = drive(settings.kafka_bootstrap, feed, "20x", FEED_TICKS, repeat=SOAK_REPEATS)
+        driven = drive(settings.kafka_bootstrap, feed, "20x", FEED_TICKS * SOAK_REPEATS)
         samples = sampler.close()
     checked(driven)
     # The first third fills buffers that are then used again.
     settled = np.array(samples[len(samples) // 3 :])
     slope = float(np.polyfit(np.arange(len(settled)), settled, 1)[0])
-    ticks_per_s = driven.ticks / max(1.0, driven.seconds)
-    results["memory"] = {"samples_mb": samples, "driven": msgspec.to_builtins(driven)}
+    ticks_per_s = driven.offered_per_s
+    results["memory"] = {"samples_mb": samples, "driven": brief(driven)}
     tell("memory at the end", float(settled[-5:].mean()), "MB")
     tell("growth", 100 * slope * len(settled) / float(settled.mean()), "% over the run", at_most=3.0)
     tell("growth a tick", max(0.0, slope * 2**20 / ticks_per_s), "bytes")
 
 
-def table() -> Table:
-    made = Table(box=None, header_style="bold")
-    for column, side in (("figure", "left"), ("measured", "right"), ("goal", "right"), ("", "left")):
-        made.add_column(column, justify=side)  # type: ignore[arg-type]
-    for f in figures:
-        verdict = {None: "", True: "[green]reached[/]", False: "[red]missed[/]"}[f.reached]
-        made.add_row(f.name, f"{f.value:,.4g} {f.unit}", f.goal, verdict)
-    return made
-
-
 def main() -> None:
-    results: dict[str, object] = {
-        "machine": {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-    }
+    results: dict[str, object] = {}
     kernel()
     feed = f"binance:{FEED}" if FEED.is_file() else f"simulate:regimes?ticks={FEED_TICKS}"
     if not FEED.is_file():
@@ -349,12 +323,7 @@ def main() -> None:
         }
         for name in os.environ.get("BENCH_PARTS", ",".join(parts)).split(","):
             parts[name]()
-    console.print(table())
-    results["figures"] = msgspec.to_builtins(figures)
-    target = ROOT / "benchmarks" / "results" / "latest.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(results, indent=2))
-    print(f"written: {target}")
+    figures.save(results)
 
 
 if __name__ == "__main__":

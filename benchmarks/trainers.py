@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.figures import Figures
 from gateway.history import open_source
 from trainers.build import CHUNK, BuildSettings, build
 from trainers.dataset import open_dataset
@@ -72,40 +73,27 @@ def default_training(folder: Path, spec: str, settings: BuildSettings) -> tuple[
     return time.perf_counter() - began, trained
 
 
-def say(name: str, value: float, unit: str, goal: float, *, more: bool, beside: str = "") -> None:
-    """A line with its goal."""
-    good = value > goal if more else value < goal
-    sign = ">" if more else "<"
-    told = f"; {beside}" if beside else ""
-    print(f"  {name}: {value:,.4g} {unit} (goal {sign} {goal:,g}: {'reached' if good else 'missed'}{told})")
-
-
 def main() -> None:
-    print("trainers, two cores:")
+    figures = Figures("trainers", "trainers: two cores, no server")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         read, built = dataset_rate(folder)
-        say("dataset of a million ticks", built, "ticks/s", 300_000, more=True,
-            beside=f"reading alone {read:,.0f}, so building takes {read / built:.1f} times as long")  # fmt: skip
+        beside = f"reading alone {read:,.0f}, so building takes {read / built:.1f} times as long"
+        figures.tell("dataset of a million ticks", built, "ticks/s", at_least=300_000, beside=beside)
         seconds, trained = default_training(folder / "sp500", "skfolio:sp500", BuildSettings())
-        say("default training, build and evaluation included", seconds, "s", 90.0, more=False)
-        say("student against teacher, agreement", 100 * trained.reports[-1].agreement, "%", 90.0, more=True)
-        month = (
-            Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data") / "btc_perp_20211231_20220201_1m.csv.gz"
-        )
+        figures.tell("default training, build and evaluation included", seconds, "s", at_most=90.0)
+        figures.tell("student against teacher, agreement", 100 * trained.reports[-1].agreement, "%", at_least=90.0)
+        data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
+        month = data / "btc_perp_20211231_20220201_1m.csv.gz"
         if month.is_file():
             hour = BuildSettings(horizon_ns=3600 * SECOND)
             seconds, trained = default_training(folder / "month", f"csv:{month}?symbol=BTC", hour)
-            say("a month of one-minute bars", seconds, "s", 90.0, more=False)
-            say(
-                "its student against its teacher, agreement",
-                100 * trained.reports[-1].agreement,
-                "%",
-                90.0,
-                more=True,
-            )
+            agreement = 100 * trained.reports[-1].agreement
+            figures.tell("a month of one-minute bars", seconds, "s", at_most=90.0)
+            figures.tell("its student against its teacher, agreement", agreement, "%", at_least=90.0)
         else:
             print(f"  a month of one-minute bars: not measured, {month} is absent")
+    figures.save()
 
 
 if __name__ == "__main__":

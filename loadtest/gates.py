@@ -1,28 +1,68 @@
-"""What a load test must show."""
+"""A run against its target: each goal beside what was measured, and one verdict."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+import math
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from loadtest.latencies import Summary
+from loadtest.result import Check, Result, Verdict
+from loadtest.targets import Target
+
+#: What a command exits with.
+EXIT_CODES: dict[Verdict, int] = {"held": 0, "unjudged": 0, "missed": 1, "invalid": 2}
+PERCENTILES = (("p50", "p50_ms"), ("p95", "p95_ms"), ("p99", "p99_ms"), ("p99.9", "p99_9_ms"))
 
 
-class Target(Struct, frozen=True):
-    """Limits of a run."""
+def judge(result: Result, target: Target) -> Result:
+    """The result with its checks and its verdict."""
+    checks = [samples(result.answered + sum(result.errors.values()), target)]
+    if target.max_lag_ms is not None:
+        checks.append(_at_most("generator lag p99", result.lag.p99, target.max_lag_ms, "ms", miss="invalid"))
+    checks += percentiles(result.latency, target)
+    if target.max_error_ratio is not None:
+        checks.append(_at_most("error ratio", result.error_ratio, target.max_error_ratio, ""))
+    if target.min_achieved_ratio is not None:
+        checks.append(_at_least("achieved over offered", result.achieved_ratio, target.min_achieved_ratio, ""))
+    return structs.replace(result, checks=checks, verdict=verdict_of(checks))
 
-    p99_ms: float = 50.0
-    max_error_ratio: float = 0.001
-    min_samples: int = 100
+
+def samples(count: int, target: Target) -> Check:
+    """Too few prove nothing."""
+    return _at_least("samples", float(count), float(target.min_samples), "", miss="invalid")
 
 
-TARGET = Target()
+def percentiles(latency: Summary, target: Target) -> list[Check]:
+    """Those that the target limits."""
+    found = []
+    for name, field in PERCENTILES:
+        limit = getattr(target, field)
+        if limit is not None:
+            found.append(_at_most(name, getattr(latency, field.removesuffix("_ms")), limit, "ms"))
+    return found
 
 
-def misses(samples: int, failures: int, p99_ms: float, target: Target = TARGET) -> list[str]:
-    """A sentence for each target that was missed; too few samples prove nothing, and miss."""
-    missed = []
-    if samples < target.min_samples:
-        missed.append(f"{samples} requests, at least {target.min_samples} are needed")
-    if samples and failures / samples > target.max_error_ratio:
-        missed.append(f"{failures} of {samples} requests failed")
-    if p99_ms > target.p99_ms:
-        missed.append(f"p99 {p99_ms:.1f} ms, the target is {target.p99_ms:.0f} ms")
-    return missed
+def errors(ratio: float, target: Target) -> list[Check]:
+    """The error ratio, where it is limited."""
+    return [] if target.max_error_ratio is None else [_at_most("error ratio", ratio, target.max_error_ratio, "")]
+
+
+def verdict_of(checks: Iterable[Check]) -> Verdict:
+    """Invalid before missed before held: what proves nothing is not missed either."""
+    found = {check.verdict for check in checks}
+    if "invalid" in found:
+        return "invalid"
+    return "missed" if "missed" in found else "held"
+
+
+def _at_most(name: str, measured: float, limit: float, unit: str, miss: Verdict = "missed") -> Check:
+    # What was not measured (NaN) is not within its limit.
+    good = not math.isnan(measured) and measured <= limit
+    return Check(name, f"at most {limit:g} {unit}".strip(), measured, unit, "held" if good else miss)
+
+
+def _at_least(name: str, measured: float, limit: float, unit: str, miss: Verdict = "missed") -> Check:
+    good = not math.isnan(measured) and measured >= limit
+    return Check(name, f"at least {limit:g} {unit}".strip(), measured, unit, "held" if good else miss)

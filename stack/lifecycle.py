@@ -35,6 +35,7 @@ DATA = (
         "run",
         "secrets",
         "report",
+        "loadtest",
         "model_repository",
     ),
     *(".demo", ".models.staging", ".model_repository.staging", "stack.json"),

@@ -28,14 +28,20 @@ def is_free(port: int) -> bool:
     return True
 
 
-def holder(port: int) -> str:
+def listener(port: int) -> psutil.Process | None:
     """The process that listens on a port, as far as this user may know."""
     try:
         for connection in psutil.net_connections("tcp"):
             address = connection.laddr
             listens = connection.status == psutil.CONN_LISTEN and address and address.port == port
             if listens and connection.pid:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                return psutil.Process(connection.pid)
     except psutil.Error:
         pass
-    return "a process of another user"
+    return None
+
+
+def holder(port: int) -> str:
+    """The process that listens on a port, in words."""
+    found = listener(port)
+    return "a process of another user" if found is None else f"{found.name()} (pid {found.pid})"

@@ -51,7 +51,7 @@ class Feed:
         self._bootstrap = settings.kafka_bootstrap
         self._partitions = settings.partitions
         source = open_source(f"simulate:regimes?seed={seed}&ticks=100000000&symbols={SYMBOLS}")
-        self._plan = plan(source.records(), Speed(rate_hz=rate_hz))
+        self._plan = plan(source.records(), Speed("constant", rate_hz=rate_hz))
         self._stopping = threading.Event()
         self._publisher = TickPublisher(self._bootstrap, TICKS)
         self._rubbish = Producer({"bootstrap.servers": self._bootstrap, "log_level": 0})

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from gateway.domain.errors import ConfigurationError, UltraThinkError
-from stack.cli import broker, chaos, data, demo, export, forensics, gateway, risk, stack, ticks, train
+from stack.cli import broker, chaos, data, demo, export, forensics, gateway, loadtest, risk, stack, ticks, train
 from stack.cli.output import err
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(risk.app, name="risk")
 app.add_typer(broker.app, name="broker")
 app.add_typer(ticks.app, name="ticks")
 app.add_typer(forensics.app, name="forensics")
+app.add_typer(loadtest.app, name="loadtest")
 app.command("demo")(demo.demo)
 app.command("chaos")(chaos.chaos)
 

@@ -78,7 +78,7 @@ def test_halt_resume_and_log_level_over_the_topic_and_the_admin_endpoint(stack):
 def test_a_drain_over_the_topic_ends_every_gateway_with_nothing_left_over(stack):
     with running_gateway(stack) as process:
         publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
-        published = publisher.publish(plan(open_source("simulate:calm?ticks=300").records(), Speed(rate_hz=600.0)))
+        published = publisher.publish(plan(open_source("simulate:calm?ticks=300").records(), Speed.parse("600/s")))
         ends = {}
         for partition, offset in published.intended_ns:
             ends[partition] = max(ends.get(partition, 0), offset + 1)

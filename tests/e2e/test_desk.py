@@ -38,7 +38,9 @@ TICKS = "market.ticks"
 def publish(stack, ticks, seed, rate=1500.0):
     """Ticks of a market of their own time; returns what was sent."""
     source = open_source(f"simulate:regimes?seed={seed}&ticks={ticks}&symbols=3")
-    return TickPublisher(stack.kafka_bootstrap, TICKS).publish(plan(source.records(), Speed(rate_hz=rate)))
+    return TickPublisher(stack.kafka_bootstrap, TICKS).publish(
+        plan(source.records(), Speed("constant", rate_hz=rate))
+    )
 
 
 def decide(stack, watcher, ticks, seed):

@@ -34,7 +34,7 @@ def test_nothing_is_lost_or_repeated_when_triton_and_the_gateway_are_killed(stac
     sent = {}
 
     def publish():
-        sent["run"] = publisher.publish(plan(open_source(SOURCE).records(), Speed(rate_hz=400.0)))
+        sent["run"] = publisher.publish(plan(open_source(SOURCE).records(), Speed.parse("400/s")))
 
     thread = threading.Thread(target=publish)
     with pytest.raises(Exception, match="137"), running_gateway(stack) as gateway:
@@ -51,7 +51,7 @@ def test_nothing_is_lost_or_repeated_when_triton_and_the_gateway_are_killed(stac
         watcher.wait_for(published, 15.0)
         # Triton is back by itself: ticks sent now are inferred again.
         after = publisher.publish(
-            plan(open_source("simulate:calm?seed=3&ticks=400").records(), Speed(rate_hz=200.0))
+            plan(open_source("simulate:calm?seed=3&ticks=400").records(), Speed.parse("200/s"))
         ).intended_ns
         watcher.wait_for(after, 15.0)
         time.sleep(0.5)
@@ -80,7 +80,7 @@ def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack)
     producer.flush(10)
     with running_gateway(stack):
         published = TickPublisher(stack.kafka_bootstrap, "market.ticks").publish(
-            plan(open_source("simulate:calm?ticks=200").records(), Speed(rate_hz=400.0))
+            plan(open_source("simulate:calm?ticks=200").records(), Speed.parse("400/s"))
         )
         watcher.wait_for(published.intended_ns, 15.0)
     watcher.close()
@@ -106,7 +106,7 @@ def test_partitions_move_between_gateways_and_nothing_is_lost_or_repeated(stack)
 
     def publish():
         source = open_source("simulate:regimes?seed=21&ticks=8000&symbols=16")
-        sent["run"] = publisher.publish(plan(source.records(), Speed(rate_hz=300.0)))
+        sent["run"] = publisher.publish(plan(source.records(), Speed.parse("300/s")))
 
     thread = threading.Thread(target=publish)
     (port,) = free_ports(1)
@@ -150,7 +150,7 @@ def test_an_export_under_way_is_followed_by_the_running_gateway(stack):
         newest = next(str(e.version) for e in served if e.name == "trading_decision")
         time.sleep(0.5)
         source = open_source("simulate:calm?seed=5&ticks=600")
-        published = publisher.publish(plan(source.records(), Speed(rate_hz=200.0))).intended_ns
+        published = publisher.publish(plan(source.records(), Speed.parse("200/s"))).intended_ns
         watcher.wait_for(published, 15.0)
     watcher.close()
     assert completeness(published, watcher.payloads).missing == 0

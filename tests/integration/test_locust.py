@@ -1,40 +1,117 @@
-"""Locust, headless, as README says it is run."""
+"""Locust, headless, as docs/loadtest.md says it is run, against the real servers."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from stack.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "loadtest" / "locustfile.py"
+#: How fast this machine is today is not the tests' business: any answer is quick enough.
+TARGETS = "version: 1\ntargets: {%s}\n"
 
 
-def locust(host):
-    arguments = ["-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless", "-u", "2", "-r", "2", "-t", "6s"]
+def locust(*arguments, files=FILE, seconds=6):
     return subprocess.run(
-        [sys.executable, "-m", "locust", *arguments, "--host", host],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=ROOT,
-    )
+        [sys.executable, "-m", "locust", "-f", str(files), "--headless", "--only-summary", "-t", f"{seconds}s", *arguments],
+        capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
+    )  # fmt: skip
 
 
-def test_users_reach_the_served_ensemble_and_are_judged(stack, exported):
-    done = locust(stack.triton_grpc)
+def servers(stack):
+    http = f"http://127.0.0.1:{stack.ports.triton_http}"
+    return ["--triton-grpc", stack.triton_grpc, "--triton-http", http, "--kafka", stack.kafka_bootstrap]
+
+
+def easy(tmp_path, *names, more=""):
+    path = tmp_path / "targets.yaml"
+    path.write_text(TARGETS % ", ".join(f'"{n}": {{min_samples: 20, max_error_ratio: 0.5{more}}}' for n in names))
+    return ["--targets", str(path)]
+
+
+def test_each_kind_of_triton_user_is_answered_and_judged(stack, exported, tmp_path):
+    names = ("grpc", "stream", "http-json", "http-binary")
+    done = locust(
+        *("-u", "4", "-r", "4", "--warm-up", "1", "--tags", "triton", "--results", str(tmp_path / "out")),
+        *servers(stack), *easy(tmp_path, *names),
+    )  # fmt: skip
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
-    # How fast this machine is today is not the test's business; that the gate judged real answers is.
-    held = "all targets held" in said
-    assert done.returncode == (0 if held else 1), said
-    assert held or "p99" in said, said
-    assert "trading_decision infer batch 8" in said
+    assert done.returncode == 0, said
+    for name in names:
+        result = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert result["verdict"] == "held"
+        assert (result["errors"], result["missing"]) == ({}, 0), name
+        assert result["latency"]["count"] >= result["service"]["count"] == result["answered"] > 20
+    assert len(ET.parse(tmp_path / "out" / "junit.xml").getroot()) == 4
 
 
-def test_a_server_that_is_not_there_misses_the_targets_without_a_traceback():
-    done = locust("127.0.0.1:1")
+def test_a_gate_that_cannot_hold_exits_with_1(stack, exported, tmp_path):
+    done = locust(
+        *("-u", "2", "-r", "2", "--warm-up", "1", "--tags", "grpc"), *servers(stack),
+        *easy(tmp_path, "grpc", more=", p50_ms: 0.0001"), seconds=4,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "grpc: missed" in done.stdout
+
+
+def test_workers_of_several_processes_are_judged_together(stack, exported, tmp_path):
+    port = str(free_ports(1)[0])
+    done = locust(
+        *("-u", "2", "-r", "2", "--warm-up", "1", "--tags", "grpc", "--processes", "2", "--results", str(tmp_path / "out")),
+        *servers(stack), *easy(tmp_path, "grpc"), "--master-bind-port", port, "--master-port", port, seconds=8,
+    )  # fmt: skip
     said = done.stdout + done.stderr
-    assert done.returncode == 1, said
-    assert "missed:" in said
-    assert "Traceback" not in said, said
+    assert done.returncode == 0, said
+    assert said.count("grpc: held") == 1, said
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    # Two users at a hundred a second each, in a process each.
+    assert result["answered"] > 300
+
+
+def test_a_shape_decides_how_many_users_there_are_and_when_it_ends(stack, exported, tmp_path):
+    shape = ROOT / "loadtest" / "shapes" / "step.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "locust", "-f", f"{FILE},{shape}", "--headless", "--only-summary", "--tags", "grpc",
+         "--warm-up", "0", "--peak-users", "5", "--shape-time", "6", *servers(stack), *easy(tmp_path, "grpc")],
+        capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    for users in range(1, 6):
+        assert f"updating to {users} users" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--tags", "grpc", "--triton-grpc", "127.0.0.1:1"], "does not answer by gRPC"),
+        (["--tags", "json", "--triton-http", "http://127.0.0.1:1"], "does not answer by HTTP"),
+        (["--tags", "end-to-end", "--kafka", "127.0.0.1:1"], "does not answer"),
+        (["--tags", "grpc", "--triton-grpc", "192.0.2.1:8001"], "--allow-remote"),
+        (["--tags", "nosuch"], "no user is left"),
+        (["--tags", "grpc", "--targets", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--tags", "grpc", "--data", "nonsense"], "expected one of"),
+    ],
+)
+def test_what_cannot_be_loaded_is_a_sentence_and_exits_with_2(arguments, says):
+    done = locust("-u", "1", *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_wrong_model_or_too_large_a_batch_is_a_sentence(stack, exported):
+    for arguments, says in ((["--model", "nosuch"], "serves no model nosuch"), (["--batch", "5000"], "takes at most"),
+                            (["--model", "meta_controller"], "shapes do not match")):  # fmt: skip
+        for tag in ("grpc", "json"):
+            done = locust("-u", "1", "--tags", tag, *servers(stack), *arguments)
+            assert done.returncode == 2, done.stdout + done.stderr
+            assert says in done.stderr

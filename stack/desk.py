@@ -1,4 +1,4 @@
-"""A desk of its own for the benchmarks: servers up, models trained and served, gateways with settings."""
+"""A desk of its own, for load tests and benchmarks: servers up, models served, gateways with any settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -19,7 +20,7 @@ from exporters.releases import Releases
 from exporters.repository import ModelRepository
 from exporters.serving import TritonServer
 from stack.cli.top import Scrape
-from stack.demo import running_gateway
+from stack.demo import running, wait_for_partitions
 from stack.lifecycle import down, up
 from stack.settings import Ports, StackSettings
 from stack.training.settings import TrainRequest
@@ -30,20 +31,29 @@ PREFIX = "ULTRATHINK_GATEWAY_"
 
 
 @contextmanager
-def desk(home: Path) -> Iterator[StackSettings]:
-    """Everything a gateway needs, the ensemble and its fused variant released."""
-    settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+def desk(
+    home: Path, *, brokers: int = 1, partitions: int = 4, show: Callable[[str], None] = lambda _: None
+) -> Iterator[StackSettings]:
+    """Everything a gateway needs, the ensemble and its fused variant released; taken down at the end."""
+    settings = StackSettings(
+        home=home, brokers=brokers, partitions=partitions, ports=Ports.automatic(), model_repository=home / "models"
+    )
     with environment(ULTRATHINK_HOME=str(home)):
+        show("starting the servers")
         up(settings, lambda _: None)
         try:
+            show("training")
             train(TrainRequest(("simulate:regimes?ticks=20000&symbols=4",)), lambda *_: None)
+            show("exporting and releasing")
             serve(settings)
             yield settings
         finally:
+            show("stopping the servers")
             down(home)
 
 
 def serve(settings: StackSettings) -> None:
+    """Export the pipeline and its fused variant, and release both."""
     gpu, container = profiles.find_gpu(profiles.DEFAULT_GPU), profiles.find(profiles.DEFAULT_CONTAINER)
     repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
     try:
@@ -58,6 +68,7 @@ def serve(settings: StackSettings) -> None:
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
+    """Variables of this process and of those it starts, as they were before at the end."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -78,6 +89,7 @@ class Running:
         self.process = psutil.Process(pid)
 
     def scrape(self) -> Scrape:
+        """Its metrics now."""
         return Scrape.of(httpx.get(self._address, timeout=5.0).text, {})
 
     def decided(self) -> float:
@@ -87,12 +99,13 @@ class Running:
 
 
 @contextmanager
-def gateway(settings: StackSettings, **given: object) -> Iterator[Running]:
-    """A gateway with some settings, all partitions its own."""
-    with (
-        environment(**{PREFIX + name.upper(): str(value) for name, value in given.items()}),
-        running_gateway(settings) as process,
-    ):
+def gateway(
+    settings: StackSettings, *, environment_of: Mapping[str, str] | None = None, **given: Any
+) -> Iterator[Running]:
+    """A gateway with some settings, all partitions its own; `environment_of` is added to its environment."""
+    variables = {PREFIX + name.upper(): str(value) for name, value in given.items()}
+    with running(settings, "gateway", {**variables, **(environment_of or {})}) as (process, log):
+        wait_for_partitions(settings, process, log)
         yield Running(settings, process.pid)
 
 
@@ -114,6 +127,7 @@ class Memory:
         self._thread.start()
 
     def close(self) -> list[float]:
+        """Stop, and give the samples."""
         self._stopping.set()
         self._thread.join()
         return self.samples

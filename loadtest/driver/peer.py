@@ -1,0 +1,173 @@
+"""A child process that is told what to do in lines, and tells what it did in lines.
+
+What measures must not wait for what it measures: neither for its garbage collector nor for its lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from gateway.domain.errors import UltraThinkError
+from loadtest.errors import InvalidRun
+
+ROOT = Path(__file__).resolve().parents[2]
+READY, PROGRESS, DONE, ERROR = "ready", "at", "done", "error"
+ANSWER_S = 5.0
+
+
+class Child:
+    """`python -m MODULE`, with its instructions as JSON in its only argument."""
+
+    def __init__(self, module: str, spec: dict[str, Any], progress: Callable[[dict[str, Any]], None]) -> None:
+        self._name, self._progress = module.rsplit(".", 1)[-1], progress
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(spec)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reading = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reading.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def tell(self, line: str) -> None:
+        """Say a line to the child; a child that has ended will say why when it is asked."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
+
+    def expect(self, word: str, timeout_s: float | None = None) -> dict[str, Any]:
+        """What comes with the word. Raises InvalidRun with the child's own sentence."""
+        while True:
+            try:
+                line = self._lines.get(timeout=timeout_s)
+            except queue.Empty:
+                raise InvalidRun(f"the {self._name} did not answer within {timeout_s:.0f} s") from None
+            first, _, rest = line.partition(" ")
+            if first == PROGRESS:
+                self._progress(json.loads(rest))
+            elif first == word:
+                return dict(json.loads(rest or "{}"))
+            elif first == ERROR:
+                raise InvalidRun(json.loads(rest))
+            elif not line:
+                raise InvalidRun(
+                    f"the {self._name} ended with exit code {self._process.wait()}; its error is above"
+                )
+
+    def close(self) -> None:
+        """End the child, whatever it does."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reading.join()
+
+    def _read(self, stream: IO[str] | None) -> None:
+        for line in stream or ():
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put("")
+
+
+# ---- the child's side -----------------------------------------------------------------------
+
+
+def say(word: str, told: Any = None) -> None:
+    """A line to the parent."""
+    sys.stdout.write(f"{word} {json.dumps({} if told is None else told)}\n")
+    sys.stdout.flush()
+
+
+class Orders:
+    """Lines from the parent, read in a thread; without a parent this process has no purpose and ends."""
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[str] = queue.Queue()
+        self.finished = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def wait(self) -> str:
+        """The next line."""
+        return self._lines.get()
+
+    def take(self) -> str | None:
+        """The next line, if there is one."""
+        try:
+            return self._lines.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            self._lines.put(line.strip())
+        if not self.finished:
+            os._exit(3)
+
+
+def run(work: Callable[[dict[str, Any], Orders], dict[str, Any]]) -> None:
+    """A child's main: instructions in, an answer or a sentence out."""
+    orders = Orders()
+    try:
+        told = work(json.loads(sys.argv[1]), orders)
+    except UltraThinkError as error:
+        say(ERROR, str(error))
+    except KafkaException as error:
+        say(ERROR, sentence(error.args[0]))
+    else:
+        say(DONE, told)
+    orders.finished = True
+
+
+def sentence(error: KafkaError) -> str:
+    """A broker's refusal in words."""
+    if error.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
+        return f"Kafka gives no permission: {error.str()}"
+    return f"Kafka does not answer: {error.str()}"
+
+
+def ends_of(bootstrap: str, topic: str) -> dict[int, int]:
+    """The next offset of each partition.
+
+    Raises:
+        InvalidRun: nobody answers, the topic is missing, or it may not be read.
+    """
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "ultrathink-bounds", "log_level": 0})
+    try:
+        try:
+            found = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
+        except KafkaException as error:
+            raise InvalidRun(
+                f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
+            ) from None
+        if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise InvalidRun(f"Kafka at {bootstrap} gives no permission to see topic {topic}")
+        if found.error is not None or not found.partitions:
+            raise InvalidRun(f"topic {topic} does not exist on {bootstrap}")
+        return {
+            p: consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S)[1]
+            for p in sorted(found.partitions)
+        }
+    finally:
+        consumer.close()

@@ -1,0 +1,9 @@
+"""Why a run proves nothing."""
+
+from __future__ import annotations
+
+from gateway.domain.errors import ConfigurationError
+
+
+class InvalidRun(ConfigurationError):
+    """Nothing was measured, or what was measured says nothing: exit code 2, never a verdict."""

@@ -1,0 +1,12 @@
+"""Locust's users of the model server and of the desk; safe under gevent, with real feature rows."""
+
+import grpc.experimental.gevent
+
+#: gRPC's C core would block gevent's loop otherwise; before the first channel.
+grpc.experimental.gevent.init_gevent()
+
+from loadtest.users.end_to_end import EndToEndUser  # noqa: E402
+from loadtest.users.triton_grpc import TritonGrpcUser, TritonStreamUser  # noqa: E402
+from loadtest.users.triton_http import TritonHttpBinaryUser, TritonHttpJsonUser  # noqa: E402
+
+__all__ = ["EndToEndUser", "TritonGrpcUser", "TritonHttpBinaryUser", "TritonHttpJsonUser", "TritonStreamUser"]

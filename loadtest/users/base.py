@@ -1,0 +1,110 @@
+"""What all users share: the options, the rows, and how a request is reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from gevent import GreenletExit
+from locust import User, constant_pacing
+
+from gateway.domain.schemas import Float32Array
+from loadtest.rows import DEFAULT_SOURCE, feature_rows
+
+TIMEOUT_S = 5.0
+_rows: dict[str, Float32Array] = {}
+
+
+def rows_of(source: str) -> Float32Array:
+    """The feature rows of a SOURCE, computed once a process."""
+    if source not in _rows:
+        _rows[source] = feature_rows(source)
+    return _rows[source]
+
+
+class PacedUser(User):
+    """A closed loop that means to ask every `gap_s`; what it could not ask meanwhile is counted by correction.
+
+    Attributes:
+        target: name of the gates, and of the requests in Locust's statistics.
+        protocol: Locust's type of the requests.
+        gap_s: from one request to the next, however long they take.
+    """
+
+    abstract = True
+    target: ClassVar[str]
+    protocol: ClassVar[str]
+    gap_s: ClassVar[float] = 0.01
+    wait_time = constant_pacing(gap_s)
+
+    @property
+    def options(self) -> Any:
+        """The command line's options."""
+        return self.environment.parsed_options
+
+    def timed(self, ask: Callable[[], int]) -> None:
+        """Ask, and report how long it took; `ask` gives the answer's size in bytes, or raises what went wrong."""
+        started, began = time.time(), time.perf_counter()
+        error: Exception | None = None
+        size = 0
+        try:
+            size = ask()
+        except Exception as failure:  # noqa: BLE001 (whatever went wrong is the request's result)
+            error = failure
+        self.environment.events.request.fire(
+            request_type=self.protocol,
+            name=self.target,
+            response_time=(time.perf_counter() - began) * 1e3,
+            response_length=size,
+            exception=error,
+            context={"gap_s": self.gap_s},
+            start_time=started,
+        )
+
+
+class RowsUser(PacedUser):
+    """Sends batches of feature rows to the model server."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        """The rows, and a connection."""
+        self.batch = int(getattr(self.options, "batch", 8))
+        self.model = getattr(self.options, "model", "trading_decision")
+        self.rows = rows_of(getattr(self.options, "data", DEFAULT_SOURCE))
+        self.random = np.random.default_rng()
+        failed = attempt(self.connect)
+        if failed is not None:
+            self.timed(lambda: again(failed))
+            # StopUser would say the same, with a traceback printed above it.
+            raise GreenletExit
+
+    def connect(self) -> None:
+        """Whatever a user needs before its first request."""
+
+    def some_rows(self) -> Float32Array:
+        """float32 [batch, 32], never the same again and again."""
+        at = int(self.random.integers(0, len(self.rows)))
+        return np.take(self.rows, range(at, at + self.batch), axis=0, mode="wrap")
+
+
+def finite(values: Any) -> None:
+    """Raises ValueError for an answer that no desk could trade on."""
+    if values is None or not np.isfinite(values).all():
+        raise ValueError("target_position is not finite")
+
+
+def attempt(work: Callable[[], None]) -> Exception | None:
+    """What went wrong, if anything."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 (the caller reports it)
+        return error
+    return None
+
+
+def again(error: Exception) -> int:
+    """Raise what was kept."""
+    raise error

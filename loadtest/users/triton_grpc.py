@@ -1,0 +1,88 @@
+"""Triton by gRPC: single calls, and one stream of calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tritonclient.grpc as triton
+from gevent import Timeout
+from gevent.queue import Queue
+from locust import tag, task
+
+from gateway.domain.signature import FEATURES_TENSOR, TARGET_TENSOR
+from loadtest.users.base import TIMEOUT_S, RowsUser, finite
+
+
+class GrpcUser(RowsUser):
+    """A channel of its own."""
+
+    abstract = True
+
+    def connect(self) -> None:
+        """Open the channel."""
+        self.client = triton.InferenceServerClient(self.options.triton_grpc)
+
+    def on_stop(self) -> None:
+        """Close the channel: an open one keeps the process from ending under gevent."""
+        if hasattr(self, "client"):
+            self.client.close()
+
+    def input(self) -> triton.InferInput:
+        """A batch."""
+        made = triton.InferInput(FEATURES_TENSOR.name, [self.batch, *FEATURES_TENSOR.dims], "FP32")
+        made.set_data_from_numpy(self.some_rows())
+        return made
+
+
+class TritonGrpcUser(GrpcUser):
+    """One call of a batch every 10 ms."""
+
+    target, protocol = "grpc", "gRPC"
+
+    @tag("triton", "grpc")
+    @task
+    def infer(self) -> None:
+        """A batch of real rows."""
+        self.timed(self._infer)
+
+    def _infer(self) -> int:
+        result = self.client.infer(self.model, [self.input()], client_timeout=TIMEOUT_S)
+        return checked(result)
+
+
+class TritonStreamUser(GrpcUser):
+    """The same over one bidirectional stream."""
+
+    target, protocol = "stream", "gRPC stream"
+
+    def connect(self) -> None:
+        """A channel, and its stream."""
+        super().connect()
+        self.answers: Queue[tuple[Any, Any]] = Queue()
+        self.client.start_stream(lambda result, error: self.answers.put((result, error)))
+
+    def on_stop(self) -> None:
+        """End the stream first."""
+        if hasattr(self, "client"):
+            self.client.stop_stream(cancel_requests=True)
+        super().on_stop()
+
+    @tag("triton", "stream")
+    @task
+    def infer(self) -> None:
+        """A batch of real rows."""
+        self.timed(self._infer)
+
+    def _infer(self) -> int:
+        self.client.async_stream_infer(self.model, [self.input()])
+        with Timeout(TIMEOUT_S, TimeoutError(f"no answer on the stream within {TIMEOUT_S:g} s")):
+            result, error = self.answers.get()
+        if error is not None:
+            raise error
+        return checked(result)
+
+
+def checked(result: Any) -> int:
+    """The size of an answer. Raises ValueError for one that is no number."""
+    finite(result.as_numpy(TARGET_TENSOR.name))
+    return int(result.get_response().ByteSize())

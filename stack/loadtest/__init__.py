@@ -1,0 +1,1 @@
+"""Load tests against a desk of this machine: what the command line and the benchmarks call."""

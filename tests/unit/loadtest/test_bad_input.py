@@ -1,0 +1,206 @@
+"""What cannot be measured is a sentence and exit code 2, before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from gateway.domain.errors import ConfigurationError
+from loadtest import preflight
+from loadtest.driver.drive import Load
+from loadtest.errors import InvalidRun
+from loadtest.rows import feature_rows
+from loadtest.triton import TritonLoad
+from stack.loadtest.sides import Side, order
+from stack.ports import free_ports
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:9092", "localhost:1", "http://127.0.0.1:8000", "[::1]:9092", "127.8.0.1:1,localhost:2"]
+)
+def test_this_machine_may_be_loaded(address):
+    preflight.only_loopback(address, allow_remote=False)
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.7:9092", "127.0.0.1:9092,192.0.2.1:9092", "0.0.0.0:9092", "nosuch.invalid:1"]
+)
+def test_another_machine_may_not_unless_that_was_said(address):
+    with pytest.raises(InvalidRun, match="--allow-remote"):
+        preflight.only_loopback(address, allow_remote=False)
+    preflight.only_loopback(address, allow_remote=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:x", ":9092", "", "127.0.0.1:99999"])
+def test_an_address_needs_a_host_and_a_port(address):
+    with pytest.raises(InvalidRun, match="expected HOST:PORT"):
+        preflight.only_loopback(address, allow_remote=True)
+
+
+class Server(BaseHTTPRequestHandler):
+    """Says what the test wants by path."""
+
+    answers: ClassVar[dict[str, tuple[int, object]]] = {}
+
+    def do_GET(self):
+        code, body = self.answers.get(self.path, (404, {"error": "unknown model"}))
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+@pytest.fixture
+def server():
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+METADATA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [-1, 32]}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ({"/v2": (403, {})}, "gives no permission"),
+        ({"/v2": (200, {}), "/v2/models/m": (403, {})}, "gives no permission"),
+        ({"/v2": (200, {})}, "serves no model m"),
+        ({"/v2": (500, {})}, "does not answer by HTTP"),
+        ({"/v2": (200, {}), "/v2/models/m": (200, METADATA), "/v2/models/m/config": (200, {"max_batch_size": 4})},
+         "batch 8: model m takes at most 4 rows"),
+        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 64]}]}),
+          "/v2/models/m/config": (200, {})}, r"takes x FP32 \[-1, 64\].*shapes do not match"),
+    ],
+)  # fmt: skip
+def test_an_http_server_that_will_not_do_is_a_sentence(server, answers, says):
+    Server.answers = answers
+    with pytest.raises(InvalidRun, match=says):
+        preflight.check_http(server, "m", batch=8)
+
+
+def test_a_model_that_takes_the_rows_passes(server):
+    Server.answers = {
+        "/v2": (200, {}), "/v2/models/m/versions/3": (200, METADATA),
+        "/v2/models/m/versions/3/config": (200, {"max_batch_size": 64}),
+    }  # fmt: skip
+    preflight.check_http(server, "m", "3", batch=8)
+
+
+def test_no_server_at_all_is_a_sentence():
+    (port,) = free_ports(1)
+    with pytest.raises(InvalidRun, match=f"127.0.0.1:{port} does not answer by gRPC.*stack up"):
+        preflight.check_grpc(f"127.0.0.1:{port}", "m")
+    with pytest.raises(InvalidRun, match="does not answer by HTTP.*stack up"):
+        preflight.check_http(f"127.0.0.1:{port}", "m")
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (Load("x", "simulate:calm", "9y", 10), "expected real"),
+        (Load("x", "simulate:calm", "10/s"), "needs an end"),
+        (Load("x", "simulate:calm", "10/s", duration_s=4.0), "all warm-up"),
+        (Load("x", "simulate:calm", "max", duration_s=40.0), "give --limit"),
+        (Load("x", "nonsense", "10/s", 10), "expected one of"),
+    ],
+)
+def test_a_load_that_makes_no_sense_is_refused(load, says):
+    with pytest.raises(ConfigurationError, match=says):
+        load.check()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [({"speed": "1x"}, "need a rate"), ({"duration_s": 2.0}, "all warm-up"), ({"batch": 0}, "at least one row")],
+)
+def test_calls_that_make_no_sense_are_refused(given, says):
+    with pytest.raises(ConfigurationError, match=says):
+        TritonLoad("x", **given).check()
+
+
+def test_rows_are_warm_and_never_zeros():
+    rows = feature_rows("simulate:regimes?ticks=6000&symbols=2")
+    assert rows.shape == (1024, 32)
+    assert (rows != 0).mean() > 0.5
+    assert len({row.tobytes() for row in rows}) > 1000
+    with pytest.raises(InvalidRun, match="warm feature rows"):
+        feature_rows("simulate:calm?ticks=5")
+
+
+def test_sides_are_read():
+    assert Side.parse("default") == Side("default", {})
+    found = Side.parse("model=trading_decision_fused, delivery=at-least-once,brokers=3,commit=HEAD~1")
+    assert found.gateway == {"model_name": "trading_decision_fused", "delivery": "at-least-once"}
+    assert (found.brokers, found.commit) == (3, "HEAD~1")
+    assert order(3) == [0, 1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("fast", "expected NAME=VALUE"), ("model=", "expected NAME=VALUE"), ("brokers=2", "expected 1 or 3"),
+     ("bogus=1", "no setting bogus")],
+)  # fmt: skip
+def test_wrong_sides_are_a_sentence(text, says):
+    with pytest.raises(ConfigurationError, match=says):
+        Side.parse(text)
+
+
+def command(*arguments, home):
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "ultrathink"), "--home", str(home), "loadtest", *arguments],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["kafka", "--speed", "fast"], "expected real"),
+        (["kafka", "--duration", "soon"], "expected a time above 0, as 30s"),
+        (["kafka", "--target", "nosuch"], "has no target 'nosuch'"),
+        (["kafka", "--targets", "/nowhere.yaml"], "/nowhere.yaml: No such file"),
+        (["kafka", "--data", "binance:/nowhere.gz"], "/nowhere.gz is no file"),
+        (["kafka"], "no gateway decides here"),
+        (["kafka", "--bootstrap", "192.0.2.1:9092"], "--allow-remote"),
+        (["kafka", "--bootstrap", "127.0.0.1:1", "--duration", "6s"], "does not answer"),
+        (["kafka", "--out", "/proc/nowhere"], "--out /proc/nowhere"),
+        (["triton"], "does not answer by gRPC"),
+        (["triton", "--triton-url", "192.0.2.1:8001"], "--allow-remote"),
+        (["triton", "--speed", "1x"], "need a rate"),
+        (["capacity", "--arrivals", "bursty"], "expected constant or poisson"),
+        (["compare", "default", "bogus=1"], "no setting bogus"),
+        (["compare", "a.json", "b.json"], "a.json: No such file"),
+        (["soak", "--duration", "10s"], "all warm-up"),
+        (["report", "nosuch.json"], "nosuch.json: No such file"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_and_exits_with_2(arguments, says, tmp_path):
+    done = command(*arguments, home=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_targets_are_shown_and_checked(tmp_path):
+    done = command("targets", "--json", home=tmp_path)
+    assert json.loads(done.stdout)["decision"]["p99_ms"] == 50
+    wrong = tmp_path / "t.yaml"
+    wrong.write_text("version: 1\ntargets: {a: {p98_ms: 3}}")
+    done = command("targets", "--targets", str(wrong), home=tmp_path)
+    assert (done.returncode, "p98_ms" in done.stderr) == (2, True)

@@ -1,0 +1,174 @@
+"""Limits are found, differences are told from noise, and growth from wobble."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from gateway.domain.errors import ConfigurationError
+from loadtest.capacity import Trial, knee_of, search
+from loadtest.compare import block_length, compare, draw
+from loadtest.drift import certain_growth, judge_drift
+from loadtest.gates import judge
+from loadtest.result import ServerSamples
+from loadtest.targets import Target
+from tests.unit.loadtest.results import result_of
+
+TARGET = Target(p99_ms=20, max_error_ratio=0.01, min_samples=10, max_lag_ms=5)
+
+
+class Desk:
+    """Latency of one queue: service over one minus load; invalid where the generator cannot keep up."""
+
+    def __init__(self, limit, generator=1e9, moods=()):
+        self.limit, self.generator, self.moods = limit, generator, list(moods)
+        self.asked = []
+
+    def run(self, rate):
+        self.asked.append(rate)
+        load = rate / self.limit
+        p99 = 2.0 / (1.0 - load) if load < 0.9999 else 1e4
+        bad_mood = self.moods.pop(0) if self.moods else False
+        return judge(
+            result_of(np.full(200, 100.0 if bad_mood else p99), lag_ms=50 if rate > self.generator else 0.1), TARGET
+        )
+
+
+def test_the_limit_is_found_within_the_precision_and_confirmed():
+    """2 ms / (1 - x) reaches 20 ms at x = 0.9."""
+    desk = Desk(10_000)
+    found = search(desk.run, low=100, high=100_000, precision=0.05, confirmations=2)
+    assert 9_000 / 1.05 <= found.limit <= 9_000
+    assert found.bound == "gate"
+    assert desk.asked[-2:] == [found.limit, found.limit]
+    assert [t.rate for t in found.trials] == desk.asked
+    assert found.knee is not None
+    assert 3_000 < found.knee < 9_000
+
+
+def test_a_limit_that_does_not_hold_again_is_lowered():
+    desk = Desk(1e9, moods=[False, False, False, True])
+    found = search(desk.run, low=100, high=400, confirmations=1)
+    assert desk.asked == [100, 200, 400, 400, 200]
+    assert (found.limit, found.bound) == (200, "gate")
+
+
+def test_the_search_ends_where_nobody_asks_further_and_where_the_generator_ends():
+    asked = search(Desk(1e9).run, low=100, high=1000, confirmations=1)
+    assert (asked.limit, asked.bound, asked.knee) == (1000, "asked", None)
+    ended = search(Desk(1e9, generator=700).run, low=100, high=10_000, precision=0.05, confirmations=0)
+    assert ended.bound == "generator"
+    assert 700 / 1.05 <= ended.limit <= 700
+
+
+def test_a_desk_that_holds_nothing_has_no_limit():
+    found = search(Desk(10).run, low=100, high=1000)
+    assert (found.limit, len(found.trials), found.bound) == (0.0, 1, "gate")
+
+
+def test_an_empty_range_is_refused():
+    with pytest.raises(ConfigurationError, match="from 5/s to 5/s"):
+        search(Desk(10).run, low=5, high=5)
+
+
+def trials(rates, p99):
+    return [Trial(r, r, 1.0, p, "held", []) for r, p in zip(rates, p99, strict=True)]
+
+
+def test_the_knee_is_where_latency_turns_up():
+    assert knee_of(trials([1, 2, 3, 4, 5, 6], [5, 5, 5, 5, 20, 80])) == 4
+    assert knee_of(trials([1, 2, 3, 4, 5], [5, 5.1, 5.0, 5.2, 5.1])) is None
+    assert knee_of(trials([1, 2, 3], [1, 10, 100])) is None
+
+
+def autocorrelated(seed, factor, seconds=60, rate=100):
+    """Latencies whose level wanders from second to second, as a shared machine's does."""
+    generator = np.random.default_rng(seed)
+    level = np.zeros(seconds)
+    for k in range(1, seconds):
+        level[k] = 0.7 * level[k - 1] + generator.normal(0, 0.15)
+    own = generator.normal(0, 0.5, (seconds, rate))
+    return result_of(factor * 5.0 * np.exp(level[:, None] + own).ravel(), rate=rate)
+
+
+def test_a_ratio_lies_in_its_interval_about_as_often_as_promised():
+    hits = {"p50, ms": 0, "p95, ms": 0}
+    for seed in range(40):
+        found = {
+            r.figure: r
+            for r in compare(
+                [autocorrelated(2 * seed, 1.0, 120)], [autocorrelated(2 * seed + 1, 1.3, 120)], resamples=200
+            )
+        }
+        for figure in hits:
+            hits[figure] += found[figure].low <= 1.3 <= found[figure].high
+            assert found[figure].low < found[figure].ratio < found[figure].high
+    # 95 % are promised; with two minutes of autocorrelated seconds a block bootstrap keeps somewhat less.
+    assert min(hits.values()) >= 34
+
+
+def test_blocks_are_longer_where_neighbours_are_alike():
+    generator = np.random.default_rng(2)
+    white = generator.normal(size=300)
+    wandering = np.convolve(white, np.ones(12), "same")
+    assert block_length(white) <= 5
+    assert 10 < block_length(wandering) <= 60
+    assert block_length(np.ones(50)) == 1
+
+
+def test_equal_sides_show_no_difference_and_a_large_one_is_shown_with_its_direction():
+    runs = [autocorrelated(k, 1.0) for k in range(4)]
+    same = {r.figure: r for r in compare(runs[:2], runs[2:], resamples=300)}
+    assert same["p50, ms"].verdict == "no difference shown"
+    slower = [autocorrelated(k, 2.0) for k in range(10, 12)]
+    assert compare(runs[:2], slower, resamples=300)[0].verdict == "B is higher"
+    assert compare(slower, runs[:2], resamples=300)[0].verdict == "B is lower"
+
+
+def test_blocks_go_round_and_keep_their_length():
+    weights = draw(27, 3, 500, np.random.default_rng(0))
+    assert (weights.sum(axis=1) == 27).all()
+    assert weights.mean(axis=0) == pytest.approx(1.0, abs=0.15)
+
+
+def test_too_short_runs_are_not_compared():
+    with pytest.raises(ConfigurationError, match="A has 3 seconds"):
+        compare([result_of(np.full(300, 1.0))], [result_of(np.full(3000, 1.0))])
+
+
+def memory(values):
+    return ServerSamples("gateway", list(range(len(values))), [0.0] * len(values), list(values))
+
+
+def test_a_steady_run_does_not_grow_and_a_leak_does():
+    generator = np.random.default_rng(1)
+    wobble = generator.normal(0, 1.0, 400)
+    steady = structs.replace(autocorrelated(5, 1.0), servers=[memory(200 + wobble)])
+    assert judge_drift(judge(steady, TARGET)).checks[-1].verdict == "held"
+    leak = structs.replace(steady, servers=[memory(200 + wobble + np.arange(400) * 0.1)])
+    found = judge_drift(judge(leak, Target(min_samples=1)))
+    assert (found.verdict, [c.name for c in found.checks if c.verdict != "held"]) == (
+        "missed", ["memory of gateway: certain growth"],
+    )  # fmt: skip
+
+
+def test_what_fills_in_the_beginning_is_no_leak():
+    filled = np.r_[np.linspace(50, 200, 100), np.full(300, 200.0)]
+    assert judge_drift(structs.replace(result_of(np.full(4000, 5.0)), servers=[memory(filled)])).verdict == "held"
+
+
+def test_latency_that_climbs_is_drift_and_one_stall_is_not():
+    climbing = result_of(np.linspace(5, 8, 6000))
+    assert [c.name for c in judge_drift(climbing).checks if c.verdict == "missed"] == [
+        "p50: certain growth", "p99: certain growth",
+    ]  # fmt: skip
+    stalled = np.full(6000, 5.0)
+    stalled[3000:3100] = 800
+    assert judge_drift(result_of(stalled)).verdict == "held"
+
+
+def test_too_short_a_soak_proves_nothing():
+    assert judge_drift(result_of(np.full(300, 5.0))).verdict == "invalid"
+    assert np.isnan(certain_growth(np.ones(5)))
+    assert certain_growth(np.linspace(1, 2, 40)) == pytest.approx(100 / 1.5, rel=0.02)

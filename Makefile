@@ -7,11 +7,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 DATA ?= skfolio:sp500
 DEMO_ARGS ?=
 CHAOS_ARGS ?=
+LOADTEST_ARGS ?=
 DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: setup demo test unit lint types chaos models-report bench lock up down clean
+.PHONY: setup demo test unit lint types chaos models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -56,10 +57,11 @@ models-report: setup
 	@$(BIN)/ultrathink train report --folder "$(DATA_FOLDER)" --out docs
 
 bench: setup
-	@$(BIN)/python -m benchmarks.risk
-	@$(BIN)/python -m benchmarks.run
-	@$(BIN)/python -m benchmarks.exporters
-	@$(BIN)/python -m benchmarks.trainers "$(DATA_FOLDER)"
+	@$(BIN)/python -m benchmarks.all "$(DATA_FOLDER)"
+
+# Exit code 0: every target held, 1: one was missed, 2: the run proves nothing.
+loadtest: setup
+	@$(BIN)/ultrathink loadtest all $(LOADTEST_ARGS)
 
 lock:
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

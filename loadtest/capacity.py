@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError
+from loadtest.gates import LAG
 from loadtest.result import Result
 
 #: The knee is looked for where latency rises at least so many times over the curve.
@@ -32,13 +33,14 @@ class Capacity(Struct, frozen=True):
 
     Attributes:
         limit: the highest rate that held, and held again in each confirming run; 0: none did.
-        bound: what ended the search: a gate missed, a generator that fell behind, or the highest rate asked for.
+        bound: what ended the search: a gate missed, a generator that fell behind, too few samples to say, or the
+            highest rate asked for.
         knee: the rate at which latency begins to rise steeply; None where it does not.
         trials: every run, in order.
     """
 
     limit: float
-    bound: Literal["gate", "generator", "asked"]
+    bound: Literal["gate", "generator", "samples", "asked"]
     knee: float | None
     trials: list[Trial]
 
@@ -103,12 +105,14 @@ def trial_of(rate: float, result: Result) -> Trial:
     return Trial(rate, result.achieved_per_s, result.latency.p50, result.latency.p99, result.verdict, broken)
 
 
-def bound(trials: Sequence[Trial], failed: float) -> Literal["gate", "generator", "asked"]:
+def bound(trials: Sequence[Trial], failed: float) -> Literal["gate", "generator", "samples", "asked"]:
     """Why there is no higher limit."""
     worst = [t for t in trials if t.rate == failed and t.verdict != "held"]
     if not worst:
         return "asked"
-    return "generator" if all(t.verdict == "invalid" for t in worst) else "gate"
+    if any(t.verdict == "missed" for t in worst):
+        return "gate"
+    return "generator" if any(LAG in t.broken for t in worst) else "samples"
 
 
 def knee_of(trials: Sequence[Trial]) -> float | None:

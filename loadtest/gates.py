@@ -13,6 +13,8 @@ from loadtest.targets import Target
 
 #: What a command exits with.
 EXIT_CODES: dict[Verdict, int] = {"held": 0, "unjudged": 0, "missed": 1, "invalid": 2}
+#: The check that tells a slow generator from a slow desk.
+LAG = "generator lag p99"
 PERCENTILES = (("p50", "p50_ms"), ("p95", "p95_ms"), ("p99", "p99_ms"), ("p99.9", "p99_9_ms"))
 
 
@@ -20,7 +22,7 @@ def judge(result: Result, target: Target) -> Result:
     """The result with its checks and its verdict."""
     checks = [samples(result.answered + sum(result.errors.values()), target)]
     if target.max_lag_ms is not None:
-        checks.append(_at_most("generator lag p99", result.lag.p99, target.max_lag_ms, "ms", miss="invalid"))
+        checks.append(_at_most(LAG, result.lag.p99, target.max_lag_ms, "ms", miss="invalid"))
     checks += percentiles(result.latency, target)
     if target.max_error_ratio is not None:
         checks.append(_at_most("error ratio", result.error_ratio, target.max_error_ratio, ""))

@@ -48,6 +48,8 @@ class State:
 @events.init_command_line_parser.add_listener
 def options(parser: Any) -> None:
     """Where the servers are, what is sent, and what judges."""
+    # Locust listens everywhere by default; whoever wants that says --web-host or --master-bind-host.
+    parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1")
     add = parser.add_argument
     add("--triton-grpc", default="127.0.0.1:8001", env_var="ULTRATHINK_TRITON_GRPC", help="Triton's gRPC.")
     add("--triton-http", default="http://127.0.0.1:8000", env_var="ULTRATHINK_TRITON_HTTP", help="Triton's HTTP.")

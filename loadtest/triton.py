@@ -132,7 +132,8 @@ class Calls:
             self._times.tofile(self._file)
             self._file.close()
 
-    def _answered(self, due_ns: int, sent_ns: int, _: Any, error: InferenceServerException | None) -> None:
+    def _answered(self, due_ns: int, sent_ns: int, *, error: InferenceServerException | None, **_: Any) -> None:
+        # The client library passes `result` and `error` by name.
         self._note(due_ns, sent_ns, "" if error is None else str(error.status() or error.message()))
 
     def _note(self, due_ns: int, sent_ns: int, error: str) -> None:

@@ -86,8 +86,10 @@ class Child:
         self._reading.join()
 
     def _read(self, stream: IO[str] | None) -> None:
-        for line in stream or ():
-            self._lines.put(line.rstrip("\n"))
+        if stream is not None:
+            with stream:
+                for line in stream:
+                    self._lines.put(line.rstrip("\n"))
         self._lines.put("")
 
 

@@ -34,10 +34,23 @@ class PacedUser(User):
     """
 
     abstract = True
+    #: Shown on Locust's page, which asks for one; where the servers are is said by options of their own.
+    host = "see Custom parameters"
     target: ClassVar[str]
     protocol: ClassVar[str]
     gap_s: ClassVar[float] = 0.01
     wait_time = constant_pacing(gap_s)
+
+    def on_start(self) -> None:
+        """Connect; a user that cannot is one failed request, and ends."""
+        failed = attempt(self.connect)
+        if failed is not None:
+            self.timed(lambda: again(failed))
+            # StopUser would say the same, with a traceback printed above it.
+            raise GreenletExit
+
+    def connect(self) -> None:
+        """Whatever a user needs before its first request."""
 
     @property
     def options(self) -> Any:
@@ -75,14 +88,7 @@ class RowsUser(PacedUser):
         self.model = getattr(self.options, "model", "trading_decision")
         self.rows = rows_of(getattr(self.options, "data", DEFAULT_SOURCE))
         self.random = np.random.default_rng()
-        failed = attempt(self.connect)
-        if failed is not None:
-            self.timed(lambda: again(failed))
-            # StopUser would say the same, with a traceback printed above it.
-            raise GreenletExit
-
-    def connect(self) -> None:
-        """Whatever a user needs before its first request."""
+        super().on_start()
 
     def some_rows(self) -> Float32Array:
         """float32 [batch, 32], never the same again and again."""

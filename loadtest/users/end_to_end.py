@@ -187,7 +187,7 @@ class EndToEndUser(PacedUser):
     gap_s = 0.1
     wait_time = constant_pacing(gap_s)
 
-    def on_start(self) -> None:
+    def connect(self) -> None:
         """The process's connection to the desk."""
         source = getattr(self.options, "data", DEFAULT_SOURCE)
         self.desk = DeskConnection.of(self.options.kafka, source)

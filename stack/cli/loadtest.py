@@ -482,11 +482,14 @@ def show_capacity(found: Any) -> None:
     why = {
         "gate": "beyond it a gate is missed",
         "generator": "beyond it the generator falls behind: the desk's own limit is higher",
+        "samples": "beyond it a run has too few samples to say: give a longer --duration",
         "asked": "nothing higher was asked",
     }[found.bound]
     if found.limit:
         out.print(f"limit: [bold]{found.limit:,.0f}[/] ticks/s keep every gate; {why}")
     else:
-        out.print("limit: [red]none[/]: not even the lowest rate keeps the gates")
+        low = "not even the lowest rate keeps the gates"
+        none = low if found.bound == "gate" else why.removeprefix("beyond it ")
+        out.print(f"limit: [red]none[/]: {none}")
     if found.knee:
         out.print(f"knee: latency begins to climb at about {found.knee:,.0f} ticks/s")

@@ -62,6 +62,12 @@ def test_the_search_ends_where_nobody_asks_further_and_where_the_generator_ends(
     assert 700 / 1.05 <= ended.limit <= 700
 
 
+def test_too_few_samples_are_not_called_a_slow_generator():
+    few = Target(p99_ms=20, min_samples=10_000)
+    found = search(lambda rate: judge(result_of(np.full(200, 1.0)), few), low=100, high=1000)
+    assert (found.limit, found.bound) == (0.0, "samples")
+
+
 def test_a_desk_that_holds_nothing_has_no_limit():
     found = search(Desk(10).run, low=100, high=1000)
     assert (found.limit, len(found.trials), found.bound) == (0.0, 1, "gate")

@@ -1,0 +1,128 @@
+"""`make bench`: every benchmark, one after the other, into one file and one table.
+
+Each runs in a process of its own and writes benchmarks/results/NAME.json; then benchmarks/results/latest.json and
+latest.md hold all, and docs/performance.md is written from them. BENCH=risk,peers runs only those;
+`python -m benchmarks.all --render` writes the page again from the results that lie there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks.figures import RESULTS, Figure, Part, read, say
+from gateway.domain.errors import ConfigurationError
+from loadtest.report.texts import number
+from loadtest.result import machine, write
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+#: Results, and the modules that write them.
+PARTS = {
+    "gateway": "benchmarks.run",
+    "risk": "benchmarks.risk",
+    "exporters": "benchmarks.exporters",
+    "trainers": "benchmarks.trainers",
+    "peers": "benchmarks.peers",
+}
+
+
+class Latest(Struct, frozen=True):
+    """All of it: what was measured, where, of which commit."""
+
+    measured_at: str
+    commit: str
+    machine: dict[str, str]
+    parts: list[Part]
+
+
+def commit() -> str:
+    """This checkout's, and whether it was changed."""
+    done = subprocess.run(
+        ["git", "-C", os.fspath(ROOT), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def markdown(latest: Latest) -> str:
+    """docs/performance.md."""
+    m = latest.machine
+    missed = sum(f.reached is False for p in latest.parts for f in p.figures)
+    reached = sum(f.reached is True for p in latest.parts for f in p.figures)
+    lines = [
+        "# Performance",
+        "",
+        "<!-- Written by `make bench` (benchmarks/all.py) from benchmarks/results/latest.json: change that, not this. -->",
+        "",
+        f"{reached} goals reached, {missed} missed, on {latest.measured_at} at commit {latest.commit}.",
+        "",
+        f"Measured on {m['processor']}, {m['cores']} cores, {m['memory']}, {m['system']}, Python {m['python']}, without a",
+        "GPU: every server, the sender and the reader shared these cores. The goals are those of the desk's own machine.",
+        "Latency counts from the time for which a tick was meant (docs/loadtest.md). Ratios are of runs that took turns",
+        "in one session; absolute figures of two sessions on a shared machine can differ by half.",
+        "",
+        "To repeat: `make bench` (half an hour; nothing else should run), or one part as",
+        "`BENCH=peers make bench`. With recorded feeds in `../shared/data` or `$ULTRATHINK_DATA` these are used.",
+        "",
+    ]
+    for part in latest.parts:
+        lines += [f"## {part.title[0].upper()}{part.title[1:]}", "", "| figure | measured | goal | | beside |"]
+        lines += ["| --- | ---: | ---: | --- | --- |", *map(row, part.figures), ""]
+    return "\n".join(lines)
+
+
+def row(f: Figure) -> str:
+    """A figure's line."""
+    verdict = {None: "", True: "reached", False: "**missed**"}[f.reached]
+    cells = (f.name, number(f.value, f.unit), f.goal, verdict, f.beside)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def collect(names: list[str]) -> Latest:
+    """The results that lie there."""
+    parts = [read(name) for name in names if (RESULTS / f"{name}.json").is_file()]
+    if not parts:
+        raise ConfigurationError("no results in benchmarks/results: run `make bench`")
+    return Latest(f"{datetime.now(UTC):%Y-%m-%d}", commit(), machine(), parts)
+
+
+def main() -> int:
+    wanted = os.environ.get("BENCH", ",".join(PARTS)).split(",")
+    unknown = set(wanted) - set(PARTS)
+    if unknown:
+        say(f"error: BENCH={','.join(sorted(unknown))}: expected some of {', '.join(PARTS)}")
+        return 2
+    failed = []
+    if "--render" not in sys.argv:
+        for number_, name in enumerate(wanted, 1):
+            say(f"\n[{number_}/{len(wanted)}] {name}")
+            (RESULTS / f"{name}.json").unlink(missing_ok=True)
+            data = sys.argv[1:] if name == "trainers" else []
+            if subprocess.run([sys.executable, "-m", PARTS[name], *data], cwd=ROOT, check=False).returncode:
+                failed.append(name)
+    try:
+        latest = collect(list(PARTS))
+    except ConfigurationError as error:
+        say(f"error: {error}")
+        return 1
+    write(RESULTS / "latest.json", msgspec.json.format(msgspec.json.encode(latest)).decode())
+    page = markdown(latest)
+    write(RESULTS / "latest.md", page)
+    write(PAGE, page)
+    say(f"\nwritten: {RESULTS / 'latest.json'}, latest.md beside it, {PAGE}")
+    if failed:
+        say(f"error: no figures of {', '.join(failed)}: what went wrong is told above")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -19,13 +18,15 @@ from msgspec import Struct
 from benchmarks.figures import RESULTS, Figure, Part, read, say
 from gateway.domain.errors import ConfigurationError
 from loadtest.report.texts import number
-from loadtest.result import machine, write
+from loadtest.result import write
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 #: Results, and the modules that write them.
 PARTS = {
     "gateway": "benchmarks.run",
+    "limits": "benchmarks.limits",
+    "sides": "benchmarks.sides",
     "risk": "benchmarks.risk",
     "exporters": "benchmarks.exporters",
     "trainers": "benchmarks.trainers",
@@ -34,28 +35,13 @@ PARTS = {
 
 
 class Latest(Struct, frozen=True):
-    """All of it: what was measured, where, of which commit."""
+    """All of it."""
 
-    measured_at: str
-    commit: str
-    machine: dict[str, str]
     parts: list[Part]
-
-
-def commit() -> str:
-    """This checkout's, and whether it was changed."""
-    done = subprocess.run(
-        ["git", "-C", os.fspath(ROOT), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def markdown(latest: Latest) -> str:
     """docs/performance.md."""
-    m = latest.machine
     missed = sum(f.reached is False for p in latest.parts for f in p.figures)
     reached = sum(f.reached is True for p in latest.parts for f in p.figures)
     lines = [
@@ -63,10 +49,9 @@ def markdown(latest: Latest) -> str:
         "",
         "<!-- Written by `make bench` (benchmarks/all.py) from benchmarks/results/latest.json: change that, not this. -->",
         "",
-        f"{reached} goals reached, {missed} missed, on {latest.measured_at} at commit {latest.commit}.",
+        f"{reached} goals reached, {missed} missed. Without a GPU: every server, the sender and the reader shared the cores",
+        "that each part names. The goals are those of the desk's own machine.",
         "",
-        f"Measured on {m['processor']}, {m['cores']} cores, {m['memory']}, {m['system']}, Python {m['python']}, without a",
-        "GPU: every server, the sender and the reader shared these cores. The goals are those of the desk's own machine.",
         "Latency counts from the time for which a tick was meant (docs/loadtest.md). Ratios are of runs that took turns",
         "in one session; absolute figures of two sessions on a shared machine can differ by half.",
         "",
@@ -75,7 +60,13 @@ def markdown(latest: Latest) -> str:
         "",
     ]
     for part in latest.parts:
-        lines += [f"## {part.title[0].upper()}{part.title[1:]}", "", "| figure | measured | goal | | beside |"]
+        m = part.machine
+        lines += [f"## {part.title[0].upper()}{part.title[1:]}", ""]
+        lines += [
+            f"{part.measured_at}, commit {part.commit}; {m['processor']}, {m['cores']} cores, {m['memory']}.",
+            "",
+        ]
+        lines += ["| figure | measured | goal | | beside |"]
         lines += ["| --- | ---: | ---: | --- | --- |", *map(row, part.figures), ""]
     return "\n".join(lines)
 
@@ -92,7 +83,7 @@ def collect(names: list[str]) -> Latest:
     parts = [read(name) for name in names if (RESULTS / f"{name}.json").is_file()]
     if not parts:
         raise ConfigurationError("no results in benchmarks/results: run `make bench`")
-    return Latest(f"{datetime.now(UTC):%Y-%m-%d}", commit(), machine(), parts)
+    return Latest(parts)
 
 
 def main() -> int:

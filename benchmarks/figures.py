@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.report.texts import number
-from loadtest.result import write
+from loadtest.result import machine, write
 
 RESULTS = Path(__file__).resolve().parent / "results"
 console = Console(width=118)
@@ -23,7 +25,7 @@ class Figure(Struct, frozen=True):
     """A line of the table; `goal` bounds `value` with the side that is good, `beside` says what it is of."""
 
     name: str
-    value: float
+    value: float | None
     unit: str
     goal: str = ""
     reached: bool | None = None
@@ -31,11 +33,14 @@ class Figure(Struct, frozen=True):
 
 
 class Part(Struct, frozen=True):
-    """What one benchmark found; `details` are what its figures were taken from."""
+    """What one benchmark found, when, where and of which commit; `details` are what its figures were taken from."""
 
     name: str
     title: str
     figures: list[Figure]
+    measured_at: str
+    commit: str
+    machine: dict[str, str]
     details: dict[str, Any] = {}
 
 
@@ -57,15 +62,28 @@ class Figures:
         if bound is not None:
             reached = not math.isnan(value) and (value < bound if at_most is not None else value > bound)
         goal = "" if bound is None else f"{'<' if at_most is not None else '>'} {bound:,g} {unit}".strip()
-        self.found.append(Figure(name, value, unit, goal, reached, beside))
+        self.found.append(Figure(name, value if math.isfinite(value) else None, unit, goal, reached, beside))
         verdict = f" (goal {goal}: {'reached' if reached else 'missed'})" if goal else ""
         say(f"  {name}: {number(value, unit)}{verdict}{f'; {beside}' if beside else ''}")
 
     def save(self, details: dict[str, Any] | None = None) -> None:
         """Write benchmarks/results/NAME.json, and show the table."""
-        part = Part(self.name, self.title, self.found, json.loads(msgspec.json.encode(details or {})))
+        kept = json.loads(msgspec.json.encode(details or {}))
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        part = Part(self.name, self.title, self.found, now, commit(), machine(), kept)
         write(RESULTS / f"{self.name}.json", msgspec.json.format(msgspec.json.encode(part)).decode())
         console.print(table(part))
+
+
+def commit() -> str:
+    """This checkout's, and whether it was changed."""
+    done = subprocess.run(
+        ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
 
 
 def say(text: str) -> None:

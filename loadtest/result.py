@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import psutil
@@ -138,7 +138,7 @@ def write(path: Path, text: str) -> None:
 def load(path: Path) -> Result:
     """Raises ConfigurationError for what is no result."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Result)
+        found = msgspec.convert(_with_nan(msgspec.json.decode(path.read_bytes())), Result)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
     except msgspec.DecodeError as error:
@@ -150,3 +150,12 @@ def load(path: Path) -> Result:
             f"{path} has format {found.format}, this version reads {FORMAT}: run the test again"
         )
     return found
+
+
+def _with_nan(raw: Any) -> Any:
+    """JSON has no NaN, and null stands for it: what was not measured is not a number."""
+    if isinstance(raw, dict):
+        for part in (*(raw.get(name) for name in ("latency", "service", "lag")), *(raw.get("checks") or ())):
+            if isinstance(part, dict):
+                part.update({name: math.nan for name, value in part.items() if value is None})
+    return raw

@@ -11,9 +11,9 @@ from loadtest.result import Result
 COLUMNS = ("figure", "goal", "measured", "verdict")
 
 
-def number(value: float, unit: str = "") -> str:
+def number(value: float | None, unit: str = "") -> str:
     """Three significant digits or more, and the unit."""
-    if math.isnan(value):
+    if value is None or not math.isfinite(value):
         return "none"
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{text} {unit}".strip()

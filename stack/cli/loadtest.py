@@ -460,7 +460,7 @@ def finish(results: list[Result], folder: Path, *, json: bool) -> None:
     """Write the files, show the tables, exit with the worst verdict's code."""
     from loadtest.gates import EXIT_CODES
     from loadtest.report import rows
-    from loadtest.report.texts import COLUMNS, title
+    from loadtest.report.texts import COLUMNS, number, title
 
     report_path = write_files(folder, results)
     if json:
@@ -471,6 +471,12 @@ def finish(results: list[Result], folder: Path, *, json: bool) -> None:
             out.print(f"[bold]{title(result)}[/]: {VERDICTS.get(result.verdict, result.verdict)}")
             out.print(table("", list(COLUMNS), body, right=(2,)))
             out.print()
+        if len(results) > 1:
+            brief = [
+                [r.target, number(r.latency.p50, "ms"), number(r.latency.p99, "ms"), number(r.latency.p99_9, "ms"),
+                 number(r.error_ratio), VERDICTS.get(r.verdict, r.verdict)] for r in results
+            ]  # fmt: skip
+            out.print(table("", ["target", "p50", "p99", "p99.9", "errors", "verdict"], brief, right=(1, 2, 3, 4)))
         out.print(f"report: {report_path}; result, summary.md and junit.xml beside it")
     code = max(EXIT_CODES[r.verdict] for r in results)
     if code:

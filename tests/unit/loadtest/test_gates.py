@@ -137,6 +137,15 @@ def test_files_of_a_run_are_all_there_and_read_back(tmp_path):
     assert "source a|b" in page
 
 
+def test_what_was_not_measured_is_read_back_as_not_measured(tmp_path):
+    nothing = judge(result_of(GOOD, lost=len(GOOD)), TARGET)
+    save(tmp_path / "r.json", nothing)
+    again = load(tmp_path / "r.json")
+    assert np.isnan([again.latency.p50, again.lag.p99, again.service.max]).all()
+    assert [c.verdict for c in again.checks] == [c.verdict for c in nothing.checks]
+    assert write_all(tmp_path, [again]).is_file()
+
+
 def test_several_runs_have_a_file_each(tmp_path):
     runs = [result_of(GOOD), result_of(GOOD), result_of(GOOD, target="grpc")]
     write_all(tmp_path, runs)

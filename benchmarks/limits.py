@@ -1,0 +1,45 @@
+"""`make bench`, the highest rate that keeps every gate of loadtest/targets.yaml, searched and confirmed."""
+
+from __future__ import annotations
+
+from benchmarks.figures import Figures, say
+from loadtest.capacity import Trial, search
+from loadtest.driver.drive import Load, drive
+from loadtest.gates import judge
+from loadtest.report.texts import number
+from loadtest.result import Result
+from loadtest.targets import pick
+from stack.desk import MODELS
+from stack.loadtest.places import embedded
+
+MARKET = "simulate:regimes?ticks=100000&symbols={}"
+LOW, HIGH, PRECISION = 500.0, 50_000.0, 0.15
+#: Few symbols, and as many as an equity desk follows.
+SYMBOLS = (16, 500)
+
+
+def main() -> None:
+    figures, details = Figures("limits", "limits: the highest rate that keeps every target"), {}
+    for symbols in SYMBOLS:
+        with embedded(lambda _: None, gateway_settings={"model_name": MODELS[1]}) as place:
+
+            def run(rate: float, symbols: int = symbols, bootstrap: str = place.bootstrap) -> Result:
+                load = Load(bootstrap, MARKET.format(symbols), f"{rate:.1f}/s", duration_s=15.0, warm_up_s=5.0)
+                return judge(drive(load), pick("decision"))
+
+            def show(trial: Trial) -> None:
+                say(f"    {trial.rate:,.0f}/s: p99 {number(trial.p99_ms, 'ms')}, {trial.verdict} {trial.broken}")
+
+            run(LOW), run(4 * LOW)  # a broker that has just started still compiles itself
+            found = search(run, low=LOW, high=HIGH, precision=PRECISION, confirmations=1, show=show)
+        details[str(symbols)] = found
+        held = [t for t in found.trials if t.rate == found.limit and t.verdict == "held"]
+        beside = f"bound by {found.bound}; p99 there {number(held[-1].p99_ms, 'ms')}" if held else "none held"
+        figures.tell(f"{symbols} symbols, fused, exactly once: limit", found.limit, "ticks/s", beside=beside)
+        if found.knee is not None:
+            figures.tell(f"{symbols} symbols: knee of p99", found.knee, "ticks/s")
+    figures.save(details)
+
+
+if __name__ == "__main__":
+    main()

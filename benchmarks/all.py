@@ -86,6 +86,16 @@ def collect(names: list[str]) -> Latest:
     return Latest(parts)
 
 
+def run(command: list[str]) -> int:
+    """A benchmark's exit code. Ctrl-C reaches it too: it is waited for while it takes its servers down."""
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
 def main() -> int:
     wanted = os.environ.get("BENCH", ",".join(PARTS)).split(",")
     unknown = set(wanted) - set(PARTS)
@@ -98,7 +108,7 @@ def main() -> int:
             say(f"\n[{number_}/{len(wanted)}] {name}")
             (RESULTS / f"{name}.json").unlink(missing_ok=True)
             data = sys.argv[1:] if name == "trainers" else []
-            if subprocess.run([sys.executable, "-m", PARTS[name], *data], cwd=ROOT, check=False).returncode:
+            if run([sys.executable, "-m", PARTS[name], *data]):
                 failed.append(name)
     try:
         latest = collect(list(PARTS))
@@ -116,4 +126,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,8 @@ class Figures:
     """Collects the figures of one benchmark."""
 
     def __init__(self, name: str, title: str) -> None:
+        # As Ctrl-C: what was started is ended.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         self.name, self.title = name, title
         self.found: list[Figure] = []
         say(f"{title}:")

@@ -7,6 +7,8 @@ import os
 from benchmarks.figures import Figures, say
 from loadtest.compare import compare
 from loadtest.driver.drive import Load
+from loadtest.gates import judge
+from loadtest.targets import pick
 from stack.loadtest.sides import Side, in_turns
 
 TURNS = int(os.environ.get("BENCH_TURNS", "3"))
@@ -22,7 +24,14 @@ def main() -> None:
     figures = Figures("sides", f"one against the other: {TURNS} runs of each, in turns, at {LOAD.speed}")
     details = {}
     for name, a, b in PAIRS:
-        ratios = compare(*in_turns((Side.parse(a), Side.parse(b)), LOAD, TURNS, lambda text: say(f"    {text}")))
+        runs = in_turns((Side.parse(a), Side.parse(b)), LOAD, TURNS, lambda text: say(f"    {text}"))
+        for side, of_side in zip("AB", runs, strict=True):
+            bad = [judge(run, pick("decision")).verdict for run in of_side].count("invalid")
+            share = sum(run.error_ratio for run in of_side) / len(of_side)
+            say(f"    {side}: {bad} of {len(of_side)} runs invalid, {share:.2%} missing, repeated or undecided")
+            if bad:
+                raise SystemExit(f"{name}: the generator fell behind, no figure counts")
+        ratios = compare(*runs)
         details[name] = ratios
         for r in ratios:
             unit = "" if r.figure.startswith("answers") else " ms"

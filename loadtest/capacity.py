@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError
+from loadtest.errors import InvalidRun
 from loadtest.gates import LAG
 from loadtest.result import Result
 
@@ -74,7 +75,7 @@ def search(
     trials: list[Trial] = []
 
     def holds(rate: float) -> bool:
-        trial = trial_of(rate, run(rate))
+        trial = tried(run, rate, first=not trials)
         trials.append(trial)
         show(trial)
         return trial.verdict == "held"
@@ -99,6 +100,16 @@ def search(
     return Capacity(held[-1] if held else 0.0, bound(trials, failed), knee_of(trials), trials)
 
 
+def tried(run: Callable[[float], Result], rate: float, *, first: bool) -> Trial:
+    """A trial, also where nothing came of it: what was found so far is kept. Raises InvalidRun for the first."""
+    try:
+        return trial_of(rate, run(rate))
+    except InvalidRun as error:
+        if first:
+            raise
+        return Trial(rate, 0.0, math.nan, math.nan, "invalid", [str(error)])
+
+
 def trial_of(rate: float, result: Result) -> Trial:
     """What a curve needs of a run."""
     broken = [c.name for c in result.checks if c.verdict != "held"]
@@ -112,7 +123,9 @@ def bound(trials: Sequence[Trial], failed: float) -> Literal["gate", "generator"
         return "asked"
     if any(t.verdict == "missed" for t in worst):
         return "gate"
-    return "generator" if any(LAG in t.broken for t in worst) else "samples"
+    if any(LAG in t.broken for t in worst):
+        return "generator"
+    return "samples" if any("samples" in t.broken for t in worst) else "gate"
 
 
 def knee_of(trials: Sequence[Trial]) -> float | None:

@@ -10,41 +10,52 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
-from loadtest.latencies import BUCKETS, MAX_CELLS, Cell, Histogram, Series, bucket_of
+from loadtest.latencies import BUCKETS, MAX_CELLS, MAX_US, Cell, Histogram, Series, Summary, bucket_of
 from loadtest.result import Result, machine
 
 #: Different errors that are told apart.
 MOST_ERRORS = 20
+#: Seconds that a process keeps apart before they go where memory does not grow.
+UNFOLDED = 60
 
 
 class Watched:
     """One kind of request."""
 
     def __init__(self) -> None:
-        self.raw, self.corrected = Histogram(), Histogram()
+        self.raw, self.corrected, self.lag = Histogram(), Histogram(), Histogram()
         self.count = self.failed = 0
         self.errors: Counter[str] = Counter()
         self.cells: dict[int, Counter[int]] = {}
 
-    def add(self, latency_ns: int, gap_ns: int, at_s: float, error: str) -> None:
-        """One request, and what went wrong with it."""
-        self.count += 1
+    def add(self, latency_ns: int, gap_ns: int, lag_ns: int, at_s: float, error: str) -> None:
+        """One request, and what went wrong with it.
+
+        A request that failed late stands for all that could not be asked meanwhile: they would have failed too.
+        """
+        self.lag.hdr.record_value(max(1, min(lag_ns // 1000, MAX_US)))
+        cell = self.cells.setdefault(int(at_s), Counter())
         if error:
-            self.failed += 1
+            held_back = max(1, latency_ns // gap_ns) if gap_ns > 0 else 1
+            self.count += held_back
+            self.failed += held_back
             known = error in self.errors or len(self.errors) < MOST_ERRORS
-            self.errors[error if known else "others"] += 1
+            self.errors[error if known else "others"] += held_back
             return
+        self.count += 1
         self.raw.hdr.record_value(max(1, latency_ns // 1000))
         self.corrected.add_corrected(latency_ns, gap_ns)
         bucket = int(bucket_of(np.array([latency_ns / 1e3]))[0])
-        self.cells.setdefault(int(at_s), Counter())[bucket] += 1
+        cell[bucket] += 1
 
     def pack(self) -> dict[str, Any]:
         """For a message to the master."""
         return {
             "raw": self.raw.encode(),
             "corrected": self.corrected.encode(),
+            "lag": self.lag.encode(),
             "count": self.count,
             "failed": self.failed,
             "errors": dict(self.errors),
@@ -64,9 +75,13 @@ class Watch:
         """Of the kinds that were seen."""
         return list(self._kinds)
 
-    def add(self, name: str, latency_ns: int, gap_ns: int, at_s: float, error: str) -> None:
+    def add(self, name: str, latency_ns: int, gap_ns: int, lag_ns: int, at_s: float, error: str) -> None:
         """One request of this process."""
-        self._kinds.setdefault(name, Watched()).add(latency_ns, gap_ns, at_s, error)
+        kind = self._kinds.setdefault(name, Watched())
+        kind.add(latency_ns, gap_ns, lag_ns, at_s, error)
+        if len(kind.cells) > UNFOLDED:
+            self._fold(name, kind.cells)
+            kind.cells = {}
 
     def take(self) -> dict[str, Any]:
         """What was seen since the last call, for the master; forgotten here."""
@@ -80,6 +95,7 @@ class Watch:
             kind = self._kinds.setdefault(name, Watched())
             kind.raw.merge(packed["raw"])
             kind.corrected.merge(packed["corrected"])
+            kind.lag.merge(packed["lag"])
             kind.count += packed["count"]
             kind.failed += packed["failed"]
             kind.errors.update(packed["errors"])
@@ -92,7 +108,7 @@ class Watch:
             kind.cells = {}
 
     def result(self, name: str, *, started_at: str, warm_up_s: float, settings: dict[str, str]) -> Result:
-        """A kind's run. `latency` is corrected, `service` is raw."""
+        """A kind's run. `latency` is corrected, `service` is raw, `lag` is how late users asked."""
         self.fold()
         kind = self._kinds[name]
         cells = self._cells.get(name, GrowingCells())
@@ -112,9 +128,10 @@ class Watch:
             errors=dict(kind.errors),
             offered_per_s=kind.count / seconds,
             achieved_per_s=answered / seconds,
-            latency=kind.corrected.summary(),
+            model="closed",
+            latency=worse(kind.corrected.summary(), kind.raw.summary()),
             service=kind.raw.summary(),
-            lag=Histogram().summary(),
+            lag=kind.lag.summary(),
             series=cells.series(),
         )
 
@@ -122,6 +139,12 @@ class Watch:
         grown = self._cells.setdefault(name, GrowingCells())
         for second, counts in cells.items():
             grown.add(second, counts)
+
+
+def worse(a: Summary, b: Summary) -> Summary:
+    """A's distribution with the larger of both percentiles: a correction never makes a server look quicker."""
+    larger = {name: max(getattr(a, name), getattr(b, name)) for name in ("p50", "p95", "p99", "p99_9", "max")}
+    return structs.replace(a, **larger)
 
 
 class GrowingCells:

@@ -20,7 +20,10 @@ PERCENTILES = (("p50", "p50_ms"), ("p95", "p95_ms"), ("p99", "p99_ms"), ("p99.9"
 
 def judge(result: Result, target: Target) -> Result:
     """The result with its checks and its verdict."""
-    checks = [samples(result.answered + sum(result.errors.values()), target)]
+    checks = [_at_least("samples", float(result.planned), float(target.min_samples), "", miss="invalid")]
+    if not result.answered and not result.errors:
+        # Nobody was there: that says nothing about how quick they are.
+        checks.append(Check("answers", "at least 1", 0.0, "", "invalid"))
     if target.max_lag_ms is not None:
         checks.append(_at_most(LAG, result.lag.p99, target.max_lag_ms, "ms", miss="invalid"))
     checks += percentiles(result.latency, target)
@@ -31,11 +34,6 @@ def judge(result: Result, target: Target) -> Result:
     return structs.replace(result, checks=checks, verdict=verdict_of(checks))
 
 
-def samples(count: int, target: Target) -> Check:
-    """Too few prove nothing."""
-    return _at_least("samples", float(count), float(target.min_samples), "", miss="invalid")
-
-
 def percentiles(latency: Summary, target: Target) -> list[Check]:
     """Those that the target limits."""
     found = []
@@ -44,11 +42,6 @@ def percentiles(latency: Summary, target: Target) -> list[Check]:
         if limit is not None:
             found.append(_at_most(name, getattr(latency, field.removesuffix("_ms")), limit, "ms"))
     return found
-
-
-def errors(ratio: float, target: Target) -> list[Check]:
-    """The error ratio, where it is limited."""
-    return [] if target.max_error_ratio is None else [_at_most("error ratio", ratio, target.max_error_ratio, "")]
 
 
 def verdict_of(checks: Iterable[Check]) -> Verdict:

@@ -50,8 +50,18 @@ class Histogram:
             self.hdr.record_value(value, count)
 
     def add_corrected(self, value_ns: int, expected_gap_ns: int) -> None:
-        """Count a closed loop's latency, and those of the calls that it kept from being made meanwhile."""
-        self.hdr.record_corrected_value(max(1, min(value_ns // 1000, MAX_US)), max(1, expected_gap_ns // 1000))
+        """Count a closed loop's latency, and those of the calls that it kept from being made meanwhile.
+
+        A call that took v held back those of v - gap, v - 2 gap … down to the gap, as HdrHistogram's
+        recordValueWithExpectedInterval counts them; its Python port counts the remainder below the gap too, which
+        would make a slow server's median better. Without a gap nothing is corrected.
+        """
+        us, gap = max(1, min(value_ns // 1000, MAX_US)), expected_gap_ns // 1000
+        self.hdr.record_value(us)
+        missed = us - gap
+        while gap > 0 and missed >= gap:
+            self.hdr.record_value(missed)
+            missed -= gap
 
     def merge(self, encoded: str) -> None:
         """Add what another counted."""
@@ -124,11 +134,13 @@ class SeriesBuilder:
         self.answered = np.zeros(self.cells, np.int64)
         self.lag_ms = np.zeros(self.cells)
 
-    def add(self, meant_s: Values, latency_ns: npt.NDArray[np.int64], lag_ns: npt.NDArray[np.int64]) -> None:
-        """Latencies and the generator's lags, by seconds after the warm-up."""
-        cell = self._cell(meant_s)
-        np.add.at(self.counts, (cell, bucket_of(latency_ns / 1e3)), 1)
-        np.maximum.at(self.lag_ms, cell, lag_ns / 1e6)
+    def add(self, meant_s: Values, latency_ns: npt.NDArray[np.int64]) -> None:
+        """Latencies by the seconds after the warm-up for which they were meant."""
+        np.add.at(self.counts, (self._cell(meant_s), bucket_of(latency_ns / 1e3)), 1)
+
+    def add_lag(self, meant_s: Values, lag_ns: npt.NDArray[np.int64]) -> None:
+        """How late the generator was, by seconds after the warm-up."""
+        np.maximum.at(self.lag_ms, self._cell(meant_s), lag_ns / 1e6)
 
     def add_visible(self, visible_s: Values) -> None:
         """When answers came, in seconds after the warm-up; what came outside the run is not counted."""

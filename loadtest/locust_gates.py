@@ -14,18 +14,19 @@ from locust import events
 from locust.runners import WorkerRunner
 
 from gateway.domain.errors import UltraThinkError
+from gateway.domain.signature import TARGET_TENSOR
 from loadtest import preflight
 from loadtest.closed import Watch
-from loadtest.driver.peer import ends_of
+from loadtest.driver.peer import brokers_here, ends_of
 from loadtest.errors import InvalidRun
 from loadtest.gates import EXIT_CODES, judge
-from loadtest.report import rows, write_all
+from loadtest.report import fresh, rows, write_all
 from loadtest.report.texts import COLUMNS
 from loadtest.result import Result
 from loadtest.rows import DEFAULT_SOURCE
 from loadtest.targets import DEFAULT, Target, read
 from loadtest.users import EndToEndUser
-from loadtest.users.base import rows_of
+from loadtest.users.base import PacedUser, rows_of
 from loadtest.users.end_to_end import DECISIONS, TICKS, DeskConnection
 from loadtest.users.triton_grpc import GrpcUser
 from loadtest.users.triton_http import HttpUser
@@ -74,7 +75,7 @@ def begin(environment: Any, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         return
     try:
-        read(Path(options.targets))
+        check_options(environment)
         if options.headless:
             check_users(environment)
     except UltraThinkError as error:
@@ -99,8 +100,10 @@ def start(environment: Any, **_: Any) -> None:
     if options.headless or isinstance(environment.runner, WorkerRunner):
         return
     try:
+        environment.proves_nothing = False
         check_users(environment)
     except UltraThinkError as error:
+        environment.proves_nothing = True
         # The page shows it among the exceptions; a test that cannot say anything ends.
         State.invalid = str(error)
         print(f"error: {error}", file=sys.stderr)
@@ -108,11 +111,27 @@ def start(environment: Any, **_: Any) -> None:
         gevent.spawn_later(0.2, environment.runner.stop)
 
 
+def check_options(environment: Any) -> None:
+    """What can be known before anybody is asked. Raises ConfigurationError, or OSError's sentence as one."""
+    options = environment.parsed_options
+    targets = read(Path(options.targets))
+    if not environment.user_classes:
+        raise InvalidRun("no user is left: see the tags in docs/loadtest.md")
+    for user in environment.user_classes:
+        if issubclass(user, PacedUser) and user.target not in targets:
+            raise InvalidRun(f"{options.targets} has no target {user.target!r}, which judges {user.__name__}")
+    for name, least in (("batch", 1), ("warm_up", 0), ("peak_users", 1), ("shape_time", 1)):
+        if getattr(options, name) < least:
+            raise InvalidRun(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}")
+    if "//" not in options.triton_http:
+        options.triton_http = f"http://{options.triton_http}"
+    if options.results:
+        fresh(Path(options.results), [u.target for u in environment.user_classes if issubclass(u, PacedUser)])
+
+
 def check_users(environment: Any) -> None:
     """The target is ours, answers and takes the rows. Raises InvalidRun, or SourceError."""
     options = environment.parsed_options
-    if not environment.user_classes:
-        raise InvalidRun("no user is left: see the tags in docs/loadtest.md")
     rows_of(options.data)
     for user in environment.user_classes:
         check_user(user, options)
@@ -123,24 +142,28 @@ def check_user(user: Any, options: Namespace) -> None:
     remote = options.allow_remote
     if issubclass(user, GrpcUser):
         preflight.only_loopback(options.triton_grpc, allow_remote=remote)
-        preflight.check_grpc(options.triton_grpc, options.model, batch=options.batch)
+        preflight.check_grpc(options.triton_grpc, options.model, batch=options.batch, output=TARGET_TENSOR.name)
     elif issubclass(user, HttpUser):
         preflight.only_loopback(options.triton_http, allow_remote=remote)
-        preflight.check_http(options.triton_http, options.model, batch=options.batch)
+        preflight.check_http(options.triton_http, options.model, batch=options.batch, output=TARGET_TENSOR.name)
     elif issubclass(user, EndToEndUser):
         preflight.only_loopback(options.kafka, allow_remote=remote)
+        brokers_here(options.kafka, allow_remote=remote)
         for topic in (TICKS, DECISIONS):
             ends_of(options.kafka, topic)
 
 
 @events.request.add_listener
-def note(name: str, response_time: float, exception: Exception | None, context: dict[str, Any], **_: Any) -> None:
+def note(
+    name: str, response_time: float, exception: Exception | None, context: dict[str, Any] | None = None, **_: Any
+) -> None:
     """Every request after the warm-up; events.request runs in the process of the user."""
     at_s = time.monotonic() - State.began - response_time / 1e3 - State.warm_up_s
     if at_s >= 0.0:
-        gap_ns = int(context.get("gap_s", 0.0) * 1e9)
+        gap_ns = int((context or {}).get("gap_s", 0.0) * 1e9)
         error = "" if exception is None else sentence(exception)
-        State.watch.add(name, int(response_time * 1e6), gap_ns, at_s, error)
+        lag_ns = int((context or {}).get("lag_s", 0.0) * 1e9)
+        State.watch.add(name, int(response_time * 1e6), gap_ns, lag_ns, at_s, error)
 
 
 def sentence(error: Exception) -> str:

@@ -55,8 +55,8 @@ def is_loopback(host: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(a.partition("%")[0]).is_loopback for a in found)
 
 
-def check_grpc(address: str, model: str, version: str = "", batch: int = 1) -> None:
-    """Raises InvalidRun where Triton does not answer by gRPC, or the model does not take the rows."""
+def check_grpc(address: str, model: str, version: str = "", batch: int = 1, output: str = "") -> None:
+    """Raises InvalidRun where gRPC is not answered, or the model does not take the rows, or lacks `output`."""
     client = triton.InferenceServerClient(address)
     try:
         client.is_server_live(client_timeout=ANSWER_S)
@@ -69,10 +69,11 @@ def check_grpc(address: str, model: str, version: str = "", batch: int = 1) -> N
     finally:
         client.close()
     takes_rows(model, metadata, int(config.get("max_batch_size", 0)), batch)
+    gives(model, metadata, output)
 
 
-def check_http(address: str, model: str, version: str = "", batch: int = 1) -> None:
-    """Raises InvalidRun where Triton does not answer by HTTP, or the model does not take the rows."""
+def check_http(address: str, model: str, version: str = "", batch: int = 1, output: str = "") -> None:
+    """Raises InvalidRun where HTTP is not answered, or the model does not take the rows, or lacks `output`."""
     base = address if "//" in address else f"http://{address}"
     path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
     try:
@@ -90,6 +91,7 @@ def check_http(address: str, model: str, version: str = "", batch: int = 1) -> N
     except (OSError, ValueError) as error:
         raise InvalidRun(_no_answer(address, "HTTP", str(error), "")) from None
     takes_rows(model, metadata, int(config.get("max_batch_size", 0)), batch)
+    gives(model, metadata, output)
 
 
 def takes_rows(model: str, metadata: dict[str, Any], max_batch: int, batch: int) -> None:
@@ -103,6 +105,15 @@ def takes_rows(model: str, metadata: dict[str, Any], max_batch: int, batch: int)
         raise InvalidRun(f"model {model} takes {told}; this load test sends {wanted}: the shapes do not match")
     if batch > max(1, max_batch):
         raise InvalidRun(f"batch {batch}: model {model} takes at most {max(1, max_batch)} rows")
+
+
+def gives(model: str, metadata: dict[str, Any], output: str) -> None:
+    """Raises InvalidRun where a model lacks an output. "" is none."""
+    names = [str(o.get("name")) for o in metadata.get("outputs", [])]
+    if output and output not in names:
+        raise InvalidRun(
+            f"model {model} answers {', '.join(names) or 'nothing'}, and no {output}: it decides nothing"
+        )
 
 
 def _dims(tensor: dict[str, Any]) -> list[int]:

@@ -46,6 +46,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: the gates that it was judged by.
+        model: open (arrivals fixed beforehand), or closed (Locust's users, corrected).
         settings: what the run was asked to do, as names and texts.
         planned, sent: arrivals of the measured part; and of the whole run.
         answered: distinct answers to the measured part.
@@ -62,6 +63,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     target: str
+    model: Literal["open", "closed"] = "open"
     settings: dict[str, str]
     started_at: str
     machine: dict[str, str]
@@ -155,7 +157,9 @@ def load(path: Path) -> Result:
 def _with_nan(raw: Any) -> Any:
     """JSON has no NaN, and null stands for it: what was not measured is not a number."""
     if isinstance(raw, dict):
-        for part in (*(raw.get(name) for name in ("latency", "service", "lag")), *(raw.get("checks") or ())):
+        checks = raw.get("checks")
+        summaries = [raw.get(name) for name in ("latency", "service", "lag")]
+        for part in (*summaries, *(checks if isinstance(checks, list) else ())):
             if isinstance(part, dict):
                 part.update({name: math.nan for name, value in part.items() if value is None})
     return raw

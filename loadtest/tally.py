@@ -19,13 +19,21 @@ class Tally:
     def __init__(self, from_ns: int, last_ns: int) -> None:
         self.from_ns, self.last_ns = from_ns, last_ns
         self.seconds = max(1e-9, (last_ns - from_ns) / 1e9)
-        self.answered = self._visible = 0
+        self.planned = self.answered = self._visible = 0
         self._latency, self._service, self._lag = Histogram(), Histogram(), Histogram()
         self._series = SeriesBuilder(self.seconds)
 
     def measured(self, meant_ns: Ints) -> npt.NDArray[np.bool_]:
         """Which arrivals count."""
         return meant_ns >= self.from_ns
+
+    def plan(self, meant_ns: Ints, sent_ns: Ints) -> None:
+        """Every arrival, answered or not: when it was meant, and when it was sent."""
+        counted = self.measured(meant_ns)
+        late = sent_ns[counted] - meant_ns[counted]
+        self.planned += len(late)
+        self._lag.add(late)
+        self._series.add_lag((meant_ns[counted] - self.from_ns) / 1e9, late)
 
     def add(self, meant_ns: Ints, sent_ns: Ints, done_ns: Ints) -> None:
         """First answers: when each was meant, sent and seen, by one clock. Those of the warm-up are left out.
@@ -39,20 +47,19 @@ class Tally:
         counted = self.measured(meant_ns)
         meant_ns, sent_ns, done_ns = meant_ns[counted], sent_ns[counted], done_ns[counted]
         self.answered += len(meant_ns)
-        took, late = done_ns - meant_ns, sent_ns - meant_ns
+        took = done_ns - meant_ns
         self._latency.add(took)
         self._service.add(done_ns - sent_ns)
-        self._lag.add(late)
-        self._series.add((meant_ns - self.from_ns) / 1e9, took, late)
+        self._series.add((meant_ns - self.from_ns) / 1e9, took)
 
-    def result(self, planned: int, **given: Any) -> Result:
-        """The run; `given` are what a tally does not know. `planned` counts the measured part."""
+    def result(self, **given: Any) -> Result:
+        """The run; `given` are what a tally does not know."""
         return Result(
             machine=machine(),
             seconds=self.seconds,
-            planned=planned,
+            planned=self.planned,
             answered=self.answered,
-            offered_per_s=planned / self.seconds,
+            offered_per_s=self.planned / self.seconds,
             achieved_per_s=self._visible / self.seconds,
             latency=self._latency.summary(),
             service=self._service.summary(),

@@ -63,6 +63,8 @@ def read(path: Path = DEFAULT) -> dict[str, Target]:
         raise ConfigurationError(f"{path}{line}: no YAML: {getattr(error, 'problem', error)}") from error
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{path}: {error}; loadtest/targets.yaml says what each limit means") from error
+    if not found.targets:
+        raise ConfigurationError(f"{path} has no targets")
     if found.version != 1:
         raise ConfigurationError(f"{path}: version {found.version}, this program reads version 1")
     return found.targets

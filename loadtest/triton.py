@@ -36,6 +36,7 @@ LEAD_NS = 200_000_000
 PROGRESS_EVERY = 256
 #: Times of a call: meant, sent, answered (0: failed).
 COLUMNS, BUFFERED, CHUNK = 3, 24_576, 500_000
+NO_CALLS = np.zeros((0, COLUMNS), np.int64)
 
 
 class TritonLoad(Struct, frozen=True):
@@ -182,25 +183,30 @@ def drive_triton(
         finally:
             sampled = sampler.close() if sampler is not None else []
             calls.close()
-        times = np.fromfile(path, np.int64).reshape(-1, COLUMNS)
-    return _tally(load, times, calls, {
-        "started_at": started_at, "servers": sampled,
-        "settings": {"model": load.model, "batch": str(load.batch), "speed": load.speed, "source": load.source,
-                     **(settings or {})},
-    })  # fmt: skip
+        times = np.memmap(path, np.int64, "r").reshape(-1, COLUMNS) if path.stat().st_size else NO_CALLS
+        if int(times[:, 0].max(initial=0)) < start_ns + load.warm_up_s * 1e9:
+            raise InvalidRun(f"{calls.sent} calls in {load.duration_s:g} s, none after the warm-up: ask longer")
+        return _tally(load, start_ns, times, calls, {
+            "started_at": started_at, "servers": sampled,
+            "settings": {"model": load.model, "batch": str(load.batch), "speed": load.speed, "source": load.source,
+                         **(settings or {})},
+        })  # fmt: skip
 
 
-def _tally(load: TritonLoad, times: npt.NDArray[np.int64], calls: Calls, given: dict[str, Any]) -> Result:
-    start_ns, last_ns = int(times[:, 0].min()), int(times[:, 0].max())
-    tally = Tally(start_ns + int(load.warm_up_s * 1e9), last_ns)
-    counted = times[tally.measured(times[:, 0])]
+def _tally(
+    load: TritonLoad, start_ns: int, times: npt.NDArray[np.int64], calls: Calls, given: dict[str, Any]
+) -> Result:
+    tally = Tally(start_ns + int(load.warm_up_s * 1e9), int(times[:, 0].max()))
+    failed = 0
     for begin in range(0, len(times), CHUNK):
         part = times[begin : begin + CHUNK]
+        tally.plan(part[:, 0], part[:, 1])
+        failed += int((tally.measured(part[:, 0]) & (part[:, 2] == 0)).sum())
         part = part[part[:, 2] > 0]
         tally.add(part[:, 0], part[:, 1], part[:, 2])
-    failed = int((counted[:, 2] == 0).sum())
+    # Calls of which nothing was ever heard left no row.
+    tally.planned += calls.unanswered
     return tally.result(
-        len(counted) + calls.unanswered,
         target="triton",
         warm_up_s=load.warm_up_s,
         sent=calls.sent,

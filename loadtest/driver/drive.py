@@ -57,8 +57,8 @@ class Load(Struct, frozen=True):
             raise ConfigurationError(
                 f"--duration {self.duration_s:g} s is all warm-up (--warm-up {self.warm_up_s:g} s)"
             )
-        if speed.kind == "max" and self.limit is None:
-            raise ConfigurationError("speed max has no time: give --limit")
+        if speed.kind == "max":
+            raise ConfigurationError("speed max has no intended times, and so no latency: give a rate")
         open_source(self.source)
 
 
@@ -113,9 +113,9 @@ def drive(
         try:
             reader.expect(READY, PREPARE_S)
             sender.expect(READY, PREPARE_S)
-            sampler = Sampler({**(servers or {}), "generator": sender.pid})
+            sampler = Sampler({**(servers or {}), "generator": sender.pid, "reader": reader.pid})
             sender.tell("go")
-            sent = sender.expect(DONE)
+            sent = sender.expect(DONE, beside=reader)
             reader.tell(json.dumps({p: end for p, end in sent["ends"].items() if end > sent["bases"][p]}))
             reader.expect(DONE)
         finally:
@@ -123,18 +123,17 @@ def drive(
             sender.close()
             reader.close()
         found = join(Path(folder), sent, load.warm_up_s)
-    if not found.planned:
+    if not found.tally.planned:
         raise InvalidRun(
             f"all {sent['sent']:,} ticks were sent within the warm-up of {load.warm_up_s:g} s: send more"
         )
     return found.tally.result(
-        found.planned,
         target=target,
         settings={"source": load.source, "speed": load.speed, "seed": str(load.seed), **(settings or {})},
         started_at=started_at,
         warm_up_s=load.warm_up_s,
         sent=sent["sent"],
-        missing=found.planned - found.tally.answered,
+        missing=found.tally.planned - found.tally.answered,
         repeated=found.repeated,
         undecided=found.undecided,
         bytes_an_answer=found.bytes_an_answer,

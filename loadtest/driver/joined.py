@@ -32,7 +32,6 @@ class Joined(Struct, frozen=True):
     """A tally, and what it does not know; see Result."""
 
     tally: Tally
-    planned: int
     repeated: int
     undecided: dict[str, int]
     bytes_an_answer: float
@@ -83,8 +82,11 @@ def join(folder: Path, sent: dict[str, Any], warm_up_s: float) -> Joined:
             repeated += int(tally.measured(mine.pairs[again, 0]).sum())
             size += int(first["size"].sum())
             undecided.update(undecided_in(first["reason"]))
-    planned = sum(int(tally.measured(p.pairs[:, 0]).sum()) for p in partitions.values())
-    return Joined(tally, planned, repeated, dict(undecided), size / max(1, tally.answered))
+    for mine in partitions.values():
+        for begin in range(0, len(mine.pairs), CHUNK):
+            part = mine.pairs[begin : begin + CHUNK]
+            tally.plan(part[:, 0], part[:, 1])
+    return Joined(tally, repeated, dict(undecided), size / max(1, tally.answered))
 
 
 def pieces(path: Path) -> Iterator[npt.NDArray[np.void]]:

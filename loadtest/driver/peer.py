@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from gateway.domain.errors import UltraThinkError
 from loadtest.errors import InvalidRun
+from loadtest.preflight import only_loopback
 
-ROOT = Path(__file__).resolve().parents[2]
 READY, PROGRESS, DONE, ERROR = "ready", "at", "done", "error"
 ANSWER_S = 5.0
+#: How often two children are heard in turns.
+HEED_S = 0.25
 
 
 class Child:
@@ -34,10 +37,11 @@ class Child:
         self._lines: queue.Queue[str] = queue.Queue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(spec)],
-            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # Ctrl-C is for the parent, which closes the child's standard input and so ends it without a traceback.
+            start_new_session=True,
         )
         self._reading = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reading.start()
@@ -54,24 +58,48 @@ class Child:
                 self._process.stdin.write(line + "\n")
                 self._process.stdin.flush()
 
-    def expect(self, word: str, timeout_s: float | None = None) -> dict[str, Any]:
-        """What comes with the word. Raises InvalidRun with the child's own sentence."""
-        while True:
+    def expect(self, word: str, timeout_s: float = math.inf, *, beside: Child | None = None) -> dict[str, Any]:
+        """What comes with the word.
+
+        Args:
+            word: what the line begins with.
+            timeout_s: how long to wait for it.
+            beside: another child that must live meanwhile; its progress is told too.
+
+        Raises:
+            InvalidRun: either child's own sentence, or that it did not answer.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if beside is not None:
+                beside.heed()
             try:
-                line = self._lines.get(timeout=timeout_s)
+                line = self._lines.get(timeout=min(HEED_S, timeout_s))
             except queue.Empty:
-                raise InvalidRun(f"the {self._name} did not answer within {timeout_s:.0f} s") from None
-            first, _, rest = line.partition(" ")
-            if first == PROGRESS:
-                self._progress(json.loads(rest))
-            elif first == word:
-                return dict(json.loads(rest or "{}"))
-            elif first == ERROR:
-                raise InvalidRun(json.loads(rest))
-            elif not line:
-                raise InvalidRun(
-                    f"the {self._name} ended with exit code {self._process.wait()}; its error is above"
-                )
+                continue
+            found = self._take(line, word)
+            if found is not None:
+                return found
+        raise InvalidRun(f"the {self._name} did not answer within {timeout_s:.0f} s")
+
+    def heed(self) -> None:
+        """Hear what the child has said so far. Raises InvalidRun if that was its last word."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._take(self._lines.get_nowait(), "")
+
+    def _take(self, line: str, word: str) -> dict[str, Any] | None:
+        first, _, rest = line.partition(" ")
+        if first == PROGRESS:
+            self._progress(json.loads(rest))
+        elif first == ERROR:
+            raise InvalidRun(json.loads(rest))
+        elif not line:
+            code = self._process.wait()
+            raise InvalidRun(f"the {self._name} ended with exit code {code}; its error is above")
+        elif first == word:
+            return dict(json.loads(rest or "{}"))
+        return None
 
     def close(self) -> None:
         """End the child, whatever it does."""
@@ -137,6 +165,8 @@ def run(work: Callable[[dict[str, Any], Orders], dict[str, Any]]) -> None:
         say(ERROR, str(error))
     except KafkaException as error:
         say(ERROR, sentence(error.args[0]))
+    except OSError as error:
+        say(ERROR, f"{error.filename or 'the scratch folder'}: {error.strerror or error}")
     else:
         say(DONE, told)
     orders.finished = True
@@ -160,16 +190,35 @@ def ends_of(bootstrap: str, topic: str) -> dict[int, int]:
         try:
             found = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
         except KafkaException as error:
-            raise InvalidRun(
-                f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
-            ) from None
+            raise InvalidRun(_silent(bootstrap, error)) from None
         if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise InvalidRun(f"Kafka at {bootstrap} gives no permission to see topic {topic}")
         if found.error is not None or not found.partitions:
             raise InvalidRun(f"topic {topic} does not exist on {bootstrap}")
-        return {
-            p: consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S)[1]
-            for p in sorted(found.partitions)
-        }
+        partitions = sorted(found.partitions)
+        try:
+            bounds = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S) for p in partitions}
+        except KafkaException as error:
+            raise InvalidRun(_silent(bootstrap, error)) from None
+        if any(bound is None for bound in bounds.values()):
+            raise InvalidRun(f"Kafka at {bootstrap} does not say where topic {topic} ends within {ANSWER_S:g} s")
+        return {p: int(bound[1]) for p, bound in bounds.items()}
     finally:
         consumer.close()
+
+
+def brokers_here(bootstrap: str, *, allow_remote: bool) -> None:
+    """Refuse brokers of another machine behind an address of this one (a tunnel, say). Raises InvalidRun."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "ultrathink-bounds", "log_level": 0})
+    try:
+        brokers = consumer.list_topics(timeout=ANSWER_S).brokers.values()
+    except KafkaException as error:
+        raise InvalidRun(_silent(bootstrap, error)) from None
+    finally:
+        consumer.close()
+    for broker in brokers:
+        only_loopback(f"{broker.host}:{broker.port}", allow_remote=allow_remote)
+
+
+def _silent(bootstrap: str, error: KafkaException) -> str:
+    return f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"

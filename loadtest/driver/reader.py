@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from gateway.domain.schemas import REASONS
 from loadtest.driver.peer import PROGRESS, READY, Orders, ends_of, run, say
@@ -22,6 +22,8 @@ ID_AT = len(b'{"decision_id":"')
 REASON = b'"reason":"'
 CODES = {reason.value.encode(): code for code, reason in enumerate(REASONS)}
 UNKNOWN = -1
+#: As in ROW: partition, reason, offset, when visible, size.
+Row = tuple[int, int, int, int, int]
 BATCH = 2000
 BUFFERED = 50_000
 PROGRESS_S = 0.5
@@ -55,43 +57,74 @@ def read(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
         consumer.close()
 
 
-def follow(consumer: Consumer, orders: Orders, file: BinaryIO, quiet_s: float) -> int:
-    """Until the end; returns how many decisions were seen."""
-    latest: dict[int, int] = {}
-    ends: dict[int, int] | None = None
-    waiting: list[tuple[int, int, int, int, int]] = []
-    seen, quiet_since, told_at = 0, time.monotonic(), 0.0
-    while ends is None or any(latest.get(p, -1) < end - 1 for p, end in ends.items()):
-        if ends is None and (line := orders.take()) is not None:
-            ends = {int(p): end for p, end in json.loads(line).items()}
-            quiet_since = time.monotonic()
-        first = consumer.poll(0.05)
-        now = time.monotonic()
-        if now - told_at >= PROGRESS_S:
-            told_at = now
-            say(PROGRESS, {"seen": seen})
-        if first is None:
-            if ends is not None and now - quiet_since > quiet_s:
-                break
-            continue
-        messages = [first, *consumer.consume(BATCH, 0)]
-        visible_ns = Monotonic.now_ns()
+class Rows:
+    """What was seen and not written yet, and how far each partition's ticks are decided."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seen = 0
+        self.ends: dict[int, int] | None = None
+        self._latest: dict[int, int] = {}
+        self._waiting: list[Row] = []
+        self._file = file
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tick that was sent has been decided; a partition's decisions come in order."""
+        return self.ends is not None and all(self._latest.get(p, -1) >= end - 1 for p, end in self.ends.items())
+
+    def add(self, messages: list[Message], visible_ns: int) -> bool:
+        """Keep what became visible at once; returns whether there was anything worth waiting for.
+
+        Raises KafkaException for a message that is an error.
+        """
+        news = False
         for message in messages:
             if message.error() is not None:
                 raise KafkaException(message.error())
             row = row_of(message.value() or b"", visible_ns)
-            if row is not None:
-                latest[row[0]] = row[2]
-                waiting.append(row)
-        seen += len(messages)
-        quiet_since = now
-        if len(waiting) >= BUFFERED:
-            write(file, waiting)
-    write(file, waiting)
-    return seen
+            if row is None:
+                continue
+            partition, _, offset, _, _ = row
+            before = self._latest.get(partition, -1)
+            # Once all ticks are sent, decisions of somebody else's are not waited for.
+            news = news or self.ends is None or before < offset < self.ends.get(partition, 0)
+            self._latest[partition] = max(offset, before)
+            self._waiting.append(row)
+        self.seen += len(messages)
+        if len(self._waiting) >= BUFFERED:
+            self.write()
+        return news
+
+    def write(self) -> None:
+        """Append to the file, and forget."""
+        np.array(self._waiting, ROW).tofile(self._file)
+        self._waiting.clear()
 
 
-def row_of(payload: bytes, visible_ns: int) -> tuple[int, int, int, int, int] | None:
+def follow(consumer: Consumer, orders: Orders, file: BinaryIO, quiet_s: float) -> int:
+    """Until the end; returns how many decisions were seen."""
+    rows = Rows(file)
+    quiet_since, told_at = time.monotonic(), 0.0
+    while not rows.complete:
+        if rows.ends is None and (line := orders.take()) is not None:
+            rows.ends = {int(p): end for p, end in json.loads(line).items()}
+            quiet_since = time.monotonic()
+        first = consumer.poll(0.05)
+        if first is not None:
+            messages = [first, *consumer.consume(BATCH, 0)]
+            if rows.add(messages, Monotonic.now_ns()):
+                quiet_since = time.monotonic()
+        now = time.monotonic()
+        if now - told_at >= PROGRESS_S:
+            told_at = now
+            say(PROGRESS, {"seen": rows.seen})
+        if rows.ends is not None and now - quiet_since > quiet_s:
+            break
+    rows.write()
+    return rows.seen
+
+
+def row_of(payload: bytes, visible_ns: int) -> Row | None:
     """A row, without decoding what is not needed; None for what is no decision."""
     try:
         _, partition, offset = payload[ID_AT : payload.index(b'"', ID_AT)].rsplit(b"-", 2)
@@ -100,12 +133,6 @@ def row_of(payload: bytes, visible_ns: int) -> tuple[int, int, int, int, int] | 
         return int(partition), reason, int(offset), visible_ns, len(payload)
     except ValueError:
         return None
-
-
-def write(file: BinaryIO, waiting: list[tuple[int, int, int, int, int]]) -> None:
-    """Append rows, and forget them."""
-    np.array(waiting, ROW).tofile(file)
-    waiting.clear()
 
 
 if __name__ == "__main__":

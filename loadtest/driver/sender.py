@@ -136,6 +136,8 @@ def send(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
     desk = Desk(spec, [Template(r.tick, len(bases)) for r in records], len(bases), Path(spec["out"]))
     del records
     speed = Speed.parse(spec["speed"])
+    if speed.kind == "recorded" and arrived.max() == arrived[0]:
+        raise InvalidRun(f"{spec['source']}: all its ticks arrived at one moment, and have no gaps: give a rate")
     schedule = until(speed.arrivals(spec["seed"], arrived), limit=limit, duration_s=spec["duration_s"])
     desk.connect()
     gc.collect()

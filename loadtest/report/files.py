@@ -7,9 +7,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
+from gateway.domain.errors import ConfigurationError
 from loadtest.report.texts import junit, markdown, rows, title
 from loadtest.result import Result, save, write
 
+OURS = ("result.json", "capacity.json", "summary.md", "junit.xml", "report.html")
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -26,6 +28,22 @@ def write_all(folder: Path, results: Sequence[Result], more: Mapping[str, str] |
     report = folder / "report.html"
     write(report, html(results, more or {}))
     return report
+
+
+def fresh(folder: Path, names: Sequence[str] = ()) -> None:
+    """A folder that can be written, without what an earlier run left of ours: a verdict must not outlive its run.
+
+    Raises ConfigurationError where it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink()
+        for name in (*OURS, *(f"{name}.json" for name in names)):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: {error.strerror}") from error
 
 
 def html(results: Sequence[Result], more: Mapping[str, str]) -> str:

@@ -30,7 +30,11 @@ def encode(figure: Figure) -> str:
 
 def pictures(result: Result) -> dict[str, str]:
     """Titles and PNGs of one run."""
-    names = ("from the intended time", "from the actual sending") if result.lag.count else ("corrected", "as asked")
+    names = (
+        ("from the intended time", "from the actual sending")
+        if result.model == "open"
+        else ("corrected", "as asked")
+    )
     sides = dict(zip(names, (result.latency, result.service), strict=True))
     found = {
         "Latency by percentile": percentile_figure(sides, result),

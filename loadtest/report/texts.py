@@ -30,7 +30,7 @@ def rows(result: Result) -> list[tuple[str, str, str, str]]:
             found.append((name, "", number(value, "ms"), ""))
     found.append(("longest", "", number(result.latency.max, "ms"), ""))
     # An open model has a lag that the service time leaves out; a closed loop has what it kept from being asked.
-    beside = "without the generator's lag" if result.lag.count else "not corrected"
+    beside = "without the generator's lag" if result.model == "open" else "not corrected"
     found.append((f"p50 {beside}", "", number(result.service.p50, "ms"), ""))
     found.append((f"p99 {beside}", "", number(result.service.p99, "ms"), ""))
     found.append(("offered", "", number(result.offered_per_s, "/s"), ""))

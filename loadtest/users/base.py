@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,6 +15,8 @@ from gateway.domain.schemas import Float32Array
 from loadtest.rows import DEFAULT_SOURCE, feature_rows
 
 TIMEOUT_S = 5.0
+#: A request that has waited so long when the test ends has failed.
+HUNG_S = 1.0
 _rows: dict[str, Float32Array] = {}
 
 
@@ -43,6 +46,9 @@ class PacedUser(User):
 
     def on_start(self) -> None:
         """Connect; a user that cannot is one failed request, and ends."""
+        if getattr(self.environment, "proves_nothing", False):
+            raise GreenletExit
+        self._due = math.inf
         failed = attempt(self.connect)
         if failed is not None:
             self.timed(lambda: again(failed))
@@ -60,19 +66,29 @@ class PacedUser(User):
     def timed(self, ask: Callable[[], int]) -> None:
         """Ask, and report how long it took; `ask` gives the answer's size in bytes, or raises what went wrong."""
         started, began = time.time(), time.perf_counter()
-        error: Exception | None = None
-        size = 0
+        # Later than both its gap and its last answer: this process was too busy to ask.
+        lag_s = max(0.0, began - self._due)
         try:
-            size = ask()
+            self.report(ask(), None, started, began, lag_s)
+        except GreenletExit:
+            # The test ends. What hangs has failed; what was about to be answered is nobody's business.
+            if time.perf_counter() - began > HUNG_S:
+                hung = TimeoutError(f"no answer within {HUNG_S:g} s when the test ended")
+                self.report(0, hung, started, began, lag_s)
+            raise
         except Exception as failure:  # noqa: BLE001 (whatever went wrong is the request's result)
-            error = failure
+            self.report(0, failure, started, began, lag_s)
+        self._due = max(began + self.gap_s, time.perf_counter())
+
+    def report(self, size: int, error: Exception | None, started: float, began: float, lag_s: float) -> None:
+        """Tell Locust, in milliseconds."""
         self.environment.events.request.fire(
             request_type=self.protocol,
             name=self.target,
             response_time=(time.perf_counter() - began) * 1e3,
             response_length=size,
             exception=error,
-            context={"gap_s": self.gap_s},
+            context={"gap_s": self.gap_s, "lag_s": lag_s},
             start_time=started,
         )
 

@@ -68,6 +68,7 @@ class DeskConnection:
         self._numbers = count()
         self._waiting: dict[int, AsyncResult] = {}
         self._places: dict[tuple[int, int], int] = {}
+        self._place_of: dict[int, tuple[int, int]] = {}
         self._early: OrderedDict[tuple[int, int], int] = OrderedDict()
         self._open = True
         self._wake = gevent.get_hub().loop.async_()
@@ -113,6 +114,7 @@ class DeskConnection:
             raise TimeoutError(f"no decision within {TIMEOUT_S:g} s") from None
         finally:
             del self._waiting[number]
+            self._places.pop(self._place_of.pop(number, (-1, -1)), None)
         if reason >= 0 and REASONS[reason] in UNDECIDED:
             raise ValueError(f"undecided: {REASONS[reason].value}")
         return int(size)
@@ -163,7 +165,7 @@ class DeskConnection:
         elif place in self._early:
             answer.set(self._early.pop(place))
         else:
-            self._places[place] = number
+            self._places[place], self._place_of[number] = number, place
 
     def _seen(self, place: tuple[int, int], told: Any) -> None:
         number = self._places.pop(place, None)

@@ -58,8 +58,13 @@ class TritonStreamUser(GrpcUser):
     def connect(self) -> None:
         """A channel, and its stream."""
         super().connect()
-        self.answers: Queue[tuple[Any, Any]] = Queue()
-        self.client.start_stream(lambda result, error: self.answers.put((result, error)))
+        self.open_stream()
+
+    def open_stream(self) -> None:
+        """A stream, and a queue of its answers alone."""
+        answers: Queue[tuple[Any, Any]] = Queue()
+        self.answers = answers
+        self.client.start_stream(lambda result, error: answers.put((result, error)))
 
     def on_stop(self) -> None:
         """End the stream first."""
@@ -75,9 +80,16 @@ class TritonStreamUser(GrpcUser):
 
     def _infer(self) -> int:
         self.client.async_stream_infer(self.model, [self.input()])
-        with Timeout(TIMEOUT_S, TimeoutError(f"no answer on the stream within {TIMEOUT_S:g} s")):
-            result, error = self.answers.get()
+        try:
+            with Timeout(TIMEOUT_S):
+                result, error = self.answers.get()
+        except Timeout:
+            # An answer that comes after all must not be taken for the next one's.
+            result, error = None, TimeoutError(f"no answer on the stream within {TIMEOUT_S:g} s")
         if error is not None:
+            # A stream does not outlive an error.
+            self.client.stop_stream(cancel_requests=True)
+            self.open_stream()
             raise error
         return checked(result)
 

@@ -74,7 +74,8 @@ def kafka(
     load.check()
     with desk_or(embedded, bootstrap, allow_remote=allow_remote, model=model) as place:
         result = judge(drive_shown(load, place, target, {"model": model} if embedded else {}), goal)
-    finish([result], folder, json=json)
+        report_path = write_files(folder, [result])
+    finish([result], report_path, json=json)
 
 
 @app.command(epilog="Example: ultrathink loadtest triton --speed poisson:500/s --batch 8")
@@ -107,12 +108,15 @@ def triton(
     if url is not None:
         only_loopback(url, allow_remote=allow_remote)
     if embedded:
+        alone(embedded, url, "--triton-url")
         with desk_or(embedded, None, allow_remote=False, model=model) as place:
             result = judge(triton_shown(wanted, place), goal)
+            report_path = write_files(folder, [result])
     else:
         place = running(None, allow_remote=False, needs_gateway=False)
         result = judge(triton_shown(wanted, place, url), goal)
-    finish([result], folder, json=json)
+        report_path = write_files(folder, [result])
+    finish([result], report_path, json=json)
 
 
 @app.command("all", epilog="Example: ultrathink loadtest all --data binance:BTCUSDT.gz --speed 1x")
@@ -127,21 +131,26 @@ def everything(
     """Every gate on a desk of its own: ticks to decisions, Triton, each kind of Locust's users. `make loadtest`."""
     from loadtest.driver.drive import Load
     from loadtest.gates import judge
-    from loadtest.targets import pick, read
+    from loadtest.targets import pick
     from loadtest.triton import TritonLoad
-    from stack.loadtest.locust import locust
+    from stack.loadtest.locust import USERS, locust
 
-    read(*given(targets))
+    for name in ("triton", *USERS.values()):
+        pick(name, *given(targets))
     goal, folder = prepare("decision", targets, out_folder)
     load = Load("", data, speed, None, seconds_of(duration))
     load.check()
     results: list[Result] = []
     with desk_or(True, None, allow_remote=False, model="trading_decision") as place:
         results.append(judge(drive_shown(load, place, "decision", {}), goal))
+        report_path = write_files(folder, results)
         results.append(judge(triton_shown(TritonLoad(""), place), pick("triton", *given(targets))))
+        report_path = write_files(folder, results)
         with err.status("Locust") as status:
             results += locust(place, targets, lambda name: status.update(f"Locust: {name}"))
-    finish(results, folder, json=json)
+        # Written before the desk is taken down: what was measured is not lost with it.
+        report_path = write_files(folder, results)
+    finish(results, report_path, json=json)
 
 
 @app.command(epilog="Example: ultrathink loadtest capacity --embedded --low 500 --high 40000")
@@ -197,20 +206,20 @@ def capacity(
             return kept[-1]
 
         found = search(run, low=low, high=high, precision=precision, confirmations=confirmations, show=show)
-    trials = found.trials
-    picture = encode(curve_figure(
-        [t.rate for t in trials], [t.p50_ms for t in trials], [t.p99_ms for t in trials],
-        [t.verdict == "held" for t in trials], found.limit, found.knee,
-    ))  # fmt: skip
-    write(folder / "capacity.json", msgspec_json.format(msgspec_json.encode(found)).decode())
-    at_limit = [r for t, r in zip(trials, kept, strict=True) if t.rate == found.limit] or kept[:1]
-    report = write_files(folder, at_limit[-1:], {"Latency against load": picture})
+        trials = found.trials
+        picture = encode(curve_figure(
+            [t.rate for t in trials], [t.p50_ms for t in trials], [t.p99_ms for t in trials],
+            [t.verdict == "held" for t in trials], found.limit, found.knee,
+        ))  # fmt: skip
+        write(folder / "capacity.json", msgspec_json.format(msgspec_json.encode(found)).decode())
+        at_limit = [r for t, r in zip(trials, kept, strict=True) if t.rate == found.limit] or kept[:1]
+        report = write_files(folder, at_limit[-1:], {"Latency against load": picture})
     if json:
         print_json(found)
     else:
         show_capacity(found)
         out.print(f"report: {report}")
-    raise typer.Exit(0 if found.limit else 2 if trials[0].verdict == "invalid" else 1)
+    raise typer.Exit(0 if found.limit else 2 if found.trials[0].verdict == "invalid" else 1)
 
 
 @app.command(epilog="Example: ultrathink loadtest compare model=trading_decision model=trading_decision_fused")
@@ -221,7 +230,7 @@ def compare(
     ],
     b: Annotated[str, typer.Argument(help="The other.")],
     speed: Speed = "500/s",
-    turns: Annotated[int, typer.Option(min=1, help="Runs of each, in turns A B B A …")] = 3,
+    turns: Annotated[int, typer.Option(min=1, help="Runs of each, in turns A B B A …")] = 5,
     duration: Duration = "15s",
     warm_up: WarmUp = 5.0,
     data: Data = MARKET,
@@ -231,37 +240,60 @@ def compare(
     """B over A, with an interval of confidence: two results, or two configurations run in turns."""
     from loadtest.compare import compare as ratios_of
     from loadtest.driver.drive import Load
+    from loadtest.errors import InvalidRun
+    from loadtest.gates import judge
     from loadtest.report.plots import encode, percentile_figure
     from loadtest.report.texts import number
     from loadtest.result import load as load_result
     from stack.loadtest.sides import Side, in_turns
 
-    folder = folder_of(out_folder)
+    goal, folder = prepare("decision", None, out_folder)
     if a.endswith(".json") and b.endswith(".json"):
         found = ([load_result(Path(a))], [load_result(Path(b))])
-        note = "two results of different times: what the machine did meanwhile is in the ratio too"
+        comparable(found[0][0], found[1][0])
+        note = "two runs of different times: how runs differ is in the ratio, and not in its interval"
     else:
         sides = (Side.parse(a), Side.parse(b))
         load = Load("", data, speed, None, seconds_of(duration), warm_up)
         load.check()
         with err.status("") as status:
-            found = in_turns(sides, load, turns, status.update)
+            measured = in_turns(sides, load, turns, status.update)
+        found = ([judge(r, goal) for r in measured[0]], [judge(r, goal) for r in measured[1]])
         note = f"{turns} runs of each, in turns on this machine"
     ratios = ratios_of(*found)
     sided = {f"{'AB'[k]} {r.settings.get('turn', '')}".strip(): r.latency for k in (0, 1) for r in found[k]}
-    report = write_files(
-        folder, [*found[0], *found[1]], {"Latency by percentile, each run": encode(percentile_figure(sided))}
-    )
+    pictures = {"Latency by percentile, each run": encode(percentile_figure(sided))}
+    report_path = write_files(folder, [*found[0], *found[1]], pictures)
+    undecided = [sum(r.error_ratio for r in side) / len(side) for side in found]
+    invalid = [sum(r.verdict == "invalid" for r in side) for side in found]
     if json:
-        print_json({"a": a, "b": b, "note": note, "ratios": ratios, "verdicts": [r.verdict for r in ratios]})
-        return
-    shown = [
-        [r.figure, number(r.a), number(r.b), f"{r.ratio:.3f}", f"{r.low:.3f} to {r.high:.3f}", r.verdict]
-        for r in ratios
-    ]
-    out.print(f"A: {a}\nB: {b}\n{note}", highlight=False, markup=False)
-    out.print(table("", ["figure", "A", "B", "B over A", "95 % interval", ""], shown, right=(1, 2, 3, 4)))
-    out.print(f"report: {report}")
+        print_json({
+            "a": a, "b": b, "note": note, "ratios": ratios, "verdicts": [r.verdict for r in ratios],
+            "error_ratio": undecided, "invalid_runs": invalid,
+        })  # fmt: skip
+    else:
+        body = [
+            [r.figure, number(r.a), number(r.b), f"{r.ratio:.3f}", f"{r.low:.3f} to {r.high:.3f}", r.verdict]
+            for r in ratios
+        ]
+        body.append(["missing, repeated or undecided, share", *map(number, undecided), "", "", ""])
+        out.print(f"A: {a}\nB: {b}\n{note}", highlight=False, markup=False)
+        out.print(table("", ["figure", "A", "B", "B over A", "95 % interval", ""], body, right=(1, 2, 3, 4)))
+        out.print(f"report: {report_path}")
+    if any(invalid):
+        raise InvalidRun(
+            f"{invalid[0]} runs of A and {invalid[1]} of B prove nothing (see the report): neither does the ratio"
+        )
+
+
+def comparable(a: Result, b: Result) -> None:
+    """Two results answer one question only where the same was asked. Raises ConfigurationError."""
+    from gateway.domain.errors import ConfigurationError
+
+    asked = [(r.target, r.settings.get("speed", ""), r.settings.get("batch", "")) for r in (a, b)]
+    if asked[0] != asked[1]:
+        told = [" ".join(filter(None, of)) for of in asked]
+        raise ConfigurationError(f"A was {told[0]} and B {told[1]}: results of different loads do not compare")
 
 
 @app.command(
@@ -290,8 +322,9 @@ def soak(
     load = Load("", data, speed, None, seconds_of(duration), warm_up)
     load.check()
     with desk_or(embedded, bootstrap, allow_remote=allow_remote, model=model) as place:
-        result = judge_drift(judge(drive_shown(load, place, target, {}), goal))
-    finish([result], folder, json=json)
+        result = judge_drift(judge(drive_shown(load, place, target, {}), goal), list(place.servers))
+        report_path = write_files(folder, [result])
+    finish([result], report_path, json=json)
 
 
 @app.command(epilog="Example: ultrathink loadtest report result.json --target decision --out report")
@@ -303,6 +336,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the table, Markdown, JUnit XML and the HTML report of kept results anew."""
+    from loadtest.drift import JUDGED, judge_drift, judged_for_drift
     from loadtest.gates import judge
     from loadtest.result import load as load_result
     from loadtest.targets import pick
@@ -310,8 +344,10 @@ def report(
     found = [load_result(path) for path in results]
     if target is not None:
         goal = pick(target, *given(targets))
+        soaks = [judged_for_drift(result) for result in found]
         found = [judge(result, goal) for result in found]
-    finish(found, folder_of(out_folder), json=json)
+        found = [judge_drift(r, list(JUDGED)) if soak else r for r, soak in zip(found, soaks, strict=True)]
+    finish(found, write_files(folder_of(out_folder), found), json=json)
 
 
 @app.command("targets", epilog="Example: ultrathink loadtest targets --targets mine.yaml")
@@ -356,17 +392,17 @@ def seconds_of(text: str) -> float:
 def folder_of(wanted: Path | None) -> Path:
     """Where results go, and can be written: checked before a long run, not after it. Raises ConfigurationError."""
     from gateway.domain.errors import ConfigurationError
+    from loadtest.report import fresh
+    from stack.loadtest.locust import USERS
     from stack.settings import load
 
-    folder = wanted or load().absolute_home / RUNS / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+    if wanted is None:
+        return load().absolute_home / RUNS / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigurationError(f"--out {folder}: {error.strerror}") from error
-    return folder
+        fresh(wanted, ["decision", "triton", *USERS.values()])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--out {error}") from error
+    return wanted
 
 
 def prepare(target: str, targets: Path | None, out_folder: Path | None) -> tuple[Target, Path]:
@@ -381,6 +417,7 @@ def desk_or(own: bool, bootstrap: str | None, *, allow_remote: bool, model: str)
     """A desk of its own, or the one that runs."""
     from stack.loadtest.places import embedded, running
 
+    alone(own, bootstrap, "--bootstrap")
     if not own:
         yield running(bootstrap, allow_remote=allow_remote, needs_gateway=True)
         return
@@ -389,6 +426,14 @@ def desk_or(own: bool, bootstrap: str | None, *, allow_remote: bool, model: str)
         status.stop()
         yield place
         status.start()
+
+
+def alone(own: bool, address: str | None, option: str) -> None:
+    """A desk of its own has its own addresses. Raises ConfigurationError."""
+    from gateway.domain.errors import ConfigurationError
+
+    if own and address is not None:
+        raise ConfigurationError(f"--embedded brings a desk of its own: leave {option} out")
 
 
 @contextmanager
@@ -456,13 +501,12 @@ def write_files(folder: Path, results: Sequence[Result], more: dict[str, str] | 
         return write_all(folder, results, more)
 
 
-def finish(results: list[Result], folder: Path, *, json: bool) -> None:
-    """Write the files, show the tables, exit with the worst verdict's code."""
+def finish(results: list[Result], report_path: Path, *, json: bool) -> None:
+    """Show the tables, exit with the worst verdict's code."""
     from loadtest.gates import EXIT_CODES
     from loadtest.report import rows
     from loadtest.report.texts import COLUMNS, number, title
 
-    report_path = write_files(folder, results)
     if json:
         print_json(results[0] if len(results) == 1 else results)
     else:

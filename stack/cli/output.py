@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -27,7 +26,8 @@ STATE_COLOURS = {
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout, also for msgspec structs."""
-    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2) + "\n")
+    # msgspec writes null for NaN, which JSON does not have.
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> Table:

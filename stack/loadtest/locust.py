@@ -39,7 +39,7 @@ def locust(
     for tag in users:
         show(tag)
         with tempfile.TemporaryDirectory(prefix="ultrathink-locust-") as folder:
-            done = subprocess.run(
+            done = run_locust(
                 [
                     *(sys.executable, "-m", "locust", "-f", os.fspath(LOCUSTFILE), "--headless", "--only-summary"),
                     *("-u", str(COUNT), "-r", str(COUNT), "-t", f"{SECONDS}s", "--warm-up", str(WARM_UP_S)),
@@ -47,10 +47,7 @@ def locust(
                     *("--triton-grpc", place.triton_grpc, "--triton-http", place.triton_http),
                     *(() if targets is None else ("--targets", os.fspath(targets.absolute()))),
                 ],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=SECONDS + LEFT_OVER_S,
+                tag,
             )
             result = Path(folder, "result.json")
             if done.returncode not in EXIT_CODES.values() or not result.is_file():
@@ -59,3 +56,11 @@ def locust(
                 raise InvalidRun(f"Locust's {tag} users proved nothing: {why}")
             found.append(load(result))
     return found
+
+
+def run_locust(command: list[str], tag: str) -> subprocess.CompletedProcess[str]:
+    """Raises InvalidRun where it does not end."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS + LEFT_OVER_S)
+    except subprocess.TimeoutExpired:
+        raise InvalidRun(f"Locust's {tag} users did not end within {SECONDS + LEFT_OVER_S} s") from None

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.domain.errors import ServiceUnavailable
+from loadtest.driver.peer import brokers_here
 from loadtest.errors import InvalidRun
 from loadtest.preflight import only_loopback
 from stack.desk import desk, gateway
@@ -69,8 +70,9 @@ def running(bootstrap: str | None, *, allow_remote: bool, needs_gateway: bool) -
         InvalidRun: the address is not on this machine, or nobody decides here.
     """
     found = place_of(load())
-    if bootstrap is not None and bootstrap != found.bootstrap:
+    if bootstrap is not None and bootstrap.replace("localhost", "127.0.0.1") != found.bootstrap:
         only_loopback(bootstrap, allow_remote=allow_remote)
+        brokers_here(bootstrap, allow_remote=allow_remote)
         return Place(bootstrap, found.triton_grpc, found.triton_http, {})
     if needs_gateway and "gateway" not in found.servers:
         raise InvalidRun(

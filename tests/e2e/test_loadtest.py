@@ -191,10 +191,13 @@ def test_a_short_soak_judges_growth_too(deciding, tmp_path):
     )  # fmt: skip
     found = json.loads(done.stdout)
     named = {c["name"]: c for c in found["checks"]}
-    assert {"p50: certain growth", "p99: certain growth", "memory of gateway: certain growth"} <= set(named)
-    assert named["memory of gateway: certain growth"]["verdict"] == "held", named
+    assert {"p50: growth over the run", "p99: growth over the run"} <= set(named)
+    # Half a minute says something about memory; about latency on a busy machine it may not, and then says so.
+    for name in ("gateway", "triton", "generator", "reader"):
+        assert named[f"memory of {name}: growth over the run"]["measured"] is not None, named
+    assert named["memory of gateway: growth over the run"]["verdict"] == "held", named
     assert found["missing"] == 0
-    assert done.returncode == {"held": 0, "missed": 1}[found["verdict"]], done.stderr
+    assert done.returncode == {"held": 0, "missed": 1, "invalid": 2}[found["verdict"]], done.stderr
 
 
 def test_capacity_finds_a_limit_between_its_bounds(deciding, tmp_path):

@@ -98,6 +98,8 @@ def test_a_shape_decides_how_many_users_there_are_and_when_it_ends(stack, export
         (["--tags", "grpc", "--triton-grpc", "192.0.2.1:8001"], "--allow-remote"),
         (["--tags", "nosuch"], "no user is left"),
         (["--tags", "grpc", "--targets", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--tags", "grpc", "--batch", "0"], "--batch 0"),
+        (["--tags", "grpc", "--results", "/proc/nowhere"], "/proc/nowhere"),
         (["--tags", "grpc", "--data", "nonsense"], "expected one of"),
     ],
 )

@@ -17,8 +17,9 @@ def result_of(latencies_ms, rate=100.0, lag_ms=0.1, lost=0, **given):
     answered = slice(None, len(meant) - lost)
     sent = meant + int(lag_ms * MS)
     tally.add(meant[answered], sent[answered], (meant + latencies * MS).astype(np.int64)[answered])
+    tally.plan(meant, sent)
     told = {
         "target": "decision", "settings": {"source": "a|b", "speed": "100/s"}, "started_at": "2026-11-25T12:00:00+00:00",
         "warm_up_s": 0.0, "sent": len(meant), "missing": lost, **given,
     }  # fmt: skip
-    return tally.result(len(meant), **told)
+    return tally.result(**told)

@@ -96,6 +96,14 @@ def test_an_http_server_that_will_not_do_is_a_sentence(server, answers, says):
         preflight.check_http(server, "m", batch=8)
 
 
+def test_a_model_that_decides_nothing_is_refused_where_decisions_are_judged(server):
+    Server.answers = {"/v2": (200, {}), "/v2/models/m": (200, METADATA | {"outputs": [{"name": "other"}]}),
+                      "/v2/models/m/config": (200, {"max_batch_size": 64})}  # fmt: skip
+    preflight.check_http(server, "m")
+    with pytest.raises(InvalidRun, match="answers other, and no target_position"):
+        preflight.check_http(server, "m", output="target_position")
+
+
 def test_a_model_that_takes_the_rows_passes(server):
     Server.answers = {
         "/v2": (200, {}), "/v2/models/m/versions/3": (200, METADATA),
@@ -118,7 +126,7 @@ def test_no_server_at_all_is_a_sentence():
         (Load("x", "simulate:calm", "9y", 10), "expected real"),
         (Load("x", "simulate:calm", "10/s"), "needs an end"),
         (Load("x", "simulate:calm", "10/s", duration_s=4.0), "all warm-up"),
-        (Load("x", "simulate:calm", "max", duration_s=40.0), "give --limit"),
+        (Load("x", "simulate:calm", "max", 100), "no intended times"),
         (Load("x", "nonsense", "10/s", 10), "expected one of"),
     ],
 )
@@ -189,6 +197,8 @@ def command(*arguments, home):
         (["compare", "default", "bogus=1"], "no setting bogus"),
         (["compare", "a.json", "b.json"], "a.json: No such file"),
         (["soak", "--duration", "10s"], "all warm-up"),
+        (["kafka", "--embedded", "--bootstrap", "127.0.0.1:9092"], "leave --bootstrap out"),
+        (["triton", "--embedded", "--triton-url", "127.0.0.1:8001"], "leave --triton-url out"),
         (["report", "nosuch.json"], "nosuch.json: No such file"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.domain.errors import ConfigurationError
 from loadtest.gates import EXIT_CODES, judge
-from loadtest.report import junit, markdown, rows, write_all
+from loadtest.report import fresh, junit, markdown, rows, write_all
 from loadtest.report.files import unique
 from loadtest.result import load, save
 from loadtest.targets import Target, pick, read
@@ -65,7 +65,14 @@ def test_each_gate_can_break(latencies, given, verdict, names):
 def test_nothing_answered_is_invalid_and_not_fast():
     found = judge(result_of(GOOD, lost=len(GOOD)), TARGET)
     assert found.verdict == "invalid"
-    assert {"samples", "p50", "p99"} <= set(broken(found))
+    assert {"answers", "p50", "p99"} <= set(broken(found))
+    # The generator was in time, and that is known though nobody answered.
+    assert found.lag.p99 == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_desk_that_fails_every_call_has_missed():
+    found = judge(result_of(GOOD, lost=len(GOOD), errors={"refused": len(GOOD)}), TARGET)
+    assert found.verdict == "missed"
 
 
 def test_a_limit_that_is_left_out_does_not_judge():
@@ -83,7 +90,8 @@ def test_a_limit_that_is_left_out_does_not_judge():
         ("version: 1\ntargets: {a: {max_error_ratio: 2}}", "max_error_ratio 2 is not within 0 and 1"),
         ("version: 1\ntargets: {a: {min_samples: 0}}", "min_samples 0"),
         ("version: 1\ntargets: {a: {p50_ms: fast}}", "Expected `float | null`"),
-        ("version: 2\ntargets: {}", "version 2"),
+        ("version: 1\ntargets: {}", "has no targets"),
+        ("version: 2\ntargets: {a: {}}", "version 2"),
         ("targets: {}", "version"),
         ("version: [", "line 1"),
         ("just text", "Expected `object`"),
@@ -141,9 +149,16 @@ def test_what_was_not_measured_is_read_back_as_not_measured(tmp_path):
     nothing = judge(result_of(GOOD, lost=len(GOOD)), TARGET)
     save(tmp_path / "r.json", nothing)
     again = load(tmp_path / "r.json")
-    assert np.isnan([again.latency.p50, again.lag.p99, again.service.max]).all()
+    assert np.isnan([again.latency.p50, again.service.max]).all()
     assert [c.verdict for c in again.checks] == [c.verdict for c in nothing.checks]
     assert write_all(tmp_path, [again]).is_file()
+
+
+def test_a_verdict_does_not_outlive_its_run(tmp_path):
+    write_all(tmp_path, [judge(result_of(GOOD), TARGET)])
+    (tmp_path / "mine.txt").touch()
+    fresh(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_several_runs_have_a_file_each(tmp_path):
@@ -155,9 +170,10 @@ def test_several_runs_have_a_file_each(tmp_path):
 
 def test_what_is_no_result_is_a_sentence(tmp_path):
     path = tmp_path / "x.json"
-    path.write_text("{}")
-    with pytest.raises(ConfigurationError, match="is no result of a load test"):
-        load(path)
+    for text in ("{}", '{"checks": 5}', "[1]", "no JSON"):
+        path.write_text(text)
+        with pytest.raises(ConfigurationError, match="is no result of a load test"):
+            load(path)
     with pytest.raises(ConfigurationError, match="No such file"):
         load(tmp_path / "absent.json")
     save(path, result_of(GOOD))

@@ -13,7 +13,9 @@ from gateway.domain.schemas import CODES, Reason
 from loadtest.closed import GrowingCells, Watch
 from loadtest.driver.joined import join
 from loadtest.driver.reader import ROW, row_of
+from loadtest.gates import judge
 from loadtest.latencies import BUCKETS, MAX_CELLS, Histogram, SeriesBuilder, bucket_of, quantile_ms
+from loadtest.targets import Target
 from tests.unit.loadtest.results import MS, S, result_of
 
 
@@ -93,13 +95,13 @@ def test_both_sides_are_joined_by_offset(tmp_path):
         tmp_path, [row(k, reason=Reason.SUPERSEDED if k < 10 else Reason.TARGET) for k in range(1000)]
     )
     found = join(tmp_path, sent, 0.0)
-    assert (found.planned, found.tally.answered, found.repeated, found.undecided) == (
+    assert (found.tally.planned, found.tally.answered, found.repeated, found.undecided) == (
         1000,
         1000,
         0,
         {"superseded": 10},
     )
-    made = found.tally.result(1000, target="t", settings={}, started_at="", warm_up_s=0.0, sent=1000, missing=0)
+    made = found.tally.result(target="t", settings={}, started_at="", warm_up_s=0.0, sent=1000, missing=0)
     assert made.latency.p50 == pytest.approx(5, rel=0.002)
     assert made.service.p50 == pytest.approx(4.9, rel=0.002)
     assert made.lag.max == pytest.approx(0.1, rel=0.002)
@@ -109,8 +111,8 @@ def test_both_sides_are_joined_by_offset(tmp_path):
 def test_the_first_sight_counts_and_what_is_missing_or_came_again_is_told(tmp_path):
     seen = [row(k) for k in range(997)] + [row(0, 400), row(1, 400), row(1, 500), row(-20), row(5000)]
     found = join(tmp_path, write_sides(tmp_path, seen), 0.0)
-    assert (found.planned - found.tally.answered, found.repeated) == (3, 3)
-    made = found.tally.result(1000, target="t", settings={}, started_at="", warm_up_s=0.0, sent=1000, missing=3)
+    assert (found.tally.planned - found.tally.answered, found.repeated) == (3, 3)
+    made = found.tally.result(target="t", settings={}, started_at="", warm_up_s=0.0, sent=1000, missing=3)
     assert made.latency.max == pytest.approx(5, rel=0.002)
 
 
@@ -124,13 +126,13 @@ def test_repeats_are_seen_across_the_pieces_in_which_a_long_run_is_read(tmp_path
 def test_what_was_meant_for_the_warm_up_is_left_out_of_every_count(tmp_path):
     seen = [row(k, 90 if k < 500 else 5, Reason.DEADLINE if k < 500 else Reason.TARGET) for k in range(10, 1000)]
     found = join(tmp_path, write_sides(tmp_path, [*seen, row(20), row(800)]), 0.5)
-    assert (found.planned, found.tally.answered, found.repeated, found.undecided) == (500, 500, 1, {})
+    assert (found.tally.planned, found.tally.answered, found.repeated, found.undecided) == (500, 500, 1, {})
 
 
 def watched(latencies_ms, gap_ms=10.0, error=""):
     made = Watch()
     for k, ms in enumerate(latencies_ms):
-        made.add("grpc", int(ms * MS), int(gap_ms * MS), k * gap_ms / 1e3, error if k % 10 == 9 else "")
+        made.add("grpc", int(ms * MS), int(gap_ms * MS), 0, k * gap_ms / 1e3, error if k % 10 == 9 else "")
     return made
 
 
@@ -140,6 +142,46 @@ def test_a_closed_loop_is_corrected_by_the_gap_it_meant_to_keep():
     assert found.latency.count == 990 + 49
     assert found.service.p99 == pytest.approx(2, rel=0.01)
     assert found.latency.p99 > 300
+
+
+@pytest.mark.parametrize("ms", [11.0, 15.0, 19.0, 29.0, 95.0])
+def test_a_correction_never_makes_a_slow_server_look_quicker(ms):
+    found = watched([ms] * 500).result("grpc", started_at="", warm_up_s=0.0, settings={})
+    assert found.latency.p50 >= found.service.p50 == pytest.approx(ms, rel=0.01)
+    assert found.latency.p99 >= found.service.p99
+
+
+def test_a_call_that_failed_late_stands_for_all_that_it_held_back():
+    made = watched([3.0] * 1200)
+    made.add("grpc", 5 * S, 10 * MS, 0, 12.0, "timed out")
+    found = made.result("grpc", started_at="", warm_up_s=0.0, settings={})
+    assert found.errors == {"timed out": 500}
+    assert found.error_ratio > 0.25
+
+
+def test_without_a_gap_nothing_is_corrected_and_failures_alone_have_a_length():
+    made = Watch()
+    made.add("x", 50 * MS, 0, 0, 0.0, "")
+    assert made.result("x", started_at="", warm_up_s=0.0, settings={}).latency.count == 1
+    failing = Watch()
+    for k in range(100):
+        failing.add("x", MS, 0, 0, k / 10, "no")
+    assert failing.result("x", started_at="", warm_up_s=0.0, settings={}).offered_per_s == 10.0
+
+
+def test_users_that_ask_late_have_a_lag():
+    made = Watch()
+    for k in range(100):
+        made.add("x", MS, 10 * MS, 80 * MS, k / 100, "")
+    found = judge(made.result("x", started_at="", warm_up_s=0.0, settings={}), Target(max_lag_ms=25))
+    assert (found.verdict, found.checks[1].name) == ("invalid", "generator lag p99")
+
+
+def test_a_locust_without_an_end_keeps_no_second_apart():
+    made = Watch()
+    for second in range(1000):
+        made.add("x", MS, 0, 0, float(second), "")
+    assert len(made._kinds["x"].cells) <= 61
 
 
 def test_what_workers_report_adds_up_to_what_one_would_have_seen():
@@ -161,7 +203,7 @@ def test_what_workers_report_adds_up_to_what_one_would_have_seen():
 def test_many_different_errors_are_kept_together():
     made = Watch()
     for k in range(100):
-        made.add("x", MS, MS, 0.0, f"error {k}")
+        made.add("x", MS, MS, 0, 0.0, f"error {k}")
     errors = made.result("x", started_at="", warm_up_s=0.0, settings={}).errors
     assert (len(errors), sum(errors.values()), errors["others"]) == (21, 100, 80)
 

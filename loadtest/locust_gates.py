@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import psutil
 from locust import events
 from locust.runners import WorkerRunner
 
@@ -80,6 +81,9 @@ def begin(environment: Any, **_: Any) -> None:
             check_users(environment)
     except UltraThinkError as error:
         print(f"error: {error}", file=sys.stderr)
+        # Workers that --processes forked would wait a minute for a master that is gone.
+        for worker in psutil.Process().children() if options.processes else ():
+            worker.terminate()
         sys.exit(EXIT_CODES["invalid"])
 
 

@@ -97,6 +97,7 @@ def test_a_shape_decides_how_many_users_there_are_and_when_it_ends(stack, export
         (["--tags", "end-to-end", "--kafka", "127.0.0.1:1"], "does not answer"),
         (["--tags", "grpc", "--triton-grpc", "192.0.2.1:8001"], "--allow-remote"),
         (["--tags", "nosuch"], "no user is left"),
+        (["--tags", "grpc", "--processes", "2", "--triton-grpc", "127.0.0.1:1"], "does not answer by gRPC"),
         (["--tags", "grpc", "--targets", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--tags", "grpc", "--batch", "0"], "--batch 0"),
         (["--tags", "grpc", "--results", "/proc/nowhere"], "/proc/nowhere"),

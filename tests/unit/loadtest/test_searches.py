@@ -101,7 +101,7 @@ def autocorrelated(seed, factor, seconds=60, rate=100):
 
 def test_a_ratio_lies_in_its_interval_about_as_often_as_promised():
     hits = {"p50, ms": 0, "p95, ms": 0}
-    for seed in range(40):
+    for seed in range(24):
         found = {
             r.figure: r
             for r in compare(
@@ -112,7 +112,7 @@ def test_a_ratio_lies_in_its_interval_about_as_often_as_promised():
             hits[figure] += found[figure].low <= 1.3 <= found[figure].high
             assert found[figure].low < found[figure].ratio < found[figure].high
     # 95 % are promised; with two minutes of autocorrelated seconds a block bootstrap keeps somewhat less.
-    assert min(hits.values()) >= 34
+    assert min(hits.values()) >= 20
 
 
 def test_blocks_are_longer_where_neighbours_are_alike():
@@ -125,12 +125,12 @@ def test_blocks_are_longer_where_neighbours_are_alike():
 
 
 def test_equal_sides_show_no_difference_and_a_large_one_is_shown_with_its_direction():
-    runs = [autocorrelated(k, 1.0) for k in range(4)]
-    same = {r.figure: r for r in compare(runs[:2], runs[2:], resamples=300)}
+    runs = [autocorrelated(k, 1.0) for k in range(8)]
+    same = {r.figure: r for r in compare(runs[:4], runs[4:], resamples=300)}
     assert same["p50, ms"].verdict == "no difference shown"
-    slower = [autocorrelated(k, 2.0) for k in range(10, 12)]
-    assert compare(runs[:2], slower, resamples=300)[0].verdict == "B is higher"
-    assert compare(slower, runs[:2], resamples=300)[0].verdict == "B is lower"
+    slower = [autocorrelated(k, 2.0) for k in range(10, 14)]
+    assert compare(runs[:4], slower, resamples=300)[0].verdict == "B is higher"
+    assert compare(slower, runs[:4], resamples=300)[0].verdict == "B is lower"
 
 
 def test_blocks_go_round_and_keep_their_length():
@@ -161,9 +161,9 @@ def test_one_system_against_itself_is_seldom_called_different():
     different = sum(
         compare(turns_of_one_system(2 * k), turns_of_one_system(2 * k + 1), resamples=200)[0].verdict
         != "no difference shown"
-        for k in range(40)
+        for k in range(24)
     )
-    assert different <= 4
+    assert different <= 3
 
 
 def test_a_real_difference_is_shown_in_spite_of_that():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -49,7 +50,7 @@ def pictures(result: Result) -> dict[str, str]:
 def percentile_figure(summaries: dict[str, Summary], judged: Result | None = None) -> Figure:
     """Latency against percentile, both axes logarithmic, with the goals."""
     figure, axes = _figure(4.5)
-    for (name, summary), colour in zip(summaries.items(), COLOURS, strict=False):
+    for (name, summary), colour in zip(summaries.items(), cycle(COLOURS), strict=False):
         if not summary.count:
             continue
         histogram = Histogram(summary.histogram)

@@ -190,6 +190,9 @@ def capacity(
     Load("", data, "1/s", None, seconds_of(duration), warm_up).check()
     kept: list[Result] = []
 
+    def speed_of(rate: float) -> str:
+        return f"{prefix}{rate:.3f}/s"
+
     def show(trial: Trial) -> None:
         told = "" if trial.verdict == "held" else f" ({', '.join(trial.broken)})"
         err.print(
@@ -201,7 +204,7 @@ def capacity(
 
         def run(rate: float) -> Result:
             status.update(f"{rate:,.0f} ticks/s")
-            load = Load(place.bootstrap, data, f"{prefix}{rate:.3f}/s", None, seconds_of(duration), warm_up)
+            load = Load(place.bootstrap, data, speed_of(rate), None, seconds_of(duration), warm_up)
             kept.append(judge(drive(load, target=target, servers=place.servers), goal))
             return kept[-1]
 
@@ -212,7 +215,8 @@ def capacity(
             [t.verdict == "held" for t in trials], found.limit, found.knee,
         ))  # fmt: skip
         write(folder / "capacity.json", msgspec_json.format(msgspec_json.encode(found)).decode())
-        at_limit = [r for t, r in zip(trials, kept, strict=True) if t.rate == found.limit] or kept[:1]
+        # A trial of which nothing came has no result.
+        at_limit = [r for r in kept if r.settings["speed"] == speed_of(found.limit)] or kept[:1]
         report = write_files(folder, at_limit[-1:], {"Latency against load": picture})
     if json:
         print_json(found)
@@ -247,15 +251,17 @@ def compare(
     from loadtest.result import load as load_result
     from stack.loadtest.sides import Side, in_turns
 
-    goal, folder = prepare("decision", None, out_folder)
     if a.endswith(".json") and b.endswith(".json"):
+        # Read before the folder is cleared: it may be theirs.
         found = ([load_result(Path(a))], [load_result(Path(b))])
         comparable(found[0][0], found[1][0])
+        folder = folder_of(out_folder)
         note = "two runs of different times: how runs differ is in the ratio, and not in its interval"
     else:
         sides = (Side.parse(a), Side.parse(b))
         load = Load("", data, speed, None, seconds_of(duration), warm_up)
         load.check()
+        goal, folder = prepare("decision", None, out_folder)
         with err.status("") as status:
             measured = in_turns(sides, load, turns, status.update)
         found = ([judge(r, goal) for r in measured[0]], [judge(r, goal) for r in measured[1]])

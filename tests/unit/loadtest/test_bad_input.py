@@ -10,18 +10,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
 from gateway.domain.errors import ConfigurationError
 from loadtest import preflight
 from loadtest.driver.drive import Load
 from loadtest.errors import InvalidRun
+from loadtest.result import save
 from loadtest.rows import feature_rows
 from loadtest.triton import TritonLoad
 from stack.cli.loadtest import app
 from stack.loadtest.sides import Side, order
 from stack.ports import free_ports
+from tests.unit.loadtest.results import result_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -208,6 +212,41 @@ def test_the_command_line_says_what_is_wrong_and_exits_with_2(arguments, says, t
     # What the entry point makes of it (a sentence, exit code 2) is the next test's business.
     assert isinstance(done.exception, ConfigurationError), done.output
     assert says in str(done.exception)
+
+
+def run_in(tmp_path, monkeypatch, *arguments):
+    monkeypatch.setenv("ULTRATHINK_HOME", str(tmp_path / "home"))
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_two_results_are_compared_even_into_the_folder_of_one(tmp_path, monkeypatch):
+    for name, level in (("a", 5.0), ("b", 9.0)):
+        save(
+            tmp_path / name / "result.json", result_of(np.random.default_rng(1).lognormal(np.log(level), 0.3, 3000))
+        )
+    files = [tmp_path / name / "result.json" for name in "ab"]
+    done = run_in(tmp_path, monkeypatch, "compare", *files, "--out", tmp_path / "a", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["verdicts"][0], found["invalid_runs"]) == ("B is higher", [0, 0])
+    assert found["ratios"][0]["ratio"] == pytest.approx(1.8, rel=0.05)
+    assert (tmp_path / "a" / "report.html").is_file()
+
+
+def test_results_of_different_loads_do_not_compare(tmp_path, monkeypatch):
+    save(tmp_path / "a.json", result_of(np.full(3000, 5.0)))
+    save(tmp_path / "b.json", result_of(np.full(3000, 5.0), settings={"speed": "900/s"}))
+    done = run_in(tmp_path, monkeypatch, "compare", tmp_path / "a.json", tmp_path / "b.json")
+    assert "results of different loads do not compare" in str(done.exception)
+
+
+def test_an_invalid_run_makes_the_ratio_invalid(tmp_path, monkeypatch):
+    save(tmp_path / "a.json", structs.replace(result_of(np.full(3000, 5.0)), verdict="invalid"))
+    save(tmp_path / "b.json", result_of(np.full(3000, 5.0)))
+    done = run_in(
+        tmp_path, monkeypatch, "compare", tmp_path / "a.json", tmp_path / "b.json", "--out", tmp_path / "o"
+    )
+    assert isinstance(done.exception, InvalidRun)
 
 
 def test_an_error_is_a_sentence_and_exit_code_2(tmp_path):

@@ -103,7 +103,8 @@ def drive(
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="ultrathink-load-") as folder:
         reader = Child("loadtest.driver.reader", {
-            "bootstrap": load.bootstrap, "topic": load.decisions_topic, "out": folder, "quiet_s": load.quiet_s,
+            "bootstrap": load.bootstrap, "topic": load.decisions_topic, "ticks_topic": load.ticks_topic,
+            "out": folder, "quiet_s": load.quiet_s,
         }, progress)  # fmt: skip
         sender = Child("loadtest.driver.sender", {
             "bootstrap": load.bootstrap, "topic": load.ticks_topic, "out": folder, "source": load.source,

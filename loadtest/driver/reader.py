@@ -45,6 +45,7 @@ def read(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
         }
     )
     starts = ends_of(spec["bootstrap"], spec["topic"])
+    origins = ends_of(spec["bootstrap"], spec["ticks_topic"])
     consumer.assign([TopicPartition(spec["topic"], p, end) for p, end in starts.items()])
     consumer.poll(0.2)
     gc.collect()
@@ -52,25 +53,30 @@ def read(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
     say(READY)
     try:
         with Path(spec["out"], "seen.bin").open("wb") as file:
-            return {"seen": follow(consumer, orders, file, spec["quiet_s"])}
+            return {"seen": follow(consumer, orders, Rows(file, origins), spec["quiet_s"])}
     finally:
         consumer.close()
 
 
 class Rows:
-    """What was seen and not written yet, and how far each partition's ticks are decided."""
+    """What was seen and not written yet, and which ticks of each partition are decided, a byte a tick."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, origins: dict[int, int]) -> None:
+        """`origins`: the next offset of each partition of ticks before anything was sent."""
         self.seen = 0
         self.ends: dict[int, int] | None = None
-        self._latest: dict[int, int] = {}
+        self._origins = origins
+        self._decided = {partition: bytearray() for partition in origins}
         self._waiting: list[Row] = []
         self._file = file
 
     @property
     def complete(self) -> bool:
-        """Whether every tick that was sent has been decided; a partition's decisions come in order."""
-        return self.ends is not None and all(self._latest.get(p, -1) >= end - 1 for p, end in self.ends.items())
+        """Whether every tick that was sent has been decided, in whatever order."""
+        return self.ends is not None and all(
+            self._decided[p].count(1, 0, end - self._origins[p]) == end - self._origins[p]
+            for p, end in self.ends.items()
+        )
 
     def add(self, messages: list[Message], visible_ns: int) -> bool:
         """Keep what became visible at once; returns whether there was anything worth waiting for.
@@ -84,16 +90,25 @@ class Rows:
             row = row_of(message.value() or b"", visible_ns)
             if row is None:
                 continue
-            partition, _, offset, _, _ = row
-            before = self._latest.get(partition, -1)
-            # Once all ticks are sent, decisions of somebody else's are not waited for.
-            news = news or self.ends is None or before < offset < self.ends.get(partition, 0)
-            self._latest[partition] = max(offset, before)
+            news = self._mark(row[0], row[2]) or news
             self._waiting.append(row)
         self.seen += len(messages)
         if len(self._waiting) >= BUFFERED:
             self.write()
         return news
+
+    def _mark(self, partition: int, offset: int) -> bool:
+        """Note a decided tick; returns whether it is one worth waiting for: ours, and new."""
+        place = offset - self._origins.get(partition, offset + 1)
+        if place < 0:
+            return False
+        decided = self._decided[partition]
+        if place >= len(decided):
+            decided.extend(bytes(place + 1 - len(decided)))
+        new = not decided[place]
+        decided[place] = 1
+        # Once all ticks are sent, decisions of somebody else's are not waited for.
+        return new and (self.ends is None or offset < self.ends.get(partition, 0))
 
     def write(self) -> None:
         """Append to the file, and forget."""
@@ -101,9 +116,8 @@ class Rows:
         self._waiting.clear()
 
 
-def follow(consumer: Consumer, orders: Orders, file: BinaryIO, quiet_s: float) -> int:
+def follow(consumer: Consumer, orders: Orders, rows: Rows, quiet_s: float) -> int:
     """Until the end; returns how many decisions were seen."""
-    rows = Rows(file)
     quiet_since, told_at = time.monotonic(), 0.0
     while not rows.complete:
         if rows.ends is None and (line := orders.take()) is not None:

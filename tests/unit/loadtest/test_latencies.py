@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.domain.schemas import CODES, Reason
 from loadtest.closed import GrowingCells, Watch
 from loadtest.driver.joined import join
-from loadtest.driver.reader import ROW, row_of
+from loadtest.driver.reader import ROW, Rows, row_of
 from loadtest.gates import judge
 from loadtest.latencies import BUCKETS, MAX_CELLS, Histogram, SeriesBuilder, bucket_of, quantile_ms
 from loadtest.targets import Target
@@ -75,6 +75,33 @@ def test_a_decision_is_read_without_decoding_it():
     assert row_of(b'{"decision_id":"a-1-2","reason":"new_reason"}', 0)[1] == -1
     assert row_of(b"rubbish", 0) is None
     assert row_of(b"", 0) is None
+
+
+class Message:
+    """As the client library gives it."""
+
+    def __init__(self, payload):
+        self.payload = payload
+
+    def value(self):
+        return self.payload
+
+    def error(self):
+        return None
+
+
+def test_the_reader_waits_for_every_tick_in_whatever_order_and_for_no_other(tmp_path):
+    with (tmp_path / "seen.bin").open("wb") as file:
+        rows = Rows(file, {0: 50, 1: 7})
+        assert rows.add([Message(payload(0, 51)), Message(payload(0, 49)), Message(b"rubbish")], 1)
+        rows.ends = {0: 53}
+        assert rows.add([Message(payload(0, 52))], 2)
+        assert not rows.complete
+        assert not rows.add([Message(payload(0, 52)), Message(payload(0, 53)), Message(payload(1, 7))], 3)
+        assert rows.add([Message(payload(0, 50))], 4)
+        assert rows.complete
+        rows.write()
+    assert np.fromfile(tmp_path / "seen.bin", ROW)["offset"].tolist() == [51, 49, 52, 52, 53, 7, 50]
 
 
 def write_sides(folder, seen):

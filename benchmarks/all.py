@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from benchmarks.figures import RESULTS, Figure, Part, read, say
 from gateway.domain.errors import ConfigurationError
+from gateway.files import write_atomically
 from loadtest.report.texts import number
-from loadtest.result import write
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -97,6 +97,7 @@ def run(command: list[str]) -> int:
 
 
 def main() -> int:
+    """Run what BENCH names, and write the page; the exit code."""
     wanted = os.environ.get("BENCH", ",".join(PARTS)).split(",")
     unknown = set(wanted) - set(PARTS)
     if unknown:
@@ -115,10 +116,10 @@ def main() -> int:
     except ConfigurationError as error:
         say(f"error: {error}")
         return 1
-    write(RESULTS / "latest.json", msgspec.json.format(msgspec.json.encode(latest)).decode())
+    write_atomically(RESULTS / "latest.json", msgspec.json.format(msgspec.json.encode(latest)).decode())
     page = markdown(latest)
-    write(RESULTS / "latest.md", page)
-    write(PAGE, page)
+    write_atomically(RESULTS / "latest.md", page)
+    write_atomically(PAGE, page)
     say(f"\nwritten: {RESULTS / 'latest.json'}, latest.md beside it, {PAGE}")
     if failed:
         say(f"error: no figures of {', '.join(failed)}: what went wrong is told above")

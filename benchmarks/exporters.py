@@ -44,6 +44,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def measure(settings: StackSettings, figures: Figures) -> dict[str, object]:
+    """Export, verify, release, compare and flip on a desk that is up; what the figures were taken from."""
     repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
     gpu = find_gpu("rtx5070")
     options = Options(settings.mlflow_uri, find("25.03-py3"), gpu, alias="challenger")
@@ -117,6 +118,7 @@ def show(row: dict[str, float]) -> str:
 
 
 def main() -> None:
+    """A desk of its own, measured and taken down."""
     figures = Figures("exporters", "exporters: from MLflow to served, on this machine's Triton")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"

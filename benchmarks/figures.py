@@ -15,8 +15,9 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
+from gateway.files import write_atomically
 from loadtest.report.texts import number
-from loadtest.result import machine, write
+from loadtest.result import machine
 
 RESULTS = Path(__file__).resolve().parent / "results"
 console = Console(width=118)
@@ -74,7 +75,7 @@ class Figures:
         kept = json.loads(msgspec.json.encode(details or {}))
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         part = Part(self.name, self.title, self.found, now, commit(), machine(), kept)
-        write(RESULTS / f"{self.name}.json", msgspec.json.format(msgspec.json.encode(part)).decode())
+        write_atomically(RESULTS / f"{self.name}.json", msgspec.json.format(msgspec.json.encode(part)).decode())
         console.print(table(part))
 
 

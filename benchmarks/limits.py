@@ -19,6 +19,7 @@ SYMBOLS = (16, 500)
 
 
 def main() -> None:
+    """A desk for each number of symbols, searched."""
     figures, details = Figures("limits", "limits: the highest rate that keeps every target"), {}
     for symbols in SYMBOLS:
         with embedded(lambda _: None, gateway_settings={"model_name": MODELS[1]}) as place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 
 from loadtest.driver.drive import Load
 from loadtest.driver.drive import drive as run
@@ -10,9 +11,17 @@ from loadtest.driver.peer import DONE, READY, Child
 from loadtest.result import Result
 
 
-def drive(bootstrap: str, source: str, speed: str, ticks: int, *, warm_up_s: float = 2.0) -> Result:
+def drive(
+    bootstrap: str,
+    source: str,
+    speed: str,
+    ticks: int,
+    *,
+    warm_up_s: float = 2.0,
+    servers: Mapping[str, int] | None = None,
+) -> Result:
     """Send so many ticks of a source, again and again if it has fewer, and read every decision."""
-    return run(Load(bootstrap, source, speed, ticks, warm_up_s=warm_up_s))
+    return run(Load(bootstrap, source, speed, ticks, warm_up_s=warm_up_s), servers=servers)
 
 
 def send_only(bootstrap: str, source: str, speed: str, ticks: int) -> None:

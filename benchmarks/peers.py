@@ -108,6 +108,7 @@ def analyse(
 
 
 def main() -> None:
+    """All of them in turns on one desk."""
     figures, details = Figures("peers", f"peers: the same model ({MODEL}) asked by others, in one run"), {}
     with tempfile.TemporaryDirectory() as scratch, desk(Path(scratch) / "home") as settings:
         folder = Path(scratch)

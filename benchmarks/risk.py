@@ -137,6 +137,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def main() -> None:
+    """Compiled here, interpreted in a process of its own."""
     if "--interpreted" in sys.argv:
         print(json.dumps(measure(quick=True)))
         return

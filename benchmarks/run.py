@@ -37,7 +37,7 @@ from loadtest.latencies import Series
 from loadtest.result import Result
 from loadtest.watcher import DecisionWatcher
 from stack.cli.top import quantile_ms
-from stack.desk import MODELS, Memory, Running, below, desk, gateway, rate_between
+from stack.desk import MODELS, Running, below, desk, gateway, rate_between
 from stack.services.kafka import create_topics
 from stack.settings import StackSettings
 
@@ -95,6 +95,7 @@ def observed(running: Running, run: Callable[[], Result]) -> tuple[Result, dict[
 
 
 def real_gaps(settings: StackSettings, feed: str, results: dict[str, object]) -> None:
+    """Latency at the gaps of the recorded feed, and where it goes."""
     cases = [
         ("fused", {"model_name": MODELS[1]}, True),
         ("ensemble", {"model_name": MODELS[0]}, False),
@@ -119,6 +120,7 @@ def real_gaps(settings: StackSettings, feed: str, results: dict[str, object]) ->
 
 
 def sustained(settings: StackSettings, results: dict[str, object]) -> None:
+    """Constant rates: what is kept, and how late."""
     say("sustained, fused (a rate is kept where all came back and the last came with the sender's end):")
     with gateway(settings, model_name=MODELS[1]) as running:
         for rate in RATES:
@@ -155,6 +157,7 @@ def checked(driven: Result) -> None:
 
 
 def against_bare_client(settings: StackSettings, results: dict[str, object]) -> None:
+    """A backlog through the gateway against a client that only asks the model."""
     say("rows a second, a backlog through the gateway (fused, exactly once) over one bare gRPC client:")
     signature = contract(MODELS[1])
     rows = {}
@@ -180,6 +183,7 @@ def drained(running: Running) -> None:
 
 
 def against_naive(settings: StackSettings, results: dict[str, object]) -> None:
+    """A backlog through the gateway against one call, flush and commit a tick."""
     say("against a naive gateway: one blocking call a tick (ensemble on both sides):")
     count = 250_000
     send(settings.kafka_bootstrap, MARKET.format(count), "max", count)
@@ -200,6 +204,7 @@ def against_naive(settings: StackSettings, results: dict[str, object]) -> None:
 
 
 def replay(settings: StackSettings, results: dict[str, object]) -> None:
+    """Catching up without any snapshot."""
     say("catch-up without emission: a restart without any snapshot, the whole log:")
     create_topics(settings, {"bench.snapshots": "gateway.snapshots"})
     client = redis.Redis.from_url(settings.redis_url)
@@ -216,6 +221,7 @@ def replay(settings: StackSettings, results: dict[str, object]) -> None:
 
 
 def kill(settings: StackSettings, results: dict[str, object]) -> None:
+    """From the kill command to the last order."""
     say("kill switch, from the command to the last accepted decision, at 2,000 ticks/s (fused):")
     control = Control(settings.kafka_bootstrap, "gateway.control", settings.redis_url)
     last_ms, state_ms = [], []
@@ -249,6 +255,7 @@ def kill(settings: StackSettings, results: dict[str, object]) -> None:
 
 
 def reservations(settings: StackSettings, results: dict[str, object]) -> None:
+    """What the common limit costs while deciding and behind it."""
     say("the desk's common limit: what a reservation costs")
     books = RedisReservations(settings.redis_url, f"bench-{time.time_ns()}", "bench", lambda: 1e6)
     client = redis.Redis.from_url(settings.redis_url)
@@ -281,12 +288,13 @@ def reservations(settings: StackSettings, results: dict[str, object]) -> None:
 
 
 def memory(settings: StackSettings, feed: str, results: dict[str, object]) -> None:
+    """Growth over an hour of the feed."""
     hours = SOAK_REPEATS * 344 / 3600
     say(f"memory over {hours:.1f} h of the feed at 20 times its speed:")
     with gateway(settings, model_name=MODELS[1]) as running:
-        sampler = Memory(running.process)
-        driven = drive(settings.kafka_bootstrap, feed, "20x", FEED_TICKS * SOAK_REPEATS)
-        samples = sampler.close()
+        servers = {"gateway": running.process.pid}
+        driven = drive(settings.kafka_bootstrap, feed, "20x", FEED_TICKS * SOAK_REPEATS, servers=servers)
+    samples = next(s.memory_mb for s in driven.servers if s.name == "gateway")
     checked(driven)
     # The first third fills buffers that are then used again.
     settled = np.array(samples[len(samples) // 3 :])
@@ -299,6 +307,7 @@ def memory(settings: StackSettings, feed: str, results: dict[str, object]) -> No
 
 
 def main() -> None:
+    """A desk of its own, warmed, and the parts of BENCH_PARTS."""
     results: dict[str, object] = {}
     kernel()
     feed = f"binance:{FEED}" if FEED.is_file() else f"simulate:regimes?ticks={FEED_TICKS}"

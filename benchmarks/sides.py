@@ -27,6 +27,7 @@ PAIRS = (
 
 
 def main() -> None:
+    """Each pair in turns; one whose generator fell behind has no figure."""
     figures = Figures("sides", f"one against the other: {TURNS} runs of each, in turns")
     details = {}
     for name, a, b, speed in PAIRS:

@@ -74,6 +74,7 @@ def default_training(folder: Path, spec: str, settings: BuildSettings) -> tuple[
 
 
 def main() -> None:
+    """Datasets and trainings, one after the other."""
     figures = Figures("trainers", "trainers: two cores, no server")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

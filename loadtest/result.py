@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import secrets
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import psutil
 from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError
+from gateway.files import write_atomically
 from loadtest.latencies import Series, Summary
 
 FORMAT = 1
@@ -122,19 +122,7 @@ def machine() -> dict[str, str]:
 
 def save(path: Path, result: Result) -> None:
     """Write the JSON in one step. Raises OSError."""
-    write(path, msgspec.json.format(msgspec.json.encode(result), indent=0).decode())
-
-
-def write(path: Path, text: str) -> None:
-    """Write beside the target and rename: a reader sees all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(result), indent=0).decode())
 
 
 def load(path: Path) -> Result:

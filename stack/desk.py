@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -115,26 +114,6 @@ def below(before: Scrape, now: Scrape, name: str, bound_s: float) -> float:
     total = now.value(f"{name}_count") - before.value(f"{name}_count")
     grown = now.samples[f"{name}_bucket", at] - before.samples[f"{name}_bucket", at]
     return grown / max(1.0, total)
-
-
-class Memory:
-    """Samples a process's resident memory once a second, in MB."""
-
-    def __init__(self, process: psutil.Process) -> None:
-        self.samples: list[float] = []
-        self._process, self._stopping = process, threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def close(self) -> list[float]:
-        """Stop, and give the samples."""
-        self._stopping.set()
-        self._thread.join()
-        return self.samples
-
-    def _sample(self) -> None:
-        while not self._stopping.wait(1.0):
-            self.samples.append(self._process.memory_info().rss / 2**20)
 
 
 def rate_between(running: Running, total: int, timeout_s: float = 300.0) -> float:

@@ -1,24 +1,9 @@
-"""Files that other processes read while we write them."""
+"""The ends of logs."""
 
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write beside the target and rename: a reader sees the old text or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def tail(path: Path, lines: int = 20) -> list[str]:

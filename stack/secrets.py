@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from stack.files import write_atomically
+from gateway.files import write_atomically
 
 
 def ensure_secret(home: Path, name: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from gateway.domain.errors import ConfigurationError
-from stack.files import write_atomically
+from gateway.files import write_atomically
 from stack.ports import free_ports
 
 LOOPBACK = "127.0.0.1"

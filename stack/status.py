@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from stack.files import write_atomically
+from gateway.files import write_atomically
 from stack.processes import Identity
 
 #: States of a service, in the order of its life.

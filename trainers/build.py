@@ -25,11 +25,12 @@ from msgspec import Struct
 from gateway.domain.errors import ConfigurationError, SourceError
 from gateway.domain.features import FEATURE_VERSION, FEATURES, FeatureEngine
 from gateway.domain.schemas import Tick, TickBatch
+from gateway.files import replace_file
 from gateway.history import Source
 from trainers import labels as barrier
 from trainers.bars import Bars, Sampling
 from trainers.code import git_commit
-from trainers.files import replace_file, sync_folder
+from trainers.files import sync_folder
 from trainers.labels import Barriers
 from trainers.manifest import FORMAT, NAME, Manifest, SourceSpan
 from trainers.rows import FILE_ROWS, write_rows

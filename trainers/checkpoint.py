@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from gateway.domain.errors import ConfigurationError
-from trainers.files import replace_file
+from gateway.files import replace_file
 
 RUNNING = "running.json"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from gateway.domain.errors import ConfigurationError
+from gateway.files import write_atomically
 from loadtest.report.texts import junit, markdown, rows, title
-from loadtest.result import Result, save, write
+from loadtest.result import Result, save
 
 OURS = ("result.json", "capacity.json", "summary.md", "junit.xml", "report.html")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -23,10 +24,10 @@ def write_all(folder: Path, results: Sequence[Result], more: Mapping[str, str] |
     names = unique([r.target for r in results]) if len(results) > 1 else ["result"]
     for name, result in zip(names, results, strict=False):
         save(folder / f"{name}.json", result)
-    write(folder / "summary.md", markdown(results))
-    write(folder / "junit.xml", junit(results))
+    write_atomically(folder / "summary.md", markdown(results))
+    write_atomically(folder / "junit.xml", junit(results))
     report = folder / "report.html"
-    write(report, html(results, more or {}))
+    write_atomically(report, html(results, more or {}))
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 from locust import LoadTestShape
@@ -25,6 +26,6 @@ class Shape(LoadTestShape):
             return None
         return max(1, math.ceil(options.peak_users * self.share(at, options))), SPAWN_RATE
 
+    @abstractmethod
     def share(self, at: float, options: Any) -> float:
         """Of the peak, 0 to 1, at a moment of the test, 0 to 1."""
-        raise NotImplementedError

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
-from stack.files import write_atomically
+from gateway.files import write_atomically
 from stack.services.service import NotReady, Service
 from stack.settings import LOOPBACK, StackSettings
 

@@ -7,7 +7,7 @@ import shutil
 
 import httpx
 
-from stack.files import write_atomically
+from gateway.files import write_atomically
 from stack.services.service import NotReady, Service
 from stack.settings import LOOPBACK, StackSettings
 

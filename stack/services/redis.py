@@ -11,7 +11,7 @@ import redis
 from gateway.adapters import redis as state
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.schemas import TradingState
-from stack.files import write_atomically
+from gateway.files import write_atomically
 from stack.secrets import ensure_secret
 from stack.services.service import NotReady, Service
 from stack.settings import LOOPBACK, StackSettings

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.signature import REGIMES, STRATEGIES
-from stack.files import write_atomically
+from gateway.files import write_atomically
 from stack.training.settings import TrainRequest
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from gateway.domain.errors import ConfigurationError
 from gateway.domain.limits import LimitSet
-from stack.files import write_atomically
+from gateway.files import write_atomically
 from stack.settings import load
 from stack.training.settings import TrainRequest
 
@@ -190,8 +190,8 @@ def judged_by(dataset_hash: str, settings: TrainSettings, limits: LimitSet | Non
 
 def names_before(folder: Path) -> Teacher | None:
     """The teacher whose regimes' names are kept: the one that was in service when this training first began."""
+    from gateway.files import replace_file
     from trainers import tracking
-    from trainers.files import replace_file
     from trainers.orchestrator import as_plain, from_plain
 
     path = folder / "before.json"

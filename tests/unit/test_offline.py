@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from gateway.domain.errors import ConfigurationError, ServiceUnavailable
+from gateway.files import write_atomically
 from loadtest.watcher import completeness, latency
 from stack.demo import begin_anew
-from stack.files import tail, write_atomically
+from stack.files import tail
 from stack.lifecycle import check_brokers, check_ports, down
 from stack.ports import free_ports, holder, is_free
 from stack.processes import Identity, describe_exit, end

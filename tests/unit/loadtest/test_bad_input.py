@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[3]
 )
 def test_this_machine_may_be_loaded(address):
     preflight.only_loopback(address, allow_remote=False)
+    for one in address.rpartition("//")[2].split(","):
+        assert preflight.is_loopback(one.rpartition(":")[0].strip("[]"))
 
 
 @pytest.mark.parametrize(

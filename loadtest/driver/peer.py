@@ -25,6 +25,8 @@ from loadtest.preflight import only_loopback
 
 READY, PROGRESS, DONE, ERROR = "ready", "at", "done", "error"
 ANSWER_S = 5.0
+#: What a broker says of a partition between two leaders.
+LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 #: How often two children are heard in turns.
 HEED_S = 0.25
 
@@ -195,16 +197,27 @@ def ends_of(bootstrap: str, topic: str) -> dict[int, int]:
             raise InvalidRun(f"Kafka at {bootstrap} gives no permission to see topic {topic}")
         if found.error is not None or not found.partitions:
             raise InvalidRun(f"topic {topic} does not exist on {bootstrap}")
-        partitions = sorted(found.partitions)
-        try:
-            bounds = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), ANSWER_S) for p in partitions}
-        except KafkaException as error:
-            raise InvalidRun(_silent(bootstrap, error)) from None
-        if any(bound is None for bound in bounds.values()):
-            raise InvalidRun(f"Kafka at {bootstrap} does not say where topic {topic} ends within {ANSWER_S:g} s")
-        return {p: int(bound[1]) for p, bound in bounds.items()}
+        return {p: _end_of(consumer, TopicPartition(topic, p), bootstrap) for p in sorted(found.partitions)}
     finally:
         consumer.close()
+
+
+def _end_of(consumer: Consumer, partition: TopicPartition, bootstrap: str) -> int:
+    """The next offset. A partition that is new, or whose broker has just come back, has no leader for a moment."""
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            found = consumer.get_watermark_offsets(partition, ANSWER_S)
+        except KafkaException as error:
+            if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
+                raise InvalidRun(_silent(bootstrap, error)) from None
+            time.sleep(0.05)
+        else:
+            if found is None:
+                raise InvalidRun(
+                    f"Kafka at {bootstrap} does not say within {ANSWER_S:g} s where {partition.topic} ends"
+                )
+            return int(found[1])
 
 
 def brokers_here(bootstrap: str, *, allow_remote: bool) -> None:

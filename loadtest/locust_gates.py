@@ -27,7 +27,7 @@ from loadtest.result import Result
 from loadtest.rows import DEFAULT_SOURCE
 from loadtest.targets import DEFAULT, Target, read
 from loadtest.users import EndToEndUser
-from loadtest.users.base import PacedUser, rows_of
+from loadtest.users.base import TIMEOUT_S, PacedUser, rows_of
 from loadtest.users.end_to_end import DECISIONS, TICKS, DeskConnection
 from loadtest.users.triton_grpc import GrpcUser
 from loadtest.users.triton_http import HttpUser
@@ -52,6 +52,9 @@ def options(parser: Any) -> None:
     """Where the servers are, what is sent, and what judges."""
     # Locust listens everywhere by default; whoever wants that says --web-host or --master-bind-host.
     parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1")
+    # Users end between two calls: one that is killed within a gRPC call leaves a channel that cannot be closed, and
+    # the process hangs in closing it.
+    parser.set_defaults(stop_timeout=TIMEOUT_S + 1.0)
     add = parser.add_argument
     add("--triton-grpc", default="127.0.0.1:8001", env_var="ULTRATHINK_TRITON_GRPC", help="Triton's gRPC.")
     add("--triton-http", default="http://127.0.0.1:8000", env_var="ULTRATHINK_TRITON_HTTP", help="Triton's HTTP.")

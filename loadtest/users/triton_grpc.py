@@ -26,6 +26,8 @@ class GrpcUser(RowsUser):
         """Close the channel: an open one keeps the process from ending under gevent."""
         if hasattr(self, "client"):
             self.client.close()
+            # Its destructor closes again: now, while there is a loop to do that in.
+            del self.client
 
     def input(self) -> triton.InferInput:
         """A batch."""

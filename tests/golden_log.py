@@ -75,7 +75,9 @@ class Model:
         if self.calls % 67 == 0:
             raise InvalidPrediction("golden")
         n, f = len(features), features
-        push = np.clip(f[:, 7] * np.float32(8.0) + f[:, 31] * np.float32(0.125) + f[:, 19], -1.0, 1.0).astype(np.float32)
+        push = np.clip(f[:, 7] * np.float32(8.0) + f[:, 31] * np.float32(0.125) + f[:, 19], -1.0, 1.0).astype(
+            np.float32
+        )
         half = np.float32(0.5) + np.float32(0.25) * push
         regimes = np.stack([half * np.float32(0.5), np.float32(1.0) - half, half * np.float32(0.5)], axis=1)
         signals = np.stack([push * np.float32(k / 8.0) for k in range(1, 8)], axis=1)
@@ -109,10 +111,12 @@ class Broker:
         order = msgspec.json.decode(payload, type=NewOrder)
         now, later = self.waiting.setdefault(partition, []), self.later.setdefault(partition, [])
         half = order.quantity * 0.5
-        kinds = (ReportKind.REJECT,) if order.number % 29 == 0 else (ReportKind.FILL, ReportKind.FILL)
+        kinds: tuple[ReportKind, ...] = (
+            (ReportKind.REJECT,) if order.number % 29 == 0 else (ReportKind.FILL, ReportKind.FILL)
+        )
+        if order.number % 31 == 0 and len(kinds) > 1:
+            kinds = (ReportKind.FILL, ReportKind.CANCEL)
         for k, kind in enumerate(kinds):
-            if order.number % 31 == 0 and k == 1:
-                kind = ReportKind.CANCEL
             quantity = half if kind is ReportKind.FILL else 0.0
             price = order.price * (1.0 + 1e-4) if quantity > 0.0 else order.price * (1.0 - 1e-4)
             report = ExecutionReport(
@@ -202,7 +206,7 @@ def digest(source: str, limit: int, *, assumed: bool) -> Digest:
     """Run it and keep what a comparison needs."""
     made, block = Digest({}, [], []), hashlib.blake2b(digest_size=8)
     count = 0
-    for count, (partition, stream, value) in enumerate(records(source, limit, assumed=assumed), 1):  # noqa: B007
+    for count, (partition, stream, value) in enumerate(records(source, limit, assumed=assumed), 1):
         made.counts[stream] = made.counts.get(stream, 0) + 1
         block.update(f"{partition} {stream} {len(value)} ".encode() + value)
         if count % BLOCK == 0:

@@ -24,11 +24,11 @@ $(STAMP): requirements.lock pyproject.toml deploy/kafka/jgo.toml deploy/kafka/ja
 	@echo "installing the locked packages (a few minutes on a slow line)"
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --no-deps --compile-bytecode -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m stack.install_kafka
+	@$(BIN)/python -m stack.servers.install_kafka
 	@touch $@
 
 # What decides is compiled now, not while the first gateway starts.
-$(COMPILED): $(STAMP) $(shell find gateway/domain -name '*.py')
+$(COMPILED): $(STAMP) $(shell find trading -name '*.py')
 	@$(BIN)/python -m gateway.precompile
 	@touch $@
 

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.figures import RESULTS, Figure, Part, read, say
-from gateway.domain.errors import ConfigurationError
-from gateway.files import write_atomically
 from loadtest.report.texts import number
+from trading.errors import ConfigurationError
+from trading.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"

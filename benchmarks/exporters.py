@@ -17,17 +17,17 @@ import msgspec
 
 from benchmarks.figures import Figures
 from exporters.export import Options, export_model, export_pipeline
-from exporters.latency import compare
-from exporters.profiles import find, find_gpu
-from exporters.releases import Releases
-from exporters.repository import ModelRepository
-from exporters.serving import TritonServer
-from exporters.verify import verify
-from gateway.domain.signature import contract
-from stack.lifecycle import down, up
-from stack.settings import Ports, StackSettings
-from stack.training.settings import TrainRequest
-from stack.training.train import train
+from exporters.parity.verify import verify
+from exporters.release.releases import Releases
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+from exporters.target.latency import compare
+from exporters.target.profiles import find, find_gpu
+from stack.servers.lifecycle import down, up
+from stack.servers.settings import Ports, StackSettings
+from stack.workflows.training.settings import TrainRequest
+from stack.workflows.training.train import train
+from trading.models.signature import contract
 
 BATCHES = (1, 64, 1024)
 FLIPS = 20

@@ -15,9 +15,9 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from gateway.files import write_atomically
+from loadtest.measuring.result import machine
 from loadtest.report.texts import number
-from loadtest.result import machine
+from trading.files import write_atomically
 
 RESULTS = Path(__file__).resolve().parent / "results"
 console = Console(width=118)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.figures import Figures, say
-from loadtest.capacity import Trial, search
-from loadtest.driver.drive import Load, drive
-from loadtest.gates import judge
+from loadtest.judging.capacity import Trial, search
+from loadtest.judging.gates import judge
+from loadtest.judging.targets import pick
+from loadtest.measuring.result import Result
+from loadtest.open_loop.drive import Load, drive
 from loadtest.report.texts import number
-from loadtest.result import Result
-from loadtest.targets import pick
-from stack.desk import MODELS
-from stack.loadtest.places import embedded
+from stack.workflows.loadtest.load_target import embedded
+from stack.workflows.sandbox import MODELS
 
 MARKET = "simulate:regimes?ticks=100000&symbols={}"
 LOW, HIGH, PRECISION = 500.0, 50_000.0, 0.15

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 
-from loadtest.driver.drive import Load
-from loadtest.driver.drive import drive as run
-from loadtest.driver.peer import DONE, READY, Child
-from loadtest.result import Result
+from loadtest.measuring.result import Result
+from loadtest.open_loop.child_process import DONE, READY, Child
+from loadtest.open_loop.drive import Load
+from loadtest.open_loop.drive import drive as run
 
 
 def drive(
@@ -28,7 +28,7 @@ def send_only(bootstrap: str, source: str, speed: str, ticks: int) -> None:
     """Send ticks that nobody reads the decisions of: a backlog."""
     with tempfile.TemporaryDirectory() as folder:
         sender = Child(
-            "loadtest.driver.sender",
+            "loadtest.open_loop.sender",
             {
                 "bootstrap": bootstrap, "topic": "market.ticks", "out": folder, "source": source, "speed": speed,
                 "limit": ticks, "duration_s": None, "seed": 0,

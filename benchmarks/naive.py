@@ -11,13 +11,14 @@ import time
 import tritonclient.grpc as triton
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from gateway.domain.codec import decode_tick, encode
-from gateway.domain.decision import DecisionPolicy
-from gateway.domain.entries import wanted
-from gateway.domain.limits import LimitSet
-from gateway.domain.risk.model import Order
-from gateway.domain.schemas import Tick, TickBatch
-from gateway.state import PartitionState
+from trading.decision.kernel import wanted
+from trading.decision.policy import DecisionPolicy
+from trading.intake import decode_tick
+from trading.market import Tick, TickBatch
+from trading.risk.limits import LimitSet
+from trading.risk.model import Order
+from trading.state.partition import PartitionState
+from trading.wire import encode
 
 
 def decisions_per_s(

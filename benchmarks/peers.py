@@ -21,12 +21,12 @@ import numpy as np
 
 from benchmarks.figures import Figures, say
 from benchmarks.load import drive
-from exporters.latency import measure as ask
-from gateway.domain.signature import FEATURES_TENSOR, contract
-from loadtest.rows import feature_rows
-from loadtest.triton import TritonLoad, drive_triton
-from stack.desk import MODELS, desk, gateway
-from stack.settings import StackSettings
+from exporters.target.latency import measure as ask
+from loadtest.open_loop.rows import feature_rows
+from loadtest.open_loop.triton import TritonLoad, drive_triton
+from stack.servers.settings import StackSettings
+from stack.workflows.sandbox import MODELS, desk, gateway
+from trading.models.signature import FEATURES_TENSOR, contract
 
 #: The last wheel with the binary in it.
 PINNED = "tritonclient==2.41.0 --hash=sha256:cf4ed5df836fa99937678a9fd852f86ba05c7b83656dd0a540e20afdb9ab4629"

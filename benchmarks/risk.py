@@ -18,15 +18,16 @@ import msgspec
 import numpy as np
 
 from benchmarks.figures import Figures
-from gateway.domain import entries
-from gateway.domain.book import Book, new_sheet
-from gateway.domain.codec import encode
-from gateway.domain.entries import Terms, Ticks
-from gateway.domain.limits import LimitSet, LimitsFile
-from gateway.domain.outcomes import KIND_CODES, room_for
-from gateway.domain.risk.assess import ACCEPT
-from gateway.domain.risk.model import Order
-from gateway.domain.schemas import ACTIVE, ExecutionReport, ReportKind
+from trading.decision import kernel
+from trading.decision.columns import KIND_CODES, room_for
+from trading.decision.kernel import Terms, Ticks
+from trading.events import ExecutionReport, ReportKind
+from trading.portfolio.book import Book, new_sheet
+from trading.risk.engine import ACCEPT
+from trading.risk.limits import LimitSet, LimitsFile
+from trading.risk.model import Order
+from trading.risk.trading_state import ACTIVE
+from trading.wire import encode
 
 SYMBOLS, SECOND = 1_000, 1_000_000_000
 START = 1_704_110_400 * SECOND
@@ -50,12 +51,12 @@ def full_book() -> tuple[Book, list[str]]:
         prices = np.round(prices * (1 + generator.normal(0, 0.01, SYMBOLS)), 2)
         for k in rows.tolist():
             at = START + bar * SECOND
-            entries.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
+            kernel.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
     for k, name in enumerate(names):
         book.accept(name, 10.0 if k % 2 else -10.0, float(prices[k]), k, assumed=True)
     at = START + 45 * SECOND
     for k in rows.tolist():
-        entries.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
+        kernel.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
     return book, names
 
 
@@ -68,13 +69,13 @@ def one_decision(book: Book, count: int) -> float:
         )
         for k, mark in enumerate(book.tables.lines.mark[:SYMBOLS].tolist())
     ]  # fmt: skip
-    ruling = entries.judge(book.tables, 0, orders[0], sheet, again)
+    ruling = kernel.judge(book.tables, 0, orders[0], sheet, again)
     assert ruling.outcome == ACCEPT
     times = []
     for _ in range(5):
         began = time.perf_counter()
         for k in range(count):
-            entries.judge(book.tables, k % SYMBOLS, orders[k % SYMBOLS], sheet, again)
+            kernel.judge(book.tables, k % SYMBOLS, orders[k % SYMBOLS], sheet, again)
         times.append((time.perf_counter() - began) / count)
     return min(times) * 1e6
 
@@ -92,7 +93,7 @@ def batch(book: Book, names: list[str], repeats: int) -> tuple[float, int]:
         numbers = np.arange(n) + 100_000 + turn * n
         ticks = Ticks(rows, numbers, at, at, at, market, np.ones(n, np.bool_), np.full(n, -1, np.int8), targets)
         began = time.perf_counter()
-        wanted = entries.decide(book.tables, terms, ticks, KIND_CODES, out)
+        wanted = kernel.decide(book.tables, terms, ticks, KIND_CODES, out)
         best = min(best, time.perf_counter() - began)
     return best * 1e3, wanted
 

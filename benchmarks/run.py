@@ -25,21 +25,22 @@ from benchmarks.figures import Figures, say
 from benchmarks.load import drive
 from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
-from exporters.latency import measure as ask
-from gateway.adapters.control import Control
+from exporters.target.latency import measure as ask
 from gateway.adapters.redis_reservations import RedisReservations
-from gateway.domain.features import FeatureEngine
-from gateway.domain.schemas import TickBatch, TradingState
-from gateway.domain.signature import contract
-from gateway.history import open_source
-from loadtest.driver.peer import ends_of
-from loadtest.latencies import Series
-from loadtest.result import Result
-from loadtest.watcher import DecisionWatcher
+from gateway.control.control import Control
+from loadtest.measuring.latencies import Series
+from loadtest.measuring.result import Result
+from loadtest.open_loop.child_process import ends_of
+from loadtest.open_loop.watcher import DecisionWatcher
 from stack.cli.top import quantile_ms
-from stack.desk import MODELS, Running, below, desk, gateway, rate_between
-from stack.services.kafka import create_topics
-from stack.settings import StackSettings
+from stack.servers.kafka import create_topics
+from stack.servers.settings import StackSettings
+from stack.workflows.sandbox import MODELS, Running, below, desk, gateway, rate_between
+from trading.features.engine import FeatureEngine
+from trading.history import open_source
+from trading.market import TickBatch
+from trading.models.signature import contract
+from trading.risk.trading_state import TradingState
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ULTRATHINK_DATA", ROOT.parent / "shared" / "data"))

@@ -8,11 +8,11 @@ import os
 from msgspec import structs
 
 from benchmarks.figures import Figures, say
-from loadtest.compare import compare
-from loadtest.driver.drive import Load
-from loadtest.gates import judge
-from loadtest.targets import Target
-from stack.loadtest.sides import Side, in_turns
+from loadtest.judging.compare import compare
+from loadtest.judging.gates import judge
+from loadtest.judging.targets import Target
+from loadtest.open_loop.drive import Load
+from stack.workflows.loadtest.configuration import Side, in_turns
 
 #: Only what makes a run invalid; how fast either side is, is the question.
 TARGET = Target(max_lag_ms=5.0, min_samples=500)

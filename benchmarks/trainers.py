@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.figures import Figures
-from gateway.history import open_source
-from trainers.build import CHUNK, BuildSettings, build
-from trainers.dataset import open_dataset
-from trainers.orchestrator import Trained, TrainSettings, train_all
+from trading.history import open_source
+from trainers.data.build import CHUNK, BuildSettings, build
+from trainers.data.dataset import open_dataset
+from trainers.training.walk_forward import Trained, TrainSettings, train_all
 
 TICKS = 1_000_000
 SECOND = 1_000_000_000

@@ -12,15 +12,18 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporters import graph, memory, onnx, parity, probes, registry
 from exporters.errors import ExportError
-from exporters.faults import reach
-from exporters.lineage import Lineage, tool_versions
-from exporters.profiles import Container, Gpu
-from exporters.repository import ModelRepository, sha256
-from exporters.sources import Format, Source, opened, run_file
-from exporters.tensors import Arrays, Run
-from gateway.domain.signature import FUSED, MODELS, ModelSignature, contract, variant_name
+from exporters.fault_points import reach
+from exporters.formats import graph, onnx
+from exporters.formats.tensors import Arrays, Run
+from exporters.parity import comparison, probes
+from exporters.repository.lineage import Lineage, tool_versions
+from exporters.repository.repository import ModelRepository, sha256
+from exporters.sources import registry
+from exporters.sources.opened import Format, Source, opened, run_file
+from exporters.target import memory
+from exporters.target.profiles import Container, Gpu
+from trading.models.signature import FUSED, MODELS, ModelSignature, contract, variant_name
 
 Progress = Callable[[str], None]
 GOLDEN_ROWS, ADVERSARIAL_ROWS = 64, 32
@@ -222,7 +225,7 @@ def proven(
     weights, activations = memory.measure(signature, path)
     check_fits(signature, options.gpu, weights, activations)
     progress(f"{signature.name}: compare the file with its source")
-    found = parity.compare_runs(
+    found = comparison.compare_runs(
         signature,
         source,
         run_file(signature, path),
@@ -230,7 +233,7 @@ def proven(
         where="file",
         precision=options.precision,
     )
-    parity.require(signature, found)
+    comparison.require(signature, found)
     golden = golden_rows(signature, example)
     return Converted(
         replace(

@@ -7,38 +7,41 @@ from collections.abc import Callable
 
 import structlog
 
-from gateway import limits_file
+from connectors.kafka.cluster import check_cluster
+from connectors.kafka.topics import Topics
+from connectors.logs import LogLevel
 from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.control import Control, TwiceLatched
-from gateway.adapters.kafka_common import Topics, check_cluster
-from gateway.adapters.kafka_control import ControlListener
 from gateway.adapters.kafka_fills import FillsFeed, KafkaInputs
 from gateway.adapters.kafka_recovery import KafkaRecovery
 from gateway.adapters.kafka_sink import KafkaDecisionSink
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.kafka_transactions import TransactionalSink
-from gateway.adapters.kill_file import KillFile
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
-from gateway.domain.errors import ConfigurationError, ServiceUnavailable
-from gateway.domain.features import FeatureEngine
-from gateway.domain.limits import LimitSet, LimitsFile
-from gateway.domain.schemas import TickBatch, TradingState
-from gateway.domain.selftest import prove_all
-from gateway.history import open_source
+from gateway.control.control import Control, TwiceLatched
+from gateway.control.kill_file import KillFile
+from gateway.control.topic import ControlListener
 from gateway.instance import Instance
-from gateway.logs import LogLevel
 from gateway.operations import Operations
+from gateway.partitions import PartitionStates
 from gateway.pipeline import Pipeline
 from gateway.ports import DecisionSink, Restored, StateStore
 from gateway.settings import GatewaySettings
-from gateway.state import GatewayState, PartitionState
 from gateway.warm_up import warm_up
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.features.engine import FeatureEngine
+from trading.history import open_source
+from trading.market import TickBatch
+from trading.risk import limits_file
+from trading.risk.limits import LimitSet, LimitsFile
+from trading.risk.self_test import prove_all
+from trading.risk.trading_state import TradingState
+from trading.state.partition import PartitionState
 
 #: How long a server that does not answer yet is waited for at the start.
 START_PATIENCE_S = 30.0
@@ -127,7 +130,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     tracer = None
     if settings.trace_exporter != "none":
         # Its import takes longer than a snapshot does to load.
-        from gateway.adapters.tracing import open_tracer
+        from connectors.tracing import open_tracer
 
         tracer = open_tracer(settings.trace_exporter, "ultrathink-gateway", settings.trace_share)
     breaker = CircuitBreaker(time.monotonic, settings.breaker_failures, changed=breaker_changed)
@@ -185,7 +188,7 @@ class Ownership:
         fills: FillsFeed | None,
         reservations: RedisReservations,
     ) -> None:
-        self.state = GatewayState(lambda: PartitionState(limits))
+        self.state = PartitionStates(lambda: PartitionState(limits))
         self._keeper, self._metrics, self._fills, self._reservations = keeper, metrics, fills, reservations
         self._owned: set[int] = set()
 

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable
 from enum import StrEnum
 
-from gateway.domain.errors import PredictionError, PredictorTimeout, PredictorUnavailable
-from gateway.domain.schemas import Float32Array
-from gateway.ports import Prediction, Predictor
+from gateway.ports import Predictor
+from trading.arrays import Float32Array
+from trading.errors import PredictionError, PredictorTimeout, PredictorUnavailable
+from trading.models.prediction import Prediction
 
 #: A server that answers takes less, even on a busy machine.
 FAIR_TIMEOUT_S = 0.02

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from gateway.domain.errors import ConfigurationError
+from trading.errors import ConfigurationError
 
 LARGEST = 256
 

@@ -8,8 +8,8 @@ import sys
 
 import structlog
 
+from connectors.logs import configure
 from gateway.bootstrap import build
-from gateway.logs import configure
 from gateway.settings import GatewaySettings
 
 SWITCH_INTERVAL_S = 0.0005

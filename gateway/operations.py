@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from connectors.logs import LogLevel
 from gateway.adapters.admin import Health
-from gateway.adapters.control import Control
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.triton import TritonPredictor
 from gateway.breaker import BreakerState, CircuitBreaker
-from gateway.domain.book import RESETS, BookSummary
-from gateway.domain.schemas import TradingState
-from gateway.logs import LogLevel
+from gateway.control.control import Control
 from gateway.pipeline import Pipeline
 from gateway.ports import StateStore
 from gateway.settings import GatewaySettings
-from gateway.state import Command
+from trading.events import Command
+from trading.portfolio.book import RESETS, BookSummary
+from trading.risk.trading_state import TradingState
 
 #: So long without a poll, the gateway is stuck.
 POLL_SILENCE_S = 10.0

@@ -15,30 +15,9 @@ import time
 import numpy as np
 from msgspec import Struct, structs
 
-from gateway.domain.admission import Admission
-from gateway.domain.codec import decode_ticks, encode
-from gateway.domain.dead_letters import dead_letter
-from gateway.domain.decision import DecisionPolicy
-from gateway.domain.decision_writer import KINDS
-from gateway.domain.errors import (
-    InvalidPrediction,
-    PredictionError,
-    PredictorTimeout,
-    ServiceUnavailable,
-)
-from gateway.domain.features import FeatureRows
-from gateway.domain.schemas import (
-    BoolArray,
-    DeadLetter,
-    Int64Array,
-    NewOrder,
-    Reason,
-    ReasonCodes,
-    Tick,
-    TickBatch,
-)
-from gateway.domain.trace import TraceIds
-from gateway.judge import Batch, Decided, Judge, Slice, Timing, budgets_left_ns, traces_of
+from gateway.decider import Batch, Decided, Judge, Slice, Timing, budgets_left_ns, traces_of
+from gateway.load_shedding import triage
+from gateway.partitions import PartitionStates
 from gateway.ports import (
     Allowance,
     Clock,
@@ -48,7 +27,6 @@ from gateway.ports import (
     Outbox,
     Outcomes,
     Part,
-    Prediction,
     Predictor,
     RawBatch,
     Restored,
@@ -56,10 +34,21 @@ from gateway.ports import (
     StateStore,
     Stream,
     TickSource,
-    Tracer,
 )
-from gateway.state import GatewayState, Snapshot
-from gateway.triage import triage
+from trading.arrays import BoolArray, CodeArray, Int64Array
+from trading.dead_letters import DeadLetter, dead_letter
+from trading.decision.json import KINDS
+from trading.decision.policy import DecisionPolicy
+from trading.decision.schema import Reason
+from trading.errors import InvalidPrediction, PredictionError, PredictorTimeout, ServiceUnavailable
+from trading.events import NewOrder
+from trading.features.engine import FeatureRows
+from trading.intake import Admission, decode_ticks
+from trading.market import Tick, TickBatch
+from trading.models.prediction import Prediction
+from trading.state.partition import Snapshot
+from trading.trace import TraceIds, Tracer
+from trading.wire import encode
 
 POLL_S = 0.05
 COMMIT_EVERY_S = 0.1
@@ -146,7 +135,7 @@ class Pipeline:
         states: StateStore,
         clock: Clock,
         metrics: Metrics,
-        state: GatewayState,
+        state: PartitionStates,
         policy: DecisionPolicy,
         admission: Admission,
         settings: PipelineSettings,
@@ -380,7 +369,7 @@ class Pipeline:
         places = (np.array(partitions, np.int64), np.array(offsets, np.int64))
         return Batch(slices, together, rows, *places, sent, shed), left_ns
 
-    def _triage(self, slices: list[Slice], ticks: TickBatch, left_ns: Int64Array) -> ReasonCodes:
+    def _triage(self, slices: list[Slice], ticks: TickBatch, left_ns: Int64Array) -> CodeArray:
         settings = self._settings
         found = [
             triage(

@@ -9,16 +9,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.domain.schemas import (
-    Action,
-    BoolArray,
-    DeadLetter,
-    Float32Array,
-    FloatArray,
-    Reason,
-    TradingState,
-)
-from gateway.state import Inputs, PartitionState, Snapshot
+from trading.arrays import Float32Array, FloatArray
+from trading.dead_letters import DeadLetter
+from trading.decision.schema import Action, Reason
+from trading.events import PartitionEvents
+from trading.models.prediction import Prediction
+from trading.risk.trading_state import TradingState
+from trading.state.partition import PartitionState, Snapshot
 
 
 class RawSlice(Struct, frozen=True):
@@ -62,25 +59,6 @@ class Restored(Struct, frozen=True):
     next_offset: int
     decisions_from: int
     letters: list[DeadLetter]
-
-
-class Prediction(Struct, frozen=True):
-    """The model's answer for n rows; where `valid` is False the row's values must not be used.
-
-    Attributes:
-        regime_probabilities: float32 [n, 3].
-        strategy_signals, strategy_weights: float32 [n, 4].
-        target_position: float64 [n].
-        valid: bool [n].
-        model_version: which answered.
-    """
-
-    regime_probabilities: Float32Array
-    strategy_signals: Float32Array
-    strategy_weights: Float32Array
-    target_position: FloatArray
-    valid: BoolArray
-    model_version: str
 
 
 class Stream(StrEnum):
@@ -184,7 +162,7 @@ class StateStore(Protocol):
 class InputSource(Protocol):
     """What reaches a partition beside its ticks: limits, resets, the broker's reports."""
 
-    def take(self, partition: int, fills_to: int, control_to: int) -> Inputs | None:
+    def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         """What came since these offsets, in order; None where nothing has. Never waits."""
 
 
@@ -217,37 +195,6 @@ class Outcomes(Struct, frozen=True):
     kinds: dict[tuple[Action, Reason], int]
     broken: Counter[str]
     total_s: FloatArray
-
-
-class Traced(Struct, frozen=True):
-    """Something that happened to a tick, for its trace.
-
-    Attributes:
-        name: what.
-        trace_id: 32 hexadecimal digits.
-        parent_span_id: 16 hexadecimal digits; "" where the producer sent none.
-        begin_ns, end_ns: wall time.
-        events: name -> wall time in ns, within.
-        attributes: what to search by.
-    """
-
-    name: str
-    trace_id: str
-    parent_span_id: str
-    begin_ns: int
-    end_ns: int
-    events: dict[str, int]
-    attributes: dict[str, str | int]
-
-
-class Tracer(Protocol):
-    """Where traces go."""
-
-    def wants(self, trace_id: str) -> bool:
-        """Whether this trace is recorded."""
-
-    def record(self, traced: Traced) -> None:
-        """Keep it; never waits."""
 
 
 class Metrics(Protocol):

@@ -11,14 +11,15 @@ import time
 import numpy as np
 
 from gateway.adapters.clock import SystemClock
-from gateway.domain.decision import DecisionPolicy
-from gateway.domain.limits import LimitSet
-from gateway.domain.schemas import Float32Array
-from gateway.domain.selftest import prove_all
-from gateway.history import open_source
-from gateway.ports import Prediction
-from gateway.state import Inputs, PartitionState
 from gateway.warm_up import warm_up
+from trading.arrays import Float32Array
+from trading.decision.policy import DecisionPolicy
+from trading.events import PartitionEvents
+from trading.history import open_source
+from trading.models.prediction import Prediction
+from trading.risk.limits import LimitSet
+from trading.risk.self_test import prove_all
+from trading.state.partition import PartitionState
 
 PROBE = "simulate:regimes?seed=11&ticks=80&symbols=3"
 
@@ -51,7 +52,7 @@ def main() -> None:
     warm_up(ticks, Nobody(), DecisionPolicy(limits), SystemClock())
     state = PartitionState(limits)
     state.replay(ticks, [1] * len(ticks), range(len(ticks)), {}, assumed=True)
-    state.take(Inputs([], 0, [], 0))
+    state.take(PartitionEvents([], 0, [], 0))
     state.book.apply([])
     state.book.set_limits(limits)
     sys.stdout.write(f"compiled in {time.monotonic() - began:.0f} s\n")

@@ -8,10 +8,10 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gateway.domain.admission import Admission
-from gateway.domain.decision import REBALANCE_BAND, DecisionPolicy
-from gateway.domain.limits import LimitSet, LimitsFile
 from gateway.pipeline import PipelineSettings
+from trading.decision.policy import REBALANCE_BAND, DecisionPolicy
+from trading.intake import Admission
+from trading.risk.limits import LimitSet, LimitsFile
 
 MS = 1_000_000
 

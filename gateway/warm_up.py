@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateway.domain.decision import DecisionPolicy
-from gateway.domain.schemas import Reason, Tick, TickBatch, TradingState
-from gateway.domain.trace import TraceIds
-from gateway.judge import Batch, Judge, Slice, Timing
+from gateway.decider import Batch, Judge, Slice, Timing
+from gateway.load_shedding import ASKED
 from gateway.ports import Clock, Predictor, RawSlice
-from gateway.state import PartitionState
-from gateway.triage import ASKED
+from trading.decision.policy import DecisionPolicy
+from trading.decision.schema import Reason
+from trading.market import Tick, TickBatch
+from trading.risk.trading_state import TradingState
+from trading.state.partition import PartitionState
+from trading.trace import TraceIds
 
 PREDICT_S = 5.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.domain.errors import ConfigurationError
+from trading.errors import ConfigurationError
 
 
 class InvalidRun(ConfigurationError):

@@ -8,7 +8,7 @@ A shape: locust -f loadtest/locustfile.py,loadtest/shapes/spike.py --peak-users 
 
 from __future__ import annotations
 
-from loadtest import locust_gates
+from loadtest.closed_loop import locust_plugin
 from loadtest.users import EndToEndUser, TritonGrpcUser, TritonHttpBinaryUser, TritonHttpJsonUser, TritonStreamUser
 
 __all__ = [
@@ -17,5 +17,5 @@ __all__ = [
     "TritonHttpBinaryUser",
     "TritonHttpJsonUser",
     "TritonStreamUser",
-    "locust_gates",
+    "locust_plugin",
 ]

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from stack.jobs import export
-from stack.lifecycle import down, up
-from stack.settings import Ports, StackSettings
-from stack.training.settings import TrainRequest
-from stack.training.train import train
+from stack.servers.lifecycle import down, up
+from stack.servers.settings import Ports, StackSettings
+from stack.workflows.export_workflow import export
+from stack.workflows.training.settings import TrainRequest
+from stack.workflows.training.train import train
 
 SOURCE = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 

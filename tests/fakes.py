@@ -8,14 +8,20 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from gateway.domain.codec import decode_decision, encode
-from gateway.domain.errors import PredictionError
-from gateway.domain.limits import LimitSet, LimitsFile
-from gateway.domain.schemas import DeadLetter, Decision, Float32Array, NewOrder, Tick, TradingState
-from gateway.domain.signature import STRATEGIES
-from gateway.offsets import OffsetTracker, Ticket
-from gateway.ports import Outbox, Outcomes, Prediction, RawBatch, RawSlice, Stream
-from gateway.state import Inputs, Snapshot
+from connectors.kafka.offsets import OffsetTracker, Ticket
+from gateway.ports import Outbox, Outcomes, RawBatch, RawSlice, Stream
+from trading.arrays import Float32Array
+from trading.dead_letters import DeadLetter
+from trading.decision.schema import Decision, decode_decision
+from trading.errors import PredictionError
+from trading.events import NewOrder, PartitionEvents
+from trading.market import Tick
+from trading.models.prediction import Prediction
+from trading.models.signature import STRATEGIES
+from trading.risk.limits import LimitSet, LimitsFile
+from trading.risk.trading_state import TradingState
+from trading.state.partition import Snapshot
+from trading.wire import encode
 
 SECOND = 1_000_000_000
 
@@ -178,10 +184,10 @@ class FakeInputs:
     """Gives each partition what the test put there, once."""
 
     def __init__(self) -> None:
-        self.waiting: dict[int, Inputs] = {}
+        self.waiting: dict[int, PartitionEvents] = {}
         self.asked: list[tuple[int, int, int]] = []
 
-    def take(self, partition: int, fills_to: int, control_to: int) -> Inputs | None:
+    def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         self.asked.append((partition, fills_to, control_to))
         return self.waiting.pop(partition, None)
 

@@ -24,20 +24,25 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from gateway.domain.admission import Admission
-from gateway.domain.codec import encode
-from gateway.domain.decision import DecisionPolicy
-from gateway.domain.errors import InvalidPrediction, PredictorTimeout
-from gateway.domain.limits import LimitSet, LimitsFile
-from gateway.domain.schemas import ExecutionReport, Float32Array, NewOrder, ReportKind, TradingState
-from gateway.history import open_source
+from gateway.partitions import PartitionStates
 from gateway.pipeline import Pipeline, PipelineSettings
-from gateway.ports import Prediction, RawBatch, RawSlice
-from gateway.snapshot import decode_snapshot, encode_snapshot
-from gateway.state import Command, GatewayState, Inputs, PartitionState
+from gateway.ports import RawBatch, RawSlice
 from tests.fakes import FakeAllowance, FakeClock, FakeMetrics, FakeSink, FakeSnapshots, FakeSource, FakeStates
+from tests.paths import GOLDEN, SHARED
+from trading.arrays import Float32Array
+from trading.decision.policy import DecisionPolicy
+from trading.errors import InvalidPrediction, PredictorTimeout
+from trading.events import Command, ExecutionReport, NewOrder, PartitionEvents, ReportKind
+from trading.history import open_source
+from trading.intake import Admission
+from trading.models.prediction import Prediction
+from trading.risk.limits import LimitSet, LimitsFile
+from trading.risk.trading_state import TradingState
+from trading.state.codec import decode_snapshot, encode_snapshot
+from trading.state.partition import PartitionState
+from trading.wire import encode
 
-GOLDEN = Path(__file__).parent / "golden" / "decisions.json"
+DECISIONS = GOLDEN / "decisions.json"
 PARTITIONS = 3
 DELAY_NS = 3_000_000
 BLOCK = 2_000
@@ -98,14 +103,14 @@ class Broker:
         self.ends = dict.fromkeys(range(PARTITIONS), 0)
         self.commands: list[tuple[Command, LimitSet | None]] = []
 
-    def take(self, partition: int, fills_to: int, control_to: int) -> Inputs | None:
+    def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         reports = self.waiting.pop(partition, [])
         self.waiting[partition] = self.later.pop(partition, [])
         self.ends[partition] += len(reports)
         commands = self.commands[control_to:]
         if not reports and not commands:
             return None
-        return Inputs(commands, len(self.commands), reports, self.ends[partition])
+        return PartitionEvents(commands, len(self.commands), reports, self.ends[partition])
 
     def order(self, partition: int, payload: bytes) -> None:
         order = msgspec.json.decode(payload, type=NewOrder)
@@ -160,7 +165,7 @@ def records(source: str, limit: int, *, assumed: bool) -> Iterator[tuple[int, st
     """Partition, stream and bytes of everything that is published, in order."""
     clock, broker, states, snapshots = FakeClock(0), Broker(), FakeStates(), FakeSnapshots()
     limits = LimitSet(FILE, books=PARTITIONS)
-    state = GatewayState(lambda: PartitionState(limits))
+    state = PartitionStates(lambda: PartitionState(limits))
     pipeline = Pipeline(
         FakeSource([]), Model(), FakeSink(), snapshots, states, clock, FakeMetrics(), state,
         DecisionPolicy(limits, 0.05, assumed), Admission(frozenset(), 64),
@@ -238,10 +243,10 @@ def main(folder: Path) -> None:
         name: msgspec.to_builtins(digest(located(source, folder), limit, assumed=assumed))
         for name, (source, limit, assumed) in CASES.items()
     }
-    GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+    DECISIONS.write_text(json.dumps(found, indent=1) + "\n")
     for name, case in found.items():
         sys.stdout.write(f"{name}: {case['counts']}\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else SHARED)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gateway.domain.book import Book
-from gateway.domain.calendar import Session, is_open
-from gateway.domain.limits import LimitSet, LimitsFile
-from gateway.domain.risk.model import Order
-from gateway.domain.schemas import ACTIVE, ExecutionReport, ReportKind, Verdict
-from gateway.domain.selftest import OUT_OF_THE_WAY
+from trading.events import ExecutionReport, ReportKind
+from trading.portfolio.book import Book
+from trading.risk.calendar import Session, is_open
+from trading.risk.limits import LimitSet, LimitsFile
+from trading.risk.model import Order
+from trading.risk.self_test import OUT_OF_THE_WAY
+from trading.risk.trading_state import ACTIVE
+from trading.risk.verdict import Verdict
 
 SECOND = 1_000_000_000
 #: A Monday noon, UTC.

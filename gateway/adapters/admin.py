@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from gateway.domain.errors import ConfigurationError, UltraThinkError
+from trading.errors import ConfigurationError, UltraThinkError
 
 
 class Health(Struct, frozen=True):

@@ -8,11 +8,12 @@ import msgspec
 import structlog
 from confluent_kafka import KafkaException, Message, TopicPartition
 
-from gateway.adapters.kafka_common import Topics, as_bytes, offset_of, partition_of, read_to_end, reader, usable
-from gateway.adapters.kafka_control import ControlListener
-from gateway.domain.errors import ServiceUnavailable
-from gateway.domain.schemas import ExecutionReport
-from gateway.state import Inputs
+from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
+from connectors.kafka.reading import read_to_end, reader
+from connectors.kafka.topics import Topics
+from gateway.control.topic import ControlListener
+from trading.errors import ServiceUnavailable
+from trading.events import ExecutionReport, PartitionEvents
 
 log = structlog.get_logger()
 CHUNK = 2000
@@ -125,11 +126,11 @@ class KafkaInputs:
     def __init__(self, listener: ControlListener, fills: FillsFeed | None) -> None:
         self._listener, self._fills = listener, fills
 
-    def take(self, partition: int, fills_to: int, control_to: int) -> Inputs | None:
+    def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         """What came since; two comparisons where nothing has."""
         end = self._listener.end
         reports, reports_to = ([], 0) if self._fills is None else self._fills.take(partition)
         if end <= control_to and not reports:
             return None
         commands = self._listener.between(control_to, end) if end > control_to else []
-        return Inputs(commands, max(end, control_to), reports, max(reports_to, fills_to))
+        return PartitionEvents(commands, max(end, control_to), reports, max(reports_to, fills_to))

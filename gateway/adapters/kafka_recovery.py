@@ -21,29 +21,22 @@ import structlog
 from confluent_kafka import KafkaException, TopicPartition
 from msgspec import Struct
 
-from gateway.adapters.kafka_common import (
-    CONTROL_TIMEOUT_S,
-    RETRY_S,
-    Topics,
-    as_bytes,
-    bounds,
-    offset_of,
-    read_to_end,
-    reader,
-    sent_ns,
-    traceparent,
-)
-from gateway.adapters.kafka_control import ControlListener
+from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka.messages import as_bytes, offset_of, sent_ns, traceparent
+from connectors.kafka.reading import RETRY_S, bounds, read_to_end, reader
+from connectors.kafka.topics import Topics
 from gateway.adapters.kafka_fills import reports_between
-from gateway.domain.admission import Admission
-from gateway.domain.dead_letters import dead_letter
-from gateway.domain.errors import ConfigurationError, ServiceUnavailable
-from gateway.domain.limits import LimitSet
-from gateway.domain.schemas import DeadLetter, ExecutionReport, Tick
-from gateway.domain.trace import TraceIds
+from gateway.control.topic import ControlListener
 from gateway.ports import Restored
-from gateway.snapshot import UnusableSnapshot, decode_snapshot, newest_whole
-from gateway.state import Inputs, PartitionState, Snapshot
+from trading.dead_letters import DeadLetter, dead_letter
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.events import ExecutionReport, PartitionEvents
+from trading.intake import Admission
+from trading.market import Tick
+from trading.risk.limits import LimitSet
+from trading.state.codec import UnusableSnapshot, decode_snapshot, newest_whole
+from trading.state.partition import PartitionState, Snapshot
+from trading.trace import TraceIds
 
 log = structlog.get_logger()
 #: Longer than a transaction of a gateway that was killed can stay open.
@@ -287,7 +280,7 @@ class KafkaRecovery:
             mine.append(reports.popleft()[1])
         self._wait_for_commands(taken.control_to)
         commands = self._listener.between(state.control_to, taken.control_to)
-        state.take(Inputs(commands, taken.control_to, mine, taken.fills_to))
+        state.take(PartitionEvents(commands, taken.control_to, mine, taken.fills_to))
 
     def _wait_for_commands(self, control_to: int) -> None:
         """What a decision says was taken must be known here before it can be taken again."""

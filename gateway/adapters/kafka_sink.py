@@ -9,11 +9,13 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from gateway.adapters.kafka_common import CONTROL_TIMEOUT_S, Topics, offset_of
-from gateway.domain.errors import ServiceUnavailable
-from gateway.logs import kafka_logger
-from gateway.offsets import OffsetTracker, Ticket
+from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka.messages import offset_of
+from connectors.kafka.offsets import OffsetTracker, Ticket
+from connectors.kafka.topics import Topics
+from connectors.logs import kafka_logger
 from gateway.ports import Outbox, Stream
+from trading.errors import ServiceUnavailable
 
 CONNECT_S = 0.5
 #: A delivery that takes so long ends the gateway; what it did not deliver is decided again.

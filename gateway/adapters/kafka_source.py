@@ -12,17 +12,10 @@ from typing import Any, Protocol
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from gateway.adapters.kafka_common import (
-    as_bytes,
-    offset_of,
-    partition_of,
-    sent_ns,
-    traceparent,
-    usable,
-)
-from gateway.domain.errors import ServiceUnavailable
-from gateway.logs import kafka_logger
+from connectors.kafka.messages import as_bytes, offset_of, partition_of, sent_ns, traceparent, usable
+from connectors.logs import kafka_logger
 from gateway.ports import RawBatch, RawSlice, Restored
+from trading.errors import ServiceUnavailable
 
 log = structlog.get_logger()
 SESSION_TIMEOUT_MS = 6_000

@@ -19,7 +19,10 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from gateway.adapters.kafka_common import CONTROL_TIMEOUT_S, Topics, reader
+from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka.reading import reader
+from connectors.kafka.topics import Topics
+from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import (
     SHARED,
     STALLED_AFTER_S,
@@ -28,9 +31,8 @@ from gateway.adapters.kafka_sink import (
     names,
     produce_all,
 )
-from gateway.domain.errors import ServiceUnavailable
-from gateway.logs import kafka_logger
 from gateway.ports import Outbox, Part, Stream
+from trading.errors import ServiceUnavailable
 
 log = structlog.get_logger()
 #: Longer than a broker's restart takes; shorter than what readers of a dead gateway should wait.

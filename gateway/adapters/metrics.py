@@ -11,9 +11,9 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
-from gateway.domain.book import BookSummary
-from gateway.domain.schemas import FloatArray
 from gateway.ports import Outcomes
+from trading.arrays import FloatArray
+from trading.portfolio.book import BookSummary
 
 #: 0.1 ms to 1 s, ten steps a decade where decisions happen.
 SECONDS = (

@@ -10,8 +10,8 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from gateway.domain.errors import ServiceUnavailable
-from gateway.domain.schemas import SEVERITY, TradingState, latched_after
+from trading.errors import ServiceUnavailable
+from trading.risk.trading_state import SEVERITY, TradingState, latched_after
 
 KEY = "ultrathink:trading_state"
 POLL_S = 0.02

@@ -10,8 +10,8 @@ import redis
 import structlog
 
 from gateway.ports import Stream
-from gateway.snapshot import encode_snapshot, to_chunks
-from gateway.state import Snapshot
+from trading.state.codec import encode_snapshot, to_chunks
+from trading.state.partition import Snapshot
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ import tritonclient.grpc as grpcclient
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from gateway.domain.decision_kernel import usable_rows
-from gateway.domain.errors import (
+from trading.arrays import Float32Array
+from trading.errors import (
     ContractMismatch,
     InvalidPrediction,
     PredictionError,
@@ -22,9 +22,8 @@ from gateway.domain.errors import (
     PredictorUnavailable,
     ServiceUnavailable,
 )
-from gateway.domain.schemas import Float32Array
-from gateway.domain.signature import ModelSignature, TensorSpec, contract
-from gateway.ports import Prediction
+from trading.models.prediction import Prediction, usable_rows
+from trading.models.signature import ModelSignature, TensorSpec, contract
 
 log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0

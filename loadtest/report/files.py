@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from gateway.domain.errors import ConfigurationError
-from gateway.files import write_atomically
+from loadtest.measuring.result import Result, save
 from loadtest.report.texts import junit, markdown, rows, title
-from loadtest.result import Result, save
+from trading.errors import ConfigurationError
+from trading.files import write_atomically
 
 OURS = ("result.json", "capacity.json", "summary.md", "junit.xml", "report.html")
 TEMPLATES = Path(__file__).with_name("templates")

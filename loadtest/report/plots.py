@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from loadtest.latencies import Histogram, Summary, Values, quantile_ms
-from loadtest.result import Result
+from loadtest.measuring.latencies import Histogram, Summary, Values, quantile_ms
+from loadtest.measuring.result import Result
 
 mpl.use("Agg")
 COLOURS = ("#264653", "#2a9d8f", "#e9c46a", "#e76f51", "#8ac926", "#d1495b", "#8d99ae", "#6a4c93", "#1982c4")

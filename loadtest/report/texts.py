@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from loadtest.result import Result
+from loadtest.measuring.result import Result
 
 COLUMNS = ("figure", "goal", "measured", "verdict")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gateway.history import open_source
-from loadtest.latencies import Values
+from loadtest.measuring.latencies import Values
 from loadtest.shapes.base import Shape
+from trading.history import open_source
 
 MOST = 300_000
 

@@ -11,8 +11,8 @@ import numpy as np
 from gevent import GreenletExit
 from locust import User, constant_pacing
 
-from gateway.domain.schemas import Float32Array
-from loadtest.rows import DEFAULT_SOURCE, feature_rows
+from loadtest.open_loop.rows import DEFAULT_SOURCE, feature_rows
+from trading.arrays import Float32Array
 
 TIMEOUT_S = 5.0
 #: A request that has waited so long when the test ends has failed.

@@ -14,14 +14,14 @@ from gevent.threadpool import ThreadPool
 from locust import constant_pacing, tag, task
 from msgspec import structs
 
-from gateway.domain.codec import encode
-from gateway.domain.schemas import REASONS
-from gateway.history import open_source
-from loadtest.driver.joined import UNDECIDED
-from loadtest.driver.peer import ends_of
-from loadtest.driver.reader import row_of
-from loadtest.rows import DEFAULT_SOURCE
+from loadtest.open_loop.child_process import ends_of
+from loadtest.open_loop.join import UNDECIDED
+from loadtest.open_loop.reader import row_of
+from loadtest.open_loop.rows import DEFAULT_SOURCE
 from loadtest.users.base import TIMEOUT_S, PacedUser
+from trading.decision.schema import REASONS
+from trading.history import open_source
+from trading.wire import encode
 
 TICKS, DECISIONS = "market.ticks", "trading.decisions"
 #: Decisions that came before their tick's delivery was reported, or that are of somebody else's ticks.

@@ -9,8 +9,8 @@ from gevent import Timeout
 from gevent.queue import Queue
 from locust import tag, task
 
-from gateway.domain.signature import FEATURES_TENSOR, TARGET_TENSOR
 from loadtest.users.base import TIMEOUT_S, RowsUser, finite
+from trading.models.signature import FEATURES_TENSOR, TARGET_TENSOR
 
 
 class GrpcUser(RowsUser):

@@ -10,8 +10,8 @@ import tritonclient.http as triton
 from geventhttpclient import HTTPClient
 from locust import tag, task
 
-from gateway.domain.signature import FEATURES_TENSOR, TARGET_TENSOR
 from loadtest.users.base import TIMEOUT_S, RowsUser, finite
+from trading.models.signature import FEATURES_TENSOR, TARGET_TENSOR
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 

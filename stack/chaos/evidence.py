@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct, structs
 
-from gateway.adapters.kafka_common import read_to_end, reader
-from gateway.domain.codec import decode_decision, encode
-from gateway.domain.schemas import DeadLetter, Decision, StageTimes
-from loadtest.watcher import place
+from connectors.kafka.reading import read_to_end, reader
+from loadtest.open_loop.watcher import place
+from trading.dead_letters import DeadLetter
+from trading.decision.schema import Decision, StageTimes, decode_decision
+from trading.wire import encode
 
 NO_TIMES = StageTimes(0.0, 0.0, 0.0, 0.0)
 Place = tuple[int, int]

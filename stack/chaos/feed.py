@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from gateway.adapters.kafka_common import bounds, reader
-from gateway.history import open_source
-from loadtest.publisher import Published, TickPublisher
-from loadtest.schedule import Planned, Speed, plan
-from stack.settings import StackSettings
+from connectors.kafka.reading import bounds, reader
+from loadtest.open_loop.publisher import Published, TickPublisher
+from loadtest.open_loop.schedule import Planned, Speed, plan
+from stack.servers.settings import StackSettings
+from trading.history import open_source
 
 TICKS = "market.ticks"
 SYMBOLS = 12

@@ -15,16 +15,16 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from gateway.domain.errors import ServiceUnavailable
-from loadtest.watcher import DecisionWatcher, place
+from loadtest.open_loop.watcher import DecisionWatcher, place
 from stack.chaos.evidence import Span, Trail, Verdict, compare, read_trail
 from stack.chaos.feed import Feed, symbols, wait_until_decided
-from stack.chaos.gateways import GatewayProcess, Topics, gateway
 from stack.chaos.proxy import Proxy
-from stack.ports import free_ports
-from stack.services.kafka import create_topics
-from stack.settings import LOOPBACK, StackSettings
-from stack.status import READY, read_status
+from stack.processes.gateway import GatewayProcess, Topics, gateway
+from stack.servers.kafka import create_topics
+from stack.servers.ports import free_ports
+from stack.servers.settings import LOOPBACK, StackSettings
+from stack.servers.status import READY, read_status
+from trading.errors import ServiceUnavailable
 
 #: No deadline: the undisturbed run and the disturbed one must not differ by their speed.
 PATIENT = {"budget_ms": "86400000", "reserve_ms": "0", "shed_below_ms": "0"}

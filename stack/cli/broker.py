@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.domain.errors import ConfigurationError
 from stack.cli.output import err, out
+from trading.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, help="A paper broker: accepted orders come back as fills.")
 
@@ -19,8 +19,8 @@ def broker_settings(**given: Any) -> Any:
     """Flags, then the environment, then the stack of the home folder."""
     from pydantic import ValidationError
 
-    from gateway.paper.settings import BrokerSettings
-    from stack.settings import load
+    from services.paper_broker.settings import BrokerSettings
+    from stack.servers.settings import load
 
     stack = load()
     values: dict[str, Any] = {}
@@ -47,8 +47,8 @@ def run(
 
     The gateway sends orders where ULTRATHINK_GATEWAY_EXECUTION is broker.
     """
-    from gateway.adapters.kafka_broker import PaperExchange
-    from gateway.paper.broker import reports
+    from services.paper_broker.broker import reports
+    from services.paper_broker.exchange import PaperExchange
 
     settings = broker_settings(
         latency_ms=latency_ms, jitter_ms=jitter_ms, partial_share=partial_share, reject_share=reject_share,

@@ -29,11 +29,11 @@ def chaos(
     Example: ultrathink chaos --kills 20 --poison 10000
     """
     from stack.chaos.run import Chaos, Report, proxied
-    from stack.jobs import export
-    from stack.lifecycle import down, up
-    from stack.settings import Ports, StackSettings
-    from stack.training.settings import TrainRequest
-    from stack.training.train import train
+    from stack.servers.lifecycle import down, up
+    from stack.servers.settings import Ports, StackSettings
+    from stack.workflows.export_workflow import export
+    from stack.workflows.training.settings import TrainRequest
+    from stack.workflows.training.train import train
 
     def show(report: Report) -> None:
         rows = [

@@ -32,12 +32,12 @@ def build(
     json: Json = False,
 ) -> None:
     """Read SOURCEs through the gateway's own feature kernel, label the rows, write Parquet and a manifest."""
-    from gateway.history import open_source
     from stack.cli.train import showing
-    from trainers.bars import Sampling
-    from trainers.build import BuildSettings
-    from trainers.build import build as make
-    from trainers.spans import parse_span, span_text
+    from trading.history import open_source
+    from trainers.data.bars import Sampling
+    from trainers.data.build import BuildSettings
+    from trainers.data.build import build as make
+    from trainers.data.durations import parse_span, span_text
 
     horizon_ns = None if horizon is None else parse_span(horizon)
     settings = BuildSettings(Sampling.parse(bars), bars, horizon_ns, up, down, limit)
@@ -68,11 +68,11 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Print what a dataset holds, and what looks wrong; exit 1 where a feature knows the future."""
-    from trainers.dataset import open_dataset
-    from trainers.inspection import inspect as look
-    from trainers.inspection import picture
-    from trainers.spans import span_text
-    from trainers.tear_sheet import when
+    from trainers.data.dataset import open_dataset
+    from trainers.data.durations import span_text
+    from trainers.data.inspection import inspect as look
+    from trainers.data.inspection import picture
+    from trainers.evaluation.tear_sheet import when
 
     with err.status(f"read {folder}"):
         data = open_dataset(folder)

@@ -30,9 +30,9 @@ def demo(
 
     Example: ultrathink demo --data binance:BTCUSDT.gz --speed real
     """
-    from loadtest.schedule import Speed
-    from stack import demo as work
-    from stack.lifecycle import down
+    from loadtest.open_loop.schedule import Speed
+    from stack.demo import run as work
+    from stack.servers.lifecycle import down
 
     started = time.monotonic()
     source = work.open_demo_source(data, limit)
@@ -69,12 +69,12 @@ def run_stages(
     work: Any, settings: Any, source: Any, speed: str, limit: int | None, started: float, *, json: bool
 ) -> tuple[Any, Any]:
     """Every stage as it happens; returns the result and the decision to show."""
-    from stack import jobs
     from stack.cli.stack import start
-    from stack.report import write_report
-    from stack.status import read_status
-    from stack.training.settings import TrainRequest
-    from stack.training.train import train
+    from stack.demo.report import write_report
+    from stack.servers.status import read_status
+    from stack.workflows import export_workflow
+    from stack.workflows.training.settings import TrainRequest
+    from stack.workflows.training.train import train
 
     say = err.print if json else out.print
 
@@ -89,7 +89,7 @@ def run_stages(
         trained = train(request, lambda stage, done, _: status.update(f"train: {stage} {done:,}"))
     stage(3, "export, publish and load the models")
     with err.status("export") as status:
-        exported = jobs.export(status.update)
+        exported = export_workflow.export(status.update)
     stage(4, f"start the gateway and publish {source.spec} at {speed}")
     desk = {"execution": "broker", "limits_file": os.fspath(work.LIMITS)}
     with work.running_broker(settings), work.running_gateway(settings, **desk), err.status("publish") as status:
@@ -139,7 +139,7 @@ def run_stages(
 
 def start_quietly(settings: Any) -> None:
     """Bring the stack up without a word on stdout."""
-    from stack.lifecycle import up
+    from stack.servers.lifecycle import up
 
     with err.status("start the servers"):
         up(settings, lambda _: None)
@@ -147,7 +147,7 @@ def start_quietly(settings: Any) -> None:
 
 def show_result(result: Any, shown: Any) -> None:
     """One screen."""
-    from stack.report import evidence
+    from stack.demo.report import evidence
 
     latency = result.latency_ms
     out.print()

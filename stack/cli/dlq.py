@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.domain.errors import ConfigurationError
 from stack.cli.output import out, print_json, table
+from trading.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, help="What was no tick: list, show, send again.")
 
@@ -20,7 +20,7 @@ Until = Annotated[datetime | None, typer.Option(help="Before this time, UTC.")]
 
 def letter_box() -> Any:
     """The dead letters of the gateway's settings."""
-    from gateway.adapters.kafka_letters import LetterBox
+    from gateway.control.letter_box import LetterBox
     from stack.cli.gateway import gateway_settings
 
     settings = gateway_settings()
@@ -48,7 +48,7 @@ def list_letters(
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Dead letters by reason and time."""
-    from gateway.adapters.kafka_letters import summarise
+    from gateway.control.letter_box import summarise
 
     found = letter_box().read(reason, to_ns(since), to_ns(until))
     if each:

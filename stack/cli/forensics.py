@@ -14,15 +14,15 @@ import typer
 from stack.cli.output import err, out
 
 if TYPE_CHECKING:
-    from gateway.forensics.settings import ForensicsSettings
+    from services.forensics.settings import ForensicsSettings
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail: every decision, kept in PostgreSQL or TimescaleDB.")
 
 
 def forensics_settings() -> ForensicsSettings:
     """The environment, then the stack of the home folder."""
-    from gateway.forensics.settings import ForensicsSettings
-    from stack.settings import load
+    from services.forensics.settings import ForensicsSettings
+    from stack.servers.settings import load
 
     stack = load()
     values: dict[str, Any] = {}
@@ -38,10 +38,10 @@ def run(
     heartbeat: Annotated[Path | None, typer.Option(help="File touched in every turn, for a health check.")] = None,
 ) -> None:
     """Store published decisions until SIGTERM or Ctrl-C; going on later loses and repeats none."""
-    from gateway.adapters.kafka_audit import DecisionReader
-    from gateway.adapters.postgres import DecisionArchive
-    from gateway.adapters.tracing import open_tracer
-    from gateway.forensics.audit import follow
+    from connectors.tracing import open_tracer
+    from services.forensics.audit import follow
+    from services.forensics.reader import DecisionReader
+    from services.forensics.store import DecisionArchive
 
     settings = forensics_settings()
     stopping = threading.Event()
@@ -69,7 +69,7 @@ def run(
 @app.command(epilog="Example: ultrathink forensics show market.ticks-0-4711")
 def show(decision_id: Annotated[str, typer.Argument(help="Topic-partition-offset of the tick.")]) -> None:
     """Print a decision's whole evidence as JSON. Exit code 1 when it is not stored."""
-    from gateway.adapters.postgres import DecisionArchive
+    from services.forensics.store import DecisionArchive
 
     archive = DecisionArchive(forensics_settings().postgres_url.get_secret_value())
     found = archive.find(decision_id)

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from stack.cli import dlq
 from stack.cli.output import err, out, print_json, table
+from trading.errors import ConfigurationError, ServiceUnavailable
 
 app = typer.Typer(no_args_is_help=True, help="Decide ticks, and stop deciding them.")
 app.add_typer(dlq.app, name="dlq")
@@ -65,8 +65,8 @@ def gateway_settings(**given: Any) -> Any:
     from pydantic import ValidationError
 
     from gateway.settings import GatewaySettings
-    from stack.secrets import ensure_secret
-    from stack.settings import load
+    from stack.servers.secrets import ensure_secret
+    from stack.servers.settings import load
 
     stack = load()
     values: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def gateway_settings(**given: Any) -> Any:
 
 def control() -> Any:
     """What tells every gateway."""
-    from gateway.adapters.control import Control
+    from gateway.control.control import Control
 
     settings = gateway_settings()
     return Control(settings.kafka_bootstrap, settings.control_topic, settings.redis_url.get_secret_value())
@@ -97,7 +97,7 @@ def control() -> Any:
 
 def latch(state_name: str, reason: str) -> None:
     """Set the desk's state and say so."""
-    from gateway.domain.schemas import TradingState
+    from trading.risk.trading_state import TradingState
 
     told = control()
     reach = told.latch(TradingState(state_name), reason, getpass.getuser())
@@ -158,7 +158,7 @@ def log_level(
     reason: Annotated[str, typer.Option(help="Recorded with the command.")],
 ) -> None:
     """Change the log level of every gateway, until it restarts."""
-    from gateway.logs import LEVELS
+    from connectors.logs import LEVELS
 
     if level not in LEVELS:
         raise ConfigurationError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from gateway.domain.errors import ConfigurationError, UltraThinkError
 from stack.cli import broker, chaos, data, demo, export, forensics, gateway, loadtest, risk, stack, ticks, train
 from stack.cli.output import err
+from trading.errors import ConfigurationError, UltraThinkError
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.domain.errors import ConfigurationError, ServiceUnavailable
 from stack.cli.output import err, out, print_json, table
+from trading.errors import ConfigurationError, ServiceUnavailable
 
 app = typer.Typer(no_args_is_help=True, help="Limits: try them, explain them, change them, prove them.")
 limits_app = typer.Typer(no_args_is_help=True, help="The limits in force, and their changes.")
@@ -28,10 +28,10 @@ Reason = Annotated[str, typer.Option(help="Recorded with the change.")]
 
 def in_force(path: Path | None) -> tuple[Any, str]:
     """A file's limits, or those of the control topic, or the defaults; and which."""
-    from gateway import limits_file
-    from gateway.domain.limits import LimitsFile
     from stack.cli.gateway import control
-    from stack.settings import load
+    from stack.servers.settings import load
+    from trading.risk import limits_file
+    from trading.risk.limits import LimitsFile
 
     if path is not None:
         return limits_file.read(path), str(path)
@@ -83,10 +83,11 @@ def check(
     """
     import time
 
-    from gateway.domain.book import Book
-    from gateway.domain.calendar import DAY, is_open
-    from gateway.domain.risk.model import Order
-    from gateway.domain.schemas import SEVERITY, Outcome, TradingState
+    from trading.portfolio.book import Book
+    from trading.risk.calendar import DAY, is_open
+    from trading.risk.model import Order
+    from trading.risk.trading_state import SEVERITY, TradingState
+    from trading.risk.verdict import Outcome
 
     if math.isnan(age_s):
         raise ConfigurationError("--age-s is no number")
@@ -118,17 +119,17 @@ def check(
 
 def show_verdict(verdict: Any) -> None:
     """The outcome and the table of rules."""
-    from stack.risk import words
+    from stack.workflows import explain
 
-    out.print(words.headline(verdict), markup=False)
+    out.print(explain.headline(verdict), markup=False)
     show_rows(verdict)
 
 
 def show_rows(verdict: Any) -> None:
     """Rules and headrooms."""
-    from stack.risk import words
+    from stack.workflows import explain
 
-    shown = [[r.rule, r.result, r.value, r.limit, r.headroom, r.words] for r in words.rows(verdict)]
+    shown = [[r.rule, r.result, r.value, r.limit, r.headroom, r.words] for r in explain.rows(verdict)]
     out.print(table("", ["rule", "result", "value", "limit", "headroom", "in words"], shown, right=(2, 3, 4)))
 
 
@@ -138,15 +139,15 @@ def explain(
     json: Json = False,
 ) -> None:
     """Why a decision is what it is: every rule with its value, limit and headroom, in plain words."""
-    from stack.risk import words
+    from stack.workflows import explain
 
     found = find_decision(decision)
     if json:
         print_json(
-            {"story": words.story(found), "rules": [] if found.verdict is None else words.rows(found.verdict)}
+            {"story": explain.story(found), "rules": [] if found.verdict is None else explain.rows(found.verdict)}
         )
         return
-    for line in words.story(found):
+    for line in explain.story(found):
         out.print(line, markup=False)
     if found.verdict is not None:
         show_rows(found.verdict)
@@ -156,7 +157,7 @@ def find_decision(name: str) -> Any:
     """From a file, from the archive, or from the topic itself."""
     import msgspec
 
-    from gateway.domain.codec import decode_decision
+    from trading.decision.schema import decode_decision
 
     try:
         if Path(name).is_file():
@@ -168,7 +169,7 @@ def find_decision(name: str) -> Any:
 
 def from_archive(name: str) -> bytes | None:
     """What the audit trail has stored; None where it has not, or does not answer."""
-    from gateway.adapters.postgres import DecisionArchive
+    from services.forensics.store import DecisionArchive
     from stack.cli.forensics import forensics_settings
 
     try:
@@ -184,7 +185,9 @@ def from_archive(name: str) -> bytes | None:
 
 def from_topic(name: str) -> bytes:
     """Raises ConfigurationError when no decision has this id."""
-    from gateway.adapters.kafka_common import as_bytes, read_to_end, require
+    from connectors.kafka.cluster import require
+    from connectors.kafka.messages import as_bytes
+    from connectors.kafka.reading import read_to_end
     from stack.cli.gateway import gateway_settings
 
     settings = gateway_settings()
@@ -219,13 +222,13 @@ def simulate(
     """
     import msgspec
 
-    from stack.risk import simulate as work
+    from stack.workflows import risk_simulation as work
 
     if source == "decisions" or source.startswith("decisions:"):
         payloads, books = recorded(source, limit)
         parts = work.parts_of_decisions(payloads)
     else:
-        from gateway.history import open_source
+        from trading.history import open_source
 
         parts, books = work.parts_of_source(open_source(source), limit), 1
     new = limit_set(limits, books)
@@ -262,9 +265,10 @@ def recorded(source: str, limit: int | None) -> tuple[Iterator[bytes], int]:
         ids = [line.split(b'"', 4)[3].rsplit(b"-", 2) for line in lines if line.count(b'"') > 4]
         partitions = {place[1] for place in ids if len(place) == 3}
         return iter(lines[:limit]), max(1, len(partitions))
-    from gateway.adapters.kafka_common import as_bytes, read_to_end
+    from connectors.kafka.messages import as_bytes
+    from connectors.kafka.reading import read_to_end
     from stack.cli.gateway import gateway_settings
-    from stack.settings import load
+    from stack.servers.settings import load
 
     settings, partitions_of = gateway_settings(), load().partitions
 
@@ -278,7 +282,7 @@ def recorded(source: str, limit: int | None) -> tuple[Iterator[bytes], int]:
 
 def show_simulation(result: Any) -> None:
     """One screen."""
-    from stack.report import to_text
+    from stack.demo.report import to_text
 
     a, b = result.base, result.new
     rows = [
@@ -307,7 +311,7 @@ def show_simulation(result: Any) -> None:
 @app.command(epilog="Example: ultrathink risk selftest --limits limits.yaml --json")
 def selftest(limits: LimitsPath = None, json: Json = False) -> None:
     """For each rule an order that it must deny, and one that it must let pass. Exit code 1 when a proof fails."""
-    from gateway.domain.selftest import prove_all
+    from trading.risk.self_test import prove_all
 
     with err.status("proving"):
         proofs = prove_all(limit_set(limits))
@@ -332,13 +336,13 @@ def rules(
     json: Json = False,
 ) -> None:
     """Every rule: what it means, its limits, the regulation that it serves, and what it does when blind."""
-    from stack.risk import words
+    from stack.workflows import explain
 
-    header, lines = ["rule", "meaning", "limits", "serves", "when blind"], words.rules_table()
+    header, lines = ["rule", "meaning", "limits", "serves", "when blind"], explain.rules_table()
     if json:
         print_json([dict(zip(header, line, strict=True)) for line in lines])
     elif markdown:
-        sys.stdout.write(words.as_markdown(header, lines) + "\n")
+        sys.stdout.write(explain.as_markdown(header, lines) + "\n")
     else:
         out.print(table("", header, lines))
 
@@ -351,8 +355,8 @@ def reset(
     reason: Reason,
 ) -> None:
     """End what a rule has latched, in every book; recorded in the log at the tick before which it holds."""
-    from gateway.domain.book import RESETS
     from stack.cli.gateway import control
+    from trading.portfolio.book import RESETS
 
     if what not in RESETS:
         raise ConfigurationError(f"{what!r} cannot be reset: expected one of {', '.join(RESETS)}")
@@ -365,7 +369,7 @@ def schema() -> None:
     """The JSON schema of a limits file, for editors."""
     import json
 
-    from gateway.limits_file import json_schema
+    from trading.risk.limits_file import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
 
@@ -391,7 +395,7 @@ def show(
 @limits_app.command("check", epilog="Example: ultrathink risk limits check limits.yaml")
 def check_file(path: Annotated[Path, typer.Argument(help="YAML.")]) -> None:
     """Read a file of limits whole; each error with its line. Exit code 2 when it is refused."""
-    from gateway import limits_file
+    from trading.risk import limits_file
 
     file = limits_file.read(path)
     out.print(f"{path}: {len(file.symbols)} symbols, {len(file.accounts)} accounts; no error")
@@ -404,7 +408,7 @@ def diff(
     json: Json = False,
 ) -> None:
     """What differs between two files of limits, by level. Exit code 1 when something does."""
-    from gateway import limits_file
+    from trading.risk import limits_file
 
     before, _ = in_force(None if str(old) == "-" else old)
     found = limits_file.changes(before, limits_file.read(new))
@@ -428,9 +432,9 @@ def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: Reason) -
 
     Each book takes them before its next tick; its decisions say so from there on.
     """
-    from gateway import limits_file
-    from gateway.domain.selftest import prove_all
     from stack.cli.gateway import control
+    from trading.risk import limits_file
+    from trading.risk.self_test import prove_all
 
     file = limits_file.read(path)
     problems = [f"{p.rule} ({p.scope}): {p.problem}" for p in prove_all(resolved(file)) if p.problem]
@@ -445,7 +449,7 @@ def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: Reason) -
 @limits_app.command("history", epilog="Example: ultrathink risk limits history --json")
 def history(json: Json = False) -> None:
     """Every change of limits and latches: when, by whom, why."""
-    from gateway.adapters.kafka_control import all_commands
+    from gateway.control.topic import all_commands
     from stack.cli.dlq import stamp
     from stack.cli.gateway import gateway_settings
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from stack.cli.output import err, out, print_json, state_text, table
 
 if TYPE_CHECKING:
-    from stack.settings import StackSettings
-    from stack.status import StackStatus
+    from stack.servers.settings import StackSettings
+    from stack.servers.status import StackStatus
 
 app = typer.Typer(no_args_is_help=True, help="Start, watch and stop the real servers, without Docker.")
 
@@ -31,8 +31,8 @@ def up(
     json: Json = False,
 ) -> None:
     """Start every server and wait until each answers in its own protocol. Twice is harmless."""
-    from gateway.domain.errors import ConfigurationError
-    from stack.settings import Ports, from_environment
+    from stack.servers.settings import Ports, from_environment
+    from trading.errors import ConfigurationError
 
     settings = from_environment(brokers=brokers, model_repository=model_repository)
     settings = settings.model_copy(update={"model_repository": settings.model_repository.resolve()})
@@ -47,8 +47,8 @@ def start(settings: StackSettings, *, json: bool = False) -> None:
     """Bring the stack up with live progress, then print the health matrix."""
     from rich.live import Live
 
-    from stack.lifecycle import up as bring_up
-    from stack.services import prometheus
+    from stack.servers import prometheus
+    from stack.servers.lifecycle import up as bring_up
 
     with Live(console=err, refresh_per_second=8, transient=True) as live:
 
@@ -88,8 +88,8 @@ def matrix(status: StackStatus) -> Table:
 @app.command(epilog="Example: ultrathink stack status --json")
 def status(json: Json = False) -> None:
     """The health matrix. Exit code 1 unless every server answers."""
-    from stack.settings import load
-    from stack.status import read_status
+    from stack.servers.settings import load
+    from stack.servers.status import read_status
 
     home = load().absolute_home
     found = read_status(home)
@@ -114,10 +114,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
 ) -> None:
     """Print the end of a server's log."""
-    from gateway.domain.errors import ConfigurationError
-    from stack.files import tail
-    from stack.settings import load
-    from stack.status import log_path
+    from stack.servers.log_files import tail
+    from stack.servers.settings import load
+    from stack.servers.status import log_path
+    from trading.errors import ConfigurationError
 
     path = log_path(load().absolute_home, service)
     if not path.is_file():
@@ -134,8 +134,8 @@ def down(
     purge: Annotated[bool, typer.Option(help="Delete all data of this home folder too.")] = False,
 ) -> None:
     """End what `up` started, and nothing else. Data is kept unless --purge."""
-    from stack.lifecycle import down as bring_down
-    from stack.settings import load
+    from stack.servers.lifecycle import down as bring_down
+    from stack.servers.settings import load
 
     home = load().absolute_home
     ran = bring_down(home, purge=purge)

@@ -27,10 +27,10 @@ def publish(
     """Send a SOURCE to Kafka at its recorded gaps, faster, or as fast as possible."""
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from gateway.history import open_source
-    from loadtest.publisher import Published, TickPublisher
-    from loadtest.schedule import Speed, plan
-    from stack.settings import load
+    from loadtest.open_loop.publisher import Published, TickPublisher
+    from loadtest.open_loop.schedule import Speed, plan
+    from stack.servers.settings import load
+    from trading.history import open_source
 
     opened = open_source(source)
     publisher = TickPublisher(bootstrap or load().kafka_bootstrap, topic)

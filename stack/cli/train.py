@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from stack.cli.output import err, out, print_json, table
-from stack.training.settings import TrainRequest
+from stack.workflows.training.settings import TrainRequest
 
 app = typer.Typer(no_args_is_help=True, help="Train models from market history and register them in MLflow.")
 
@@ -92,7 +92,7 @@ def train_all(
 
     A training that was killed goes on where it was, to the same result: give the same command again.
     """
-    from stack.training.train import train
+    from stack.workflows.training.train import train
 
     request = TrainRequest(
         tuple(data), bars, horizon, limit, seed, epochs, folds, teacher, fee_bps, slippage_bps, half_spread_bps,
@@ -127,8 +127,8 @@ def promote(
     json: Json = False,
 ) -> None:
     """Make the challengers champions if they pass every gate; exit 1 where they do not."""
-    from stack.settings import load
-    from stack.training import promote as promotions
+    from stack.servers.settings import load
+    from stack.workflows.training import promote as promotions
 
     uri = mlflow_uri or load().mlflow_uri
     found = promotions.promote(uri, version, reason, getpass.getuser(), override or [], dry_run=dry_run)
@@ -177,8 +177,8 @@ def search(
     json: Json = False,
 ) -> None:
     """Search hyperparameters, resumable; the best is trained, judged on the hold-out, and registered."""
-    from stack.training.experiments import search as run_search
-    from trainers.search import SearchSettings
+    from stack.workflows.training.trials import search as run_search
+    from trainers.trials.search import SearchSettings
 
     request = TrainRequest(
         tuple(data), bars, horizon, limit, seed, fee_bps=fee_bps, slippage_bps=slippage_bps,
@@ -209,7 +209,7 @@ def queue(
     json: Json = False,
 ) -> None:
     """Run many experiments, as many at once as fit; exit 1 where one did not finish."""
-    from stack.training.experiments import run_queue
+    from stack.workflows.training.trials import run_queue
 
     with showing("queue") as show:
         outcomes = run_queue(file, jobs, memory, mlflow_uri, show)
@@ -233,7 +233,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Train on every recorded market and write the out-of-sample tables and plots; nothing is registered."""
-    from stack.training.report import report as write
+    from stack.workflows.training.report import report as write
 
     with showing("report") as show:
         verdicts = write(folder, to, show)

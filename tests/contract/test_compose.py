@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from gateway.settings import GatewaySettings
-from stack.services import kafka
-from stack.settings import Ports, StackSettings
+from stack.servers import kafka
+from stack.servers.settings import Ports, StackSettings
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 LONG_RUNNING = {name: s for name, s in SERVICES.items() if name != "topics"}
@@ -112,9 +112,9 @@ def test_the_file_has_no_secret():
 
 
 def test_triton_starts_with_what_is_released_and_nothing_else(tmp_path):
-    from exporters.config_pbtxt import Serving
-    from exporters.repository import ModelRepository
-    from gateway.domain.signature import META_CONTROLLER, REGIME_DETECTION, TRADING_DECISION
+    from exporters.formats.config_pbtxt import Serving
+    from exporters.repository.repository import ModelRepository
+    from trading.models.signature import META_CONTROLLER, REGIME_DETECTION, TRADING_DECISION
 
     repository = ModelRepository(tmp_path / "models")
     repository.configure(REGIME_DETECTION, Serving((3, 4)))

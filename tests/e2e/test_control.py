@@ -10,16 +10,16 @@ import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
-from gateway.adapters.control import Control
-from gateway.adapters.kafka_letters import LetterBox
-from gateway.domain.errors import ConfigurationError, ServiceUnavailable
-from gateway.domain.schemas import TradingState
-from gateway.history import open_source
-from loadtest.publisher import TickPublisher
-from loadtest.schedule import Speed, plan
+from gateway.control.control import Control
+from gateway.control.letter_box import LetterBox
+from loadtest.open_loop.publisher import TickPublisher
+from loadtest.open_loop.schedule import Speed, plan
 from stack.chaos.feed import wait_until_decided
 from stack.cli.main import app
-from stack.demo import running_gateway
+from stack.demo.run import running_gateway
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.history import open_source
+from trading.risk.trading_state import TradingState
 
 CLI = CliRunner()
 

@@ -13,23 +13,25 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from gateway.adapters.control import Control
-from gateway.adapters.kafka_common import Topics, check_cluster, read_to_end
-from gateway.adapters.kafka_control import ControlListener
+from connectors.kafka.cluster import check_cluster
+from connectors.kafka.reading import read_to_end
+from connectors.kafka.topics import Topics
 from gateway.adapters.kafka_fills import reports_between
 from gateway.adapters.kafka_recovery import KafkaRecovery
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots
-from gateway.domain.codec import decode_decision
-from gateway.domain.limits import LimitsFile
-from gateway.domain.schemas import TradingState
-from gateway.history import open_source
+from gateway.control.control import Control
+from gateway.control.topic import ControlListener
 from gateway.settings import GatewaySettings
-from loadtest.publisher import TickPublisher
-from loadtest.schedule import Speed, plan
-from loadtest.watcher import DecisionWatcher
+from loadtest.open_loop.publisher import TickPublisher
+from loadtest.open_loop.schedule import Speed, plan
+from loadtest.open_loop.watcher import DecisionWatcher
 from stack.cli.main import app
-from stack.demo import running_broker, running_gateway
+from stack.demo.run import running_broker, running_gateway
+from trading.decision.schema import decode_decision
+from trading.history import open_source
+from trading.risk.limits import LimitsFile
+from trading.risk.trading_state import TradingState
 
 CLI = CliRunner()
 TICKS = "market.ticks"

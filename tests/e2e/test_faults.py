@@ -14,15 +14,15 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from gateway.domain.schemas import DeadLetter
-from gateway.history import open_source
-from loadtest.publisher import TickPublisher
-from loadtest.schedule import Speed, plan
-from loadtest.watcher import DecisionWatcher, completeness, place
-from stack.demo import owned_partitions, running_gateway
-from stack.jobs import export
-from stack.ports import free_ports
-from stack.status import read_status
+from loadtest.open_loop.publisher import TickPublisher
+from loadtest.open_loop.schedule import Speed, plan
+from loadtest.open_loop.watcher import DecisionWatcher, completeness, place
+from stack.demo.run import owned_partitions, running_gateway
+from stack.servers.ports import free_ports
+from stack.servers.status import read_status
+from stack.workflows.export_workflow import export
+from trading.dead_letters import DeadLetter
+from trading.history import open_source
 
 SOURCE = "simulate:regimes?seed=9&ticks=6000&symbols=8"
 

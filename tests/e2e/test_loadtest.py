@@ -14,15 +14,15 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import structs
 
-from loadtest.driver.drive import Load, drive
-from loadtest.driver.peer import ends_of
 from loadtest.errors import InvalidRun
-from loadtest.gates import judge
-from loadtest.targets import Target
-from loadtest.triton import TritonLoad, drive_triton
-from stack.desk import gateway
-from stack.loadtest.places import place_of
-from stack.services.kafka import create_topics
+from loadtest.judging.gates import judge
+from loadtest.judging.targets import Target
+from loadtest.open_loop.child_process import ends_of
+from loadtest.open_loop.drive import Load, drive
+from loadtest.open_loop.triton import TritonLoad, drive_triton
+from stack.servers.kafka import create_topics
+from stack.workflows.loadtest.load_target import place_of
+from stack.workflows.sandbox import gateway
 
 TICKS, DECISIONS = "loadtest.ticks", "loadtest.decisions"
 SOURCE = "simulate:regimes?seed=2&ticks=4000&symbols=4"

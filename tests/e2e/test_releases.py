@@ -15,18 +15,18 @@ import tritonclient.grpc as grpcclient
 from msgspec.structs import replace
 from tritonclient.utils import InferenceServerException
 
-from exporters import faults
-from exporters.copies import CANDIDATE
+from exporters import fault_points
 from exporters.errors import ParityError
 from exporters.export import Options, export_pipeline
-from exporters.journal import Journal
-from exporters.profiles import find, find_gpu
-from exporters.releases import Releases, prune
-from exporters.repository import ModelRepository
-from exporters.serving import TritonServer
-from stack.services import triton as triton_service
-from stack.services.service import NotReady
-from stack.settings import Ports
+from exporters.release.candidate import CANDIDATE
+from exporters.release.journal import Journal
+from exporters.release.releases import Releases, prune
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+from exporters.target.profiles import find, find_gpu
+from stack.servers import triton as triton_service
+from stack.servers.server import NotReady
+from stack.servers.settings import Ports
 from tests.integration.test_export import lie
 from tests.unit.exporters.models import publish_times
 
@@ -133,7 +133,11 @@ def check_repository(stack, second, name, allowed):
 
 
 CASES = [
-    *((point, ("publish and release", 5.0)) for point in faults.POINTS if point not in {"pruning", "narrowed"}),
+    *(
+        (point, ("publish and release", 5.0))
+        for point in fault_points.POINTS
+        if point not in {"pruning", "narrowed"}
+    ),
     ("half_configured:2", ("publish and release", 5.0)),
     ("configured:2", ("publish and release", 5.0)),
     ("narrowed", ("publish and release", 5.0)),
@@ -147,7 +151,7 @@ CASES = [
 
 
 def test_every_fault_point_is_tried():
-    assert {point.partition(":")[0] for point, _ in CASES} == set(faults.POINTS)
+    assert {point.partition(":")[0] for point, _ in CASES} == set(fault_points.POINTS)
 
 
 @pytest.mark.parametrize(("fault", "what"), CASES, ids=[f"{w[0]}-{f}" for f, w in CASES])

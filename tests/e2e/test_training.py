@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from stack.cli.main import app
-from trainers.promotion import PIPELINE
+from trainers.registry.promotion import PIPELINE
 
 SOURCE = "simulate:regimes?seed=6&ticks=12000&symbols=2"
 CLI = CliRunner()

@@ -11,16 +11,17 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters import doctor, memory, parity, probes
-from exporters.profiles import find, gpus
-from gateway.domain.signature import REGIME_DETECTION
-from gateway.history import open_source
-from trainers.build import BuildSettings, build
-from trainers.dataset import open_dataset
-from trainers.fold import FoldSettings
-from trainers.loop import LoopSettings, Task, fit
-from trainers.nets import RegimeDetection
-from trainers.orchestrator import TrainSettings, train_all
+from exporters.parity import comparison, probes
+from exporters.target import doctor, memory
+from exporters.target.profiles import find, gpus
+from trading.history import open_source
+from trading.models.signature import REGIME_DETECTION
+from trainers.data.build import BuildSettings, build
+from trainers.data.dataset import open_dataset
+from trainers.models.nets import RegimeDetection
+from trainers.training.fold import FoldSettings
+from trainers.training.loop import LoopSettings, Task, fit
+from trainers.training.walk_forward import TrainSettings, train_all
 
 pytestmark = [
     pytest.mark.gpu,
@@ -87,8 +88,8 @@ def test_regime_detection_answers_on_cuda_as_on_the_cpu(rows):
     with torch.inference_mode():
         wanted = net(torch.from_numpy(features[0])).numpy()
         got = net.to("cuda")(torch.from_numpy(features[0]).to("cuda")).cpu().numpy()
-    found = parity.compare(REGIME_DETECTION, [wanted], [got], where="served", rows="golden", device="gpu")
-    parity.require(REGIME_DETECTION, found)
+    found = comparison.compare(REGIME_DETECTION, [wanted], [got], where="served", rows="golden", device="gpu")
+    comparison.require(REGIME_DETECTION, found)
 
 
 def test_tf32_is_what_the_tolerances_say():
@@ -100,8 +101,8 @@ def test_tf32_is_what_the_tolerances_say():
         tf32: float(np.abs(session(model, tf32=tf32).run(None, {"x": x})[0] - exact).max() / np.abs(exact).max())
         for tf32 in (False, True)
     }
-    assert apart[False] <= parity.GPU.share
-    assert apart[True] <= parity.GPU_TF32.share
+    assert apart[False] <= comparison.GPU.share
+    assert apart[True] <= comparison.GPU_TF32.share
     if torch.cuda.get_device_capability() >= (8, 0):
         assert apart[True] > 10 * apart[False]
 

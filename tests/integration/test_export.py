@@ -19,26 +19,26 @@ import torch
 from mlflow.models import infer_signature
 from msgspec.structs import replace
 
-from exporters.config_pbtxt import Serving
-from exporters.copies import CANDIDATE
-from exporters.difference import diff
 from exporters.errors import Busy, ExportError, ParityError
 from exporters.export import Options, export_model, export_pipeline
-from exporters.figures import parity_figure
-from exporters.journal import Change, Entry, Journal
-from exporters.latency import compare
-from exporters.profiles import find, find_gpu
-from exporters.releases import Releases, prune, rows
-from exporters.repository import ModelRepository
-from exporters.serving import TritonServer
-from exporters.tune import tune
-from exporters.verify import verify
+from exporters.formats.config_pbtxt import Serving
+from exporters.parity.difference import diff
+from exporters.parity.plots import parity_figure
+from exporters.parity.verify import verify
+from exporters.release.candidate import CANDIDATE
+from exporters.release.journal import Change, Entry, Journal
+from exporters.release.releases import Releases, prune, rows
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+from exporters.target.latency import compare
+from exporters.target.profiles import find, find_gpu
+from exporters.target.tune import tune
 from gateway.adapters.triton import TritonPredictor
-from gateway.domain.errors import ServiceUnavailable
-from gateway.domain.signature import contract
-from stack.ports import free_ports
-from stack.status import read_status
+from stack.servers.ports import free_ports
+from stack.servers.status import read_status
 from tests.unit.exporters.models import publish_times
+from trading.errors import ServiceUnavailable
+from trading.models.signature import contract
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(400, 6)).astype(np.float32)

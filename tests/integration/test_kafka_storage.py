@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import count
 
-from stack.services.kafka import cluster_id, services
-from stack.settings import Ports, StackSettings
+from stack.servers.kafka import cluster_id, services
+from stack.servers.settings import Ports, StackSettings
 
 
 def test_a_cluster_id_that_begins_with_a_dash_is_formatted(tmp_path):

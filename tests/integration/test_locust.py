@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from stack.ports import free_ports
+from stack.servers.ports import free_ports
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "loadtest" / "locustfile.py"
 #: How fast this machine is today is not the tests' business: any answer is quick enough.
 TARGETS = "version: 1\ntargets: {%s}\n"

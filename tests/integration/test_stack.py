@@ -13,16 +13,17 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from gateway.adapters import redis as gateway_redis
-from gateway.adapters.kafka_audit import DecisionReader
-from gateway.adapters.postgres import DecisionArchive
 from gateway.adapters.triton import TritonPredictor
-from gateway.domain.codec import encode
-from gateway.domain.errors import ConfigurationError, ContractMismatch, ServiceUnavailable
-from gateway.domain.schemas import Action, Decision, Reason, StageTimes, TradingState
-from gateway.forensics.audit import follow
-from stack.lifecycle import down, up
-from stack.settings import Ports, StackSettings
-from stack.status import read_status
+from services.forensics.audit import follow
+from services.forensics.reader import DecisionReader
+from services.forensics.store import DecisionArchive
+from stack.servers.lifecycle import down, up
+from stack.servers.settings import Ports, StackSettings
+from stack.servers.status import read_status
+from trading.decision.schema import Action, Decision, Reason, StageTimes
+from trading.errors import ConfigurationError, ContractMismatch, ServiceUnavailable
+from trading.risk.trading_state import TradingState
+from trading.wire import encode
 
 
 def service(settings, name):

@@ -15,9 +15,9 @@ COLOURS = {"fits": "green", "cannot tell": "yellow", "does not fit": "red"}
 @command("doctor", "doctor --target 25.03-py3 --gpu rtx5070")
 def doctor(places: Places, target: TargetOption = "25.03-py3", gpu: GpuOption = "rtx5070") -> None:
     """Whether builds, released models, GPU memory and machine fit. Exit code: 0 fits, 1 does not, 3 cannot tell."""
-    from exporters import doctor as work
-    from exporters.profiles import find, find_gpu
-    from stack.machine import examine
+    from exporters.target import doctor as work
+    from exporters.target.profiles import find, find_gpu
+    from stack.servers.machine import examine
 
     container, card = find(target), find_gpu(gpu)
     with working("look"):
@@ -46,7 +46,7 @@ def tune(
     ] = False,
 ) -> None:
     """Try instances and dynamic batching on copies of the model, and print what each gives."""
-    from exporters.tune import tune as work
+    from exporters.target.tune import tune as work
 
     repository, triton = places.models(), places.triton()
     with working("tune") as progress:
@@ -86,8 +86,8 @@ def configs(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 when a file is stale.")] = False,
 ) -> None:
     """Write every config.pbtxt of the gateway's contract; what is released or tuned stays."""
-    from exporters.repository import ModelRepository
-    from gateway.domain.signature import MODELS, contract, variant_name
+    from exporters.repository.repository import ModelRepository
+    from trading.models.signature import MODELS, contract, variant_name
 
     repository = ModelRepository(places.repository) if places.repository else places.models()
     names = (*MODELS, variant_name("trading_decision", "fused"))

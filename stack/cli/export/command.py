@@ -15,10 +15,10 @@ from rich.markup import escape
 from stack.cli.output import err
 
 if TYPE_CHECKING:
-    from exporters.profiles import Gpu
-    from exporters.releases import Releases
-    from exporters.repository import ModelRepository
-    from exporters.serving import TritonServer
+    from exporters.release.releases import Releases
+    from exporters.release.triton_client import TritonServer
+    from exporters.repository.repository import ModelRepository
+    from exporters.target.profiles import Gpu
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,27 +67,27 @@ class Places(Struct, frozen=True):
 
     def mlflow(self) -> str:
         """MLflow's address."""
-        from stack.settings import load
+        from stack.servers.settings import load
 
         return self.mlflow_uri or load().mlflow_uri
 
     def models(self) -> ModelRepository:
         """The model repository."""
-        from exporters.repository import ModelRepository
-        from stack.settings import load
+        from exporters.repository.repository import ModelRepository
+        from stack.servers.settings import load
 
         return ModelRepository(self.repository or load().model_repository)
 
     def triton(self) -> TritonServer:
         """A connection to Triton. Raises ServiceUnavailable."""
-        from exporters.serving import TritonServer
-        from stack.settings import load
+        from exporters.release.triton_client import TritonServer
+        from stack.servers.settings import load
 
         return TritonServer(self.triton_url or load().triton_grpc)
 
     def releases(self, gpu: Gpu, progress: Callable[[str], None]) -> Releases:
         """Releases of this repository on this server."""
-        from exporters.releases import Releases
+        from exporters.release.releases import Releases
 
         return Releases(self.models(), self.triton(), gpu, progress)
 

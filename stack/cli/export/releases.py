@@ -23,8 +23,8 @@ def release(
     gpu: GpuOption = "rtx5070",
 ) -> None:
     """Probe a version, make it the one that is served, and keep the one before loaded."""
-    from exporters.profiles import find_gpu
-    from gateway.domain.signature import variant_name
+    from exporters.target.profiles import find_gpu
+    from trading.models.signature import variant_name
 
     card = find_gpu(gpu)
     with working("release") as progress:
@@ -41,8 +41,8 @@ def rollback(
     gpu: GpuOption = "rtx5070",
 ) -> None:
     """Serve an earlier version again, and only that one."""
-    from exporters.profiles import find_gpu
-    from gateway.domain.signature import variant_name
+    from exporters.target.profiles import find_gpu
+    from trading.models.signature import variant_name
 
     card = find_gpu(gpu)
     with working("rollback") as progress:
@@ -53,7 +53,7 @@ def rollback(
 @command("recover", "recover")
 def recover(places: Places, gpu: GpuOption = "rtx5070") -> None:
     """Finish or undo a release whose exporter was killed; every release does this first, too."""
-    from exporters.profiles import find_gpu
+    from exporters.target.profiles import find_gpu
 
     card = find_gpu(gpu)
     with working("recover") as progress:
@@ -67,7 +67,7 @@ def recover(places: Places, gpu: GpuOption = "rtx5070") -> None:
 @command("history", "history trading_decision")
 def history(places: Places, name: Annotated[str, typer.Argument(help="Default: every model.")] = "") -> None:
     """What was released and rolled back, by whom, and how it ended."""
-    from exporters.journal import Journal
+    from exporters.release.journal import Journal
 
     found = Journal(places.models().state / "journal.jsonl").transactions(name)
     if places.json:
@@ -90,7 +90,7 @@ def list_versions(
 ) -> None:
     """Every version: where it comes from, its size, whether it is served."""
     from exporters.errors import ExportError
-    from exporters.releases import rows as read
+    from exporters.release.releases import rows as read
 
     repository = places.models()
     if name and not repository.versions(name):
@@ -118,7 +118,7 @@ def prune(
 ) -> None:
     """Delete old versions; never one that is served, pinned, loaded, or the way back."""
     from exporters.errors import ExportError
-    from exporters.releases import prune as work
+    from exporters.release.releases import prune as work
 
     repository = places.models()
     if not repository.versions(name):
@@ -140,7 +140,7 @@ def diff(
     b: Annotated[int, typer.Argument(help="Another.")],
 ) -> None:
     """What differs between two versions: lineage, graph, weights, answers."""
-    from exporters.difference import diff as work
+    from exporters.parity.difference import diff as work
 
     found = work(places.models(), name, a, b)
     if places.json:

@@ -13,10 +13,10 @@ import typer
 from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
-    from loadtest.driver.drive import Progress as DriveProgress
-    from loadtest.result import Result
-    from loadtest.targets import Target
-    from stack.loadtest.places import Place
+    from loadtest.judging.targets import Target
+    from loadtest.measuring.result import Result
+    from loadtest.open_loop.drive import Progress as DriveProgress
+    from stack.workflows.loadtest.load_target import Place
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,7 +57,7 @@ def seconds_of(text: str) -> float:
     """Read "30s", "10m", "8h" or plain seconds. Raises ConfigurationError."""
     import re
 
-    from gateway.domain.errors import ConfigurationError
+    from trading.errors import ConfigurationError
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text.strip())
     if match is None or float(match[1]) == 0.0:
@@ -67,10 +67,10 @@ def seconds_of(text: str) -> float:
 
 def folder_of(wanted: Path | None) -> Path:
     """Where results go, and can be written: checked before a long run, not after it. Raises ConfigurationError."""
-    from gateway.domain.errors import ConfigurationError
     from loadtest.report import fresh
-    from stack.loadtest.locust import USERS
-    from stack.settings import load
+    from stack.servers.settings import load
+    from stack.workflows.loadtest.locust import USERS
+    from trading.errors import ConfigurationError
 
     if wanted is None:
         return load().absolute_home / RUNS / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
@@ -83,7 +83,7 @@ def folder_of(wanted: Path | None) -> Path:
 
 def prepare(target: str, targets: Path | None, out_folder: Path | None) -> tuple[Target, Path]:
     """What judges, and where results go; both checked before anything starts."""
-    from loadtest.targets import pick
+    from loadtest.judging.targets import pick
 
     return pick(target, *given(targets)), folder_of(out_folder)
 
@@ -91,7 +91,7 @@ def prepare(target: str, targets: Path | None, out_folder: Path | None) -> tuple
 @contextmanager
 def desk_or(own: bool, bootstrap: str | None, *, allow_remote: bool, model: str) -> Iterator[Place]:
     """A desk of its own, or the one that runs."""
-    from stack.loadtest.places import embedded, running
+    from stack.workflows.loadtest.load_target import embedded, running
 
     alone(own, bootstrap, "--bootstrap")
     if not own:
@@ -106,7 +106,7 @@ def desk_or(own: bool, bootstrap: str | None, *, allow_remote: bool, model: str)
 
 def alone(own: bool, address: str | None, option: str) -> None:
     """A desk of its own has its own addresses. Raises ConfigurationError."""
-    from gateway.domain.errors import ConfigurationError
+    from trading.errors import ConfigurationError
 
     if own and address is not None:
         raise ConfigurationError(f"--embedded brings a desk of its own: leave {option} out")
@@ -135,7 +135,7 @@ def drive_shown(load: Any, place: Place, target: str, settings: dict[str, str]) 
 
     from msgspec import structs
 
-    from loadtest.driver.drive import drive
+    from loadtest.open_loop.drive import drive
 
     began: list[float] = []
     with shown(load.duration_s if load.limit is None else load.limit, "ticks") as bar:
@@ -158,7 +158,7 @@ def triton_shown(load: Any, place: Place, url: str | None = None) -> Result:
 
     from msgspec import structs
 
-    from loadtest.triton import drive_triton
+    from loadtest.open_loop.triton import drive_triton
 
     with shown(load.duration_s, "calls") as bar:
         began = time.monotonic()
@@ -179,7 +179,7 @@ def write_files(folder: Path, results: Sequence[Result], more: dict[str, str] | 
 
 def finish(results: list[Result], report_path: Path, *, json: bool) -> None:
     """Show the tables, exit with the worst verdict's code."""
-    from loadtest.gates import EXIT_CODES
+    from loadtest.judging.gates import EXIT_CODES
     from loadtest.report import rows
     from loadtest.report.texts import COLUMNS, number, title
 

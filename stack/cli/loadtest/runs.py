@@ -35,7 +35,7 @@ from stack.cli.loadtest.command import (
 from stack.cli.output import err
 
 if TYPE_CHECKING:
-    from loadtest.result import Result
+    from loadtest.measuring.result import Result
 
 
 @app.command(epilog="Example: ultrathink loadtest kafka --data binance:BTCUSDT.gz --speed 1x --duration 60s")
@@ -56,8 +56,8 @@ def kafka(
     json: Json = False,
 ) -> None:
     """Ticks at their times, and each decision as a read-committed reader sees it."""
-    from loadtest.driver.drive import Load
-    from loadtest.gates import judge
+    from loadtest.judging.gates import judge
+    from loadtest.open_loop.drive import Load
 
     goal, folder = prepare(target, targets, out_folder)
     load = Load("", data, speed, limit, seconds_of(duration), warm_up, seed)
@@ -87,10 +87,10 @@ def triton(
     json: Json = False,
 ) -> None:
     """Calls of Triton's gRPC at their times; none waits for another."""
-    from loadtest.gates import judge
-    from loadtest.preflight import only_loopback
-    from loadtest.triton import TritonLoad
-    from stack.loadtest.places import running
+    from loadtest.judging.gates import judge
+    from loadtest.measuring.preflight import only_loopback
+    from loadtest.open_loop.triton import TritonLoad
+    from stack.workflows.loadtest.load_target import running
 
     goal, folder = prepare(target, targets, out_folder)
     wanted = TritonLoad("", model, version, batch, speed, seconds_of(duration), warm_up, data, seed)
@@ -119,11 +119,11 @@ def everything(
     json: Json = False,
 ) -> None:
     """Every gate on a desk of its own: ticks to decisions, Triton, each kind of Locust's users. `make loadtest`."""
-    from loadtest.driver.drive import Load
-    from loadtest.gates import judge
-    from loadtest.targets import pick
-    from loadtest.triton import TritonLoad
-    from stack.loadtest.locust import USERS, locust
+    from loadtest.judging.gates import judge
+    from loadtest.judging.targets import pick
+    from loadtest.open_loop.drive import Load
+    from loadtest.open_loop.triton import TritonLoad
+    from stack.workflows.loadtest.locust import USERS, locust
 
     for name in ("triton", *USERS.values()):
         pick(name, *given(targets))
@@ -161,9 +161,9 @@ def soak(
     json: Json = False,
 ) -> None:
     """Long and steady, in constant memory: the gates, and whether latency or memory grows."""
-    from loadtest.drift import judge_drift
-    from loadtest.driver.drive import Load
-    from loadtest.gates import judge
+    from loadtest.judging.drift import judge_drift
+    from loadtest.judging.gates import judge
+    from loadtest.open_loop.drive import Load
 
     goal, folder = prepare(target, targets, out_folder)
     load = Load("", data, speed, None, seconds_of(duration), warm_up)

@@ -32,7 +32,7 @@ from stack.cli.loadtest.command import (
 from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
-    from loadtest.result import Result
+    from loadtest.measuring.result import Result
 
 
 @app.command(epilog="Example: ultrathink loadtest capacity --embedded --low 500 --high 40000")
@@ -57,13 +57,13 @@ def capacity(
     """The highest rate that keeps the gates, the curve of latency against load, and its knee."""
     from msgspec import json as msgspec_json
 
-    from gateway.domain.errors import ConfigurationError
-    from gateway.files import write_atomically
-    from loadtest.capacity import Trial, search
-    from loadtest.driver.drive import Load, drive
-    from loadtest.gates import judge
+    from loadtest.judging.capacity import Trial, search
+    from loadtest.judging.gates import judge
+    from loadtest.open_loop.drive import Load, drive
     from loadtest.report.plots import curve_figure, encode
     from loadtest.report.texts import number
+    from trading.errors import ConfigurationError
+    from trading.files import write_atomically
 
     goal, folder = prepare(target, targets, out_folder)
     if arrivals not in {"constant", "poisson"}:
@@ -142,14 +142,14 @@ def compare(
     json: Json = False,
 ) -> None:
     """B over A, with an interval of confidence: two results, or two configurations run in turns."""
-    from loadtest.compare import compare as ratios_of
-    from loadtest.driver.drive import Load
     from loadtest.errors import InvalidRun
-    from loadtest.gates import judge
+    from loadtest.judging.compare import compare as ratios_of
+    from loadtest.judging.gates import judge
+    from loadtest.measuring.result import load as load_result
+    from loadtest.open_loop.drive import Load
     from loadtest.report.plots import encode, percentile_figure
     from loadtest.report.texts import number
-    from loadtest.result import load as load_result
-    from stack.loadtest.sides import Side, in_turns
+    from stack.workflows.loadtest.configuration import Side, in_turns
 
     if a.endswith(".json") and b.endswith(".json"):
         # Read before the folder is cleared: it may be theirs.
@@ -194,7 +194,7 @@ def compare(
 
 def comparable(a: Result, b: Result) -> None:
     """Two results answer one question only where the same was asked. Raises ConfigurationError."""
-    from gateway.domain.errors import ConfigurationError
+    from trading.errors import ConfigurationError
 
     asked = [(r.target, r.settings.get("speed", ""), r.settings.get("batch", "")) for r in (a, b)]
     if asked[0] != asked[1]:

@@ -29,10 +29,10 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the table, Markdown, JUnit XML and the HTML report of kept results anew."""
-    from loadtest.drift import JUDGED, judge_drift, judged_for_drift
-    from loadtest.gates import judge
-    from loadtest.result import load as load_result
-    from loadtest.targets import pick
+    from loadtest.judging.drift import JUDGED, judge_drift, judged_for_drift
+    from loadtest.judging.gates import judge
+    from loadtest.judging.targets import pick
+    from loadtest.measuring.result import load as load_result
 
     found = [load_result(path) for path in results]
     if target is not None:
@@ -48,7 +48,7 @@ def show_targets(targets: Targets = None, json: Json = False) -> None:
     """Check a targets' file, and show what it asks."""
     import msgspec
 
-    from loadtest.targets import read
+    from loadtest.judging.targets import read
 
     found = read(*given(targets))
     if json:

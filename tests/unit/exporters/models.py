@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.export import Options, export_model
-from exporters.profiles import find, find_gpu
+from exporters.target.profiles import find, find_gpu
 
 
 def times(factor, *, width=4, batch="batch", opset=18, ir=10, dtype=TensorProto.FLOAT):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
-from gateway.domain.errors import PredictorTimeout, PredictorUnavailable
 from tests.fakes import FakePredictor
+from trading.errors import PredictorTimeout, PredictorUnavailable
 
 ROWS = np.zeros((2, 32), np.float32)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.domain.errors import ConfigurationError
 from gateway.instance import Instance
+from trading.errors import ConfigurationError
 
 
 @pytest.fixture(autouse=True)

@@ -8,27 +8,9 @@ import time
 import msgspec
 import pytest
 
-from gateway.domain.admission import Admission
-from gateway.domain.codec import encode
-from gateway.domain.dead_letters import dead_letter
-from gateway.domain.decision import DecisionPolicy
-from gateway.domain.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
-from gateway.domain.features import WARM_TICKS
-from gateway.domain.schemas import (
-    Action,
-    ExecutionReport,
-    Outcome,
-    Reason,
-    ReportKind,
-    StageTimes,
-    Tick,
-    TickBatch,
-    TradingState,
-)
+from gateway.partitions import PartitionStates
 from gateway.pipeline import Pipeline, PipelineSettings
 from gateway.ports import Restored, Stream
-from gateway.snapshot import decode_snapshot, encode_snapshot
-from gateway.state import Command, GatewayState, Inputs, PartitionState
 from tests.fakes import (
     FakeAllowance,
     FakeClock,
@@ -42,6 +24,19 @@ from tests.fakes import (
     limit_set,
     raw_batch,
 )
+from trading.dead_letters import dead_letter
+from trading.decision.policy import DecisionPolicy
+from trading.decision.schema import Action, Reason, StageTimes
+from trading.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
+from trading.events import Command, ExecutionReport, PartitionEvents, ReportKind
+from trading.features.definitions import WARM_TICKS
+from trading.intake import Admission
+from trading.market import Tick, TickBatch
+from trading.risk.trading_state import TradingState
+from trading.risk.verdict import Outcome
+from trading.state.codec import decode_snapshot, encode_snapshot
+from trading.state.partition import PartitionState
+from trading.wire import encode
 
 SECOND = 1_000_000_000
 START = 1_600_000_000 * SECOND
@@ -74,7 +69,7 @@ class Bench:
         self.snapshots = FakeSnapshots()
         self.states = states or FakeStates()
         self.metrics = FakeMetrics()
-        self.state = GatewayState(lambda: PartitionState(LIMITS))
+        self.state = PartitionStates(lambda: PartitionState(LIMITS))
         self.pipeline = Pipeline(
             self.source, self.predictor, self.sink, self.snapshots, self.states, self.clock, self.metrics,
             self.state, POLICY, admission or Admission(), settings or PipelineSettings(), tracer,
@@ -473,7 +468,7 @@ def test_orders_go_to_the_broker_and_work_until_its_reports_come():
     decision = bench.sink.decisions[-1]
     assert (order.order_id, order.quantity, order.price) == (decision.decision_id, 500.0, decision.reference_price)
     assert (decision.position_before, decision.position_after, decision.fills_to) == (0.0, 500.0, 0)
-    bench.inputs.waiting[0] = Inputs([], 0, [fill(decision, 200.0)], 7)
+    bench.inputs.waiting[0] = PartitionEvents([], 0, [fill(decision, 200.0)], 7)
     bench.source.batches = [raw_batch(rest[:2], bench.clock, first_offset=WARM_TICKS)]
     bench.source.exhausted.clear()
     bench.pipeline._stopping.clear()
@@ -492,7 +487,7 @@ def test_limits_come_before_a_tick_and_its_decision_says_so():
     command = Command("limits", "", "smaller", "somebody", 1)
     bench.source.batches = [raw_batch(quotes(WARM_TICKS - 1), bench.clock)]
     bench.run()
-    bench.inputs.waiting[0] = Inputs([(command, tighter)], 42, [], 0)
+    bench.inputs.waiting[0] = PartitionEvents([(command, tighter)], 42, [], 0)
     bench.source.batches = [raw_batch(quotes(1, first=WARM_TICKS - 1), bench.clock, first_offset=WARM_TICKS - 1)]
     bench.source.exhausted.clear()
     bench.pipeline._stopping.clear()
@@ -506,7 +501,7 @@ def test_limits_come_before_a_tick_and_its_decision_says_so():
 
 def test_a_batch_of_no_ticks_takes_nothing_that_no_decision_could_tell_of():
     bench = trading()
-    bench.inputs.waiting[0] = Inputs([], 42, [], 9)
+    bench.inputs.waiting[0] = PartitionEvents([], 42, [], 9)
     bench.source.batches = [raw_batch([b"no tick"], bench.clock)]
     bench.run()
     assert bench.inputs.asked == []
@@ -529,7 +524,9 @@ def test_a_reset_reaches_the_book():
     state.book.tables.account[0].drawdown_latched = True
     bench.state.put(0, state)
     assert bench.state.books()[0].latched == ["drawdown"]
-    bench.inputs.waiting[0] = Inputs([(Command("reset", "drawdown", "looked", "somebody", 1), None)], 3, [], 0)
+    bench.inputs.waiting[0] = PartitionEvents(
+        [(Command("reset", "drawdown", "looked", "somebody", 1), None)], 3, [], 0
+    )
     bench.source.batches = [raw_batch(quotes(1), bench.clock)]
     bench.run()
     assert bench.state.books()[0].latched == []

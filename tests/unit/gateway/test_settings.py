@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gateway.domain.limits import LimitsFile
 from gateway.settings import GatewaySettings
+from trading.risk.limits import LimitsFile
 
 
 def test_a_partition_gets_its_share_of_what_is_divided():

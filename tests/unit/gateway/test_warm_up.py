@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateway.domain import decision_kernel, entries, feature_kernel
-from gateway.domain.decision import DecisionPolicy
-from gateway.domain.errors import PredictorUnavailable
-from gateway.domain.features import WARM_TICKS
 from gateway.warm_up import warm_up
 from tests.fakes import FakeClock, FakePredictor, limit_set
 from tests.unit.gateway.test_pipeline import Bench, quotes
+from trading.decision import json_kernel
+from trading.decision import kernel as decision_kernel
+from trading.decision.policy import DecisionPolicy
+from trading.errors import PredictorUnavailable
+from trading.features import kernel as feature_kernel
+from trading.features.definitions import WARM_TICKS
 
 
 class AsServed(FakePredictor):
@@ -26,7 +28,7 @@ class AsServed(FakePredictor):
 
 
 def compiled():
-    kernels = (entries.decide, decision_kernel.write, feature_kernel.update_states)
+    kernels = (decision_kernel.decide, json_kernel.write, feature_kernel.update_states)
     return [list(kernel.signatures) for kernel in kernels]
 
 

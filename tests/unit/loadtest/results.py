@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtest.tally import Tally
+from loadtest.measuring.latency_tally import Tally
 
 MS, S = 1_000_000, 1_000_000_000
 

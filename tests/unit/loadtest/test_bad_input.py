@@ -15,19 +15,17 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
-from gateway.domain.errors import ConfigurationError
-from loadtest import preflight
-from loadtest.driver.drive import Load
 from loadtest.errors import InvalidRun
-from loadtest.result import save
-from loadtest.rows import feature_rows
-from loadtest.triton import TritonLoad
+from loadtest.measuring import preflight
+from loadtest.measuring.result import save
+from loadtest.open_loop.drive import Load
+from loadtest.open_loop.rows import feature_rows
+from loadtest.open_loop.triton import TritonLoad
 from stack.cli.loadtest import app
-from stack.loadtest.sides import Side, order
-from stack.ports import free_ports
+from stack.servers.ports import free_ports
+from stack.workflows.loadtest.configuration import Side, order
 from tests.unit.loadtest.results import result_of
-
-ROOT = Path(__file__).resolve().parents[3]
+from trading.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.history import open_source
-from trainers.build import BuildSettings, build
-from trainers.dataset import open_dataset
+from trading.history import open_source
+from trainers.data.build import BuildSettings, build
+from trainers.data.dataset import open_dataset
 
 
 def quiet(*_: object) -> None:

@@ -1,0 +1,1 @@
+"""The only files that import the clients of Kafka, Redis, PostgreSQL, Triton and MLflow."""

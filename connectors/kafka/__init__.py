@@ -1,0 +1,1 @@
+"""Kafka: topics, clients, reading a log, errors."""

@@ -1,0 +1,69 @@
+"""Whether a cluster has what a desk needs."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaException
+from msgspec import Struct
+
+from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka.topics import Topics
+from trading.errors import ConfigurationError, ServiceUnavailable
+
+REQUIRE_S = 5.0
+
+
+class Cluster(Struct, frozen=True):
+    """The common number of partitions, and a name that only these very logs have."""
+
+    partitions: int
+    log: str
+
+
+def check_cluster(bootstrap: str, topics: Topics, group: str) -> Cluster:
+    """Look at the topics.
+
+    Raises:
+        ServiceUnavailable: no broker answers.
+        ConfigurationError: a topic is missing, or they are partitioned differently: a decision
+            must lie in the partition of its tick.
+    """
+    from confluent_kafka import TopicCollection
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        found = admin.list_topics(timeout=CONTROL_TIMEOUT_S)
+    except KafkaException as error:
+        raise ServiceUnavailable(
+            f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
+        ) from error
+    beside = [
+        topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots, topics.orders, topics.fills,
+    ]  # fmt: skip
+    missing = [n for n in (*beside, topics.control) if n not in found.topics]
+    if missing:
+        raise ConfigurationError(f"topic {', '.join(missing)} does not exist on {bootstrap}: create it first")
+    counts = {n: len(found.topics[n].partitions) for n in beside}
+    if len(set(counts.values())) != 1:
+        raise ConfigurationError(f"the topics must have the same number of partitions: {counts}")
+    names = [topics.ticks, topics.decisions]
+    try:
+        described = admin.describe_topics(TopicCollection(names))
+        ids = [str(described[name].result(CONTROL_TIMEOUT_S).topic_id) for name in names]
+    except KafkaException as error:
+        raise ServiceUnavailable(f"Kafka does not describe its topics: {error.args[0].str()}") from error
+    return Cluster(next(iter(counts.values())), "/".join([str(found.cluster_id), *ids, group]))
+
+
+def require(bootstrap: str, topic: str) -> None:
+    """A broker answers and has the topic; asked without a word from librdkafka. Raises ServiceUnavailable."""
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        found = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(topic, timeout=REQUIRE_S)
+    except KafkaException as error:
+        raise ServiceUnavailable(
+            f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
+        ) from error
+    if found.topics[topic].error is not None:
+        raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {found.topics[topic].error}")

@@ -1,0 +1,87 @@
+"""Reading a partition to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes
+from connectors.kafka.messages import is_end, offset_of, usable
+from connectors.logs import kafka_logger
+from trading.errors import ServiceUnavailable
+
+READ_CHUNK = 5000
+RETRY_S = 0.1
+
+
+def reader(bootstrap: str, group: str = "ultrathink-reader") -> Consumer:
+    """A read-committed consumer that joins no group and tells the end of a partition."""
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+            "log_level": 3,
+        },
+        logger=kafka_logger(),
+    )
+
+
+def read_to_end(
+    bootstrap: str, topic: str, partition: int, start: int, stop: int | None = None
+) -> Iterator[list[Message]]:
+    """Chunks of a partition's committed messages from `start` to before `stop`, or to the end as it is.
+
+    Raises:
+        ServiceUnavailable: nothing came for ten seconds, and it was not the end.
+    """
+    if stop is not None and start >= stop:
+        return
+    consumer = reader(bootstrap)
+    try:
+        consumer.assign([TopicPartition(topic, partition, start)])
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < CONTROL_TIMEOUT_S:
+            found = consumer.consume(READ_CHUNK, 0.05)
+            messages = [m for m in found if usable(m)]
+            if stop is not None and messages and offset_of(messages[-1]) >= stop - 1:
+                yield [m for m in messages if offset_of(m) < stop]
+                return
+            if messages:
+                quiet_since = time.monotonic()
+                yield messages
+            if any(is_end(m) for m in found):
+                return
+    except KafkaException as error:
+        raise ServiceUnavailable(f"{topic}[{partition}] cannot be read: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+    raise ServiceUnavailable(f"{topic}[{partition}] cannot be read to its end: nothing came for ten seconds")
+
+
+def bounds(bootstrap: str, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset, and the one after the last. Raises ServiceUnavailable.
+
+    A broker that has just come back says for a moment that it does not lead its partitions.
+    """
+    consumer, deadline = reader(bootstrap), time.monotonic() + CONTROL_TIMEOUT_S
+    try:
+        while True:
+            try:
+                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), CONTROL_TIMEOUT_S)
+            except KafkaException as error:
+                if time.monotonic() > deadline or not passes(error.args[0]):
+                    raise ServiceUnavailable(
+                        f"{topic}[{partition}] cannot be read: {error.args[0].str()}"
+                    ) from error
+                time.sleep(RETRY_S)
+            else:
+                return int(low), int(high)
+    finally:
+        consumer.close()

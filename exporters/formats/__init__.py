@@ -1,0 +1,1 @@
+"""ONNX, TorchScript, config.pbtxt: written, read, checked."""

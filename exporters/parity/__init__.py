@@ -1,0 +1,1 @@
+"""Do the source, the exported file and the served model give the same answers?"""

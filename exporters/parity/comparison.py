@@ -1,0 +1,273 @@
+"""Do the source, the exported file and the served model give the same answers?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from exporters.errors import ExportError, ParityError
+from exporters.formats.tensors import Array, Arrays, Run, check_shapes
+from trading.decision.kernel import wanted
+from trading.decision.policy import DecisionPolicy
+from trading.models.signature import Dtype, ModelSignature
+from trading.risk.limits import LimitSet
+
+
+class Tolerance(Struct, frozen=True):
+    """|got - wanted| <= share * max(1, largest |wanted| of the batch); `why` says what it allows for."""
+
+    share: float
+    why: str
+
+
+CPU = Tolerance(1e-5, "float32 through other kernels and other orders of summation")
+GPU = Tolerance(1e-4, "float32 on CUDA with TF32 off: other kernels for each batch size")
+GPU_TF32 = Tolerance(5e-3, "TF32 keeps 10 bits of a product's factors")
+HALF = Tolerance(2e-2, "float16 keeps 10 bits")
+DOUBLE = Tolerance(1e-9, "float64 through other orders of summation")
+EXACT = Tolerance(0.0, "whole numbers")
+
+
+def tolerance(dtype: Dtype, precision: str, device: str, *, tf32: bool = False) -> Tolerance:
+    """What is allowed for an output.
+
+    Args:
+        dtype: of the output.
+        precision: "fp32" or "fp16", of the model's weights.
+        device: "cpu" or "gpu".
+        tf32: whether matrix products may round to TF32; config.pbtxt turns it off.
+    """
+    if not dtype.startswith("FP"):
+        return EXACT
+    if precision == "fp16" or dtype == "FP16":
+        return HALF
+    if dtype == "FP64":
+        return DOUBLE
+    if device == "cpu":
+        return CPU
+    return GPU_TF32 if tf32 else GPU
+
+
+class Difference(Struct, frozen=True):
+    """One output, one batch: how far two models are apart.
+
+    Attributes:
+        where: "file" or "served".
+        rows: kind of rows: golden, adversarial, recorded or the user's own.
+        batch: rows at once.
+        output: tensor's name.
+        max_abs, max_rel: largest absolute and relative difference.
+        max_ulp: largest distance in representable numbers; 0 for whole numbers.
+        allowed: largest absolute difference that passes.
+        passed: whether it does.
+    """
+
+    where: str
+    rows: str
+    batch: int
+    output: str
+    max_abs: float
+    max_rel: float
+    max_ulp: int
+    allowed: float
+    passed: bool
+
+
+class Flips(Struct, frozen=True):
+    """Rows whose action differs; `tied` of them have no clear answer at the source either."""
+
+    where: str
+    rows: str
+    batch: int
+    flipped: int
+    of: int
+    tied: int = 0
+
+
+class Comparison(Struct, frozen=True):
+    """Everything that was compared."""
+
+    differences: list[Difference]
+    flips: list[Flips]
+
+    @property
+    def max_abs(self) -> float:
+        """The largest absolute difference."""
+        return max((d.max_abs for d in self.differences), default=0.0)
+
+    @property
+    def flip_rate(self) -> float:
+        """Share of rows whose action differs."""
+        rows = sum(f.of for f in self.flips)
+        return sum(f.flipped for f in self.flips) / rows if rows else 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output of every batch is within its tolerance."""
+        return all(d.passed for d in self.differences)
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(self.differences + other.differences, self.flips + other.flips)
+
+
+def compare(
+    signature: ModelSignature,
+    wanted: Arrays,
+    got: Arrays,
+    *,
+    where: str,
+    rows: str,
+    precision: str = "fp32",
+    device: str = "cpu",
+    tf32: bool = False,
+) -> Comparison:
+    """Compare two models' answers to the same batch.
+
+    Raises:
+        ParityError: an answer has another shape or dtype than the signature says.
+    """
+    batch = len(wanted[0])
+    try:
+        check_shapes(f"{signature.name} at its source", signature.outputs, wanted, batch)
+        check_shapes(f"{signature.name} ({where})", signature.outputs, got, batch)
+    except ExportError as error:
+        raise ParityError(str(error)) from error
+    found = []
+    tied = ties(wanted, CPU.share if device == "cpu" and precision == "fp32" else HALF.share)
+    for spec, a, b in zip(signature.outputs, wanted, got, strict=True):
+        if not spec.dtype.startswith("FP"):
+            # Which of two equal probabilities is the larger is nobody's to say.
+            a, b = a[~tied], b[~tied]  # noqa: PLW2901
+        allowed = tolerance(spec.dtype, precision, device, tf32=tf32).share * scale(a)
+        largest = max_abs(a, b)
+        found.append(
+            Difference(
+                where, rows, batch, spec.name, largest, max_rel(a, b), max_ulp(a, b), allowed, largest <= allowed
+            )
+        )
+    flipped = actions(signature, wanted) != actions(signature, got)
+    return Comparison(found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))])
+
+
+def ties(outputs: Arrays, within: float) -> npt.NDArray[np.bool_]:
+    """Rows whose two largest probabilities, of the last output with several, are equal but for rounding."""
+    wide = [a for a in outputs if a.dtype.kind == "f" and a[0].size > 1] if len(outputs[0]) else []
+    if not wide:
+        return np.zeros(len(outputs[0]), np.bool_)
+    ordered = np.sort(wide[-1].reshape(len(wide[-1]), -1), axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(ordered[:, -1] - ordered[:, -2] <= within)
+
+
+def compare_runs(
+    signature: ModelSignature,
+    source: Run,
+    other: Run,
+    probes: Mapping[str, Arrays],
+    *,
+    where: str,
+    precision: str = "fp32",
+    device: str = "cpu",
+) -> Comparison:
+    """Ask both models the same and compare; a probe is one batch."""
+    total = Comparison([], [])
+    for name, arrays in probes.items():
+        kind = name.partition(":")[0]
+        total += compare(
+            signature, source(arrays), other(arrays), where=where, rows=kind, precision=precision, device=device
+        )
+    return total
+
+
+def require(signature: ModelSignature, found: Comparison) -> None:
+    """Raise ParityError with the worst difference that is not allowed."""
+    failed = [d for d in found.differences if not d.passed]
+    if not failed:
+        return
+    worst = max(failed, key=lambda d: math.inf if math.isnan(d.max_abs) else d.max_abs)
+    raise ParityError(
+        f"{signature.name}: {worst.output} differs by {worst.max_abs:.3g} ({worst.where}) at batch {worst.batch} "
+        f"on {worst.rows} rows; {worst.allowed:.1e} is allowed, and {found.flip_rate:.2%} of the actions flip: "
+        "nothing was released"
+    )
+
+
+def scale(wanted: Array) -> float:
+    """The largest finite magnitude of a batch, at least 1."""
+    if wanted.dtype.kind != "f":
+        return 1.0
+    finite = np.abs(wanted[np.isfinite(wanted)].astype(np.float64))
+    return max(1.0, float(finite.max(initial=0.0)))
+
+
+def max_abs(a: Array, b: Array) -> float:
+    """Infinite where one is NaN or infinite and the other is not the same."""
+    if a.dtype.kind != "f":
+        return float(np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0))
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(same, 0.0, np.abs(x - y))
+    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
+
+
+def max_rel(a: Array, b: Array) -> float:
+    """|a - b| / |a|; where a is 0, infinite unless b is too."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.where(same, 0.0, np.abs(x - y) / np.abs(x))
+    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
+
+
+def max_ulp(a: Array, b: Array) -> int:
+    """Largest distance in units in the last place: how many numbers lie between, of the array's own dtype."""
+    if a.dtype.kind != "f":
+        return 0
+    both = np.isfinite(a) & np.isfinite(b)
+    return int(np.abs(_ordered(a[both]) - _ordered(b[both])).max(initial=0))
+
+
+def _ordered(values: Array) -> Array:
+    """Floats as integers in the same order: negative ones count down from zero."""
+    width = values.dtype.itemsize
+    bits = np.ascontiguousarray(values).view(f"i{width}").astype(np.int64)
+    lowest = -(2 ** (8 * width - 1))
+    return np.where(bits < 0, lowest - bits, bits)
+
+
+def actions(signature: ModelSignature, outputs: Arrays) -> Array:
+    """What would be done about each row, as a whole number.
+
+    A model with a target_position: buy, hold or sell from a flat book at default limits. Else the label; else
+    the largest of several outputs; else the sign.
+    """
+    by_name = {t.name: a for t, a in zip(signature.outputs, outputs, strict=True)}
+    if "target_position" in by_name:
+        return orders(by_name["target_position"][:, 0])
+    whole = [a for a in outputs if a.dtype.kind in "iub"]
+    if whole:
+        return whole[0].reshape(len(whole[0]), -1)[:, 0].astype(np.int64)
+    wide = [a for a in outputs if a[0].size > 1]
+    if wide:
+        return np.asarray(wide[-1].reshape(len(wide[-1]), -1).argmax(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.sign(outputs[0].reshape(len(outputs[0]), -1)[:, 0]).astype(np.int64)
+
+
+def orders(targets: Array) -> Array:
+    """Sign of the order that the gateway would send for each target, from a flat book at a price of 100."""
+    policy = DecisionPolicy(LimitSet())
+    limits, price = policy.limits.book, 100.0
+    units = np.array(
+        [
+            wanted(float(t), price, limits.max_position_notional, limits.lot) if math.isfinite(t) else 0.0
+            for t in targets
+        ]
+    )
+    units[np.abs(units) * price < policy.rebalance_band * limits.max_position_notional] = 0.0
+    return np.sign(units).astype(np.int64)

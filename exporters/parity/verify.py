@@ -1,0 +1,269 @@
+"""`export verify`: source, exported file and served model, row by row."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from msgspec import Struct
+
+from exporters.errors import ExportError
+from exporters.export import BATCHES, composed
+from exporters.formats.tensors import Arrays, Run
+from exporters.parity import comparison, probes
+from exporters.parity.comparison import Comparison, Difference, Flips
+from exporters.release.candidate import candidate
+from exporters.release.triton_client import TritonServer
+from exporters.repository.lineage import Lineage
+from exporters.repository.repository import ModelRepository
+from exporters.sources import registry
+from exporters.sources.opened import opened, run_file
+from trading.models.signature import FEATURES_TENSOR
+
+Progress = Callable[[str], None]
+
+
+class Report(Struct, frozen=True):
+    """What `export verify` found.
+
+    Attributes:
+        model, version, source: what was compared with what.
+        device: where the served model ran: "gpu", "cpu", or "" where it was not asked.
+        tf32: config.pbtxt turns it off; it would be allowed 5e-3.
+        tolerance: largest share of max(1, largest magnitude in the batch), file and served.
+        actions: how a row's action is read from its outputs.
+        rows: compared in all.
+        file_seconds, served_seconds: spent on asking.
+    """
+
+    model: str
+    version: int
+    source: str
+    device: str
+    tf32: bool
+    tolerance: dict[str, float]
+    actions: str
+    passed: bool
+    max_abs_diff: float
+    max_rel_diff: float
+    max_ulp: int
+    flip_rate: float
+    rows: int
+    differences: list[Difference]
+    flips: list[Flips]
+    source_seconds: float
+    file_seconds: float
+    served_seconds: float
+
+
+class Timed:
+    """A run that counts its seconds."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self.seconds = run, 0.0
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Ask, and add the time that it took."""
+        started = time.perf_counter()
+        try:
+            return self._run(arrays)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def verify(
+    name: str,
+    version: int | None,
+    repository: ModelRepository,
+    triton: TritonServer | None,
+    mlflow_uri: str,
+    progress: Progress,
+    *,
+    recorded: str | None = None,
+    rows: Path | None = None,
+    trust: bool = False,
+) -> Report:
+    """Compare a published version with its source, in its file and as served.
+
+    Args:
+        name: a model of the repository.
+        version: default: the released one, else the newest.
+        repository: where it lies.
+        triton: asks the version itself where it is loaded, else a copy; None leaves the served model out.
+        mlflow_uri: where its source is.
+        progress: told what is being done.
+        recorded: a SOURCE of ticks for models that read features.
+        rows: rows of the user's own, .npy or .npz.
+        trust: open a source that can run its author's code.
+
+    Raises:
+        ExportError: the version, its source or the rows cannot be had.
+    """
+    number = version if version is not None else newest(repository, name)
+    lineage = repository.verified_lineage(name, number)
+    signature = lineage.contract
+    batches = probe_batches(lineage, recorded, rows)
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        progress(f"{name} {number}: open its source, {lineage.model}")
+        source = Timed(open_source(stack, repository, lineage, mlflow_uri, Path(temporary), trust=trust))
+        wanted = {key: source(arrays) for key, arrays in batches.items()}
+        subjects: list[tuple[str, str, Timed]] = []
+        if signature.backend != "ensemble":
+            path = repository.folder(name, number) / signature.file_name
+            subjects.append(("file", "cpu", Timed(run_file(signature, path))))
+        device = ""
+        if triton is not None:
+            served, device = open_served(stack, repository, lineage, number, triton)
+            subjects.append(("served", device, Timed(served)))
+        total = Comparison([], [])
+        for where, on, run in subjects:
+            for key, arrays in batches.items():
+                progress(f"{name} {number}: {where}, {key.replace(':', ' rows, batch ')}")
+                total += comparison.compare(
+                    signature,
+                    wanted[key],
+                    run(arrays),
+                    where=where,
+                    rows=key.partition(":")[0],
+                    precision=lineage.precision,
+                    device=on,
+                )
+        spent = {where: run.seconds for where, _, run in subjects}
+        allowed = {
+            where: max(comparison.tolerance(t.dtype, lineage.precision, on).share for t in signature.outputs)
+            for where, on, _ in subjects
+        }
+    return Report(
+        model=name,
+        version=number,
+        source=lineage.model,
+        device=device,
+        tf32=False,
+        tolerance=allowed,
+        actions=describe_actions(lineage),
+        passed=total.passed,
+        max_abs_diff=total.max_abs,
+        max_rel_diff=max((d.max_rel for d in total.differences), default=0.0),
+        max_ulp=max((d.max_ulp for d in total.differences), default=0),
+        flip_rate=total.flip_rate,
+        rows=sum(f.of for f in total.flips),
+        differences=total.differences,
+        flips=total.flips,
+        source_seconds=source.seconds,
+        file_seconds=spent.get("file", 0.0),
+        served_seconds=spent.get("served", 0.0),
+    )
+
+
+def newest(repository: ModelRepository, name: str) -> int:
+    """The released version, else the newest. Raises ExportError where there is none."""
+    released, versions = repository.serving(name).released, repository.versions(name)
+    if not versions:
+        known = ", ".join(n for n in repository.names() if repository.versions(n)) or "none"
+        raise ExportError(f"{repository.root} has no version of {name!r}: it has {known}")
+    return released if released in versions and released is not None else versions[-1]
+
+
+def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None) -> dict[str, Arrays]:
+    """Every kind of row at batch 1, 2, 3, 64 and the largest."""
+    signature = lineage.contract
+    largest = signature.max_batch_size
+    if recorded is not None and FEATURES_TENSOR not in signature.inputs:
+        raise ExportError(
+            f"{signature.name} does not read the gateway's features, so recorded ticks say nothing about it: "
+            "give rows of its own with --rows"
+        )
+    kinds = {
+        "golden": probes.golden(signature, largest),
+        "adversarial": probes.adversarial(signature, largest),
+        "recorded": probes.recorded(signature, largest, recorded),
+        "own": probes.from_file(signature, rows) if rows is not None else None,
+    }
+    sizes = sorted({*(b for b in BATCHES if b < largest), largest})
+    return {
+        f"{kind}:{size}": probes.first_rows(arrays, size)
+        for kind, arrays in kinds.items()
+        if arrays is not None
+        for size in sizes
+    }
+
+
+def open_source(
+    stack: ExitStack,
+    repository: ModelRepository,
+    lineage: Lineage,
+    mlflow_uri: str,
+    temporary: Path,
+    *,
+    trust: bool,
+) -> Run:
+    """The source of a version; of a pipeline, its steps' sources joined."""
+    signature = lineage.contract
+    if lineage.steps:
+        steps = {}
+        for step, where in lineage.steps.items():
+            found = repository.lineage(step, int(where)) if where.isdigit() else None
+            uri = found.model if found else where
+            run, known = open_one(stack, uri, step, mlflow_uri, temporary / step, trust=trust)
+            steps[step] = (known, run)
+        return composed(signature, steps)  # type: ignore[arg-type]
+    return open_one(
+        stack,
+        lineage.model,
+        signature.name,
+        mlflow_uri,
+        temporary / "source",
+        trust=trust,
+        largest=signature.max_batch_size,
+    )[0]
+
+
+def open_one(
+    stack: ExitStack,
+    uri: str,
+    name: str,
+    mlflow_uri: str,
+    folder: Path,
+    *,
+    trust: bool,
+    largest: int | None = None,
+) -> tuple[Run, object]:
+    """Fetch and open one source again."""
+    (folder / "download").mkdir(parents=True)
+    (folder / "home").mkdir(mode=0o700)
+    reference = uri.removeprefix("file:")
+    origin = registry.fetch(mlflow_uri, reference, folder / "download", name)
+    source = stack.enter_context(opened(origin, folder / "home", trust=trust, max_batch=largest))
+    return source.run, source.signature
+
+
+def open_served(
+    stack: ExitStack, repository: ModelRepository, lineage: Lineage, version: int, triton: TritonServer
+) -> tuple[Run, str]:
+    """The version where it is loaded; else a copy of it, which is unloaded afterwards."""
+    signature = lineage.contract
+    if version in triton.ready(signature.name):
+        return triton.run(signature, version), triton.device(signature.name, version)
+    if signature.backend == "ensemble":
+        raise ExportError(
+            f"{signature.name} {version} is not loaded, and its steps may not be either: release it first, "
+            "or verify its steps"
+        )
+    stack.enter_context(repository.lock(signature.name))
+    serving = repository.serving(signature.name)
+    copy, device = stack.enter_context(candidate(repository, triton, signature, version, serving))
+    return triton.run(copy, version), device
+
+
+def describe_actions(lineage: Lineage) -> str:
+    """How `parity.actions` reads a row."""
+    outputs = lineage.contract.outputs
+    if any(t.name == "target_position" for t in outputs):
+        return "order from a flat book at default limits: buy, hold or sell"
+    if any(not t.dtype.startswith("FP") for t in outputs):
+        return "label"
+    wide = [t.name for t in outputs if len(t.dims) and max(t.dims) > 1]
+    return f"largest of {wide[-1]}" if wide else f"sign of {outputs[0].name}"

@@ -1,0 +1,1 @@
+"""What is served: probe, flip, journal, and the way back."""

@@ -1,0 +1,71 @@
+"""A copy of a model under another name, on trial: the repository is not touched, and nobody asks it by mistake."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from exporters.errors import ExportError
+from exporters.formats.config_pbtxt import Serving, render_json
+from exporters.formats.graph import identity
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+from trading.models.signature import ModelSignature, TensorSpec
+
+#: A version on trial answers to this name only.
+CANDIDATE = "--candidate"
+
+
+@contextlib.contextmanager
+def candidate(
+    repository: ModelRepository, triton: TritonServer, signature: ModelSignature, version: int, serving: Serving
+) -> Iterator[tuple[ModelSignature, str]]:
+    """Load a published version as a copy, unload it at the end; call under the model's lock.
+
+    Yields:
+        The copy's signature, and "gpu" or "cpu": the GPU where the server has one.
+
+    Raises:
+        ExportError: Triton refuses it.
+    """
+    copy = replace(signature, name=signature.name + CANDIDATE)
+    # Its warm-up row would have to travel too.
+    alone = replace(serving, versions=(version,), real_rows=False)
+    path = repository.folder(signature.name, version) / signature.file_name
+    content = b"" if signature.backend == "ensemble" else path.read_bytes()
+    try:
+        load(triton, copy, version, alone, content)
+    except ExportError:
+        forget(triton, copy.name)
+        raise
+    try:
+        yield copy, triton.device(copy.name, version)
+    finally:
+        triton.unload(copy.name)
+
+
+def load(triton: TritonServer, copy: ModelSignature, version: int, serving: Serving, content: bytes) -> None:
+    """On the GPU where the server has one, else on its CPU."""
+    devices = triton.devices()
+    for device in devices:
+        try:
+            triton.load_copy(copy, render_json(copy, device, serving), version, content)
+        except ExportError as error:
+            if device == devices[-1] or "gpu" not in str(error).lower():
+                raise
+        else:
+            return
+
+
+def forget(triton: TritonServer, name: str) -> None:
+    """Clear a copy that did not load: for its sake Triton would call the whole server "not ready" from now on.
+
+    Unloading what failed changes nothing; a model that loads in its place, and is unloaded, does.
+    """
+    spec = TensorSpec("x", (1,))
+    harmless = ModelSignature(name, "onnxruntime", (spec,), (replace(spec, name="y"),), (), None, 1)
+    with contextlib.suppress(ExportError):
+        load(triton, harmless, 1, Serving(versions=(1,), real_rows=False), identity("x", "y"))
+        triton.unload(name)

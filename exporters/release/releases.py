@@ -1,0 +1,451 @@
+"""What is served: probe, flip `version_policy`, journal; and the way back.
+
+A transaction changes the configurations of one model, or of a pipeline and its steps:
+
+1. the journal says `begun`, with every configuration before and after;
+2. a new version is loaded as a copy under another name, and asked with its golden rows: a version that
+   has not passed never answers to its own name;
+3. configurations are widened to hold the old and the new versions, and loaded;
+4. the new version is asked again, under its own name; the journal says `flipped`;
+5. configurations are narrowed to what is to be served, loaded, and the journal says `done`.
+
+Whatever fails before `flipped` is undone. A killed exporter's transaction is finished or undone by the
+next one. Triton's own restart reads the configurations, which at every moment name passed versions only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from exporters.errors import Busy, ExportError, ParityError
+from exporters.fault_points import reach
+from exporters.formats.config_pbtxt import Serving
+from exporters.parity import comparison
+from exporters.release.candidate import CANDIDATE, candidate
+from exporters.release.journal import Action, Change, Entry, Journal, Step, Transaction
+from exporters.release.triton_client import TritonServer
+from exporters.repository.lineage import Lineage
+from exporters.repository.repository import ModelRepository, now, user
+from exporters.target import memory
+from exporters.target.profiles import Gpu
+from trading.errors import UltraThinkError
+from trading.models.signature import ModelSignature
+
+
+class Released(Struct, frozen=True):
+    """What a release or rollback did. Parity is the largest absolute difference as served, from the source."""
+
+    model: str
+    version: int
+    previous: int | None
+    action: str
+    parity_max_abs_diff: float
+    flip_rate: float
+    flip_seconds: float
+    seconds: float
+    device: str
+
+
+class Row(Struct, frozen=True):
+    """A version in `export list`."""
+
+    model: str
+    version: int
+    state: str
+    serving: bool
+    in_triton: str
+    source: str
+    precision: str
+    size: int
+    time: str
+
+
+class Releases:
+    """Releases and rollbacks of one repository on one server."""
+
+    def __init__(
+        self, repository: ModelRepository, triton: TritonServer, gpu: Gpu, progress: Callable[[str], None]
+    ) -> None:
+        self._repository, self._triton, self._gpu, self._progress = repository, triton, gpu, progress
+        self._journal = Journal(repository.state / "journal.jsonl")
+
+    def release(self, name: str, version: int) -> Released:
+        """Serve a published version.
+
+        Raises:
+            ExportError: it is unknown, changed, too large for the GPU, or does not load.
+            ParityError: it does not answer as its source did. Either way the same is served as before.
+        """
+        lineage = self._repository.verified_lineage(name, version)
+        self.recover()
+        with self._repository.lock(name, *lineage.contract.steps):
+            return self._change("release", lineage, version)
+
+    def rollback(self, name: str, to: int | None = None) -> Released:
+        """Serve an earlier version again: the one before the last release, or `to`.
+
+        Raises:
+            ExportError: there is none.
+        """
+        self.recover()
+        released = self._repository.serving(name).released
+        target = to if to is not None else self.last_good(name)
+        if target is None:
+            raise ExportError(f"{name} has no release before version {released}: name one with --to")
+        if target == released:
+            raise ExportError(f"{name} already serves version {target}")
+        lineage = self._repository.verified_lineage(name, target)
+        with self._repository.lock(name, *lineage.contract.steps):
+            return self._change("rollback", lineage, target)
+
+    def probe(self, name: str, version: int) -> comparison.Comparison:
+        """Ask a loaded version with its golden rows. Raises ParityError, ExportError."""
+        lineage = self._repository.lineage(name, version)
+        return self._probe(lineage, lineage.contract, version, self._triton.device(name, version))
+
+    def last_good(self, name: str) -> int | None:
+        """The version that was served before the one that is."""
+        return last_good(self._journal, self._repository, name)
+
+    def recover(self) -> list[Transaction]:
+        """Finish or undo what killed exporters began; call it without holding a lock.
+
+        A transaction whose models are held belongs to an exporter that is alive, and is left to it.
+        """
+        done = []
+        for seen in self._journal.transactions():
+            if not seen.open:
+                continue
+            with contextlib.suppress(Busy), self._repository.lock(*seen.changes):
+                now_seen = {t.begun.id: t for t in self._journal.transactions()}
+                transaction = now_seen[seen.begun.id]
+                if transaction.open:
+                    self._recover(transaction)
+                    done.append(transaction)
+        for left in self._triton.index():
+            # Of a killed `verify` or `tune`, which have no transaction.
+            if left.name.endswith(CANDIDATE) and left.state == "READY":
+                with contextlib.suppress(Busy), self._repository.lock(left.name.removesuffix(CANDIDATE)):
+                    self._triton.unload(left.name)
+        return done
+
+    def _recover(self, transaction: Transaction) -> None:
+        begun, names = transaction.begun, set(transaction.changes)
+        what = f"the {begun.action} of {begun.model} {begun.version} that was interrupted"
+        for loaded in self._triton.index():
+            if loaded.name.removesuffix(CANDIDATE) in names and loaded.name.endswith(CANDIDATE):
+                self._triton.unload(loaded.name)
+        if transaction.last.step == "flipped":
+            self._progress(f"finish {what}")
+            self._settle(transaction.changes)
+            self._note(begun, "done", reason="finished after an interruption")
+        else:
+            self._progress(f"undo {what}")
+            self._undo(begun, "interrupted")
+
+    def _change(self, action: Action, lineage: Lineage, version: int) -> Released:
+        name, started = lineage.contract.name, time.monotonic()
+        before = self._repository.serving(name)
+        changes = {c.name: c for c in self._plan(action, lineage, version)}
+        self._check_memory(changes)
+        begun = Entry(secrets.token_hex(4), "begun", action, name, version, now(), user(), tuple(changes.values()))
+        self._journal.append(begun)
+        reach("journal_begun")
+        try:
+            compared, device, flip_seconds = self._flip(changes, lineage, version)
+        except UltraThinkError as error:
+            self._undo(begun, str(error))
+            raise
+        self._note(begun, "flipped", started)
+        reach("flipped")
+        self._settle(changes)
+        reach("narrowed")
+        self._note(begun, "done", started)
+        return Released(
+            name,
+            version,
+            before.released,
+            action,
+            compared.max_abs,
+            compared.flip_rate,
+            round(flip_seconds, 3),
+            round(time.monotonic() - started, 3),
+            device,
+        )
+
+    def _plan(self, action: Action, lineage: Lineage, version: int) -> list[Change]:
+        """Configurations before and after, steps first."""
+        repository, signature = self._repository, lineage.contract
+        name, before = signature.name, repository.serving(signature.name)
+        pins = {step: int(v) for step, v in lineage.steps.items()} if signature.backend == "ensemble" else {}
+        others = repository.pins(without=name)
+        changes = []
+        for step, pinned in pins.items():
+            repository.verified_lineage(step, pinned)
+            now_served = repository.serving(step)
+            # The last good pipeline's steps stay loaded, so that the way back needs no loading.
+            wanted = replace(now_served, versions=(before.pins[step],)) if step in before.pins else Serving()
+            kept = (
+                self._kept(repository.lineage(step, pinned).contract, wanted, pinned)
+                if action == "release"
+                else set()
+            )
+            versions = {pinned} | kept | others.get(step, set())
+            changes.append(Change(step, now_served, replace(now_served, versions=tuple(sorted(versions)))))
+        needed = others.get(name, set())
+        if needed and max(needed) > version:
+            raise ExportError(
+                f"{name} {max(needed)} is pinned by an ensemble, and requests without a version would go to it "
+                f"rather than to {version}: roll the ensemble back instead"
+            )
+        kept = self._kept(signature, before, version)
+        versions = {version} | kept | needed
+        changes.append(Change(name, before, replace(before, versions=tuple(sorted(versions)), pins=pins)))
+        return changes
+
+    def _kept(self, signature: ModelSignature, before: Serving, version: int) -> set[int]:
+        """The version before, for callers who pinned it: not an ensemble's, nor one of another contract."""
+        previous = before.released
+        if signature.backend == "ensemble" or previous is None or previous >= version:
+            return set()
+        old, new = (contract_of(self._repository, signature.name, v) for v in (previous, version))
+        return {previous} if old == new else set()
+
+    def _check_memory(self, changes: Mapping[str, Change]) -> None:
+        plan = memory.plan(
+            self._repository, self._gpu, {n: widened(self._repository, c) for n, c in changes.items()}
+        )
+        if not plan.fits:
+            raise ExportError(
+                f"the {plan.gpu} would need {plan.needed_mib:,.0f} of {plan.usable_mib:,.0f} MiB: "
+                f"{plan.largest()}; prune versions, use fewer instances or --precision fp16"
+            )
+
+    def _flip(
+        self, changes: Mapping[str, Change], lineage: Lineage, version: int
+    ) -> tuple[comparison.Comparison, str, float]:
+        """Probe copies, widen, load, probe as served."""
+        repository, triton = self._repository, self._triton
+        ensemble = lineage.contract.backend == "ensemble"
+        new = {
+            n: v
+            for n, c in changes.items()
+            for v in set(c.after.versions) - set(c.before.versions)
+            if n != lineage.contract.name or not ensemble
+        }
+        for name, number in new.items():
+            self._progress(f"{name} {number}: probe a copy")
+            self._try_copy(repository.verified_lineage(name, number), number, changes[name].after)
+        started = time.monotonic()
+        for name, change in changes.items():
+            if name == lineage.contract.name and ensemble:
+                continue
+            wide = widened(repository, change)
+            self._progress(f"{name}: load {', '.join(map(str, wide.versions))}")
+            repository.configure(contract_for(repository, change, wide), wide)
+            triton.load(name)
+            reach("loaded")
+        if ensemble:
+            self._progress(f"{lineage.contract.name} {version}: probe a copy")
+            self._try_copy(lineage, version, changes[lineage.contract.name].after)
+            started = time.monotonic()
+            repository.configure(lineage.contract, changes[lineage.contract.name].after)
+            triton.load(lineage.contract.name)
+            reach("loaded")
+        took = time.monotonic() - started
+        if version not in triton.ready(lineage.contract.name):
+            raise ExportError(
+                f"Triton at {triton.address} loaded {lineage.contract.name}, but not version {version}: is "
+                "--repository the folder that this server serves?"
+            )
+        device = triton.device(lineage.contract.name, version)
+        self._progress(f"{lineage.contract.name} {version}: probe as served")
+        compared = self._probe(lineage, lineage.contract, version, device)
+        return compared, device, took
+
+    def _try_copy(self, lineage: Lineage, version: int, serving: Serving) -> None:
+        """Load a version under the candidate's name, ask it, unload it."""
+        with candidate(self._repository, self._triton, lineage.contract, version, serving) as (copy, device):
+            reach("candidate_loaded")
+            self._probe(lineage, copy, version, device)
+        reach("candidate_passed")
+
+    def _probe(
+        self, lineage: Lineage, signature: ModelSignature, version: int, device: str
+    ) -> comparison.Comparison:
+        """Golden rows, all at once and one alone, against the source's answers of the day of publication."""
+        asked, wanted = self._repository.golden(lineage.contract, version)
+        run = self._triton.run(signature, version)
+        found = comparison.Comparison([], [])
+        for rows in (len(asked[0]), 1):
+            got = run([a[:rows] for a in asked])
+            found += comparison.compare(
+                lineage.contract,
+                [a[:rows] for a in wanted],
+                got,
+                where="served",
+                rows="golden",
+                precision=lineage.precision,
+                device=device,
+            )
+        try:
+            comparison.require(lineage.contract, found)
+        except ParityError as error:
+            raise ParityError(f"probe mismatch, version {version}: {error}") from error
+        return found
+
+    def _settle(self, changes: Mapping[str, Change]) -> None:
+        """Write and load the final configurations, the pipeline before its steps."""
+        for name, change in reversed(list(changes.items())):
+            self._repository.configure(contract_for(self._repository, change, change.after), change.after)
+            self._triton.load(name)
+
+    def _undo(self, begun: Entry, reason: str) -> None:
+        """Put every configuration back, the pipeline before its steps.
+
+        Where Triton is gone the configurations are right nevertheless, and the transaction stays open: the
+        next command settles it.
+        """
+        lost: UltraThinkError | None = None
+        for change in reversed(begun.changes):
+            self._repository.configure(contract_for(self._repository, change, change.before), change.before)
+            if lost is not None:
+                continue
+            try:
+                if change.before.versions:
+                    self._triton.load(change.name)
+                else:
+                    self._triton.unload(change.name)
+            except UltraThinkError as error:
+                lost = error
+        if lost is None:
+            self._note(begun, "undone", reason=reason)
+
+    def _note(self, begun: Entry, step: Step, started: float | None = None, reason: str = "") -> None:
+        seconds = 0.0 if started is None else round(time.monotonic() - started, 3)
+        self._journal.append(
+            replace(begun, step=step, time=now(), user=user(), changes=(), reason=reason, seconds=seconds)
+        )
+
+
+def widened(repository: ModelRepository, change: Change) -> Serving:
+    """Old and new versions together, in the new configuration.
+
+    One configuration governs all versions: where the old ones have another contract (backend, dims, largest
+    batch), the new ones stand alone, and Triton changes over when they are loaded.
+    """
+    versions = {*change.before.versions, *change.after.versions}
+    if len({contract_of(repository, change.name, v) for v in versions}) > 1:
+        return change.after
+    return replace(change.after, versions=tuple(sorted(versions)))
+
+
+def contract_of(repository: ModelRepository, name: str, version: int) -> bytes:
+    """A version's contract, to be compared."""
+    return msgspec.json.encode(repository.lineage(name, version).contract)
+
+
+def contract_for(repository: ModelRepository, change: Change, serving: Serving) -> ModelSignature:
+    """The signature that a configuration is written from: of the version that is to answer.
+
+    Where none is to, of any version that is still there.
+    """
+    there = repository.versions(change.name)
+    wanted = [*sorted(serving.versions, reverse=True), *sorted(change.after.versions, reverse=True), *there[::-1]]
+    for version in wanted:
+        with contextlib.suppress(ExportError):
+            return repository.lineage(change.name, version).contract
+    raise ExportError(f"{change.name} has no version left in {repository.root}: export it again")
+
+
+def last_good(journal: Journal, repository: ModelRepository, name: str) -> int | None:
+    """The version that was served before the one that is, and is still there."""
+    released, there = repository.serving(name).released, set(repository.versions(name))
+    served = [
+        t.changes[name].after.released
+        for t in journal.transactions(name)
+        if t.last.step == "done" and t.changes[name].after.released is not None
+    ]
+    earlier = [v for v in served if v != released and v in there]
+    return earlier[-1] if earlier else None
+
+
+def protected(repository: ModelRepository, name: str) -> dict[int, str]:
+    """Versions that must stay, and why: served, pinned, or the way back."""
+    journal = Journal(repository.state / "journal.jsonl")
+    found: dict[int, str] = {}
+    good = last_good(journal, repository, name)
+    if good is not None:
+        found[good] = "last good"
+    for pipeline in repository.names():
+        back = last_good(journal, repository, pipeline)
+        if back is None or pipeline == name:
+            continue
+        steps = repository.lineage(pipeline, back).steps
+        if name in steps and steps[name].isdigit():
+            found[int(steps[name])] = f"pinned by {pipeline} {back}, its last good"
+    for transaction in journal.transactions(name):
+        if transaction.open:
+            change = transaction.changes[name]
+            found.update(
+                dict.fromkeys((*change.before.versions, *change.after.versions), "in an interrupted release")
+            )
+    for step, versions in repository.pins().items():
+        if step == name:
+            found.update(dict.fromkeys(versions, "pinned"))
+    serving = repository.serving(name)
+    found.update(dict.fromkeys(serving.versions, "loaded"))
+    if serving.released is not None:
+        found[serving.released] = "served"
+    return found
+
+
+def rows(repository: ModelRepository, index: Mapping[tuple[str, int], str] | None, name: str = "") -> list[Row]:
+    """Every version on disk; `index` is Triton's states, or None where it was not asked."""
+    found = []
+    for model in [name] if name else repository.names():
+        kept, released = protected(repository, model), repository.serving(model).released
+        for version in repository.versions(model):
+            try:
+                lineage: Lineage | None = repository.lineage(model, version)
+            except ExportError:
+                lineage = None
+            state = kept.get(version, "published") if lineage else "foreign"
+            seen = "not asked" if index is None else index.get((model, version), "not loaded")
+            found.append(
+                Row(
+                    model,
+                    version,
+                    state,
+                    version == released,
+                    seen.lower(),
+                    lineage.model if lineage else "unknown: not published by us",
+                    lineage.precision if lineage else "",
+                    repository.size(model, version),
+                    lineage.time if lineage else "",
+                )
+            )
+    return found
+
+
+def prune(repository: ModelRepository, name: str, keep: int, *, dry_run: bool = False) -> list[tuple[int, int]]:
+    """Delete all but the newest `keep` versions and those that must stay; returns versions and sizes.
+
+    Folders that somebody else put there are left alone.
+    """
+    with repository.lock(name):
+        repository.clear_staging(name)
+        kept = set(protected(repository, name))
+        ours = [v for v in repository.versions(name) if (repository.folder(name, v) / "lineage.json").is_file()]
+        newest = set(ours[-keep:]) if keep else set()
+        doomed = [v for v in ours if v not in kept | newest]
+        if dry_run:
+            return [(v, repository.size(name, v)) for v in doomed]
+        return [(v, repository.remove(name, v)) for v in doomed]

@@ -1,0 +1,190 @@
+"""Triton as the exporters see it: load, unload, ask, measure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import tritonclient.grpc as grpcclient
+from msgspec import Struct
+from tritonclient.utils import InferenceServerException
+
+from exporters.errors import ExportError
+from exporters.formats.config_pbtxt import Device
+from exporters.formats.tensors import Arrays, Run
+from trading.errors import ServiceUnavailable
+from trading.models.signature import ModelSignature
+
+LOAD_TIMEOUT_S = 120.0
+CONTROL_TIMEOUT_S = 10.0
+#: A server that restarts in the middle is waited for this long.
+RESTART_S = 30.0
+#: Without this gRPC backs off for up to two minutes from a server that restarts.
+RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+]
+T = TypeVar("T")
+
+
+class Loaded(Struct, frozen=True):
+    """A model's version in the server's index; version 0 where it names none."""
+
+    name: str
+    version: int
+    state: str
+    reason: str
+
+
+class TritonServer:
+    """A connection to a server that runs with explicit model control."""
+
+    def __init__(self, address: str, load_timeout_s: float = LOAD_TIMEOUT_S) -> None:
+        """Connect. Raises ServiceUnavailable when nothing answers there.
+
+        Args:
+            address: host:port of Triton's gRPC.
+            load_timeout_s: after which a load, an unload or an answer counts as failed.
+        """
+        self.address, self._timeout_s = address, load_timeout_s
+        self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
+        try:
+            # Live, not ready: one model that did not load makes a whole server "not ready".
+            live = self._client.is_server_live(client_timeout=CONTROL_TIMEOUT_S)
+        except InferenceServerException as error:
+            self.close()
+            raise self._silent(error) from error
+        if not live:
+            self.close()
+            raise ServiceUnavailable(f"Triton at {address} says that it is not live")
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def version(self) -> str:
+        """The server's own."""
+        return str(
+            self._patiently(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)).version
+        )
+
+    def index(self) -> list[Loaded]:
+        """Every model and version that the server knows."""
+        found = self._patiently(lambda: self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S))
+        return [Loaded(m.name, int(m.version or 0), m.state, m.reason) for m in found.models]
+
+    def ready(self, name: str) -> set[int]:
+        """Versions of a model that answer."""
+        return {m.version for m in self.index() if m.name == name and m.state == "READY"}
+
+    def load(self, name: str) -> None:
+        """Load a model as its configuration says. Raises ExportError with Triton's own words."""
+        self._control(name, lambda: self._client.load_model(name, client_timeout=self._timeout_s))
+
+    def load_copy(self, signature: ModelSignature, config_json: str, version: int, content: bytes) -> None:
+        """Load a model that lies nowhere: configuration and file travel with the request.
+
+        Raises:
+            ExportError: Triton refuses it.
+        """
+        # An ensemble has no file, but a version is a folder, and a folder here is a file's.
+        files = {f"file:{version}/{signature.file_name or 'ensemble'}": content}
+        self._control(
+            signature.name,
+            lambda: self._client.load_model(
+                signature.name, config=config_json, files=files, client_timeout=self._timeout_s
+            ),
+        )
+
+    def unload(self, name: str) -> None:
+        """Stop serving a model; Triton lets it answer what it has begun. Nothing where it is not loaded."""
+        self._control(name, lambda: self._client.unload_model(name, client_timeout=self._timeout_s))
+
+    def devices(self) -> tuple[Device, ...]:
+        """Where this server can run models: as one that is loaded does, else both, to be tried."""
+        for loaded in self.index():
+            if loaded.state == "READY":
+                return (self.device(loaded.name, loaded.version),)
+        return ("gpu", "cpu")
+
+    def device(self, name: str, version: int) -> Device:
+        """Where a loaded version runs: "gpu" or "cpu"; of an ensemble, where its first step does."""
+        config = self._patiently(
+            lambda: self._client.get_model_config(name, str(version), client_timeout=CONTROL_TIMEOUT_S)
+        ).config
+        if config.ensemble_scheduling.step:
+            step = config.ensemble_scheduling.step[0]
+            return self.device(step.model_name, step.model_version)
+        kinds = {g.kind for g in config.instance_group}
+        return "gpu" if grpcclient.model_config_pb2.ModelInstanceGroup.KIND_GPU in kinds else "cpu"
+
+    def run(self, signature: ModelSignature, version: int) -> Run:
+        """Ask a version through gRPC. What it returns raises ExportError."""
+
+        def run(arrays: Arrays) -> Arrays:
+            inputs = []
+            for spec, array in zip(signature.inputs, arrays, strict=True):
+                tensor = grpcclient.InferInput(spec.name, list(array.shape), spec.dtype)
+                tensor.set_data_from_numpy(array)
+                inputs.append(tensor)
+            outputs = [grpcclient.InferRequestedOutput(t.name) for t in signature.outputs]
+            result = self._control(
+                signature.name,
+                lambda: self._client.infer(
+                    signature.name, inputs, str(version), outputs, client_timeout=self._timeout_s
+                ),
+                doing="run",
+            )
+            return [result.as_numpy(spec.name) for spec in signature.outputs]
+
+        return run
+
+    def _control(self, name: str, call: Callable[[], T], doing: str = "load") -> T:
+        try:
+            return self._patiently(call)
+        except InferenceServerException as error:
+            said = " ".join((error.message() or "").split())[:500]
+            if str(error.status()).endswith("DEADLINE_EXCEEDED"):
+                said = f"no answer in {self._timeout_s:g} s; see its log"
+            if "explicit" in said and "not allowed" in said:
+                raise ExportError(
+                    f"Triton at {self.address} does not load on request: start it with "
+                    "--model-control-mode=explicit"
+                ) from error
+            hint = ""
+            if "failed to poll from model repository" in said or "no model" in said.lower():
+                hint = "; is --repository the folder that this server serves?"
+            raise ExportError(f"Triton at {self.address} does not {doing} {name}: {said}{hint}") from error
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Repeat a call, all of ours may be repeated, while the server restarts."""
+        deadline = time.monotonic() + RESTART_S
+        while True:
+            try:
+                return call()
+            except InferenceServerException as error:
+                if not gone(error):
+                    raise
+                if time.monotonic() > deadline:
+                    raise self._silent(error) from error
+                time.sleep(0.2)
+
+    def _silent(self, error: Any) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"Triton at {self.address} does not answer: start it with `ultrathink stack up`, or name "
+            f"another with --triton-url ({error.message()})"
+        )
+
+
+def gone(error: Any) -> bool:
+    """Whether the server, rather than the model, did not answer."""
+    status, said = str(error.status() or ""), str(error.message() or "").lower()
+    if status.endswith("DEADLINE_EXCEEDED"):
+        return False
+    return status.endswith("UNAVAILABLE") and any(
+        word in said for word in ("connect", "socket", "refused", "reset", "closed", "server is stopping", "goaway")
+    )

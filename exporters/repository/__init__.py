@@ -1,0 +1,1 @@
+"""Versions on disk, with their lineage."""

@@ -1,0 +1,342 @@
+"""The model repository on disk: versions appear whole, or not at all, and are never replaced.
+
+A version is staged outside the repository, on the same file system, because Triton takes every
+folder whose name begins with digits ("2.tmp" is version 2) for a version. Beside the repository
+`models` lies `.models.ultrathink`: staging, locks, the journal of releases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import getpass
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from exporters.errors import Busy, ExportError
+from exporters.fault_points import reach
+from exporters.formats import config_pbtxt
+from exporters.formats.config_pbtxt import WARM_UP_FOLDER, Serving, render
+from exporters.formats.tensors import Arrays
+from exporters.parity import probes
+from exporters.repository.lineage import Lineage
+from trading.models.signature import MODELS, ModelSignature, contract
+
+LINEAGE, GOLDEN = "lineage.json", "golden.npz"
+#: As std::stoll reads a folder's name.
+NUMBER = re.compile(r"\s*[+-]?\d+")
+
+
+class ModelRepository:
+    """A folder that Triton serves from."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+        self.state = self.root.parent / f".{self.root.name}.ultrathink"
+        self.staging = self.state / "staging"
+
+    def names(self) -> list[str]:
+        """Models with a folder here."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+    def versions(self, name: str) -> list[int]:
+        """Version folders, ascending, by Triton's own reading of their names."""
+        folder = self.root / name
+        if not folder.is_dir():
+            return []
+        read = (NUMBER.match(p.name) for p in folder.iterdir() if p.is_dir())
+        return sorted({int(found.group()) for found in read if found})
+
+    def folder(self, name: str, version: int) -> Path:
+        """Of a version."""
+        return self.root / name / str(version)
+
+    @contextlib.contextmanager
+    def lock(self, *names: str) -> Iterator[None]:
+        """Hold models, in one order, so that two holders cannot wait for each other.
+
+        Raises:
+            Busy: another exporter holds one; says who.
+            ExportError: the folder cannot be written.
+        """
+        folder = self.state / "locks"
+        with contextlib.ExitStack() as held, self._writable():
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in sorted(set(names)):
+                file = held.enter_context((folder / f"{name}.lock").open("a+"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    file.seek(0)
+                    holder = file.read().strip() or "somebody"
+                    raise Busy(
+                        f"another exporter holds {name} in {self.root}: {holder}; try again when it ends"
+                    ) from error
+                file.truncate(0)
+                file.write(f"process {os.getpid()} of {user()} on {socket.gethostname()} since {now()}")
+                file.flush()
+            yield
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[Path]:
+        """A folder to write a version into, removed unless it was published; call under `lock`.
+
+        Raises:
+            ExportError: it cannot be written, or lies on another file system than the repository.
+        """
+        with self._writable():
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.staging.mkdir(parents=True, exist_ok=True)
+            if self.staging.stat().st_dev != self.root.stat().st_dev:
+                raise ExportError(
+                    f"{self.root} is a mount point, and {self.state} lies on another file system: a version could "
+                    f"not appear whole. Use a folder inside it: --repository {self.root / 'models'}"
+                )
+            self.clear_staging(name)
+            folder = self.staging / f"{name}~{secrets.token_hex(4)}"
+            folder.mkdir()
+            reach("staged")
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def clear_staging(self, name: str) -> None:
+        """Remove what a killed exporter of the model left; call under `lock`."""
+        for left in self.staging.glob(f"{name}~*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def publish(self, lineage: Lineage, staged: Path, golden_in: Arrays, golden_out: Arrays) -> int:
+        """Give the staged folder the next number; call inside `stage`. Nothing serves it yet.
+
+        Golden rows with the source's answers, the lineage and the files' hashes go into the version's folder:
+        a newer file beside config.pbtxt would make every version look modified to Triton.
+        """
+        signature = lineage.contract
+        with self._writable():
+            names = [f"in_{t.name}" for t in signature.inputs] + [f"out_{t.name}" for t in signature.outputs]
+            np.savez(
+                staged / GOLDEN, allow_pickle=False, **dict(zip(names, [*golden_in, *golden_out], strict=True))
+            )
+            hashes = {p.name: sha256(p) for p in sorted(staged.iterdir())}
+            target = self.root / signature.name
+            (target / "configs").mkdir(parents=True, exist_ok=True)
+            while True:
+                version = max(self.versions(signature.name), default=0) + 1
+                filled = msgspec.structs.replace(lineage, version=version, files=hashes, time=now(), user=user())
+                (staged / LINEAGE).write_bytes(msgspec.json.format(msgspec.json.encode(filled), indent=2) + b"\n")
+                for path in staged.iterdir():
+                    sync(path)
+                sync(staged)
+                reach("before_publish")
+                try:
+                    staged.rename(target / str(version))
+                except OSError as error:
+                    if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                        continue  # somebody else has just made this number
+                    raise
+                sync(target)
+                reach("published")
+                return version
+
+    def lineage(self, name: str, version: int) -> Lineage:
+        """What was recorded when the version was published.
+
+        Raises:
+            ExportError: there is no such version, or it is not ours.
+        """
+        folder = self.folder(name, version)
+        if not folder.is_dir():
+            known = ", ".join(map(str, self.versions(name))) or "none"
+            raise ExportError(f"{name} has no version {version} in {self.root}: there is {known}")
+        try:
+            return msgspec.json.decode((folder / LINEAGE).read_bytes(), type=Lineage)
+        except FileNotFoundError as error:
+            raise ExportError(
+                f"{folder} has no {LINEAGE}: somebody else put it there, and nothing is known about it. Export it: "
+                f"`ultrathink export model {folder}/model.onnx --name {name}`"
+            ) from error
+        except (OSError, msgspec.DecodeError) as error:
+            raise ExportError(f"{folder / LINEAGE} cannot be read: {error}") from error
+
+    def verified_lineage(self, name: str, version: int) -> Lineage:
+        """The lineage, when every file is what it was at publication. Raises ExportError when one is not."""
+        found = self.lineage(name, version)
+        for file, wanted in found.files.items():
+            path = self.folder(name, version) / file
+            if not path.is_file() or sha256(path) != wanted:
+                raise ExportError(f"{path} was changed since it was published: export the model again")
+        return found
+
+    def golden(self, signature: ModelSignature, version: int) -> tuple[Arrays, Arrays]:
+        """Inputs and the source's answers, as published."""
+        path = self.folder(signature.name, version) / GOLDEN
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return (
+                    [stored[f"in_{t.name}"] for t in signature.inputs],
+                    [stored[f"out_{t.name}"] for t in signature.outputs],
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise ExportError(f"{path} cannot be read: {error}") from error
+
+    def serving(self, name: str) -> Serving:
+        """What the model's configuration says is released; nothing where there is none."""
+        path = self.root / name / "config.pbtxt"
+        return config_pbtxt.parse(path.read_text(), str(path)) if path.is_file() else Serving()
+
+    def pins(self, *, without: str = "") -> dict[str, set[int]]:
+        """Versions that released ensembles pin, by step."""
+        found: dict[str, set[int]] = {}
+        for name in self.names():
+            serving = self.serving(name)
+            if name == without or not serving.versions:
+                continue
+            for step, version in serving.pins.items():
+                found.setdefault(step, set()).add(version)
+        return found
+
+    def configure(self, signature: ModelSignature, serving: Serving, *, refresh: bool = False) -> None:
+        """config.pbtxt for the GPU and configs/cpu.pbtxt, each replaced whole, where they are not right already.
+
+        The warm-up rows are written once, and again only with `refresh`: a newer file beside config.pbtxt makes
+        Triton reload every version.
+        """
+        folder = self.root / signature.name
+        with self._writable():
+            (folder / "configs").mkdir(parents=True, exist_ok=True)
+            if signature.backend != "ensemble" and serving.real_rows:
+                write_warm_up(folder / WARM_UP_FOLDER, signature, refresh=refresh)
+            replace_text(folder / "configs" / "cpu.pbtxt", render(signature, "cpu", serving))
+            reach("half_configured")
+            replace_text(folder / "config.pbtxt", render(signature, "gpu", serving))
+        reach("configured")
+
+    def remove(self, name: str, version: int) -> int:
+        """Take a version out whole, then delete it; returns its size in bytes. Call under `lock`."""
+        with self._writable():
+            self.staging.mkdir(parents=True, exist_ok=True)
+            away = self.staging / f"{name}~{secrets.token_hex(4)}"
+            self.folder(name, version).rename(away)
+            sync(self.root / name)
+            reach("pruning")
+            size = sum(p.stat().st_size for p in away.rglob("*") if p.is_file())
+            shutil.rmtree(away)
+            return size
+
+    def size(self, name: str, version: int) -> int:
+        """Bytes of a version's files."""
+        return sum(p.stat().st_size for p in self.folder(name, version).rglob("*") if p.is_file())
+
+    def stale_configs(self, names: tuple[str, ...] = tuple(MODELS)) -> list[Path]:
+        """Configuration files that differ from what their signature generates."""
+        stale = []
+        for name in names:
+            signature, serving = contract(name), self.serving(name)
+            for file, device in (("config.pbtxt", "gpu"), ("configs/cpu.pbtxt", "cpu")):
+                path = self.root / name / file
+                wanted = render(signature, "gpu" if device == "gpu" else "cpu", serving)
+                if not path.is_file() or path.read_text() != wanted:
+                    stale.append(path)
+            if signature.backend != "ensemble":
+                folder = self.root / name / WARM_UP_FOLDER
+                stale += [folder / k for k, v in warm_up(signature).items() if not same(folder / k, v)]
+        return stale
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Translate a read-only or full disk."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+                raise ExportError(f"{error.filename or self.root} cannot be written: {error.strerror}") from error
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise ExportError(
+                    f"no space is left on the disk of {self.root}: free some with `ultrathink export prune`; "
+                    "what was served is served still"
+                ) from error
+            raise
+
+
+def warm_up(signature: ModelSignature) -> dict[str, bytes]:
+    """One real row an input, as raw bytes."""
+    rows = probes.golden(signature, 1)
+    return {t.name: np.ascontiguousarray(a).tobytes() for t, a in zip(signature.inputs, rows, strict=True)}
+
+
+def write_warm_up(folder: Path, signature: ModelSignature, *, refresh: bool) -> None:
+    """A file an input; see `configure`."""
+    wanted = warm_up(signature)
+    if not refresh and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == len(v) for name, v in wanted.items()
+    ):
+        return
+    folder.mkdir(exist_ok=True)
+    for name, content in wanted.items():
+        replace_bytes(folder / name, content)
+
+
+def same(path: Path, content: bytes) -> bool:
+    """Whether a file holds exactly this."""
+    return path.is_file() and path.read_bytes() == content
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Fsync a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file whole, only where its text changes."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Replace a file whole, only where its content changes."""
+    if same(path, content):
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_bytes(content)
+        sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def user() -> str:
+    """Who is at work."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

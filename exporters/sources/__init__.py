@@ -1,0 +1,1 @@
+"""A registered model, fetched and opened where it can do no harm."""

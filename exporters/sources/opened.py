@@ -1,0 +1,225 @@
+"""A fetched model, opened: something that answers, and that can be written as ONNX or TorchScript."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime
+import torch
+from msgspec import Struct
+from msgspec.structs import replace
+
+from exporters.errors import ExportError
+from exporters.formats import onnx, torchscript
+from exporters.formats.tensors import Arrays, Run, check_shapes
+from exporters.sources.registry import Origin
+from exporters.sources.sandbox import IsolatedModel
+from exporters.sources.sandbox_worker import Request
+from trading.features.definitions import FEATURE_VERSION
+from trading.models.signature import MAX_BATCH_SIZE, ModelSignature, TensorSpec, contract
+
+Format = Literal["onnx", "torchscript", "auto"]
+SUFFIX = {"onnx": "model.onnx", "torchscript": "model.pt"}
+
+
+class Source(Struct, frozen=True):
+    """An opened model.
+
+    Attributes:
+        origin: where it comes from.
+        signature: its contract; `backend` is not decided by the source.
+        native: the format that needs no conversion.
+        run: asks the source itself.
+        write: writes it to a path, as the suffix says; raises ExportError.
+        classes: names of a classifier's classes.
+    """
+
+    origin: Origin
+    signature: ModelSignature
+    native: Literal["onnx", "torchscript", "other"]
+    run: Run
+    write: Callable[[Path], None]
+    classes: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def opened(origin: Origin, folder: Path, *, trust: bool = False, max_batch: int | None = None) -> Iterator[Source]:
+    """Open a model; anything but TorchScript and ONNX in a process of its own.
+
+    Args:
+        origin: what was fetched.
+        folder: private to us.
+        trust: allow artefacts that can run their author's code.
+        max_batch: largest batch to serve; default: the contract's, or 1024.
+
+    Raises:
+        UnsafeArtefact, ExportError: says why it cannot be opened, or how it breaks its contract.
+    """
+    if origin.flavour == "onnx":
+        source = open_onnx(origin)
+    elif origin.flavour == "pytorch" and not needs_isolation(origin):
+        source = open_torchscript(origin)
+    else:
+        with open_isolated(origin, folder, trust=trust) as source:
+            yield checked(source, max_batch)
+        return
+    yield checked(source, max_batch)
+
+
+def needs_isolation(origin: Origin) -> bool:
+    """Whether a PyTorch artefact is anything but TorchScript."""
+    return origin.artefact.suffix == ".pt2" or not torchscript.is_torchscript(origin.artefact, origin.name)
+
+
+def checked(source: Source, max_batch: int | None) -> Source:
+    """The source with its contract's name and size, after one small batch has gone through it."""
+    origin, signature = source.origin, source.signature
+    with contextlib.suppress(KeyError):
+        known = contract(origin.name)
+        check_contract(origin, signature, known)
+        signature = known
+    signature = replace(signature, max_batch_size=max_batch or signature.max_batch_size)
+    for rows in (1, 3):
+        zeros = [np.zeros((rows, *t.dims), np.float32).astype(_dtype(t)) for t in signature.inputs]
+        try:
+            answers = source.run(zeros)
+        except Exception as error:  # any runtime, any model
+            raise ExportError(
+                f"{origin.name} does not run on a batch of {rows} as its signature describes it: "
+                f"{' '.join(str(error).split())[:300]}"
+            ) from error
+        check_shapes(f"{origin.name} at its source", signature.outputs, answers, rows)
+    return replace(source, signature=signature)
+
+
+def _dtype(spec: TensorSpec) -> np.dtype[np.generic]:
+    from exporters.formats.tensors import dtype_of
+
+    return dtype_of(spec)
+
+
+def check_contract(origin: Origin, found: ModelSignature, wanted: ModelSignature) -> None:
+    """Raise ExportError unless a model of ours has the tensors and feature version that the gateway expects."""
+    if origin.feature_version != wanted.feature_version:
+        raise ExportError(
+            f"{origin.name} was trained on feature version {origin.feature_version}, the gateway computes "
+            f"version {FEATURE_VERSION}: train it again, or serve it under another --name"
+        )
+    for side in ("inputs", "outputs"):
+        ours, theirs = getattr(wanted, side), getattr(found, side)
+        if ours != theirs:
+            raise ExportError(
+                f"{origin.name}: {side} are {onnx.text(theirs)}, the gateway's contract says {onnx.text(ours)}"
+            )
+
+
+def base_signature(
+    origin: Origin, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> ModelSignature:
+    """A signature that is nobody's contract yet."""
+    return ModelSignature(origin.name, "onnxruntime", inputs, outputs, (), origin.feature_version, MAX_BATCH_SIZE)
+
+
+def open_onnx(origin: Origin) -> Source:
+    """The file's own declaration, which MLflow's signature must agree with."""
+    inputs, outputs = onnx.signature_of(origin.artefact)
+    for side, said, declared in (("inputs", origin.inputs, inputs), ("outputs", origin.outputs, outputs)):
+        by_name = {t.name: t for t in declared}
+        if said and not (
+            by_name.keys() == {t.name for t in said} and all(onnx.agrees(by_name[t.name], t) for t in said)
+        ):
+            raise ExportError(
+                f"{origin.name}: the signature's {side} are {onnx.text(said)}, the file's {onnx.text(declared)}: "
+                "log it again with a signature that fits"
+            )
+    signature = base_signature(origin, origin.inputs or inputs, origin.outputs or outputs)
+    run = run_onnx(origin.artefact, [t.name for t in signature.inputs], [t.name for t in signature.outputs])
+
+    def write(path: Path) -> None:
+        if path.suffix != ".onnx":
+            raise ExportError(f"{origin.name} is ONNX already: use --format onnx")
+        onnx.save(onnx.load(origin.artefact), path)
+
+    return Source(origin, signature, "onnx", run, write)
+
+
+def open_torchscript(origin: Origin) -> Source:
+    """Dims come from MLflow, or from the contract of a model of ours."""
+    module = torchscript.load(origin.artefact, origin.name)
+    inputs, outputs, version = origin.inputs, origin.outputs, origin.feature_version
+    if not inputs or not outputs:
+        try:
+            known = contract(origin.name)
+        except KeyError:
+            raise ExportError(
+                f"{origin.name} has no signature, and TorchScript does not tell its dims: log it to MLflow with "
+                "signature=infer_signature(inputs, outputs)"
+            ) from None
+        inputs, outputs, version = known.inputs, known.outputs, known.feature_version
+    module = torchscript.with_arguments(module, inputs)
+    signature = base_signature(replace(origin, feature_version=version), inputs, outputs)
+
+    def write(path: Path) -> None:
+        if path.suffix == ".pt":
+            torchscript.save(module, path)
+        else:
+            onnx.write(module, inputs, outputs, path)
+
+    return Source(replace(origin, feature_version=version), signature, "torchscript", run_module(module), write)
+
+
+@contextlib.contextmanager
+def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[Source]:
+    """A pickle, a forest, a booster, an exported program."""
+    if not origin.inputs:
+        raise ExportError(
+            f"{origin.name} has no MLflow signature: log it with signature=infer_signature(inputs, outputs)"
+        )
+    request = Request(
+        op="open",
+        flavour=origin.flavour,
+        artefact=str(origin.artefact.resolve()),
+        trust=trust,
+        code=origin.code,
+        inputs=origin.inputs,
+        outputs=origin.outputs,
+    )
+    with IsolatedModel(request, folder) as model:
+        found = model.opened
+        signature = base_signature(origin, found.inputs, found.outputs)
+        yield Source(origin, signature, "other", model.run, model.convert, found.classes)
+
+
+def run_module(module: torch.jit.ScriptModule) -> Run:
+    """TorchScript in this process, on the CPU."""
+
+    def run(arrays: Arrays) -> Arrays:
+        with torch.inference_mode():
+            out = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+        return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
+
+    return run
+
+
+def run_onnx(path: Path, inputs: list[str], outputs: list[str]) -> Run:
+    """An ONNX file in this process, on the CPU. Raises ExportError when ONNX Runtime refuses it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # As config.pbtxt says for Triton: basic and extended optimisations.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ExportError(f"ONNX Runtime refuses {path.name}: {' '.join(str(error).split())[:300]}") from error
+    return lambda arrays: list(session.run(outputs, dict(zip(inputs, arrays, strict=True))))
+
+
+def run_file(signature: ModelSignature, path: Path) -> Run:
+    """An exported file in this process."""
+    if path.suffix == ".pt":
+        return run_module(torchscript.load(path, signature.name))
+    return run_onnx(path, [t.name for t in signature.inputs], [t.name for t in signature.outputs])

@@ -1,0 +1,299 @@
+"""The only file of the exporters that imports mlflow: find a model, download it, log evidence back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+# MLflow reads it when it is imported.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from msgspec import Struct
+
+from exporters.errors import ExportError
+from exporters.formats.tensors import Arrays, dtype_of, triton_name
+from trading.errors import ServiceUnavailable
+from trading.models.signature import TensorSpec
+
+FLAVOURS = ("onnx", "pytorch", "sklearn", "xgboost", "lightgbm")
+SERVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*")
+
+
+class Origin(Struct, frozen=True):
+    """A downloaded model and what is recorded about it.
+
+    Attributes:
+        name: to serve it under.
+        uri: "models:/NAME/3", "runs:/ID/model" or "file:...".
+        run_id: MLflow's run, or "".
+        flavour: one of FLAVOURS.
+        artefact: the file to open.
+        code: folder of modules that a pickle needs, or "".
+        inputs, outputs: of the signature; empty where it has none.
+        feature_version: of the kernel that it was trained on; None for a model that reads other rows.
+        example: the logged input example, or None.
+        data_hash, git_commit: of the training, or "unknown".
+    """
+
+    name: str
+    uri: str
+    run_id: str
+    flavour: str
+    artefact: Path
+    code: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    feature_version: int | None = None
+    example: Arrays | None = None
+    data_hash: str = "unknown"
+    git_commit: str = "unknown"
+
+
+def connect(uri: str) -> MlflowClient:
+    """Raises ServiceUnavailable when MLflow does not answer."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    try:
+        client.search_registered_models(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise ServiceUnavailable(
+            f"MLflow at {uri} does not answer: start it with `ultrathink stack up`, or name another "
+            f"with --mlflow-uri ({str(error)[:200]})"
+        ) from error
+    return client
+
+
+def is_file(reference: str) -> bool:
+    """Whether a reference names a file or folder rather than something in MLflow."""
+    return not reference.startswith(("models:", "runs:")) and (
+        Path(reference).exists()
+        or reference.startswith(("/", "./", "../", "~"))
+        or reference.endswith((".onnx", ".pt"))
+    )
+
+
+def fetch(mlflow_uri: str, reference: str, folder: Path, name: str = "", alias: str = "") -> Origin:
+    """Download a model; nothing of it is opened.
+
+    Args:
+        mlflow_uri: MLflow's address; not asked for a file.
+        reference: NAME, NAME@ALIAS, NAME/VERSION, a models: or runs: URI, or a file or MLflow folder.
+        folder: where to; private to us.
+        name: to serve it under; default: its registered name, or the file's.
+        alias: taken for a plain NAME; "" takes the newest version.
+
+    Raises:
+        ExportError: there is no such model, alias, version or file, or it has no flavour that we export.
+        ServiceUnavailable: MLflow does not answer.
+    """
+    if is_file(reference):
+        return from_path(Path(reference).expanduser(), name)
+    client = connect(mlflow_uri)
+    try:
+        uri, run_id, registered = resolve(client, reference, alias)
+        path = Path(mlflow.artifacts.download_artifacts(uri, dst_path=os.fspath(folder)))
+        run = client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        raise ExportError(f"{reference} cannot be fetched from {mlflow_uri}: {brief(error)}") from error
+    params, tags = (run.data.params, run.data.tags) if run else ({}, {})
+    return describe(
+        path,
+        name=served_name(name or registered),
+        uri=uri,
+        run_id=run_id,
+        data_hash=params.get("data_hash", "unknown"),
+        git_commit=tags.get("git_commit", tags.get("mlflow.source.git.commit", "unknown")),
+    )
+
+
+def resolve(client: MlflowClient, reference: str, alias: str) -> tuple[str, str, str]:
+    """URI with a fixed version, run id and registered name of a reference."""
+    if reference.startswith("runs:"):
+        run_id, _, path = reference.removeprefix("runs:").strip("/").partition("/")
+        client.get_run(run_id)
+        return f"runs:/{run_id}/{path or 'model'}", run_id, path.replace("/", "_") or "model"
+    if reference.startswith("models:/m-"):
+        logged = client.get_logged_model(reference.removeprefix("models:/"))
+        return reference, str(logged.source_run_id or ""), str(logged.name)
+    plain = reference.removeprefix("models:").strip("/")
+    name, at, given = plain.partition("@")
+    number = ""
+    if not at:
+        name, _, number = plain.partition("/")
+    found = find_version(client, name, given or ("" if number else alias), number)
+    return f"models:/{name}/{found.version}", str(found.run_id or ""), name
+
+
+def find_version(client: MlflowClient, name: str, alias: str, number: str) -> Any:
+    """A registered version. Raises ExportError that lists what there is."""
+    versions = client.search_model_versions(f"name='{escaped(name)}'")
+    if not versions:
+        known = sorted(m.name for m in client.search_registered_models())
+        raise ExportError(
+            f"no model {name!r} is registered: there is {', '.join(known) or 'none at all'}. "
+            "Register one, or train with `ultrathink train all`"
+        )
+    if alias:
+        aliases = client.get_registered_model(name).aliases
+        if alias not in aliases:
+            told = ", ".join(f"{a} (version {v})" for a, v in sorted(aliases.items())) or "none"
+            raise ExportError(f"{name} has no alias {alias!r}; its aliases: {told}")
+        number = str(aliases[alias])
+    by_number = {str(v.version): v for v in versions}
+    number = number or max(by_number, key=int)
+    if number not in by_number:
+        raise ExportError(
+            f"{name} has no version {number!r}; its versions: {', '.join(sorted(by_number, key=int))}"
+        )
+    return by_number[number]
+
+
+def escaped(name: str) -> str:
+    """For a filter string."""
+    if "'" in name:
+        raise ExportError(f"{name!r} is no model's name")
+    return name
+
+
+def served_name(name: str) -> str:
+    """A name that is a folder and a URL's part. Raises ExportError for others."""
+    if not SERVED_NAME.fullmatch(name):
+        raise ExportError(
+            f"{name!r} cannot be a served model's name: use letters, digits, _ . and -, or say --name"
+        )
+    return name
+
+
+def from_path(path: Path, name: str) -> Origin:
+    """A file or an MLflow folder on this machine."""
+    if not path.exists():
+        raise ExportError(f"{path} is no file")
+    uri = f"file:{path.resolve()}"
+    if path.is_dir():
+        if not (path / "MLmodel").is_file():
+            raise ExportError(
+                f"{path} holds no MLmodel: name a model that MLflow has saved, or a .onnx or .pt file"
+            )
+        return describe(path, name=served_name(name or path.resolve().name), uri=uri, run_id="")
+    kinds = {".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch"}
+    if path.suffix not in kinds:
+        raise ExportError(
+            f"{path.name} is neither .onnx nor TorchScript (.pt): log it to MLflow, or convert it first"
+        )
+    return Origin(served_name(name or path.stem), uri, "", kinds[path.suffix], path)
+
+
+def describe(
+    path: Path, *, name: str, uri: str, run_id: str, data_hash: str = "unknown", git_commit: str = "unknown"
+) -> Origin:
+    """Read MLmodel."""
+    described = Model.load(path)
+    flavour = next((f for f in FLAVOURS if f in described.flavors), None)
+    if flavour is None:
+        kinds = ", ".join(sorted(described.flavors)) or "none"
+        raise ExportError(f"{name} has the flavours {kinds}; we export {', '.join(FLAVOURS)}")
+    settings = described.flavors[flavour]
+    version = (described.metadata or {}).get("feature_version")
+    return Origin(
+        name=name,
+        uri=uri,
+        run_id=run_id,
+        flavour=flavour,
+        artefact=artefact(path, flavour, settings),
+        code=os.fspath(path / settings["code"]) if settings.get("code") else "",
+        inputs=specs(described.signature.inputs, "input", name) if described.signature else (),
+        outputs=outputs(described, name),
+        feature_version=int(version) if version is not None else None,
+        example=example(path, described),
+        data_hash=data_hash,
+        git_commit=git_commit,
+    )
+
+
+def artefact(path: Path, flavour: str, settings: dict[str, Any]) -> Path:
+    """The file that holds the model. Raises ExportError when it is absent."""
+    if flavour == "pytorch":
+        folder = path / settings["model_data"]
+        found = next((folder / n for n in ("model.pt2", "model.pth") if (folder / n).is_file()), folder)
+    else:
+        found = path / str(settings.get("data") or settings.get("pickled_model"))
+    if not found.is_file() or not found.resolve().is_relative_to(path.resolve()):
+        raise ExportError(f"{found} is no file, although MLmodel says so: log the model again")
+    return found
+
+
+def specs(schema: Any, fallback: str, model: str) -> tuple[TensorSpec, ...]:
+    """Tensors of an MLflow schema; a table of numeric columns is one float32 matrix."""
+    if schema is None:
+        return ()
+    if not schema.is_tensor_spec():
+        columns = schema.inputs
+        words = [c.name or str(k) for k, c in enumerate(columns) if c.type.to_numpy().kind not in "biuf"]
+        if words:
+            raise ExportError(f"{model}: column {words[0]!r} is no number: encode it before the model")
+        return (TensorSpec(fallback, (len(columns),)),)
+    found = []
+    for k, tensor in enumerate(schema.inputs):
+        name = tensor.name or (fallback if len(schema.inputs) == 1 else f"{fallback}_{k}")
+        batch, *dims = tensor.shape or (-1,)
+        if batch != -1:
+            raise ExportError(f"{model}: the batch axis of {name} is fixed at {batch}: log the signature with -1")
+        if -1 in dims:
+            raise ExportError(f"{model}: {name} has shape {list(tensor.shape)}; only its first axis may be free")
+        found.append(TensorSpec(name, tuple(int(d) for d in dims) or (1,), triton_name(tensor.type, name)))
+    return tuple(found)
+
+
+def outputs(described: Model, model: str) -> tuple[TensorSpec, ...]:
+    """Of the signature; none where it has none, or where a classifier answers with words."""
+    schema = described.signature.outputs if described.signature else None
+    if schema is None or any(t.kind not in "biuf" for t in schema.numpy_types()):
+        return ()
+    return specs(schema, "output", model)
+
+
+def example(path: Path, described: Model) -> Arrays | None:
+    """The logged input example as arrays, where it is one of numbers."""
+    info = described.saved_input_example_info or {}
+    file = path / str(info.get("artifact_path", "absent"))
+    if not file.is_file() or not file.resolve().is_relative_to(path.resolve()) or described.signature is None:
+        return None
+    wanted = specs(described.signature.inputs, "input", "example")
+    try:
+        stored = json.loads(file.read_text())
+        if isinstance(stored, dict):
+            values = [stored["data"]] if "data" in stored else [stored[t.name] for t in wanted]
+        else:
+            values = [stored]
+        return [np.asarray(v, dtype_of(t)).reshape(-1, *t.dims) for t, v in zip(wanted, values, strict=True)]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def log_evidence(mlflow_uri: str, run_id: str, folder: Path, metrics: dict[str, float]) -> None:
+    """Log files and figures back to the model's run. Raises ServiceUnavailable."""
+    client = connect(mlflow_uri)
+    try:
+        client.log_artifacts(run_id, os.fspath(folder), "verify")
+        for key, value in metrics.items():
+            client.log_metric(run_id, key, value)
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow did not take the evidence for run {run_id}: {brief(error)}") from error
+
+
+def brief(error: Exception) -> str:
+    """A library's message in one line."""
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,1 @@
+"""Containers and GPUs: what each reads, needs and holds; measured batching."""

@@ -1,0 +1,197 @@
+"""Dead letters as a person works with them: find, group, send the originals again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from msgspec import Struct, structs
+
+from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka.messages import MS, usable
+from connectors.kafka.reading import bounds, read_to_end, reader
+from trading.dead_letters import DeadLetter
+from trading.errors import ConfigurationError, ServiceUnavailable
+
+#: Headers of what was sent again.
+REPLAY_OF, REPLAYED_BY = "replay-of", "replayed-by"
+#: Key of a note in the dead-letter topic that a letter was replayed.
+NOTE_KEY = b"replayed"
+
+
+class Found(Struct):
+    """A letter, when it was buried, and whether it was sent again since."""
+
+    letter: DeadLetter
+    at_ns: int
+    replayed: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where the message lies among the ticks."""
+        return f"{self.letter.partition}-{self.letter.offset}"
+
+
+class Summary(Struct, frozen=True):
+    """All letters of one reason."""
+
+    reason: str
+    count: int
+    replayed: int
+    first_ns: int
+    last_ns: int
+
+
+class Note(Struct, frozen=True):
+    """That a letter was sent again."""
+
+    replay_of: str
+    by: str
+    at_ns: int
+
+
+class Replayed(Struct, frozen=True):
+    """How many went, and what the log no longer holds."""
+
+    sent: int
+    expired: list[str]
+
+
+class LetterBox:
+    """The dead-letter topic of a cluster."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._bootstrap, self._topic = bootstrap, topic
+
+    def read(self, reason: str = "", since_ns: int | None = None, until_ns: int | None = None) -> list[Found]:
+        """Letters whose reason contains a text, by time. Raises ServiceUnavailable."""
+        found = [
+            f
+            for partition in self._partitions()
+            for f in self._read_partition(partition)
+            if reason in f.letter.reason
+            and (since_ns is None or f.at_ns >= since_ns)
+            and (until_ns is None or f.at_ns < until_ns)
+        ]
+        return sorted(found, key=lambda f: (f.at_ns, f.letter.partition, f.letter.offset))
+
+    def find(self, place: str) -> Found:
+        """The letter of PARTITION-OFFSET. Raises ConfigurationError when there is none."""
+        partition, _, offset = place.partition("-")
+        if not (partition.isdigit() and offset.isdigit()):
+            raise ConfigurationError(
+                f"{place!r} is no PARTITION-OFFSET, as 2-4711; `gateway dlq list --each` has them"
+            )
+        for found in self._read_partition(int(partition)) if int(partition) in self._partitions() else []:
+            if found.letter.offset == int(offset):
+                return found
+        raise ConfigurationError(f"no dead letter of {place} in {self._topic}; `gateway dlq list --each` has them")
+
+    def replay(self, chosen: Sequence[Found], by: str) -> Replayed:
+        """Send the originals to their own topic and partition, and note it, all in one transaction.
+
+        A letter keeps only the beginning of its payload, so the message itself is read again.
+
+        Raises:
+            ServiceUnavailable: nothing was sent.
+        """
+        originals = [(f, self._original(f.letter)) for f in chosen]
+        expired = [f.place for f, original in originals if original is None]
+        producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "transactional.id": f"dlq-replay-{time.time_ns()}",
+                "log_level": 0,
+            }
+        )
+        try:
+            producer.init_transactions(CONTROL_TIMEOUT_S)
+            producer.begin_transaction()
+            for found, original in originals:
+                if original is None:
+                    continue
+                key, value = original
+                letter = found.letter
+                headers: list[tuple[str, str | bytes | None]] = [(REPLAY_OF, found.place), (REPLAYED_BY, by)]
+                producer.produce(letter.topic, value, key, partition=letter.partition, headers=headers)
+                note = msgspec.json.encode(Note(found.place, by, time.time_ns()))
+                producer.produce(self._topic, note, NOTE_KEY, partition=letter.partition)
+            producer.commit_transaction(CONTROL_TIMEOUT_S)
+        except KafkaException as error:
+            raise ServiceUnavailable(f"nothing was sent: {error.args[0].str()}") from error
+        return Replayed(len(chosen) - len(expired), expired)
+
+    def _partitions(self) -> list[int]:
+        consumer = reader(self._bootstrap)
+        try:
+            topics = consumer.list_topics(self._topic, timeout=CONTROL_TIMEOUT_S).topics
+        except KafkaException as error:
+            raise ServiceUnavailable(
+                f"Kafka at {self._bootstrap} does not answer: start it with `ultrathink stack up`"
+            ) from error
+        finally:
+            consumer.close()
+        return sorted(topics[self._topic].partitions)
+
+    def _read_partition(self, partition: int) -> list[Found]:
+        found: dict[str, Found] = {}
+        low, _ = bounds(self._bootstrap, self._topic, partition)
+        for messages in read_to_end(self._bootstrap, self._topic, partition, low):
+            for message in messages:
+                value = message.value() or b""
+                if message.key() == NOTE_KEY:
+                    note = msgspec.json.decode(value, type=Note)
+                    if note.replay_of in found:
+                        found[note.replay_of] = structs.replace(found[note.replay_of], replayed=True)
+                    continue
+                letter = msgspec.json.decode(value, type=DeadLetter)
+                made = Found(letter, message.timestamp()[1] * MS)
+                found.setdefault(made.place, made)
+        return list(found.values())
+
+    def _original(self, letter: DeadLetter) -> tuple[bytes | None, bytes | None] | None:
+        """Key and value of the message; None when the log no longer holds it."""
+        low, _ = bounds(self._bootstrap, letter.topic, letter.partition)
+        if letter.offset < low:
+            return None
+        consumer: Consumer = reader(self._bootstrap)
+        try:
+            consumer.assign([TopicPartition(letter.topic, letter.partition, letter.offset)])
+            deadline = time.monotonic() + CONTROL_TIMEOUT_S
+            while time.monotonic() < deadline:
+                message = consumer.poll(0.5)
+                if message is not None and usable(message):
+                    same = message.offset() == letter.offset
+                    return (message.key(), message.value()) if same else None
+        finally:
+            consumer.close()
+        raise ServiceUnavailable(f"{letter.topic}[{letter.partition}] cannot be read at {letter.offset}")
+
+
+def summarise(found: Sequence[Found]) -> list[Summary]:
+    """One line a reason, the most frequent first; numbers within a reason count as the same."""
+    groups: dict[str, list[Found]] = {}
+    for each in found:
+        groups.setdefault(general(each.letter.reason), []).append(each)
+    lines = [
+        Summary(
+            reason,
+            len(those),
+            sum(f.replayed for f in those),
+            min(f.at_ns for f in those),
+            max(f.at_ns for f in those),
+        )
+        for reason, those in groups.items()
+    ]
+    return sorted(lines, key=lambda line: -line.count)
+
+
+def general(reason: str) -> str:
+    """A reason without its numbers and names."""
+    words = (word if not any(c.isdigit() for c in word) else "…" for word in reason.split())
+    kept = list(words)
+    if kept[:2] == ["unknown", "symbol"]:
+        kept[2:3] = ["…:"]
+    return " ".join(kept)

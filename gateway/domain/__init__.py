@@ -1,1 +1,0 @@
-"""Pure code: numpy, numba, msgspec and the standard library only."""

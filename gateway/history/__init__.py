@@ -1,5 +1,0 @@
-"""Readers of recorded ticks, one small file a format, and the simulator."""
-
-from gateway.history.source import Record, Source, open_source
-
-__all__ = ["Record", "Source", "open_source"]

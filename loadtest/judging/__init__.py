@@ -1,0 +1,1 @@
+"""Targets, gates, and comparisons of runs."""

@@ -1,0 +1,1 @@
+"""Latencies, results, and the machine while it is loaded."""

@@ -1,0 +1,153 @@
+"""The reader's process: notes when each decision became visible to a read-committed consumer, and no more."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say
+from loadtest.open_loop.pacing import Monotonic
+from trading.decision.schema import REASONS
+
+#: Of each decision: its tick's partition and offset, when it was visible, why it is what it is, and its size.
+ROW = np.dtype([("partition", "<i4"), ("reason", "<i2"), ("offset", "<i8"), ("visible_ns", "<i8"), ("size", "<i4")])
+#: A decision begins so; the tick's topic, partition and offset follow.
+ID_AT = len(b'{"decision_id":"')
+REASON = b'"reason":"'
+CODES = {reason.value.encode(): code for code, reason in enumerate(REASONS)}
+UNKNOWN = -1
+#: As in ROW: partition, reason, offset, when visible, size.
+Row = tuple[int, int, int, int, int]
+BATCH = 2000
+BUFFERED = 50_000
+PROGRESS_S = 0.5
+
+
+def read(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
+    """Read from the end as it is now, until told where the ticks end and all of them were seen.
+
+    Without a new decision for `quiet_s` after that it gives up; what is missing is the result.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": spec["bootstrap"],
+            "group.id": "ultrathink-loadtest",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 100,
+            "log_level": 0,
+        }
+    )
+    starts = ends_of(spec["bootstrap"], spec["topic"])
+    origins = ends_of(spec["bootstrap"], spec["ticks_topic"])
+    consumer.assign([TopicPartition(spec["topic"], p, end) for p, end in starts.items()])
+    consumer.poll(0.2)
+    gc.collect()
+    gc.freeze()
+    say(READY)
+    try:
+        with Path(spec["out"], "seen.bin").open("wb") as file:
+            return {"seen": follow(consumer, orders, Rows(file, origins), spec["quiet_s"])}
+    finally:
+        consumer.close()
+
+
+class Rows:
+    """What was seen and not written yet, and which ticks of each partition are decided, a byte a tick."""
+
+    def __init__(self, file: BinaryIO, origins: dict[int, int]) -> None:
+        """`origins`: the next offset of each partition of ticks before anything was sent."""
+        self.seen = 0
+        self.ends: dict[int, int] | None = None
+        self._origins = origins
+        self._decided = {partition: bytearray() for partition in origins}
+        self._waiting: list[Row] = []
+        self._file = file
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tick that was sent has been decided, in whatever order."""
+        return self.ends is not None and all(
+            self._decided[p].count(1, 0, end - self._origins[p]) == end - self._origins[p]
+            for p, end in self.ends.items()
+        )
+
+    def add(self, messages: list[Message], visible_ns: int) -> bool:
+        """Keep what became visible at once; returns whether there was anything worth waiting for.
+
+        Raises KafkaException for a message that is an error.
+        """
+        news = False
+        for message in messages:
+            if message.error() is not None:
+                raise KafkaException(message.error())
+            row = row_of(message.value() or b"", visible_ns)
+            if row is None:
+                continue
+            news = self._mark(row[0], row[2]) or news
+            self._waiting.append(row)
+        self.seen += len(messages)
+        if len(self._waiting) >= BUFFERED:
+            self.write()
+        return news
+
+    def _mark(self, partition: int, offset: int) -> bool:
+        """Note a decided tick; returns whether it is one worth waiting for: ours, and new."""
+        place = offset - self._origins.get(partition, offset + 1)
+        if place < 0:
+            return False
+        decided = self._decided[partition]
+        if place >= len(decided):
+            decided.extend(bytes(place + 1 - len(decided)))
+        new = not decided[place]
+        decided[place] = 1
+        # Once all ticks are sent, decisions of somebody else's are not waited for.
+        return new and (self.ends is None or offset < self.ends.get(partition, 0))
+
+    def write(self) -> None:
+        """Append to the file, and forget."""
+        np.array(self._waiting, ROW).tofile(self._file)
+        self._waiting.clear()
+
+
+def follow(consumer: Consumer, orders: Orders, rows: Rows, quiet_s: float) -> int:
+    """Until the end; returns how many decisions were seen."""
+    quiet_since, told_at = time.monotonic(), 0.0
+    while not rows.complete:
+        if rows.ends is None and (line := orders.take()) is not None:
+            rows.ends = {int(p): end for p, end in json.loads(line).items()}
+            quiet_since = time.monotonic()
+        first = consumer.poll(0.05)
+        if first is not None:
+            messages = [first, *consumer.consume(BATCH, 0)]
+            if rows.add(messages, Monotonic.now_ns()):
+                quiet_since = time.monotonic()
+        now = time.monotonic()
+        if now - told_at >= PROGRESS_S:
+            told_at = now
+            say(PROGRESS, {"seen": rows.seen})
+        if rows.ends is not None and now - quiet_since > quiet_s:
+            break
+    rows.write()
+    return rows.seen
+
+
+def row_of(payload: bytes, visible_ns: int) -> Row | None:
+    """A row, without decoding what is not needed; None for what is no decision."""
+    try:
+        _, partition, offset = payload[ID_AT : payload.index(b'"', ID_AT)].rsplit(b"-", 2)
+        begin = payload.index(REASON) + len(REASON)
+        reason = CODES.get(payload[begin : payload.index(b'"', begin)], UNKNOWN)
+        return int(partition), reason, int(offset), visible_ns, len(payload)
+    except ValueError:
+        return None
+
+
+if __name__ == "__main__":
+    run(read)

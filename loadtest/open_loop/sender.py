@@ -1,0 +1,161 @@
+"""The sender's process: everything is prepared, then each tick goes when it is due.
+
+It notes of each tick when it was meant and when it was handed to the client library, as pairs of int64 in one
+file a partition: memory does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import zlib
+from array import array
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from confluent_kafka import KafkaError, Message, Producer
+
+from loadtest.errors import InvalidRun
+from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say, sentence
+from loadtest.open_loop.pacing import Monotonic, pace
+from loadtest.open_loop.schedule import Speed, until
+from trading.history import open_source
+from trading.market import Tick
+from trading.wire import encode
+
+#: Ticks of the source that are held; a longer run begins again with the first.
+MAX_HELD = 300_000
+#: From the word to the first tick: the client library connects and gets its producer's id.
+LEAD_NS = 500_000_000
+PROGRESS_NS = 500_000_000
+FLUSH_S = 60.0
+#: Pairs that wait to be written.
+BUFFERED = 8192
+MARK = b'"event_time_ns":'
+
+
+class Template:
+    """A tick's JSON with a gap for its time: each tick happens when it is meant to be sent."""
+
+    __slots__ = ("after", "before", "key", "partition")
+
+    def __init__(self, tick: Tick, partitions: int) -> None:
+        payload = encode(tick)
+        begin = payload.index(MARK) + len(MARK)
+        self.before = payload[:begin]
+        self.after = payload[begin + len(str(tick.event_time_ns)) :]
+        self.key = tick.symbol.encode()
+        # As librdkafka's consistent partitioner does for other clients: a symbol has one partition.
+        self.partition = zlib.crc32(self.key) % partitions
+
+
+class Desk:
+    """Sends to the topic of ticks, and keeps the times."""
+
+    def __init__(self, spec: dict[str, Any], templates: list[Template], partitions: int, out: Path) -> None:
+        self._templates, self._topic = templates, spec["topic"]
+        self._failure: KafkaError | None = None
+        self._producer = Producer(
+            {
+                "bootstrap.servers": spec["bootstrap"],
+                "enable.idempotence": True,
+                "linger.ms": 1,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 1_000_000,
+                "delivery.report.only.error": True,
+                "on_delivery": self._refused,
+                "log_level": 0,
+            }
+        )
+        self._times = [array("q") for _ in range(partitions)]
+        self._files: list[BinaryIO] = [(out / f"sent_{p}.bin").open("wb") for p in range(partitions)]
+        self.sent = [0] * partitions
+        self._now_ns = Monotonic.now_ns
+        #: What to add to a monotonic time to have the time of day.
+        self.wall_ns = time.time_ns() - Monotonic.now_ns()
+        self._worst_ns, self._next_ns = 0, 0
+
+    def connect(self) -> None:
+        """Before the clock starts."""
+        self._producer.poll(LEAD_NS / 1e9)
+
+    def send(self, number: int, due_ns: int) -> None:
+        """Hand one tick to the client library; a full queue is waited for, and that is lag."""
+        template = self._templates[number % len(self._templates)]
+        payload = b"%b%d%b" % (template.before, due_ns + self.wall_ns, template.after)
+        while True:
+            now = self._now_ns()
+            try:
+                self._producer.produce(self._topic, payload, template.key, partition=template.partition)
+                break
+            except BufferError:
+                self._producer.poll(0.001)
+        self.sent[template.partition] += 1
+        self._times[template.partition].extend((due_ns, now))
+        self._worst_ns = max(self._worst_ns, now - due_ns)
+        if len(self._times[template.partition]) >= BUFFERED:
+            self._write(template.partition)
+        if now >= self._next_ns:
+            self._next_ns = now + PROGRESS_NS
+            say(PROGRESS, {"sent": number + 1, "lag_ms": self._worst_ns / 1e6})
+            self._worst_ns = 0
+            self.idle()
+
+    def idle(self) -> None:
+        """Serve the client library."""
+        self._producer.poll(0)
+        if self._failure is not None:
+            raise InvalidRun(f"a tick was not delivered: {sentence(self._failure)}")
+
+    def finish(self) -> None:
+        """Until all is delivered and written. Raises InvalidRun."""
+        left = self._producer.flush(FLUSH_S)
+        self.idle()
+        if left:
+            raise InvalidRun(f"{left} ticks were not delivered within {FLUSH_S:.0f} s")
+        for partition, file in enumerate(self._files):
+            self._write(partition)
+            file.close()
+
+    def _write(self, partition: int) -> None:
+        self._times[partition].tofile(self._files[partition])
+        del self._times[partition][:]
+
+    def _refused(self, error: KafkaError | None, _: Message) -> None:
+        self._failure = self._failure or error
+
+
+def send(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
+    """Prepare, wait for the word, send; returns where the topic of ticks began and ends."""
+    bases = ends_of(spec["bootstrap"], spec["topic"])
+    limit = spec["limit"]
+    records = list(islice(open_source(spec["source"]).records(), min(limit or MAX_HELD, MAX_HELD)))
+    arrived = np.array([r.arrival_ns for r in records], np.int64)
+    desk = Desk(spec, [Template(r.tick, len(bases)) for r in records], len(bases), Path(spec["out"]))
+    del records
+    speed = Speed.parse(spec["speed"])
+    if speed.kind == "recorded" and arrived.max() == arrived[0]:
+        raise InvalidRun(f"{spec['source']}: all its ticks arrived at one moment, and have no gaps: give a rate")
+    schedule = until(speed.arrivals(spec["seed"], arrived), limit=limit, duration_s=spec["duration_s"])
+    desk.connect()
+    gc.collect()
+    gc.freeze()
+    say(READY, {"mean_hz": speed.mean_hz(arrived), "held": len(arrived)})
+    orders.wait()
+    start_ns = Monotonic.now_ns() + LEAD_NS
+    count = pace(schedule, desk.send, Monotonic, start_ns, desk.idle)
+    desk.finish()
+    ends = ends_of(spec["bootstrap"], spec["topic"])
+    for partition, base in bases.items():
+        if ends[partition] != base + desk.sent[partition]:
+            raise InvalidRun(
+                f"partition {partition} of {spec['topic']} grew by {ends[partition] - base} ticks where "
+                f"{desk.sent[partition]} were sent: somebody else sends to it"
+            )
+    return {"start_ns": start_ns, "sent": count, "bases": bases, "ends": ends}
+
+
+if __name__ == "__main__":
+    run(send)

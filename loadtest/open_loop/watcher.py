@@ -1,0 +1,156 @@
+"""Reads published decisions as any consumer would, and notes when each became visible."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from hdrh.histogram import HdrHistogram
+from msgspec import Struct
+
+from trading.decision.schema import Decision, decode_decision
+from trading.errors import ServiceUnavailable
+
+MAX_LATENCY_US = 600_000_000
+
+
+class Completeness(Struct, frozen=True):
+    """Of the ticks that were sent: how many decisions there are, lack, or came again."""
+
+    ticks: int
+    decisions: int
+    missing: int
+    repeated: int
+
+
+class Latency(Struct, frozen=True):
+    """Milliseconds from intended send to visible."""
+
+    p50: float
+    p99: float
+    p99_9: float
+    max: float
+
+
+class DecisionWatcher:
+    """A read-committed consumer in a thread, from the end of the topic as it was at the start."""
+
+    def __init__(self, bootstrap: str, topic: str, *, from_start: bool = False) -> None:
+        # Bytes and numbers only, decoded after the run: the garbage collector would walk hundreds of
+        # thousands of decoded decisions, and its pauses would be measured as latency.
+        self.payloads: list[bytes] = []
+        self.visible_ns: list[int] = []
+        self._stopping = threading.Event()
+        self._failure: KafkaException | None = None
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "ultrathink-watcher",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 100,
+                "log_level": 3,
+            }
+        )
+        try:
+            partitions = self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
+            starts = [self._consumer.get_watermark_offsets(TopicPartition(topic, p), 5.0) for p in partitions]
+        except KafkaException as error:
+            raise ServiceUnavailable(f"Kafka at {bootstrap} does not answer: {error.args[0].str()}") from error
+        at = [
+            TopicPartition(topic, p, low if from_start else high)
+            for p, (low, high) in zip(partitions, starts, strict=True)
+        ]
+        self._consumer.assign(at)
+        self._thread = threading.Thread(target=self._watch, name="watch-decisions", daemon=True)
+        self._thread.start()
+
+    def wait_for(
+        self,
+        sent: Mapping[tuple[int, int], int],
+        quiet_s: float,
+        show: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Wait until every sent tick has a decision, or nothing new came for `quiet_s`."""
+        left, read = set(sent), 0
+        since = time.monotonic()
+        while left and self._failure is None and time.monotonic() - since < quiet_s:
+            fresh = self.payloads[read:]
+            if fresh:
+                read, since = read + len(fresh), time.monotonic()
+                left.difference_update(place(decision_id(p)) for p in fresh)
+                show(read)
+            else:
+                time.sleep(0.02)
+
+    def decisions(self) -> list[Decision]:
+        """Everything seen, in the order in which it was read."""
+        return [decode_decision(p) for p in self.payloads]
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stopping.set()
+        self._thread.join()
+        self._consumer.close()
+        if self._failure is not None:
+            raise ServiceUnavailable(f"decisions cannot be read: {self._failure.args[0].str()}")
+
+    def _watch(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                first = self._consumer.poll(0.05)
+                if first is None:
+                    continue
+                messages = [first, *self._consumer.consume(500, 0)]
+                now = time.time_ns()
+                for message in messages:
+                    if message.error() is None:
+                        self.payloads.append(message.value() or b"")
+                        self.visible_ns.append(now)
+        except KafkaException as error:
+            self._failure = error
+
+
+def place(decision_id: str) -> tuple[int, int]:
+    """Partition and offset of the tick that a decision id names."""
+    _, partition, offset = decision_id.rsplit("-", 2)
+    return int(partition), int(offset)
+
+
+class OnlyId(Struct, frozen=True):
+    """The one field that counting needs."""
+
+    decision_id: str
+
+
+_only_id = msgspec.json.Decoder(OnlyId)
+
+
+def decision_id(payload: bytes) -> str:
+    """The id of an encoded decision."""
+    return _only_id.decode(payload).decision_id
+
+
+def completeness(sent: Mapping[tuple[int, int], int], payloads: Iterable[bytes]) -> Completeness:
+    """Count decisions of the sent ticks by their ids."""
+    known = [key for key in (place(decision_id(p)) for p in payloads) if key in sent]
+    distinct = len(set(known))
+    return Completeness(len(sent), len(known), len(sent) - distinct, len(known) - distinct)
+
+
+def latency(
+    sent: Mapping[tuple[int, int], int], payloads: Iterable[bytes], visible_ns: Iterable[int]
+) -> tuple[Latency, HdrHistogram]:
+    """Percentiles over the first sight of each decision, and the histogram (microseconds)."""
+    histogram = HdrHistogram(1, MAX_LATENCY_US, 3)
+    counted: set[tuple[int, int]] = set()
+    for payload, visible in zip(payloads, visible_ns, strict=True):
+        key = place(decision_id(payload))
+        if key in sent and key not in counted:
+            counted.add(key)
+            histogram.record_value(max(1, (visible - sent[key]) // 1000))
+    at = [histogram.get_value_at_percentile(p) / 1000.0 for p in (50.0, 99.0, 99.9)]
+    return Latency(at[0], at[1], at[2], histogram.get_max_value() / 1000.0), histogram

@@ -1,0 +1,1 @@
+"""Processes beside the live path, one folder each."""

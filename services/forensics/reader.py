@@ -1,0 +1,41 @@
+"""Reads published decisions for the audit trail."""
+
+from __future__ import annotations
+
+from confluent_kafka import Consumer, KafkaException
+
+from connectors.kafka.messages import usable
+from trading.errors import ServiceUnavailable
+
+
+class DecisionReader:
+    """A read-committed consumer whose offsets move only when `commit` says so."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "log_level": 3,
+            }
+        )
+        self._consumer.subscribe([topic])
+
+    def read(self, count: int, timeout_s: float) -> list[bytes]:
+        """Up to `count` payloads; fewer, or none, when the time is over."""
+        messages = self._consumer.consume(count, timeout_s)
+        return [m.value() or b"" for m in messages if usable(m)]
+
+    def commit(self) -> None:
+        """All that was read is stored. Raises ServiceUnavailable."""
+        try:
+            self._consumer.commit(asynchronous=False)
+        except KafkaException as error:
+            raise ServiceUnavailable(f"audit offsets were not committed: {error.args[0].str()}") from error
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()

@@ -1,0 +1,1 @@
+"""A paper broker: accepted orders come back as fills."""

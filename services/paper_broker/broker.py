@@ -1,0 +1,103 @@
+"""What becomes of an order. A function of the order alone, so that a restart says the same again."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from trading.events import ExecutionReport, NewOrder, ReportKind
+
+MS = 1_000_000
+
+
+class Terms(Struct, frozen=True):
+    """How good the broker is. Shares are of all orders.
+
+    Attributes:
+        latency_ms: from an order's sending to its first report, at least.
+        jitter_ms: mean of an exponential time on top of it.
+        partial_share: filled in two or three parts.
+        reject_share: rejected.
+        cancel_share: cancelled after a part.
+        slippage_bps: how much worse than its reference price an order fills, in basis points.
+        fee_bps: of what was traded.
+        seed: of chance.
+    """
+
+    latency_ms: float = 8.0
+    jitter_ms: float = 4.0
+    partial_share: float = 0.2
+    reject_share: float = 0.002
+    cancel_share: float = 0.005
+    slippage_bps: float = 0.2
+    fee_bps: float = 0.5
+    seed: int = 7
+
+
+class Due(NamedTuple):
+    """A report, and the wall time at which it is sent."""
+
+    at_ns: int
+    report: ExecutionReport
+
+
+def reports(order: NewOrder, terms: Terms) -> list[Due]:
+    """Everything that the broker will say of an order, in order of time."""
+    chance = random.Random(f"{terms.seed}/{order.order_id}")
+    at_ns = order.sent_ns + delay_ns(chance, terms)
+    fate = chance.random()
+    if fate < terms.reject_share:
+        return [Due(at_ns, report(order, 0, ReportKind.REJECT, 0.0, 0.0, at_ns, terms, "no liquidity"))]
+    parts = split(order.quantity, chance) if chance.random() < terms.partial_share else [order.quantity]
+    cancelled = fate < terms.reject_share + terms.cancel_share
+    found, left = [], order.quantity
+    for sequence, part in enumerate(parts[:1] if cancelled and len(parts) > 1 else parts):
+        left = round(left - part, 10)
+        found.append(Due(at_ns, report(order, sequence, ReportKind.FILL, part, left, at_ns, terms)))
+        at_ns += delay_ns(chance, terms)
+    if left != 0.0:
+        found.append(
+            Due(
+                at_ns,
+                report(order, len(found), ReportKind.CANCEL, 0.0, 0.0, at_ns, terms, "the rest was not filled"),
+            )
+        )
+    return found
+
+
+def delay_ns(chance: random.Random, terms: Terms) -> int:
+    """The time that the next report takes."""
+    jitter = chance.expovariate(1.0 / terms.jitter_ms) if terms.jitter_ms > 0.0 else 0.0
+    return int((terms.latency_ms + jitter) * MS)
+
+
+def split(quantity: float, chance: random.Random) -> list[float]:
+    """Two or three parts, to a thousandth of a unit; one where it is too small for that."""
+    found, left = [], quantity
+    for _ in range(chance.randint(1, 2)):
+        part = round(left * chance.uniform(0.2, 0.8), 3)
+        if part not in {0.0, left}:
+            found.append(part)
+            left = round(left - part, 10)
+    return [*found, left]
+
+
+def report(
+    order: NewOrder,
+    sequence: int,
+    kind: ReportKind,
+    quantity: float,
+    left: float,
+    at_ns: int,
+    terms: Terms,
+    reason: str = "",
+) -> ExecutionReport:
+    """One report; a fill's price is worse than the order's by the slippage."""
+    side = 1.0 if order.quantity > 0.0 else -1.0
+    price = order.price * (1.0 + side * terms.slippage_bps / 1e4) if quantity else 0.0
+    fee = abs(quantity) * price * terms.fee_bps / 1e4
+    return ExecutionReport(
+        order.order_id, order.number, sequence, order.symbol, kind, quantity, price, fee, left, at_ns, reason
+    )

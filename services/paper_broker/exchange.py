@@ -1,0 +1,121 @@
+"""The paper broker's ends: orders in, reports out when they are due.
+
+An order is committed when its last report is delivered. After a kill some reports come again, each the
+same as before: the book knows them by their sequence.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
+from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
+from connectors.kafka.offsets import OffsetTracker, Ticket
+from services.paper_broker.broker import Due
+from trading.errors import ServiceUnavailable
+from trading.events import ExecutionReport, NewOrder
+from trading.wire import encode
+
+log = structlog.get_logger()
+CHUNK = 1000
+TURN_S = 0.002
+COMMIT_EVERY_S = 0.2
+DRAIN_S = 10.0
+_decoder = msgspec.json.Decoder(NewOrder)
+
+
+class PaperExchange:
+    """Runs until stopped; what was begun is then ended early."""
+
+    def __init__(
+        self, bootstrap: str, group: str, orders: str, fills: str, answer: Callable[[NewOrder], list[Due]]
+    ) -> None:
+        self._orders, self._fills, self._answer = orders, fills, answer
+        shared: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 3}
+        self._consumer = Consumer(
+            {
+                **shared,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 5,
+            }
+        )
+        self._consumer.subscribe([orders])
+        self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 0})
+        self._tracker = OffsetTracker()
+        self._due: list[tuple[int, int, int, ExecutionReport, Ticket]] = []
+        self._count, self._failure = 0, ""
+
+    def run(self, stopping: threading.Event, progress: Callable[[int], None] = lambda _: None) -> int:
+        """Returns how many reports were sent. Raises ServiceUnavailable."""
+        sent, next_commit = 0, 0.0
+        try:
+            while not stopping.is_set():
+                self._take_orders()
+                sent += self._send(time.time_ns())
+                if time.monotonic() > next_commit:
+                    next_commit = time.monotonic() + COMMIT_EVERY_S
+                    self._commit()
+                    progress(sent)
+            sent += self._send(2**62)
+            if self._producer.flush(DRAIN_S):
+                raise ServiceUnavailable(f"reports were not delivered within {DRAIN_S:.0f} s")
+            self._commit()
+        except KafkaException as error:
+            raise ServiceUnavailable(f"the paper broker's Kafka fails: {error.args[0].str()}") from error
+        finally:
+            self._consumer.close()
+        return sent
+
+    def _take_orders(self) -> None:
+        first = self._consumer.poll(TURN_S)
+        if first is None:
+            return
+        for message in [first, *self._consumer.consume(CHUNK, 0.0)]:
+            if usable(message):
+                self._take(message)
+
+    def _take(self, message: Message) -> None:
+        partition, offset = partition_of(message), offset_of(message)
+        try:
+            found = self._answer(_decoder.decode(as_bytes(message.value()) or b""))
+        except msgspec.DecodeError as error:
+            log.warning("no order", partition=partition, offset=offset, reason=str(error))
+            found = []
+        ticket = self._tracker.sent(partition, offset + 1, len(found))
+        for due in found:
+            self._count += 1
+            heapq.heappush(self._due, (due.at_ns, self._count, partition, due.report, ticket))
+
+    def _send(self, until_ns: int) -> int:
+        sent = 0
+        while self._due and self._due[0][0] <= until_ns:
+            _, _, partition, report, ticket = heapq.heappop(self._due)
+
+            def delivered(error: Any, _: Message, ticket: Ticket = ticket) -> None:
+                if error is not None:
+                    self._failure = str(error)
+                else:
+                    self._tracker.done(ticket)
+
+            key = report.symbol.encode()
+            self._producer.produce(self._fills, encode(report), key, partition=partition, on_delivery=delivered)
+            sent += 1
+        self._producer.poll(0)
+        if self._failure:
+            raise ServiceUnavailable(f"a report was not delivered: {self._failure}")
+        return sent
+
+    def _commit(self) -> None:
+        places = [TopicPartition(self._orders, p, n) for p, n in self._tracker.committable().items()]
+        if places:
+            self._consumer.commit(offsets=places, asynchronous=False)

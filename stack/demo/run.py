@@ -1,0 +1,316 @@
+"""The main job, end to end, on the real servers: train, export, publish, decide, report."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from connectors.kafka.reading import bounds
+from connectors.kafka.topics import Topics
+from gateway.adapters.kafka_fills import reports_between
+from loadtest.open_loop.publisher import Published, TickPublisher
+from loadtest.open_loop.schedule import Speed, plan
+from loadtest.open_loop.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
+from stack.servers.catalogue import services
+from stack.servers.identity import describe_exit
+from stack.servers.lifecycle import down
+from stack.servers.log_files import tail
+from stack.servers.ports import is_free
+from stack.servers.settings import Ports, StackSettings, from_environment
+from stack.servers.status import ServiceStatus, log_path
+from stack.workflows.training.train import TrainReport
+from trading.decision.schema import Decision
+from trading.errors import ConfigurationError, ServiceUnavailable, UltraThinkError
+from trading.events import ExecutionReport
+from trading.history import Source, open_source
+from trading.risk.verdict import Outcome
+
+SLOW_SOURCE_SPEED = "2000/s"
+FAST_SOURCE_SPEED = "4x"
+GATEWAY_START_S = 60.0
+QUIET_S = 15.0
+DRAIN_S = 60.0
+MIN_TICKS = 8_000
+#: Tells a demo's folder from any other.
+MARKER = ".demo"
+TOPIC_TICKS, TOPIC_DECISIONS, TOPIC_FILLS = "market.ticks", "trading.decisions", "trading.fills"
+#: What the demo's desk may do.
+LIMITS = Path(__file__).resolve().parents[2] / "deploy" / "limits.yaml"
+
+
+class ModelRow(Struct, frozen=True):
+    """A served model, its run and how far it is from its source."""
+
+    name: str
+    version: int
+    run_id: str
+    format: str
+    parity_max_abs_diff: float
+
+
+class ServiceRow(Struct, frozen=True):
+    """A server as it was at the end of the run."""
+
+    name: str
+    state: str
+    endpoint: str
+    memory_mb: float
+
+
+class DemoResult(Struct, frozen=True):
+    """What `ultrathink demo --json` prints.
+
+    Latency: intended send to decision visible, ms. Headroom: the smallest share of each limit that was left.
+    """
+
+    source: str
+    speed: str
+    ticks: int
+    decisions: int
+    missing: int
+    repeated: int
+    ticks_per_second: float
+    latency_ms: dict[str, float]
+    actions: dict[str, int]
+    holds_by_reason: dict[str, int]
+    denials_by_rule: dict[str, int]
+    clips_by_rule: dict[str, int]
+    headroom_by_rule: dict[str, float]
+    fills: int
+    fees: float
+    models: list[ModelRow]
+    services: list[ServiceRow]
+    training: TrainReport
+    report: str
+    seconds: float
+
+
+def choose_settings(home: Path) -> tuple[StackSettings, bool]:
+    """Default ports where all are free, else free ones; a model repository of its own."""
+    settings = from_environment(home=home, model_repository=home.resolve() / "model_repository")
+    wanted = [port for service in services(settings) for port in service.ports]
+    wanted.append(settings.ports.gateway_metrics)
+    if all(is_free(port) for port in wanted):
+        return settings, False
+    return settings.model_copy(update={"ports": Ports.automatic()}), True
+
+
+def choose_speed(source: Source) -> str:
+    """Recorded gaps where the source is a live feed, a steady rate where its ticks are days apart."""
+    arrivals = [r.arrival_ns for r in islice(source.records(), 2000)]
+    seconds = (arrivals[-1] - arrivals[0]) / 1e9
+    return FAST_SOURCE_SPEED if 0 < seconds < 3600 else SLOW_SOURCE_SPEED
+
+
+@contextmanager
+def running_gateway(settings: StackSettings, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway process that owns all partitions; drained at the end, and its exit code checked.
+
+    `environment` are settings of the gateway by their names.
+    """
+    given = {f"ULTRATHINK_GATEWAY_{name.upper()}": value for name, value in environment.items()}
+    with running(settings, "gateway", given) as (process, log):
+        wait_for_partitions(settings, process, log)
+        yield process
+
+
+@contextmanager
+def running_broker(settings: StackSettings) -> Iterator[subprocess.Popen[bytes]]:
+    """The paper broker; ended at the end, and its exit code checked."""
+    with running(settings, "broker", {}) as (process, _):
+        yield process
+
+
+@contextmanager
+def running(
+    settings: StackSettings, name: str, environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """`ultrathink NAME run` and its log; ended at the end, and its exit code checked."""
+    home = settings.absolute_home
+    log = log_path(home, name)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [os.fspath(Path(sys.executable).parent / "ultrathink"), name, "run"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "ULTRATHINK_HOME": os.fspath(home), **environment},
+            start_new_session=True,
+        )
+    try:
+        yield process, log
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(DRAIN_S)
+        except subprocess.TimeoutExpired as error:
+            why = f"it did not drain within {DRAIN_S:.0f} s"
+            raise ServiceUnavailable(failure_of(name, log, why)) from error
+        if code != 0:
+            raise ServiceUnavailable(failure_of(name, log, describe_exit(code)))
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for_partitions(settings: StackSettings, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the gateway says that it owns every partition. Raises ServiceUnavailable."""
+    address = f"http://127.0.0.1:{settings.ports.gateway_metrics}/metrics"
+    deadline = time.monotonic() + GATEWAY_START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServiceUnavailable(failure_of("gateway", log, describe_exit(process.returncode)))
+        if owned_partitions(address) == settings.partitions:
+            return
+        time.sleep(0.05)
+    raise ServiceUnavailable(failure_of("gateway", log, f"not ready after {GATEWAY_START_S:.0f} s"))
+
+
+def owned_partitions(address: str) -> int:
+    """From the gateway's metrics; 0 while it does not answer."""
+    try:
+        text = httpx.get(address, timeout=1.0).text
+    except httpx.HTTPError:
+        return 0
+    found = re.search(r"^gateway_partitions (\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def failure_of(name: str, log: Path, why: str) -> str:
+    """A sentence and the end of the process's log."""
+    lines = "\n".join(f"  {line}" for line in tail(log, 15))
+    return f"the {name} failed: {why}\nThe end of {log}:\n{lines}"
+
+
+class Run(Struct, frozen=True):
+    """What was published and what came back."""
+
+    published: Published
+    decisions: list[Decision]
+    counts: Completeness
+    latency: Latency
+    histogram: Any
+    fills: dict[int, list[tuple[int, ExecutionReport]]]
+
+
+def publish_and_watch(
+    settings: StackSettings,
+    source: Source,
+    speed: str,
+    limit: int | None,
+    show: Callable[[int, int, float], None],
+) -> Run:
+    """Send the source and read every decision. `show` gets ticks sent, decisions seen, ticks a second."""
+    watcher = DecisionWatcher(settings.kafka_bootstrap, TOPIC_DECISIONS)
+    try:
+        publisher = TickPublisher(settings.kafka_bootstrap, TOPIC_TICKS)
+        planned = plan(islice(source.records(), limit), Speed.parse(speed))
+        published = publisher.publish(
+            planned, progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9))
+        )
+        rate = published.sent / published.seconds
+        watcher.wait_for(published.intended_ns, QUIET_S, lambda seen: show(published.sent, seen, rate))
+    finally:
+        watcher.close()
+    measured, histogram = latency(published.intended_ns, watcher.payloads, watcher.visible_ns)
+    return Run(
+        published=published,
+        decisions=watcher.decisions(),
+        counts=completeness(published.intended_ns, watcher.payloads),
+        latency=measured,
+        histogram=histogram,
+        fills=fills_of(settings),
+    )
+
+
+def fills_of(settings: StackSettings) -> dict[int, list[tuple[int, ExecutionReport]]]:
+    """The broker's reports by partition, each with its offset."""
+    return {
+        partition: reports_between(
+            settings.kafka_bootstrap,
+            Topics(),
+            partition,
+            0,
+            bounds(settings.kafka_bootstrap, TOPIC_FILLS, partition)[1],
+        )
+        for partition in range(settings.partitions)
+    }
+
+
+def tally(decisions: list[Decision]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Actions, holds by reason, denials by rule."""
+    actions = Counter(d.action.value for d in decisions)
+    holds = Counter(d.reason.value for d in decisions if d.action.value == "hold")
+    rules = Counter(
+        rule for d in decisions if d.verdict is not None and d.reason.value == "denied" for rule in d.verdict.broken
+    )
+    return dict(actions), dict(holds), dict(rules)
+
+
+def clips(decisions: list[Decision]) -> dict[str, int]:
+    """How often each rule made an order smaller."""
+    return dict(
+        Counter(r for d in decisions if d.verdict and d.verdict.outcome is Outcome.CLIP for r in d.verdict.broken)
+    )
+
+
+def smallest_headroom(decisions: list[Decision]) -> dict[str, float]:
+    """Of each rule with a number, the smallest share of its limit that an order which passed it left."""
+    found: dict[str, float] = {}
+    for d in decisions:
+        for r in d.verdict.results if d.verdict else ():
+            if r.passed and r.headroom is not None and r.limit and r.headroom >= 0.0:
+                found[r.rule] = min(found.get(r.rule, 1.0), r.headroom / r.limit)
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def service_rows(found: list[ServiceStatus]) -> list[ServiceRow]:
+    """What the result keeps of the health matrix."""
+    return [ServiceRow(s.name, s.state, s.endpoint, s.memory_mb) for s in found]
+
+
+def evidence_of(decisions: list[Decision]) -> Decision:
+    """A decision to show: the last order, else the last decision."""
+    orders = [d for d in decisions if d.verdict is not None and d.quantity != 0.0]
+    if not decisions:
+        raise UltraThinkError("no decision came back: see the gateway's log")
+    return (orders or decisions)[-1]
+
+
+def save_result(path: Path, result: DemoResult) -> None:
+    """The JSON beside the HTML report."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+
+
+def open_demo_source(data: str, limit: int | None) -> Source:
+    """The SOURCE, checked before anything is started."""
+    if limit is not None and limit < MIN_TICKS:
+        raise ConfigurationError(f"--limit {limit}: at least {MIN_TICKS:,} ticks are needed to train")
+    source = open_source(data)
+    for _ in islice(source.records(), 1):
+        pass
+    return source
+
+
+def begin_anew(home: Path) -> None:
+    """End and delete an earlier demo. Raises ConfigurationError for a folder that holds another stack."""
+    marker = home / MARKER
+    if (home / "stack.json").exists() and not marker.exists():
+        raise ConfigurationError(f"{home} holds a stack that is no demo: give the demo another --home")
+    down(home, purge=True)
+    home.mkdir(parents=True, exist_ok=True)
+    marker.touch()

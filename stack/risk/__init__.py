@@ -1,1 +1,0 @@
-"""What `ultrathink risk` says: explanations, simulations, plots."""

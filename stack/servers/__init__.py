@@ -1,0 +1,1 @@
+"""One real server a file, and what supervises them."""

@@ -1,0 +1,21 @@
+"""All servers of the stack, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from stack.servers import kafka, mlflow, postgres, prometheus, redis, triton
+from stack.servers.server import Service
+from stack.servers.settings import StackSettings
+
+
+def services(settings: StackSettings) -> list[Service]:
+    """Prometheus is left out where the program is not installed."""
+    found = [
+        *kafka.services(settings),
+        redis.service(settings),
+        postgres.service(settings),
+        mlflow.service(settings),
+        triton.service(settings),
+    ]
+    if prometheus.program() is not None:
+        found.append(prometheus.service(settings))
+    return found

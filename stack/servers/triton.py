@@ -1,0 +1,131 @@
+"""Triton Inference Server from the nvidia-pytriton wheel, with our two Python-based backends."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+import tritonclient.grpc as grpcclient
+from tritonclient.utils import InferenceServerException
+
+from exporters.repository.repository import ModelRepository
+from stack.servers.server import NotReady, Service
+from stack.servers.settings import LOOPBACK, StackSettings
+from trading.errors import ConfigurationError
+
+BACKENDS = Path(__file__).resolve().parents[2] / "deploy" / "triton" / "backends"
+
+
+def wheel() -> Path:
+    """The server's folder inside the wheel."""
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError("nvidia-pytriton is not installed: run `make setup`")
+    return Path(spec.submodule_search_locations[0]) / "tritonserver"
+
+
+def shared_libpython() -> Path:
+    """The backend's stub is linked against libpython; a static Python has none."""
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
+    names = [f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"]
+    for candidate in (folder, Path("/usr/lib/x86_64-linux-gnu")):
+        if (candidate / names[0]).is_file():
+            return candidate
+    raise ConfigurationError(
+        f"{names[0]} is neither in {folder} nor in the system's folder: Triton's Python backend needs it. "
+        "Install it (Debian: apt-get install libpython3.11) or use a Python from uv or pyenv --enable-shared"
+    )
+
+
+def install_backends(folder: Path) -> None:
+    """A backend folder of our own: the wheel's Python backend with the stub of this Python, and ours."""
+    source = wheel()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = source / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise ConfigurationError(f"this Triton has no Python backend for Python {version}: use 3.11 to 3.13")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source / "backends" / "python", folder / "python")
+    shutil.copy2(stub, folder / "python" / "triton_python_backend_stub")
+    (folder / "python" / "triton_python_backend_stub").chmod(0o755)
+    for backend in ("onnxruntime", "pytorch"):
+        shutil.copytree(BACKENDS / backend, folder / backend)
+
+
+def service(settings: StackSettings) -> Service:
+    """Explicit model control: nothing is loaded because a file lies somewhere."""
+    folder = settings.absolute_home / "triton"
+    repository = settings.model_repository.expanduser().resolve()
+    ports = settings.ports
+
+    def prepare() -> None:
+        shared_libpython()
+        folder.mkdir(parents=True, exist_ok=True)
+        repository.mkdir(parents=True, exist_ok=True)
+        install_backends(folder / "backends")
+
+    def command() -> list[str]:
+        return [
+            str(wheel() / "bin" / "tritonserver"),
+            f"--model-repository={repository}",
+            "--model-control-mode=explicit",
+            "--model-config-name=cpu",
+            "--disable-auto-complete-config",
+            f"--backend-directory={folder / 'backends'}",
+            f"--cache-directory={wheel() / 'caches'}",
+            *(f"--http-address={LOOPBACK}", f"--http-port={ports.triton_http}"),
+            *(f"--grpc-address={LOOPBACK}", f"--grpc-port={ports.triton_grpc}"),
+            *(f"--metrics-address={LOOPBACK}", f"--metrics-port={ports.triton_metrics}"),
+            "--allow-gpu-metrics=false",
+            "--exit-timeout-secs=5",
+            # A version that cannot load must not take the server down: it is asked per model.
+            "--exit-on-error=false",
+            # Or a version on trial that does not load would make the server "not ready".
+            "--strict-readiness=false",
+            *reload_after_restart(repository),
+        ]
+
+    def environment() -> dict[str, str]:
+        libraries = [str(wheel().parents[1] / "nvidia_pytriton.libs"), str(shared_libpython())]
+        # The stub takes the first python3 on PATH as its interpreter.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        return {
+            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+            "PATH": path,
+            "ULTRATHINK_TRITON_THREADS": str(settings.triton_threads),
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def probe() -> str:
+        client = grpcclient.InferenceServerClient(settings.triton_grpc)
+        try:
+            if not client.is_server_ready(client_timeout=1.0):
+                raise NotReady("the server says that it is not ready")
+            client.get_model_repository_index(client_timeout=1.0)
+            return str(client.get_server_metadata(client_timeout=1.0).version)
+        except InferenceServerException as error:
+            raise NotReady(error.message() or "no answer") from error
+        finally:
+            client.close()
+
+    return Service(
+        name="triton",
+        endpoint=settings.triton_grpc,
+        ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
+        command=command,
+        probe=probe,
+        memory_limit_mb=4096,
+        environment=environment,
+        prepare=prepare,
+        folder=folder,
+    )
+
+
+def reload_after_restart(repository: Path) -> list[str]:
+    """A restarted server must serve again what it served: every model with a released version."""
+    found = ModelRepository(repository)
+    return [f"--load-model={name}" for name in found.names() if found.serving(name).versions]

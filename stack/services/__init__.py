@@ -1,1 +1,0 @@
-"""One real server a file: how it is prepared, started, asked and stopped."""

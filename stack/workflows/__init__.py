@@ -1,0 +1,1 @@
+"""Trainers, exporters and servers wired into the jobs that commands run."""

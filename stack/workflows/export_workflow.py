@@ -1,0 +1,47 @@
+"""Exporting as the command line and the demo call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from stack.servers.settings import load
+
+
+class Served(Struct, frozen=True):
+    """A model that was exported and is served. Parity is the largest absolute difference from its source."""
+
+    name: str
+    version: int
+    run_id: str
+    format: str
+    parity_offline: float
+    parity_max_abs_diff: float
+
+
+def export(progress: Callable[[str], None], alias: str = "challenger") -> list[Served]:
+    """Export the pipeline to the stack's Triton and release it: what the demo and the tests need."""
+    from exporters.export import Options, export_pipeline
+    from exporters.release.releases import Releases
+    from exporters.release.triton_client import TritonServer
+    from exporters.repository.repository import ModelRepository
+    from exporters.target import profiles
+    from trading.models.signature import TRADING_DECISION
+
+    settings = load()
+    gpu = profiles.find_gpu(profiles.DEFAULT_GPU)
+    container = profiles.find(profiles.DEFAULT_CONTAINER)
+    repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
+    try:
+        options = Options(settings.mlflow_uri, container, gpu, alias)
+        published = export_pipeline(TRADING_DECISION.name, options, repository, progress)
+        releases = Releases(repository, triton, gpu, progress)
+        whole = next(p for p in published if p.name == TRADING_DECISION.name)
+        released = releases.release(whole.name, whole.version)
+        served = {whole.name: released.parity_max_abs_diff}
+        for step in published[:-1]:
+            served[step.name] = releases.probe(step.name, step.version).max_abs
+    finally:
+        triton.close()
+    return [Served(p.name, p.version, p.run_id, p.format, p.parity_max_abs_diff, served[p.name]) for p in published]

@@ -1,0 +1,150 @@
+"""How far two models are apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporters.errors import ExportError, ParityError
+from exporters.parity import comparison, probes
+from exporters.parity.comparison import Comparison, actions, compare, max_abs, max_rel, max_ulp, tolerance
+from trading.models.signature import MODELS, REGIME_DETECTION, TRADING_DECISION, ModelSignature, TensorSpec
+
+
+def judged(a, b, **given):
+    return compare(REGIME_DETECTION, [a], [b], where="file", rows="golden", **given)
+
+
+def test_a_difference_a_shape_a_dtype_and_nan_fail():
+    right = np.full((4, 3), 1 / 3, np.float32)
+    assert judged(right, right).passed
+    comparison.require(REGIME_DETECTION, judged(right, right))
+    for wrong in (right + np.float32(1e-4), right * np.float32(np.nan), right * np.float32(np.inf)):
+        found = judged(right, wrong)
+        assert not found.passed
+        with pytest.raises(ParityError, match="regime_probabilities differs by"):
+            comparison.require(REGIME_DETECTION, found)
+    for other in (right[:, :2], right.astype(np.float64), right[:3]):
+        with pytest.raises(ParityError, match="the signature says"):
+            judged(right, other)
+
+
+def test_the_tolerance_knows_dtype_precision_device_and_tf32():
+    assert tolerance("INT64", "fp32", "cpu").share == 0.0
+    assert tolerance("FP32", "fp16", "cpu").share > tolerance("FP32", "fp32", "gpu", tf32=True).share
+    assert tolerance("FP32", "fp32", "gpu", tf32=True).share > tolerance("FP32", "fp32", "gpu").share
+    assert tolerance("FP32", "fp32", "gpu").share > tolerance("FP32", "fp32", "cpu").share
+    assert tolerance("FP64", "fp32", "cpu").share < tolerance("FP32", "fp32", "cpu").share
+
+
+def test_large_answers_are_judged_by_their_own_magnitude():
+    spec = ModelSignature("m", "onnxruntime", (), (TensorSpec("y", (1,)),), (), None)
+    a = np.array([[1e6], [1.0]], np.float32)
+    assert compare(spec, [a], [a + np.float32(1)], where="file", rows="own").passed
+    assert not compare(spec, [a], [a * np.float32(1.01)], where="file", rows="own").passed
+
+
+def stepped(value, steps):
+    for _ in range(steps):
+        value = math.nextafter(value, math.inf)
+    return value
+
+
+@given(st.floats(-1e300, 1e300), st.integers(0, 50))
+def test_ulp_counts_the_numbers_between(value, steps):
+    later = stepped(value, steps)
+    assert max_ulp(np.array([value]), np.array([later])) == steps
+
+
+def test_ulp_spans_zero_and_ignores_whole_numbers():
+    tiny = np.float32(1e-45)
+    assert max_ulp(np.array([-tiny]), np.array([tiny])) == 2
+    assert max_ulp(np.array([1]), np.array([5])) == 0
+    assert max_ulp(np.array([1.0]), np.nextafter(np.array([1.0]), 2)) == 1
+
+
+def test_nan_equals_nan_and_infinity_itself():
+    a = np.array([np.nan, np.inf, -np.inf, 1.0])
+    assert max_abs(a, a) == max_rel(a, a) == 0.0
+    assert max_abs(a, np.array([0.0, np.inf, -np.inf, 1.0])) == np.inf
+    assert max_rel(np.array([0.0]), np.array([1e-9])) == np.inf
+
+
+def test_an_action_is_an_order_a_label_the_largest_or_the_sign():
+    regimes = np.array([[0.2, 0.5, 0.3], [0.9, 0.05, 0.05]], np.float32)
+    assert actions(REGIME_DETECTION, [regimes]).tolist() == [1, 0]
+    target = np.array([[0.5], [-0.5], [0.01], [np.nan]], np.float32)
+    rest = [np.zeros((4, 3), np.float32), np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32)]
+    assert actions(TRADING_DECISION, [*rest, target]).tolist() == [1, -1, 0, 0]
+    label = ModelSignature("m", "onnxruntime", (), (TensorSpec("label", (1,), "INT64"),), (), None)
+    assert actions(label, [np.array([[2], [0]])]).tolist() == [2, 0]
+    single = ModelSignature("m", "onnxruntime", (), (TensorSpec("y", (1,)),), (), None)
+    assert actions(single, [np.array([[-3.0], [0.0], [2.0]], np.float32)]).tolist() == [-1, 0, 1]
+
+
+def test_a_label_may_differ_only_where_the_source_has_a_tie():
+    spec = ModelSignature(
+        "m", "onnxruntime", (), (TensorSpec("label", (1,), "INT64"), TensorSpec("probabilities", (2,))), (), None
+    )
+    tie, clear = np.array([[0.5, 0.5]], np.float32), np.array([[0.4, 0.6]], np.float32)
+    zero, one = np.array([[0]]), np.array([[1]])
+    found = compare(spec, [zero, tie], [one, tie], where="file", rows="own")
+    assert found.passed
+    assert (found.flips[0].flipped, found.flips[0].tied) == (1, 1)
+    assert not compare(spec, [one, clear], [zero, clear], where="file", rows="own").passed
+
+
+def test_flips_are_counted_a_row():
+    a = np.array([[0.6, 0.4, 0.0], [0.6, 0.4, 0.0]], np.float32)
+    b = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0]], np.float32)
+    found = judged(a, b)
+    assert found.flip_rate == 0.5
+    assert (found + found).flips[1].of == 2
+    assert Comparison([], []).flip_rate == 0.0
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("make", [probes.golden, probes.adversarial])
+def test_probes_have_the_signatures_shapes_and_are_not_all_alike(name, make):
+    for spec, array in zip(MODELS[name].inputs, make(MODELS[name], 40), strict=True):
+        assert array.shape == (40, *spec.dims)
+        assert array.dtype == np.float32
+        assert np.isfinite(array).all()
+        assert len(np.unique(array, axis=0)) > 1
+
+
+def test_adversarial_rows_hold_zeros_denormals_and_extremes():
+    (rows,) = probes.adversarial(REGIME_DETECTION, 32)
+    assert (rows == 0).all(axis=1).any()
+    assert ((rows != 0) & (np.abs(rows) < 1e-38)).any()
+    assert np.abs(rows).max() == 1e6
+
+
+def test_recorded_rows_are_the_kernels_of_that_source():
+    one = probes.recorded(REGIME_DETECTION, 50, "simulate:calm?seed=3")
+    again = probes.recorded(REGIME_DETECTION, 50, "simulate:calm?seed=3")
+    other = probes.recorded(REGIME_DETECTION, 50, None)
+    np.testing.assert_array_equal(one[0], again[0])
+    assert not np.array_equal(one[0], other[0])
+    plain = ModelSignature("m", "onnxruntime", (TensorSpec("x", (4,)),), (), (), None)
+    assert probes.recorded(plain, 50, None) is None
+
+
+def test_rows_of_ones_own_are_checked(tmp_path):
+    spec = ModelSignature("m", "onnxruntime", (TensorSpec("x", (4,)),), (), (), None)
+    good, bad = tmp_path / "x.npy", tmp_path / "bad.npy"
+    np.save(good, np.ones((5, 4)))
+    np.save(bad, np.ones((5, 3)))
+    (found,) = probes.from_file(spec, good)
+    assert found.dtype == np.float32
+    with pytest.raises(ExportError, match=r"shape \[5, 3\]"):
+        probes.from_file(spec, bad)
+    np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ExportError, match="cannot be read as rows"):
+        probes.from_file(spec, tmp_path / "object.npy")
+    with pytest.raises(ExportError, match="cannot be read as rows"):
+        probes.from_file(spec, tmp_path / "absent.npy")

@@ -1,0 +1,1 @@
+"""From a model's target to a decision with its whole evidence."""

@@ -1,0 +1,1 @@
+"""The one feature kernel, used live and in training."""

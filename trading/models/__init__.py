@@ -1,0 +1,1 @@
+"""The contract of every served model, and what makes an answer usable."""

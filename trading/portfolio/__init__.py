@@ -1,0 +1,1 @@
+"""The book of one partition: positions, working orders, cash, marks."""

@@ -1,0 +1,1 @@
+"""One risk rule a file, its proof beside it."""

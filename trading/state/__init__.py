@@ -1,0 +1,1 @@
+"""Everything that decides, a partition: kept, encoded and rebuilt from a log."""

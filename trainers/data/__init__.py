@@ -1,0 +1,1 @@
+"""From SOURCEs to a dataset on disk: features, bars, labels, splits."""

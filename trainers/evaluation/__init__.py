@@ -1,0 +1,1 @@
+"""Out of sample, costs counted: figures, significance, pages for people."""

@@ -1,0 +1,1 @@
+"""The networks, what each learns from, and the teachers of regimes."""

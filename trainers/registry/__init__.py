@@ -1,0 +1,1 @@
+"""What is logged and registered in MLflow, and what a challenger must pass."""

@@ -1,0 +1,372 @@
+"""The only file of the trainers that imports mlflow: a run a training, one within it for each model, registered as
+challenger; and what promotion reads and writes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# MLflow reads it when it is imported, and sets its loggers anew with every part of it.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+import mlflow
+import mlflow.pytorch
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.exceptions import MlflowException
+from mlflow.models.signature import ModelSignature as MlflowSignature
+from mlflow.types import Schema, TensorSpec
+from msgspec import Struct
+
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.features.definitions import FEATURE_VERSION
+from trading.models.signature import ModelSignature
+from trainers.data.manifest import Manifest
+from trainers.models.regime_teacher import Teacher
+from trainers.training.code_version import git_commit
+from trainers.training.walk_forward import TrainedModel, from_plain
+
+EXPERIMENT = "ultrathink"
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous_champion"
+#: MLflow refuses longer texts.
+MOST_DESCRIPTION = 4_800
+MOST_PARAMETER = 500
+
+
+class RowsDataset(MetaDataset):
+    """MLflow wants a profile of a dataset; ours is in dataset.json."""
+
+    @property
+    def profile(self) -> None:
+        """None."""
+
+
+class Logged(Struct, frozen=True):
+    """Where a trained model lies in MLflow."""
+
+    name: str
+    version: str
+    run_id: str
+
+
+class Candidate(Struct, frozen=True):
+    """A registered version with its evidence: tags of the version, metrics and tags of its run."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    run_tags: dict[str, str]
+
+
+def connect(uri: str) -> None:
+    """Point MLflow at a server. Raises ServiceUnavailable when it does not answer."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_system_metrics_sampling_interval(1)
+    mlflow.set_system_metrics_samples_before_logging(1)
+    try:
+        mlflow.set_experiment(EXPERIMENT)
+    except MlflowException as error:
+        raise ServiceUnavailable(
+            f"MLflow at {uri} does not answer: start it with `ultrathink stack up`, or name another "
+            f"with --mlflow-uri ({str(error)[:200]})"
+        ) from error
+
+
+@contextmanager
+def training(name: str, manifest: Manifest, folder: str, run_id: str | None = None) -> Iterator[str]:
+    """A run for a whole training: system metrics while it lasts, the dataset as its input; yields its id.
+
+    Args:
+        name: of the run.
+        manifest: of the dataset.
+        folder: where the dataset lies.
+        run_id: of a run that a killed training left open.
+
+    Raises:
+        ServiceUnavailable: MLflow refused or went away.
+    """
+    try:
+        run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name, log_system_metrics=True)
+    except MlflowException as error:
+        if run_id is None:
+            raise ServiceUnavailable(f"MLflow did not open a run: {str(error)[:300]}") from error
+        run = mlflow.start_run(run_name=name, log_system_metrics=True)  # the old one is gone
+    status = "FAILED"
+    try:
+        try:
+            mlflow.set_tags(
+                {"feature_version": str(FEATURE_VERSION), "git_commit": git_commit(), "kind": "training"}
+            )
+            mlflow.log_input(as_dataset(manifest, folder), context="training")
+            mlflow.log_dict(json.loads(json.dumps(plain_manifest(manifest))), "dataset.json")
+        except MlflowException as error:
+            raise ServiceUnavailable(f"MLflow did not take the dataset: {str(error)[:300]}") from error
+        yield run.info.run_id
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        try:
+            mlflow.end_run(status)
+        except MlflowException as error:
+            # What ended the training is what must be told.
+            log_lost("the end of the run", error)
+
+
+def log_lost(what: str, error: MlflowException) -> None:
+    """MLflow did not take something that is no reason to stop."""
+    logging.getLogger(__name__).warning("MLflow did not take %s: %s", what, str(error)[:200])
+
+
+def plain_manifest(manifest: Manifest) -> dict[str, Any]:
+    """The manifest without what names every symbol."""
+    names = ("data_hash", "dataset_hash", "feature_version", "bars", "horizon_ns", "ticks", "rows", "labelled",
+             "left_out", "first_ns", "last_ns", "created", "code")  # fmt: skip
+    return {name: getattr(manifest, name) for name in names} | {"sources": manifest.named}
+
+
+def as_dataset(manifest: Manifest, folder: str) -> RowsDataset:
+    """The dataset as MLflow names one: its digest is that of the rows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = resolve_dataset_source(folder)
+    return RowsDataset(source, name=manifest.named[:500], digest=manifest.dataset_hash[:36])
+
+
+def log(model: TrainedModel, manifest: Manifest, tags: Mapping[str, str]) -> Logged:
+    """Log a model's run within the training's, register it and give the new version the alias `challenger`.
+
+    Args:
+        model: the model and its evidence.
+        manifest: what it learned from.
+        tags: of run and version.
+
+    Raises:
+        ServiceUnavailable: MLflow refused or went away.
+    """
+    try:
+        return _log(model, manifest, tags)
+    except MlflowException as error:
+        name = model.signature.name
+        raise ServiceUnavailable(f"MLflow did not take {name}: {str(error)[:300]}") from error
+
+
+def _log(model: TrainedModel, manifest: Manifest, more: Mapping[str, str]) -> Logged:
+    signature = model.signature
+    tags = {"feature_version": str(FEATURE_VERSION), "git_commit": git_commit(), "data_hash": manifest.data_hash,
+            "dataset_hash": manifest.dataset_hash, **more}  # fmt: skip
+    with mlflow.start_run(run_name=signature.name, tags=tags, nested=True, log_system_metrics=False) as run:
+        data = {"data_source": manifest.named[:MOST_PARAMETER], "data_hash": manifest.data_hash,
+                "data_rows": manifest.rows, "device": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
+        mlflow.log_params({**model.parameters, **data})
+        mlflow.log_metrics(dict(model.metrics))
+        for name, values in (("loss", model.fitted.losses), ("validation_loss", model.fitted.validation)):
+            for epoch, loss in enumerate(values):
+                mlflow.log_metric(name, loss, step=epoch)
+        mlflow.log_metric("best_epoch", model.fitted.best_epoch)
+        log_files(model.pictures, model.texts)
+        info = log_model(model)
+        # By the client: mlflow's own shorthand prints to the terminal.
+        client = MlflowClient()
+        try:
+            client.create_registered_model(signature.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = client.create_model_version(
+            signature.name, info.model_uri, run_id=run.info.run_id, model_id=info.model_id, tags=tags,
+            description=model.texts["model_card.md"][:MOST_DESCRIPTION],
+        )  # fmt: skip
+        client.set_registered_model_alias(signature.name, CHALLENGER, version.version)
+        return Logged(signature.name, str(version.version), run.info.run_id)
+
+
+def log_files(pictures: Mapping[str, Figure], texts: Mapping[str, str]) -> None:
+    """Pictures under plots/, texts at the top."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, figure in pictures.items():
+            path = Path(folder) / f"{name}.png"
+            figure.savefig(path, dpi=110)
+            mlflow.log_artifact(os.fspath(path), "plots")
+    for name, text in texts.items():
+        mlflow.log_text(text, name)
+
+
+def log_model(model: TrainedModel) -> Any:
+    """The model as MLflow keeps it, with its signature and an example."""
+    signature, generator = model.signature, np.random.default_rng(0)
+    example = {t.name: generator.normal(size=(2, *t.dims)).astype(np.float32) for t in signature.inputs}
+    with warnings.catch_warnings():
+        # MLflow warns of its own deprecated calls.
+        warnings.simplefilter("ignore")
+        return mlflow.pytorch.log_model(
+            model.module,
+            name="model",
+            signature=mlflow_signature(signature),
+            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
+            serialization_format="pickle",  # a ScriptModule is saved by torch.jit.save all the same
+            input_example=example,
+            metadata={"feature_version": FEATURE_VERSION, "outputs": [o.name for o in signature.outputs]},
+        )
+
+
+def log_summary(parameters: Mapping[str, str | int | float], metrics: Mapping[str, float], sheet: str) -> None:
+    """The training's own parameters, metrics and tear sheet, in its run."""
+    try:
+        mlflow.log_params(dict(parameters))
+        mlflow.log_metrics(dict(metrics))
+        mlflow.log_text(sheet, "tear_sheet.html")
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow did not take the evaluation: {str(error)[:300]}") from error
+
+
+def log_step(name: str, value: float, step: int) -> None:
+    """A metric of the open run, as a training goes; losing one is no reason to stop."""
+    try:
+        mlflow.log_metric(name, value, step=step)
+    except MlflowException as error:
+        log_lost(f"{name} at step {step}", error)
+
+
+def log_trial(
+    parent: str, name: str, parameters: Mapping[str, str | int | float], metrics: Mapping[str, float]
+) -> None:
+    """A run within the run `parent`, for one experiment; from any thread. Losing one is no reason to stop."""
+    try:
+        with mlflow.start_run(
+            run_name=name, nested=True, parent_run_id=parent, tags={"kind": "trial"}, log_system_metrics=False
+        ):
+            mlflow.log_params(dict(parameters))
+            mlflow.log_metrics(dict(metrics))
+    except MlflowException as error:
+        log_lost(name, error)
+
+
+def mlflow_signature(signature: ModelSignature) -> MlflowSignature:
+    """The same contract in MLflow's words."""
+
+    def schema(tensors: tuple[object, ...]) -> Schema:
+        return Schema([TensorSpec(np.dtype(np.float32), (-1, *t.dims), t.name) for t in tensors])  # type: ignore[attr-defined]
+
+    return MlflowSignature(inputs=schema(signature.inputs), outputs=schema(signature.outputs))
+
+
+# ---- promotion --------------------------------------------------------------------------------------------------
+
+
+def candidate(name: str, reference: str) -> Candidate | None:
+    """A version by alias or number, with its evidence; None where there is none.
+
+    Raises:
+        ServiceUnavailable: MLflow does not answer.
+    """
+    client = MlflowClient()
+    try:
+        if reference.isdigit():
+            version = client.get_model_version(name, reference)
+        else:
+            version = client.get_model_version_by_alias(name, reference)
+        run_id = str(version.run_id)
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return None
+        raise ServiceUnavailable(f"MLflow did not tell of {name}@{reference}: {str(error)[:300]}") from error
+    return Candidate(
+        name, str(version.version), run_id, dict(version.tags), dict(run.data.metrics), dict(run.data.tags)
+    )
+
+
+def promote(chosen: list[Candidate], record: Mapping[str, str]) -> None:
+    """Give versions the alias `champion`, keep the ones before as `previous_champion`, and record it on all.
+
+    Raises:
+        ServiceUnavailable: MLflow refused or went away; what was moved is moved back, or named where it cannot be.
+    """
+    client = MlflowClient()
+    before = {(one.name, alias): candidate(one.name, alias) for one in chosen for alias in (CHAMPION, PREVIOUS)}
+    try:
+        for one in chosen:
+            for key, value in record.items():
+                client.set_model_version_tag(one.name, one.version, key, value[:5_000])
+        for one in chosen:
+            old = before[one.name, CHAMPION]
+            client.set_registered_model_alias(one.name, CHAMPION, one.version)
+            if old is not None and old.version != one.version:
+                client.set_registered_model_alias(one.name, PREVIOUS, old.version)
+    except BaseException as error:
+        stuck = restore(client, before)
+        told = f"; by hand: {', '.join(stuck)}" if stuck else "; the aliases are as they were"
+        if isinstance(error, MlflowException):
+            raise ServiceUnavailable(f"MLflow did not take the promotion: {str(error)[:300]}{told}") from error
+        if stuck:
+            raise ServiceUnavailable(f"the promotion was interrupted{told}") from error
+        raise
+
+
+def restore(client: MlflowClient, before: Mapping[tuple[str, str], Candidate | None]) -> list[str]:
+    """Move aliases back; returns what could not be, as a person would say it."""
+    stuck = []
+    for (name, alias), old in before.items():
+        try:
+            if old is not None:
+                client.set_registered_model_alias(name, alias, old.version)
+            elif alias in client.get_registered_model(name).aliases:
+                client.delete_registered_model_alias(name, alias)
+        except MlflowException:
+            stuck.append(f"{name}@{alias} was {old.version if old else 'not set'}")
+    return stuck
+
+
+def record_decision(name: str, tags: Mapping[str, str], table: Mapping[str, Any]) -> str:
+    """A run that says what was decided about a promotion, granted or refused; returns its id."""
+    try:
+        with mlflow.start_run(run_name=name, tags={"kind": "promotion", **tags}, log_system_metrics=False) as run:
+            mlflow.log_dict(dict(table), "gates.json")
+            return str(run.info.run_id)
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow did not record the decision: {str(error)[:300]}") from error
+
+
+def record_outcome(run_id: str, outcome: str) -> None:
+    """How a promotion that was begun has ended."""
+    try:
+        MlflowClient().set_tag(run_id, "outcome", outcome)
+    except MlflowException as error:
+        log_lost(f"that the promotion {run_id} {outcome}", error)
+
+
+def teacher_in_service() -> Teacher | None:
+    """The champion's teacher, else the challenger's, so that regimes keep their names; None where there is none."""
+    for alias in (CHAMPION, CHALLENGER):
+        found = candidate("regime_detection", alias)
+        if found is None:
+            continue
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = mlflow.artifacts.download_artifacts(
+                    run_id=found.run_id, artifact_path="teacher.json", dst_path=folder
+                )
+                return from_plain(json.loads(Path(path).read_bytes()))
+        except (MlflowException, OSError, ValueError, ConfigurationError):
+            continue  # a version without one, from before there were any
+    return None

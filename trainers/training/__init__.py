@@ -1,0 +1,1 @@
+"""Learning: the loop, one fold, all folds; kept so that a kill costs seconds."""

@@ -1,0 +1,1 @@
+"""Many trainings: searches and queues, each trial in a process of its own."""

@@ -197,29 +197,38 @@ class Digest(msgspec.Struct):
     """What is kept of a log.
 
     Attributes:
-        counts: records by stream; orders by nothing else.
-        blocks: a digest of each `BLOCK` records, so that the first difference is found.
-        samples: every thousandth record, as text, to look at.
+        counts: records by stream.
+        blocks: a digest of each `BLOCK` records but snapshots, so that the first difference is found.
+        snapshots: a digest of all snapshots; another layout of the book changes it, and nothing else.
+        samples: some records as text, to look at.
     """
 
     counts: dict[str, int] = {}
     blocks: list[str] = []
+    snapshots: str = ""
     samples: list[str] = []
 
 
 def digest(source: str, limit: int, *, assumed: bool) -> Digest:
     """Run it and keep what a comparison needs."""
-    made, block = Digest({}, [], []), hashlib.blake2b(digest_size=8)
+    made = Digest({}, [], "", [])
+    block, snapshots = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
     count = 0
-    for count, (partition, stream, value) in enumerate(records(source, limit, assumed=assumed), 1):
+    for partition, stream, value in records(source, limit, assumed=assumed):
         made.counts[stream] = made.counts.get(stream, 0) + 1
-        block.update(f"{partition} {stream} {len(value)} ".encode() + value)
+        told = f"{partition} {stream} {len(value)} ".encode() + value
+        if stream == "snapshots":
+            snapshots.update(told)
+            continue
+        count += 1
+        block.update(told)
         if count % BLOCK == 0:
             made.blocks.append(block.hexdigest())
             block = hashlib.blake2b(digest_size=8)
-        if count % 9_973 == 0 and stream != "snapshots":
+        if count % 9_973 == 0:
             made.samples.append(value.decode())
     made.blocks.append(block.hexdigest())
+    made.snapshots = snapshots.hexdigest()
     return made
 
 

@@ -23,3 +23,4 @@ def test_the_same_ticks_give_the_same_bytes(name: str) -> None:
     assert found.counts == wanted.counts
     assert found.samples == wanted.samples
     assert found.blocks == wanted.blocks
+    assert found.snapshots == wanted.snapshots

@@ -8,17 +8,16 @@ from __future__ import annotations
 import math
 import time
 
-import tritonclient.grpc as triton
-from confluent_kafka import Consumer, Producer, TopicPartition
-
-from trading.decision.kernel import wanted
+from connectors.kafka import Consumer, Producer, TopicPartition
+from connectors.triton import grpc as triton
 from trading.decision.policy import DecisionPolicy
+from trading.decision.sizing import target_quantity
+from trading.encoding import encode
 from trading.intake import decode_tick
 from trading.market import Tick, TickBatch
 from trading.risk.limits import LimitSet
 from trading.risk.model import Order
 from trading.state.partition import PartitionState
-from trading.wire import encode
 
 
 def decisions_per_s(
@@ -58,7 +57,9 @@ def decided(
     age_ns = book.observe(tick.symbol, tick.event_time_ns, mid)
     quantity, verdict = 0.0, None
     if row.warm[0] and mid > 0.0:
-        quantity = wanted(target, mid, limits.max_position_notional, limits.lot) - book.quantity(tick.symbol)
+        quantity = target_quantity(target, mid, limits.max_position_notional, limits.lot) - book.quantity(
+            tick.symbol
+        )
     if quantity and abs(quantity) * mid >= policy.rebalance_band * limits.max_position_notional:
         price = ask if quantity > 0.0 else bid
         order = Order(

@@ -18,16 +18,18 @@ import msgspec
 import numpy as np
 
 from benchmarks.figures import Figures
-from trading.decision import kernel
-from trading.decision.columns import KIND_CODES, room_for
-from trading.decision.kernel import Terms, Ticks
+from trading.decision.columns import TickColumns, allocate_columns
+from trading.decision.decide import decide
+from trading.decision.policy import DecisionPolicy
+from trading.encoding import encode
 from trading.events import ExecutionReport, ReportKind
-from trading.portfolio.book import Book, new_sheet
+from trading.portfolio import orders
+from trading.portfolio.book import Book
+from trading.portfolio.verdict import allocate_results
 from trading.risk.engine import ACCEPT
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.model import Order
 from trading.risk.trading_state import ACTIVE
-from trading.wire import encode
 
 SYMBOLS, SECOND = 1_000, 1_000_000_000
 START = 1_704_110_400 * SECOND
@@ -51,31 +53,31 @@ def full_book() -> tuple[Book, list[str]]:
         prices = np.round(prices * (1 + generator.normal(0, 0.01, SYMBOLS)), 2)
         for k in rows.tolist():
             at = START + bar * SECOND
-            kernel.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
+            book.observe(names[k], at, float(prices[k]))
     for k, name in enumerate(names):
         book.accept(name, 10.0 if k % 2 else -10.0, float(prices[k]), k, assumed=True)
     at = START + 45 * SECOND
     for k in rows.tolist():
-        kernel.observe(book.tables, book.limits.calendar, k, at, at, at, float(prices[k]))
+        book.observe(names[k], at, float(prices[k]))
     return book, names
 
 
 def one_decision(book: Book, count: int) -> float:
     """Microseconds from Python: all rules, one order, the next symbol each time."""
-    sheet, again = new_sheet(), new_sheet()
-    orders = [
+    sheet, again = allocate_results(), allocate_results()
+    wanted = [
         Order(
             5.0, mark, math.nan, mark, mark, mark, 10_000 + k, book.now_ns, 0, ACTIVE, True, 1e13
         )
-        for k, mark in enumerate(book.tables.lines.mark[:SYMBOLS].tolist())
+        for k, mark in enumerate(book.tables.positions.mark[:SYMBOLS].tolist())
     ]  # fmt: skip
-    ruling = kernel.judge(book.tables, 0, orders[0], sheet, again)
-    assert ruling.outcome == ACCEPT
+    verdict = orders.judge(book.tables, 0, wanted[0], sheet, again)
+    assert verdict.outcome == ACCEPT
     times = []
     for _ in range(5):
         began = time.perf_counter()
         for k in range(count):
-            kernel.judge(book.tables, k % SYMBOLS, orders[k % SYMBOLS], sheet, again)
+            orders.judge(book.tables, k % SYMBOLS, wanted[k % SYMBOLS], sheet, again)
         times.append((time.perf_counter() - began) / count)
     return min(times) * 1e6
 
@@ -83,18 +85,21 @@ def one_decision(book: Book, count: int) -> float:
 def batch(book: Book, names: list[str], repeats: int) -> tuple[float, int]:
     """Milliseconds to decide a thousand ticks, each of which wants an order; and how many did."""
     n = SYMBOLS
-    rows, mids = book.rows(names), book.tables.lines.mark[:n].copy()
-    terms = Terms(book.limits.calendar, ACTIVE, 1e13, 0.0, True)
-    out, best, wanted = room_for(n), math.inf, 0
+    rows, mids = book.rows(names), book.tables.positions.mark[:n].copy()
+    context = DecisionPolicy(book.limits, rebalance_band=0.0).context(book.limits, desk_quota=1e13)
+    out, best, wanted = allocate_columns(n), math.inf, 0
     for turn in range(repeats):
         at = np.full(n, book.now_ns + 2 * SECOND)
         market = np.stack([mids, mids, mids, mids], axis=1)
         targets = np.full(n, 0.3 if turn % 2 else 0.1)
         numbers = np.arange(n) + 100_000 + turn * n
-        ticks = Ticks(rows, numbers, at, at, at, market, np.ones(n, np.bool_), np.full(n, -1, np.int8), targets)
+        ticks = TickColumns(
+            rows, numbers, at, at, at, market, np.ones(n, np.bool_), np.full(n, -1, np.int8), targets
+        )
         began = time.perf_counter()
-        wanted = kernel.decide(book.tables, terms, ticks, KIND_CODES, out)
+        decide(book, ticks, context, out)
         best = min(best, time.perf_counter() - began)
+        wanted = int((out.outcomes >= 0).sum())
     return best * 1e3, wanted
 
 
@@ -102,28 +107,28 @@ def rebuild(count: int) -> float:
     """Events a second: orders, and their reports decoded from JSON, into an empty book."""
     book = Book(LimitSet(LimitsFile(defaults=LIMITS)))
     names = [f"S{k:04d}" for k in range(SYMBOLS)]
-    orders = count // 3
-    numbers = np.arange(orders)
-    symbols = [names[k % SYMBOLS] for k in range(orders)]
+    n = count // 3
+    numbers = np.arange(n)
+    symbols = [names[k % SYMBOLS] for k in range(n)]
     times = np.repeat((START + numbers * 1_000_000)[:, None], 3, axis=1)
-    mids = np.full(orders, 100.0)
+    mids = np.full(n, 100.0)
     made = np.stack([np.where(numbers // SYMBOLS % 2 == 0, 10.0, -10.0), mids], axis=1)
     halves = [float(quantity) / 2 for quantity in made[:, 0]]
     payloads = [
         encode(ExecutionReport("order", k, part, symbols[k], ReportKind.FILL, halves[k], 100.01, 0.05, 0.0, START))
-        for k in range(orders)
+        for k in range(n)
         for part in (0, 1)
     ]
     decoder = msgspec.json.Decoder(ExecutionReport)
     began = time.perf_counter()
-    for begin in range(0, orders, 1_000):
-        end = min(orders, begin + 1_000)
+    for begin in range(0, n, 1_000):
+        end = min(n, begin + 1_000)
         chunk = slice(begin, end)
         book.replay(symbols[chunk], times[chunk], mids[chunk], numbers[chunk], made[chunk], assumed=False)
         book.apply([decoder.decode(payload) for payload in payloads[2 * begin : 2 * end]])
     seconds = time.perf_counter() - began
-    assert not book.working
-    return 3 * orders / seconds
+    assert not len(book.working)
+    return 3 * n / seconds
 
 
 def measure(quick: bool) -> dict[str, float]:

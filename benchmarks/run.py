@@ -18,13 +18,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import redis
 from msgspec import structs
 
 from benchmarks.figures import Figures, say
 from benchmarks.load import drive
 from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
+from connectors.redis import open_client
 from exporters.target.latency import measure as ask
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.control.control import Control
@@ -208,7 +208,7 @@ def replay(settings: StackSettings, results: dict[str, object]) -> None:
     """Catching up without any snapshot."""
     say("catch-up without emission: a restart without any snapshot, the whole log:")
     create_topics(settings, {"bench.snapshots": "gateway.snapshots"})
-    client = redis.Redis.from_url(settings.redis_url)
+    client = open_client(settings.redis_url)
     client.delete(*(f"ultrathink:snapshot:gateway:{p}" for p in range(settings.partitions)))
     client.close()
     with gateway(settings, snapshots_topic="bench.snapshots") as running:
@@ -259,7 +259,7 @@ def reservations(settings: StackSettings, results: dict[str, object]) -> None:
     """What the common limit costs while deciding and behind it."""
     say("the desk's common limit: what a reservation costs")
     books = RedisReservations(settings.redis_url, f"bench-{time.time_ns()}", "bench", lambda: 1e6)
-    client = redis.Redis.from_url(settings.redis_url)
+    client = open_client(settings.redis_url)
     try:
         for partition in range(settings.partitions):
             books.quota(partition, 0.0)

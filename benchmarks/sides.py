@@ -12,7 +12,7 @@ from loadtest.judging.compare import compare
 from loadtest.judging.gates import judge
 from loadtest.judging.targets import Target
 from loadtest.open_loop.drive import Load
-from stack.workflows.loadtest.configuration import Side, in_turns
+from stack.workflows.loadtest.configuration import Configuration, in_turns
 
 #: Only what makes a run invalid; how fast either side is, is the question.
 TARGET = Target(max_lag_ms=5.0, min_samples=500)
@@ -32,7 +32,9 @@ def main() -> None:
     details = {}
     for name, a, b, speed in PAIRS:
         load = structs.replace(LOAD, speed=speed)
-        runs = in_turns((Side.parse(a), Side.parse(b)), load, TURNS, lambda text: say(f"    {text}"))
+        runs = in_turns(
+            (Configuration.parse(a), Configuration.parse(b)), load, TURNS, lambda text: say(f"    {text}")
+        )
         told = []
         for side, of_side in zip("AB", runs, strict=True):
             bad = [judge(run, TARGET).verdict for run in of_side].count("invalid")

@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import structlog
+from msgspec import Struct
 
-from connectors.kafka.cluster import check_cluster
-from connectors.kafka.topics import Topics
+from connectors.kafka.cluster import Cluster, check_cluster
 from connectors.logs import LogLevel
 from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.kafka_fills import FillsFeed, KafkaInputs
-from gateway.adapters.kafka_recovery import KafkaRecovery
+from gateway.adapters.kafka_fills import FillsFeed, KafkaEvents
+from gateway.adapters.kafka_recovery import LogPlace, open_logs
 from gateway.adapters.kafka_sink import KafkaDecisionSink
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.adapters.metrics import PrometheusMetrics
-from gateway.adapters.redis import RedisStateStore
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton import TritonPredictor
+from gateway.assignment import PartitionAssignment
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
-from gateway.control.control import Control, TwiceLatched
+from gateway.control.control import Control, DualLatch
 from gateway.control.kill_file import KillFile
+from gateway.control.redis_latch import RedisStateStore
 from gateway.control.topic import ControlListener
 from gateway.instance import Instance
-from gateway.operations import Operations
-from gateway.partitions import PartitionStates
+from gateway.operations import Operations, Running
 from gateway.pipeline import Pipeline
-from gateway.ports import DecisionSink, Restored, StateStore
+from gateway.ports import DecisionSink, Ports, StateStore
+from gateway.recovery import PartitionRecovery
 from gateway.settings import GatewaySettings
 from gateway.warm_up import warm_up
+from trading.decision.policy import DecisionPolicy
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
 from trading.market import TickBatch
+from trading.portfolio.book import Book
 from trading.risk import limits_file
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.self_test import prove_all
 from trading.risk.trading_state import TradingState
-from trading.state.partition import PartitionState
+from trading.trace import Tracer
 
 #: How long a server that does not answer yet is waited for at the start.
 START_PATIENCE_S = 30.0
@@ -53,185 +57,177 @@ log = structlog.get_logger()
 class Gateway:
     """The pipeline with what must be closed after it."""
 
-    def __init__(self, pipeline: Pipeline, model: str, instance: str, closers: list[Callable[[], None]]) -> None:
+    def __init__(self, pipeline: Pipeline, model: str, instance: str, close: Callable[[], None]) -> None:
         self.pipeline = pipeline
         self.model, self.instance = model, instance
-        self._closers = closers
+        #: Close everything, in the reverse order of building.
+        self.close = close
 
-    def close(self) -> None:
-        """Close everything, in the reverse order of building."""
-        while self._closers:
-            self._closers.pop()()
+
+class Served(Struct, frozen=True):
+    """A model server that keeps its contract, and how its targets become orders."""
+
+    predictor: TritonPredictor
+    policy: DecisionPolicy
+    limits: LimitSet
+
+
+class Controlled(Struct, frozen=True):
+    """What a person may tell this gateway, and where it is heard."""
+
+    control: Control
+    listener: ControlListener
+    stored: RedisStateStore
+    states: StateStore
+    reservations: RedisReservations
 
 
 def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
-    """Connect to all servers and check them.
+    """Connect to all servers and check them; whatever was opened is closed if one of them fails.
 
     Raises:
         ServiceUnavailable: a server does not answer.
         ConfigurationError: a topic, port or model is not as it must be.
     """
-    topics = Topics(
-        settings.ticks_topic,
-        settings.decisions_topic,
-        settings.dead_letters_topic,
-        settings.snapshots_topic,
-        settings.control_topic,
-        settings.orders_topic,
-        settings.fills_topic,
-    )
-    bootstrap, redis_url = settings.kafka_bootstrap, settings.redis_url.get_secret_value()
-    token = settings.admin_token.get_secret_value()
-    # Before the group is joined: a port that is taken must not move partitions.
-    admin = AdminServer(settings.metrics_host, settings.metrics_port, token)
-    instance = Instance(bootstrap, settings.group, settings.instance)
-    cluster = check_cluster(bootstrap, topics, settings.group)
+    with ExitStack() as opened:
+        # Before the group is joined: a port that is taken must not move partitions.
+        token = settings.admin_token.get_secret_value()
+        admin = AdminServer(settings.metrics_host, settings.metrics_port, token)
+        opened.callback(admin.close)
+        instance = Instance(settings.kafka_bootstrap, settings.group, settings.instance)
+        opened.callback(instance.close)
+        cluster = check_cluster(settings.kafka_bootstrap, settings.topics, settings.group)
+        served = serve_model(settings, cluster, opened)
+        controlled = listen_to_people(settings, served.limits, opened)
+        running = put_together(settings, instance.name, cluster, served, controlled, opened)
+        operations = Operations(settings, running, controlled.control, log_level)
+        controlled.listener.follow(operations.act)
+        admin.serve(
+            AdminPort(
+                operations.health, operations.readiness, operations.status, operations.command,
+                running.metrics.registry,
+            )
+        )  # fmt: skip
+        model = f"{served.predictor.model_name}/{served.predictor.model_version}"
+        return Gateway(running.pipeline, model, instance.name, opened.pop_all().close)
+    raise AssertionError("unreachable")
+
+
+def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) -> Served:
+    """Connect to the model, learn how its answers depend on a batch, and use everything once."""
     predictor = wait_for_triton(settings)
+    opened.callback(predictor.close)
     probe = [record.tick for record in open_source(PROBE).records()]
     rows = predictor.settle_rows(FeatureEngine().update(TickBatch.from_ticks(probe)).values)
     log.info("a row's answer does not depend on its batch", padded_to_multiples_of=rows)
     base = settings.limit_set(cluster.partitions)
-    policy, clock = settings.policy(base), SystemClock()
-    warm_up(probe, predictor, policy, clock)
-    stored = RedisStateStore(redis_url)
+    policy = settings.policy(base)
+    warm_up(probe, predictor, policy, SystemClock())
+    return Served(predictor, policy, base)
 
-    control = Control(bootstrap, topics.control, redis_url)
+
+def listen_to_people(settings: GatewaySettings, base: LimitSet, opened: ExitStack) -> Controlled:
+    """The latched trading state, limits that are proven, commands, and the desk's common limit."""
+    redis_url = settings.redis_url.get_secret_value()
+    stored = RedisStateStore(redis_url)
+    opened.callback(stored.close)
+    control = Control(settings.kafka_bootstrap, settings.topics.control, redis_url)
     listener = listen(settings, control, base)
-    fills = None if policy.assumed_fills else FillsFeed(bootstrap, topics)
-    states, kill_file = trading_states(settings, stored, listener, control)
+    opened.callback(listener.close)
+    states = trading_states(settings, stored, listener, control, opened)
     reservations = RedisReservations(
         redis_url,
         settings.account,
         settings.group,
         lambda: None if (limits := listener.limits) is None else limits.book.max_desk_notional,
     )
+    opened.callback(reservations.close)
     self_test(listener.limits or base)
-    metrics = PrometheusMetrics()
-    fast = RedisSnapshots(redis_url, settings.group)
+    return Controlled(control, listener, stored, states, reservations)
+
+
+def put_together(
+    settings: GatewaySettings,
+    instance: str,
+    cluster: Cluster,
+    served: Served,
+    controlled: Controlled,
+    opened: ExitStack,
+) -> Running:
+    """The pipeline on its adapters; the group is joined here, last."""
+    bootstrap, topics = settings.kafka_bootstrap, settings.topics
+    metrics, clock = PrometheusMetrics(), SystemClock()
+    fills = None
+    if not served.policy.assumed_fills:
+        fills = FillsFeed(bootstrap, topics)
+        opened.callback(fills.close)
+    fast = RedisSnapshots(settings.redis_url.get_secret_value(), settings.group)
     keeper = SnapshotKeeper(fast, cluster.log, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
-    recovery = KafkaRecovery(
-        bootstrap, settings.group, topics, cluster.log, fast, settings.admission(), base, listener,
-        metrics.restored,
-    )  # fmt: skip
-    ownership = Ownership(keeper, metrics, base, fills, reservations)
-    source = KafkaTickSource(bootstrap, settings.group, instance.name, topics.ticks, recovery.restore, ownership)
-    sink: DecisionSink
-    if settings.delivery == "exactly-once":
-        sink = TransactionalSink(
-            bootstrap, topics, settings.group, instance.name, lambda renew: source.group_metadata(renew=renew)
-        )
-    else:
-        sink = KafkaDecisionSink(bootstrap, topics)
-
-    def breaker_changed(found: BreakerState) -> None:
-        metrics.breaker(found.value)
-        log.warning("circuit breaker", state=found.value)
-
-    tracer = None
-    if settings.trace_exporter != "none":
-        # Its import takes longer than a snapshot does to load.
-        from connectors.tracing import open_tracer
-
-        tracer = open_tracer(settings.trace_exporter, "ultrathink-gateway", settings.trace_share)
-    breaker = CircuitBreaker(time.monotonic, settings.breaker_failures, changed=breaker_changed)
-    pipeline = Pipeline(
-        source,
-        GuardedPredictor(predictor, breaker),
-        sink,
-        keeper,
-        states,
-        clock,
+    opened.callback(keeper.close)
+    place = LogPlace(bootstrap, settings.group, topics, cluster.log)
+    recovery = PartitionRecovery(
+        open_logs(place, fast, controlled.listener), settings.admission(), served.limits, clock, metrics.restored
+    )
+    assignment = PartitionAssignment(
+        served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
+    )
+    tracer = open_traces(settings, opened)
+    source = KafkaTickSource(bootstrap, settings.group, instance, topics.ticks, recovery.restore, assignment)
+    opened.callback(source.close)
+    sink = open_sink(settings, instance, source)
+    breaker = open_breaker(settings, metrics, clock)
+    ports = Ports(
+        source=source,
+        predictor=GuardedPredictor(served.predictor, breaker),
+        sink=sink,
+        snapshots=keeper,
+        states=controlled.states,
+        clock=clock,
+        metrics=metrics,
+        events=KafkaEvents(controlled.listener, fills),
+        reservations=controlled.reservations,
+        tracer=tracer,
+    )
+    pipeline = Pipeline(ports, assignment.states, served.policy, settings.admission(), settings.pipeline())
+    assignment.begin(pipeline, sink)
+    metrics.watch_books(assignment.states.books)
+    return Running(
+        instance, pipeline, source, served.predictor, breaker, controlled.stored, controlled.states, assignment,
         metrics,
-        ownership.state,
-        policy,
-        settings.admission(),
-        settings.pipeline(),
-        tracer,
-        KafkaInputs(listener, fills),
-        reservations,
-    )
-    ownership.begin(pipeline, sink)
-    metrics.watch_books(ownership.state.books)
-    operations = Operations(
-        settings, instance.name, pipeline, source, predictor, breaker, stored, states,
-        control, log_level, ownership.partitions, ownership.state.books,
     )  # fmt: skip
-    listener.follow(operations.act)
-    admin.serve(
-        AdminPort(operations.health, operations.readiness, operations.status, operations.command, metrics.registry)
-    )
-    model = f"{predictor.model_name}/{predictor.model_version}"
-    closers = [
-        instance.close,
-        *([] if tracer is None else [tracer.close]),
-        *([] if fills is None else [fills.close]),
-        *kill_file,
-        reservations.close,
-        stored.close,
-        listener.close,
-        keeper.close,
-        predictor.close,
-        source.close,
-        admin.close,
-    ]
-    return Gateway(pipeline, model, instance.name, closers)
 
 
-class Ownership:
-    """Implements Assignment: what happens as partitions come and go."""
+def open_sink(settings: GatewaySettings, instance: str, source: KafkaTickSource) -> DecisionSink:
+    """Exactly or at least once, as the settings say."""
+    if settings.delivery == "exactly-once":
+        return TransactionalSink(
+            settings.kafka_bootstrap, settings.topics, settings.group, instance,
+            lambda renew: source.group_metadata(renew=renew),
+        )  # fmt: skip
+    return KafkaDecisionSink(settings.kafka_bootstrap, settings.topics)
 
-    def __init__(
-        self,
-        keeper: SnapshotKeeper,
-        metrics: PrometheusMetrics,
-        limits: LimitSet,
-        fills: FillsFeed | None,
-        reservations: RedisReservations,
-    ) -> None:
-        self.state = PartitionStates(lambda: PartitionState(limits))
-        self._keeper, self._metrics, self._fills, self._reservations = keeper, metrics, fills, reservations
-        self._owned: set[int] = set()
 
-    def begin(self, pipeline: Pipeline, sink: DecisionSink) -> None:
-        """Before the first poll."""
-        self._pipeline, self._sink = pipeline, sink
+def open_breaker(settings: GatewaySettings, metrics: PrometheusMetrics, clock: SystemClock) -> CircuitBreaker:
+    """Its changes are counted and logged."""
 
-    def partitions(self) -> list[int]:
-        """Those that are decided here now."""
-        return sorted(self._owned)
+    def changed(state: BreakerState) -> None:
+        metrics.breaker(state.value)
+        log.warning("circuit breaker", state=state.value)
 
-    def ready(self, partition: int, restored: Restored) -> None:
-        """A partition was rebuilt."""
-        self._pipeline.adopt(partition, restored)
-        # So that something is reserved before the first order.
-        self._reservations.quota(partition, restored.state.book.gross)
-        if self._fills is not None:
-            self._fills.begin(partition, restored.state.fills_to)
-        self._owned.add(partition)
-        self._metrics.partitions(len(self._owned))
+    return CircuitBreaker(lambda: clock.monotonic_ns() / 1e9, settings.breaker_failures, changed=changed)
 
-    def revoked(self, partitions: list[int]) -> None:
-        """Finish and forget what is being given away."""
-        self._pipeline.drain()
-        self._forget(partitions)
 
-    def lost(self, partitions: list[int]) -> None:
-        """Forget what another gateway has already."""
-        self._pipeline.abandon(partitions)
-        self._forget(partitions)
+def open_traces(settings: GatewaySettings, opened: ExitStack) -> Tracer | None:
+    """None where traces are off."""
+    if settings.trace_exporter == "none":
+        return None
+    # Its import takes longer than a snapshot does to load.
+    from connectors.tracing import open_tracer
 
-    def _forget(self, partitions: list[int]) -> None:
-        self._pipeline.forget(partitions)
-        for partition in partitions:
-            self._sink.forget(partition)
-            self._keeper.forget(partition)
-            self._reservations.forget(partition)
-            if self._fills is not None:
-                self._fills.forget(partition)
-            self.state.drop(partition)
-            self._owned.discard(partition)
-        self._metrics.partitions(len(self._owned))
-        log.info("partitions gone", partitions=partitions)
+    tracer = open_tracer(settings.trace_exporter, "ultrathink-gateway", settings.trace_share)
+    if tracer is not None:
+        opened.callback(tracer.close)
+    return tracer
 
 
 def listen(settings: GatewaySettings, control: Control, base: LimitSet) -> ControlListener:
@@ -248,18 +244,23 @@ def listen(settings: GatewaySettings, control: Control, base: LimitSet) -> Contr
         control.apply(given, "first start", "gateway")
     elif settings.limits_file is not None and found[1] != given:
         log.warning("the limits file is not what is in force", file=str(settings.limits_file), set_by=found[0].by)
-    return ControlListener(settings.kafka_bootstrap, settings.control_topic, base)
+    return ControlListener(settings.kafka_bootstrap, settings.topics.control, base)
 
 
 def trading_states(
-    settings: GatewaySettings, stored: RedisStateStore, listener: ControlListener, control: Control
-) -> tuple[StateStore, list[Callable[[], None]]]:
-    """The latches, under the kill file where there is one; and what must be closed."""
-    states = TwiceLatched(stored, lambda: listener.latched)
+    settings: GatewaySettings,
+    stored: RedisStateStore,
+    listener: ControlListener,
+    control: Control,
+    opened: ExitStack,
+) -> StateStore:
+    """The latches, under the kill file where there is one."""
+    states = DualLatch(stored, lambda: listener.latched)
     if settings.kill_file is None:
-        return states, []
+        return states
     file = KillFile(settings.kill_file, states, lambda why: control.latch(TradingState.KILLED, why, "kill file"))
-    return file, [file.close]
+    opened.callback(file.close)
+    return file
 
 
 def self_test(limits: LimitSet) -> None:
@@ -269,7 +270,7 @@ def self_test(limits: LimitSet) -> None:
         ConfigurationError: with each limit that is not proven.
     """
     began = time.monotonic()
-    proofs = prove_all(limits)
+    proofs = prove_all(limits, Book)
     problems = [f"  {p.rule} ({p.scope}): {p.problem}" for p in proofs if p.problem]
     if problems:
         raise ConfigurationError(

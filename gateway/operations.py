@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+
+from msgspec import Struct
 
 from connectors.logs import LogLevel
 from gateway.adapters.admin import Health
 from gateway.adapters.kafka_source import KafkaTickSource
-from gateway.adapters.redis import RedisStateStore
+from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.triton import TritonPredictor
+from gateway.assignment import PartitionAssignment
 from gateway.breaker import BreakerState, CircuitBreaker
 from gateway.control.control import Control
+from gateway.control.redis_latch import RedisStateStore
 from gateway.pipeline import Pipeline
 from gateway.ports import StateStore
 from gateway.settings import GatewaySettings
 from trading.events import Command
-from trading.portfolio.book import RESETS, BookSummary
+from trading.portfolio.book import RESETS
 from trading.risk.trading_state import TradingState
 
 #: So long without a poll, the gateway is stuck.
@@ -30,27 +33,27 @@ LATCHES = {
 COMMANDS = (*LATCHES, "reset", "drain", "log-level")
 
 
+class Running(Struct, frozen=True):
+    """A gateway's parts, as far as people ask about them."""
+
+    instance: str
+    pipeline: Pipeline
+    source: KafkaTickSource
+    predictor: TritonPredictor
+    breaker: CircuitBreaker
+    stored: RedisStateStore
+    states: StateStore
+    assignment: PartitionAssignment
+    metrics: PrometheusMetrics
+
+
 class Operations:
     """Health, readiness, status and commands of one gateway."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        instance: str,
-        pipeline: Pipeline,
-        source: KafkaTickSource,
-        predictor: TritonPredictor,
-        breaker: CircuitBreaker,
-        stored: RedisStateStore,
-        states: StateStore,
-        control: Control,
-        log_level: LogLevel,
-        owned: Callable[[], list[int]],
-        books: Callable[[], dict[int, BookSummary]],
-    ) -> None:
-        self._settings, self._instance, self._pipeline, self._source = settings, instance, pipeline, source
-        self._predictor, self._breaker, self._stored, self._states = predictor, breaker, stored, states
-        self._control, self._log_level, self._owned, self._books = control, log_level, owned, books
+    def __init__(self, settings: GatewaySettings, running: Running, control: Control, log_level: LogLevel) -> None:
+        self._settings, self._control, self._log_level = settings, control, log_level
+        self._running, self._pipeline, self._source = running, running.pipeline, running.source
+        self._predictor, self._breaker = running.predictor, running.breaker
 
     def health(self) -> Health:
         """Whether the process does its work at all; where not, restart it."""
@@ -68,7 +71,7 @@ class Operations:
             f"{restoring} partitions are being rebuilt": restoring > 0,
             "more is in flight than is settled: the source is held": found.held,
             f"Triton's circuit breaker is {self._breaker.state}": self._breaker.state is not BreakerState.CLOSED,
-            "Redis does not answer: the trading state counts as reducing": not self._stored.known(),
+            "Redis does not answer: the trading state counts as reducing": not self._running.stored.known(),
         }
         problems = [*self.health().problems, *(cause for cause, holds in causes.items() if holds)]
         return Health(not problems, problems)
@@ -77,18 +80,18 @@ class Operations:
         """What `gateway status` and `gateway top` show."""
         readiness = self.readiness()
         return {
-            "instance": self._instance,
+            "instance": self._running.instance,
             "group": self._settings.group,
             "delivery": self._settings.delivery,
             "model": f"{self._predictor.model_name}/{self._predictor.model_version}",
             "rows_multiple": self._predictor.rows_multiple,
-            "trading_state": self._states.trading_state().value,
+            "trading_state": self._running.states.trading_state().value,
             "breaker": self._breaker.state.value,
-            "partitions": self._owned(),
+            "partitions": self._running.assignment.partitions(),
             "restoring": self._source.restoring(),
             "ready": readiness.ok,
             "problems": readiness.problems,
-            "books": self._books(),
+            "books": self._running.assignment.states.books(),
             "log_level": self._log_level.level,
             "pipeline": self._pipeline.status(),
         }

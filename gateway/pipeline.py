@@ -8,53 +8,31 @@ than what it could do meanwhile: a third, for inference, made every latency long
 
 from __future__ import annotations
 
-import queue
 import threading
-import time
+from collections import Counter
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from gateway.decider import Batch, Decided, Judge, Slice, Timing, budgets_left_ns, traces_of
-from gateway.load_shedding import triage
+from gateway.batch import Batch, BatchBuilder, BatchTiming, Budget
+from gateway.decider import Decided, Decider
+from gateway.outbox import OutboxBuilder, PendingBatch
 from gateway.partitions import PartitionStates
-from gateway.ports import (
-    Allowance,
-    Clock,
-    DecisionSink,
-    InputSource,
-    Metrics,
-    Outbox,
-    Outcomes,
-    Part,
-    Predictor,
-    RawBatch,
-    Restored,
-    SnapshotStore,
-    StateStore,
-    Stream,
-    TickSource,
-)
-from trading.arrays import BoolArray, CodeArray, Int64Array
-from trading.dead_letters import DeadLetter, dead_letter
-from trading.decision.json import KINDS
+from gateway.ports import DecisionCounts, Ports, RawBatch
+from gateway.publisher import DRAIN_S, POLL_S, Publisher
+from gateway.traces import record_traces
 from trading.decision.policy import DecisionPolicy
-from trading.decision.schema import Reason
-from trading.errors import InvalidPrediction, PredictionError, PredictorTimeout, ServiceUnavailable
-from trading.events import NewOrder
-from trading.features.engine import FeatureRows
-from trading.intake import Admission, decode_ticks
-from trading.market import Tick, TickBatch
+from trading.decision.schema import KINDS, Reason
+from trading.errors import InvalidPrediction, PredictionError, PredictorTimeout
+from trading.experiments.arms import Arm
+from trading.intake import Admission
 from trading.models.prediction import Prediction
-from trading.state.partition import Snapshot
-from trading.trace import TraceIds, Tracer
-from trading.wire import encode
+from trading.state.recovery import Restored
+from trading.trace import TraceIds
 
-POLL_S = 0.05
-COMMIT_EVERY_S = 0.1
-DRAIN_S = 30.0
+COMMIT_EVERY_NS = 100_000_000
 #: Without room for so long, the source is held: its queue stops growing, and it stays in its group.
-HOLD_AFTER_S = 0.1
+HOLD_AFTER_NS = 100_000_000
 
 
 class PipelineSettings(Struct, frozen=True):
@@ -69,7 +47,7 @@ class PipelineSettings(Struct, frozen=True):
         max_batch: rows of one call.
         max_unpublished: batches between poll and publication.
         publish_every_s: decisions of batches that come faster are published together.
-        variant: name of the experiment's arm.
+        variant: name of the arm that decides every row, as long as no experiment runs.
     """
 
     budget_ns: int = 50_000_000
@@ -80,36 +58,10 @@ class PipelineSettings(Struct, frozen=True):
     publish_every_s: float = 0.004
     variant: str = "champion"
 
-
-class Waiting(Struct, frozen=True):
-    """A batch between decision and publication."""
-
-    ticks: int
-    polled_s: float
-    parts: Outbox
-    snapshots: list[Snapshot]
-    counted: bool
-
-
-class Tokens:
-    """A semaphore on a queue that is written in C: taking one costs a microsecond, not twenty."""
-
-    def __init__(self, count: int) -> None:
-        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(count):
-            self._queue.put(None)
-
-    def take(self, timeout_s: float) -> bool:
-        """Whether one was free within the time."""
-        try:
-            self._queue.get(timeout=timeout_s)
-        except queue.Empty:
-            return False
-        return True
-
-    def give(self) -> None:
-        """Give one back."""
-        self._queue.put(None)
+    @property
+    def budget(self) -> Budget:
+        """The times alone."""
+        return Budget(self.budget_ns, self.reserve_ns, self.shed_below_ns)
 
 
 class PipelineStatus(Struct, frozen=True):
@@ -124,53 +76,62 @@ class PipelineStatus(Struct, frozen=True):
 
 
 class Pipeline:
-    """Runs until `stop`; what was read is then settled, delivered and committed."""
+    """Runs until `stop`; what was read is then decided, delivered and committed."""
 
     def __init__(
         self,
-        source: TickSource,
-        predictor: Predictor,
-        sink: DecisionSink,
-        snapshots: SnapshotStore,
-        states: StateStore,
-        clock: Clock,
-        metrics: Metrics,
-        state: PartitionStates,
+        ports: Ports,
+        states: PartitionStates,
         policy: DecisionPolicy,
         admission: Admission,
         settings: PipelineSettings,
-        tracer: Tracer | None = None,
-        inputs: InputSource | None = None,
-        allowance: Allowance | None = None,
     ) -> None:
-        self._inputs, self._allowance, self._policy = inputs, allowance, policy
-        self._source, self._predictor, self._sink = source, predictor, sink
-        self._snapshots, self._states, self._clock, self._metrics = snapshots, states, clock, metrics
-        self._state, self._admission, self._settings = state, admission, settings
-        self._trace_ids, self._tracer = TraceIds(source.topic), tracer
-        self._judge = Judge(
-            topic=source.topic,
+        """Put the stages together; `run` begins.
+
+        Args:
+            ports: what the pipeline needs of the world.
+            states: of the partitions that this gateway owns.
+            policy: how a target becomes an order.
+            admission: what is taken for a tick.
+            settings: batching and times.
+        """
+        self._ports, self._states, self._settings = ports, states, settings
+        self._source, self._clock, self._metrics = ports.source, ports.clock, ports.metrics
+        self._trace_ids = TraceIds(ports.source.topic)
+        self._batches = BatchBuilder(states, admission, ports.snapshots, ports.clock, settings.budget)
+        self._decider = Decider(
+            topic=ports.source.topic,
             policy=policy,
             latest_ns=settings.budget_ns - settings.reserve_ns // 2,
-            clock=clock,
+            clock=ports.clock,
             trace_ids=self._trace_ids,
-            model_name=predictor.model_name,
-            variant=settings.variant,
+            arms=(Arm(settings.variant, ports.predictor.model_name, ""),),
         )
-        #: Bounded by the tokens.
-        self._outgoing: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._room = Tokens(settings.max_unpublished)
-        self._idle = threading.Condition()
-        self._in_flight = 0
-        self._unfinished = 0
+        self._outbox = OutboxBuilder(
+            ports.source.topic, self._trace_ids, ports.sink, to_broker=not policy.assumed_fills
+        )
+        self._publisher = Publisher(
+            ports.sink, ports.snapshots, ports.clock, ports.metrics, settings.max_unpublished,
+            settings.publish_every_s,
+        )  # fmt: skip
         self._stopping = threading.Event()
-        self._failure: BaseException | None = None
-        self._next_commit = 0.0
-        self._last_poll = self._last_room = time.monotonic()
+        self._next_commit_ns = 0
+        self._last_poll_ns = self._last_room_ns = ports.clock.monotonic_ns()
         self._held = False
-        self._abandoned: set[int] = set()
-        self._unsafe: list[Snapshot] = []
-        self._unsafe_lock = threading.Lock()
+
+    # ---- whole --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Decide until stopped, then drain. Raises what the publishing thread died of."""
+        self._publisher.start(failed=self._stopping.set)
+        try:
+            while not self._stopping.is_set():
+                self.turn()
+        finally:
+            self._publisher.stop()
+        if self._publisher.failure is not None:
+            raise self._publisher.failure
+        self._flush()
 
     def stop(self) -> None:
         """Ask for a drain; safe from a signal handler."""
@@ -178,155 +139,62 @@ class Pipeline:
 
     def status(self) -> PipelineStatus:
         """As of now; safe from any thread."""
+        flying = self._publisher.in_flight()
         return PipelineStatus(
-            in_flight=self._in_flight,
-            unfinished=self._unfinished,
-            last_poll_s=time.monotonic() - self._last_poll,
+            in_flight=flying.batches,
+            unfinished=flying.ticks,
+            last_poll_s=(self._clock.monotonic_ns() - self._last_poll_ns) / 1e9,
             held=self._held,
             stopping=self._stopping.is_set(),
-            failure=str(self._failure or ""),
+            failure=str(self._publisher.failure or ""),
         )
 
-    def run(self) -> None:
-        """Decide until stopped, then drain. Raises what the publishing thread died of."""
-        publisher = threading.Thread(target=self._publish_all, name="publish", daemon=True)
-        publisher.start()
-        try:
-            while not self._stopping.is_set():
-                self.turn()
-        finally:
-            self._outgoing.put(None)
-            publisher.join()
-        if self._failure is not None:
-            raise self._failure
-        self._flush()
-
-    def adopt(self, partition: int, restored: Restored) -> None:
-        """Take a rebuilt partition over; called by the deciding thread, before its first tick."""
-        self._state.put(partition, restored.state)
-        self._sink.begin(partition, restored.next_offset, restored.decisions_from)
-        if restored.letters:
-            records = [letter_record(letter) for letter in restored.letters]
-            parts = {partition: Part(records, restored.letters[-1].offset + 1)}
-            self._hand_over(Waiting(0, time.monotonic(), parts, [], counted=False))
-
-    def drain(self) -> None:
-        """Settle and deliver every batch in flight: a partition is about to leave.
-
-        Raises:
-            ServiceUnavailable: it took too long; the partition's state must not be trusted then.
-        """
-        self._wait_until_idle()
-        if self._failure is None:
-            self._flush()
-
-    def abandon(self, partitions: list[int]) -> None:
-        """Another gateway owns them already: what is in flight of them must not be published."""
-        self._abandoned.update(partitions)
-        self._wait_until_idle()
-        self._abandoned.difference_update(partitions)
-
-    def forget(self, partitions: list[int]) -> None:
-        """Their snapshots that wait are no longer ours to keep; called while nothing is in flight."""
-        with self._unsafe_lock:
-            self._unsafe = [s for s in self._unsafe if s.partition not in partitions]
-
-    def _flush(self) -> None:
-        self._sink.flush(DRAIN_S)
-        self._source.commit(self._sink.committable(), wait=True)
-
-    def _wait_until_idle(self) -> None:
-        with self._idle:
-            idle = self._idle.wait_for(lambda: self._in_flight == 0 or self._failure is not None, DRAIN_S)
-        if not idle:
-            raise ServiceUnavailable(f"{self._in_flight} batches were still in flight after {DRAIN_S:.0f} s")
-
-    # ---- the deciding thread ------------------------------------------------------------------
+    # ---- a tick's path ------------------------------------------------------------------------
 
     def turn(self) -> None:
         """One turn: poll what has arrived, decide it, hand it over."""
         self._commit_now_and_then()
-        if not self._room.take(POLL_S):
+        if not self._publisher.take_room(POLL_S):
             self._stay_in_group()
             return
         self._set_held(held=False)
-        self._last_poll = self._last_room = time.monotonic()
+        self._last_poll_ns = self._last_room_ns = self._clock.monotonic_ns()
         raw = self._source.poll(self._settings.max_batch, POLL_S)
         if raw is None:
-            self._room.give()
+            self._publisher.give_room()
             return
-        self._hand_over(self.decide(raw))
+        self._publisher.hand_over(self.decide(raw))
 
-    def _stay_in_group(self) -> None:
-        if time.monotonic() - self._last_room > HOLD_AFTER_S:
-            self._source.hold()
-            self._last_poll = time.monotonic()
-            self._set_held(held=True)
-
-    def _set_held(self, *, held: bool) -> None:
-        if held is not self._held:
-            self._held = held
-            self._metrics.paused(held)
-
-    def _hand_over(self, waiting: Waiting) -> None:
-        with self._idle:
-            self._in_flight += 1
-            self._unfinished += waiting.ticks
-        self._outgoing.put(waiting)
-
-    def decide(self, raw: RawBatch) -> Waiting:
+    def decide(self, raw: RawBatch) -> PendingBatch:
         """Compute the features of a batch, ask the model, and decide each of its ticks in order."""
-        polled_s, start_ns = time.monotonic(), time.perf_counter_ns()
-        batch, left_ns = self._prepare(raw)
-        asked_ns = time.perf_counter_ns()
-        asked = batch.shed < 0
-        prediction, failure = self._ask(batch, asked, left_ns)
-        answered_ns = time.perf_counter_ns()
-        timing = Timing(
-            raw.received_ns, (asked_ns - start_ns) / 1e3, (answered_ns - asked_ns) / 1e3, self._clock.now_ns()
+        clock = self._clock
+        polled_ns = clock.monotonic_ns()
+        batch = self._batches.build(raw)
+        asked_ns = clock.monotonic_ns()
+        prediction, failure = self._ask(batch)
+        answered_ns = clock.monotonic_ns()
+        timing = BatchTiming(
+            raw.received_ns, (asked_ns - polled_ns) / 1e3, (answered_ns - asked_ns) / 1e3, clock.now_ns()
         )
-        self._take_inputs(batch)
-        trading_state, quotas = self._states.trading_state(), self._quotas(batch)
-        decided = self._judge.decide(batch, prediction, failure, timing, trading_state, quotas)
-        if self._tracer is not None:
-            traces_of(batch, decided, timing, self._trace_ids, self._tracer)
-        waiting = Waiting(len(raw), polled_s, {}, [], counted=True)
-        for part in batch.slices:
-            self._put(part, decided, waiting)
-        queue_s = (raw.received_ns - min(part.sent_ns[0] for part in raw.slices)) / 1e9
-        self._metrics.batch(len(raw), queue_s, timing.features_us / 1e6, int(np.count_nonzero(asked)))
-        decide_s = (time.perf_counter_ns() - answered_ns) / 1e9
-        self._metrics.decided(outcomes(decided), timing.inference_us / 1e6, decide_s)
-        return waiting
+        self._take_events(batch)
+        trading_state, quotas = self._ports.states.trading_state(), self._quotas(batch)
+        decided = self._decider.decide(batch, prediction, failure, timing, trading_state, quotas)
+        if self._ports.tracer is not None:
+            record_traces(batch, decided, timing, self._trace_ids, self._ports.tracer)
+        pending = self._outbox.build(batch, decided, polled_ns)
+        self._count(batch, decided, timing, (clock.monotonic_ns() - answered_ns) / 1e9)
+        return pending
 
-    def _take_inputs(self, batch: Batch) -> None:
-        """What came beside the ticks is taken before them; their decisions say how far."""
-        if self._inputs is None:
-            return
-        for part in batch.slices:
-            if part.end > part.begin:
-                state = part.state
-                found = self._inputs.take(part.raw.partition, state.fills_to, state.control_to)
-                if found is not None:
-                    state.take(found)
-
-    def _quotas(self, batch: Batch) -> dict[int, float]:
-        if self._allowance is None:
-            return {}
-        return {
-            part.raw.partition: self._allowance.quota(part.raw.partition, part.state.book.gross)
-            for part in batch.slices
-        }
-
-    def _ask(self, batch: Batch, asked: BoolArray, left_ns: Int64Array) -> tuple[Prediction | None, Reason]:
-        """The prediction, or why there is none."""
+    def _ask(self, batch: Batch) -> tuple[Prediction | None, Reason]:
+        """The prediction for the rows that are not shed, or why there is none."""
+        asked = batch.shed < 0
         if not asked.any():
             return None, Reason.DEADLINE
         every = bool(asked.all())
         features = batch.rows.values if every else batch.rows.values[asked]
-        longest_ns = int((left_ns if every else left_ns[asked]).max())
+        longest_ns = int((batch.left_ns if every else batch.left_ns[asked]).max())
         try:
-            return self._predictor.predict(features, longest_ns / 1e9), Reason.TARGET
+            return self._ports.predictor.predict(features, longest_ns / 1e9), Reason.TARGET
         except PredictorTimeout:
             return None, Reason.PREDICTOR_TIMEOUT
         except InvalidPrediction:
@@ -334,195 +202,93 @@ class Pipeline:
         except PredictionError:
             return None, Reason.PREDICTOR_UNAVAILABLE
 
-    def _prepare(self, raw: RawBatch) -> tuple[Batch, Int64Array]:
-        """Decode, admit, compute features and triage; also what is left of each tick's budget."""
-        decoded = decode_ticks([payload for part in raw.slices for payload in part.payloads])
-        slices: list[Slice] = []
-        ticks: list[Tick] = []
-        partitions: list[int] = []
-        offsets: list[int] = []
-        sent_ns: list[int] = []
-        at = 0
-        for found in raw.slices:
-            state = self._state.of(found.partition)
-            mine = decoded[at : at + len(found)]
-            at += len(found)
-            admitted = self._admission.admit_decoded(mine, found.sent_ns, state.features.symbols)
-            kept = [i for i, one in enumerate(admitted) if isinstance(one, Tick)]
-            letters = [(i, one) for i, one in enumerate(admitted) if isinstance(one, str)]
-            begin = len(ticks)
-            ticks += [one for one in admitted if isinstance(one, Tick)]
-            whole = not letters
-            offsets += found.offsets if whole else [found.offsets[i] for i in kept]
-            sent_ns += found.sent_ns if whole else [found.sent_ns[i] for i in kept]
-            partitions += [found.partition] * len(kept)
-            slices.append(Slice(found, state, begin, len(ticks), kept, letters, None))
-        together = TickBatch.from_ticks(ticks)
-        rows = FeatureRows.empty(together.event_time_ns)
-        for k, part in enumerate(slices):
-            part.state.observe(together.part(part.begin, part.end), rows.part(part.begin, part.end))
-            if self._snapshots.due(part.raw.partition):
-                slices[k] = structs.replace(part, features=part.state.dump_features())
-        sent = np.array(sent_ns, np.int64)
-        left_ns = budgets_left_ns(sent, raw.received_ns, self._clock.now_ns(), self._settings.budget_ns)
-        shed = self._triage(slices, together, left_ns)
-        places = (np.array(partitions, np.int64), np.array(offsets, np.int64))
-        return Batch(slices, together, rows, *places, sent, shed), left_ns
+    def _take_events(self, batch: Batch) -> None:
+        """What came beside the ticks is taken before them; their decisions say how far."""
+        if self._ports.events is None:
+            return
+        for part in batch.parts:
+            if part.end > part.begin:
+                state = part.state
+                found = self._ports.events.take(part.raw.partition, state.fills_to, state.control_to)
+                if found is not None:
+                    state.take(found)
 
-    def _triage(self, slices: list[Slice], ticks: TickBatch, left_ns: Int64Array) -> CodeArray:
-        settings = self._settings
-        found = [
-            triage(
-                ticks.symbols[part.begin : part.end],
-                left_ns[part.begin : part.end],
-                settings.reserve_ns,
-                settings.shed_below_ns,
-            )
-            for part in slices
-        ]
-        return found[0] if len(found) == 1 else np.concatenate(found)
+    def _quotas(self, batch: Batch) -> dict[int, float]:
+        if self._ports.reservations is None:
+            return {}
+        return {
+            part.raw.partition: self._ports.reservations.quota(part.raw.partition, part.state.book.gross)
+            for part in batch.parts
+        }
+
+    def _count(self, batch: Batch, decided: Decided, timing: BatchTiming, decide_s: float) -> None:
+        size, letters = sum(len(part.raw) for part in batch.parts), sum(len(part.letters) for part in batch.parts)
+        queue_s = (timing.received_ns - min(part.raw.sent_ns[0] for part in batch.parts)) / 1e9
+        asked = int(np.count_nonzero(batch.shed < 0))
+        self._metrics.batch(size, queue_s, timing.features_us / 1e6, asked)
+        self._metrics.decided(counts_of(decided), timing.inference_us / 1e6, decide_s)
+        if letters:
+            self._metrics.dead_letters(letters)
+
+    # ---- partitions come and go ---------------------------------------------------------------
+
+    def adopt(self, partition: int, restored: Restored) -> None:
+        """Take a rebuilt partition over; called by the deciding thread, before its first tick."""
+        self._states.put(partition, restored.state)
+        self._ports.sink.begin(partition, restored.next_offset, restored.decisions_from)
+        if restored.letters:
+            self._publisher.hand_over(self._outbox.letters(restored.letters, self._clock.monotonic_ns()))
+
+    def drain(self) -> None:
+        """Decide and deliver every batch in flight: a partition is about to leave.
+
+        Raises:
+            ServiceUnavailable: it took too long; the partition's state must not be trusted then.
+        """
+        self._publisher.wait_until_idle()
+        if self._publisher.failure is None:
+            self._flush()
+
+    def abandon(self, partitions: list[int]) -> None:
+        """Another gateway owns them already: what is in flight of them must not be published."""
+        self._publisher.abandon(partitions)
+
+    def forget(self, partitions: list[int]) -> None:
+        """Their snapshots that wait are no longer ours to keep; called while nothing is in flight."""
+        self._publisher.forget(partitions)
+
+    # ---- offsets and the group ----------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._ports.sink.flush(DRAIN_S)
+        self._source.commit(self._ports.sink.committable(), wait=True)
 
     def _commit_now_and_then(self) -> None:
-        now = time.monotonic()
-        if now >= self._next_commit:
-            self._next_commit = now + COMMIT_EVERY_S
-            self._source.commit(self._sink.committable())
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._next_commit_ns:
+            self._next_commit_ns = now_ns + COMMIT_EVERY_NS
+            self._source.commit(self._ports.sink.committable())
 
-    def _put(self, part: Slice, found: Decided, waiting: Waiting) -> None:
-        raw, partition = part.raw, part.raw.partition
-        next_offset = raw.offsets[-1] + 1
-        out = waiting.parts[partition] = Part([], next_offset)
-        mine, decisions = slice(part.begin, part.end), Stream.DECISIONS
-        out.records += [
-            (decisions, key, value) for key, value in zip(found.keys[mine], found.payloads[mine], strict=True)
-        ]
-        if not self._policy.assumed_fills:
-            out.records += self._orders(part, found)
-        for i, reason in part.letters:
-            trace_id = self._trace_ids.of(partition, raw.offsets[i], raw.traceparents[i])
-            place = (self._source.topic, partition, raw.offsets[i])
-            letter = dead_letter(*place, reason, raw.keys[i], raw.payloads[i], trace_id)
-            out.records.append(letter_record(letter))
-        if part.letters:
-            self._metrics.dead_letters(len(part.letters))
-        if part.features is not None:
-            decisions_from = self._sink.decisions_from(partition)
-            waiting.snapshots.append(part.state.snapshot(partition, next_offset, decisions_from, part.features))
+    def _stay_in_group(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._last_room_ns > HOLD_AFTER_NS:
+            self._source.hold()
+            self._last_poll_ns = now_ns
+            self._set_held(held=True)
 
-    def _orders(self, part: Slice, found: Decided) -> list[tuple[Stream, bytes | None, bytes]]:
-        """What the broker gets."""
-        raw, limits = part.raw, part.state.book.limits
-        records: list[tuple[Stream, bytes | None, bytes]] = []
-        for k in (part.begin + np.flatnonzero(found.numbers[part.begin : part.end, 0])).tolist():
-            i = part.kept[k - part.begin]
-            order = NewOrder(
-                order_id=f"{self._source.topic}-{raw.partition}-{raw.offsets[i]}",
-                number=raw.offsets[i],
-                symbol=found.keys[k].decode(),
-                quantity=float(found.numbers[k, 0]),
-                price=float(found.numbers[k, 1]),
-                event_time_ns=int(found.event_time_ns[k]),
-                sent_ns=found.decided_at_ns,
-                account=limits.account,
-                strategy=limits.strategy,
-                trace_id=self._trace_ids.of(raw.partition, raw.offsets[i], raw.traceparents[i]),
-            )
-            records.append((Stream.ORDERS, found.keys[k], encode(order)))
-        return records
-
-    # ---- the publishing thread ----------------------------------------------------------------
-
-    def _publish_all(self) -> None:
-        try:
-            self._publish_until_ended()
-        except BaseException as error:  # noqa: BLE001 - handed to run(), which raises it
-            self._failure = error
-            self._stopping.set()
-            with self._idle:
-                self._idle.notify_all()
-
-    def _publish_until_ended(self) -> None:
-        next_publish = 0.0
-        while True:
-            self._sink.poll()
-            try:
-                first = self._outgoing.get(timeout=POLL_S)
-            except queue.Empty:
-                self._offer_snapshots()
-                continue
-            if first is None:
-                return
-            if (left_s := next_publish - time.monotonic()) > 0.0:
-                time.sleep(left_s)
-            next_publish = time.monotonic() + self._settings.publish_every_s
-            together, ended = self._all_that_wait(first)
-            self._publish(together)
-            if ended:
-                return
-
-    def _all_that_wait(self, first: Waiting) -> tuple[list[Waiting], bool]:
-        """What can be published now, and whether nothing more will come."""
-        together = [first]
-        while True:
-            try:
-                found = self._outgoing.get_nowait()
-            except queue.Empty:
-                return together, False
-            if found is None:
-                return together, True
-            together.append(found)
-
-    def _publish(self, together: list[Waiting]) -> None:
-        start = time.perf_counter()
-        outbox: Outbox = {}
-        for waiting in together:
-            for partition, part in waiting.parts.items():
-                whole = outbox.setdefault(partition, Part([], part.next_offset))
-                whole.records += part.records
-                whole.next_offset = part.next_offset
-            self._unsafe += waiting.snapshots
-        for partition, part in outbox.items():
-            part.records += self._snapshots.take_records(partition)
-        self._sink.publish(outbox, self._owned)
-        publish_s = time.perf_counter() - start
-        self._offer_snapshots()
-        now = time.monotonic()
-        ticks = [waiting.ticks for waiting in together]
-        self._metrics.published(ticks, publish_s, [now - waiting.polled_s for waiting in together])
-        with self._idle:
-            self._in_flight -= len(together)
-            self._unfinished -= sum(ticks)
-            self._metrics.unfinished(self._unfinished)
-            self._idle.notify_all()
-        for waiting in together:
-            if waiting.counted:
-                self._room.give()
-
-    def _offer_snapshots(self) -> None:
-        """A snapshot must not be ahead of what is decided for good."""
-        if not self._unsafe:
-            return
-        with self._unsafe_lock:
-            waiting = []
-            for snapshot in self._unsafe:
-                if self._sink.safe(snapshot.partition) >= snapshot.offset:
-                    self._snapshots.offer(snapshot)
-                elif self._owned(snapshot.partition):
-                    waiting.append(snapshot)
-            self._unsafe = waiting[-64:]
-
-    def _owned(self, partition: int) -> bool:
-        return partition not in self._abandoned
+    def _set_held(self, *, held: bool) -> None:
+        if held is not self._held:
+            self._held = held
+            self._metrics.paused(held)
 
 
-def outcomes(decided: Decided) -> Outcomes:
-    """What is counted of a batch's decisions."""
-    counts = np.bincount(decided.kinds, minlength=len(KINDS)).tolist()
-    kinds = {KINDS[k]: count for k, count in enumerate(counts) if count}
-    return Outcomes(kinds, decided.broken, decided.total_s)
-
-
-def letter_record(letter: DeadLetter) -> tuple[Stream, bytes | None, bytes]:
-    """A dead letter, keyed as its message was."""
-    key = None if letter.key is None else letter.key.encode()
-    return Stream.DEAD_LETTERS, key, encode(letter)
+def counts_of(decided: Decided) -> DecisionCounts:
+    """What is counted of a batch's decisions, by the arm that made them."""
+    kinds: Counter[tuple[str, str, str]] = Counter()
+    width = len(KINDS)
+    places = decided.arm_rows.astype(np.int64) * width + decided.kinds
+    for place, count in enumerate(np.bincount(places).tolist()):
+        if count:
+            action, reason = KINDS[place % width]
+            kinds[decided.arms[place // width].variant, action.value, reason.value] += count
+    return DecisionCounts(kinds, decided.broken, decided.total_s)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
 
 from trading.arrays import Float32Array, FloatArray
-from trading.dead_letters import DeadLetter
-from trading.decision.schema import Action, Reason
 from trading.events import PartitionEvents
 from trading.models.prediction import Prediction
 from trading.risk.trading_state import TradingState
-from trading.state.partition import PartitionState, Snapshot
+from trading.state.partition import Snapshot
+from trading.trace import Tracer
 
 
 class RawSlice(Struct, frozen=True):
@@ -46,21 +45,6 @@ class RawBatch(Struct, frozen=True):
         return sum(map(len, self.slices))
 
 
-class Restored(Struct, frozen=True):
-    """A partition rebuilt from its log.
-
-    Attributes:
-        state: as before the tick at `next_offset`, the first that is not decided.
-        decisions_from: end of the decisions' partition.
-        letters: dead letters that may be missing.
-    """
-
-    state: PartitionState
-    next_offset: int
-    decisions_from: int
-    letters: list[DeadLetter]
-
-
 class Stream(StrEnum):
     """Where a record goes."""
 
@@ -70,15 +54,19 @@ class Stream(StrEnum):
     SNAPSHOTS = "snapshots"
 
 
-class Part(Struct):
+#: Where it goes, its key and its bytes.
+OutgoingRecord = tuple[Stream, bytes | None, bytes]
+
+
+class PartitionOutbox(Struct):
     """A partition's share of an outbox: records in order, and the offset after the last tick of them."""
 
-    records: list[tuple[Stream, bytes | None, bytes]]
+    records: list[OutgoingRecord]
     next_offset: int
 
 
 #: What is published together, by partition.
-Outbox = dict[int, Part]
+Outbox = dict[int, PartitionOutbox]
 
 
 class TickSource(Protocol):
@@ -148,7 +136,7 @@ class SnapshotStore(Protocol):
     def offer(self, snapshot: Snapshot) -> None:
         """Keep it, in time; one that is offered before the last was kept replaces it."""
 
-    def take_records(self, partition: int) -> list[tuple[Stream, bytes | None, bytes]]:
+    def take_records(self, partition: int) -> list[OutgoingRecord]:
         """A durable copy, to be published with the next decisions; empty while none is due."""
 
 
@@ -159,14 +147,14 @@ class StateStore(Protocol):
         """The latest state; never ACTIVE when it cannot be known."""
 
 
-class InputSource(Protocol):
+class EventSource(Protocol):
     """What reaches a partition beside its ticks: limits, resets, the broker's reports."""
 
     def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         """What came since these offsets, in order; None where nothing has. Never waits."""
 
 
-class Allowance(Protocol):
+class ExposureReservation(Protocol):
     """The desk's common limit, of which each book may use what is reserved for it."""
 
     def quota(self, partition: int, gross: float) -> float:
@@ -177,22 +165,28 @@ class Allowance(Protocol):
 
 
 class Clock(Protocol):
-    """Wall time, injected."""
+    """Time, injected, so that tests move it."""
 
     def now_ns(self) -> int:
-        """Nanoseconds since 1970 UTC."""
+        """Wall time, nanoseconds since 1970 UTC; it may step either way."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since some moment; it never steps back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let monotonic time pass."""
 
 
-class Outcomes(Struct, frozen=True):
+class DecisionCounts(Struct, frozen=True):
     """What is counted of a batch's decisions.
 
     Attributes:
-        kinds: how many of each action and reason.
+        kinds: how many of each variant, action and reason.
         broken: how often each rule was broken.
         total_s: float64 [n], from sending a tick to its decision.
     """
 
-    kinds: dict[tuple[Action, Reason], int]
+    kinds: Mapping[tuple[str, str, str], int]
     broken: Counter[str]
     total_s: FloatArray
 
@@ -203,7 +197,7 @@ class Metrics(Protocol):
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         """A batch was read, of which `asked` rows were sent for inference."""
 
-    def decided(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
+    def decided(self, counts: DecisionCounts, inference_s: float, decide_s: float) -> None:
         """A batch was decided."""
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
@@ -217,3 +211,25 @@ class Metrics(Protocol):
 
     def paused(self, paused: bool) -> None:
         """Whether the source is held because nothing more fits in flight."""
+
+
+class Ports(Struct, frozen=True):
+    """What the pipeline needs of the world.
+
+    Attributes:
+        source, predictor, sink, snapshots, states, clock, metrics: always.
+        events: what reaches partitions beside their ticks; None where nothing can.
+        reservations: of the desk's common limit; None where no book has a quota.
+        tracer: where traces go; None where they are off.
+    """
+
+    source: TickSource
+    predictor: Predictor
+    sink: DecisionSink
+    snapshots: SnapshotStore
+    states: StateStore
+    clock: Clock
+    metrics: Metrics
+    events: EventSource | None = None
+    reservations: ExposureReservation | None = None
+    tracer: Tracer | None = None

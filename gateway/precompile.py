@@ -1,6 +1,6 @@
 """Compile what decides, once, at installation: `python -m gateway.precompile`.
 
-numba keeps the result beside the sources. A first start would else compile for half a minute.
+A first start would else compile for half a minute. Where the result is kept: `trading.compiled`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from trading.decision.policy import DecisionPolicy
 from trading.events import PartitionEvents
 from trading.history import open_source
 from trading.models.prediction import Prediction
+from trading.models.signature import REGIMES, STRATEGIES
+from trading.portfolio.book import Book
 from trading.risk.limits import LimitSet
 from trading.risk.self_test import prove_all
 from trading.state.partition import PartitionState
@@ -32,12 +34,12 @@ class Nobody:
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:  # noqa: ARG002
         """Flat, for every row."""
         n = len(features)
-        narrow = [np.zeros((n, k), np.float32) for k in (3, 4, 4)]
+        narrow = [np.zeros((n, k), np.float32) for k in (len(REGIMES), len(STRATEGIES), len(STRATEGIES))]
         for array in narrow:
             # As those of a message are: another type is compiled apart.
             array.flags.writeable = False
         regimes, signals, weights = narrow
-        return Prediction(regimes, signals, weights, np.zeros(n), np.ones(n, np.bool_), "")
+        return Prediction(regimes, signals, weights, np.zeros(n), np.ones(n, np.bool_), ("",))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -47,7 +49,7 @@ def main() -> None:
     """Use everything once."""
     began = time.monotonic()
     limits = LimitSet()
-    prove_all(limits)
+    prove_all(limits, Book)
     ticks = [record.tick for record in open_source(PROBE).records()]
     warm_up(ticks, Nobody(), DecisionPolicy(limits), SystemClock())
     state = PartitionState(limits)

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from connectors.kafka.topics import TOPICS, Topics
 from gateway.pipeline import PipelineSettings
 from trading.decision.policy import REBALANCE_BAND, DecisionPolicy
 from trading.intake import Admission
@@ -27,11 +28,11 @@ class GatewaySettings(BaseSettings):
         default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description='lasting name; "" is host and number'
     )
     delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
-    ticks_topic: str = "market.ticks"
-    decisions_topic: str = "trading.decisions"
-    dead_letters_topic: str = "market.ticks.dlq"
-    snapshots_topic: str = "gateway.snapshots"
-    control_topic: str = "gateway.control"
+    ticks_topic: str = TOPICS.ticks
+    decisions_topic: str = TOPICS.decisions
+    dead_letters_topic: str = TOPICS.dead_letters
+    snapshots_topic: str = TOPICS.snapshots
+    control_topic: str = TOPICS.control
     triton_url: str = "127.0.0.1:8001"
     model_name: str = "trading_decision"
     model_version: str = Field(default="", description='pinned version; "" pins the newest ready one')
@@ -65,8 +66,8 @@ class GatewaySettings(BaseSettings):
     execution: Literal["assumed", "broker"] = Field(
         default="assumed", description="orders count as filled at once, or go to the broker's topic and come back"
     )
-    orders_topic: str = "trading.orders"
-    fills_topic: str = "trading.fills"
+    orders_topic: str = TOPICS.orders
+    fills_topic: str = TOPICS.fills
     rebalance_band: float = Field(default=REBALANCE_BAND, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -74,6 +75,19 @@ class GatewaySettings(BaseSettings):
         if self.reserve_ms >= self.budget_ms:
             raise ValueError(f"reserve_ms {self.reserve_ms} leaves nothing of budget_ms {self.budget_ms}")
         return self
+
+    @property
+    def topics(self) -> Topics:
+        """The topics by their roles."""
+        return Topics(
+            ticks=self.ticks_topic,
+            decisions=self.decisions_topic,
+            dead_letters=self.dead_letters_topic,
+            snapshots=self.snapshots_topic,
+            control=self.control_topic,
+            orders=self.orders_topic,
+            fills=self.fills_topic,
+        )
 
     def limit_set(self, partitions: int, file: LimitsFile | None = None) -> LimitSet:
         """The limits of one partition's book, which gets its share of what is divided.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateway.decider import Batch, Judge, Slice, Timing
+from gateway.batch import Batch, BatchTiming, PartitionBatch
+from gateway.decider import Decider
 from gateway.load_shedding import ASKED
 from gateway.ports import Clock, Predictor, RawSlice
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Reason
+from trading.experiments.arms import Arm
 from trading.market import Tick, TickBatch
 from trading.risk.trading_state import TradingState
 from trading.state.partition import PartitionState
@@ -31,15 +33,18 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
     absent: list[bytes | None] = [None] * n
     raw = RawSlice(0, list(range(n)), [now_ns] * n, absent, absent, absent)
     batch = Batch(
-        slices=[Slice(raw, state, 0, n, list(range(n)), [], None)],
+        parts=[PartitionBatch(raw, state, 0, n, list(range(n)), [], None)],
         ticks=together,
         rows=state.observe(together),
         partitions=np.zeros(n, np.int64),
         offsets=np.arange(n),
         sent_ns=np.full(n, now_ns),
+        arm_rows=np.zeros(n, np.int8),
         shed=np.full(n, ASKED, np.int8),
+        left_ns=np.full(n, 2**62),
     )
-    judge = Judge("warm-up", policy, 2**62, clock, TraceIds("warm-up"), predictor.model_name, "")
-    timing = Timing(now_ns, 0.0, 0.0, now_ns)
+    arms = (Arm("", predictor.model_name, ""),)
+    decider = Decider("warm-up", policy, 2**62, clock, TraceIds("warm-up"), arms)
+    timing = BatchTiming(now_ns, 0.0, 0.0, now_ns)
     for prediction in (predictor.predict(batch.rows.values, PREDICT_S), None):
-        judge.decide(batch, prediction, Reason.PREDICTOR_UNAVAILABLE, timing, TradingState.ACTIVE)
+        decider.decide(batch, prediction, Reason.PREDICTOR_UNAVAILABLE, timing, TradingState.ACTIVE)

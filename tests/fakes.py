@@ -9,10 +9,12 @@ import msgspec
 import numpy as np
 
 from connectors.kafka.offsets import OffsetTracker, Ticket
-from gateway.ports import Outbox, Outcomes, RawBatch, RawSlice, Stream
+from gateway.ports import DecisionCounts, Outbox, RawBatch, RawSlice, Stream
 from trading.arrays import Float32Array
 from trading.dead_letters import DeadLetter
-from trading.decision.schema import Decision, decode_decision
+from trading.decision.schema import Decision
+from trading.decision.wire import decode_decision
+from trading.encoding import encode
 from trading.errors import PredictionError
 from trading.events import NewOrder, PartitionEvents
 from trading.market import Tick
@@ -21,7 +23,6 @@ from trading.models.signature import STRATEGIES
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.trading_state import TradingState
 from trading.state.partition import Snapshot
-from trading.wire import encode
 
 SECOND = 1_000_000_000
 
@@ -32,16 +33,24 @@ def limit_set(books: int = 1, **defaults: object) -> LimitSet:
 
 
 class FakeClock:
-    """A wall clock that stands still until it is advanced."""
+    """Clocks that stand still until they are advanced, or slept by."""
 
     def __init__(self, now_ns: int = 1_700_000_000 * SECOND) -> None:
-        self._now_ns = now_ns
+        self._now_ns, self._monotonic_ns = now_ns, 0
 
     def now_ns(self) -> int:
         return self._now_ns
 
+    def monotonic_ns(self) -> int:
+        return self._monotonic_ns
+
+    def sleep(self, seconds: float) -> None:
+        self._monotonic_ns += int(seconds * 1e9)
+
     def advance(self, ms: float) -> None:
+        """Both clocks; monotonic time never steps back."""
         self._now_ns += int(ms * 1e6)
+        self._monotonic_ns += max(0, int(ms * 1e6))
 
 
 class FakeSource:
@@ -104,7 +113,7 @@ class FakePredictor:
             strategy_weights=np.full((n, len(STRATEGIES)), 1.0 / len(STRATEGIES), np.float32),
             target_position=np.full(n, self.target),
             valid=valid,
-            model_version="7",
+            model_versions=("7",),
         )
 
 
@@ -180,7 +189,7 @@ class FakeSnapshots:
         return records
 
 
-class FakeInputs:
+class FakeEvents:
     """Gives each partition what the test put there, once."""
 
     def __init__(self) -> None:
@@ -192,7 +201,7 @@ class FakeInputs:
         return self.waiting.pop(partition, None)
 
 
-class FakeAllowance:
+class FakeReservations:
     """A quota that the test sets."""
 
     def __init__(self, money: float) -> None:
@@ -223,7 +232,7 @@ class FakeMetrics:
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         self.batches.append(size)
 
-    def decided(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
+    def decided(self, counts: DecisionCounts, inference_s: float, decide_s: float) -> None:
         pass
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:

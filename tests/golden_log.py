@@ -26,11 +26,12 @@ import numpy as np
 
 from gateway.partitions import PartitionStates
 from gateway.pipeline import Pipeline, PipelineSettings
-from gateway.ports import RawBatch, RawSlice
-from tests.fakes import FakeAllowance, FakeClock, FakeMetrics, FakeSink, FakeSnapshots, FakeSource, FakeStates
+from gateway.ports import Ports, RawBatch, RawSlice
+from tests.fakes import FakeClock, FakeMetrics, FakeReservations, FakeSink, FakeSnapshots, FakeSource, FakeStates
 from tests.paths import GOLDEN, SHARED
 from trading.arrays import Float32Array
 from trading.decision.policy import DecisionPolicy
+from trading.encoding import encode
 from trading.errors import InvalidPrediction, PredictorTimeout
 from trading.events import Command, ExecutionReport, NewOrder, PartitionEvents, ReportKind
 from trading.history import open_source
@@ -40,7 +41,6 @@ from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.trading_state import TradingState
 from trading.state.codec import decode_snapshot, encode_snapshot
 from trading.state.partition import PartitionState
-from trading.wire import encode
 
 DECISIONS = GOLDEN / "decisions.json"
 PARTITIONS = 3
@@ -88,7 +88,7 @@ class Model:
         signals = np.stack([push * np.float32(k / 8.0) for k in range(1, 8)], axis=1)
         weights = np.full((n, 7), np.float32(1.0 / 7.0), np.float32)
         valid = np.abs(f[:, 19]) < np.float32(0.98)
-        return Prediction(regimes, signals, weights, push.astype(np.float64), valid, "7")
+        return Prediction(regimes, signals, weights, push.astype(np.float64), valid, ("7",))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -166,12 +166,12 @@ def records(source: str, limit: int, *, assumed: bool) -> Iterator[tuple[int, st
     clock, broker, states, snapshots = FakeClock(0), Broker(), FakeStates(), FakeSnapshots()
     limits = LimitSet(FILE, books=PARTITIONS)
     state = PartitionStates(lambda: PartitionState(limits))
-    pipeline = Pipeline(
-        FakeSource([]), Model(), FakeSink(), snapshots, states, clock, FakeMetrics(), state,
-        DecisionPolicy(limits, 0.05, assumed), Admission(frozenset(), 64),
-        PipelineSettings(NO_DEADLINE, 0, 0, 1024, 16, 0.0, "champion"),
-        inputs=broker, allowance=FakeAllowance(900_000.0),
+    ports = Ports(
+        FakeSource([]), Model(), FakeSink(), snapshots, states, clock, FakeMetrics(),
+        events=broker, reservations=FakeReservations(900_000.0),
     )  # fmt: skip
+    settings = PipelineSettings(NO_DEADLINE, 0, 0, 1024, 16, 0.0, "champion")
+    pipeline = Pipeline(ports, state, DecisionPolicy(limits, 0.05, assumed), Admission(frozenset(), 64), settings)
     for number, raw in enumerate(raw_batches(source, limit, clock, seed=5)):
         states.state = TradingState.REDUCING if number % 50 in range(40, 44) else TradingState.ACTIVE
         if number == 60:
@@ -179,14 +179,14 @@ def records(source: str, limit: int, *, assumed: bool) -> Iterator[tuple[int, st
         if number in {90, 150}:
             broker.commands += [(Command("reset", what, "golden", "golden", 0), None)
                                 for what in ("drawdown", "daily_loss", "cooldown", "repeated_execution")]  # fmt: skip
-        waiting = pipeline.decide(raw)
-        for partition, part in waiting.parts.items():
+        pending = pipeline.decide(raw)
+        for partition, part in pending.parts.items():
             for stream, key, value in part.records:
                 if stream.value == "orders":
                     broker.order(partition, value)
                 yield partition, stream.value, (key or b"") + b"\0" + STAGES.sub(b"", value)
         if number % 37 == 36:
-            for snapshot in waiting.snapshots:
+            for snapshot in pending.snapshots:
                 payload = encode_snapshot(snapshot, "golden")
                 yield snapshot.partition, "snapshots", payload
                 again = decode_snapshot(payload, "golden", snapshot.partition)

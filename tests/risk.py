@@ -8,9 +8,8 @@ from typing import Any
 from trading.events import ExecutionReport, ReportKind
 from trading.portfolio.book import Book
 from trading.risk.calendar import Session, is_open
-from trading.risk.limits import LimitSet, LimitsFile
+from trading.risk.limits import LimitSet, LimitsFile, permissive_limits
 from trading.risk.model import Order
-from trading.risk.self_test import OUT_OF_THE_WAY
 from trading.risk.trading_state import ACTIVE
 from trading.risk.verdict import Verdict
 
@@ -29,7 +28,7 @@ class Desk:
         rates: dict[str, float] | None = None,
         **limits: Any,
     ) -> None:
-        defaults = {**OUT_OF_THE_WAY, "lot": 0.001, **limits}
+        defaults = {**permissive_limits(), "lot": 0.001, **limits}
         file = LimitsFile(session=session, rates=rates or {}, defaults=defaults, symbols=symbols or {})
         self.book = Book(LimitSet(file))
         self.now_ns, self.number, self.age_ns = NOON_NS, 0, 0

@@ -13,6 +13,11 @@ from msgspec import Meta, Struct
 
 from trading.arrays import FloatArray, Int64Array
 
+#: Columns of the market as it stands after a tick: best quote, latest trade, mid; NaN is unknown.
+BID, ASK, LAST, MID = range(4)
+#: Columns of what a tick states: see `TickBatch.quotes`.
+QUOTE_BID, QUOTE_ASK, QUOTE_BID_SIZE, QUOTE_ASK_SIZE, TRADE_PRICE, TRADE_SIZE = range(6)
+
 MAX_SYMBOL_LENGTH = 32
 SYMBOL_PATTERN = r"^[A-Za-z0-9._:/-]+$"
 Symbol = Annotated[str, Meta(min_length=1, max_length=MAX_SYMBOL_LENGTH, pattern=SYMBOL_PATTERN)]

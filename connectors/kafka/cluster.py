@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaException
 from msgspec import Struct
 
-from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka import KafkaException
+from connectors.kafka.admin import TopicCollection, admin_client
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, silent, translated
 from connectors.kafka.topics import Topics
 from trading.errors import ConfigurationError, ServiceUnavailable
 
@@ -27,16 +28,11 @@ def check_cluster(bootstrap: str, topics: Topics, group: str) -> Cluster:
         ConfigurationError: a topic is missing, or they are partitioned differently: a decision
             must lie in the partition of its tick.
     """
-    from confluent_kafka import TopicCollection
-    from confluent_kafka.admin import AdminClient
-
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = admin_client(bootstrap)
     try:
         found = admin.list_topics(timeout=CONTROL_TIMEOUT_S)
     except KafkaException as error:
-        raise ServiceUnavailable(
-            f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
-        ) from error
+        raise translated(error, silent(bootstrap)) from error
     beside = [
         topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots, topics.orders, topics.fills,
     ]  # fmt: skip
@@ -51,19 +47,15 @@ def check_cluster(bootstrap: str, topics: Topics, group: str) -> Cluster:
         described = admin.describe_topics(TopicCollection(names))
         ids = [str(described[name].result(CONTROL_TIMEOUT_S).topic_id) for name in names]
     except KafkaException as error:
-        raise ServiceUnavailable(f"Kafka does not describe its topics: {error.args[0].str()}") from error
+        raise translated(error, "Kafka does not describe its topics") from error
     return Cluster(next(iter(counts.values())), "/".join([str(found.cluster_id), *ids, group]))
 
 
 def require(bootstrap: str, topic: str) -> None:
     """A broker answers and has the topic; asked without a word from librdkafka. Raises ServiceUnavailable."""
-    from confluent_kafka.admin import AdminClient
-
     try:
-        found = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(topic, timeout=REQUIRE_S)
+        found = admin_client(bootstrap).list_topics(topic, timeout=REQUIRE_S)
     except KafkaException as error:
-        raise ServiceUnavailable(
-            f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
-        ) from error
+        raise translated(error, silent(bootstrap)) from error
     if found.topics[topic].error is not None:
         raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {found.topics[topic].error}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
-
+from connectors.kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
 from trading.errors import ServiceUnavailable
 from trading.trace import HEADER
 

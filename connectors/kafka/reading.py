@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes
+from connectors.kafka import Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes, translated
 from connectors.kafka.messages import is_end, offset_of, usable
 from connectors.logs import kafka_logger
 from trading.errors import ServiceUnavailable
@@ -59,7 +58,7 @@ def read_to_end(
             if any(is_end(m) for m in found):
                 return
     except KafkaException as error:
-        raise ServiceUnavailable(f"{topic}[{partition}] cannot be read: {error.args[0].str()}") from error
+        raise translated(error, f"{topic}[{partition}] cannot be read") from error
     finally:
         consumer.close()
     raise ServiceUnavailable(f"{topic}[{partition}] cannot be read to its end: nothing came for ten seconds")
@@ -77,9 +76,7 @@ def bounds(bootstrap: str, topic: str, partition: int) -> tuple[int, int]:
                 low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), CONTROL_TIMEOUT_S)
             except KafkaException as error:
                 if time.monotonic() > deadline or not passes(error.args[0]):
-                    raise ServiceUnavailable(
-                        f"{topic}[{partition}] cannot be read: {error.args[0].str()}"
-                    ) from error
+                    raise translated(error, f"{topic}[{partition}] cannot be read") from error
                 time.sleep(RETRY_S)
             else:
                 return int(low), int(high)

@@ -1,12 +1,12 @@
-"""The names of all topics."""
+"""The names of all topics, and how each is kept: nobody else writes a topic's name."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 
 class Topics(Struct, frozen=True):
-    """Names. All but `control` have the same number of partitions: what belongs to a tick lies beside it."""
+    """Names by role. All but `control` are partitioned alike: what belongs to a tick lies beside it."""
 
     ticks: str = "market.ticks"
     decisions: str = "trading.decisions"
@@ -15,3 +15,28 @@ class Topics(Struct, frozen=True):
     control: str = "gateway.control"
     orders: str = "trading.orders"
     fills: str = "trading.fills"
+
+    def by_role(self) -> dict[str, str]:
+        """Role -> name."""
+        return structs.asdict(self)
+
+
+#: As a desk calls them.
+TOPICS = Topics()
+#: Roles whose topic has one partition, whatever the others have.
+UNPARTITIONED = frozenset({"control"})
+FOR_GOOD = {"retention.ms": "-1"}
+#: How a role's topic is kept, where that is not the broker's default.
+KEPT: dict[str, dict[str, str]] = {
+    # Decisions hold the book's past: without them a restart would find a flat book.
+    "decisions": FOR_GOOD,
+    "fills": FOR_GOOD,
+    # The latched state, and limits, hold until somebody sets others.
+    "control": FOR_GOOD,
+    # Compacted soon: a restart reads what is left of it.
+    "snapshots": {
+        "cleanup.policy": "compact",
+        "segment.ms": "600000",
+        "min.cleanable.dirty.ratio": "0.2",
+    },
+}

@@ -12,8 +12,8 @@ from typing import Literal
 
 from google.protobuf import json_format, text_format
 from msgspec import Struct
-from tritonclient.grpc import model_config_pb2 as pb
 
+from connectors.triton.grpc import model_config_pb2 as pb
 from exporters.errors import ExportError
 from trading.models.signature import ModelSignature, TensorSpec, contract
 

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from exporters.errors import ExportError, ParityError
 from exporters.formats.tensors import Array, Arrays, Run, check_shapes
-from trading.decision.kernel import wanted
 from trading.decision.policy import DecisionPolicy
+from trading.decision.sizing import target_quantity
 from trading.models.signature import Dtype, ModelSignature
 from trading.risk.limits import LimitSet
 
@@ -116,7 +116,7 @@ class Comparison(Struct, frozen=True):
 
 def compare(
     signature: ModelSignature,
-    wanted: Arrays,
+    target_quantity: Arrays,
     got: Arrays,
     *,
     where: str,
@@ -130,15 +130,15 @@ def compare(
     Raises:
         ParityError: an answer has another shape or dtype than the signature says.
     """
-    batch = len(wanted[0])
+    batch = len(target_quantity[0])
     try:
-        check_shapes(f"{signature.name} at its source", signature.outputs, wanted, batch)
+        check_shapes(f"{signature.name} at its source", signature.outputs, target_quantity, batch)
         check_shapes(f"{signature.name} ({where})", signature.outputs, got, batch)
     except ExportError as error:
         raise ParityError(str(error)) from error
     found = []
-    tied = ties(wanted, CPU.share if device == "cpu" and precision == "fp32" else HALF.share)
-    for spec, a, b in zip(signature.outputs, wanted, got, strict=True):
+    tied = ties(target_quantity, CPU.share if device == "cpu" and precision == "fp32" else HALF.share)
+    for spec, a, b in zip(signature.outputs, target_quantity, got, strict=True):
         if not spec.dtype.startswith("FP"):
             # Which of two equal probabilities is the larger is nobody's to say.
             a, b = a[~tied], b[~tied]  # noqa: PLW2901
@@ -149,7 +149,7 @@ def compare(
                 where, rows, batch, spec.name, largest, max_rel(a, b), max_ulp(a, b), allowed, largest <= allowed
             )
         )
-    flipped = actions(signature, wanted) != actions(signature, got)
+    flipped = actions(signature, target_quantity) != actions(signature, got)
     return Comparison(found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))])
 
 
@@ -196,11 +196,11 @@ def require(signature: ModelSignature, found: Comparison) -> None:
     )
 
 
-def scale(wanted: Array) -> float:
+def scale(target_quantity: Array) -> float:
     """The largest finite magnitude of a batch, at least 1."""
-    if wanted.dtype.kind != "f":
+    if target_quantity.dtype.kind != "f":
         return 1.0
-    finite = np.abs(wanted[np.isfinite(wanted)].astype(np.float64))
+    finite = np.abs(target_quantity[np.isfinite(target_quantity)].astype(np.float64))
     return max(1.0, float(finite.max(initial=0.0)))
 
 
@@ -265,7 +265,7 @@ def orders(targets: Array) -> Array:
     limits, price = policy.limits.book, 100.0
     units = np.array(
         [
-            wanted(float(t), price, limits.max_position_notional, limits.lot) if math.isfinite(t) else 0.0
+            target_quantity(float(t), price, limits.max_position_notional, limits.lot) if math.isfinite(t) else 0.0
             for t in targets
         ]
     )

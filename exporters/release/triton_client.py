@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import tritonclient.grpc as grpcclient
 from msgspec import Struct
-from tritonclient.utils import InferenceServerException
 
+from connectors.triton import grpc as grpcclient
+from connectors.triton.errors import InferenceServerException, Meaning, meaning
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Device
 from exporters.formats.tensors import Arrays, Run
@@ -20,14 +20,6 @@ LOAD_TIMEOUT_S = 120.0
 CONTROL_TIMEOUT_S = 10.0
 #: A server that restarts in the middle is waited for this long.
 RESTART_S = 30.0
-#: Without this gRPC backs off for up to two minutes from a server that restarts.
-RECONNECT = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-]
 T = TypeVar("T")
 
 
@@ -51,7 +43,9 @@ class TritonServer:
             load_timeout_s: after which a load, an unload or an answer counts as failed.
         """
         self.address, self._timeout_s = address, load_timeout_s
-        self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
+        self._client = grpcclient.InferenceServerClient(
+            address, channel_args=[*grpcclient.RECONNECT, *grpcclient.UNLIMITED]
+        )
         try:
             # Live, not ready: one model that did not load makes a whole server "not ready".
             live = self._client.is_server_live(client_timeout=CONTROL_TIMEOUT_S)
@@ -148,7 +142,7 @@ class TritonServer:
             return self._patiently(call)
         except InferenceServerException as error:
             said = " ".join((error.message() or "").split())[:500]
-            if str(error.status()).endswith("DEADLINE_EXCEEDED"):
+            if meaning(error) is Meaning.TIMED_OUT:
                 said = f"no answer in {self._timeout_s:g} s; see its log"
             if "explicit" in said and "not allowed" in said:
                 raise ExportError(
@@ -182,9 +176,7 @@ class TritonServer:
 
 def gone(error: Any) -> bool:
     """Whether the server, rather than the model, did not answer."""
-    status, said = str(error.status() or ""), str(error.message() or "").lower()
-    if status.endswith("DEADLINE_EXCEEDED"):
-        return False
-    return status.endswith("UNAVAILABLE") and any(
+    said = str(error.message() or "").lower()
+    return meaning(error) is Meaning.DOWN and any(
         word in said for word in ("connect", "socket", "refused", "reset", "closed", "server is stopping", "goaway")
     )

@@ -1,9 +1,8 @@
-"""The only file of the exporters that imports mlflow: find a model, download it, log evidence back."""
+"""MLflow as the exporters see it: find a model, download it, log evidence back."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from pathlib import Path
@@ -12,13 +11,10 @@ from typing import Any
 # MLflow reads it when it is imported.
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
-import mlflow
 import numpy as np
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from msgspec import Struct
 
+from connectors.mlflow import MlflowClient, MlflowException, Model, brief, mlflow, silent, use
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, dtype_of, triton_name
 from trading.errors import ServiceUnavailable
@@ -60,19 +56,12 @@ class Origin(Struct, frozen=True):
 
 def connect(uri: str) -> MlflowClient:
     """Raises ServiceUnavailable when MLflow does not answer."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(uri)
+    use(uri)
     client = MlflowClient()
     try:
         client.search_registered_models(max_results=1)
     except (MlflowException, OSError) as error:
-        raise ServiceUnavailable(
-            f"MLflow at {uri} does not answer: start it with `ultrathink stack up`, or name another "
-            f"with --mlflow-uri ({str(error)[:200]})"
-        ) from error
+        raise silent(uri, error) from error
     return client
 
 
@@ -292,8 +281,3 @@ def log_evidence(mlflow_uri: str, run_id: str, folder: Path, metrics: dict[str, 
             client.log_metric(run_id, key, value)
     except MlflowException as error:
         raise ServiceUnavailable(f"MLflow did not take the evidence for run {run_id}: {brief(error)}") from error
-
-
-def brief(error: Exception) -> str:
-    """A library's message in one line."""
-    return " ".join(str(error).split())[:300]

@@ -6,8 +6,8 @@ import threading
 
 import msgspec
 import structlog
-from confluent_kafka import KafkaException, Message, TopicPartition
 
+from connectors.kafka import KafkaException, Message, TopicPartition
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
 from connectors.kafka.reading import read_to_end, reader
 from connectors.kafka.topics import Topics
@@ -120,8 +120,8 @@ class FillsFeed:
                 self._waiting[partition].append(report)
 
 
-class KafkaInputs:
-    """Implements InputSource: the control topic, and the broker's reports where there is a broker."""
+class KafkaEvents:
+    """Implements EventSource: the control topic, and the broker's reports where there is a broker."""
 
     def __init__(self, listener: ControlListener, fills: FillsFeed | None) -> None:
         self._listener, self._fills = listener, fills

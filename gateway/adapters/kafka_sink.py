@@ -7,9 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
-from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka import KafkaError, KafkaException, Message, Producer
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import offset_of
 from connectors.kafka.offsets import OffsetTracker, Ticket
 from connectors.kafka.topics import Topics
@@ -113,7 +112,7 @@ class KafkaDecisionSink:
         try:
             produce_all(self._producer, topic, to, messages, make_room, partial(self._report, ticket))
         except KafkaException as error:
-            raise ServiceUnavailable(f"a decision cannot be produced: {error.args[0].str()}") from error
+            raise translated(error, "a decision cannot be produced") from error
 
     def _report(self, ticket: Ticket, error: KafkaError | None, message: Message) -> None:
         self._waiting -= 1
@@ -210,5 +209,5 @@ def connect(producer: Producer, topic: str) -> None:
     try:
         producer.list_topics(topic, timeout=CONTROL_TIMEOUT_S)
     except KafkaException as error:
-        raise ServiceUnavailable(f"Kafka does not answer: {error.args[0].str()}") from error
+        raise translated(error, "Kafka does not answer") from error
     producer.poll(CONNECT_S)

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from connectors.kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from connectors.kafka.errors import translated
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, sent_ns, traceparent, usable
 from connectors.logs import kafka_logger
-from gateway.ports import RawBatch, RawSlice, Restored
-from trading.errors import ServiceUnavailable
+from gateway.ports import RawBatch, RawSlice
+from trading.state.recovery import Restored
 
 log = structlog.get_logger()
 SESSION_TIMEOUT_MS = 6_000
@@ -147,7 +148,7 @@ class KafkaTickSource:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             if wait and error.args[0].code() not in HARMLESS_COMMIT_ERRORS:
-                raise ServiceUnavailable(f"offsets were not committed: {error.args[0].str()}") from error
+                raise translated(error, "offsets were not committed") from error
 
     def close(self) -> None:
         """Leave; the group keeps our place for a session's length."""
@@ -235,7 +236,7 @@ class KafkaTickSource:
         try:
             self._consumer.seek(TopicPartition(self.topic, partition, offset))
         except KafkaException as error:
-            raise ServiceUnavailable(f"{self.topic}[{partition}]: {error.args[0].str()}") from error
+            raise translated(error, f"{self.topic}[{partition}]") from error
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S

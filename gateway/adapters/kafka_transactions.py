@@ -17,9 +17,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.reading import reader
 from connectors.kafka.topics import Topics
 from connectors.logs import kafka_logger
@@ -31,8 +31,7 @@ from gateway.adapters.kafka_sink import (
     names,
     produce_all,
 )
-from gateway.ports import Outbox, Part, Stream
-from trading.errors import ServiceUnavailable
+from gateway.ports import Outbox, PartitionOutbox, Stream
 
 log = structlog.get_logger()
 #: Longer than a broker's restart takes; shorter than what readers of a dead gateway should wait.
@@ -80,7 +79,7 @@ class TransactionalSink:
             except KafkaException as error:
                 log.warning("transaction failed", reason=error.args[0].str(), code=error.args[0].name())
                 if time.monotonic() > deadline:
-                    raise ServiceUnavailable(f"decisions cannot be published: {error.args[0].str()}") from error
+                    raise translated(error, "decisions cannot be published") from error
                 if self._recover(error, parts):
                     break
                 self._metadata(True)
@@ -141,7 +140,7 @@ class TransactionalSink:
         producer.send_offsets_to_transaction(offsets, metadata, STEP_S)
         producer.commit_transaction(STEP_S)
 
-    def _produce(self, producer: Producer, partition: int, part: Part) -> None:
+    def _produce(self, producer: Producer, partition: int, part: PartitionOutbox) -> None:
         last = max((k for k, r in enumerate(part.records) if r[0] is Stream.DECISIONS), default=-1)
         for stream, messages in by_stream(part.records, last, self._report).items():
             produce_all(producer, self._names[stream], partition, messages, lambda: producer.poll(0.01))
@@ -176,7 +175,7 @@ class TransactionalSink:
         try:
             found = consumer.committed([TopicPartition(self._topics.ticks, p) for p in parts], CONTROL_TIMEOUT_S)
         except KafkaException as error:
-            raise ServiceUnavailable(f"committed offsets cannot be read: {error.args[0].str()}") from error
+            raise translated(error, "committed offsets cannot be read") from error
         finally:
             consumer.close()
         return all(place.offset >= parts[place.partition].next_offset for place in found)
@@ -199,7 +198,7 @@ class TransactionalSink:
                 producer.init_transactions(CONTROL_TIMEOUT_S)
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise ServiceUnavailable(f"no transaction can be begun: {error.args[0].str()}") from error
+                    raise translated(error, "no transaction can be begun") from error
                 time.sleep(RETRY_S)
             else:
                 return producer

@@ -11,7 +11,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
-from gateway.ports import Outcomes
+from gateway.ports import DecisionCounts
 from trading.arrays import FloatArray
 from trading.portfolio.book import BookSummary
 
@@ -109,7 +109,9 @@ class PrometheusMetrics:
         self.handled = LightHistogram(
             "gateway_handled_seconds", "From receiving a tick to its decision published", registry
         )
-        self._decisions = Counter("gateway_decisions", "Decisions", ["action", "reason"], registry=registry)
+        self._decisions = Counter(
+            "gateway_decisions", "Decisions", ["variant", "action", "reason"], registry=registry
+        )
         self._denials = Counter("gateway_denials", "Broken risk rules", ["rule"], registry=registry)
         self._letters = Counter("gateway_dead_letters", "Messages that were no tick", registry=registry)
         self._ticks = Counter("gateway_ticks", "Ticks whose decision was published", registry=registry)
@@ -142,14 +144,14 @@ class PrometheusMetrics:
         self._stage.observe(features_s, stage="features")
         self._asked.inc(asked)
 
-    def decided(self, outcomes: Outcomes, inference_s: float, decide_s: float) -> None:
+    def decided(self, counts: DecisionCounts, inference_s: float, decide_s: float) -> None:
         """A batch was decided."""
         self._stage.observe(inference_s, stage="inference")
         self._stage.observe(decide_s, stage="decide")
-        for (action, reason), count in outcomes.kinds.items():
-            self._decisions.labels(action.value, reason.value).inc(count)
-        self.sent_to_decided.observe_all(outcomes.total_s)
-        for rule, count in outcomes.broken.items():
+        for labels, count in counts.kinds.items():
+            self._decisions.labels(*labels).inc(count)
+        self.sent_to_decided.observe_all(counts.total_s)
+        for rule, count in counts.broken.items():
             self._denials.labels(rule).inc(count)
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:

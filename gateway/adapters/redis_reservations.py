@@ -19,9 +19,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import redis
 import structlog
 from msgspec import Struct
+
+from connectors.redis import RedisError, open_client
 
 log = structlog.get_logger()
 KEY = "ultrathink:desk"
@@ -91,7 +92,7 @@ class RedisReservations:
             limit: of the desk, in money; None while there is none.
             ttl_s: how long unused room stays reserved.
         """
-        self._client = redis.Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)
+        self._client = open_client(url, 0.5)
         self._script = self._client.register_script(RESERVE)
         self._keys = [f"{KEY}:{desk}:{part}" for part in ("holds", "reserved", "until")]
         self._group, self._limit, self._ttl_s = group, limit, ttl_s
@@ -122,7 +123,7 @@ class RedisReservations:
             return book.told if time.monotonic() < book.until_s else math.nan
 
     def renew(self) -> None:
-        """Once for every book. Raises redis.RedisError."""
+        """Once for every book. Raises RedisError."""
         limit = self._limit()
         if limit is None:
             return
@@ -150,14 +151,14 @@ class RedisReservations:
         self._closing.set()
         self._wake.set()
         self._thread.join(2.0)
-        with contextlib.suppress(redis.RedisError):
+        with contextlib.suppress(RedisError):
             self._client.close()
 
     def _renew_all(self) -> None:
         while not self._closing.is_set():
             try:
                 self.renew()
-            except redis.RedisError as error:
+            except RedisError as error:
                 if not self._failing:
                     log.warning("nothing can be reserved: books may only shrink", reason=str(error)[:200])
                 self._failing = True

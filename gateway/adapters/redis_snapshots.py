@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-import redis
 import structlog
 
+from connectors.redis import RedisError, open_client
 from gateway.ports import Stream
 from trading.state.codec import encode_snapshot, to_chunks
 from trading.state.partition import Snapshot
@@ -20,20 +20,20 @@ class RedisSnapshots:
     """Where the newest snapshots lie."""
 
     def __init__(self, url: str, group: str) -> None:
-        self._client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self._client = open_client(url, 1.0)
         self._group = group
 
     def get(self, partition: int) -> bytes | None:
         """The encoded snapshot; None where there is none, or nobody answers."""
         try:
             found = self._client.get(self._key(partition))
-        except redis.RedisError as error:
+        except RedisError as error:
             log.warning("snapshots cannot be read from Redis", reason=str(error)[:200])
             return None
         return found if isinstance(found, bytes) else None
 
     def set(self, partition: int, payload: bytes) -> None:
-        """Raises redis.RedisError."""
+        """Raises RedisError."""
         self._client.set(self._key(partition), payload)
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class SnapshotKeeper:
             self._written("kafka", len(payload))
         try:
             self._fast.set(partition, payload)
-        except redis.RedisError as error:
+        except RedisError as error:
             log.warning("snapshot not written to Redis", partition=partition, reason=str(error)[:200])
         else:
             self._written("redis", len(payload))

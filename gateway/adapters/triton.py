@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import grpc
 import numpy as np
 import structlog
-import tritonclient.grpc as grpcclient
-from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import InferenceServerException
 
+from connectors.triton.errors import InferenceServerException, Meaning, did_not_answer, meaning, status_of
+from connectors.triton.grpc import RECONNECT, InferenceServerClient, RpcError, infer_stub, service_pb2
 from trading.arrays import Float32Array
 from trading.errors import (
     ContractMismatch,
@@ -22,20 +19,13 @@ from trading.errors import (
     PredictorUnavailable,
     ServiceUnavailable,
 )
-from trading.models.prediction import Prediction, usable_rows
+from trading.models.prediction import Prediction, to_prediction
 from trading.models.signature import ModelSignature, TensorSpec, contract
 
 log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0
 FOLLOW_EVERY_S = 1.0
-#: gRPC backs off for up to two minutes by default; a restarted server must be found at once.
-RECONNECT = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
 SHORTEST_FOLLOW_S = 0.1
-TOLERANCE = 1e-3
 #: Batch sizes whose multiples are tried, smallest first, for answers that do not depend on the batch,
 #: and the multiples.
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -70,14 +60,13 @@ class TritonPredictor:
         self._closing, self._wake = threading.Event(), threading.Event()
         self.rows_multiple = 1
         self._probe = np.zeros((1, *self._signature.inputs[0].dims), np.float32)
-        self._client = grpcclient.InferenceServerClient(address, channel_args=RECONNECT)
+        self._client = InferenceServerClient(address, channel_args=RECONNECT)
         try:
             self.model_version = model_version or self._newest_ready()
             self._check(self.model_version)
         except InferenceServerException as error:
             raise self._translated(error) from error
-        self._channel = grpc.insecure_channel(address, options=RECONNECT)
-        self._infer = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer
+        self._channel, self._infer = infer_stub(address)
         if self._follows_newest:
             threading.Thread(target=self._follow_releases, name="follow", daemon=True).start()
 
@@ -89,7 +78,7 @@ class TritonPredictor:
         version = self.model_version
         try:
             answer = self._infer(self._request(features, version), timeout=max(timeout_s, 0.001))
-        except grpc.RpcError as error:
+        except RpcError as error:
             failure = translate(error)
             if self._follows_newest and isinstance(failure, PredictorUnavailable):
                 self._wake.set()
@@ -97,7 +86,7 @@ class TritonPredictor:
         if answer.model_version != version:
             raise InvalidPrediction(f"version {answer.model_version} answered, {version} was asked")
         found = tensors(answer, self._signature, len(features))
-        return validate([t[:rows] for t in found], version)
+        return to_prediction([t[:rows] for t in found], version)
 
     def _follow_releases(self) -> None:
         """A release keeps the version before loaded: it is followed while both answer."""
@@ -122,7 +111,7 @@ class TritonPredictor:
                 return
             self._check(newest)
             rows = self._rows_multiple(newest)
-        except (InferenceServerException, ContractMismatch, InvalidPrediction, grpc.RpcError) as error:
+        except (InferenceServerException, ContractMismatch, InvalidPrediction, RpcError) as error:
             log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
         else:
             log.info("version followed", old=pinned, new=newest)
@@ -143,7 +132,7 @@ class TritonPredictor:
             self.rows_multiple = self._rows_multiple(self.model_version)
         except InferenceServerException as error:
             raise self._translated(error) from error
-        except grpc.RpcError as error:
+        except RpcError as error:
             raise ServiceUnavailable(f"Triton at {self._address}: {translate(error)}") from error
         return self.rows_multiple
 
@@ -225,24 +214,16 @@ class TritonPredictor:
             )
 
     def _translated(self, error: InferenceServerException) -> Exception:
-        if (error.status() or "").endswith(("UNAVAILABLE", "DEADLINE_EXCEEDED")):
+        if did_not_answer(error):
             return ServiceUnavailable(f"Triton at {self._address} does not answer: {error.message()}")
         return ContractMismatch(f"{self.model_name} version {self.model_version or '?'}: {error.message()}")
 
 
-class RpcFailure(Protocol):
-    """What a failed call tells; grpc's own class does not declare it."""
-
-    code: Callable[[], grpc.StatusCode]
-    details: Callable[[], str]
-
-
 def translate(error: Any) -> PredictionError:
     """GRPC's status to our errors."""
-    failure: RpcFailure = error
-    if failure.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
-        return PredictorTimeout(failure.details())
-    return PredictorUnavailable(f"{failure.code().name}: {failure.details()}")
+    if meaning(error) is Meaning.TIMED_OUT:
+        return PredictorTimeout(error.details())
+    return PredictorUnavailable(f"{status_of(error).name}: {error.details()}")
 
 
 def tensors(answer: Any, signature: ModelSignature, rows: int) -> list[Float32Array]:
@@ -265,14 +246,3 @@ def tensor(found: tuple[Any, bytes] | None, spec: TensorSpec, rows: int) -> Floa
         )
     array: Float32Array = np.frombuffer(content, np.float32).reshape(wanted)
     return array
-
-
-def validate(outputs: Sequence[Float32Array], model_version: str) -> Prediction:
-    """Mark the rows that may be used: finite, probabilities and weights summing to 1, signals within 1.
-
-    `outputs` are regime probabilities, signals, weights and target, float32 [n, .] each.
-    """
-    regimes, signals, weights, target = outputs
-    valid = usable_rows(regimes, signals, weights, target, TOLERANCE)
-    bounded = np.clip(target[:, 0].astype(np.float64), -1.0, 1.0)
-    return Prediction(regimes, signals, weights, bounded, valid, model_version)

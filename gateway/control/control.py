@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 from msgspec import Struct
 
-from gateway.adapters import redis
-from gateway.adapters.redis import LatchedState
-from gateway.control import topic
+from connectors.redis import connect
+from gateway.control import redis_latch
+from gateway.control import topic as control_topic
 from gateway.ports import StateStore
 from trading.errors import ServiceUnavailable
 from trading.events import Command, CommandKind
 from trading.risk.limits import LimitsFile
-from trading.risk.trading_state import SEVERITY, TradingState
+from trading.risk.trading_state import SEVERITY, LatchedState, TradingState
 
 
 class Reach(Struct, frozen=True):
@@ -65,13 +65,13 @@ class Control:
     def _resume(self, reason: str, by: str) -> Reach:
         """Both or neither: what could not be told everywhere must not become true later by itself."""
         try:
-            client = redis.connect(self._redis_url)
-            before = redis.read(client)
-            redis.write(client, TradingState.ACTIVE, reason, by)
+            client = connect(self._redis_url)
+            before = redis_latch.read(client)
+            redis_latch.write(client, TradingState.ACTIVE, reason, by)
             try:
                 self.command("trading_state", TradingState.ACTIVE.value, reason, by)
             except ServiceUnavailable:
-                redis.write(client, before.state, before.reason, before.by)
+                redis_latch.write(client, before.state, before.reason, before.by)
                 raise
         except ServiceUnavailable as error:
             raise ServiceUnavailable(f"the desk is not set to active: {error}") from error
@@ -79,11 +79,11 @@ class Control:
 
     def command(self, kind: CommandKind, value: str, reason: str, by: str) -> None:
         """Tell every gateway that listens. Raises ServiceUnavailable."""
-        topic.send(self._bootstrap, self._topic, Command(kind, value, reason, by, time.time_ns()))
+        control_topic.send(self._bootstrap, self._topic, Command(kind, value, reason, by, time.time_ns()))
 
     def limits(self) -> tuple[Command, LimitsFile] | None:
         """The limits in force, and who set them; None where nobody has. Raises ServiceUnavailable."""
-        return topic.limits_in(self._bootstrap, self._topic)
+        return control_topic.limits_in(self._bootstrap, self._topic)
 
     def apply(self, limits: LimitsFile, reason: str, by: str) -> None:
         """From now on these limits, for every gateway. Raises ServiceUnavailable."""
@@ -91,15 +91,15 @@ class Control:
 
     def effective(self) -> LatchedState:
         """The more severe of the two. Raises ServiceUnavailable when one cannot be read."""
-        stored = redis.read(redis.connect(self._redis_url))
-        logged = topic.latched(self._bootstrap, self._topic)
+        stored = redis_latch.read(connect(self._redis_url))
+        logged = control_topic.latched(self._bootstrap, self._topic)
         return most_severe(stored, logged)
 
     def _latch_in_redis(self, state: TradingState, reason: str, by: str) -> None:
-        redis.write(redis.connect(self._redis_url), state, reason, by)
+        redis_latch.write(connect(self._redis_url), state, reason, by)
 
 
-class TwiceLatched:
+class DualLatch:
     """Implements StateStore: Redis, and what the control topic said."""
 
     def __init__(self, stored: StateStore, logged: Callable[[], LatchedState | None]) -> None:

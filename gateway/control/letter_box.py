@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from msgspec import Struct, structs
 
-from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka import Consumer, KafkaException, Producer, TopicPartition
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import MS, usable
 from connectors.kafka.reading import bounds, read_to_end, reader
 from trading.dead_letters import DeadLetter
@@ -120,7 +120,7 @@ class LetterBox:
                 producer.produce(self._topic, note, NOTE_KEY, partition=letter.partition)
             producer.commit_transaction(CONTROL_TIMEOUT_S)
         except KafkaException as error:
-            raise ServiceUnavailable(f"nothing was sent: {error.args[0].str()}") from error
+            raise translated(error, "nothing was sent") from error
         return Replayed(len(chosen) - len(expired), expired)
 
     def _partitions(self) -> list[int]:

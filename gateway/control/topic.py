@@ -8,18 +8,17 @@ from collections.abc import Callable
 
 import msgspec
 import structlog
-from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
+from connectors.kafka import KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S
 from connectors.kafka.messages import as_bytes, is_end, offset_of, usable
 from connectors.kafka.reading import read_to_end, reader
-from gateway.adapters.redis import LatchedState
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.events import Command
 from trading.portfolio.book import RESETS
 from trading.risk.limits import LimitSet, LimitsFile
-from trading.risk.trading_state import TradingState, latched_after
+from trading.risk.trading_state import LatchedState, TradingState, latched_after
 
 log = structlog.get_logger()
 #: Part of a partition's state: taken before a tick, and again there in a rebuild.

@@ -9,9 +9,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException
-
+from connectors.triton import grpc as triton
+from connectors.triton.errors import InferenceServerException
 from loadtest.errors import InvalidRun
 from trading.features.definitions import FEATURES
 from trading.models.signature import FEATURES_TENSOR

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from typing import IO, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-
+from connectors.kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from connectors.kafka.errors import is_denied, silent, translated
 from loadtest.errors import InvalidRun
 from loadtest.measuring.preflight import only_loopback
 from trading.errors import UltraThinkError
@@ -166,7 +166,7 @@ def run(work: Callable[[dict[str, Any], Orders], dict[str, Any]]) -> None:
     except UltraThinkError as error:
         say(ERROR, str(error))
     except KafkaException as error:
-        say(ERROR, sentence(error.args[0]))
+        say(ERROR, sentence(error))
     except OSError as error:
         say(ERROR, f"{error.filename or 'the scratch folder'}: {error.strerror or error}")
     else:
@@ -174,11 +174,10 @@ def run(work: Callable[[dict[str, Any], Orders], dict[str, Any]]) -> None:
     orders.finished = True
 
 
-def sentence(error: KafkaError) -> str:
+def sentence(error: KafkaException) -> str:
     """A broker's refusal in words."""
-    if error.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
-        return f"Kafka gives no permission: {error.str()}"
-    return f"Kafka does not answer: {error.str()}"
+    denied = is_denied(error.args[0])
+    return str(translated(error, "Kafka gives no permission" if denied else "Kafka does not answer"))
 
 
 def ends_of(bootstrap: str, topic: str) -> dict[int, int]:
@@ -234,4 +233,4 @@ def brokers_here(bootstrap: str, *, allow_remote: bool) -> None:
 
 
 def _silent(bootstrap: str, error: KafkaException) -> str:
-    return f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
+    return str(translated(error, silent(bootstrap)))

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from msgspec import Struct, structs
 
+from connectors.kafka import KafkaError, KafkaException, Message, Producer
+from connectors.kafka.errors import silent, translated
 from loadtest.open_loop.schedule import Planned
+from trading.encoding import encode
 from trading.errors import ServiceUnavailable
 from trading.market import Tick
-from trading.wire import encode
 
 #: Below this the operating system cannot sleep with any accuracy.
 SHORTEST_SLEEP_S = 0.0002
@@ -55,9 +56,7 @@ class TickPublisher:
         try:
             topics = self._producer.list_topics(timeout=5.0).topics
         except KafkaException as error:
-            raise ServiceUnavailable(
-                f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up` ({error.args[0].str()})"
-            ) from error
+            raise translated(error, silent(bootstrap)) from error
         if topic not in topics:
             raise ServiceUnavailable(f"topic {topic} does not exist on {bootstrap}")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from connectors.kafka import Consumer, KafkaException, Message, TopicPartition
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say
 from loadtest.open_loop.pacing import Monotonic
 from trading.decision.schema import REASONS

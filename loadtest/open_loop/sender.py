@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from confluent_kafka import KafkaError, Message, Producer
 
+from connectors.kafka import KafkaError, KafkaException, Message, Producer
 from loadtest.errors import InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say, sentence
 from loadtest.open_loop.pacing import Monotonic, pace
 from loadtest.open_loop.schedule import Speed, until
+from trading.encoding import encode
 from trading.history import open_source
 from trading.market import Tick
-from trading.wire import encode
 
 #: Ticks of the source that are held; a longer run begins again with the first.
 MAX_HELD = 300_000
@@ -107,7 +107,7 @@ class Desk:
         """Serve the client library."""
         self._producer.poll(0)
         if self._failure is not None:
-            raise InvalidRun(f"a tick was not delivered: {sentence(self._failure)}")
+            raise InvalidRun(f"a tick was not delivered: {sentence(KafkaException(self._failure))}")
 
     def finish(self) -> None:
         """Until all is delivered and written. Raises InvalidRun."""

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tritonclient.grpc as triton
 from msgspec import Struct
-from tritonclient.utils import InferenceServerException
 
+from connectors.triton import grpc as triton
+from connectors.triton.errors import InferenceServerException
 from loadtest.errors import InvalidRun
 from loadtest.measuring import preflight
 from loadtest.measuring.latency_tally import Tally

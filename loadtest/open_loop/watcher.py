@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
 
-from trading.decision.schema import Decision, decode_decision
+from connectors.kafka import Consumer, KafkaException, TopicPartition
+from connectors.kafka.errors import silent, translated
+from trading.decision.schema import Decision
+from trading.decision.wire import decode_decision
 from trading.errors import ServiceUnavailable
 
 MAX_LATENCY_US = 600_000_000
@@ -59,7 +61,7 @@ class DecisionWatcher:
             partitions = self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
             starts = [self._consumer.get_watermark_offsets(TopicPartition(topic, p), 5.0) for p in partitions]
         except KafkaException as error:
-            raise ServiceUnavailable(f"Kafka at {bootstrap} does not answer: {error.args[0].str()}") from error
+            raise translated(error, silent(bootstrap)) from error
         at = [
             TopicPartition(topic, p, low if from_start else high)
             for p, (low, high) in zip(partitions, starts, strict=True)

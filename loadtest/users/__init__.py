@@ -1,9 +1,9 @@
 """Locust's users of the model server and of the desk; safe under gevent, with real feature rows."""
 
-import grpc.experimental.gevent
+from connectors.triton.gevent import init_gevent
 
 #: gRPC's C core would block gevent's loop otherwise; before the first channel.
-grpc.experimental.gevent.init_gevent()
+init_gevent()
 
 from loadtest.users.end_to_end import EndToEndUser  # noqa: E402
 from loadtest.users.triton_grpc import TritonGrpcUser, TritonStreamUser  # noqa: E402

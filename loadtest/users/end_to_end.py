@@ -8,20 +8,20 @@ from itertools import count, cycle, islice
 from typing import Any
 
 import gevent
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from gevent.event import AsyncResult
 from gevent.threadpool import ThreadPool
 from locust import constant_pacing, tag, task
 from msgspec import structs
 
+from connectors.kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.join import UNDECIDED
 from loadtest.open_loop.reader import row_of
 from loadtest.open_loop.rows import DEFAULT_SOURCE
 from loadtest.users.base import TIMEOUT_S, PacedUser
 from trading.decision.schema import REASONS
+from trading.encoding import encode
 from trading.history import open_source
-from trading.wire import encode
 
 TICKS, DECISIONS = "market.ticks", "trading.decisions"
 #: Decisions that came before their tick's delivery was reported, or that are of somebody else's ticks.

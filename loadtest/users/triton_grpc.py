@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import tritonclient.grpc as triton
 from gevent import Timeout
 from gevent.queue import Queue
 from locust import tag, task
 
+from connectors.triton import grpc as triton
 from loadtest.users.base import TIMEOUT_S, RowsUser, finite
 from trading.models.signature import FEATURES_TENSOR, TARGET_TENSOR
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import tritonclient.http as triton
 from geventhttpclient import HTTPClient
 from locust import tag, task
 
+from connectors.triton import http as triton
 from loadtest.users.base import TIMEOUT_S, RowsUser, finite
 from trading.models.signature import FEATURES_TENSOR, TARGET_TENSOR
 

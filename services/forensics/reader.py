@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Consumer, KafkaException
-
+from connectors.kafka import Consumer, KafkaException
+from connectors.kafka.errors import translated
 from connectors.kafka.messages import usable
-from trading.errors import ServiceUnavailable
 
 
 class DecisionReader:
@@ -34,7 +33,7 @@ class DecisionReader:
         try:
             self._consumer.commit(asynchronous=False)
         except KafkaException as error:
-            raise ServiceUnavailable(f"audit offsets were not committed: {error.args[0].str()}") from error
+            raise translated(error, "audit offsets were not committed") from error
 
     def close(self) -> None:
         """Leave the group."""

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from connectors.kafka.topics import TOPICS
+
 
 class ForensicsSettings(BaseSettings):
     """Frozen."""
@@ -15,7 +17,7 @@ class ForensicsSettings(BaseSettings):
 
     kafka_bootstrap: str = "127.0.0.1:9092"
     group: str = "forensics"
-    decisions_topic: str = "trading.decisions"
+    decisions_topic: str = TOPICS.decisions
     trace_exporter: Literal["none", "otlp", "console"] = Field(
         default="none", description="of spans; OTEL_EXPORTER_OTLP_ENDPOINT says where otlp sends them"
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-import psycopg
-
-from trading.decision.schema import decode_decision
-from trading.errors import ServiceUnavailable
+from connectors import postgres
+from trading.decision.wire import decode_decision
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,25 +40,23 @@ class DecisionArchive:
 
     def __init__(self, url: str) -> None:
         """Connect and create what is missing. Raises ServiceUnavailable."""
-        try:
-            self._connection = psycopg.connect(url, connect_timeout=5)
-            with self._connection.transaction():
-                self._connection.execute(SCHEMA)
-                self.hypertable = self._connection.execute(HAS_TIMESCALE).fetchone() is not None
-                if self.hypertable:
-                    self._connection.execute(HYPERTABLE)
-        except psycopg.Error as error:
-            where = url.rpartition("@")[2]
-            raise ServiceUnavailable(f"PostgreSQL at {where} cannot be used: {str(error).strip()}") from error
+        self._connection = postgres.connect_url(url)
+        where = url.rpartition("@")[2]
+        with postgres.translating(f"PostgreSQL at {where} cannot be used"), self._connection.transaction():
+            self._connection.execute(SCHEMA)
+            self.hypertable = self._connection.execute(HAS_TIMESCALE).fetchone() is not None
+            if self.hypertable:
+                self._connection.execute(HYPERTABLE)
 
     def store(self, payloads: Sequence[bytes]) -> int:
         """Store many in one transaction; returns how many were new. Raises ServiceUnavailable."""
-        try:
-            with self._connection.transaction(), self._connection.cursor() as cursor:
-                cursor.executemany(INSERT, [row(p) for p in payloads])
-                return cursor.rowcount
-        except psycopg.Error as error:
-            raise ServiceUnavailable(f"decisions cannot be stored: {str(error).strip()}") from error
+        with (
+            postgres.translating("decisions cannot be stored"),
+            self._connection.transaction(),
+            self._connection.cursor() as cursor,
+        ):
+            cursor.executemany(INSERT, [row(p) for p in payloads])
+            return cursor.rowcount
 
     def find(self, decision_id: str) -> str | None:
         """A decision's evidence as JSON text; None when it is not stored."""

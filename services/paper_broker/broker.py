@@ -12,7 +12,7 @@ from trading.events import ExecutionReport, NewOrder, ReportKind
 MS = 1_000_000
 
 
-class Terms(Struct, frozen=True):
+class FillModel(Struct, frozen=True):
     """How good the broker is. Shares are of all orders.
 
     Attributes:
@@ -43,7 +43,7 @@ class Due(NamedTuple):
     report: ExecutionReport
 
 
-def reports(order: NewOrder, terms: Terms) -> list[Due]:
+def reports(order: NewOrder, terms: FillModel) -> list[Due]:
     """Everything that the broker will say of an order, in order of time."""
     chance = random.Random(f"{terms.seed}/{order.order_id}")
     at_ns = order.sent_ns + delay_ns(chance, terms)
@@ -67,7 +67,7 @@ def reports(order: NewOrder, terms: Terms) -> list[Due]:
     return found
 
 
-def delay_ns(chance: random.Random, terms: Terms) -> int:
+def delay_ns(chance: random.Random, terms: FillModel) -> int:
     """The time that the next report takes."""
     jitter = chance.expovariate(1.0 / terms.jitter_ms) if terms.jitter_ms > 0.0 else 0.0
     return int((terms.latency_ms + jitter) * MS)
@@ -91,7 +91,7 @@ def report(
     quantity: float,
     left: float,
     at_ns: int,
-    terms: Terms,
+    terms: FillModel,
     reason: str = "",
 ) -> ExecutionReport:
     """One report; a fill's price is worse than the order's by the slippage."""

@@ -14,14 +14,15 @@ from typing import Any
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
+from connectors.kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.errors import translated
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
 from services.paper_broker.broker import Due
+from trading.encoding import encode
 from trading.errors import ServiceUnavailable
 from trading.events import ExecutionReport, NewOrder
-from trading.wire import encode
 
 log = structlog.get_logger()
 CHUNK = 1000
@@ -71,7 +72,7 @@ class PaperExchange:
                 raise ServiceUnavailable(f"reports were not delivered within {DRAIN_S:.0f} s")
             self._commit()
         except KafkaException as error:
-            raise ServiceUnavailable(f"the paper broker's Kafka fails: {error.args[0].str()}") from error
+            raise translated(error, "the paper broker's Kafka fails") from error
         finally:
             self._consumer.close()
         return sent

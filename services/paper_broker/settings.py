@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.paper_broker.broker import Terms
+from connectors.kafka.topics import TOPICS
+from services.paper_broker.broker import FillModel
 
 
 class BrokerSettings(BaseSettings):
@@ -15,8 +16,8 @@ class BrokerSettings(BaseSettings):
 
     kafka_bootstrap: str = "127.0.0.1:9092"
     group: str = "paper-broker"
-    orders_topic: str = "trading.orders"
-    fills_topic: str = "trading.fills"
+    orders_topic: str = TOPICS.orders
+    fills_topic: str = TOPICS.fills
     latency_ms: float = Field(default=8.0, ge=0)
     jitter_ms: float = Field(default=4.0, ge=0, description="mean of what comes on top of the latency")
     partial_share: float = Field(default=0.2, ge=0, le=1)
@@ -26,7 +27,7 @@ class BrokerSettings(BaseSettings):
     fee_bps: float = Field(default=0.5, ge=0)
     seed: int = 7
 
-    def terms(self) -> Terms:
+    def terms(self) -> FillModel:
         """How good the broker is."""
-        names = Terms.__struct_fields__
-        return Terms(**{name: getattr(self, name) for name in names})
+        names = FillModel.__struct_fields__
+        return FillModel(**{name: getattr(self, name) for name in names})

@@ -9,16 +9,16 @@ import msgspec
 from msgspec import Struct, structs
 
 from connectors.kafka.reading import read_to_end, reader
-from loadtest.open_loop.watcher import place
 from trading.dead_letters import DeadLetter
-from trading.decision.schema import Decision, StageTimes, decode_decision
-from trading.wire import encode
+from trading.decision.schema import Decision, StageTimes
+from trading.decision.wire import decode_decision, place
+from trading.encoding import encode
 
 NO_TIMES = StageTimes(0.0, 0.0, 0.0, 0.0)
 Place = tuple[int, int]
 
 
-class Trail(Struct):
+class PublishedLog(Struct):
     """A series' decisions and dead letters, each as a digest at the place of its tick.
 
     Attributes:
@@ -50,7 +50,7 @@ class Span(Struct, frozen=True):
         return self.since.get(partition, 0) <= offset < self.until.get(partition, 0)
 
 
-class Verdict(Struct, frozen=True):
+class Comparison(Struct, frozen=True):
     """A disturbed series against the undisturbed one, within a span of ticks."""
 
     ticks: int
@@ -66,9 +66,9 @@ class Verdict(Struct, frozen=True):
         return not (self.missing or self.repeated or self.disordered or self.different)
 
 
-def read_trail(bootstrap: str, decisions: str, letters: str) -> Trail:
+def read_trail(bootstrap: str, decisions: str, letters: str) -> PublishedLog:
     """Everything that read-committed readers see."""
-    trail = Trail({}, {}, {}, [], [], [])
+    trail = PublishedLog({}, {}, {}, [], [], [])
     latest: dict[int, int] = {}
     positions: dict[tuple[int, str], float] = {}
     for payload in read_all(bootstrap, decisions):
@@ -83,7 +83,9 @@ def read_trail(bootstrap: str, decisions: str, letters: str) -> Trail:
     return trail
 
 
-def note(trail: Trail, decision: Decision, latest: dict[int, int], positions: dict[tuple[int, str], float]) -> None:
+def note(
+    trail: PublishedLog, decision: Decision, latest: dict[int, int], positions: dict[tuple[int, str], float]
+) -> None:
     """Add a decision in the order of its log."""
     where = place(decision.decision_id)
     partition, offset = where
@@ -100,7 +102,7 @@ def note(trail: Trail, decision: Decision, latest: dict[int, int], positions: di
     trail.features[where] = digest(encode([decision.features, decision.warm, decision.mid_price]))
 
 
-def compare(calm: Trail, storm: Trail, span: Span, *, whole_evidence: bool) -> Verdict:
+def compare(calm: PublishedLog, storm: PublishedLog, span: Span, *, whole_evidence: bool) -> Comparison:
     """Compare what both made of a span of the log; without `whole_evidence`, the features alone."""
     reference, found = (calm.evidence, storm.evidence) if whole_evidence else (calm.features, storm.features)
     places = [where for where in reference if span.holds(where)]
@@ -111,7 +113,7 @@ def compare(calm: Trail, storm: Trail, span: Span, *, whole_evidence: bool) -> V
     # What the calm series does not have at all is an invention.
     different += sum(where not in reference for where in found if span.holds(where))
     different += sum(map(span.holds, storm.broken))
-    return Verdict(
+    return Comparison(
         ticks=len(places),
         letters=len(letters),
         missing=missing,

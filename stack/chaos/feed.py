@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
-
+from connectors.kafka import KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import bounds, reader
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import redis
 from msgspec import Struct
 
-from loadtest.open_loop.watcher import DecisionWatcher, place
-from stack.chaos.evidence import Span, Trail, Verdict, compare, read_trail
+from connectors.redis import open_client
+from loadtest.open_loop.watcher import DecisionWatcher
+from stack.chaos.evidence import Comparison, PublishedLog, Span, compare, read_trail
 from stack.chaos.feed import Feed, symbols, wait_until_decided
 from stack.chaos.proxy import Proxy
-from stack.processes.gateway import GatewayProcess, Topics, gateway
+from stack.processes.gateway import GatewayProcess, SeriesTopics, gateway
 from stack.servers.kafka import create_topics
 from stack.servers.ports import free_ports
 from stack.servers.settings import LOOPBACK, StackSettings
 from stack.servers.status import READY, read_status
+from trading.decision.wire import place
 from trading.errors import ServiceUnavailable
 
 #: No deadline: the undisturbed run and the disturbed one must not differ by their speed.
@@ -43,7 +44,7 @@ class Row(Struct, frozen=True):
 
     fault: str
     times: int
-    verdict: Verdict
+    verdict: Comparison
     recovery_s: float | None
     goal_s: float | None
     compared: str
@@ -100,7 +101,7 @@ class Chaos:
         self._random = random.Random(seed)
         self._series = f"{seed}-{time.time_ns() // 1_000_000}"
         self._seed = seed
-        self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=2.0)
+        self._redis = open_client(settings.redis_url, 2.0)
         self._restarts: list[float] = []
 
     def run(self, kills: int, poison: int, faults: bool, proxy_ports: tuple[int, int] | None) -> Report:
@@ -139,7 +140,7 @@ class Chaos:
 
     # ---- kills --------------------------------------------------------------------------------
 
-    def _kill_at_random(self, topics: Topics, feed: Feed, kills: int) -> Injected:
+    def _kill_at_random(self, topics: SeriesTopics, feed: Feed, kills: int) -> Injected:
         since = dict.fromkeys(range(self._settings.partitions), 0)
         process = GatewayProcess(self._settings, topics, "storm", **self._environment(patient=True))
         watcher = DecisionWatcher(self._settings.kafka_bootstrap, f"{topics.series}.decisions")
@@ -170,7 +171,7 @@ class Chaos:
         process.wait_for_partitions(self._settings.partitions)
         time.sleep(self._random.uniform(0.0, 1.5))
 
-    def _spoil_snapshots(self, topics: Topics, number: int) -> None:
+    def _spoil_snapshots(self, topics: SeriesTopics, number: int) -> None:
         """Now and then Redis has lost them, or holds rubbish."""
         keys = [f"ultrathink:snapshot:{topics.series}:{p}" for p in range(self._settings.partitions)]
         if number % 7 == 5:
@@ -193,7 +194,7 @@ class Chaos:
     # ---- faults -------------------------------------------------------------------------------
 
     def _fault_list(
-        self, topics: Topics, feed: Feed, poison: int, proxy_ports: tuple[int, int] | None, *, faults: bool
+        self, topics: SeriesTopics, feed: Feed, poison: int, proxy_ports: tuple[int, int] | None, *, faults: bool
     ) -> list[Injected]:
         done: list[Injected] = []
         process = GatewayProcess(self._settings, topics, "a", **self._environment())
@@ -224,7 +225,7 @@ class Chaos:
             watcher.close()
         return done
 
-    def _server_faults(self, topics: Topics, feed: Feed, watcher: DecisionWatcher) -> list[Injected]:
+    def _server_faults(self, topics: SeriesTopics, feed: Feed, watcher: DecisionWatcher) -> list[Injected]:
         def freeze_triton() -> None:
             pid = self._service_pid("triton")
             os.kill(pid, signal.SIGSTOP)
@@ -244,7 +245,7 @@ class Chaos:
         return found
 
     def _group_faults(
-        self, topics: Topics, feed: Feed, watcher: DecisionWatcher, first: GatewayProcess,
+        self, topics: SeriesTopics, feed: Feed, watcher: DecisionWatcher, first: GatewayProcess,
         proxy_ports: tuple[int, int] | None,
     ) -> list[Injected]:  # fmt: skip
         half = self._settings.partitions // 2
@@ -288,7 +289,7 @@ class Chaos:
         fault: str,
         feed: Feed,
         watcher: DecisionWatcher,
-        topics: Topics,
+        topics: SeriesTopics,
         action: Callable[[], None],
         goal_s: float | None = RECOVERY_GOAL_S,
     ) -> Injected:
@@ -363,8 +364,8 @@ class Chaos:
             time.sleep(0.1)
         raise ServiceUnavailable("the servers did not come back within 60 s")
 
-    def _topics(self, name: str) -> Topics:
-        topics = Topics(f"chaos-{self._series}-{name}")
+    def _topics(self, name: str) -> SeriesTopics:
+        topics = SeriesTopics(f"chaos-{self._series}-{name}")
         create_topics(self._settings, topics.names)
         return topics
 
@@ -372,11 +373,11 @@ class Chaos:
         found = {"symbols": symbols(), "durable_snapshot_s": "3", "max_order_notional": "1e6"}
         return {**found, **PATIENT} if patient else found
 
-    def _catch_up(self, topics: Topics, ends: dict[int, int]) -> None:
+    def _catch_up(self, topics: SeriesTopics, ends: dict[int, int]) -> None:
         if not wait_until_decided(self._settings, topics.series, ends, CATCH_UP_S):
             raise ServiceUnavailable(f"series {topics.series} did not decide all within {CATCH_UP_S:.0f} s")
 
-    def _trail(self, topics: Topics) -> Trail:
+    def _trail(self, topics: SeriesTopics) -> PublishedLog:
         decisions, letters, *_ = topics.names
         return read_trail(self._settings.kafka_bootstrap, decisions, letters)
 
@@ -391,7 +392,7 @@ class Answered(Struct):
 _answered = msgspec.json.Decoder(Answered)
 
 
-def row(injected: Injected, verdict: Verdict, compared: str) -> Row:
+def row(injected: Injected, verdict: Comparison, compared: str) -> Row:
     """A fault and what came of it."""
     return Row(injected.fault, injected.times, verdict, injected.recovery_s, injected.goal_s, compared)
 

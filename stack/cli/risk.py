@@ -157,7 +157,7 @@ def find_decision(name: str) -> Any:
     """From a file, from the archive, or from the topic itself."""
     import msgspec
 
-    from trading.decision.schema import decode_decision
+    from trading.decision.wire import decode_decision
 
     try:
         if Path(name).is_file():
@@ -311,10 +311,11 @@ def show_simulation(result: Any) -> None:
 @app.command(epilog="Example: ultrathink risk selftest --limits limits.yaml --json")
 def selftest(limits: LimitsPath = None, json: Json = False) -> None:
     """For each rule an order that it must deny, and one that it must let pass. Exit code 1 when a proof fails."""
+    from trading.portfolio.book import Book
     from trading.risk.self_test import prove_all
 
     with err.status("proving"):
-        proofs = prove_all(limit_set(limits))
+        proofs = prove_all(limit_set(limits), Book)
     if json:
         print_json(proofs)
     else:
@@ -433,11 +434,12 @@ def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: Reason) -
     Each book takes them before its next tick; its decisions say so from there on.
     """
     from stack.cli.gateway import control
+    from trading.portfolio.book import Book
     from trading.risk import limits_file
     from trading.risk.self_test import prove_all
 
     file = limits_file.read(path)
-    problems = [f"{p.rule} ({p.scope}): {p.problem}" for p in prove_all(resolved(file)) if p.problem]
+    problems = [f"{p.rule} ({p.scope}): {p.problem}" for p in prove_all(resolved(file), Book) if p.problem]
     if problems:
         raise ConfigurationError(f"{path} is refused, the limits in force stay: " + "; ".join(problems))
     before, _ = in_force(None)

@@ -83,15 +83,18 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
     ):
         stages.append([title, *(shown(quantile_ms(before, now, name, q)) for q in (0.5, 0.99))])
     outcomes = [
-        (rate("gateway_decisions_total", **dict(labels)), dict(labels)["action"], dict(labels)["reason"])
+        (
+            rate("gateway_decisions_total", **dict(labels)),
+            *(dict(labels)[k] for k in ("variant", "action", "reason")),
+        )
         for name, labels in now.samples
         if name == "gateway_decisions_total"
     ]
-    lines = [[action, reason, f"{count:,.1f}"] for count, action, reason in sorted(outcomes, reverse=True)]
+    lines = [[*map(str, names), f"{count:,.1f}"] for count, *names in sorted(outcomes, reverse=True)]
     return Group(
         Text.from_markup(head),
         Text(),
         table("", ["stage", "p50 ms <", "p99 ms <"], stages, right=(1, 2)),
         Text(),
-        table("", ["action", "reason", "a second"], lines, right=(2,)),
+        table("", ["arm", "action", "reason", "a second"], lines, right=(3,)),
     )

@@ -22,7 +22,7 @@ from trading.errors import ServiceUnavailable
 START_S = 60.0
 
 
-class Topics(msgspec.Struct, frozen=True):
+class SeriesTopics(msgspec.Struct, frozen=True):
     """The topics that one series of gateways writes; all series read the same ticks."""
 
     series: str
@@ -57,7 +57,7 @@ class Topics(msgspec.Struct, frozen=True):
 class GatewayProcess:
     """One gateway of a series, under a lasting name."""
 
-    def __init__(self, settings: StackSettings, topics: Topics, name: str, **environment: str) -> None:
+    def __init__(self, settings: StackSettings, topics: SeriesTopics, name: str, **environment: str) -> None:
         self._settings, self._topics, self._name = settings, topics, name
         self._extra = {f"ULTRATHINK_GATEWAY_{key.upper()}": value for key, value in environment.items()}
         (self.port,) = free_ports(1)
@@ -139,7 +139,7 @@ class GatewayProcess:
 
 @contextmanager
 def gateway(
-    settings: StackSettings, topics: Topics, name: str, *, partitions: int | None = None, **environment: str
+    settings: StackSettings, topics: SeriesTopics, name: str, *, partitions: int | None = None, **environment: str
 ) -> Iterator[GatewayProcess]:
     """A gateway that owns its partitions; ended at the end whatever happens."""
     process = GatewayProcess(settings, topics, name, **environment)

@@ -9,35 +9,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-
+from connectors.kafka import KafkaException, admin
+from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.errors import ConfigurationError
 from trading.files import write_atomically
 
 HEAP_MB = 384
 MEMORY_LIMIT_MB = 1024
 DAY_MS = 86_400_000
-
-#: What the system is made of. Compose creates the same.
-TOPICS = (
-    "market.ticks", "market.ticks.dlq", "trading.decisions", "trading.orders", "trading.fills", "gateway.snapshots",
-    "gateway.control",
-)  # fmt: skip
-#: One order of commands for all gateways.
-UNPARTITIONED = ("gateway.control",)
-TOPIC_CONFIG = {
-    # Recovery reads the decisions: one that the broker forgot would be decided again.
-    "trading.decisions": {"retention.ms": "-1"},
-    "trading.fills": {"retention.ms": "-1"},
-    # Which limits held when is told by the whole of it.
-    "gateway.control": {"retention.ms": "-1"},
-    # Of snapshots the newest of each key is kept.
-    "gateway.snapshots": {"cleanup.policy": "compact", "segment.ms": "600000", "min.cleanable.dirty.ratio": "0.2"},
-}
 
 
 def jar_folder() -> Path:
@@ -64,13 +45,13 @@ def broker(settings: StackSettings, index: int) -> Service:
     node = index + 1
     folder = settings.absolute_home / "kafka" / str(node)
     port = settings.ports.kafka[index]
-    admin: list[AdminClient] = []
+    clients: list[admin.AdminClient] = []
 
     def probe() -> str:
-        if not admin:
-            admin.append(AdminClient({"bootstrap.servers": f"{LOOPBACK}:{port}", "log_level": 0}))
+        if not clients:
+            clients.append(admin.admin_client(f"{LOOPBACK}:{port}"))
         try:
-            metadata = admin[0].list_topics(timeout=1.0)
+            metadata = clients[0].list_topics(timeout=1.0)
         except KafkaException as error:
             raise NotReady(error.args[0].str()) from error
         if len(metadata.brokers) < settings.brokers:
@@ -190,27 +171,14 @@ def create_topics(settings: StackSettings, names: dict[str, str] | None = None) 
 
     `names` gives topics of another name than the system's, each with the one that it is like.
     """
-    wanted = names or {name: name for name in TOPICS}
-    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
-    present = admin.list_topics(timeout=10.0).topics
-    replicas = 3 if settings.brokers == 3 else 1
-    new = [
-        NewTopic(
-            name,
-            num_partitions=1 if like in UNPARTITIONED else settings.partitions,
-            replication_factor=replicas,
-            config=TOPIC_CONFIG.get(like, {}),
-        )
-        for name, like in wanted.items()
-        if name not in present
-    ]
-    if not new:
-        return
-    for name, future in admin.create_topics(new).items():
-        try:
-            future.result(15.0)
-        except KafkaException as error:
-            raise ServiceUnavailable(f"topic {name} cannot be created: {error.args[0].str()}") from error
+    roles = {name: role for role, name in TOPICS.by_role().items()}
+    wanted = {name: roles[like] for name, like in (names or {name: name for name in roles}).items()}
+    admin.create_topics(
+        settings.kafka_bootstrap,
+        {name: KEPT.get(role, {}) for name, role in wanted.items()},
+        {name: 1 if role in UNPARTITIONED else settings.partitions for name, role in wanted.items()},
+        replicas=3 if settings.brokers == 3 else 1,
+    )
 
 
 LOG4J = """\

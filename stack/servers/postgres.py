@@ -10,9 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import psycopg
-from psycopg import sql
-
+from connectors import postgres
+from connectors.postgres import sql
 from stack.servers.identity import identity
 from stack.servers.secrets import ensure_secret
 from stack.servers.server import NotReady, Service
@@ -54,8 +53,8 @@ def service(settings: StackSettings) -> Service:
         if not (data / "PG_VERSION").is_file():
             initialise(data, password)
 
-    def connect(database: str) -> psycopg.Connection:
-        return psycopg.connect(
+    def connect(database: str) -> postgres.Connection:
+        return postgres.connect(
             host=LOOPBACK,
             port=port,
             dbname=database,
@@ -69,7 +68,7 @@ def service(settings: StackSettings) -> Service:
         try:
             with connect("postgres") as connection:
                 row = connection.execute("SELECT current_setting('server_version')").fetchone()
-        except psycopg.Error as error:
+        except postgres.Error as error:
             raise NotReady(str(error).strip()) from error
         return str(row[0]).split()[0] if row else "unknown"
 
@@ -98,7 +97,7 @@ def service(settings: StackSettings) -> Service:
     )
 
 
-def create_role(connection: psycopg.Connection, role: str, password: str) -> None:
+def create_role(connection: postgres.Connection, role: str, password: str) -> None:
     """A login role and its database, if they are missing."""
     known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
     if not known:

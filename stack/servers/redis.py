@@ -6,9 +6,8 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-import redis
-
-from gateway.adapters import redis as state
+from connectors.redis import Redis, RedisError, connect
+from gateway.control import redis_latch
 from stack.servers.secrets import ensure_secret
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
@@ -57,10 +56,10 @@ def service(settings: StackSettings) -> Service:
 
     def probe() -> str:
         try:
-            with redis.Redis.from_url(settings.redis_url, socket_timeout=1.0, retry=None) as client:
+            with Redis.from_url(settings.redis_url, socket_timeout=1.0, retry=None) as client:
                 client.ping()
                 info = client.info("server")
-        except redis.RedisError as error:
+        except RedisError as error:
             raise NotReady(str(error)) from error
         return str(info.get("valkey_version", info.get("redis_version")))
 
@@ -69,10 +68,10 @@ def service(settings: StackSettings) -> Service:
         marker = folder / "trading-state-was-set"
         if marker.is_file():
             return
-        client = state.connect(settings.redis_url)
+        client = connect(settings.redis_url)
         try:
-            if not client.exists(state.KEY):
-                state.write(client, TradingState.ACTIVE, "a new stack", "stack up")
+            if not client.exists(redis_latch.KEY):
+                redis_latch.write(client, TradingState.ACTIVE, "a new stack", "stack up")
         finally:
             client.close()
         marker.touch()

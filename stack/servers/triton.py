@@ -9,9 +9,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import tritonclient.grpc as grpcclient
-from tritonclient.utils import InferenceServerException
-
+from connectors.triton import grpc as grpcclient
+from connectors.triton.errors import InferenceServerException
 from exporters.repository.repository import ModelRepository
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from stack.demo.report import to_text
 from trading.decision.schema import Decision
-from trading.risk.engine import RULES
+from trading.risk.rules import RULES
 from trading.risk.verdict import Outcome, RuleResult, Verdict
 
 OUTCOMES = {
@@ -36,7 +36,7 @@ def meaning(rule: str) -> str:
 def rules_table() -> list[list[str]]:
     """Every rule: name, meaning, parameters, what it serves, what it does when blind."""
     return [
-        [name, meaning(name), ", ".join(module.PARAMETERS) or "none", module.SERVES, module.BLIND]
+        [name, meaning(name), ", ".join(module.PARAMETERS) or "none", module.REGULATION, module.ON_MISSING_DATA]
         for name, module in RULES.items()
     ]
 

@@ -13,20 +13,21 @@ import numpy as np
 from msgspec import Struct
 
 from trading.arrays import FloatArray
-from trading.decision import kernel
-from trading.decision.columns import KIND_CODES, room_for
-from trading.decision.kernel import Terms, Ticks
-from trading.decision.policy import REBALANCE_BAND
-from trading.decision.schema import CODES, Decision, Reason, decode_decision
+from trading.decision.columns import TickColumns
+from trading.decision.decide import broken_rules, decide
+from trading.decision.policy import DecisionPolicy
+from trading.decision.schema import CODES, Decision, Reason
+from trading.decision.wire import decode_decision
 from trading.errors import ConfigurationError
 from trading.features.definitions import FEATURES
 from trading.features.engine import FeatureEngine
 from trading.history import Source
 from trading.market import TickBatch
 from trading.portfolio.book import Book
-from trading.risk.engine import ACCEPT, CLIP, DENY, NAMES
+from trading.risk.engine import ACCEPT, CLIP, DENY
 from trading.risk.limits import LimitSet
 from trading.risk.model import BROKEN, OFF
+from trading.risk.rules import NAMES
 from trading.risk.trading_state import ACTIVE, SEVERITY
 
 CHUNK = 1024
@@ -40,7 +41,7 @@ GIVEN = {
 
 
 class Part(Struct, frozen=True):
-    """n ticks of one book with what a model wanted, in order; arrays as in `Ticks`, and the trading state."""
+    """n ticks of one book with what a model wanted, in order; arrays as in `TickColumns`, and the trading state."""
 
     book: int
     symbols: list[str]
@@ -142,33 +143,29 @@ def run(trace: Trace, part: Part, number: int) -> FloatArray:
     if book is None:
         book = trace.books[part.book] = Book(trace.limits)
     n = len(part.symbols)
-    out = room_for(n)
-    ticks = Ticks(
+    ticks = TickColumns(
         book.rows(part.symbols), np.arange(number, number + n), part.event_time_ns, part.quote_time_ns,
         part.event_time_ns, part.market, part.warm, part.held, part.targets,
     )  # fmt: skip
     quota = np.inf if trace.limits.book.max_desk_notional is None else trace.limits.book.max_desk_notional
-    kernel.decide(
-        book.tables, Terms(trace.limits.calendar, part.state, quota, REBALANCE_BAND, True), ticks, KIND_CODES, out
-    )
+    context = DecisionPolicy(trace.limits).context(trace.limits, state=part.state, desk_quota=quota)
+    out = decide(book, ticks, context)
     judged = out.outcomes >= 0
     trace.counts.update(out.outcomes[judged].tolist())
     results, values, limits = out.results[judged], out.values[judged], out.limits[judged]
-    trace.broken.update(
-        {name: int(count) for name, count in zip(NAMES, (results == BROKEN).sum(axis=0), strict=True) if count}
-    )
+    trace.broken.update(broken_rules(out))
     with np.errstate(divide="ignore", invalid="ignore"):
         used = np.where((results != OFF) & (results != BROKEN) & (values <= limits), values / limits, 0.0)
     if len(used):
         trace.nearest = np.maximum(trace.nearest, np.nan_to_num(used).max(axis=0))
-    traded = np.abs(out.numbers[:, 0]) * np.nan_to_num(out.numbers[:, 1])
+    traded = np.abs(out.quantities) * np.nan_to_num(out.prices)
     trace.traded += float(traded.sum())
     gross = sum(each.gross for each in trace.books.values())
     trace.max_gross = max(trace.max_gross, gross)
     equity = sum(each.equity for each in trace.books.values())
     profit = equity - sum(float(each.tables.account.capital[0]) for each in trace.books.values())
     trace.points.append((int(part.event_time_ns[-1]), profit, gross, trace.counts[DENY] + trace.counts[CLIP]))
-    return np.stack([out.outcomes[:n].astype(np.float64), out.numbers[:, 0]], axis=1)
+    return np.stack([out.outcomes.astype(np.float64), out.quantities], axis=1)
 
 
 def side_of(trace: Trace) -> Side:

@@ -7,9 +7,9 @@ import time
 
 import httpx
 import pytest
-from confluent_kafka import Producer
 from typer.testing import CliRunner
 
+from connectors.kafka import Producer
 from gateway.control.control import Control
 from gateway.control.letter_box import LetterBox
 from loadtest.open_loop.publisher import TickPublisher

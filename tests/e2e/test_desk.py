@@ -28,7 +28,7 @@ from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.cli.main import app
 from stack.demo.run import running_broker, running_gateway
-from trading.decision.schema import decode_decision
+from trading.decision.wire import decode_decision
 from trading.history import open_source
 from trading.risk.limits import LimitsFile
 from trading.risk.trading_state import TradingState

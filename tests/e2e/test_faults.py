@@ -12,16 +12,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer
 
+from connectors.kafka import Consumer, Producer
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
-from loadtest.open_loop.watcher import DecisionWatcher, completeness, place
+from loadtest.open_loop.watcher import DecisionWatcher, completeness
 from stack.demo.run import owned_partitions, running_gateway
 from stack.servers.ports import free_ports
 from stack.servers.status import read_status
 from stack.workflows.export_workflow import export
 from trading.dead_letters import DeadLetter
+from trading.decision.wire import place
 from trading.history import open_source
 
 SOURCE = "simulate:regimes?seed=9&ticks=6000&symbols=8"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import structs
 
+from connectors.kafka import Consumer, Producer, TopicPartition
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import judge
 from loadtest.judging.targets import Target

@@ -9,11 +9,12 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from gateway.adapters import redis as gateway_redis
+from connectors.kafka import Producer
+from connectors.redis import connect
 from gateway.adapters.triton import TritonPredictor
+from gateway.control import redis_latch
 from services.forensics.audit import follow
 from services.forensics.reader import DecisionReader
 from services.forensics.store import DecisionArchive
@@ -21,9 +22,9 @@ from stack.servers.lifecycle import down, up
 from stack.servers.settings import Ports, StackSettings
 from stack.servers.status import read_status
 from trading.decision.schema import Action, Decision, Reason, StageTimes
+from trading.encoding import encode
 from trading.errors import ConfigurationError, ContractMismatch, ServiceUnavailable
 from trading.risk.trading_state import TradingState
-from trading.wire import encode
 
 
 def service(settings, name):
@@ -89,21 +90,21 @@ def test_the_gateway_refuses_a_server_that_is_down():
 
 
 def test_the_kill_switch_is_latched_and_reaches_a_gateway(stack):
-    store = gateway_redis.RedisStateStore(stack.redis_url)
-    client = gateway_redis.connect(stack.redis_url)
+    store = redis_latch.RedisStateStore(stack.redis_url)
+    client = connect(stack.redis_url)
     try:
         assert store.trading_state() is TradingState.ACTIVE
-        gateway_redis.write(client, TradingState.HALTED, "test", "me")
+        redis_latch.write(client, TradingState.HALTED, "test", "me")
         wait_until(lambda: store.trading_state() is TradingState.HALTED, 5)
-        again = gateway_redis.RedisStateStore(stack.redis_url)
+        again = redis_latch.RedisStateStore(stack.redis_url)
         assert again.trading_state() is TradingState.HALTED
         again.close()
-        client.delete(gateway_redis.KEY)
-        assert gateway_redis.read(client).state is TradingState.HALTED
-        client.set(gateway_redis.KEY, b"rubbish")
-        assert gateway_redis.read(client).state is TradingState.HALTED
+        client.delete(redis_latch.KEY)
+        assert redis_latch.read(client).state is TradingState.HALTED
+        client.set(redis_latch.KEY, b"rubbish")
+        assert redis_latch.read(client).state is TradingState.HALTED
     finally:
-        gateway_redis.write(client, TradingState.ACTIVE, "test over", "me")
+        redis_latch.write(client, TradingState.ACTIVE, "test over", "me")
         store.close()
         client.close()
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
-from trading.arrays import Float32Array
-
-Bytes = npt.NDArray[np.uint8]
+from trading.arrays import ByteArray, Float32Array
+from trading.compiled import inline
 
 DIGITS = 9
 #: Enough for the smallest float32; an error in their last place is far below the ninth digit.
@@ -22,32 +19,32 @@ POWERS = 10.0 ** np.arange(54)
 #: Beyond these a number is written with an exponent.
 SMALLEST_FIXED, LARGEST_FIXED = -5, 11
 SMALLEST_FLOAT, LARGEST_FLOAT = 1e-37, 1e38
-#: Bytes of the longest float32, -1.23456789e-45.
+#: ByteArray of the longest float32, -1.23456789e-45.
 FLOAT_BYTES = 16
 INTEGER_BYTES = 20
 OPEN, CLOSE, COMMA, DOT, MINUS, ZERO, EXPONENT, CLOSE_OBJECT = 91, 93, 44, 46, 45, 48, 101, 125
 
 
-def literal(text: bytes) -> Bytes:
-    """Bytes as the compiled code takes them."""
+def literal(text: bytes) -> ByteArray:
+    """ByteArray as the compiled code takes them."""
     return np.frombuffer(text, np.uint8)
 
 
-#: What stands between the values, in the order of `Decision`'s fields.
 HEX = literal(b"0123456789abcdef")
 NULL = literal(b"null")
 
 
-@njit(cache=True, nogil=True)
-def _copy(out: Bytes, at: int, text: Bytes, begin: int, end: int) -> int:
+@inline
+def copy_text(out: ByteArray, at: int, text: ByteArray, begin: int, end: int) -> int:
+    """A part of a text; returns the place after it, as all of these do."""
     for k in range(begin, end):
         out[at] = text[k]
         at += 1
     return at
 
 
-@njit(cache=True, nogil=True)
-def write_integer(out: Bytes, at: int, value: int) -> int:
+@inline
+def write_integer(out: ByteArray, at: int, value: int) -> int:
     """Write an int64 in decimal; return the place after it."""
     if value < 0:
         out[at] = MINUS
@@ -63,18 +60,18 @@ def write_integer(out: Bytes, at: int, value: int) -> int:
     return at + size
 
 
-@njit(cache=True, nogil=True)
+@inline
 def _scaled(value: float, power: int) -> int:
     """The integer nearest to value x 10^power."""
     found = value / POWERS[-power] if power < 0 else value * POWERS[power]
     return math.floor(found + 0.5)
 
 
-@njit(cache=True, nogil=True)
-def write_float32(out: Bytes, at: int, value: float) -> int:
+@inline
+def write_float32(out: ByteArray, at: int, value: float) -> int:
     """Write a float32 (as a double) so that it reads back as the same one; return the place after it."""
     if not math.isfinite(value):
-        return _copy(out, at, NULL, 0, 4)
+        return copy_text(out, at, NULL, 0, 4)
     if math.copysign(1.0, value) < 0.0:
         out[at] = MINUS
         at += 1
@@ -121,8 +118,9 @@ def write_float32(out: Bytes, at: int, value: float) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
-def _write_row(out: Bytes, at: int, values: Float32Array) -> int:
+@inline
+def write_row(out: ByteArray, at: int, values: Float32Array) -> int:
+    """An array of float32."""
     out[at] = OPEN
     at += 1
     for k in range(len(values)):
@@ -134,16 +132,17 @@ def _write_row(out: Bytes, at: int, values: Float32Array) -> int:
     return at + 1
 
 
-@njit(cache=True, nogil=True)
-def _write_hex(out: Bytes, at: int, value: int, digits: int) -> int:
+@inline
+def write_hex(out: ByteArray, at: int, value: int, digits: int) -> int:
+    """The lowest hexadecimal digits of a number."""
     for k in range(at + digits - 1, at - 1, -1):
         out[k] = HEX[value & 15]
         value >>= 4
     return at + digits
 
 
-@njit(cache=True, nogil=True)
-def _write_double(out: Bytes, at: int, value: float) -> int:
+@inline
+def write_double(out: ByteArray, at: int, value: float) -> int:
     """Nine significant digits of a double; what no float32 can hold is written as none, or as zero."""
     size = abs(value)
     if size > LARGEST_FLOAT:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
+from trading.decision.columns import DecisionContext
 from trading.risk.limits import LimitSet
+from trading.risk.trading_state import ACTIVE
 
 #: Share of the position limit below which a change of position is not traded.
 REBALANCE_BAND = 0.05
@@ -24,3 +28,13 @@ class DecisionPolicy(Struct, frozen=True):
     limits: LimitSet
     rebalance_band: float = REBALANCE_BAND
     assumed_fills: bool = True
+
+    def context(self, limits: LimitSet, *, state: int = ACTIVE, desk_quota: float = math.nan) -> DecisionContext:
+        """What the ticks of a book are decided under.
+
+        Args:
+            limits: in force for the book.
+            state: severity of the trading state.
+            desk_quota: gross exposure reserved for the book, in money; NaN when it cannot be known.
+        """
+        return DecisionContext(limits.calendar, state, desk_quota, self.rebalance_band, self.assumed_fills)

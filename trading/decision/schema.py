@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-import msgspec
 from msgspec import Struct
 
 from trading.risk.trading_state import TradingState
@@ -38,6 +37,13 @@ class Reason(StrEnum):
 #: Reasons in arrays (int8): the place in `REASONS`; negative is none.
 REASONS = tuple(Reason)
 CODES = {reason: code for code, reason in enumerate(REASONS)}
+#: What an action and its reason may be; a reason's own code is that of a HOLD for it.
+KINDS = (
+    *((Action.HOLD, reason) for reason in REASONS),
+    (Action.BUY, Reason.TARGET),
+    (Action.SELL, Reason.TARGET),
+)
+BUY, SELL = len(REASONS), len(REASONS) + 1
 
 
 class StageTimes(Struct, frozen=True):
@@ -89,11 +95,3 @@ class Decision(Struct, frozen=True):
     limits_version: str = ""
     fills_to: int = -1
     control_to: int = 0
-
-
-_decision = msgspec.json.Decoder(Decision)
-
-
-def decode_decision(payload: bytes) -> Decision:
-    """Read a published decision; raises msgspec.DecodeError for anything else."""
-    return _decision.decode(payload)

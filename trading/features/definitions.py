@@ -33,7 +33,7 @@ from __future__ import annotations
 FEATURE_VERSION = 1
 WARM_TICKS = 64
 
-FEATURES = (
+FEATURES: tuple[str, ...] = (
     *(f"return_{h}" for h in ("1s", "10s", "1m", "10m", "1h", "1d", "5d", "20d")),
     *(f"volatility_{h}" for h in ("10s", "10m", "1d", "20d")),
     "spread_bps",
@@ -57,3 +57,5 @@ FEATURES = (
     "log_gap",
     "return_zscore",
 )
+#: Column of each feature.
+COLUMN = {name: column for column, name in enumerate(FEATURES)}

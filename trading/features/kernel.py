@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from trading.arrays import Float32Array, FloatArray, Int64Array
+from trading.compiled import entry, inline
+from trading.features.definitions import COLUMN, FEATURES
+from trading.market import ASK, BID, LAST, MID, QUOTE_ASK, QUOTE_BID, TRADE_PRICE, TRADE_SIZE
 
 SECOND_NS = 1_000_000_000
 DAY_NS = 86_400 * SECOND_NS
@@ -54,25 +56,44 @@ S_EMA12, S_EMA26, S_SIGNAL = S_SIDE + 6, S_SIDE + 7, S_SIDE + 8
 S_BAND_MEAN, S_BAND_VAR, S_RETURN_VAR = S_SIDE + 9, S_SIDE + 10, S_SIDE + 11
 FLOAT_WIDTH = S_SIDE + 12
 
-N_FEATURES = 32
+# Columns of the row that is written; where several follow one another, the first.
+RETURNS, VOLATILITIES = COLUMN["return_1s"], COLUMN["volatility_10s"]
+TRADE_FLOWS, DRAWDOWNS = COLUMN["trade_flow_10s"], COLUMN["drawdown_10m"]
+SPREAD = COLUMN["spread_bps"]
+SPREAD_ZSCORE = COLUMN["spread_zscore"]
+SIZE_IMBALANCE = COLUMN["size_imbalance"]
+MICROPRICE_DEVIATION = COLUMN["microprice_deviation_bps"]
+TICK_RATE = COLUMN["tick_rate"]
+RSI = COLUMN["rsi_14"]
+MACD = COLUMN["macd"]
+MACD_HISTOGRAM = COLUMN["macd_histogram"]
+RANGE = COLUMN["range_14"]
+BOLLINGER_POSITION = COLUMN["bollinger_position"]
+DAY_SIN = COLUMN["time_of_day_sin"]
+DAY_COS = COLUMN["time_of_day_cos"]
+WEEK_SIN = COLUMN["week_sin"]
+WEEK_COS = COLUMN["week_cos"]
+LOG_GAP = COLUMN["log_gap"]
+RETURN_ZSCORE = COLUMN["return_zscore"]
+N_FEATURES = len(FEATURES)
 TINY = 1e-12
 
 
-@njit(cache=True, nogil=True)
-def _observe_quote(state: FloatArray, quote: FloatArray) -> float:
+@inline
+def observe_quote(state: FloatArray, quote: FloatArray) -> float:
     """Take over what the tick knows; return the new mid (NaN while none is known)."""
     for k in range(4):
         if not math.isnan(quote[k]):
             state[S_BID + k] = quote[k]
     if not math.isnan(state[S_BID]) and not math.isnan(state[S_ASK]):
         return 0.5 * (state[S_BID] + state[S_ASK])
-    if not math.isnan(quote[4]):
-        return float(quote[4])
+    if not math.isnan(quote[TRADE_PRICE]):
+        return float(quote[TRADE_PRICE])
     return float(state[S_MID])
 
 
-@njit(cache=True, nogil=True)
-def _trade_side(state: FloatArray, price: float) -> float:
+@inline
+def trade_side(state: FloatArray, price: float) -> float:
     """Lee and Ready (1991): quote rule against the standing mid, else tick rule."""
     has_quote = not math.isnan(state[S_BID]) and not math.isnan(state[S_ASK])
     reference = state[S_MID] if has_quote else state[S_LAST]
@@ -85,8 +106,8 @@ def _trade_side(state: FloatArray, price: float) -> float:
     return float(state[S_SIDE])
 
 
-@njit(cache=True, nogil=True)
-def _start(ints: Int64Array, state: FloatArray, time_ns: int, log_mid: float) -> None:
+@inline
+def begin_symbol(ints: Int64Array, state: FloatArray, time_ns: int, log_mid: float) -> None:
     """The first known mid: every look-back begins here."""
     for h in range(N_HORIZONS):
         ints[I_CELL + h] = time_ns // STEPS_NS[h]
@@ -100,8 +121,8 @@ def _start(ints: Int64Array, state: FloatArray, time_ns: int, log_mid: float) ->
     state[S_BAND_MEAN] = log_mid
 
 
-@njit(cache=True, nogil=True)
-def _advance_grids(ints: Int64Array, state: FloatArray, time_ns: int, before: float) -> None:
+@inline
+def advance_grids(ints: Int64Array, state: FloatArray, time_ns: int, before: float) -> None:
     """Fill the grid points passed since the last tick with the mid that stood there."""
     for h in range(N_HORIZONS):
         cell = time_ns // STEPS_NS[h]
@@ -118,16 +139,18 @@ def _advance_grids(ints: Int64Array, state: FloatArray, time_ns: int, before: fl
         ints[I_CELL + h] = cell
 
 
-@njit(cache=True, nogil=True)
-def _standardise(value: float, mean: float, variance: float) -> float:
+@inline
+def standardise(value: float, mean: float, variance: float) -> float:
+    """In standard deviations; 0 where there is no deviation."""
     deviation = math.sqrt(variance)
     return (value - mean) / deviation if deviation > TINY else 0.0
 
 
-@njit(cache=True, nogil=True)
-def _update_one(
+@inline
+def update_one(
     ints: Int64Array, state: FloatArray, event_time_ns: int, quote: FloatArray, out: Float32Array
 ) -> None:
+    """Take one tick of a symbol; `out` is its row."""
     out[:] = 0.0
     ints[I_COUNT] += 1
     known_before = not math.isnan(state[S_MID])
@@ -136,12 +159,12 @@ def _update_one(
     gap_ns = time_ns - ints[I_TIME] if ints[I_COUNT] > 1 else 0
     ints[I_TIME] = time_ns
 
-    if not math.isnan(quote[0]):
+    if not math.isnan(quote[QUOTE_BID]):
         ints[I_BID_TIME] = time_ns
-    if not math.isnan(quote[1]):
+    if not math.isnan(quote[QUOTE_ASK]):
         ints[I_ASK_TIME] = time_ns
-    mid = _observe_quote(state, quote)
-    traded = not math.isnan(quote[4])
+    mid = observe_quote(state, quote)
+    traded = not math.isnan(quote[TRADE_PRICE])
     decays = np.ones(N_DECAYS)
     if gap_ns > 0:
         for d in range(N_DECAYS):
@@ -149,41 +172,41 @@ def _update_one(
 
     # What needs no price: rate, gap, calendar.
     state[S_RATE] = state[S_RATE] * decays[0] + 1.0
-    out[18] = math.log1p(state[S_RATE] * math.log(2.0) / (HALF_LIVES_NS[0] / SECOND_NS))
-    out[30] = math.log1p(gap_ns / SECOND_NS)
+    out[TICK_RATE] = math.log1p(state[S_RATE] * math.log(2.0) / (HALF_LIVES_NS[0] / SECOND_NS))
+    out[LOG_GAP] = math.log1p(gap_ns / SECOND_NS)
     day = 2.0 * math.pi * (time_ns % DAY_NS) / DAY_NS
     week = 2.0 * math.pi * ((time_ns + MONDAY_SHIFT_NS) % WEEK_NS) / WEEK_NS
-    out[26] = math.sin(day)
-    out[27] = math.cos(day)
-    out[28] = math.sin(week)
-    out[29] = math.cos(week)
+    out[DAY_SIN] = math.sin(day)
+    out[DAY_COS] = math.cos(day)
+    out[WEEK_SIN] = math.sin(week)
+    out[WEEK_COS] = math.cos(week)
     if math.isnan(mid):
         return
 
     ints[I_PRICED] += 1
     log_mid = math.log(mid)
     if not known_before:
-        _start(ints, state, time_ns, log_mid)
+        begin_symbol(ints, state, time_ns, log_mid)
     before = state[S_LOG_MID]
     change = log_mid - before
     state[S_MID] = mid
     state[S_LOG_MID] = log_mid
 
-    _advance_grids(ints, state, time_ns, before)
+    advance_grids(ints, state, time_ns, before)
     for h in range(N_HORIZONS):
         anchor = (ints[I_CELL + h] - GRID) % SLOTS
-        out[h] = log_mid - state[S_RING + h * SLOTS + anchor]
+        out[RETURNS + h] = log_mid - state[S_RING + h * SLOTS + anchor]
     for j in range(N_HIGHS):
         slot = S_HIGH + j * SLOTS + ints[I_CELL + HIGH_HORIZONS[j]] % SLOTS
         state[slot] = max(state[slot], log_mid)
         high = state[S_HIGH + j * SLOTS]
         for k in range(1, SLOTS):
             high = max(high, state[S_HIGH + j * SLOTS + k])
-        out[24 + j] = log_mid - high
+        out[DRAWDOWNS + j] = log_mid - high
 
     for d in range(N_DECAYS):
         state[S_VARIANCE + d] = state[S_VARIANCE + d] * decays[d] + change * change
-        out[8 + d] = math.sqrt(state[S_VARIANCE + d])
+        out[VOLATILITIES + d] = math.sqrt(state[S_VARIANCE + d])
 
     if not math.isnan(state[S_BID]) and not math.isnan(state[S_ASK]):
         spread = (state[S_ASK] - state[S_BID]) / mid
@@ -192,51 +215,51 @@ def _update_one(
         diff = spread - state[S_SPREAD_MEAN]
         state[S_SPREAD_MEAN] += diff * 2.0 / 257.0
         state[S_SPREAD_VAR] = (1.0 - 2.0 / 257.0) * (state[S_SPREAD_VAR] + diff * diff * 2.0 / 257.0)
-        out[12] = 1e4 * spread
-        out[13] = _standardise(spread, state[S_SPREAD_MEAN], state[S_SPREAD_VAR])
+        out[SPREAD] = 1e4 * spread
+        out[SPREAD_ZSCORE] = standardise(spread, state[S_SPREAD_MEAN], state[S_SPREAD_VAR])
         depth = state[S_BID_SIZE] + state[S_ASK_SIZE]
         if depth > 0.0:
-            out[14] = (state[S_BID_SIZE] - state[S_ASK_SIZE]) / depth
+            out[SIZE_IMBALANCE] = (state[S_BID_SIZE] - state[S_ASK_SIZE]) / depth
             micro = (state[S_BID] * state[S_ASK_SIZE] + state[S_ASK] * state[S_BID_SIZE]) / depth
-            out[15] = 1e4 * (micro - mid) / mid
+            out[MICROPRICE_DEVIATION] = 1e4 * (micro - mid) / mid
 
     size = 0.0
     if traded:
         if not math.isnan(state[S_LAST]) or not math.isnan(state[S_BID]):
-            state[S_SIDE] = _trade_side(state, quote[4])
+            state[S_SIDE] = trade_side(state, quote[TRADE_PRICE])
         # An unknown size counts as one unit: the flow is then a flow of trades.
-        size = 1.0 if math.isnan(quote[5]) else quote[5]
-        state[S_LAST] = quote[4]
+        size = 1.0 if math.isnan(quote[TRADE_SIZE]) else quote[TRADE_SIZE]
+        state[S_LAST] = quote[TRADE_PRICE]
     for d in range(2):
         state[S_FLOW + d] = state[S_FLOW + d] * decays[d] + state[S_SIDE] * size
         state[S_VOLUME + d] = state[S_VOLUME + d] * decays[d] + size
         if state[S_VOLUME + d] > TINY:
-            out[16 + d] = state[S_FLOW + d] / state[S_VOLUME + d]
+            out[TRADE_FLOWS + d] = state[S_FLOW + d] / state[S_VOLUME + d]
 
     state[S_GAIN] += (max(change, 0.0) - state[S_GAIN]) / 14.0
     state[S_LOSS] += (max(-change, 0.0) - state[S_LOSS]) / 14.0
     moved = state[S_GAIN] + state[S_LOSS]
     if moved > TINY:
-        out[19] = (state[S_GAIN] - state[S_LOSS]) / moved
+        out[RSI] = (state[S_GAIN] - state[S_LOSS]) / moved
     state[S_EMA12] += (log_mid - state[S_EMA12]) * 2.0 / 13.0
     state[S_EMA26] += (log_mid - state[S_EMA26]) * 2.0 / 27.0
     macd = state[S_EMA12] - state[S_EMA26]
     state[S_SIGNAL] += (macd - state[S_SIGNAL]) * 2.0 / 10.0
-    out[20] = macd
-    out[21] = macd - state[S_SIGNAL]
+    out[MACD] = macd
+    out[MACD_HISTOGRAM] = macd - state[S_SIGNAL]
     state[S_RANGE] += (abs(change) - state[S_RANGE]) / 14.0
-    out[22] = state[S_RANGE]
+    out[RANGE] = state[S_RANGE]
 
     alpha = 2.0 / 21.0
     diff = log_mid - state[S_BAND_MEAN]
     state[S_BAND_MEAN] += alpha * diff
     state[S_BAND_VAR] = (1.0 - alpha) * (state[S_BAND_VAR] + alpha * diff * diff)
-    out[23] = 0.5 * _standardise(log_mid, state[S_BAND_MEAN], state[S_BAND_VAR])
+    out[BOLLINGER_POSITION] = 0.5 * standardise(log_mid, state[S_BAND_MEAN], state[S_BAND_VAR])
     state[S_RETURN_VAR] = (1.0 - alpha) * state[S_RETURN_VAR] + alpha * change * change
-    out[31] = _standardise(change, 0.0, state[S_RETURN_VAR])
+    out[RETURN_ZSCORE] = standardise(change, 0.0, state[S_RETURN_VAR])
 
 
-@njit(cache=True, nogil=True)
+@entry
 def update_states(
     ints: Int64Array,
     floats: FloatArray,
@@ -265,11 +288,11 @@ def update_states(
     for i in range(len(rows)):
         row = rows[i]
         state = floats[row]
-        _update_one(ints[row], state, event_time_ns[i], quotes[i], out[i])
-        market[i, 0] = state[S_BID]
-        market[i, 1] = state[S_ASK]
-        market[i, 2] = state[S_LAST]
-        market[i, 3] = state[S_MID]
+        update_one(ints[row], state, event_time_ns[i], quotes[i], out[i])
+        market[i, BID] = state[S_BID]
+        market[i, ASK] = state[S_ASK]
+        market[i, LAST] = state[S_LAST]
+        market[i, MID] = state[S_MID]
         priced[i] = ints[row, I_PRICED]
         quoted = not math.isnan(state[S_BID]) and not math.isnan(state[S_ASK])
         quote_time_ns[i] = min(ints[row, I_BID_TIME], ints[row, I_ASK_TIME]) if quoted else event_time_ns[i]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from msgspec import Struct
-from numba import njit
 
 from trading.arrays import BoolArray, Float32Array, FloatArray
+from trading.compiled import entry
 
 
 class Prediction(Struct, frozen=True):
@@ -14,10 +16,10 @@ class Prediction(Struct, frozen=True):
 
     Attributes:
         regime_probabilities: float32 [n, 3].
-        strategy_signals, strategy_weights: float32 [n, 4].
-        target_position: float64 [n].
+        strategy_signals, strategy_weights: float32 [n, 7].
+        target_position: float64 [n], in [-1, 1].
         valid: bool [n].
-        model_version: which answered.
+        model_versions: which version answered, for each arm of the batch.
     """
 
     regime_probabilities: Float32Array
@@ -25,10 +27,27 @@ class Prediction(Struct, frozen=True):
     strategy_weights: Float32Array
     target_position: FloatArray
     valid: BoolArray
-    model_version: str
+    model_versions: tuple[str, ...]
 
 
-@njit(cache=True, nogil=True)
+#: How far an answer may be off what it must be: single precision, and sums over a few of it.
+TOLERANCE = 1e-3
+
+
+def to_prediction(outputs: Sequence[Float32Array], model_version: str) -> Prediction:
+    """Mark the rows that may be used, and bring the target into its bounds.
+
+    Args:
+        outputs: regime probabilities, signals, weights and target, float32 [n, .] each.
+        model_version: which answered.
+    """
+    regimes, signals, weights, target = outputs
+    valid = usable_rows(regimes, signals, weights, target, TOLERANCE)
+    bounded = np.clip(target[:, 0].astype(np.float64), -1.0, 1.0)
+    return Prediction(regimes, signals, weights, bounded, valid, (model_version,))
+
+
+@entry
 def usable_rows(
     regimes: Float32Array, signals: Float32Array, weights: Float32Array, targets: Float32Array, tolerance: float
 ) -> BoolArray:

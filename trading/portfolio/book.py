@@ -8,36 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import copy
 from typing import Any, Self
 
 import numpy as np
 from msgspec import Struct
 
 from trading.arrays import FloatArray, Int64Array
-from trading.decision import kernel
 from trading.events import ExecutionReport, ReportKind
-from trading.portfolio.kernel import Tables
-from trading.records import table
-from trading.risk import engine
-from trading.risk.limits import BARS, LIMITS, MOST_LOSSES, MOST_ORDERS, MOST_SYMBOL_ORDERS, LimitSet
-from trading.risk.model import ACCOUNT, LINE, OFF, PASSED, Order
-from trading.risk.verdict import Outcome, RuleResult, Verdict
+from trading.portfolio import marks, orders, totals
+from trading.portfolio.tables import allocate_tables
+from trading.portfolio.verdict import allocate_results, finite, verdict_of
+from trading.portfolio.working_orders import WorkingOrder, WorkingOrders
+from trading.risk.limits import BARS, MOST_LOSSES, MOST_ORDERS, MOST_SYMBOL_ORDERS, LimitSet
+from trading.risk.model import ACCOUNT_DTYPE, POSITION_DTYPE, Order
+from trading.risk.verdict import Verdict
 
 FIRST_ROWS = 16
-#: Orders whose late or repeated reports are still known for what they are.
-MOST_FINISHED = 4096
-NOTHING = 1e-9
 NO_FILL = (0.0, 0.0, 0.0)
-OUTCOMES = (Outcome.ACCEPT, Outcome.CLIP, Outcome.DENY)
-
-
-class Working(Struct, array_like=True):
-    """An accepted order: its row, the signed quantity that is left, and the next report that is expected."""
-
-    row: int
-    left: float
-    sequence: int = 0
 
 
 class BookSummary(Struct, frozen=True):
@@ -57,29 +44,28 @@ class BookDump(Struct, frozen=True, array_like=True):
     layout: str
     symbols: list[str]
     tables: list[bytes]
-    working: dict[int, Working]
+    working: dict[int, WorkingOrder]
     finished: dict[int, int]
 
 
 #: A dump of other columns is of another version.
-LAYOUT = f"{LINE.descr}{ACCOUNT.descr}{BARS},{MOST_LOSSES},{MOST_ORDERS},{MOST_SYMBOL_ORDERS}"
+LAYOUT = f"{POSITION_DTYPE.descr}{ACCOUNT_DTYPE.descr}{BARS},{MOST_LOSSES},{MOST_ORDERS},{MOST_SYMBOL_ORDERS}"
 
 
 class Book:
-    """Lines, account and past of a partition, under one set of limits.
+    """Positions, account and past of a partition, under one set of limits.
 
     Attributes:
         tables: as compiled code takes them.
         limits: in force.
-        working: accepted orders that the broker has not finished, by number.
+        working: accepted orders that the broker has not finished.
     """
 
     def __init__(self, limits: LimitSet | None = None) -> None:
         self.limits = limits or LimitSet()
-        self.working: dict[int, Working] = {}
-        self._finished: dict[int, int] = {}
+        self.working = WorkingOrders()
         self._rows: dict[str, int] = {}
-        self.tables = new_tables(FIRST_ROWS)
+        self.tables = allocate_tables(FIRST_ROWS)
         # The account's limits hold before the first symbol comes.
         self.tables.limits[0] = self.limits.record("")
         account = self.tables.account[0]
@@ -124,25 +110,25 @@ class Book:
                 for name, latched in (
                     ("drawdown", account.drawdown_latched),
                     ("daily_loss", account.daily_loss_latched),
-                    ("repeated_execution", self.tables.lines.stopped.any()),
+                    ("repeated_execution", self.tables.positions.stopped.any()),
                 )
                 if latched
             ],
             limits_version=self.limits.version,
         )
 
-    def line(self, symbol: str) -> Any:
-        """The symbol's line; a new one for a symbol that was never seen."""
-        return self.tables.lines[self.row(symbol)]
+    def position(self, symbol: str) -> Any:
+        """The symbol's position; a new one for a symbol that was never seen."""
+        return self.tables.positions[self.row(symbol)]
 
     def quantity(self, symbol: str) -> float:
         """Signed position in units; 0 for a symbol never traded."""
         row = self._rows.get(symbol)
-        return 0.0 if row is None else float(self.tables.lines.position[row])
+        return 0.0 if row is None else float(self.tables.positions.quantity[row])
 
     def positions(self) -> dict[str, float]:
         """Open positions by symbol, a copy."""
-        quantities = zip(self._rows, self.tables.lines.position.tolist(), strict=False)
+        quantities = zip(self._rows, self.tables.positions.quantity.tolist(), strict=False)
         return {symbol: quantity for symbol, quantity in quantities if quantity != 0.0}
 
     def rows(self, symbols: Sequence[str]) -> Int64Array:
@@ -159,12 +145,12 @@ class Book:
         if row is not None:
             return row
         row = len(self._rows)
-        if row == len(self.tables.lines):
+        if row == len(self.tables.positions):
             self._grow(2 * row)
         self._rows[symbol] = row
-        line = self.tables.lines[row]
-        line.mark = line.bar_mark = math.nan
-        self.tables.account[0].lines = row + 1
+        position = self.tables.positions[row]
+        position.mark = position.bar_mark = math.nan
+        self.tables.account[0].rows = row + 1
         self._limit(row, symbol)
         return row
 
@@ -175,20 +161,20 @@ class Book:
         # First the row: a new symbol may need larger tables.
         row, calendar = self.row(symbol), self.limits.calendar
         sent = event_ns if sent_ns is None else sent_ns
-        return int(kernel.observe(self.tables, calendar, row, event_ns, event_ns, sent, mid))
+        return int(marks.observe(self.tables, calendar, row, event_ns, event_ns, sent, mid))
 
     def judge(self, symbol: str, order: Order) -> Verdict:
         """What the rules say of an order; the book stays as it is."""
-        row, sheet, again = self.row(symbol), new_sheet(), new_sheet()
-        ruling = kernel.judge(self.tables, row, order, sheet, again)
-        return verdict_of(ruling.outcome, ruling.quantity, sheet.results, sheet.values, sheet.limits)
+        row, sheet = self.row(symbol), allocate_results()
+        verdict = orders.judge(self.tables, row, order, sheet, allocate_results())
+        return verdict_of(verdict.outcome, verdict.quantity, sheet)
 
     def accept(self, symbol: str, quantity: float, price: float, number: int, *, assumed: bool) -> None:
         """An order was accepted; `assumed` takes it for filled at its price."""
         row = self.row(symbol)
-        kernel.accept(self.tables, row, quantity, price, number, assumed)
+        orders.accept(self.tables, row, quantity, price, number, assumed)
         if not assumed:
-            self.working[number] = Working(row, quantity)
+            self.working.add(number, row, quantity)
 
     def apply(self, reports: Sequence[ExecutionReport]) -> None:
         """Take the broker's reports, in order; one that comes again is not taken again.
@@ -197,23 +183,16 @@ class Book:
         """
         rows, releases, fills = [], [], []
         for report in reports:
-            number, working = report.number, self.working.get(report.number)
-            expected = self._finished.get(number, 0) if working is None else working.sequence
-            if report.sequence < expected:
+            if self.working.is_repeated(report):
                 continue
-            if working is None:
-                rows.append(self.row(report.symbol))
-                releases.append(0.0)
-                if number in self._finished:
-                    self._finished[number] = report.sequence + 1
-            else:
-                working.sequence = report.sequence + 1
-                rows.append(working.row)
-                releases.append(self._released(report, working))
+            ended = self.working.take(report)
+            row, released = (self.row(report.symbol), 0.0) if ended is None else ended
             is_fill = report.kind is ReportKind.FILL
+            rows.append(row)
+            releases.append(released)
             fills.append((report.quantity, report.price, report.fee) if is_fill else NO_FILL)
         if rows:
-            kernel.apply(self.tables, np.array(rows), np.array(releases), np.array(fills))
+            orders.apply(self.tables, np.array(rows), np.array(releases), np.array(fills))
 
     def replay(
         self,
@@ -221,7 +200,7 @@ class Book:
         times_ns: Int64Array,
         mids: FloatArray,
         numbers: Int64Array,
-        orders: FloatArray,
+        made: FloatArray,
         *,
         assumed: bool,
     ) -> None:
@@ -232,18 +211,13 @@ class Book:
             times_ns: int64 [n, 3]: event, quote, sent.
             mids: float64 [n]; NaN where none is known.
             numbers: int64 [n], of the orders.
-            orders: float64 [n, 2]: signed quantity (0 where there was none) and price.
+            made: float64 [n, 2], orders: signed quantity (0 where there was none) and price.
             assumed: whether orders count as filled.
         """
         rows = self.rows(symbols)
-        kernel.replay(self.tables, self.limits.calendar, rows, times_ns, mids, numbers, orders, assumed)
+        orders.replay(self.tables, self.limits.calendar, rows, times_ns, mids, numbers, made, assumed)
         if not assumed:
-            self.note_working(rows, numbers, orders[:, 0])
-
-    def note_working(self, rows: Int64Array, numbers: Int64Array, quantities: FloatArray) -> None:
-        """Orders of these numbers were accepted, int64 [n] and float64 [n]; quantity 0 is none."""
-        for k in np.flatnonzero(quantities).tolist():
-            self.working[int(numbers[k])] = Working(int(rows[k]), float(quantities[k]))
+            self.working.add_all(rows, numbers, made[:, 0])
 
     def set_limits(self, limits: LimitSet) -> None:
         """From now on other limits; capital and rates that changed revalue the book."""
@@ -263,16 +237,20 @@ class Book:
         if float(now.var_interval_s) != interval_s or at_risk is math.isinf(now.max_value_at_risk):
             # Returns of other bars, or of bars with a gap, tell nothing of these.
             account.bar, account.bars = -1, 0
-            self.tables.lines.bars[:] = 0
-            self.tables.lines.bar_mark[:] = math.nan
+            self.tables.positions.bars[:] = 0
+            self.tables.positions.bar_mark[:] = math.nan
             self.tables.returns[:] = self.tables.scenarios[:] = 0.0
-        kernel.recount(self.tables)
+        totals.recount(self.tables)
+
+    def latch_drawdown(self) -> None:
+        """What the book has been through is not known whole: only exits until a human has looked."""
+        self.tables.account[0].drawdown_latched = True
 
     def reset(self, what: str) -> None:
         """A human has looked: end what is latched. Raises ValueError for what is not in RESETS."""
         if what not in RESETS:
             raise ValueError(f"{what!r} cannot be reset: expected one of {', '.join(RESETS)}")
-        account, lines = self.tables.account[0], self.tables.lines
+        account, positions = self.tables.account[0], self.tables.positions
         if what == "drawdown":
             account.drawdown_latched = False
             account.high_water = account.high_water if math.isnan(self.equity) else self.equity
@@ -280,24 +258,23 @@ class Book:
             account.daily_loss_latched = False
             account.day_equity = self.equity
         elif what == "repeated_execution":
-            lines.stopped[:] = False
-            lines.run[:] = 0
+            positions.stopped[:] = False
+            positions.run[:] = 0
         elif what == "cooldown":
             account.paused_until_ns = 0
-            lines.longs_paused_until_ns[:] = lines.shorts_paused_until_ns[:] = 0
+            positions.longs_paused_until_ns[:] = positions.shorts_paused_until_ns[:] = 0
         else:
-            lines.sent_ns[:] = 0
+            positions.sent_ns[:] = 0
 
     # ---- keeping ------------------------------------------------------------------------------
 
     def dump(self) -> BookDump:
         """A copy."""
         n, t = len(self._rows), self.tables
-        parts = [t.lines[:n], t.account, t.order_ns[:n], t.all_order_ns, t.loss_ns[:n], t.all_loss_ns]
+        parts = [t.positions[:n], t.account, t.order_ns[:n], t.all_order_ns, t.loss_ns[:n], t.all_loss_ns]
         if not math.isinf(t.limits.max_value_at_risk[0]):
             parts += [t.returns[:n], t.scenarios]
-        working = {number: copy(one) for number, one in self.working.items()}
-        return BookDump(LAYOUT, self.symbols, [part.tobytes() for part in parts], working, dict(self._finished))
+        return BookDump(LAYOUT, self.symbols, [part.tobytes() for part in parts], *self.working.dump())
 
     @classmethod
     def load(cls, dump: BookDump, limits: LimitSet) -> Self:
@@ -308,57 +285,33 @@ class Book:
         book._grow(max(FIRST_ROWS, n))
         book._rows = {symbol: row for row, symbol in enumerate(dump.symbols)}
         t = book.tables
-        names = ("lines", "account", "order_ns", "all_order_ns", "loss_ns", "all_loss_ns", "returns", "scenarios")
+        names = (
+            "positions",
+            "account",
+            "order_ns",
+            "all_order_ns",
+            "loss_ns",
+            "all_loss_ns",
+            "returns",
+            "scenarios",
+        )
         for name, content in zip(names, dump.tables, strict=False):
             into = getattr(t, name)
             found = np.frombuffer(content, into.dtype).reshape(-1, *into.shape[1:])
             into[: len(found)] = found
         for symbol, row in book._rows.items():
             t.limits[row] = limits.record(symbol)
-        book.working = {number: copy(one) for number, one in dump.working.items()}
-        book._finished = dict(dump.finished)
+        book.working = WorkingOrders.load(dump.working, dump.finished)
         return book
-
-    def _released(self, report: ExecutionReport, working: Working) -> float:
-        left = working.left
-        released = left
-        if report.quantity * left < 0.0:
-            return 0.0  # of the other side: whatever it was, it was not of this order
-        if report.kind is ReportKind.FILL and abs(report.quantity) < abs(left):
-            released = report.quantity
-        working.left = left = left - released
-        # What is below any lot is what subtracting has left over.
-        if abs(left) < NOTHING:
-            released += left
-            del self.working[report.number]
-            self._finished[report.number] = working.sequence
-            if len(self._finished) > MOST_FINISHED:
-                del self._finished[next(iter(self._finished))]
-        return released
 
     def _limit(self, row: int, symbol: str) -> None:
         self.tables.limits[row] = self.limits.record(symbol)
-        self.tables.lines[row].rate = self.limits.rate(symbol)
+        self.tables.positions[row].rate = self.limits.rate(symbol)
 
     def _grow(self, rows: int) -> None:
-        old, self.tables = self.tables, new_tables(rows)
+        old, self.tables = self.tables, allocate_tables(rows)
         for name, values in old._asdict().items():
             getattr(self.tables, name)[: len(values)] = values
-
-
-def new_tables(rows: int) -> Tables:
-    """Empty ones."""
-    return Tables(
-        lines=table(LINE, rows),
-        limits=table(LIMITS, rows),
-        account=table(ACCOUNT, 1),
-        order_ns=np.zeros((rows, MOST_SYMBOL_ORDERS), np.int64),
-        all_order_ns=np.zeros(MOST_ORDERS, np.int64),
-        loss_ns=np.zeros((rows, 2, MOST_LOSSES), np.int64),
-        all_loss_ns=np.zeros(MOST_LOSSES, np.int64),
-        returns=np.zeros((rows, BARS)),
-        scenarios=np.zeros(BARS),
-    )
 
 
 #: What a human may reset, and what it means.
@@ -369,27 +322,3 @@ RESETS = {
     "cooldown": "end every pause",
     "clock_offset": "forget how far the clocks of feed and exchange are apart",
 }
-
-
-def new_sheet(rows: int | None = None) -> engine.Sheet:
-    """Room for the findings of one order, or of n."""
-    shape = (engine.COUNT,) if rows is None else (rows, engine.COUNT)
-    return engine.Sheet(np.zeros(shape, np.int8), np.zeros(shape), np.zeros(shape))
-
-
-def verdict_of(outcome: int, quantity: float, results: Any, values: Any, limits: Any) -> Verdict:
-    """The verdict as a value; rules that are off are left out."""
-    found = []
-    for name, result, value, limit in zip(
-        engine.NAMES, results.tolist(), values.tolist(), limits.tolist(), strict=True
-    ):
-        if result != OFF:
-            known, bound = finite(value), finite(limit)
-            headroom = None if known is None or bound is None else bound - known
-            found.append(RuleResult(name, result == PASSED, known, bound, headroom))
-    return Verdict(OUTCOMES[outcome], quantity, tuple(found))
-
-
-def finite(value: float) -> float | None:
-    """The value, or None where JSON has no word for it."""
-    return value if math.isfinite(value) else None

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from msgspec import Meta, Struct
-from numba import njit
 
 from trading.arrays import Int64Array
+from trading.compiled import inline
 from trading.errors import ConfigurationError
 
 SECOND = 1_000_000_000
@@ -124,20 +124,20 @@ def zone_changes(name: str) -> tuple[Int64Array, Int64Array]:
     return np.array(changes, np.int64), np.array(offsets, np.int64) * SECOND
 
 
-@njit(nogil=True)
+@inline
 def local_ns(now_ns: int, calendar: Calendar) -> int:
     """Nanoseconds since 1970 on the session's own clocks."""
     place = np.searchsorted(calendar.changes, now_ns, side="right") - 1
     return now_ns + calendar.offsets[place]
 
 
-@njit(nogil=True)
+@inline
 def trading_day(now_ns: int, calendar: Calendar) -> int:
     """The number of the trading day; it changes at the session's roll."""
     return (local_ns(now_ns, calendar) - calendar.rolls_ns) // DAY
 
 
-@njit(nogil=True)
+@inline
 def is_open(now_ns: int, calendar: Calendar) -> bool:
     """Whether a session that opened on a trading day is still going on."""
     local = local_ns(now_ns, calendar)
@@ -149,7 +149,7 @@ def is_open(now_ns: int, calendar: Calendar) -> bool:
     return time < calendar.closes_ns and opens_on(day - 1, calendar)
 
 
-@njit(nogil=True)
+@inline
 def opens_on(day: int, calendar: Calendar) -> bool:
     """Whether a session opens on a day since 1970."""
     if not (calendar.days >> ((day + THURSDAY) % 7)) & 1:

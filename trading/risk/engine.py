@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from trading.arrays import CodeArray, FloatArray
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import BROKEN, Account, Finding, Line, Order, Past, inline
-from trading.risk.rules import (
-    concentration,
-    cooldown,
-    daily_loss,
-    desk_exposure,
-    drawdown,
-    duplicate_order,
-    gross_exposure,
-    kill_switch,
-    leverage,
-    long_only,
-    lot_size,
-    minimum_size,
-    net_exposure,
-    order_notional,
-    order_rate,
-    order_rate_symbol,
-    order_size,
-    position_limit,
-    price_collar,
-    price_increment,
-    repeated_execution,
-    restricted_list,
-    session_hours,
-    stale_data,
-    trading_state,
-    valid_values,
-    value_at_risk,
-)
+from trading.risk.model import BROKEN, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.rules import NAMES, RULES
 
-#: In the order in which they are recorded.
-MODULES: tuple[ModuleType, ...] = (
-    valid_values,
-    price_increment,
-    lot_size,
-    minimum_size,
-    order_size,
-    order_notional,
-    price_collar,
-    stale_data,
-    duplicate_order,
-    order_rate_symbol,
-    order_rate,
-    repeated_execution,
-    kill_switch,
-    trading_state,
-    restricted_list,
-    long_only,
-    session_hours,
-    position_limit,
-    concentration,
-    gross_exposure,
-    net_exposure,
-    leverage,
-    drawdown,
-    daily_loss,
-    cooldown,
-    value_at_risk,
-    desk_exposure,
-)
-RULES: dict[str, ModuleType] = {module.NAME: module for module in MODULES}
-NAMES = tuple(RULES)
 COUNT = len(NAMES)
 ACCEPT, CLIP, DENY = 0, 1, 2
 
 
-class Sheet(NamedTuple):
-    """Where the findings of one order are written.
+class RuleResults(NamedTuple):
+    """Where the results of one order's checks are written, in the order of `NAMES`.
 
     Attributes:
         results: int8 [rules], BROKEN, PASSED or OFF.
@@ -88,7 +29,7 @@ class Sheet(NamedTuple):
     limits: FloatArray
 
 
-class Ruling(NamedTuple):
+class RiskVerdict(NamedTuple):
     """ACCEPT, CLIP or DENY, and the signed quantity that may be traded, in units."""
 
     outcome: int
@@ -96,7 +37,7 @@ class Ruling(NamedTuple):
 
 
 @inline
-def tidy(quantity: float) -> float:
+def round_quantity(quantity: float) -> float:
     """The double nearest to the same number with ten decimals, as far as a double has them."""
     scaled = abs(quantity) * 1e10
     if not scaled < 2.0**53:
@@ -107,48 +48,50 @@ def tidy(quantity: float) -> float:
 @inline
 def round_to_lot(quantity: float, lot: float) -> float:
     """Toward zero to a multiple of `lot`."""
-    return tidy(math.copysign(math.floor(abs(quantity) / lot + 1e-9) * lot, quantity))
+    return round_quantity(math.copysign(math.floor(abs(quantity) / lot + 1e-9) * lot, quantity))
 
 
 @inline
-def note(sheet: Sheet, place: int, found: Finding) -> float:
-    """Record a finding; returns the quantity that it allows."""
-    sheet.results[place] = found.result
-    sheet.values[place] = found.value
-    sheet.limits[place] = found.limit
-    return found.max_quantity if found.result == BROKEN else math.inf
+def record(sheet: RuleResults, place: int, checked: CheckResult) -> float:
+    """Write a rule's result down; returns the largest abs(quantity) that it allows (inf: any)."""
+    sheet.results[place] = checked.result
+    sheet.values[place] = checked.value
+    sheet.limits[place] = checked.limit
+    return checked.max_quantity if checked.result == BROKEN else math.inf
 
 
-@inline
-def evaluate(order: Order, line: Line, account: Account, past: Past, limits: LimitRow, sheet: Sheet) -> float:
-    """Every rule, recorded; returns the largest abs(quantity) that all of them allow (inf: any)."""
-    allowed = note(sheet, 0, valid_values.check(order, line, account, past, limits))
-    allowed = min(allowed, note(sheet, 1, price_increment.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 2, lot_size.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 3, minimum_size.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 4, order_size.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 5, order_notional.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 6, price_collar.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 7, stale_data.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 8, duplicate_order.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 9, order_rate_symbol.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 10, order_rate.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 11, repeated_execution.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 12, kill_switch.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 13, trading_state.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 14, restricted_list.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 15, long_only.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 16, session_hours.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 17, position_limit.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 18, concentration.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 19, gross_exposure.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 20, net_exposure.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 21, leverage.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 22, drawdown.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 23, daily_loss.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 24, cooldown.check(order, line, account, past, limits)))
-    allowed = min(allowed, note(sheet, 25, value_at_risk.check(order, line, account, past, limits)))
-    return min(allowed, note(sheet, 26, desk_exposure.check(order, line, account, past, limits)))
+def checking(place: int, checks: Sequence[Any]) -> Callable[..., float]:
+    """A compiled function that makes all checks in order and records them from `place` on.
+
+    It halves the list until one is left: nested calls, which LLVM makes one, stay five deep.
+    """
+    if len(checks) == 1:
+        (check,) = checks
+
+        @inline
+        def one(
+            order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow,
+            sheet: RuleResults,
+        ) -> float:  # fmt: skip
+            return record(sheet, place, check(order, position, account, windows, limits))
+
+        return one
+    middle = len(checks) // 2
+    first, rest = checking(place, checks[:middle]), checking(place + middle, checks[middle:])
+
+    @inline
+    def both(
+        order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow,
+        sheet: RuleResults,
+    ) -> float:  # fmt: skip
+        allowed = first(order, position, account, windows, limits, sheet)
+        return min(allowed, rest(order, position, account, windows, limits, sheet))
+
+    return both
+
+
+#: Every rule, recorded; returns the largest abs(quantity) that all of them allow (inf: any).
+evaluate = checking(0, [rule.check for rule in RULES.values()])
 
 
 @inline
@@ -161,15 +104,21 @@ def any_broken(results: CodeArray) -> bool:
 
 
 @inline
-def assess(
-    order: Order, line: Line, account: Account, past: Past, limits: LimitRow, sheet: Sheet, again: Sheet
-) -> Ruling:
+def pre_trade_check(
+    order: Order,
+    position: Position,
+    account: Account,
+    windows: RollingWindows,
+    limits: LimitRow,
+    sheet: RuleResults,
+    clipped_results: RuleResults,
+) -> RiskVerdict:
     """Judge an order against every rule.
 
     Args:
-        order, line, account, past, limits: what the rules see.
-        sheet: written: every rule's finding for the quantity that was asked for.
-        again: written: the same for the clipped quantity, which is denied if it breaks a rule itself.
+        order, position, account, windows, limits: what the rules see.
+        sheet: written: every rule's result for the quantity that was asked for.
+        clipped_results: written: the same for the clipped quantity, which is denied if it breaks a rule itself.
 
     Returns:
         The verdict. A clipped quantity is rounded down to the symbol's lot.
@@ -177,17 +126,17 @@ def assess(
     asked, into = order, sheet
     # Floating point: what a rule divided may lie a last place beyond its limit; a lot less does not.
     for attempt in range(3):
-        allowed = evaluate(asked, line, account, past, limits, into)
+        allowed = evaluate(asked, position, account, windows, limits, into)
         if not any_broken(into.results):
-            return Ruling(CLIP if attempt else ACCEPT, asked.quantity)
+            return RiskVerdict(CLIP if attempt else ACCEPT, asked.quantity)
         if attempt == 0:
             clipped = round_to_lot(allowed, limits.lot) if math.isfinite(allowed) else 0.0
         else:
-            clipped = tidy(abs(asked.quantity) - limits.lot)
+            clipped = round_quantity(abs(asked.quantity) - limits.lot)
         if not 0.0 < clipped < abs(asked.quantity):
             break
-        asked, into = resized(order, math.copysign(clipped, order.quantity)), again
-    return Ruling(DENY, 0.0)
+        asked, into = resized(order, math.copysign(clipped, order.quantity)), clipped_results
+    return RiskVerdict(DENY, 0.0)
 
 
 @inline

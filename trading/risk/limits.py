@@ -11,7 +11,7 @@ import hashlib
 import math
 from functools import cached_property
 from statistics import NormalDist
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
@@ -32,102 +32,145 @@ Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 Seconds = Annotated[float, Meta(gt=0.0, le=1e7)]
 
 
-class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What holds for one symbol of one book. Money is in the account's currency; None is off.
+class Limit(Struct, frozen=True):
+    """What is known of one limit beside its type and default: all that reads, shares or shows limits asks here.
 
     Attributes:
-        currency: of the symbol's price and fees; "" is the account's.
-        price_increment: prices are multiples of it; 0 is any.
-        lot: quantities are multiples of it, in units.
-        min_quantity: smallest order, in units.
-        min_notional: smallest order, in money.
-        max_order_quantity: largest order, in units.
-        max_order_notional: largest order, in money.
-        price_collar: largest abs(order's price - mid) / mid.
-        max_staleness_s: oldest data that an order may rest on.
-        duplicate_window_s: the same side, quantity and price is not sent twice within.
-        max_symbol_orders: orders of the symbol within `order_window_s`.
-        order_window_s: of both order rates.
-        max_same_way_executions: buys, or sells, of a symbol in a row, after which a human must look.
-        restricted: only exits.
-        long_only: no position below zero.
-        max_position_notional: largest abs(position and working orders) x price, in money.
-        max_concentration: largest share of one symbol in the greater of gross exposure and equity.
-        capital: equity at the start, in money.
-        max_gross_notional: sum over symbols of the exposures, in money.
-        max_net_notional: abs of the sum of the signed exposures, in money.
-        max_leverage: gross exposure / equity.
-        max_orders: orders of the book within `order_window_s`.
-        max_drawdown: largest fall of equity below its high-water mark, as a share of that; latched.
-        max_daily_loss: largest fall of equity since the session began, in money; latched until the next.
-        cooldown_losses: trades with a loss within `cooldown_window_s` after which there is a pause.
-        cooldown_window_s: for how long a loss counts.
-        cooldown_s: how long the pause is.
-        cooldown_scope: what pauses: the symbol, its losing side, or all symbols.
-        max_value_at_risk: largest loss over one bar at `var_confidence`, in money.
-        var_method: parametric (normal, zero mean) or historical.
-        var_confidence: of value at risk.
-        var_interval_s: length of a bar, in event time.
-        var_min_bars: with fewer bars of a symbol its risk is not known.
-        halted_allows_exits: whether HALTED lets an order through that only shrinks a position.
-        max_desk_notional: gross exposure of all books of the desk, in money, reserved in Redis.
+        meaning: a sentence.
+        unit: of its value; "" for a word or a switch.
+        scope: "symbol", or "book" for what cannot be given for a symbol.
+        divided: whether a book gets its share of it: books are decided independently of one another.
+        permissive: the value with which it stops nothing, where that is not None.
     """
 
-    currency: Annotated[str, Meta(pattern=r"^([A-Z0-9]{2,10})?$")] = ""
-    price_increment: Amount = 0.0
-    lot: Positive = 0.001
-    min_quantity: Amount = 0.0
-    min_notional: Amount = 0.0
-    max_order_quantity: Positive | None = 1e9
-    max_order_notional: Positive | None = 50_000.0
-    price_collar: Share | None = 0.05
-    max_staleness_s: Seconds | None = 5.0
-    duplicate_window_s: Seconds | None = 0.05
-    max_symbol_orders: Annotated[int, Meta(ge=1, le=MOST_SYMBOL_ORDERS)] | None = None
-    order_window_s: Seconds = 1.0
-    max_same_way_executions: Annotated[int, Meta(ge=1)] | None = None
-    restricted: bool = False
-    long_only: bool = False
-    max_position_notional: Positive = 100_000.0
-    max_concentration: Share | None = 0.25
-    capital: Positive = 2_000_000.0
-    max_gross_notional: Positive | None = 1_000_000.0
-    max_net_notional: Positive | None = None
-    max_leverage: Positive | None = 2.0
-    max_orders: Annotated[int, Meta(ge=1, le=MOST_ORDERS)] | None = None
-    max_drawdown: Share | None = 0.2
-    max_daily_loss: Positive | None = None
-    cooldown_losses: Annotated[int, Meta(ge=1, le=MOST_LOSSES)] | None = None
-    cooldown_window_s: Seconds = 3600.0
-    cooldown_s: Seconds = 600.0
-    cooldown_scope: Literal["symbol", "side", "all"] = "symbol"
-    max_value_at_risk: Positive | None = None
-    var_method: Literal["parametric", "historical"] = "parametric"
-    var_confidence: Annotated[float, Meta(ge=0.5, lt=1.0)] = 0.99
-    var_interval_s: Seconds = 1.0
-    var_min_bars: Annotated[int, Meta(ge=2, le=BARS)] = 30
-    halted_allows_exits: bool = False
-    max_desk_notional: Positive | None = None
+    meaning: str
+    unit: str = ""
+    scope: Literal["symbol", "book"] = "symbol"
+    divided: bool = False
+    permissive: float | bool | None = None
 
 
-#: What holds for the whole book.
-BOOK_LEVEL = frozenset(
-    {
-        "capital", "max_gross_notional", "max_net_notional", "max_leverage", "max_orders", "order_window_s",
-        "max_drawdown", "max_daily_loss", "max_value_at_risk", "var_method", "var_confidence", "var_interval_s",
-        "max_desk_notional",
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for one symbol of one book. Money is in the account's currency; None is off."""
+
+    currency: Annotated[
+        Annotated[str, Meta(pattern=r"^([A-Z0-9]{2,10})?$")],
+        Limit("Of the symbol's price and fees; '' is the account's."),
+    ] = ""
+    price_increment: Annotated[Amount, Limit("Prices are multiples of it; 0 is any.", "price", permissive=0.0)] = (
+        0.0
+    )
+    lot: Annotated[Positive, Limit("Quantities are multiples of it.", "units", permissive=1e-8)] = 0.001
+    min_quantity: Annotated[Amount, Limit("Smallest order.", "units", permissive=0.0)] = 0.0
+    min_notional: Annotated[Amount, Limit("Smallest order.", "money", permissive=0.0)] = 0.0
+    max_order_quantity: Annotated[Positive | None, Limit("Largest order.", "units")] = 1e9
+    max_order_notional: Annotated[Positive | None, Limit("Largest order.", "money")] = 50_000.0
+    price_collar: Annotated[Share | None, Limit("Largest abs(order's price - mid) / mid.", "share")] = 0.05
+    max_staleness_s: Annotated[Seconds | None, Limit("Oldest data that an order may rest on.", "seconds")] = 5.0
+    duplicate_window_s: Annotated[
+        Seconds | None, Limit("The same side, quantity and price is not sent twice within.", "seconds")
+    ] = 0.05
+    max_symbol_orders: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_SYMBOL_ORDERS)] | None,
+        Limit("Orders of the symbol within `order_window_s`.", "orders"),
+    ] = None
+    order_window_s: Annotated[Seconds, Limit("Of both order rates.", "seconds", scope="book")] = 1.0
+    max_same_way_executions: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Limit("Buys, or sells, of a symbol in a row, after which a human must look.", "orders"),
+    ] = None
+    restricted: Annotated[bool, Limit("Only exits.", permissive=False)] = False
+    long_only: Annotated[bool, Limit("No position below zero.", permissive=False)] = False
+    max_position_notional: Annotated[
+        Positive, Limit("Largest abs(position and working orders) x price.", "money", permissive=1e17)
+    ] = 100_000.0
+    max_concentration: Annotated[
+        Share | None, Limit("Largest share of one symbol in the greater of gross exposure and equity.", "share")
+    ] = 0.25
+    capital: Annotated[
+        Positive, Limit("Equity at the start.", "money", scope="book", divided=True, permissive=1e6)
+    ] = 2_000_000.0
+    max_gross_notional: Annotated[
+        Positive | None, Limit("Sum over symbols of the exposures.", "money", scope="book", divided=True)
+    ] = 1_000_000.0
+    max_net_notional: Annotated[
+        Positive | None, Limit("Abs of the sum of the signed exposures.", "money", scope="book", divided=True)
+    ] = None
+    max_leverage: Annotated[Positive | None, Limit("Gross exposure / equity.", "times", scope="book")] = 2.0
+    max_orders: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_ORDERS)] | None,
+        Limit("Orders of the book within `order_window_s`.", "orders", scope="book", divided=True),
+    ] = None
+    max_drawdown: Annotated[
+        Share | None,
+        Limit(
+            "Largest fall of equity below its high-water mark, as a share of that; latched.", "share", scope="book"
+        ),
+    ] = 0.2
+    max_daily_loss: Annotated[
+        Positive | None,
+        Limit(
+            "Largest fall of equity since the session began; latched until the next.",
+            "money",
+            scope="book",
+            divided=True,
+        ),
+    ] = None
+    cooldown_losses: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_LOSSES)] | None,
+        Limit("Trades with a loss within `cooldown_window_s` after which there is a pause.", "trades"),
+    ] = None
+    cooldown_window_s: Annotated[Seconds, Limit("For how long a loss counts.", "seconds")] = 3600.0
+    cooldown_s: Annotated[Seconds, Limit("How long the pause is.", "seconds")] = 600.0
+    cooldown_scope: Annotated[
+        Literal["symbol", "side", "all"], Limit("What pauses: the symbol, its losing side, or all symbols.")
+    ] = "symbol"
+    max_value_at_risk: Annotated[
+        Positive | None,
+        Limit("Largest loss over one bar at `var_confidence`.", "money", scope="book", divided=True),
+    ] = None
+    var_method: Annotated[
+        Literal["parametric", "historical"], Limit("Parametric (normal, zero mean) or historical.", scope="book")
+    ] = "parametric"
+    var_confidence: Annotated[
+        Annotated[float, Meta(ge=0.5, lt=1.0)], Limit("Of value at risk.", "share", scope="book")
+    ] = 0.99
+    var_interval_s: Annotated[Seconds, Limit("Length of a bar, in event time.", "seconds", scope="book")] = 1.0
+    var_min_bars: Annotated[
+        Annotated[int, Meta(ge=2, le=BARS)], Limit("With fewer bars of a symbol its risk is not known.", "bars")
+    ] = 30
+    halted_allows_exits: Annotated[
+        bool, Limit("Whether HALTED lets an order through that only shrinks a position.")
+    ] = False
+    max_desk_notional: Annotated[
+        Positive | None, Limit("Gross exposure of all books of the desk, reserved in Redis.", "money", scope="book")
+    ] = None
+
+
+#: What is known of each limit, by its name.
+DECLARED: dict[str, Limit] = {
+    name: next(one for one in hint.__metadata__ if isinstance(one, Limit))
+    for name, hint in get_type_hints(Limits, include_extras=True).items()
+}
+#: Limits that are words, each with its words.
+_WORDS = {name: get_args(hint) for name, hint in get_type_hints(Limits).items() if get_origin(hint) is Literal}
+#: Not a number.
+_TEXTS = frozenset({"currency"})
+
+
+def permissive_limits() -> dict[str, Any]:
+    """Limits that stop nothing; what only shapes another limit is as by default."""
+    hints = get_type_hints(Limits)
+    return {
+        name: limit.permissive
+        for name, limit in DECLARED.items()
+        if limit.permissive is not None or type(None) in get_args(hints[name])
     }
-)  # fmt: skip
-#: Of these a book gets its share: books are decided independently of one another.
-SHARED = frozenset(
-    {"capital", "max_gross_notional", "max_net_notional", "max_orders", "max_daily_loss", "max_value_at_risk"}
-)
-#: Not numbers.
-_WORDS = frozenset({"currency"})
+
+
 Level = dict[str, Any]
 #: The quantile of the standard normal distribution goes with its confidence.
-LIMITS = record_type(Limits, without=_WORDS, more=("var_quantile",))
-_FIELDS = {field.name: field for field in msgspec.structs.fields(Limits)}
+LIMITS = record_type(Limits, without=_TEXTS, more=("var_quantile",))
 
 
 class LimitRow:
@@ -228,7 +271,7 @@ class LimitSet:
         """The limits of a symbol as the compiled code takes them; infinite is off."""
         found = table(LIMITS, 1)
         for name, value in msgspec.structs.asdict(self.of(symbol)).items():
-            if name not in _WORDS:
+            if name not in _TEXTS:
                 found[name][0] = as_number(name, value)
         found.var_quantile[0] = NormalDist().inv_cdf(self.of(symbol).var_confidence)
         row: np.record = found[0]
@@ -250,9 +293,9 @@ class LimitSet:
         if self.books == 1:
             return limits
         changes: dict[str, Any] = {}
-        for name in SHARED:
+        for name, limit in DECLARED.items():
             value = getattr(limits, name)
-            if value is not None:
+            if limit.divided and value is not None:
                 changes[name] = max(1, value // self.books) if name == "max_orders" else value / self.books
         return msgspec.structs.replace(limits, **changes)
 
@@ -267,5 +310,5 @@ def as_number(name: str, value: Any) -> float:
     if value is None:
         return math.inf
     if isinstance(value, str):
-        return float(_FIELDS[name].type.__args__.index(value))
+        return float(_WORDS[name].index(value))
     return float(value)

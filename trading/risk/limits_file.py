@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from trading.errors import ConfigurationError
 from trading.risk.calendar import compile_session
-from trading.risk.limits import BOOK_LEVEL, Limits, LimitSet, LimitsFile
+from trading.risk.limits import DECLARED, Limits, LimitSet, LimitsFile
 
 LEVELS = ("accounts", "strategies", "symbols")
 
@@ -132,7 +132,7 @@ class _Reader:
         for name, (key, value) in self.mapping(node, what).items():
             if name not in self._limits:
                 self.wrong(key, _unknown(name, self._limits))
-            elif name in BOOK_LEVEL and not whole_book:
+            elif DECLARED[name].scope == "book" and not whole_book:
                 self.wrong(key, f"{name} holds for the whole book: give it under defaults, accounts or strategies")
             else:
                 found[name] = self.value(value, self._limits[name].type, name)
@@ -173,10 +173,12 @@ def json_schema() -> dict[str, Any]:
     """Of a limits file; levels are told by the limits themselves."""
     found = msgspec.json.schema(LimitsFile)
     limits = msgspec.json.schema_components([Limits])[1]["Limits"]
+    for name, told in limits["properties"].items():
+        told["description"] = " ".join(filter(None, (DECLARED[name].meaning, DECLARED[name].unit)))
     of_symbol = {
         **limits,
         "title": "SymbolLimits",
-        "properties": {k: v for k, v in limits["properties"].items() if k not in BOOK_LEVEL},
+        "properties": {k: v for k, v in limits["properties"].items() if DECLARED[k].scope == "symbol"},
     }
     found["$defs"] |= {"Limits": limits, "SymbolLimits": of_symbol}
     properties = found["$defs"]["LimitsFile"]["properties"]

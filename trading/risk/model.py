@@ -1,17 +1,13 @@
 """What a rule sees and what it says.
 
-A rule is a function of the wanted order, the symbol's line in the book, the book's account, what was
+A rule is a function of the wanted order, the symbol's position in the book, the book's account, what was
 done lately, and the limits. It is compiled, so that all of them together take a few microseconds; it
 reads nothing else, and changes nothing.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
-
-import numpy as np
-from numba import njit
 
 from trading.arrays import FloatArray, Int64Array
 from trading.records import record_type
@@ -20,11 +16,6 @@ SECOND = 1e9
 #: What was added and subtracted differs in its last places from what was meant.
 TINY = 1e-12
 BROKEN, PASSED, OFF = 0, 1, 2
-
-#: Every rule is one. What is divided by zero is no number, and denies; it must not end the gateway.
-rule = njit(nogil=True, error_model="numpy")
-#: Goes into rules.
-inline = njit(nogil=True, error_model="numpy")
 
 
 class Order(NamedTuple):
@@ -59,11 +50,11 @@ class Order(NamedTuple):
     desk_quota: float
 
 
-class Line:
-    """A symbol's line in the book; quantities in units, money in the symbol's currency.
+class Position:
+    """A symbol's position in the book; quantities in units, money in the symbol's currency.
 
     Attributes:
-        position: signed.
+        quantity: signed.
         buying, selling: of working orders that are not filled yet; neither is negative.
         average_price: of the open position.
         cash: earned and paid by fills and fees.
@@ -84,7 +75,7 @@ class Line:
         sent_ns: when the newest tick was sent; 0 before the first.
     """
 
-    position: float
+    quantity: float
     buying: float
     selling: float
     average_price: float
@@ -116,11 +107,11 @@ class Account:
 
     Attributes:
         capital: what it began with.
-        worth: sum over lines of cash and position x mark.
+        worth: sum over positions of cash and position x mark.
         gross: sum of the largest abs(position) that working orders could make, x mark.
         net: signed sum of positions and working orders, x mark.
-        unpriced: lines that hold something and cannot be valued.
-        realised, fees: of all lines, each at its rate of that time.
+        unpriced: positions that hold something and cannot be valued.
+        realised, fees: of all positions, each at its rate of that time.
         high_water: largest equity.
         drawdown_latched: whether equity fell too far below it; a human resets it.
         day: number of the trading day; negative before the first.
@@ -129,7 +120,7 @@ class Account:
         paused_until_ns: cooldown after losses.
         orders, losses: how many were accepted, how many trades lost.
         bar, bars: number of the newest bar in event time (negative before the first), and how many ended.
-        lines: rows in use.
+        rows: positions in use.
         now_ns: the stream's own clock.
     """
 
@@ -150,14 +141,14 @@ class Account:
     losses: int
     bar: int
     bars: int
-    lines: int
+    rows: int
     now_ns: int
 
 
-LINE, ACCOUNT = record_type(Line), record_type(Account)
+POSITION_DTYPE, ACCOUNT_DTYPE = record_type(Position), record_type(Account)
 
 
-class Past(NamedTuple):
+class RollingWindows(NamedTuple):
     """What was done lately; rings, in which entry k of all is at k modulo the length.
 
     Attributes:
@@ -173,7 +164,7 @@ class Past(NamedTuple):
     scenarios: FloatArray
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """What a rule says of an order.
 
     Attributes:
@@ -186,128 +177,3 @@ class Finding(NamedTuple):
     value: float
     limit: float
     max_quantity: float
-
-
-@inline
-def within(value: float, limit: float, max_quantity: float) -> Finding:
-    """Pass when value <= limit. A value that is not finite fails, with no size allowed."""
-    if not (math.isfinite(value) and math.isfinite(limit)):
-        return Finding(BROKEN, np.nan, limit, 0.0)
-    if value <= limit:
-        return Finding(PASSED, value, limit, np.inf)
-    return Finding(BROKEN, value, limit, max(0.0, max_quantity) if math.isfinite(max_quantity) else 0.0)
-
-
-@inline
-def flag(passed: bool, max_quantity: float) -> Finding:
-    """A rule without a number; `max_quantity` is what would pass where this does not."""
-    return Finding(PASSED, np.nan, np.nan, np.inf) if passed else Finding(BROKEN, np.nan, np.nan, max_quantity)
-
-
-@inline
-def off() -> Finding:
-    """The limit is not set."""
-    return Finding(OFF, np.nan, np.nan, np.inf)
-
-
-@inline
-def passes(value: float, limit: float) -> Finding:
-    """The rule would be cured by this order, whatever its value is."""
-    return Finding(PASSED, value, limit, np.inf)
-
-
-@inline
-def exit_room(order: Order, line: Line) -> float:
-    """Units that only shrink abs(position): what the working exits leave of it, on the order's side; else 0."""
-    if order.quantity < 0.0:
-        return max(0.0, line.position - line.selling)
-    return max(0.0, -line.position - line.buying)
-
-
-@inline
-def exits(order: Order, line: Line) -> bool:
-    """Whether the order only shrinks abs(position), without crossing zero even when all exits fill."""
-    return abs(order.quantity) <= exit_room(order, line) * (1.0 + TINY)
-
-
-@inline
-def reach(order: Order, line: Line) -> float:
-    """Signed position if the order and all that work on its side fill, in units."""
-    if order.quantity > 0.0:
-        return line.position + line.buying + order.quantity
-    return line.position - line.selling + order.quantity
-
-
-@inline
-def furthest(line: Line) -> float:
-    """The largest abs(position) that the working orders could make, in units."""
-    return max(abs(line.position), abs(line.position + line.buying), abs(line.position - line.selling))
-
-
-@inline
-def price_of(order: Order, line: Line) -> float:
-    """Of one unit, in money; the worst of the touch and the order's own limit."""
-    price = order.price
-    if order.limit_price > price and order.quantity > 0.0:
-        price = order.limit_price
-    return price * line.rate
-
-
-@inline
-def exposure_after(order: Order, line: Line) -> float:
-    """What the line could be worth when everything fills, in money, at the order's price."""
-    side = reach(order, line)
-    other = line.position - line.selling if order.quantity > 0.0 else line.position + line.buying
-    return max(abs(side), abs(other), abs(line.position)) * price_of(order, line)
-
-
-@inline
-def exposure_before(line: Line) -> float:
-    """What the account's gross exposure counts of the line, in money; NaN when it cannot be known."""
-    units = furthest(line)
-    return units * line.mark * line.rate if units > 0.0 else 0.0
-
-
-@inline
-def is_unpriced(line: Line) -> bool:
-    """Whether the line holds something that cannot be valued."""
-    return math.isnan(exposure_before(line)) or (line.cash != 0.0 and math.isnan(line.rate))
-
-
-@inline
-def others_gross(line: Line, account: Account) -> float:
-    """Gross exposure of the other lines, in money; NaN when a line cannot be valued."""
-    return max(0.0, account.gross - exposure_before(line)) if account.unpriced == 0 else np.nan
-
-
-@inline
-def equity(account: Account) -> float:
-    """In money; NaN when a position cannot be valued."""
-    return account.capital + account.worth if account.unpriced == 0 else np.nan
-
-
-@inline
-def room_on_side(order: Order, line: Line, largest: float) -> float:
-    """Units until abs(position with the working orders of the side) is `largest` units."""
-    before = line.position + line.buying if order.quantity > 0.0 else line.position - line.selling
-    side = 1.0 if order.quantity > 0.0 else -1.0
-    return largest - side * before
-
-
-@inline
-def at_least_exit(found: Finding, order: Order, line: Line) -> Finding:
-    """The part that only closes the position passes in any case."""
-    if found.result != BROKEN:
-        return found
-    return Finding(found.result, found.value, found.limit, max(found.max_quantity, exit_room(order, line)))
-
-
-@inline
-def gross_within(order: Order, line: Line, account: Account, limit: float) -> Finding:
-    """The book's gross exposure after the order against a limit in money; clips, and exits pass."""
-    others, price = others_gross(line, account), price_of(order, line)
-    value = others + exposure_after(order, line)
-    if exits(order, line):
-        return passes(value, limit)
-    allowed = room_on_side(order, line, (limit - others) / price) if price > 0.0 else 0.0
-    return at_least_exit(within(value, limit, allowed), order, line)

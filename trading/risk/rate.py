@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from trading.arrays import Int64Array
-from trading.risk.model import SECOND, inline
+from trading.compiled import inline
+from trading.risk.model import SECOND
 
 
 @inline

@@ -10,7 +10,7 @@ from msgspec import Struct
 from trading.arrays import FloatArray, Int64Array
 from trading.events import PartitionEvents
 from trading.features.engine import FeatureEngine, FeatureRows
-from trading.market import Tick, TickBatch
+from trading.market import MID, Tick, TickBatch
 from trading.portfolio.book import Book, BookDump
 from trading.risk.limits import LimitSet
 
@@ -117,5 +117,5 @@ class PartitionState:
         for k, offset in enumerate(offsets):
             if offset in orders:
                 made[k] = orders[offset]
-        mids, numbers = np.ascontiguousarray(found.market[:, 3]), np.array(offsets, np.int64)
+        mids, numbers = np.ascontiguousarray(found.market[:, MID]), np.array(offsets, np.int64)
         self.book.replay(batch.symbols, times, mids, numbers, made, assumed=assumed)

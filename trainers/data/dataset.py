@@ -15,6 +15,7 @@ from msgspec import Struct
 from trading.arrays import Float32Array, FloatArray, Int64Array
 from trading.errors import ConfigurationError
 from trading.features.definitions import FEATURES
+from trading.market import ASK, BID, MID
 from trainers.data import manifest as manifests
 from trainers.data.column_spool import BAR, MARKET
 from trainers.data.labels import Labels
@@ -64,13 +65,13 @@ class Dataset(Struct, frozen=True):
     @property
     def log_mid(self) -> FloatArray:
         """float64 [n]."""
-        found: FloatArray = np.log(self.market[:, 3])
+        found: FloatArray = np.log(self.market[:, MID])
         return found
 
     @property
     def half_spread(self) -> FloatArray:
         """float64 [n], relative to the mid; NaN where the source has no quotes."""
-        found: FloatArray = 0.5 * (self.market[:, 1] - self.market[:, 0]) / self.market[:, 3]
+        found: FloatArray = 0.5 * (self.market[:, ASK] - self.market[:, BID]) / self.market[:, MID]
         return found
 
 

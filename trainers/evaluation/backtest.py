@@ -6,21 +6,19 @@ the spread of a source without quotes come on top. Returns are of a fixed capita
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
 from msgspec import Struct
 
 from trading.arrays import FloatArray, Int64Array
-from trading.decision import kernel
-from trading.decision.columns import KIND_CODES, room_for
-from trading.decision.kernel import Terms, Ticks
-from trading.decision.policy import REBALANCE_BAND
+from trading.decision.columns import TickColumns, allocate_columns, part_of
+from trading.decision.decide import broken_rules, decide
+from trading.decision.policy import DecisionPolicy
 from trading.portfolio.book import Book
-from trading.risk.engine import CLIP, DENY, NAMES
+from trading.risk.engine import CLIP, DENY
 from trading.risk.limits import LimitSet, LimitsFile
-from trading.risk.model import BROKEN
-from trading.risk.trading_state import ACTIVE
 from trainers.data.dataset import Dataset
 from trainers.evaluation.costs import Costs
 
@@ -90,29 +88,28 @@ def run(data: Dataset, rows: Int64Array, targets: FloatArray, costs: Costs, limi
     """
     limits = limits or research_limits(len(data.names))
     book, n = Book(limits), len(rows)
-    terms = Terms(limits.calendar, ACTIVE, np.inf, REBALANCE_BAND, True)
+    context = DecisionPolicy(limits).context(limits, desk_quota=math.inf)
     market = np.ascontiguousarray(data.market[rows])
     symbols, time_ns = data.symbols[rows], np.ascontiguousarray(data.time_ns[rows])
     places = book.rows(data.names)[symbols]
-    numbers = np.empty((n, 5))
-    wanted = denied = clipped = 0
+    traded, out = np.empty((5, n)), allocate_columns(CHUNK)
+    outcomes: Counter[int] = Counter()
     broken: Counter[str] = Counter()
-    out = room_for(CHUNK)
     for begin in range(0, n, CHUNK):
         part = slice(begin, min(n, begin + CHUNK))
         size = part.stop - begin
-        ticks = Ticks(
+        ticks = TickColumns(
             places[part], np.arange(begin, part.stop), time_ns[part],
             np.ascontiguousarray(data.quote_time_ns[rows[part]]), time_ns[part], market[part],
             np.ones(size, np.bool_), np.full(size, -1, np.int8), np.ascontiguousarray(targets[part]),
         )  # fmt: skip
-        wanted += int(kernel.decide(book.tables, terms, ticks, KIND_CODES, out))
-        numbers[part] = out.numbers[:size]
-        outcomes = out.outcomes[:size]
-        denied, clipped = denied + int((outcomes == DENY).sum()), clipped + int((outcomes == CLIP).sum())
-        counts = (out.results[:size][outcomes >= 0] == BROKEN).sum(axis=0)
-        broken.update({name: int(count) for name, count in zip(NAMES, counts, strict=True) if count})
-    return account(data, rows, numbers, costs, Counts(wanted, denied, clipped, dict(broken)), limits)
+        decided = decide(book, ticks, context, part_of(out, 0, size))
+        traded[:, part] = decided.quantities, decided.prices, decided.mids, decided.before, decided.after
+        outcomes.update(decided.outcomes.tolist())
+        broken.update(broken_rules(decided))
+    wanted = sum(count for outcome, count in outcomes.items() if outcome >= 0)
+    counts = Counts(wanted, outcomes[DENY], outcomes[CLIP], dict(broken))
+    return account(data, rows, traded, costs, counts, limits)
 
 
 class Counts(Struct, frozen=True):
@@ -125,20 +122,20 @@ class Counts(Struct, frozen=True):
 
 
 def account(
-    data: Dataset, rows: Int64Array, numbers: FloatArray, costs: Costs, counts: Counts, limits: LimitSet
+    data: Dataset, rows: Int64Array, traded: FloatArray, costs: Costs, counts: Counts, limits: LimitSet
 ) -> Path:
-    """Gains and costs of what was decided; `numbers` as in `Outcomes`."""
+    """Gains and costs of what was decided: float64 [5, n], quantity, price, mid, position before and after."""
     # Money of the account; a symbol without a rate is denied, so that nothing of it is lost here.
     rates = np.nan_to_num(np.array([limits.rate(name) for name in data.names]))[data.symbols[rows]]
-    quantity, price, mid = numbers[:, 0], np.nan_to_num(numbers[:, 1]) * rates, numbers[:, 2] * rates
-    before, after = numbers[:, 3], numbers[:, 4]
+    quantity, price, mid, before, after = traded
+    price, mid = np.nan_to_num(price) * rates, mid * rates
     gross = before * change_of_mid(data.symbols[rows], mid)
-    traded = np.abs(quantity) * price
+    turnover = np.abs(quantity) * price
     spread = np.abs(quantity) * np.abs(price - mid)
     unquoted = np.isnan(data.half_spread[rows])
-    spread = np.where(unquoted, traded * costs.half_spread_bps * 1e-4, spread)
+    spread = np.where(unquoted, turnover * costs.half_spread_bps * 1e-4, spread)
     return Path(
-        rows, after.copy(), gross, spread + traded * costs.beyond_spread, traded, counts.wanted, counts.denied,
+        rows, after.copy(), gross, spread + turnover * costs.beyond_spread, turnover, counts.wanted, counts.denied,
         counts.clipped, counts.broken, limits.book.capital,
     )  # fmt: skip
 

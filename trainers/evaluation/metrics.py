@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from trading.arrays import FloatArray, Int64Array
+from trading.market import MID
 from trainers.data.dataset import Dataset
 from trainers.data.durations import UNITS_NS, span_text
 from trainers.evaluation.backtest import Path
@@ -133,7 +134,7 @@ def capacity(path: Path, data: Dataset) -> float:
     Y sigma sqrt(Q / V) = e, so Q = V (e / (Y sigma))^2.
     """
     rows = path.rows
-    value = float(np.nansum(data.volume[rows] * data.market[rows, 3]))
+    value = float(np.nansum(data.volume[rows] * data.market[rows, MID]))
     if not data.manifest.sized or value <= 0.0:
         return math.nan
     traded, gained = float(path.traded.sum()), float((path.gross - path.cost).sum())

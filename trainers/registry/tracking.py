@@ -1,4 +1,4 @@
-"""The only file of the trainers that imports mlflow: a run a training, one within it for each model, registered as
+"""MLflow as the trainers see it: a run a training, one within it for each model, registered as
 challenger; and what promotion reads and writes.
 """
 
@@ -14,22 +14,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# MLflow reads it when it is imported, and sets its loggers anew with every part of it.
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-
-import mlflow
-import mlflow.pytorch
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from mlflow import MlflowClient
-from mlflow.data.dataset_source_registry import resolve_dataset_source
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.exceptions import MlflowException
-from mlflow.models.signature import ModelSignature as MlflowSignature
-from mlflow.types import Schema, TensorSpec
 from msgspec import Struct
 
+from connectors.mlflow import (
+    MetaDataset,
+    MlflowClient,
+    MlflowException,
+    Schema,
+    TensorSpec,
+    mlflow,
+    resolve_dataset_source,
+    silent,
+    use,
+)
+from connectors.mlflow import ModelSignature as MlflowSignature
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import ModelSignature
@@ -74,20 +75,13 @@ class Candidate(Struct, frozen=True):
 
 def connect(uri: str) -> None:
     """Point MLflow at a server. Raises ServiceUnavailable when it does not answer."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(uri)
+    use(uri)
     mlflow.set_system_metrics_sampling_interval(1)
     mlflow.set_system_metrics_samples_before_logging(1)
     try:
         mlflow.set_experiment(EXPERIMENT)
     except MlflowException as error:
-        raise ServiceUnavailable(
-            f"MLflow at {uri} does not answer: start it with `ultrathink stack up`, or name another "
-            f"with --mlflow-uri ({str(error)[:200]})"
-        ) from error
+        raise silent(uri, error) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from trading.decision import kernel
+from trading.compiled import sources_digest
 
 
 def git_commit() -> str:
@@ -25,8 +25,8 @@ def git_commit() -> str:
 
 
 def digest() -> str:
-    """Of every file that a training's result depends on: the trainers' and the gateway's domain."""
-    whole = hashlib.sha256(str(kernel.sources()).encode())
+    """Of every file that a training's result depends on: the trainers' and what decides."""
+    whole = hashlib.sha256(sources_digest().encode())
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         whole.update(path.read_bytes())
     return whole.hexdigest()[:16]

@@ -15,6 +15,7 @@ from torch import nn
 
 from trading.arrays import FloatArray
 from trading.errors import ConfigurationError
+from trading.market import MID
 from trading.models.signature import META_CONTROLLER, REGIME_DETECTION, STRATEGIES, STRATEGY_SIGNALS, ModelSignature
 from trading.risk.limits import LimitSet
 from trainers.data import leakage, splits
@@ -260,7 +261,7 @@ def regime_pictures(data: Dataset, fold: Fold, report: RegimeReport) -> dict[str
     mine = rows[shown]
     return {
         "regimes": plots.regimes(
-            data.names[symbol], data.time_ns[mine], data.market[mine, 3], fold.answers.probabilities[shown]
+            data.names[symbol], data.time_ns[mine], data.market[mine, MID], fold.answers.probabilities[shown]
         ),
         "calibration": plots.calibration(report.curve),
         "transitions": plots.transitions(report.transitions, report.expected_dwell),

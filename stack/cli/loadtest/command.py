@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from loadtest.judging.targets import Target
     from loadtest.measuring.result import Result
     from loadtest.open_loop.drive import Progress as DriveProgress
-    from stack.workflows.loadtest.load_target import Place
+    from stack.workflows.loadtest.load_target import LoadTarget
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,7 +89,7 @@ def prepare(target: str, targets: Path | None, out_folder: Path | None) -> tuple
 
 
 @contextmanager
-def desk_or(own: bool, bootstrap: str | None, *, allow_remote: bool, model: str) -> Iterator[Place]:
+def desk_or(own: bool, bootstrap: str | None, *, allow_remote: bool, model: str) -> Iterator[LoadTarget]:
     """A desk of its own, or the one that runs."""
     from stack.workflows.loadtest.load_target import embedded, running
 
@@ -129,7 +129,7 @@ def shown(total: float | None, what: str) -> Iterator[Callable[[float, str], Non
         yield lambda done, said: bar.update(task, completed=done, said=said)
 
 
-def drive_shown(load: Any, place: Place, target: str, settings: dict[str, str]) -> Result:
+def drive_shown(load: Any, place: LoadTarget, target: str, settings: dict[str, str]) -> Result:
     """A run of the driver with a progress bar."""
     import time
 
@@ -152,7 +152,7 @@ def drive_shown(load: Any, place: Place, target: str, settings: dict[str, str]) 
         )  # fmt: skip
 
 
-def triton_shown(load: Any, place: Place, url: str | None = None) -> Result:
+def triton_shown(load: Any, place: LoadTarget, url: str | None = None) -> Result:
     """A run against Triton with a progress bar."""
     import time
 

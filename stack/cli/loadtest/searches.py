@@ -149,7 +149,7 @@ def compare(
     from loadtest.open_loop.drive import Load
     from loadtest.report.plots import encode, percentile_figure
     from loadtest.report.texts import number
-    from stack.workflows.loadtest.configuration import Side, in_turns
+    from stack.workflows.loadtest.configuration import Configuration, in_turns
 
     if a.endswith(".json") and b.endswith(".json"):
         # Read before the folder is cleared: it may be theirs.
@@ -158,7 +158,7 @@ def compare(
         folder = folder_of(out_folder)
         note = "two runs of different times: how runs differ is in the ratio, and not in its interval"
     else:
-        sides = (Side.parse(a), Side.parse(b))
+        sides = (Configuration.parse(a), Configuration.parse(b))
         load = Load("", data, speed, None, seconds_of(duration), warm_up)
         load.check()
         goal, folder = prepare("decision", None, out_folder)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NAMES = {"model": "model_name"}
 
 
-class Side(Struct, frozen=True):
+class Configuration(Struct, frozen=True):
     """A configuration: settings of the gateway, how many brokers, and which commit ("": the code as it is)."""
 
     text: str
@@ -34,7 +34,7 @@ class Side(Struct, frozen=True):
     commit: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Side:
+    def parse(cls, text: str) -> Configuration:
         """Read "model=trading_decision_fused,delivery=at-least-once,brokers=3,commit=HEAD~1", or "default".
 
         Raises ConfigurationError.
@@ -110,7 +110,7 @@ def order(turns: int) -> list[int]:
 
 
 def in_turns(
-    sides: Sequence[Side],
+    sides: Sequence[Configuration],
     load: Load,
     turns: int,
     show: Callable[[str], None],

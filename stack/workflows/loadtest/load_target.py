@@ -20,7 +20,7 @@ from stack.workflows.sandbox import desk, gateway
 from trading.errors import ServiceUnavailable
 
 
-class Place(Struct, frozen=True):
+class LoadTarget(Struct, frozen=True):
     """Addresses, and the pids of the servers that can be watched, by name."""
 
     bootstrap: str
@@ -29,14 +29,14 @@ class Place(Struct, frozen=True):
     servers: dict[str, int]
 
 
-def place_of(settings: StackSettings) -> Place:
+def place_of(settings: StackSettings) -> LoadTarget:
     """A stack of this machine."""
     status = read_status(settings.absolute_home)
     servers = {s.name: s.process.pid for s in status.services if s.process is not None} if status else {}
     deciding = listener(settings.ports.gateway_metrics)
     if deciding is not None:
         servers["gateway"] = deciding.pid
-    return Place(
+    return LoadTarget(
         settings.kafka_bootstrap,
         settings.triton_grpc,
         f"http://127.0.0.1:{settings.ports.triton_http}",
@@ -47,7 +47,7 @@ def place_of(settings: StackSettings) -> Place:
 @contextmanager
 def embedded(
     show: Callable[[str], None], *, brokers: int = 1, gateway_settings: Mapping[str, Any] | None = None
-) -> Iterator[Place]:
+) -> Iterator[LoadTarget]:
     """A stack of its own with a gateway that decides; everything is taken down at the end.
 
     Raises:
@@ -63,7 +63,7 @@ def embedded(
             raise InvalidRun(str(error)) from error
 
 
-def running(bootstrap: str | None, *, allow_remote: bool, needs_gateway: bool) -> Place:
+def running(bootstrap: str | None, *, allow_remote: bool, needs_gateway: bool) -> LoadTarget:
     """The stack that is up, or Kafka elsewhere.
 
     Raises:
@@ -73,7 +73,7 @@ def running(bootstrap: str | None, *, allow_remote: bool, needs_gateway: bool) -
     if bootstrap is not None and bootstrap.replace("localhost", "127.0.0.1") != found.bootstrap:
         only_loopback(bootstrap, allow_remote=allow_remote)
         brokers_here(bootstrap, allow_remote=allow_remote)
-        return Place(bootstrap, found.triton_grpc, found.triton_http, {})
+        return LoadTarget(bootstrap, found.triton_grpc, found.triton_http, {})
     if needs_gateway and "gateway" not in found.servers:
         raise InvalidRun(
             "no gateway decides here: start `ultrathink stack up` and `ultrathink gateway run`, "

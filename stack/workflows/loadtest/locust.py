@@ -12,7 +12,7 @@ from pathlib import Path
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import EXIT_CODES
 from loadtest.measuring.result import Result, load
-from stack.workflows.loadtest.load_target import Place
+from stack.workflows.loadtest.load_target import LoadTarget
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
@@ -29,7 +29,7 @@ LEFT_OVER_S = 60
 
 
 def locust(
-    place: Place,
+    place: LoadTarget,
     targets: Path | None,
     show: Callable[[str], None],
     users: Sequence[str] = tuple(USERS),

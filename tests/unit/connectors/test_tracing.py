@@ -14,8 +14,8 @@ from connectors.tracing import SpanTracer, open_tracer
 from services.forensics.audit import follow
 from tests.fakes import FakeClock, raw_batch
 from tests.unit.gateway.test_pipeline import Bench, quotes
+from trading.encoding import encode
 from trading.trace import Traced
-from trading.wire import encode
 
 GIVEN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

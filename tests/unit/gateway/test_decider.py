@@ -10,17 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.decider import Batch, Judge, Slice, Timing
+from gateway.batch import Batch, BatchTiming, PartitionBatch
+from gateway.decider import Decider
 from gateway.load_shedding import ASKED
 from gateway.ports import RawSlice
 from tests.fakes import FakeClock, limit_set
-from trading.decision import kernel
 from trading.decision.policy import DecisionPolicy
-from trading.decision.schema import CODES, REASONS, Action, Decision, Reason, StageTimes, decode_decision
+from trading.decision.schema import CODES, REASONS, Action, Decision, Reason, StageTimes
+from trading.decision.wire import decode_decision
+from trading.experiments.arms import Arm
 from trading.features.definitions import WARM_TICKS
 from trading.market import Tick, TickBatch
 from trading.models.prediction import Prediction
 from trading.models.signature import STRATEGIES
+from trading.portfolio import marks
 from trading.risk.model import Order
 from trading.risk.trading_state import TradingState
 from trading.risk.verdict import Outcome
@@ -58,11 +61,12 @@ def make_batch(rows, clock, state, first_offset):
     given = [b"00-" + b"ab" * 16 + b"-00000000000000ff-01" if k % 3 == 0 else None for k in range(n)]
     raw = RawSlice(2, list(range(first_offset, first_offset + n)), sent, [None] * n, [b""] * n, given)
     batch = TickBatch.from_ticks(ticks)
-    part = Slice(raw, state, 0, n, list(range(n)), [], None)
+    part = PartitionBatch(raw, state, 0, n, list(range(n)), [], None)
     shed = np.array([ASKED if row[5] is None else CODES[row[5]] for row in rows], np.int8)
     return Batch(
-        [part], batch, state.observe(batch), np.full(n, 2), np.array(raw.offsets), np.array(sent), shed
-    ), ticks
+        [part], batch, state.observe(batch), np.full(n, 2), np.array(raw.offsets), np.array(sent),
+        np.zeros(n, np.int8), shed, np.full(n, BUDGET),
+    ), ticks  # fmt: skip
 
 
 def prediction_of(rows, seed):
@@ -75,7 +79,7 @@ def prediction_of(rows, seed):
         strategy_weights=random.random((n, len(STRATEGIES)), np.float32),
         target_position=targets,
         valid=np.isfinite(targets),
-        model_version="7",
+        model_versions=("7",),
     )
 
 
@@ -83,9 +87,9 @@ def decide(book, symbol, target, market, times, number, trading_state, policy):
     """A tick's order, told plainly; returns action, reason, quantity, price and verdict."""
     bid, ask, last, mid = market
     age_ns = observe(book, symbol, times)
-    limits, line = policy.limits.of(symbol), book.line(symbol)
+    limits, position = policy.limits.of(symbol), book.position(symbol)
     wanted = math.copysign(math.floor(abs(target * limits.max_position_notional / mid) / limits.lot + 1e-9), target)
-    quantity = round(wanted * limits.lot - line.position, 10)
+    quantity = round(wanted * limits.lot - position.quantity, 10)
     if quantity == 0 or abs(quantity) * mid < policy.rebalance_band * limits.max_position_notional:
         return Action.HOLD, Reason.WITHIN_BAND, 0.0, None, None
     price = ask if quantity > 0 else bid
@@ -103,7 +107,7 @@ def decide(book, symbol, target, market, times, number, trading_state, policy):
 def one_by_one(batch, ticks, prediction, failure, timing, trading_state, policy, clock, state):
     """What the columns must amount to, told plainly. `state` is a second state, not the slice's."""
     row, found, book = 0, [], state.book
-    (part,) = batch.slices
+    (part,) = batch.parts
     for k, tick in enumerate(ticks):
         held = None if batch.shed[k] < 0 else REASONS[batch.shed[k]]
         began = min(part.raw.sent_ns[k], timing.received_ns)
@@ -146,7 +150,7 @@ def one_by_one(batch, ticks, prediction, failure, timing, trading_state, policy,
 def observe(book, symbol, times):
     event_ns, quote_ns, sent_ns, mid = times
     tables = book.tables
-    return kernel.observe(tables, book.limits.calendar, book.row(symbol), event_ns, quote_ns, sent_ns, mid)
+    return marks.observe(tables, book.limits.calendar, book.row(symbol), event_ns, quote_ns, sent_ns, mid)
 
 
 def as_float32(decision):
@@ -190,7 +194,7 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
         min_notional=100.0, price_increment=0.0,
     )  # fmt: skip
     policy = DecisionPolicy(limits, rebalance_band=band)
-    judge = Judge("market.ticks", policy, BUDGET, clock, TRACE_IDS, "trading_decision", "champion")
+    decider = Decider("market.ticks", policy, BUDGET, clock, TRACE_IDS, (Arm("champion", "trading_decision", ""),))
     state, other = PartitionState(limits), PartitionState(limits)
     warm = [tick_of("A", 100.0, "quote", START - (WARM_TICKS - k) * SECOND) for k in range(WARM_TICKS)]
     for one in (state, other):
@@ -199,9 +203,9 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
     for number, rows in enumerate((first, second)):
         batch, ticks = make_batch(rows, clock, state, number * 1000)
         prediction = prediction_of(rows, number) if answered else None
-        timing = Timing(clock.now_ns(), 12.25, 345.5, clock.now_ns())
+        timing = BatchTiming(clock.now_ns(), 12.25, 345.5, clock.now_ns())
         told = (prediction, Reason.PREDICTOR_TIMEOUT, timing, trading_state)
-        decided = judge.decide(batch, *told)
+        decided = decider.decide(batch, *told)
         wanted = one_by_one(batch, ticks, *told, policy, clock, other)
         found = [decode_decision(payload) for payload in decided.payloads]
         assert [as_float32(d) for d in found] == [as_float32(d) for d in wanted]

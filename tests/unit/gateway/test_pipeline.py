@@ -10,13 +10,13 @@ import pytest
 
 from gateway.partitions import PartitionStates
 from gateway.pipeline import Pipeline, PipelineSettings
-from gateway.ports import Restored, Stream
+from gateway.ports import Ports, Stream
 from tests.fakes import (
-    FakeAllowance,
     FakeClock,
-    FakeInputs,
+    FakeEvents,
     FakeMetrics,
     FakePredictor,
+    FakeReservations,
     FakeSink,
     FakeSnapshots,
     FakeSource,
@@ -27,6 +27,7 @@ from tests.fakes import (
 from trading.dead_letters import dead_letter
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Action, Reason, StageTimes
+from trading.encoding import encode
 from trading.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
 from trading.events import Command, ExecutionReport, PartitionEvents, ReportKind
 from trading.features.definitions import WARM_TICKS
@@ -36,7 +37,7 @@ from trading.risk.trading_state import TradingState
 from trading.risk.verdict import Outcome
 from trading.state.codec import decode_snapshot, encode_snapshot
 from trading.state.partition import PartitionState
-from trading.wire import encode
+from trading.state.recovery import Restored
 
 SECOND = 1_000_000_000
 START = 1_600_000_000 * SECOND
@@ -70,10 +71,14 @@ class Bench:
         self.states = states or FakeStates()
         self.metrics = FakeMetrics()
         self.state = PartitionStates(lambda: PartitionState(LIMITS))
-        self.pipeline = Pipeline(
-            self.source, self.predictor, self.sink, self.snapshots, self.states, self.clock, self.metrics,
-            self.state, POLICY, admission or Admission(), settings or PipelineSettings(), tracer,
-        )  # fmt: skip
+        self.settings, self.admission = settings or PipelineSettings(), admission or Admission()
+        self.build(POLICY, tracer=tracer)
+
+    def build(self, policy, **more):
+        ports = Ports(
+            self.source, self.predictor, self.sink, self.snapshots, self.states, self.clock, self.metrics, **more
+        )
+        self.pipeline = Pipeline(ports, self.state, policy, self.admission, self.settings)
 
     def run(self):
         thread = threading.Thread(target=self._stop_when_exhausted)
@@ -202,7 +207,7 @@ def test_halted_denies_and_says_so():
 
 def test_nothing_is_committed_before_it_is_delivered():
     bench = Bench([quotes(10)], at_once=False)
-    bench.pipeline._sink.flush = lambda timeout_s: None  # the broker never confirms
+    bench.sink.flush = lambda timeout_s: None  # the broker never confirms
     bench.run()
     assert bench.source.committed == {}
 
@@ -289,7 +294,7 @@ def test_a_producer_clock_that_runs_ahead_does_not_lengthen_the_budget():
 def test_nothing_of_an_abandoned_partition_is_published():
     clock = FakeClock()
     bench = Bench([raw_batch(quotes(5), clock, partition=0), raw_batch(quotes(5), clock, partition=1)], clock=clock)
-    bench.pipeline._abandoned.add(0)
+    bench.pipeline._publisher._abandoned.add(0)
     assert {d.decision_id.split("-")[1] for d in bench.run()} == {"1"}
     assert bench.source.committed == {1: 5}
 
@@ -349,7 +354,7 @@ def test_a_snapshot_and_the_rest_of_the_log_give_what_the_whole_log_gives():
 
 def test_no_snapshot_is_kept_before_its_decisions_are_safe():
     bench = Bench([quotes(10)], at_once=False)
-    bench.pipeline._sink.flush = lambda timeout_s: None
+    bench.sink.flush = lambda timeout_s: None
     bench.run()
     assert bench.snapshots.kept == []
 
@@ -413,6 +418,7 @@ def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more():
     while bench.source.held < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+        clock.advance(ms=60)
     assert len(bench.predictor.batches) == room
     assert bench.pipeline.status().held
     gate.set()
@@ -442,13 +448,9 @@ def essence(d):
 def trading(**changes):
     """A pipeline that sends orders to a broker."""
     bench = Bench()
-    bench.inputs = FakeInputs()
-    clock = bench.clock
+    bench.events = FakeEvents()
     policy = DecisionPolicy(LIMITS, assumed_fills=False)
-    bench.pipeline = Pipeline(
-        bench.source, bench.predictor, bench.sink, bench.snapshots, bench.states, clock, bench.metrics, bench.state,
-        policy, Admission(), PipelineSettings(), None, bench.inputs, changes.get("allowance"),
-    )  # fmt: skip
+    bench.build(policy, events=bench.events, reservations=changes.get("reservations"))
     return bench
 
 
@@ -468,7 +470,7 @@ def test_orders_go_to_the_broker_and_work_until_its_reports_come():
     decision = bench.sink.decisions[-1]
     assert (order.order_id, order.quantity, order.price) == (decision.decision_id, 500.0, decision.reference_price)
     assert (decision.position_before, decision.position_after, decision.fills_to) == (0.0, 500.0, 0)
-    bench.inputs.waiting[0] = PartitionEvents([], 0, [fill(decision, 200.0)], 7)
+    bench.events.waiting[0] = PartitionEvents([], 0, [fill(decision, 200.0)], 7)
     bench.source.batches = [raw_batch(rest[:2], bench.clock, first_offset=WARM_TICKS)]
     bench.source.exhausted.clear()
     bench.pipeline._stopping.clear()
@@ -477,7 +479,7 @@ def test_orders_go_to_the_broker_and_work_until_its_reports_come():
     # What works is not ordered again.
     assert (held.reason, held.position_before, held.position_after) == (Reason.WITHIN_BAND, 200.0, 500.0)
     assert held.fills_to == 7
-    assert bench.inputs.asked[-1] == (0, 0, 0)
+    assert bench.events.asked[-1] == (0, 0, 0)
     assert bench.sink.orders == [order]
 
 
@@ -487,7 +489,7 @@ def test_limits_come_before_a_tick_and_its_decision_says_so():
     command = Command("limits", "", "smaller", "somebody", 1)
     bench.source.batches = [raw_batch(quotes(WARM_TICKS - 1), bench.clock)]
     bench.run()
-    bench.inputs.waiting[0] = PartitionEvents([(command, tighter)], 42, [], 0)
+    bench.events.waiting[0] = PartitionEvents([(command, tighter)], 42, [], 0)
     bench.source.batches = [raw_batch(quotes(1, first=WARM_TICKS - 1), bench.clock, first_offset=WARM_TICKS - 1)]
     bench.source.exhausted.clear()
     bench.pipeline._stopping.clear()
@@ -501,16 +503,16 @@ def test_limits_come_before_a_tick_and_its_decision_says_so():
 
 def test_a_batch_of_no_ticks_takes_nothing_that_no_decision_could_tell_of():
     bench = trading()
-    bench.inputs.waiting[0] = PartitionEvents([], 42, [], 9)
+    bench.events.waiting[0] = PartitionEvents([], 42, [], 9)
     bench.source.batches = [raw_batch([b"no tick"], bench.clock)]
     bench.run()
-    assert bench.inputs.asked == []
+    assert bench.events.asked == []
     assert bench.state.of(0).fills_to == 0
 
 
 @pytest.mark.parametrize(("money", "quantity"), [(20_000.0, 199.98), (float("nan"), 0.0)])
 def test_what_is_reserved_for_the_book_is_its_most(money, quantity):
-    bench = trading(allowance=FakeAllowance(money))
+    bench = trading(reservations=FakeReservations(money))
     limits = limit_set(max_order_notional=1e6, max_concentration=None, max_desk_notional=1e7, lot=0.01)
     bench.state.put(0, PartitionState(limits))
     bench.source.batches = [raw_batch(quotes(WARM_TICKS), bench.clock)]
@@ -524,7 +526,7 @@ def test_a_reset_reaches_the_book():
     state.book.tables.account[0].drawdown_latched = True
     bench.state.put(0, state)
     assert bench.state.books()[0].latched == ["drawdown"]
-    bench.inputs.waiting[0] = PartitionEvents(
+    bench.events.waiting[0] = PartitionEvents(
         [(Command("reset", "drawdown", "looked", "somebody", 1), None)], 3, [], 0
     )
     bench.source.batches = [raw_batch(quotes(1), bench.clock)]

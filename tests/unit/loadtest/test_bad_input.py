@@ -23,7 +23,7 @@ from loadtest.open_loop.rows import feature_rows
 from loadtest.open_loop.triton import TritonLoad
 from stack.cli.loadtest import app
 from stack.servers.ports import free_ports
-from stack.workflows.loadtest.configuration import Side, order
+from stack.workflows.loadtest.configuration import Configuration, order
 from tests.unit.loadtest.results import result_of
 from trading.errors import ConfigurationError
 
@@ -158,8 +158,8 @@ def test_rows_are_warm_and_never_zeros():
 
 
 def test_sides_are_read():
-    assert Side.parse("default") == Side("default", {})
-    found = Side.parse("model=trading_decision_fused, delivery=at-least-once,brokers=3,commit=HEAD~1")
+    assert Configuration.parse("default") == Configuration("default", {})
+    found = Configuration.parse("model=trading_decision_fused, delivery=at-least-once,brokers=3,commit=HEAD~1")
     assert found.gateway == {"model_name": "trading_decision_fused", "delivery": "at-least-once"}
     assert (found.brokers, found.commit) == (3, "HEAD~1")
     assert order(3) == [0, 1, 1, 0, 0, 1]
@@ -172,7 +172,7 @@ def test_sides_are_read():
 )  # fmt: skip
 def test_wrong_sides_are_a_sentence(text, says):
     with pytest.raises(ConfigurationError, match=says):
-        Side.parse(text)
+        Configuration.parse(text)
 
 
 def command(*arguments, home):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trading.encoding import encode
 from trading.intake import MAX_TICK_BYTES, decode_tick, decode_ticks
 from trading.market import Tick
-from trading.wire import encode
 
 T = 1_700_000_000_000_000_000
 GOOD = b'{"symbol":"BTC","event_time_ns":1700000000000000000,"bid":1.5,"ask":2}'

@@ -7,38 +7,39 @@ from __future__ import annotations
 
 import math
 
+from trading.compiled import inline
+from trading.risk.calendar import DAY, SECOND
 from trading.risk.limits import LimitRow
-from trading.risk.model import (
-    BROKEN,
-    Account,
-    Finding,
-    Line,
-    Order,
-    Past,
-    at_least_exit,
-    equity,
-    exits,
-    off,
-    passes,
-    rule,
-    within,
-)
+from trading.risk.measures import at_least_exit, equity, is_reducing, off, passes, within
+from trading.risk.model import BROKEN, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import Begin, Shown, lost, set_limit
 
 NAME, UNIT, PARAMETERS = "daily_loss", "money", ("max_daily_loss", "session")
-SERVES = "RTS 6 art. 15(4): limits from capital base and risk tolerance; the mandate"
-BLIND = "denies: an equity that is not known may be lost"
+REGULATION = "RTS 6 art. 15(4): limits from capital base and risk tolerance; the mandate"
+ON_MISSING_DATA = "denies: an equity that is not known may be lost"
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """Exits pass."""
     limit = limits.max_daily_loss
     if math.isinf(limit):
         return off()
     value = account.day_equity - equity(account)
-    if exits(order, line):
+    if is_reducing(order, position):
         return passes(value, limit)
     found = within(value, limit, 0.0)
     if account.daily_loss_latched and math.isfinite(value):
-        found = Finding(BROKEN, value, limit, 0.0)
-    return at_least_exit(found, order, line)
+        found = CheckResult(BROKEN, value, limit, 0.0)
+    return at_least_exit(found, order, position)
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    most = set_limit(begin().limits.max_daily_loss)
+    return (
+        (f"buy 1 after losing {most * 1.2:,.6g} today", lost(begin(), 1.2 * most)),
+        (f"buy 1 on the day after losing {most * 1.2:,.6g}", lost(begin(), 1.2 * most, then_s=DAY / SECOND)),
+    )

@@ -8,38 +8,41 @@ from __future__ import annotations
 
 import math
 
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import (
-    BROKEN,
-    Account,
-    Finding,
-    Line,
-    Order,
-    Past,
-    at_least_exit,
-    equity,
-    exits,
-    off,
-    passes,
-    rule,
-    within,
-)
+from trading.risk.measures import at_least_exit, equity, is_reducing, off, passes, within
+from trading.risk.model import BROKEN, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import CAPITAL, Begin, Shown, lost, set_limit
 
 NAME, UNIT, PARAMETERS = "drawdown", "share", ("max_drawdown",)
-SERVES = "RTS 6 art. 15(4): limits from capital base and risk tolerance; the mandate"
-BLIND = "denies: an equity that is not known may be lost"
+REGULATION = "RTS 6 art. 15(4): limits from capital base and risk tolerance; the mandate"
+ON_MISSING_DATA = "denies: an equity that is not known may be lost"
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """Exits pass."""
     limit = limits.max_drawdown
     if math.isinf(limit):
         return off()
     value = 1.0 - equity(account) / account.high_water if account.high_water > 0.0 else math.nan
-    if exits(order, line):
+    if is_reducing(order, position):
         return passes(value, limit)
     found = within(value, limit, 0.0)
     if account.drawdown_latched and math.isfinite(value):
-        found = Finding(BROKEN, value, limit, 0.0)
-    return at_least_exit(found, order, line)
+        found = CheckResult(BROKEN, value, limit, 0.0)
+    return at_least_exit(found, order, position)
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    share = set_limit(begin().limits.max_drawdown)
+    return (
+        (
+            f"buy 1 after a fall of {share * 1.2:.2%} and a recovery",
+            lost(begin(), 1.2 * share * CAPITAL, recovers=True),
+        ),
+        (f"buy 1 after a fall of {share * 0.8:.2%}", lost(begin(), 0.8 * share * CAPITAL)),
+    )

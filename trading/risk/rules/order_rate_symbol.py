@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import Account, Finding, Line, Order, Past, off, rule, within
+from trading.risk.measures import off, within
+from trading.risk.model import Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import SYMBOL, Begin, Shown, after_many, set_limit
 from trading.risk.rate import within_window
 
 NAME, UNIT, PARAMETERS = "order_rate_symbol", "orders", ("max_symbol_orders", "order_window_s")
-SERVES = "RTS 6 art. 15(1)(d): maximum messages; venue's order-to-trade ratio"
-BLIND = "counts in event time, which every tick has"
+REGULATION = "RTS 6 art. 15(1)(d): maximum messages; venue's order-to-trade ratio"
+ON_MISSING_DATA = "counts in event time, which every tick has"
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """Every accepted order counts, each child of a batch too."""
     if math.isinf(limits.max_symbol_orders):
         return off()
-    recent = within_window(past.order_ns, line.orders, order.now_ns, limits.order_window_s)
+    recent = within_window(windows.order_ns, position.orders, order.now_ns, limits.order_window_s)
     return within(recent + 1.0, limits.max_symbol_orders, 0.0)
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    return after_many(begin(), set_limit(begin().limits.max_symbol_orders), [SYMBOL])

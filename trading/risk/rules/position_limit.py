@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import math
 
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import (
-    Account,
-    Finding,
-    Line,
-    Order,
-    Past,
+from trading.risk.measures import (
     at_least_exit,
-    exits,
+    is_reducing,
     passes,
     price_of,
-    reach,
+    resulting_position,
     room_on_side,
-    rule,
     within,
 )
+from trading.risk.model import Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import PRICE, Begin, Shown, beyond
 
 NAME, UNIT, PARAMETERS = "position_limit", "money", ("max_position_notional",)
-SERVES = "RTS 6 art. 15(4): market risk limits; SEC 15c3-5(c)(1)(i)"
-BLIND = "denies: no price, no position"
+REGULATION = "RTS 6 art. 15(4): market risk limits; SEC 15c3-5(c)(1)(i)"
+ON_MISSING_DATA = "denies: no price, no position"
+ALWAYS_ON = True
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """Everything that works on the order's side counts as filled."""
-    price = price_of(order, line)
-    value, limit = abs(reach(order, line)) * price, limits.max_position_notional
-    if exits(order, line) and math.isfinite(value):
+    price = price_of(order, position)
+    value, limit = abs(resulting_position(order, position)) * price, limits.max_position_notional
+    if is_reducing(order, position) and math.isfinite(value):
         return passes(value, limit)
-    allowed = room_on_side(order, line, limit / price) if price > 0.0 else 0.0
-    return at_least_exit(within(value, limit, allowed), order, line)
+    allowed = room_on_side(order, position, limit / price) if price > 0.0 else 0.0
+    return at_least_exit(within(value, limit, allowed), order, position)
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    case = begin()
+    return beyond(case, case.limits.max_position_notional / PRICE)

@@ -6,21 +6,34 @@ import math
 
 import numpy as np
 
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import Account, Finding, Line, Order, Past, flag, off, rule
+from trading.risk.measures import flag, off
+from trading.risk.model import Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import Begin, Shown
 
 NAME, UNIT, PARAMETERS = "price_increment", "", ("price_increment",)
-SERVES = "RTS 11 (EU 2017/588): tick sizes"
-BLIND = "denies: an unknown price is no multiple"
+REGULATION = "RTS 11 (EU 2017/588): tick sizes"
+ON_MISSING_DATA = "denies: an unknown price is no multiple"
 #: Of an increment: prices come as binary fractions of decimal numbers.
 ALLOWED = 1e-6
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """The limit price where there is one, else the touch."""
     if limits.price_increment == 0.0:
         return off()
     price = order.price if math.isnan(order.limit_price) else order.limit_price
     steps = price / limits.price_increment
     return flag(abs(steps - np.floor(steps + 0.5)) <= ALLOWED, 0.0)
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    case = begin()
+    step = case.limits.price_increment
+    odd, even = 1000.5 * step, 1000.0 * step
+    return (f"buy 1 at {odd:g}", case.order(1.0, price=odd)), (f"buy 1 at {even:g}", case.order(1.0, price=even))

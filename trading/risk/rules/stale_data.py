@@ -9,18 +9,36 @@ from __future__ import annotations
 
 import math
 
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import SECOND, Account, Finding, Line, Order, Past, off, rule, within
+from trading.risk.measures import off, within
+from trading.risk.model import SECOND, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import OTHER, PRICE, SYMBOL, Begin, Shown, set_limit
 
 NAME, UNIT, PARAMETERS = "stale_data", "seconds", ("max_staleness_s",)
-SERVES = "RTS 6 art. 16: real-time monitoring; FINRA Notice 15-09"
-BLIND = "denies"
+REGULATION = "RTS 6 art. 16: real-time monitoring; FINRA Notice 15-09"
+ON_MISSING_DATA = "denies"
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """In seconds of event time; no age can be negative."""
     if math.isinf(limits.max_staleness_s):
         return off()
     age_s = order.age_ns / SECOND if order.age_ns >= 0 else math.nan
     return within(age_s, limits.max_staleness_s, 0.0)
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    case, fresh = begin(), begin()
+    late_s = set_limit(case.limits.max_staleness_s) + 1.0
+    began_ns = case.now_ns
+    case.tick(PRICE, OTHER, late_s)
+    case.age_ns = case.book.observe(SYMBOL, began_ns, PRICE, case.now_ns)
+    return (
+        (f"buy 1 on a tick {late_s:g} s behind the stream", case.order(1.0)),
+        ("buy 1 on the newest tick", fresh.order(1.0)),
+    )

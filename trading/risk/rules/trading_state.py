@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import math
 
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import Account, Finding, Line, Order, Past, exit_room, exits, flag, rule
+from trading.risk.measures import flag, is_reducing, reducible_quantity
+from trading.risk.model import Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import Begin, Shown
 from trading.risk.trading_state import ACTIVE, HALTED
 
 NAME, UNIT, PARAMETERS = "trading_state", "", ("halted_allows_exits",)
-SERVES = "RTS 6 art. 12 and 14: stop orderly"
-BLIND = "denies: a state that cannot be read counts as REDUCING, one that nobody has stored as HALTED"
+REGULATION = "RTS 6 art. 12 and 14: stop orderly"
+ON_MISSING_DATA = "denies: a state that cannot be read counts as REDUCING, one that nobody has stored as HALTED"
+ALWAYS_ON = True
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """The desk's latched state."""
     if order.state == ACTIVE:
         return flag(True, math.inf)
     if order.state >= HALTED and not limits.halted_allows_exits:
         return flag(False, 0.0)
-    return flag(exits(order, line), exit_room(order, line))
+    return flag(is_reducing(order, position), reducible_quantity(order, position))
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    case = begin()
+    return ("buy 1, halted", case.order(1.0, state=HALTED)), ("buy 1, active", case.order(1.0))

@@ -14,61 +14,55 @@ import math
 import numpy as np
 
 from trading.arrays import FloatArray
+from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.model import (
-    BROKEN,
-    Account,
-    Finding,
-    Line,
-    Order,
-    Past,
-    at_least_exit,
-    exits,
-    inline,
-    off,
-    passes,
-    price_of,
-    rule,
-    within,
-)
+from trading.risk.measures import at_least_exit, is_reducing, off, passes, price_of, within
+from trading.risk.model import BROKEN, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.proof import PRICE, Begin, Shown, set_limit
 
 NAME, UNIT = "value_at_risk", "money"
 PARAMETERS = ("max_value_at_risk", "var_method", "var_confidence", "var_interval_s", "var_min_bars")
-SERVES = "CRR art. 365; SEC 18f-4: limit on fund leverage risk"
-BLIND = "denies until the symbol has `var_min_bars` returns"
+REGULATION = "CRR art. 365; SEC 18f-4: limit on fund leverage risk"
+ON_MISSING_DATA = "denies until the symbol has `var_min_bars` returns"
 HISTORICAL = 1.0
 STEPS = 40
 
 
-@rule
-def check(order: Order, line: Line, account: Account, past: Past, limits: LimitRow) -> Finding:
+@inline
+def check(
+    order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
+) -> CheckResult:
     """An order that lowers the risk passes, whatever the risk is."""
     limit = limits.max_value_at_risk
     if math.isinf(limit):
         return off()
-    if line.bars < limits.var_min_bars or account.unpriced > 0:
+    if position.bars < limits.var_min_bars or account.unpriced > 0:
         value = np.nan
-        return passes(value, limit) if exits(order, line) else at_least_exit(within(value, limit, 0.0), order, line)
-    price, bars = price_of(order, line), min(account.bars, len(past.scenarios))
-    value = loss(past, bars, order.quantity * price, limits)
+        return (
+            passes(value, limit)
+            if is_reducing(order, position)
+            else at_least_exit(within(value, limit, 0.0), order, position)
+        )
+    price, bars = price_of(order, position), min(account.bars, len(windows.scenarios))
+    value = loss(windows, bars, order.quantity * price, limits)
     found = within(value, limit, 0.0)
     if found.result != BROKEN:
         return found
-    before = loss(past, bars, 0.0, limits)
-    if exits(order, line) or value < before:
+    before = loss(windows, bars, 0.0, limits)
+    if is_reducing(order, position) or value < before:
         return passes(value, limit)
     if before <= limit and math.isfinite(value):
-        found = Finding(found.result, value, limit, largest(order, past, bars, price, limits))
-    return at_least_exit(found, order, line)
+        found = CheckResult(found.result, value, limit, largest(order, windows, bars, price, limits))
+    return at_least_exit(found, order, position)
 
 
 @inline
-def largest(order: Order, past: Past, bars: int, price: float, limits: LimitRow) -> float:
+def largest(order: Order, windows: RollingWindows, bars: int, price: float, limits: LimitRow) -> float:
     """The largest quantity within the limit: risk is convex in it, or nearly so; found by halving."""
     low, high, side = 0.0, abs(order.quantity), 1.0 if order.quantity > 0.0 else -1.0
     for _ in range(STEPS):
         middle = 0.5 * (low + high)
-        if loss(past, bars, side * middle * price, limits) <= limits.max_value_at_risk:
+        if loss(windows, bars, side * middle * price, limits) <= limits.max_value_at_risk:
             low = middle
         else:
             high = middle
@@ -76,13 +70,13 @@ def largest(order: Order, past: Past, bars: int, price: float, limits: LimitRow)
 
 
 @inline
-def loss(past: Past, bars: int, more: float, limits: LimitRow) -> float:
+def loss(windows: RollingWindows, bars: int, more: float, limits: LimitRow) -> float:
     """Value at risk when the symbol's exposure grows by `more` money."""
     if limits.var_method == HISTORICAL:
-        return historical(past.scenarios, past.returns, bars, more, 1.0 - limits.var_confidence)
+        return historical(windows.scenarios, windows.returns, bars, more, 1.0 - limits.var_confidence)
     total = 0.0
     for k in range(bars):
-        earned = past.scenarios[k] + more * past.returns[k]
+        earned = windows.scenarios[k] + more * windows.returns[k]
         total += earned * earned
     return limits.var_quantile * math.sqrt(total / bars)
 
@@ -101,3 +95,14 @@ def historical(scenarios: FloatArray, returns: FloatArray, bars: int, more: floa
                 place -= 1
             worst[place] = earned
     return max(0.0, -worst[-1])
+
+
+def prove(begin: Begin) -> Shown:
+    """An order that must be denied, and one that must pass."""
+    case = begin()
+    for k in range(case.limits.var_min_bars + 1):
+        case.tick(PRICE * (1.01 if k % 2 else 1.0), after_s=case.limits.var_interval_s)
+    # A bar moves by one percent: this much of the book loses the limit in one.
+    units = set_limit(case.limits.max_value_at_risk) / (0.01 * PRICE)
+    large, small = 100.0 * units, units / 100.0
+    return (f"buy {large:,.6g}", case.order(large)), (f"buy {small:,.6g}", case.order(small))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
+from connectors.kafka import KafkaError, KafkaException
 from gateway.adapters.kafka_sink import by_stream, produce_all
 from gateway.ports import Stream
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from gateway.adapters.triton import tensors, translate, validate
+from gateway.adapters.triton import tensors, translate
 from trading.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable
+from trading.models.prediction import to_prediction
 from trading.models.signature import STRATEGIES, TRADING_DECISION
 
 
@@ -33,7 +34,7 @@ def test_a_right_answer_is_taken():
     arrays = good()
     found = tensors(answer(arrays), TRADING_DECISION, 3)
     assert all(np.array_equal(a, b) for a, b in zip(arrays, found, strict=True))
-    assert validate(found, "7").valid.all()
+    assert to_prediction(found, "7").valid.all()
 
 
 @pytest.mark.parametrize(
@@ -64,14 +65,14 @@ def test_content_shorter_than_its_shape_is_refused():
 def test_a_row_outside_its_range_is_invalid_and_the_others_stay(which, value):
     arrays = good()
     arrays[which][1, 0] = value
-    assert validate(arrays, "7").valid.tolist() == [True, False, True]
+    assert to_prediction(arrays, "7").valid.tolist() == [True, False, True]
 
 
 def test_negative_probabilities_and_weights_are_no_mixture():
     arrays = good()
     arrays[0][0] = [3.0, -1.0, -1.0]
     arrays[2][2] = [5.0, -4.0, *[0.0] * (len(STRATEGIES) - 2)]
-    assert validate(arrays, "7").valid.tolist() == [False, True, False]
+    assert to_prediction(arrays, "7").valid.tolist() == [False, True, False]
 
 
 class Failure(grpc.RpcError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.paper_broker.broker import MS, Terms, reports
+from services.paper_broker.broker import MS, FillModel, reports
 from tests.fakes import limit_set
 from trading.events import NewOrder, ReportKind
 from trading.portfolio.book import Book
@@ -17,7 +17,7 @@ def order(number=1, quantity=10.0, price=100.0):
 
 @given(st.integers(0, 10_000), st.floats(0.001, 1e6), st.booleans())
 def test_what_is_reported_adds_up(number, size, sells):
-    terms = Terms(partial_share=0.5, reject_share=0.1, cancel_share=0.2)
+    terms = FillModel(partial_share=0.5, reject_share=0.1, cancel_share=0.2)
     asked = order(number, -round(size, 3) if sells else round(size, 3))
     found = [due.report for due in reports(asked, terms)]
     assert [r.sequence for r in found] == list(range(len(found)))
@@ -37,7 +37,7 @@ def test_what_is_reported_adds_up(number, size, sells):
 
 
 def test_all_fates_occur_and_cost_what_the_terms_say():
-    terms = Terms(partial_share=0.5, reject_share=0.1, cancel_share=0.2, slippage_bps=10.0, fee_bps=5.0)
+    terms = FillModel(partial_share=0.5, reject_share=0.1, cancel_share=0.2, slippage_bps=10.0, fee_bps=5.0)
     found = [[d.report for d in reports(order(k), terms)] for k in range(500)]
     kinds = {tuple(r.kind for r in one) for one in found}
     fill, reject, cancel = ReportKind.FILL, ReportKind.REJECT, ReportKind.CANCEL
@@ -46,13 +46,13 @@ def test_all_fates_occur_and_cost_what_the_terms_say():
     assert (whole.price, round(whole.fee, 9)) == (100.1, round(10.0 * 100.1 * 5e-4, 9))
     sold = [
         d.report
-        for d in reports(order(quantity=-10.0), Terms(slippage_bps=10.0, partial_share=0.0, reject_share=0.0))
+        for d in reports(order(quantity=-10.0), FillModel(slippage_bps=10.0, partial_share=0.0, reject_share=0.0))
     ]
     assert sold[0].price == 99.9
 
 
 def test_a_book_that_takes_all_reports_holds_what_was_filled_and_nothing_works():
-    terms, book = Terms(partial_share=0.7, reject_share=0.1, cancel_share=0.2), Book(limit_set())
+    terms, book = FillModel(partial_share=0.7, reject_share=0.1, cancel_share=0.2), Book(limit_set())
     book.observe("A", 1, 100.0)
     total = 0.0
     for k in range(200):
@@ -61,6 +61,6 @@ def test_a_book_that_takes_all_reports_holds_what_was_filled_and_nothing_works()
         said = [d.report for d in reports(order(k, quantity), terms)]
         total += sum(r.quantity for r in said)
         book.apply(said)
-    line = book.line("A")
-    assert (line.buying, line.selling, book.working) == (0.0, 0.0, {})
-    assert abs(line.position - total) < 1e-6
+    position = book.position("A")
+    assert (position.buying, position.selling, len(book.working)) == (0.0, 0.0, 0)
+    assert abs(position.quantity - total) < 1e-6

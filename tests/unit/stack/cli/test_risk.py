@@ -14,11 +14,11 @@ from stack.workflows import explain
 from tests.paths import GOLDEN, ROOT
 from tests.risk import Desk
 from trading.decision.schema import Action, Decision, Reason, StageTimes
+from trading.encoding import encode
 from trading.errors import ConfigurationError
-from trading.risk import engine
+from trading.risk import rules
 from trading.risk.limits import Limits
 from trading.risk.trading_state import TradingState
-from trading.wire import encode
 
 EXPLAINED = GOLDEN / "explain"
 CLI = CliRunner()
@@ -60,7 +60,7 @@ def cases():
     yield "stale", decision(desk.judge(0.5, "BTCUSDT", age_ns=7_250_000_000, **at))
     yield "halted", decision(desk.judge(0.5, "BTCUSDT", state=2, **at), trading_state=TradingState.HALTED)
     desk.hold(1.0, 10_000.0, "E")
-    desk.book.line("E").rate = float("nan")
+    desk.book.position("E").rate = float("nan")
     blind = Desk(max_gross_notional=2e5, max_drawdown=0.2, symbols={"E": {"currency": "EUR"}})
     blind.hold(1.0, 100.0, "E")
     blind.tick(61_000.0, "BTCUSDT")
@@ -95,8 +95,8 @@ def test_docs_have_the_table_of_the_rules_and_every_limit():
     text = (ROOT / "docs" / "risk.md").read_text()
     assert run("rules", "--markdown").strip() in text
     assert [name for name in Limits.__struct_fields__ if f"`{name}`" not in text] == []
-    assert all(len(explain.meaning(rule)) > 20 for rule in engine.NAMES)
-    assert {p for m in engine.MODULES for p in m.PARAMETERS} <= {*Limits.__struct_fields__, "session"}
+    assert all(len(explain.meaning(rule)) > 20 for rule in rules.NAMES)
+    assert {p for m in rules.RULES.values() for p in m.PARAMETERS} <= {*Limits.__struct_fields__, "session"}
 
 
 @pytest.mark.parametrize("name", ["nonsense", "market.ticks-x-1"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.risk import SECOND, Desk, result
 from trading.events import ReportKind
-from trading.risk import engine
+from trading.risk import engine, rules
 from trading.risk.calendar import Session
 from trading.risk.limits import Limits, LimitSet, LimitsFile
 from trading.risk.rate import within_window
@@ -43,8 +43,8 @@ def test_every_rule_that_is_on_is_recorded_in_order_with_its_headroom():
         max_drawdown=0.1, max_daily_loss=1e4, cooldown_losses=2, max_desk_notional=1e6,
     ).judge(10.0, desk_quota=5_000.0)  # fmt: skip
     names = [r.rule for r in verdict.results]
-    assert names == [n for n in engine.NAMES if n in names]
-    assert set(engine.NAMES) - set(names) == {"restricted_list", "long_only", "value_at_risk"}
+    assert names == [n for n in rules.NAMES if n in names]
+    assert set(rules.NAMES) - set(names) == {"restricted_list", "long_only", "value_at_risk"}
     assert verdict.outcome is ACCEPT
     numbered = [r for r in verdict.results if r.value is not None]
     assert len(numbered) == 16
@@ -204,7 +204,7 @@ def test_duplicate_orders():
     assert made.judge(2.001).outcome is ACCEPT
     assert made.judge(-2.0).outcome is ACCEPT
     assert made.judge(2.0, price=100.5).outcome is ACCEPT
-    assert made.judge(3.0, number=made.book.line("A").last_number).broken == ("duplicate_order",)
+    assert made.judge(3.0, number=made.book.position("A").last_number).broken == ("duplicate_order",)
     made.tick(100.0, after_s=0.999)
     assert made.judge(2.0).broken == ("duplicate_order",)
     made.tick(100.0, after_s=0.001)
@@ -560,7 +560,7 @@ def test_a_report_of_the_other_side_is_not_of_this_order():
     made = desk()
     buy = made.work(5.0)
     made.report(buy, ReportKind.FILL, -2.0, 100.0)
-    assert (made.book.quantity("A"), made.book.line("A").buying) == (-2.0, 5.0)
+    assert (made.book.quantity("A"), made.book.position("A").buying) == (-2.0, 5.0)
 
 
 def test_freqtrade_counts_closed_trades_only():
@@ -587,7 +587,7 @@ def test_a_flip_may_at_least_close_the_position_whatever_the_others_are(other):
     made = desk(max_gross_notional=20_000.0, symbols={"B": {"currency": "EUR"}}, rates={"EUR": 1.0})
     made.hold(10.0)
     if math.isnan(other):
-        made.book.line("B").rate = math.nan
+        made.book.position("B").rate = math.nan
     made.hold(500.0, 100.0, "B")
     verdict = made.judge(-20.0)
     assert (verdict.outcome, verdict.quantity) == (CLIP, -10.0)
@@ -666,7 +666,7 @@ def test_lots_round_toward_zero(quantity, lot, wanted):
     [(0.1 + 0.2, 0.3), (-(0.1 + 0.2), -0.3), (1e9 + 0.1, 1e9 + 0.1), (-1e17, -1e17), (0.0, 0.0), (5e-11, 1e-10)],
 )
 def test_quantities_are_tidied_to_ten_decimals_where_a_double_has_them(quantity, wanted):
-    assert engine.tidy(quantity) == wanted
+    assert engine.round_quantity(quantity) == wanted
 
 
 def test_a_value_at_risk_that_an_order_lowers_passes_whatever_it_is():
@@ -844,16 +844,16 @@ def test_fees_and_partial_fills_and_rejects():
     made = desk(capital=1_000.0)
     buy = made.work(5.0)
     made.report(buy, ReportKind.FILL, 2.0, 101.0, 0.5)
-    line = made.book.line("A")
-    assert (line.position, line.buying, line.average_price) == (2.0, 3.0, 101.0)
+    position = made.book.position("A")
+    assert (position.quantity, position.buying, position.average_price) == (2.0, 3.0, 101.0)
     made.report(buy, ReportKind.CANCEL)
-    assert (line.buying, made.book.working) == (0.0, {})
+    assert (position.buying, len(made.book.working)) == (0.0, 0)
     assert made.book.equity == pytest.approx(1_000.0 - 2.0 - 0.5)
     sell = made.work(-2.0)
     made.report(sell, ReportKind.REJECT)
-    assert (line.selling, line.position) == (0.0, 2.0)
+    assert (position.selling, position.quantity) == (0.0, 2.0)
     made.report(buy, ReportKind.FILL, 1.0, 100.0)  # after its cancel: it was traded all the same
-    assert (line.position, line.buying) == (3.0, 0.0)
+    assert (position.quantity, position.buying) == (3.0, 0.0)
     assert made.book.tables.account[0].fees == 0.5
 
 
@@ -864,7 +864,7 @@ def test_a_book_grows_with_its_symbols():
         made.hold(1.0, symbol=f"S{k}")
         assert made.judge(1.0, f"N{k}", price=1.0).outcome is ACCEPT
     assert made.book.gross == sum(100.0 + k for k in range(100))
-    assert made.book.line("S3").mark == 103.0
+    assert made.book.position("S3").mark == 103.0
     assert len(made.book.symbols) == 201
 
 
@@ -874,7 +874,7 @@ def test_a_report_that_comes_again_is_not_taken_again():
     for sequence in (0, 0, 1, 0, 1):
         made.report(buy, ReportKind.FILL, 2.5, 100.0, sequence=sequence)
     assert made.book.quantity("A") == 5.0
-    assert made.book.working == {}
+    assert len(made.book.working) == 0
     made.report(
         999, ReportKind.FILL, 1.0, 100.0, sequence=0
     )  # of an order that was never ours: traded all the same

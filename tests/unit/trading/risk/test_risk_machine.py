@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.risk import Desk, SlowBook
 from trading.events import ReportKind
 from trading.portfolio.book import Book
-from trading.risk.limits import LimitSet, LimitsFile
-from trading.risk.self_test import OUT_OF_THE_WAY
+from trading.risk.limits import LimitSet, LimitsFile, permissive_limits
 from trading.risk.trading_state import ACTIVE, HALTED, KILLED, REDUCING
 from trading.risk.verdict import Outcome
 
@@ -125,7 +124,7 @@ class Trading(RuleBasedStateMachine):
     @rule(limits=st.sampled_from([LIMITS, TIGHTER]))
     def limits_are_reloaded(self, limits):
         self.limits = limits
-        file = LimitsFile(defaults={**OUT_OF_THE_WAY, **limits})
+        file = LimitsFile(defaults={**permissive_limits(), **limits})
         self.desk.book.set_limits(LimitSet(file))
 
     @rule()
@@ -142,11 +141,11 @@ class Trading(RuleBasedStateMachine):
         book, slow = self.desk.book, self.slow
         account = book.tables.account[0]
         for symbol in SYMBOLS:
-            line = book.line(symbol)
-            assert line.position == pytest.approx(slow.position(symbol), abs=1e-9)
-            assert line.buying == pytest.approx(slow.working_side(symbol, 1), abs=1e-9)
-            assert line.selling == pytest.approx(slow.working_side(symbol, -1), abs=1e-9)
-            assert line.realised == pytest.approx(slow.realised(symbol), rel=1e-9, abs=1e-6)
+            position = book.position(symbol)
+            assert position.quantity == pytest.approx(slow.position(symbol), abs=1e-9)
+            assert position.buying == pytest.approx(slow.working_side(symbol, 1), abs=1e-9)
+            assert position.selling == pytest.approx(slow.working_side(symbol, -1), abs=1e-9)
+            assert position.realised == pytest.approx(slow.realised(symbol), rel=1e-9, abs=1e-6)
         assert book.equity == pytest.approx(slow.equity(), rel=1e-9)
         assert book.gross == pytest.approx(slow.gross(), rel=1e-9, abs=1e-6)
         assert account.net == pytest.approx(slow.net(), rel=1e-9, abs=1e-6)

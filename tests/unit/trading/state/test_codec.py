@@ -30,8 +30,8 @@ def test_what_is_read_is_what_was_written():
     assert (found.offset, found.decisions_from, found.fills_to, found.control_to) == (41, 17, 5, 6)
     state = PartitionState.of(found)
     assert state.book.positions() == {"S1": -2.5}
-    assert state.book.line("S2").buying == 4.0
-    assert state.book.working[7].left == 4.0
+    assert state.book.position("S2").buying == 4.0
+    assert state.book.working.open[7].left == 4.0
     assert state.book.limits.of("S1").lot == 0.5
     assert state.book.dump() == original.book
     np.testing.assert_array_equal(found.features.ints, original.features.ints)

@@ -7,11 +7,9 @@ import threading
 import time
 
 import msgspec
-import redis
-from msgspec import Struct
 
-from trading.errors import ServiceUnavailable
-from trading.risk.trading_state import SEVERITY, TradingState, latched_after
+from connectors.redis import Redis, RedisError, connect, translated
+from trading.risk.trading_state import SEVERITY, LatchedState, TradingState, latched_after
 
 KEY = "ultrathink:trading_state"
 POLL_S = 0.02
@@ -19,28 +17,7 @@ POLL_S = 0.02
 UNKNOWN_AFTER_S = 2.0
 
 
-class LatchedState(Struct, frozen=True):
-    """The state, and who set it when and why."""
-
-    state: TradingState
-    reason: str
-    by: str
-    at_ns: int = 0
-
-
-def connect(url: str) -> redis.Redis:
-    """Raises ServiceUnavailable when Redis does not answer."""
-    client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        raise ServiceUnavailable(
-            f"Redis at {url.rpartition('@')[2]} does not answer: start it with `ultrathink stack up` ({error})"
-        ) from error
-    return client
-
-
-def read(client: redis.Redis) -> LatchedState:
+def read(client: Redis) -> LatchedState:
     """The stored state. HALTED where it is missing or unreadable: only a human's word is ACTIVE."""
     stored = client.get(KEY)
     if stored is None:
@@ -52,15 +29,15 @@ def read(client: redis.Redis) -> LatchedState:
         return LatchedState(TradingState.HALTED, f"the stored state cannot be read: {error}", "gateway")
 
 
-def write(client: redis.Redis, state: TradingState, reason: str, by: str) -> LatchedState:
+def write(client: Redis, state: TradingState, reason: str, by: str) -> LatchedState:
     """Latch a state, unless a more severe one is; only ACTIVE ends that. Raises ServiceUnavailable."""
     latched = LatchedState(state, reason, by, time.time_ns())
     try:
         if client.exists(KEY) and latched_after((before := read(client)).state, state) is not state:
             return before
         client.set(KEY, msgspec.json.encode(latched))
-    except redis.RedisError as error:
-        raise ServiceUnavailable(f"the trading state was not stored: {error}") from error
+    except RedisError as error:
+        raise translated(error, "the trading state was not stored") from error
     return latched
 
 
@@ -90,6 +67,6 @@ class RedisStateStore:
 
     def _watch(self) -> None:
         while not self._closing.wait(POLL_S):
-            with contextlib.suppress(redis.RedisError):
+            with contextlib.suppress(RedisError):
                 self._state = read(self._client).state
                 self._read_at = time.monotonic()

@@ -1,0 +1,46 @@
+"""Topics made and described."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from connectors.kafka.errors import silent, translating
+
+__all__ = ["AdminClient", "NewTopic", "TopicCollection", "admin_client", "create_topics"]
+LIST_S, CREATE_S = 10.0, 15.0
+
+
+def admin_client(bootstrap: str) -> AdminClient:
+    """A client that says nothing by itself."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
+def create_topics(
+    bootstrap: str, wanted: Mapping[str, Mapping[str, str]], partitions: Mapping[str, int], replicas: int
+) -> None:
+    """Create the topics that are missing; those that are there are left as they are.
+
+    Args:
+        bootstrap: broker addresses.
+        wanted: name -> configuration.
+        partitions: name -> how many.
+        replicas: of each partition.
+
+    Raises:
+        ServiceUnavailable: the broker does not answer, or refuses.
+    """
+    admin = admin_client(bootstrap)
+    with translating(silent(bootstrap)):
+        present = admin.list_topics(timeout=LIST_S).topics
+    new = [
+        NewTopic(name, num_partitions=partitions[name], replication_factor=replicas, config=dict(config))
+        for name, config in wanted.items()
+        if name not in present
+    ]
+    for name, future in (admin.create_topics(new) if new else {}).items():
+        with translating(f"topic {name} cannot be created"):
+            future.result(CREATE_S)

@@ -1,0 +1,33 @@
+"""PostgreSQL: connecting, and what its client raises as our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg import Connection, Error, connect, sql
+
+from trading.errors import ServiceUnavailable
+
+__all__ = ["Connection", "Error", "connect", "connect_url", "sql", "translated", "translating"]
+CONNECT_S = 5
+
+
+def connect_url(url: str) -> Connection:
+    """A connection. Raises ServiceUnavailable, without the password of the address."""
+    with translating(f"PostgreSQL at {url.rpartition('@')[2]} cannot be used"):
+        return connect(url, connect_timeout=CONNECT_S)
+
+
+def translated(error: Error, what: str) -> ServiceUnavailable:
+    """Our error: what could not be done, and what PostgreSQL said."""
+    return ServiceUnavailable(f"{what}: {str(error).strip()}")
+
+
+@contextmanager
+def translating(what: str) -> Iterator[None]:
+    """Raise ServiceUnavailable for whatever PostgreSQL's client raises within."""
+    try:
+        yield
+    except Error as error:
+        raise translated(error, what) from error

@@ -1,0 +1,1 @@
+"""Triton: its clients by protocol, each imported by who speaks it, and what they raise."""

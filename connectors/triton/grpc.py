@@ -1,0 +1,42 @@
+"""Triton by gRPC: its client library, and the bare stub for the live path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from grpc import RpcError
+from tritonclient.grpc import (
+    InferenceServerClient,
+    InferInput,
+    InferRequestedOutput,
+    model_config_pb2,
+    service_pb2,
+    service_pb2_grpc,
+)
+
+__all__ = [
+    "RECONNECT",
+    "UNLIMITED",
+    "InferInput",
+    "InferRequestedOutput",
+    "InferenceServerClient",
+    "RpcError",
+    "infer_stub",
+    "model_config_pb2",
+    "service_pb2",
+]
+#: gRPC backs off for up to two minutes by default; a restarted server must be found at once.
+RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+#: Whole models travel with a request.
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+def infer_stub(address: str) -> tuple[Any, Any]:
+    """A channel, to be closed, and its ModelInfer: a third of what the client library takes for a call."""
+    channel = grpc.insecure_channel(address, options=RECONNECT)
+    return channel, service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer

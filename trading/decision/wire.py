@@ -1,0 +1,123 @@
+"""The wire form of a decision: how it is named and laid out, and how parts of it are read without the rest.
+
+A decision is one JSON object with the fields of `schema.Decision`, in their order and without white space; it
+begins with its id and ends with what was taken before it. Whoever reads many of them and needs little of each
+reads it here; the writer (`json_kernel`) takes the same texts.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from msgspec import Struct
+
+from trading.decision.schema import Decision
+
+#: What a decision begins with, up to its id.
+HEAD = b'{"decision_id":"'
+ACTION, REASON = b',"action":"', b'","reason":"'
+#: What it ends with: last, so that they are found from the end.
+FILLS_TO, CONTROL_TO = b',"fills_to":', b',"control_to":'
+#: Action and reason stand within so many bytes from the beginning.
+HEAD_BYTES = 400
+_HOLD = ACTION + b"hold" + REASON
+_TAIL = re.compile(FILLS_TO + rb"(-?\d+)" + CONTROL_TO + rb"(\d+)}")
+
+
+class PublishedOrder(Struct):
+    """The fields of a decision to buy or sell that a rebuild needs, and by which arm it was decided."""
+
+    decision_id: str
+    symbol: str
+    event_time_ns: int
+    quantity: float
+    reference_price: float
+    variant: str = ""
+    model_version: str = ""
+
+
+class _OnlyId(Struct):
+    decision_id: str
+
+
+_decision = msgspec.json.Decoder(Decision)
+_order = msgspec.json.Decoder(PublishedOrder)
+_only_id = msgspec.json.Decoder(_OnlyId)
+
+
+def decode_decision(payload: bytes) -> Decision:
+    """Read a published decision; raises msgspec.DecodeError for anything else."""
+    return _decision.decode(payload)
+
+
+def decode_order(payload: bytes) -> PublishedOrder:
+    """The order of a decision that is no HOLD. Raises msgspec.DecodeError for what is no decision."""
+    return _order.decode(payload)
+
+
+def make_id(topic: str, partition: int, offset: int) -> str:
+    """The id of the decision about the tick that lies there."""
+    return f"{topic}-{partition}-{offset}"
+
+
+def place(decision_id: str) -> tuple[int, int]:
+    """Partition and offset of the tick that a decision id names. Raises ValueError for what is no id."""
+    _, partition, offset = decision_id.rsplit("-", 2)
+    return int(partition), int(offset)
+
+
+def decision_id(payload: bytes) -> str:
+    """The id of an encoded decision. Raises msgspec.DecodeError for what is none."""
+    return _only_id.decode(payload).decision_id
+
+
+def place_in(payload: bytes) -> tuple[int, int]:
+    """Partition and offset in an encoded decision, without decoding it. Raises ValueError for what is none."""
+    begin = len(HEAD)
+    _, partition, offset = payload[begin : payload.index(b'"', begin)].rsplit(b"-", 2)
+    return int(partition), int(offset)
+
+
+def reason_in(payload: bytes) -> bytes:
+    """The reason in an encoded decision, without decoding it. Raises ValueError for what has none."""
+    begin = payload.index(REASON) + len(REASON)
+    return payload[begin : payload.index(b'"', begin)]
+
+
+def id_prefix(topic: str, partition: int) -> bytes:
+    """What every encoded decision about a tick of this partition begins with."""
+    return HEAD + f"{topic}-{partition}-".encode()
+
+
+def offset_in(payload: bytes, prefix: bytes) -> int:
+    """The tick's offset that a decision's id names; -1 for the id of another topic or partition.
+
+    `prefix` is that of `id_prefix`. Raises msgspec.DecodeError for what is no decision.
+    """
+    if payload.startswith(prefix):
+        digits = payload[len(prefix) : payload.find(b'"', len(prefix))]
+        if digits.isdigit():
+            return int(digits)
+    # Written by somebody else, with white space or fields in another order.
+    found, own = decision_id(payload).encode(), prefix[len(HEAD) :]
+    digits = found[len(own) :]
+    return int(digits) if found.startswith(own) and digits.isdigit() else -1
+
+
+def is_hold(payload: bytes) -> bool:
+    """Whether an encoded decision is to do nothing."""
+    return _HOLD in payload[:HEAD_BYTES]
+
+
+def applied_tail(payload: bytes) -> bytes:
+    """The end of an encoded decision, which says what was taken before it."""
+    return payload[payload.rfind(FILLS_TO) :]
+
+
+def applied_in(tail: bytes) -> tuple[int, int]:
+    """How far fills and the control topic had been taken. Raises msgspec.DecodeError for what is no such end."""
+    found = _TAIL.fullmatch(tail)
+    if found is None:
+        raise msgspec.DecodeError("it does not end with what was taken of fills and commands")
+    return int(found[1]), int(found[2])

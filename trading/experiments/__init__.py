@@ -1,0 +1,1 @@
+"""Arms: which model decides which row, and under what name it is counted."""

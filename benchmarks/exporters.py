@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.figures import Figures
-from exporters.export import Options, export_model, export_pipeline
+from exporters.export import export_model, export_pipeline
+from exporters.options import Options
 from exporters.parity.verify import verify
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer

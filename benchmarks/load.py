@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 
+from connectors.kafka.topics import TOPICS
 from loadtest.measuring.result import Result
 from loadtest.open_loop.child_process import DONE, READY, Child
 from loadtest.open_loop.drive import Load
@@ -30,7 +31,7 @@ def send_only(bootstrap: str, source: str, speed: str, ticks: int) -> None:
         sender = Child(
             "loadtest.open_loop.sender",
             {
-                "bootstrap": bootstrap, "topic": "market.ticks", "out": folder, "source": source, "speed": speed,
+                "bootstrap": bootstrap, "topic": TOPICS.ticks, "out": folder, "source": source, "speed": speed,
                 "limit": ticks, "duration_s": None, "seed": 0,
             },
             lambda _: None,

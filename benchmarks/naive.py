@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 
-from connectors.kafka import Consumer, Producer, TopicPartition
+from connectors.kafka.client import Consumer, Producer, TopicPartition
+from connectors.kafka.topics import TOPICS
 from connectors.triton import grpc as triton
 from trading.decision.policy import DecisionPolicy
 from trading.decision.sizing import target_quantity
@@ -25,7 +26,7 @@ def decisions_per_s(
 ) -> float:
     """Decide `count` ticks of a partition from offset `since`, one after another; returns how many a second."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "naive", "enable.auto.commit": False})
-    consumer.assign([TopicPartition("market.ticks", partition, since)])
+    consumer.assign([TopicPartition(TOPICS.ticks, partition, since)])
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
     server = triton.InferenceServerClient(address)
     state, policy, done, began = PartitionState(), DecisionPolicy(LimitSet()), 0, 0.0

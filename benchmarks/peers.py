@@ -24,8 +24,9 @@ from benchmarks.load import drive
 from exporters.target.latency import measure as ask
 from loadtest.open_loop.rows import feature_rows
 from loadtest.open_loop.triton import TritonLoad, drive_triton
+from stack.processes.gateway import running_gateway
 from stack.servers.settings import StackSettings
-from stack.workflows.sandbox import MODELS, desk, gateway
+from stack.workflows.sandbox import MODELS, sandbox
 from trading.models.signature import FEATURES_TENSOR, contract
 
 #: The last wheel with the binary in it.
@@ -110,7 +111,7 @@ def analyse(
 def main() -> None:
     """All of them in turns on one desk."""
     figures, details = Figures("peers", f"peers: the same model ({MODEL}) asked by others, in one run"), {}
-    with tempfile.TemporaryDirectory() as scratch, desk(Path(scratch) / "home") as settings:
+    with tempfile.TemporaryDirectory() as scratch, sandbox(Path(scratch) / "home") as settings:
         folder = Path(scratch)
         found = perf_analyzer(folder)
         if isinstance(found, str):
@@ -137,7 +138,7 @@ def main() -> None:
                     figures.tell(f"{name}: bare Python client over perf_analyzer, rows a second",
                                  bare.rows_per_s / theirs["rows_per_s"], "times")  # fmt: skip
         opened = drive_triton(TritonLoad(settings.triton_grpc, MODEL, speed=f"poisson:{RATE}/s", batch=1))
-        with gateway(settings, model_name=MODEL):
+        with running_gateway(settings, model_name=MODEL):
             drive(settings.kafka_bootstrap, MARKET, f"{RATE}/s", RATE * 20)
             through = drive(settings.kafka_bootstrap, MARKET, f"poisson:{RATE}/s", RATE * 20)
         figures.tell(f"open model, {RATE}/s of one row: Triton alone, p50", opened.latency.p50, "ms")

@@ -24,6 +24,7 @@ from benchmarks.figures import Figures, say
 from benchmarks.load import drive
 from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
+from connectors.kafka.topics import TOPICS
 from connectors.redis import open_client
 from exporters.target.latency import measure as ask
 from gateway.adapters.redis_reservations import RedisReservations
@@ -32,10 +33,11 @@ from loadtest.measuring.latencies import Series
 from loadtest.measuring.result import Result
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.watcher import DecisionWatcher
-from stack.cli.top import quantile_ms
+from stack.processes.gateway import GatewayProcess, running_gateway
+from stack.processes.scrape import quantile_ms
 from stack.servers.kafka import create_topics
 from stack.servers.settings import StackSettings
-from stack.workflows.sandbox import MODELS, Running, below, desk, gateway, rate_between
+from stack.workflows.sandbox import MODELS, below, rate_between, sandbox
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
 from trading.market import TickBatch
@@ -82,7 +84,7 @@ def kernel() -> None:
 # ---- the whole desk ---------------------------------------------------------------------------
 
 
-def observed(running: Running, run: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
+def observed(running: GatewayProcess, run: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
     """A run, and what the gateway says of it: shares and quantiles of received to published, in ms."""
     before = running.scrape()
     driven = run()
@@ -104,7 +106,7 @@ def real_gaps(settings: StackSettings, feed: str, results: dict[str, object]) ->
     ]
     for name, given, is_goal in cases:
         say(f"the feed at its real gaps, {name}:")
-        with gateway(settings, **given) as running:
+        with running_gateway(settings, **given) as running:
             driven, inside = observed(
                 running, lambda: drive(settings.kafka_bootstrap, feed, "real", REAL_GAP_TICKS)
             )
@@ -123,7 +125,7 @@ def real_gaps(settings: StackSettings, feed: str, results: dict[str, object]) ->
 def sustained(settings: StackSettings, results: dict[str, object]) -> None:
     """Constant rates: what is kept, and how late."""
     say("sustained, fused (a rate is kept where all came back and the last came with the sender's end):")
-    with gateway(settings, model_name=MODELS[1]) as running:
+    with running_gateway(settings, model_name=MODELS[1]) as running:
         for rate in RATES:
             driven, inside = observed(
                 running,
@@ -164,7 +166,7 @@ def against_bare_client(settings: StackSettings, results: dict[str, object]) -> 
     rows = {}
     for batch, count in BACKLOGS.items():
         send(settings.kafka_bootstrap, MARKET.format(count), "max", count)
-        with gateway(settings, model_name=MODELS[1], budget_ms=FOREVER_MS, max_batch=batch) as running:
+        with running_gateway(settings, model_name=MODELS[1], budget_ms=FOREVER_MS, max_batch=batch) as running:
             ours = rate_between(running, count)
             drained(running)
         bare = ask(settings.triton_grpc, signature, 1, clients=1, batch=batch, seconds=3.0)
@@ -175,7 +177,7 @@ def against_bare_client(settings: StackSettings, results: dict[str, object]) -> 
     results["rows_per_s"] = rows
 
 
-def drained(running: Running) -> None:
+def drained(running: GatewayProcess) -> None:
     """Until nothing more is decided."""
     last = -1.0
     while (done := running.decided()) != last:
@@ -188,14 +190,14 @@ def against_naive(settings: StackSettings, results: dict[str, object]) -> None:
     say("against a naive gateway: one blocking call a tick (ensemble on both sides):")
     count = 250_000
     send(settings.kafka_bootstrap, MARKET.format(count), "max", count)
-    create_topics(settings, {"naive.decisions": "trading.decisions"})
-    ends = ends_of(settings.kafka_bootstrap, "market.ticks")
+    create_topics(settings, {"naive.decisions": TOPICS.decisions})
+    ends = ends_of(settings.kafka_bootstrap, TOPICS.ticks)
     partition = max(ends, key=lambda p: ends[p])
     naive = decisions_per_s(
         settings.kafka_bootstrap, settings.triton_grpc, MODELS[0], partition, ends[partition] - 3_000, 2_000,
         "naive.decisions",
     )  # fmt: skip
-    with gateway(settings, model_name=MODELS[0], budget_ms=FOREVER_MS) as running:
+    with running_gateway(settings, model_name=MODELS[0], budget_ms=FOREVER_MS) as running:
         ours = rate_between(running, count)
         drained(running)
     results["naive"] = {"naive_per_s": naive, "gateway_per_s": ours}
@@ -207,11 +209,11 @@ def against_naive(settings: StackSettings, results: dict[str, object]) -> None:
 def replay(settings: StackSettings, results: dict[str, object]) -> None:
     """Catching up without any snapshot."""
     say("catch-up without emission: a restart without any snapshot, the whole log:")
-    create_topics(settings, {"bench.snapshots": "gateway.snapshots"})
+    create_topics(settings, {"bench.snapshots": TOPICS.snapshots})
     client = open_client(settings.redis_url)
     client.delete(*(f"ultrathink:snapshot:gateway:{p}" for p in range(settings.partitions)))
     client.close()
-    with gateway(settings, snapshots_topic="bench.snapshots") as running:
+    with running_gateway(settings, snapshots_topic="bench.snapshots") as running:
         found = running.scrape()
     ticks, seconds = found.value("gateway_replayed_ticks_total"), found.value("gateway_restore_seconds_sum")
     replay_s = found.value("gateway_replay_seconds_total")
@@ -224,11 +226,11 @@ def replay(settings: StackSettings, results: dict[str, object]) -> None:
 def kill(settings: StackSettings, results: dict[str, object]) -> None:
     """From the kill command to the last order."""
     say("kill switch, from the command to the last accepted decision, at 2,000 ticks/s (fused):")
-    control = Control(settings.kafka_bootstrap, "gateway.control", settings.redis_url)
+    control = Control(settings.kafka_bootstrap, TOPICS.control, settings.redis_url)
     last_ms, state_ms = [], []
-    with gateway(settings, model_name=MODELS[1]):
+    with running_gateway(settings, model_name=MODELS[1]):
         for turn in range(KILLS):
-            watcher = DecisionWatcher(settings.kafka_bootstrap, "trading.decisions")
+            watcher = DecisionWatcher(settings.kafka_bootstrap, TOPICS.decisions)
             market = MARKET.format(6_000)
             feed = threading.Thread(target=drive, args=(settings.kafka_bootstrap, market, "2000/s", 6_000))
             feed.start()
@@ -292,8 +294,8 @@ def memory(settings: StackSettings, feed: str, results: dict[str, object]) -> No
     """Growth over an hour of the feed."""
     hours = SOAK_REPEATS * 344 / 3600
     say(f"memory over {hours:.1f} h of the feed at 20 times its speed:")
-    with gateway(settings, model_name=MODELS[1]) as running:
-        servers = {"gateway": running.process.pid}
+    with running_gateway(settings, model_name=MODELS[1]) as running:
+        servers = {"gateway": running.pid}
         driven = drive(settings.kafka_bootstrap, feed, "20x", FEED_TICKS * SOAK_REPEATS, servers=servers)
     samples = next(s.memory_mb for s in driven.servers if s.name == "gateway")
     checked(driven)
@@ -314,11 +316,11 @@ def main() -> None:
     feed = f"binance:{FEED}" if FEED.is_file() else f"simulate:regimes?ticks={FEED_TICKS}"
     if not FEED.is_file():
         say(f"{FEED} is not here: the simulator stands in, and the figures are not those of a real feed")
-    with tempfile.TemporaryDirectory() as folder, desk(Path(folder) / "home") as settings:
+    with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder) / "home") as settings:
         bare = ask(settings.triton_grpc, contract(MODELS[1]), 1, clients=1, batch=1, seconds=2.0)
         tell("bare client, fused, batch 1: p50", bare.p50_ms, "ms")
         say("warming up: a broker that has just started still compiles itself")
-        with gateway(settings, model_name=MODELS[1]):
+        with running_gateway(settings, model_name=MODELS[1]):
             for rate in (1_000, 10_000, 1_000):
                 drive(settings.kafka_bootstrap, MARKET.format(rate * WARM_UP_S), f"{rate}/s", rate * WARM_UP_S)
         parts: dict[str, Callable[[], None]] = {

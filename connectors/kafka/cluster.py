@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from connectors.kafka import KafkaException
 from connectors.kafka.admin import TopicCollection, admin_client
+from connectors.kafka.client import KafkaException
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, silent, translated
 from connectors.kafka.topics import Topics
 from trading.errors import ConfigurationError, ServiceUnavailable

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-from connectors.kafka import KafkaError, KafkaException
+from connectors.kafka.client import KafkaError, KafkaException
 from trading.errors import ServiceUnavailable
 
 #: How long a broker may take for what is asked of it once: metadata, commits, the end of a partition.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
+from connectors.kafka.client import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
 from trading.errors import ServiceUnavailable
 from trading.trace import HEADER
 

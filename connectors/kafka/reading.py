@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from connectors.kafka import Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes, translated
 from connectors.kafka.messages import is_end, offset_of, usable
 from connectors.logs import kafka_logger

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from exporters.conversion import BATCHES
 from exporters.errors import ExportError
-from exporters.export import BATCHES, composed
 from exporters.formats.tensors import Arrays, Run
 from exporters.parity import comparison, probes
 from exporters.parity.comparison import Comparison, Difference, Flips
+from exporters.pipelines import composed
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
 from exporters.repository.lineage import Lineage

@@ -20,7 +20,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -29,8 +28,10 @@ from exporters.fault_points import reach
 from exporters.formats.config_pbtxt import Serving
 from exporters.parity import comparison
 from exporters.release.candidate import CANDIDATE, candidate
+from exporters.release.configurations import contract_for, contract_of, widened
 from exporters.release.journal import Action, Change, Entry, Journal, Step, Transaction
 from exporters.release.triton_client import TritonServer
+from exporters.release.versions import last_good
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, now, user
 from exporters.target import memory
@@ -51,20 +52,6 @@ class Released(Struct, frozen=True):
     flip_seconds: float
     seconds: float
     device: str
-
-
-class Row(Struct, frozen=True):
-    """A version in `export list`."""
-
-    model: str
-    version: int
-    state: str
-    serving: bool
-    in_triton: str
-    source: str
-    precision: str
-    size: int
-    time: str
 
 
 class Releases:
@@ -333,119 +320,3 @@ class Releases:
         self._journal.append(
             replace(begun, step=step, time=now(), user=user(), changes=(), reason=reason, seconds=seconds)
         )
-
-
-def widened(repository: ModelRepository, change: Change) -> Serving:
-    """Old and new versions together, in the new configuration.
-
-    One configuration governs all versions: where the old ones have another contract (backend, dims, largest
-    batch), the new ones stand alone, and Triton changes over when they are loaded.
-    """
-    versions = {*change.before.versions, *change.after.versions}
-    if len({contract_of(repository, change.name, v) for v in versions}) > 1:
-        return change.after
-    return replace(change.after, versions=tuple(sorted(versions)))
-
-
-def contract_of(repository: ModelRepository, name: str, version: int) -> bytes:
-    """A version's contract, to be compared."""
-    return msgspec.json.encode(repository.lineage(name, version).contract)
-
-
-def contract_for(repository: ModelRepository, change: Change, serving: Serving) -> ModelSignature:
-    """The signature that a configuration is written from: of the version that is to answer.
-
-    Where none is to, of any version that is still there.
-    """
-    there = repository.versions(change.name)
-    wanted = [*sorted(serving.versions, reverse=True), *sorted(change.after.versions, reverse=True), *there[::-1]]
-    for version in wanted:
-        with contextlib.suppress(ExportError):
-            return repository.lineage(change.name, version).contract
-    raise ExportError(f"{change.name} has no version left in {repository.root}: export it again")
-
-
-def last_good(journal: Journal, repository: ModelRepository, name: str) -> int | None:
-    """The version that was served before the one that is, and is still there."""
-    released, there = repository.serving(name).released, set(repository.versions(name))
-    served = [
-        t.changes[name].after.released
-        for t in journal.transactions(name)
-        if t.last.step == "done" and t.changes[name].after.released is not None
-    ]
-    earlier = [v for v in served if v != released and v in there]
-    return earlier[-1] if earlier else None
-
-
-def protected(repository: ModelRepository, name: str) -> dict[int, str]:
-    """Versions that must stay, and why: served, pinned, or the way back."""
-    journal = Journal(repository.state / "journal.jsonl")
-    found: dict[int, str] = {}
-    good = last_good(journal, repository, name)
-    if good is not None:
-        found[good] = "last good"
-    for pipeline in repository.names():
-        back = last_good(journal, repository, pipeline)
-        if back is None or pipeline == name:
-            continue
-        steps = repository.lineage(pipeline, back).steps
-        if name in steps and steps[name].isdigit():
-            found[int(steps[name])] = f"pinned by {pipeline} {back}, its last good"
-    for transaction in journal.transactions(name):
-        if transaction.open:
-            change = transaction.changes[name]
-            found.update(
-                dict.fromkeys((*change.before.versions, *change.after.versions), "in an interrupted release")
-            )
-    for step, versions in repository.pins().items():
-        if step == name:
-            found.update(dict.fromkeys(versions, "pinned"))
-    serving = repository.serving(name)
-    found.update(dict.fromkeys(serving.versions, "loaded"))
-    if serving.released is not None:
-        found[serving.released] = "served"
-    return found
-
-
-def rows(repository: ModelRepository, index: Mapping[tuple[str, int], str] | None, name: str = "") -> list[Row]:
-    """Every version on disk; `index` is Triton's states, or None where it was not asked."""
-    found = []
-    for model in [name] if name else repository.names():
-        kept, released = protected(repository, model), repository.serving(model).released
-        for version in repository.versions(model):
-            try:
-                lineage: Lineage | None = repository.lineage(model, version)
-            except ExportError:
-                lineage = None
-            state = kept.get(version, "published") if lineage else "foreign"
-            seen = "not asked" if index is None else index.get((model, version), "not loaded")
-            found.append(
-                Row(
-                    model,
-                    version,
-                    state,
-                    version == released,
-                    seen.lower(),
-                    lineage.model if lineage else "unknown: not published by us",
-                    lineage.precision if lineage else "",
-                    repository.size(model, version),
-                    lineage.time if lineage else "",
-                )
-            )
-    return found
-
-
-def prune(repository: ModelRepository, name: str, keep: int, *, dry_run: bool = False) -> list[tuple[int, int]]:
-    """Delete all but the newest `keep` versions and those that must stay; returns versions and sizes.
-
-    Folders that somebody else put there are left alone.
-    """
-    with repository.lock(name):
-        repository.clear_staging(name)
-        kept = set(protected(repository, name))
-        ours = [v for v in repository.versions(name) if (repository.folder(name, v) / "lineage.json").is_file()]
-        newest = set(ours[-keep:]) if keep else set()
-        doomed = [v for v in ours if v not in kept | newest]
-        if dry_run:
-            return [(v, repository.size(name, v)) for v in doomed]
-        return [(v, repository.remove(name, v)) for v in doomed]

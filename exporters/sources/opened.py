@@ -18,7 +18,7 @@ from exporters.formats import onnx, torchscript
 from exporters.formats.tensors import Arrays, Run, check_shapes
 from exporters.sources.registry import Origin
 from exporters.sources.sandbox import IsolatedModel
-from exporters.sources.sandbox_worker import Request
+from exporters.sources.sandbox_protocol import Request
 from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import MAX_BATCH_SIZE, ModelSignature, TensorSpec, contract
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact
 from exporters.formats.tensors import Arrays
-from exporters.sources.sandbox_worker import Reply, Request
+from exporters.sources.sandbox_protocol import Reply, Request
 
 TIMEOUT_S = 300.0
 PR_SET_DUMPABLE = 4

@@ -7,7 +7,7 @@ import threading
 import msgspec
 import structlog
 
-from connectors.kafka import KafkaException, Message, TopicPartition
+from connectors.kafka.client import KafkaException, Message, TopicPartition
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
 from connectors.kafka.reading import read_to_end, reader
 from connectors.kafka.topics import Topics

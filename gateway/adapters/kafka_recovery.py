@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from connectors.kafka import KafkaException, TopicPartition
+from connectors.kafka.client import KafkaException, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import as_bytes, offset_of, sent_ns, traceparent
 from connectors.kafka.reading import RETRY_S, bounds, read_to_end, reader

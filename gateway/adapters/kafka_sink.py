@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from connectors.kafka import KafkaError, KafkaException, Message, Producer
+from connectors.kafka.client import KafkaError, KafkaException, Message, Producer
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import offset_of
 from connectors.kafka.offsets import OffsetTracker, Ticket

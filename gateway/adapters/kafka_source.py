@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from connectors.kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from connectors.kafka.errors import translated
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, sent_ns, traceparent, usable
 from connectors.logs import kafka_logger

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from connectors.kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.client import KafkaError, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.reading import reader
 from connectors.kafka.topics import Topics

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct, structs
 
-from connectors.kafka import Consumer, KafkaException, Producer, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import MS, usable
 from connectors.kafka.reading import bounds, read_to_end, reader

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from connectors.kafka import KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.client import KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S
 from connectors.kafka.messages import as_bytes, is_end, offset_of, usable

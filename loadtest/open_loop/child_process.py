@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import IO, Any
 
-from connectors.kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from connectors.kafka.client import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors.kafka.errors import is_denied, silent, translated
 from loadtest.errors import InvalidRun
 from loadtest.measuring.preflight import only_loopback

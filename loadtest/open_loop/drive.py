@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from connectors.kafka.topics import TOPICS
 from loadtest.errors import InvalidRun
 from loadtest.measuring.result import Result
 from loadtest.measuring.sampling import Sampler
@@ -44,8 +45,8 @@ class Load(Struct, frozen=True):
     duration_s: float | None = None
     warm_up_s: float = 5.0
     seed: int = 0
-    ticks_topic: str = "market.ticks"
-    decisions_topic: str = "trading.decisions"
+    ticks_topic: str = TOPICS.ticks
+    decisions_topic: str = TOPICS.decisions
     quiet_s: float = 20.0
 
     def check(self) -> None:

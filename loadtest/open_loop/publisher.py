@@ -8,7 +8,7 @@ from functools import partial
 
 from msgspec import Struct, structs
 
-from connectors.kafka import KafkaError, KafkaException, Message, Producer
+from connectors.kafka.client import KafkaError, KafkaException, Message, Producer
 from connectors.kafka.errors import silent, translated
 from loadtest.open_loop.schedule import Planned
 from trading.encoding import encode

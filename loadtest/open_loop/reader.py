@@ -10,16 +10,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from connectors.kafka import Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say
 from loadtest.open_loop.pacing import Monotonic
+from trading.decision import wire
 from trading.decision.schema import REASONS
 
 #: Of each decision: its tick's partition and offset, when it was visible, why it is what it is, and its size.
 ROW = np.dtype([("partition", "<i4"), ("reason", "<i2"), ("offset", "<i8"), ("visible_ns", "<i8"), ("size", "<i4")])
-#: A decision begins so; the tick's topic, partition and offset follow.
-ID_AT = len(b'{"decision_id":"')
-REASON = b'"reason":"'
 CODES = {reason.value.encode(): code for code, reason in enumerate(REASONS)}
 UNKNOWN = -1
 #: As in ROW: partition, reason, offset, when visible, size.
@@ -141,10 +139,8 @@ def follow(consumer: Consumer, orders: Orders, rows: Rows, quiet_s: float) -> in
 def row_of(payload: bytes, visible_ns: int) -> Row | None:
     """A row, without decoding what is not needed; None for what is no decision."""
     try:
-        _, partition, offset = payload[ID_AT : payload.index(b'"', ID_AT)].rsplit(b"-", 2)
-        begin = payload.index(REASON) + len(REASON)
-        reason = CODES.get(payload[begin : payload.index(b'"', begin)], UNKNOWN)
-        return int(partition), reason, int(offset), visible_ns, len(payload)
+        partition, offset = wire.place_in(payload)
+        return partition, CODES.get(wire.reason_in(payload), UNKNOWN), offset, visible_ns, len(payload)
     except ValueError:
         return None
 

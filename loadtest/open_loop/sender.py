@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from connectors.kafka import KafkaError, KafkaException, Message, Producer
+from connectors.kafka.client import KafkaError, KafkaException, Message, Producer
 from loadtest.errors import InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say, sentence
 from loadtest.open_loop.pacing import Monotonic, pace

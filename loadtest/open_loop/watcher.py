@@ -6,14 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
 
-from connectors.kafka import Consumer, KafkaException, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, TopicPartition
 from connectors.kafka.errors import silent, translated
 from trading.decision.schema import Decision
-from trading.decision.wire import decode_decision
+from trading.decision.wire import decision_id, decode_decision, place
 from trading.errors import ServiceUnavailable
 
 MAX_LATENCY_US = 600_000_000
@@ -114,26 +113,6 @@ class DecisionWatcher:
                         self.visible_ns.append(now)
         except KafkaException as error:
             self._failure = error
-
-
-def place(decision_id: str) -> tuple[int, int]:
-    """Partition and offset of the tick that a decision id names."""
-    _, partition, offset = decision_id.rsplit("-", 2)
-    return int(partition), int(offset)
-
-
-class OnlyId(Struct, frozen=True):
-    """The one field that counting needs."""
-
-    decision_id: str
-
-
-_only_id = msgspec.json.Decoder(OnlyId)
-
-
-def decision_id(payload: bytes) -> str:
-    """The id of an encoded decision."""
-    return _only_id.decode(payload).decision_id
 
 
 def completeness(sent: Mapping[tuple[int, int], int], payloads: Iterable[bytes]) -> Completeness:

@@ -13,7 +13,8 @@ from gevent.threadpool import ThreadPool
 from locust import constant_pacing, tag, task
 from msgspec import structs
 
-from connectors.kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.topics import TOPICS
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.join import UNDECIDED
 from loadtest.open_loop.reader import row_of
@@ -23,7 +24,7 @@ from trading.decision.schema import REASONS
 from trading.encoding import encode
 from trading.history import open_source
 
-TICKS, DECISIONS = "market.ticks", "trading.decisions"
+TICKS, DECISIONS = TOPICS.ticks, TOPICS.decisions
 #: Decisions that came before their tick's delivery was reported, or that are of somebody else's ticks.
 KEPT = 10_000
 POLL_S = 0.05

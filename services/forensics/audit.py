@@ -5,32 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
+from services.forensics.ports import Archive, Reader
 from trading.trace import Traced, Tracer
 
 BATCH = 500
 POLL_S = 0.5
-
-
-class Reader(Protocol):
-    """Where decisions come from."""
-
-    def read(self, count: int, timeout_s: float) -> list[bytes]:
-        """What has been published."""
-
-    def commit(self) -> None:
-        """What was read need not be read again."""
-
-
-class Archive(Protocol):
-    """Where decisions are kept."""
-
-    def store(self, payloads: list[bytes]) -> int:
-        """Keep them; returns how many were new."""
 
 
 class Stored(Struct):

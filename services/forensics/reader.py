@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.kafka import Consumer, KafkaException
+from connectors.kafka.client import Consumer, KafkaException
 from connectors.kafka.errors import translated
 from connectors.kafka.messages import usable
 

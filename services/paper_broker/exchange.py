@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from connectors.kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import translated
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket

@@ -27,7 +27,7 @@ class BrokerSettings(BaseSettings):
     fee_bps: float = Field(default=0.5, ge=0)
     seed: int = 7
 
-    def terms(self) -> FillModel:
+    def fill_model(self) -> FillModel:
         """How good the broker is."""
         names = FillModel.__struct_fields__
         return FillModel(**{name: getattr(self, name) for name in names})

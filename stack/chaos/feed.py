@@ -6,14 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 
-from connectors.kafka import KafkaException, Producer, TopicPartition
+from connectors.kafka.client import KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import bounds, reader
+from connectors.kafka.topics import TOPICS
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan
 from stack.servers.settings import StackSettings
 from trading.history import open_source
 
-TICKS = "market.ticks"
+TICKS = TOPICS.ticks
 SYMBOLS = 12
 #: One message in so many is no tick.
 RUBBISH_EVERY = 97

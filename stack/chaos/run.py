@@ -7,7 +7,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from msgspec import Struct
 
 from connectors.redis import open_client
 from loadtest.open_loop.watcher import DecisionWatcher
-from stack.chaos.evidence import Comparison, PublishedLog, Span, compare, read_trail
+from stack.chaos.evidence import PublishedLog, Span, compare, read_trail
 from stack.chaos.feed import Feed, symbols, wait_until_decided
 from stack.chaos.proxy import Proxy
-from stack.processes.gateway import GatewayProcess, SeriesTopics, gateway
+from stack.chaos.table import Injected, Report, row
+from stack.processes.gateway import GatewayProcess, SeriesTopics, series_gateway
+from stack.processes.own import running
 from stack.servers.kafka import create_topics
 from stack.servers.ports import free_ports
 from stack.servers.settings import LOOPBACK, StackSettings
@@ -37,47 +40,6 @@ PAUSE_S = 9.0
 SETTLE_S = 3.0
 
 Progress = Callable[[str], None]
-
-
-class Row(Struct, frozen=True):
-    """A line of the table. `recovery_s` is from the fault to decisions by the model in all partitions."""
-
-    fault: str
-    times: int
-    verdict: Comparison
-    recovery_s: float | None
-    goal_s: float | None
-    compared: str
-
-    @property
-    def ok(self) -> bool:
-        """Nothing lost, and back in time."""
-        late = self.recovery_s is not None and self.goal_s is not None and self.recovery_s > self.goal_s
-        return self.verdict.ok and not late
-
-
-class Report(Struct, frozen=True):
-    """All of it. Restart times are from the process's start to its first decision, in seconds."""
-
-    rows: list[Row]
-    restart_p50_s: float
-    restart_max_s: float
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Every row is."""
-        return all(row.ok for row in self.rows)
-
-
-class Injected(Struct, frozen=True):
-    """A fault that was made, and the span of ticks that came meanwhile."""
-
-    fault: str
-    times: int
-    span: Span
-    recovery_s: float | None
-    goal_s: float | None
 
 
 def proxied(settings: StackSettings) -> tuple[StackSettings, int, int]:
@@ -124,9 +86,10 @@ class Chaos:
         finally:
             feed.close()
         self._progress("the undisturbed run over the same ticks")
-        with gateway(self._settings, calm, "calm", **self._environment(patient=True)) as process:
+        process = series_gateway(self._settings, calm, "calm", **self._environment(patient=True))
+        with running(process):
+            process.wait_for_partitions()
             self._catch_up(calm, feed.ends())
-            process.drain()
         reference = self._trail(calm)
         rows = [
             row(i, compare(reference, self._trail(storm), i.span, whole_evidence=True), "evidence")
@@ -142,8 +105,8 @@ class Chaos:
 
     def _kill_at_random(self, topics: SeriesTopics, feed: Feed, kills: int) -> Injected:
         since = dict.fromkeys(range(self._settings.partitions), 0)
-        process = GatewayProcess(self._settings, topics, "storm", **self._environment(patient=True))
-        watcher = DecisionWatcher(self._settings.kafka_bootstrap, f"{topics.series}.decisions")
+        process = series_gateway(self._settings, topics, "storm", **self._environment(patient=True))
+        watcher = DecisionWatcher(self._settings.kafka_bootstrap, topics.decisions)
         try:
             process.start()
             process.wait_for_partitions(self._settings.partitions)
@@ -197,8 +160,8 @@ class Chaos:
         self, topics: SeriesTopics, feed: Feed, poison: int, proxy_ports: tuple[int, int] | None, *, faults: bool
     ) -> list[Injected]:
         done: list[Injected] = []
-        process = GatewayProcess(self._settings, topics, "a", **self._environment())
-        watcher = DecisionWatcher(self._settings.kafka_bootstrap, f"{topics.series}.decisions")
+        process = series_gateway(self._settings, topics, "a", **self._environment())
+        watcher = DecisionWatcher(self._settings.kafka_bootstrap, topics.decisions)
         try:
             process.start()
             process.wait_for_partitions(self._settings.partitions)
@@ -256,7 +219,7 @@ class Chaos:
             time.sleep(PAUSE_S)
             process.signal(signal.SIGCONT)
 
-        with gateway(self._settings, topics, "b", partitions=half, **self._environment()) as second:
+        with self._beside(topics, "b", half, **self._environment()) as second:
             found.append(
                 self._watch("gateway paused beyond its session", feed, watcher, topics, lambda: pause(second))
             )
@@ -275,7 +238,7 @@ class Chaos:
 
         try:
             far = {**self._environment(), "kafka_bootstrap": f"{LOOPBACK}:{listen}"}
-            with gateway(self._settings, topics, "c", partitions=half, **far) as third:
+            with self._beside(topics, "c", half, **far) as third:
                 found.append(self._watch("gateway cut off from the broker", feed, watcher, topics, cut))
                 third.wait_for_partitions(half)
                 third.kill()
@@ -283,6 +246,17 @@ class Chaos:
         finally:
             proxy.close()
         return found
+
+    @contextmanager
+    def _beside(self, topics: SeriesTopics, name: str, partitions: int, **given: Any) -> Iterator[GatewayProcess]:
+        """Another gateway of the series, which takes its share; killed at the end whatever happens."""
+        process = series_gateway(self._settings, topics, name, **given)
+        try:
+            process.start()
+            process.wait_for_partitions(partitions)
+            yield process
+        finally:
+            process.kill()
 
     def _watch(
         self,
@@ -378,8 +352,7 @@ class Chaos:
             raise ServiceUnavailable(f"series {topics.series} did not decide all within {CATCH_UP_S:.0f} s")
 
     def _trail(self, topics: SeriesTopics) -> PublishedLog:
-        decisions, letters, *_ = topics.names
-        return read_trail(self._settings.kafka_bootstrap, decisions, letters)
+        return read_trail(self._settings.kafka_bootstrap, topics.decisions, topics.dead_letters)
 
 
 class Answered(Struct):
@@ -390,11 +363,6 @@ class Answered(Struct):
 
 
 _answered = msgspec.json.Decoder(Answered)
-
-
-def row(injected: Injected, verdict: Comparison, compared: str) -> Row:
-    """A fault and what came of it."""
-    return Row(injected.fault, injected.times, verdict, injected.recovery_s, injected.goal_s, compared)
 
 
 def logs(settings: StackSettings) -> Path:

@@ -28,7 +28,8 @@ def chaos(
 
     Example: ultrathink chaos --kills 20 --poison 10000
     """
-    from stack.chaos.run import Chaos, Report, proxied
+    from stack.chaos.run import Chaos, proxied
+    from stack.chaos.table import Report
     from stack.servers.lifecycle import down, up
     from stack.servers.settings import Ports, StackSettings
     from stack.workflows.export_workflow import export

@@ -71,6 +71,8 @@ def run_stages(
     """Every stage as it happens; returns the result and the decision to show."""
     from stack.cli.stack import start
     from stack.demo.report import write_report
+    from stack.processes.broker import running_broker
+    from stack.processes.gateway import running_gateway
     from stack.servers.status import read_status
     from stack.workflows import export_workflow
     from stack.workflows.training.settings import TrainRequest
@@ -91,8 +93,8 @@ def run_stages(
     with err.status("export") as status:
         exported = export_workflow.export(status.update)
     stage(4, f"start the gateway and publish {source.spec} at {speed}")
-    desk = {"execution": "broker", "limits_file": os.fspath(work.LIMITS)}
-    with work.running_broker(settings), work.running_gateway(settings, **desk), err.status("publish") as status:
+    given = {"execution": "broker", "limits_file": os.fspath(work.LIMITS)}
+    with running_broker(settings), running_gateway(settings, **given), err.status("publish") as status:
 
         def show(sent: int, seen: int, rate: float) -> None:
             status.update(f"{sent:,} ticks sent at {rate:,.0f}/s, {seen:,} decisions seen")

@@ -21,7 +21,7 @@ Until = Annotated[datetime | None, typer.Option(help="Before this time, UTC.")]
 def letter_box() -> Any:
     """The dead letters of the gateway's settings."""
     from gateway.control.letter_box import LetterBox
-    from stack.cli.gateway import gateway_settings
+    from stack.processes.settings import gateway_settings
 
     settings = gateway_settings()
     return LetterBox(settings.kafka_bootstrap, settings.dead_letters_topic)

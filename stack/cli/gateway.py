@@ -42,6 +42,7 @@ def run(
 ) -> None:
     """Decide ticks until SIGTERM or Ctrl-C, then drain. Settings: ULTRATHINK_GATEWAY_* too."""
     from gateway.main import run as serve
+    from stack.processes.settings import gateway_settings
 
     given = {
         "budget_ms": budget_ms,
@@ -55,44 +56,16 @@ def run(
         "execution": execution,
         "kill_file": kill_file,
     }
-    serve(gateway_settings(**{k: v for k, v in given.items() if v is not None}))
-
-
-def gateway_settings(**given: Any) -> Any:
-    """Flags, then the environment, then the stack of the home folder."""
-    import os
-
-    from pydantic import ValidationError
-
-    from gateway.settings import GatewaySettings
-    from stack.servers.secrets import ensure_secret
-    from stack.servers.settings import load
-
-    stack = load()
-    values: dict[str, Any] = {}
-    if (stack.absolute_home / "stack.json").is_file():
-        values = {
-            "kafka_bootstrap": stack.kafka_bootstrap,
-            "triton_url": stack.triton_grpc,
-            "redis_url": stack.redis_url,
-            "metrics_port": stack.ports.gateway_metrics,
-            "admin_token": ensure_secret(stack.absolute_home, "gateway-admin"),
-        }
-    values = {k: v for k, v in values.items() if f"ULTRATHINK_GATEWAY_{k.upper()}" not in os.environ}
-    try:
-        return GatewaySettings(**{**values, **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"setting {name}: {first['msg']} (given: {first['input']!r})") from None
+    serve(gateway_settings(**given))
 
 
 def control() -> Any:
     """What tells every gateway."""
     from gateway.control.control import Control
+    from stack.processes.settings import gateway_settings
 
     settings = gateway_settings()
-    return Control(settings.kafka_bootstrap, settings.control_topic, settings.redis_url.get_secret_value())
+    return Control(settings.kafka_bootstrap, settings.topics.control, settings.redis_url.get_secret_value())
 
 
 def latch(state_name: str, reason: str) -> None:
@@ -173,6 +146,8 @@ def ask(address: str | None, path: str) -> Any:
     """What a gateway's HTTP side answers. Raises ServiceUnavailable."""
     import httpx
 
+    from stack.processes.settings import gateway_settings
+
     settings = gateway_settings()
     where = address or f"{settings.metrics_host}:{settings.metrics_port}"
     try:
@@ -208,7 +183,8 @@ def top(
 
     from rich.live import Live
 
-    from stack.cli.top import Scrape, view
+    from stack.cli.top import view
+    from stack.processes.scrape import Scrape
 
     def look() -> Scrape:
         return Scrape.of(ask(address, "/metrics").text, ask(address, "/status").json())

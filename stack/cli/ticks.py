@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from connectors.kafka.topics import TOPICS
 from stack.cli.output import err, out, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Feed recorded or simulated ticks.")
@@ -20,7 +21,7 @@ def publish(
     clock: Annotated[
         Literal["original", "shifted"], typer.Option(help="shifted: each tick happens when it is sent.")
     ] = "original",
-    topic: Annotated[str, typer.Option()] = "market.ticks",
+    topic: Annotated[str, typer.Option()] = TOPICS.ticks,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka; default: the stack's.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:

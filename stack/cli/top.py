@@ -3,52 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
-from typing import Any
 
-from msgspec import Struct
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from stack.cli.output import table
-
-Labels = tuple[tuple[str, str], ...]
-
-
-class Scrape(Struct, frozen=True):
-    """A gateway's metrics and status at one moment."""
-
-    at_s: float
-    samples: dict[tuple[str, Labels], float]
-    status: dict[str, Any]
-
-    @classmethod
-    def of(cls, metrics: str, status: dict[str, Any]) -> Scrape:
-        """Parse what Prometheus would."""
-        samples = {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(metrics)
-            for sample in family.samples
-        }
-        return cls(time.monotonic(), samples, status)
-
-    def value(self, name: str, **labels: str) -> float:
-        """One sample; 0 where there is none."""
-        return self.samples.get((name, tuple(sorted(labels.items()))), 0.0)
-
-
-def quantile_ms(before: Scrape, now: Scrape, name: str, q: float, **labels: str) -> float:
-    """The bucket bound that a share `q` of what was observed between two scrapes lies below; NaN for none."""
-    wanted = set(labels.items())
-    grown = sorted(
-        (float(dict(found)["le"]), value - before.samples.get((sample, found), 0.0))
-        for (sample, found), value in now.samples.items()
-        if sample == f"{name}_bucket" and wanted <= set(found)
-    )
-    if not grown or grown[-1][1] <= 0:
-        return math.nan
-    return next(bound for bound, count in grown if count >= q * grown[-1][1]) * 1e3
+from stack.processes.scrape import Scrape, quantile_ms
 
 
 def shown(ms: float) -> str:

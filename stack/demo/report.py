@@ -16,6 +16,7 @@ from matplotlib.ticker import PercentFormatter
 
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision
+from trading.decision.wire import place
 from trading.events import ExecutionReport
 from trading.features.definitions import FEATURES
 from trading.models.signature import REGIMES, STRATEGIES
@@ -165,7 +166,7 @@ def equity_path(decisions: list[Decision], fills: dict[int, list[tuple[int, Exec
     waiting = {partition: deque(mine) for partition, mine in fills.items()}
     total, path = 0.0, []
     for d in decisions:
-        partition = int(d.decision_id.rsplit("-", 2)[1])
+        partition = place(d.decision_id)[0]
         mine = waiting.get(partition, deque())
         while mine and mine[0][0] < d.fills_to:
             _, report = mine.popleft()

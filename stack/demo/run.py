@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 from msgspec import Struct
 
 from connectors.kafka.reading import bounds
-from connectors.kafka.topics import Topics
+from connectors.kafka.topics import TOPICS
 from gateway.adapters.kafka_fills import reports_between
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
 from stack.servers.catalogue import services
-from stack.servers.identity import describe_exit
 from stack.servers.lifecycle import down
-from stack.servers.log_files import tail
 from stack.servers.ports import is_free
 from stack.servers.settings import Ports, StackSettings, from_environment
-from stack.servers.status import ServiceStatus, log_path
+from stack.servers.status import ServiceStatus
 from stack.workflows.training.train import TrainReport
 from trading.decision.schema import Decision
-from trading.errors import ConfigurationError, ServiceUnavailable, UltraThinkError
+from trading.errors import ConfigurationError, UltraThinkError
 from trading.events import ExecutionReport
 from trading.history import Source, open_source
 from trading.risk.verdict import Outcome
 
 SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"
-GATEWAY_START_S = 60.0
 QUIET_S = 15.0
-DRAIN_S = 60.0
 MIN_TICKS = 8_000
 #: Tells a demo's folder from any other.
 MARKER = ".demo"
-TOPIC_TICKS, TOPIC_DECISIONS, TOPIC_FILLS = "market.ticks", "trading.decisions", "trading.fills"
 #: What the demo's desk may do.
 LIMITS = Path(__file__).resolve().parents[2] / "deploy" / "limits.yaml"
 
@@ -116,86 +103,6 @@ def choose_speed(source: Source) -> str:
     return FAST_SOURCE_SPEED if 0 < seconds < 3600 else SLOW_SOURCE_SPEED
 
 
-@contextmanager
-def running_gateway(settings: StackSettings, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A gateway process that owns all partitions; drained at the end, and its exit code checked.
-
-    `environment` are settings of the gateway by their names.
-    """
-    given = {f"ULTRATHINK_GATEWAY_{name.upper()}": value for name, value in environment.items()}
-    with running(settings, "gateway", given) as (process, log):
-        wait_for_partitions(settings, process, log)
-        yield process
-
-
-@contextmanager
-def running_broker(settings: StackSettings) -> Iterator[subprocess.Popen[bytes]]:
-    """The paper broker; ended at the end, and its exit code checked."""
-    with running(settings, "broker", {}) as (process, _):
-        yield process
-
-
-@contextmanager
-def running(
-    settings: StackSettings, name: str, environment: dict[str, str]
-) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """`ultrathink NAME run` and its log; ended at the end, and its exit code checked."""
-    home = settings.absolute_home
-    log = log_path(home, name)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [os.fspath(Path(sys.executable).parent / "ultrathink"), name, "run"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "ULTRATHINK_HOME": os.fspath(home), **environment},
-            start_new_session=True,
-        )
-    try:
-        yield process, log
-        process.send_signal(signal.SIGTERM)
-        try:
-            code = process.wait(DRAIN_S)
-        except subprocess.TimeoutExpired as error:
-            why = f"it did not drain within {DRAIN_S:.0f} s"
-            raise ServiceUnavailable(failure_of(name, log, why)) from error
-        if code != 0:
-            raise ServiceUnavailable(failure_of(name, log, describe_exit(code)))
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def wait_for_partitions(settings: StackSettings, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until the gateway says that it owns every partition. Raises ServiceUnavailable."""
-    address = f"http://127.0.0.1:{settings.ports.gateway_metrics}/metrics"
-    deadline = time.monotonic() + GATEWAY_START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServiceUnavailable(failure_of("gateway", log, describe_exit(process.returncode)))
-        if owned_partitions(address) == settings.partitions:
-            return
-        time.sleep(0.05)
-    raise ServiceUnavailable(failure_of("gateway", log, f"not ready after {GATEWAY_START_S:.0f} s"))
-
-
-def owned_partitions(address: str) -> int:
-    """From the gateway's metrics; 0 while it does not answer."""
-    try:
-        text = httpx.get(address, timeout=1.0).text
-    except httpx.HTTPError:
-        return 0
-    found = re.search(r"^gateway_partitions (\d+)", text, re.MULTILINE)
-    return int(found[1]) if found else 0
-
-
-def failure_of(name: str, log: Path, why: str) -> str:
-    """A sentence and the end of the process's log."""
-    lines = "\n".join(f"  {line}" for line in tail(log, 15))
-    return f"the {name} failed: {why}\nThe end of {log}:\n{lines}"
-
-
 class Run(Struct, frozen=True):
     """What was published and what came back."""
 
@@ -215,9 +122,9 @@ def publish_and_watch(
     show: Callable[[int, int, float], None],
 ) -> Run:
     """Send the source and read every decision. `show` gets ticks sent, decisions seen, ticks a second."""
-    watcher = DecisionWatcher(settings.kafka_bootstrap, TOPIC_DECISIONS)
+    watcher = DecisionWatcher(settings.kafka_bootstrap, TOPICS.decisions)
     try:
-        publisher = TickPublisher(settings.kafka_bootstrap, TOPIC_TICKS)
+        publisher = TickPublisher(settings.kafka_bootstrap, TOPICS.ticks)
         planned = plan(islice(source.records(), limit), Speed.parse(speed))
         published = publisher.publish(
             planned, progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9))
@@ -242,10 +149,10 @@ def fills_of(settings: StackSettings) -> dict[int, list[tuple[int, ExecutionRepo
     return {
         partition: reports_between(
             settings.kafka_bootstrap,
-            Topics(),
+            TOPICS,
             partition,
             0,
-            bounds(settings.kafka_bootstrap, TOPIC_FILLS, partition)[1],
+            bounds(settings.kafka_bootstrap, TOPICS.fills, partition)[1],
         )
         for partition in range(settings.partitions)
     }

@@ -1,151 +1,127 @@
-"""Gateway processes that can be hurt."""
+"""Gateways: the one way to start one, and topics of their own for those that are compared."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import httpx
-import msgspec
+from msgspec import Struct
 
+from connectors.kafka.topics import TOPICS
+from stack.processes.own import OwnProcess, running
+from stack.processes.scrape import Scrape
+from stack.servers.identity import describe_exit
 from stack.servers.ports import free_ports
-from stack.servers.settings import StackSettings
-from stack.servers.status import log_path
-from trading.errors import ServiceUnavailable
+from stack.servers.settings import LOOPBACK, StackSettings
 
 START_S = 60.0
+PREFIX = "ULTRATHINK_GATEWAY_"
 
 
-class SeriesTopics(msgspec.Struct, frozen=True):
+class GatewayProcess(OwnProcess):
+    """A gateway that tells which partitions it owns."""
+
+    def __init__(
+        self,
+        settings: StackSettings,
+        *,
+        log_name: str = "gateway",
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: of the stack.
+            log_name: of its log.
+            port: of its metrics and commands; default: the stack's.
+            environment: added to its environment.
+            given: settings of the gateway, by their names.
+        """
+        self.port = settings.ports.gateway_metrics if port is None else port
+        self._partitions = settings.partitions
+        variables = {PREFIX + name.upper(): str(value) for name, value in given.items()}
+        variables[PREFIX + "METRICS_PORT"] = str(self.port)
+        super().__init__(settings, ("gateway", "run"), log_name, {**variables, **(environment or {})})
+
+    def partitions(self) -> list[int]:
+        """Owned and ready; none while it does not answer."""
+        try:
+            found = httpx.get(f"http://{LOOPBACK}:{self.port}/status", timeout=1.0).json()["partitions"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return []
+        return [int(p) for p in found]
+
+    def scrape(self) -> Scrape:
+        """Its metrics now."""
+        return Scrape.of(httpx.get(f"http://{LOOPBACK}:{self.port}/metrics", timeout=5.0).text, {})
+
+    def decided(self) -> float:
+        """Decisions published so far."""
+        return self.scrape().value("gateway_ticks_total")
+
+    def wait_for_partitions(self, count: int | None = None, timeout_s: float = START_S) -> float:
+        """Seconds until it owned so many (default: all). Raises ServiceUnavailable with the end of its log."""
+        wanted = self._partitions if count is None else count
+        began = time.monotonic()
+        while time.monotonic() - began < timeout_s:
+            if (code := self.ended()) is not None:
+                raise self.failure(describe_exit(code))
+            if len(self.partitions()) == wanted:
+                return time.monotonic() - began
+            time.sleep(0.02)
+        raise self.failure(f"it does not own {wanted} partitions after {timeout_s:.0f} s")
+
+
+@contextmanager
+def running_gateway(
+    settings: StackSettings, *, environment: Mapping[str, str] | None = None, **given: Any
+) -> Iterator[GatewayProcess]:
+    """A gateway that owns all partitions; drained at the end, and its exit code checked.
+
+    `given` are settings of the gateway by their names; `environment` is added to its environment.
+    """
+    with running(GatewayProcess(settings, environment=environment, **given)) as process:
+        process.wait_for_partitions()
+        yield process
+
+
+class SeriesTopics(Struct, frozen=True):
     """The topics that one series of gateways writes; all series read the same ticks."""
 
     series: str
 
     @property
     def names(self) -> dict[str, str]:
-        """Topic -> the system's topic that it is like."""
-        return {
-            f"{self.series}.decisions": "trading.decisions",
-            f"{self.series}.dlq": "market.ticks.dlq",
-            f"{self.series}.snapshots": "gateway.snapshots",
-            f"{self.series}.control": "gateway.control",
-            f"{self.series}.orders": "trading.orders",
-            f"{self.series}.fills": "trading.fills",
-        }
+        """Topic -> the desk's topic that it is like."""
+        return {f"{self.series}.{role}": name for role, name in TOPICS.by_role().items() if role != "ticks"}
 
-    def environment(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """What tells a gateway to write there."""
-        decisions, letters, snapshots, control, orders, fills = self.names
-        prefix = "ULTRATHINK_GATEWAY_"
-        return {
-            f"{prefix}GROUP": self.series,
-            f"{prefix}DECISIONS_TOPIC": decisions,
-            f"{prefix}DEAD_LETTERS_TOPIC": letters,
-            f"{prefix}SNAPSHOTS_TOPIC": snapshots,
-            f"{prefix}CONTROL_TOPIC": control,
-            f"{prefix}ORDERS_TOPIC": orders,
-            f"{prefix}FILLS_TOPIC": fills,
-        }
-
-
-class GatewayProcess:
-    """One gateway of a series, under a lasting name."""
-
-    def __init__(self, settings: StackSettings, topics: SeriesTopics, name: str, **environment: str) -> None:
-        self._settings, self._topics, self._name = settings, topics, name
-        self._extra = {f"ULTRATHINK_GATEWAY_{key.upper()}": value for key, value in environment.items()}
-        (self.port,) = free_ports(1)
-        self._process: subprocess.Popen[bytes] | None = None
+        roles = (role for role in TOPICS.by_role() if role != "ticks")
+        return {"group": self.series, **{f"{role}_topic": f"{self.series}.{role}" for role in roles}}
 
     @property
-    def pid(self) -> int:
-        """Of the running process."""
-        if self._process is None:
-            raise ServiceUnavailable(f"gateway {self._name} does not run")
-        return self._process.pid
+    def decisions(self) -> str:
+        """Where its decisions lie."""
+        return f"{self.series}.decisions"
 
-    def start(self) -> None:
-        """Start it, without waiting for anything."""
-        home = self._settings.absolute_home
-        with log_path(home, f"gateway-{self._topics.series}-{self._name}").open("ab") as output:
-            self._process = subprocess.Popen(
-                [os.fspath(Path(sys.executable).parent / "ultrathink"), "gateway", "run"],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={
-                    **os.environ,
-                    "ULTRATHINK_HOME": os.fspath(home),
-                    "ULTRATHINK_GATEWAY_METRICS_PORT": str(self.port),
-                    "ULTRATHINK_GATEWAY_INSTANCE": self._name,
-                    **self._topics.environment(),
-                    **self._extra,
-                },
-                start_new_session=True,
-            )
-
-    def kill(self) -> None:
-        """SIGKILL, as the kernel does when memory runs out."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def ended(self) -> int | None:
-        """Its exit code, if it has one."""
-        return self._process.poll() if self._process is not None else None
-
-    def signal(self, number: int) -> None:
-        """Any other signal."""
-        os.kill(self.pid, number)
-
-    def drain(self, timeout_s: float = 60.0) -> int:
-        """SIGTERM; returns the exit code."""
-        if self._process is None:
-            return 0
-        self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(timeout_s)
-        self._process = None
-        return code
-
-    def partitions(self) -> list[int]:
-        """Owned and ready; none while it does not answer."""
-        try:
-            found = httpx.get(f"http://127.0.0.1:{self.port}/status", timeout=1.0).json()["partitions"]
-        except (httpx.HTTPError, ValueError, KeyError):
-            return []
-        return [int(p) for p in found]
-
-    def wait_for_partitions(self, count: int, timeout_s: float = START_S) -> float:
-        """Seconds until it owned so many. Raises ServiceUnavailable."""
-        began = time.monotonic()
-        while time.monotonic() - began < timeout_s:
-            if self.ended() is not None:
-                break
-            if len(self.partitions()) == count:
-                return time.monotonic() - began
-            time.sleep(0.02)
-        raise ServiceUnavailable(
-            f"gateway {self._name} of {self._topics.series} does not own {count} partitions: see its log in "
-            f"{log_path(self._settings.absolute_home, f'gateway-{self._topics.series}-{self._name}')}"
-        )
+    @property
+    def dead_letters(self) -> str:
+        """Where its dead letters lie."""
+        return f"{self.series}.dead_letters"
 
 
-@contextmanager
-def gateway(
-    settings: StackSettings, topics: SeriesTopics, name: str, *, partitions: int | None = None, **environment: str
-) -> Iterator[GatewayProcess]:
-    """A gateway that owns its partitions; ended at the end whatever happens."""
-    process = GatewayProcess(settings, topics, name, **environment)
-    try:
-        process.start()
-        process.wait_for_partitions(settings.partitions if partitions is None else partitions)
-        yield process
-    finally:
-        process.kill()
+def series_gateway(settings: StackSettings, topics: SeriesTopics, name: str, **given: Any) -> GatewayProcess:
+    """A gateway of a series, under a lasting name."""
+    return GatewayProcess(
+        settings,
+        log_name=f"gateway-{topics.series}-{name}",
+        port=free_ports(1)[0],
+        instance=name,
+        **{**topics.settings(), **given},
+    )

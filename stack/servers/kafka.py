@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from connectors.kafka import KafkaException, admin
+from connectors.kafka.client import KafkaException, admin
 from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings

@@ -16,6 +16,8 @@ from trading.files import write_atomically
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_HOME = Path(".ultrathink")
+#: The settings of a stack that was started, in its home folder.
+STORED = "stack.json"
 
 
 class Ports(BaseModel):
@@ -102,7 +104,7 @@ class StackSettings(BaseSettings):
 
     def save(self) -> None:
         """Write the settings where `load` finds them."""
-        write_atomically(self.absolute_home / "stack.json", self.model_dump_json(indent=2))
+        write_atomically(self.absolute_home / STORED, self.model_dump_json(indent=2))
 
 
 def from_environment(**given: Any) -> StackSettings:
@@ -118,11 +120,15 @@ def from_environment(**given: Any) -> StackSettings:
 def load(home: Path | None = None) -> StackSettings:
     """Settings of the stack in a home folder, or the defaults where none was started."""
     settings = from_environment(home=home)
-    path = settings.absolute_home / "stack.json"
-    if not path.is_file():
+    if not is_started(settings.absolute_home):
         return settings
-    stored = StackSettings.model_validate_json(path.read_text())
+    stored = StackSettings.model_validate_json((settings.absolute_home / STORED).read_text())
     return stored.model_copy(update={"home": settings.absolute_home})
+
+
+def is_started(home: Path) -> bool:
+    """Whether a stack was started in a home folder, and its settings are kept there."""
+    return (home / STORED).is_file()
 
 
 def free_disk_mb(path: Path) -> int:

@@ -1,36 +1,31 @@
-"""A desk of its own, for load tests and benchmarks: servers up, models served, gateways with any settings."""
+"""A stack of its own, for load tests and benchmarks: servers up, models served, taken down at the end."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
-import psutil
-
-from exporters.export import Options, export_pipeline
+from exporters.export import export_pipeline
+from exporters.options import Options
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from exporters.target import profiles
-from stack.cli.top import Scrape
-from stack.demo.run import running, wait_for_partitions
+from stack.processes.gateway import GatewayProcess
+from stack.processes.scrape import Scrape
 from stack.servers.lifecycle import down, up
 from stack.servers.settings import Ports, StackSettings
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
 
 MODELS = ("trading_decision", "trading_decision_fused")
-PREFIX = "ULTRATHINK_GATEWAY_"
 
 
 @contextmanager
-def desk(
+def sandbox(
     home: Path, *, brokers: int = 1, partitions: int = 4, show: Callable[[str], None] = lambda _: None
 ) -> Iterator[StackSettings]:
     """Everything a gateway needs, the ensemble and its fused variant released; taken down at the end."""
@@ -80,34 +75,6 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-class Running:
-    """A gateway that runs."""
-
-    def __init__(self, settings: StackSettings, pid: int) -> None:
-        self._address = f"http://127.0.0.1:{settings.ports.gateway_metrics}/metrics"
-        self.process = psutil.Process(pid)
-
-    def scrape(self) -> Scrape:
-        """Its metrics now."""
-        return Scrape.of(httpx.get(self._address, timeout=5.0).text, {})
-
-    def decided(self) -> float:
-        """Decisions published so far."""
-        found = re.search(r"^gateway_ticks_total (\S+)", httpx.get(self._address, timeout=5.0).text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-
-@contextmanager
-def gateway(
-    settings: StackSettings, *, environment_of: Mapping[str, str] | None = None, **given: Any
-) -> Iterator[Running]:
-    """A gateway with some settings, all partitions its own; `environment_of` is added to its environment."""
-    variables = {PREFIX + name.upper(): str(value) for name, value in given.items()}
-    with running(settings, "gateway", {**variables, **(environment_of or {})}) as (process, log):
-        wait_for_partitions(settings, process, log)
-        yield Running(settings, process.pid)
-
-
 def below(before: Scrape, now: Scrape, name: str, bound_s: float) -> float:
     """The share of what was observed between two scrapes that is at most `bound_s`, a bucket's bound."""
     at = (("le", str(bound_s)),)
@@ -116,7 +83,7 @@ def below(before: Scrape, now: Scrape, name: str, bound_s: float) -> float:
     return grown / max(1.0, total)
 
 
-def rate_between(running: Running, total: int, timeout_s: float = 300.0) -> float:
+def rate_between(running: GatewayProcess, total: int, timeout_s: float = 300.0) -> float:
     """Decisions a second while a new gateway works off a backlog of `total`, without its first and last tenth."""
     marks: list[tuple[float, float]] = []
     deadline = time.monotonic() + timeout_s

@@ -9,14 +9,14 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from connectors.kafka import Producer
+from connectors.kafka.client import Producer
 from gateway.control.control import Control
 from gateway.control.letter_box import LetterBox
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from stack.chaos.feed import wait_until_decided
 from stack.cli.main import app
-from stack.demo.run import running_gateway
+from stack.processes.gateway import running_gateway
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.history import open_source
 from trading.risk.trading_state import TradingState
@@ -84,8 +84,7 @@ def test_a_drain_over_the_topic_ends_every_gateway_with_nothing_left_over(stack)
             ends[partition] = max(ends.get(partition, 0), offset + 1)
         assert wait_until_decided(stack, "gateway", ends, 20.0)
         assert CLI.invoke(app, ["gateway", "drain", "--reason", "test"]).exit_code == 0
-        assert process.wait(30) == 0
-        process.send_signal = lambda *_: None  # it has ended already
+        eventually(lambda: process.ended() == 0, 30)
     with running_gateway(stack):  # and a restart does not drain again
         assert httpx.get(url(stack, "/healthz")).status_code == 200
 

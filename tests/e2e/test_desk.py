@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import threading
 import time
 from collections import Counter
@@ -16,18 +17,21 @@ from typer.testing import CliRunner
 from connectors.kafka.cluster import check_cluster
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import Topics
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka_fills import reports_between
-from gateway.adapters.kafka_recovery import KafkaRecovery
+from gateway.adapters.kafka_recovery import KafkaPartitionLog, LogPlace
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots
 from gateway.control.control import Control
 from gateway.control.topic import ControlListener
+from gateway.recovery import PartitionRecovery
 from gateway.settings import GatewaySettings
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.cli.main import app
-from stack.demo.run import running_broker, running_gateway
+from stack.processes.broker import running_broker
+from stack.processes.gateway import running_gateway
 from trading.decision.wire import decode_decision
 from trading.history import open_source
 from trading.risk.limits import LimitsFile
@@ -191,8 +195,7 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
             running_gateway(stack, execution="broker", **PATIENT) as gateway,
         ):
             publish(stack, 1500, 41)
-            gateway.kill()
-            gateway.wait()
+            gateway.signal(signal.SIGKILL)
         with running_gateway(stack, execution="broker", **PATIENT):
             decide(stack, watcher, 1500, 42)
             eventually(lambda: len(watcher.payloads) >= 3000)
@@ -208,16 +211,16 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
     cluster = check_cluster(stack.kafka_bootstrap, topics, "gateway")
     fast = RedisSnapshots(stack.redis_url, "gateway")
 
-    class Nothing:
-        def get(self, partition):
-            return None
+    class FromTheBeginning(KafkaPartitionLog):
+        def snapshots(self):
+            return iter(())
 
-    class FromTheBeginning(KafkaRecovery):
-        def _durable(self, partition):
-            return None
+    place = LogPlace(stack.kafka_bootstrap, "gateway", topics, cluster.log)
 
-    arguments = (stack.kafka_bootstrap, "gateway", topics, cluster.log)
-    rest = (settings.admission(), base, listener)
+    def restore(log, measured):
+        recovery = PartitionRecovery(lambda _: log, settings.admission(), base, SystemClock(), measured)
+        return recovery.restore(log.partition)
+
     symbols, read = 0, {"quick": 0, "slow": 0}
 
     def count(name):
@@ -228,8 +231,8 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
 
     try:
         for partition in range(stack.partitions):
-            quick = KafkaRecovery(*arguments, fast, *rest, count("quick")).restore(partition)
-            slow = FromTheBeginning(*arguments, Nothing(), *rest, count("slow")).restore(partition)
+            quick = restore(KafkaPartitionLog(place, partition, fast, listener), count("quick"))
+            slow = restore(FromTheBeginning(place, partition, fast, listener), count("slow"))
             assert quick.next_offset == slow.next_offset
             # What lived and was kept in snapshots, and what the log alone says, to the last bit.
             assert quick.state.book.dump() == slow.state.book.dump()

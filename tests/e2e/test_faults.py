@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from connectors.kafka import Consumer, Producer
+from connectors.kafka.client import Consumer, Producer
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import DecisionWatcher, completeness
-from stack.demo.run import owned_partitions, running_gateway
+from stack.processes.gateway import GatewayProcess, running_gateway
 from stack.servers.ports import free_ports
 from stack.servers.status import read_status
 from stack.workflows.export_workflow import export
@@ -44,8 +41,7 @@ def test_nothing_is_lost_or_repeated_when_triton_and_the_gateway_are_killed(stac
         status = read_status(stack.absolute_home)
         os.kill(next(s for s in status.services if s.name == "triton").process.pid, signal.SIGKILL)
         time.sleep(4)
-        gateway.send_signal(signal.SIGKILL)
-        gateway.wait()
+        gateway.signal(signal.SIGKILL)
     with running_gateway(stack):
         thread.join(60)
         published = sent["run"].intended_ns
@@ -113,20 +109,13 @@ def test_partitions_move_between_gateways_and_nothing_is_lost_or_repeated(stack)
     (port,) = free_ports(1)
     with running_gateway(stack):
         thread.start()
-        second = subprocess.Popen(
-            [Path(sys.executable).parent / "ultrathink", "gateway", "run", "--metrics-port", str(port)],
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        second = GatewayProcess(stack, log_name="second", port=port)
         try:
-            deadline = time.monotonic() + 30
-            while owned_partitions(f"http://127.0.0.1:{port}/metrics") != 2:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            second.start()
+            second.wait_for_partitions(2, timeout_s=30.0)
             time.sleep(2)
         finally:
             second.kill()
-            second.wait()
         thread.join(60)
         published = sent["run"].intended_ns
         watcher.wait_for(published, 25.0)

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from connectors.kafka import Consumer, Producer, TopicPartition
+from connectors.kafka.client import Consumer, Producer, TopicPartition
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import judge
 from loadtest.judging.targets import Target
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.drive import Load, drive
 from loadtest.open_loop.triton import TritonLoad, drive_triton
+from stack.processes.gateway import running_gateway
 from stack.servers.kafka import create_topics
 from stack.workflows.loadtest.load_target import place_of
-from stack.workflows.sandbox import gateway
 
 TICKS, DECISIONS = "loadtest.ticks", "loadtest.decisions"
 SOURCE = "simulate:regimes?seed=2&ticks=4000&symbols=4"
@@ -147,7 +147,7 @@ def test_calls_of_triton_are_counted_from_their_intended_times(stack, exported):
 
 @pytest.fixture(scope="module")
 def deciding(stack, exported):
-    with gateway(stack, budget_ms=60_000):
+    with running_gateway(stack, budget_ms=60_000):
         yield stack
 
 

@@ -17,11 +17,13 @@ from tritonclient.utils import InferenceServerException
 
 from exporters import fault_points
 from exporters.errors import ParityError
-from exporters.export import Options, export_pipeline
+from exporters.export import export_pipeline
+from exporters.options import Options
 from exporters.release.candidate import CANDIDATE
 from exporters.release.journal import Journal
-from exporters.release.releases import Releases, prune
+from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
+from exporters.release.versions import prune
 from exporters.repository.repository import ModelRepository
 from exporters.target.profiles import find, find_gpu
 from stack.servers import triton as triton_service

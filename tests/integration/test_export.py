@@ -20,15 +20,17 @@ from mlflow.models import infer_signature
 from msgspec.structs import replace
 
 from exporters.errors import Busy, ExportError, ParityError
-from exporters.export import Options, export_model, export_pipeline
+from exporters.export import export_model, export_pipeline
 from exporters.formats.config_pbtxt import Serving
+from exporters.options import Options
 from exporters.parity.difference import diff
 from exporters.parity.plots import parity_figure
 from exporters.parity.verify import verify
 from exporters.release.candidate import CANDIDATE
 from exporters.release.journal import Change, Entry, Journal
-from exporters.release.releases import Releases, prune, rows
+from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
+from exporters.release.versions import prune, rows
 from exporters.repository.repository import ModelRepository
 from exporters.target.latency import compare
 from exporters.target.profiles import find, find_gpu

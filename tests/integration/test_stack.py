@@ -11,7 +11,7 @@ import time
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from connectors.kafka import Producer
+from connectors.kafka.client import Producer
 from connectors.redis import connect
 from gateway.adapters.triton import TritonPredictor
 from gateway.control import redis_latch

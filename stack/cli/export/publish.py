@@ -11,7 +11,8 @@ from stack.cli.export.command import GpuOption, Places, TargetOption, command, w
 from stack.cli.output import out, print_json, table
 
 if TYPE_CHECKING:
-    from exporters.export import Options, Published
+    from exporters.export import Published
+    from exporters.options import Options
     from exporters.parity.verify import Report
     from exporters.release.releases import Released
 
@@ -139,7 +140,7 @@ def make_options(
 ) -> Options:
     """Check what was given. Raises ExportError."""
     from exporters.errors import ExportError
-    from exporters.export import Options
+    from exporters.options import Options
     from exporters.target.profiles import find, find_gpu
 
     for what, value, known in (

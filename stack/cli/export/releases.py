@@ -90,7 +90,7 @@ def list_versions(
 ) -> None:
     """Every version: where it comes from, its size, whether it is served."""
     from exporters.errors import ExportError
-    from exporters.release.releases import rows as read
+    from exporters.release.versions import rows as read
 
     repository = places.models()
     if name and not repository.versions(name):
@@ -118,7 +118,7 @@ def prune(
 ) -> None:
     """Delete old versions; never one that is served, pinned, loaded, or the way back."""
     from exporters.errors import ExportError
-    from exporters.release.releases import prune as work
+    from exporters.release.versions import prune as work
 
     repository = places.models()
     if not repository.versions(name):

@@ -15,9 +15,10 @@ from msgspec import Struct, structs
 from loadtest.errors import InvalidRun
 from loadtest.measuring.result import Result
 from loadtest.open_loop.drive import Load, drive
+from stack.processes.gateway import running_gateway
 from stack.servers.settings import StackSettings
 from stack.workflows.loadtest.load_target import place_of
-from stack.workflows.sandbox import desk, gateway
+from stack.workflows.sandbox import sandbox
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -137,15 +138,15 @@ def in_turns(
             for side in sides:
                 if side.brokers not in desks:
                     home = folder / f"home-{side.brokers}"
-                    desks[side.brokers] = stack.enter_context(desk(home, brokers=side.brokers, show=show))
+                    desks[side.brokers] = stack.enter_context(sandbox(home, brokers=side.brokers, show=show))
             for brokers, settings in desks.items():
                 show(f"warming up the desk with {brokers} broker{'s' * (brokers > 1)}")
-                with gateway(settings):
+                with running_gateway(settings):
                     drive(structs.replace(load, bootstrap=settings.kafka_bootstrap))
             for number, k in enumerate(order(turns)):
                 side, settings = sides[k], desks[sides[k].brokers]
                 show(f"run {number + 1} of {2 * turns}: {'AB'[k]} ({side.text})")
-                with gateway(settings, environment_of=code[k], **side.gateway):
+                with running_gateway(settings, environment=code[k], **side.gateway):
                     place = place_of(settings)
                     found[k].append(
                         drive(

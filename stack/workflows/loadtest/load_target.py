@@ -13,10 +13,11 @@ from msgspec import Struct
 from loadtest.errors import InvalidRun
 from loadtest.measuring.preflight import only_loopback
 from loadtest.open_loop.child_process import brokers_here
+from stack.processes.gateway import running_gateway
 from stack.servers.ports import listener
 from stack.servers.settings import StackSettings, load
 from stack.servers.status import read_status
-from stack.workflows.sandbox import desk, gateway
+from stack.workflows.sandbox import sandbox
 from trading.errors import ServiceUnavailable
 
 
@@ -55,9 +56,9 @@ def embedded(
     """
     with tempfile.TemporaryDirectory(prefix="ultrathink-loadtest-") as folder:
         try:
-            with desk(Path(folder) / "home", brokers=brokers, show=show) as settings:
+            with sandbox(Path(folder) / "home", brokers=brokers, show=show) as settings:
                 show("starting the gateway")
-                with gateway(settings, **dict(gateway_settings or {})):
+                with running_gateway(settings, **dict(gateway_settings or {})):
                     yield place_of(settings)
         except ServiceUnavailable as error:
             raise InvalidRun(str(error)) from error

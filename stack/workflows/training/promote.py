@@ -37,10 +37,10 @@ def promote(
         ConfigurationError: a version is missing, or `override` names no gate.
         ServiceUnavailable: MLflow does not answer.
     """
-    from trainers.registry import promotion, tracking
+    from trainers.registry import champions, promotion, tracking
 
     tracking.connect(mlflow_uri)
-    found = {name: tracking.candidate(name, reference) for name in promotion.PIPELINE}
+    found = {name: champions.candidate(name, reference) for name in promotion.PIPELINE}
     missing = [name for name, one in found.items() if one is None]
     if missing:
         raise ConfigurationError(
@@ -48,15 +48,15 @@ def promote(
             "`ultrathink train all`"
         )
     chosen = [one for one in found.values() if one is not None]
-    champions = {
-        one.name: one for name in promotion.PIPELINE if (one := tracking.candidate(name, tracking.CHAMPION))
+    standing = {
+        one.name: one for name in promotion.PIPELINE if (one := champions.candidate(name, tracking.CHAMPION))
     }
 
-    def evidence(one: tracking.Candidate) -> promotion.Evidence:
+    def evidence(one: champions.Candidate) -> promotion.Evidence:
         return promotion.Evidence(one.version, {**one.run_tags, **one.tags}, one.metrics)
 
     gates = promotion.gates(
-        {one.name: evidence(one) for one in chosen}, {name: evidence(one) for name, one in champions.items()}
+        {one.name: evidence(one) for one in chosen}, {name: evidence(one) for name, one in standing.items()}
     )
     unknown = sorted(set(override) - {gate.name for gate in gates})
     if unknown:
@@ -75,12 +75,12 @@ def promote(
         "outcome": "refused" if stopped else "begun",
         **{f"version_{k}": v for k, v in versions.items()},
     }
-    run_id = tracking.record_decision("promotion", tags, {"gates": msgspec.to_builtins(told)})
+    run_id = champions.record_decision("promotion", tags, {"gates": msgspec.to_builtins(told)})
     if not stopped:
         outcome = "failed"
         try:
-            tracking.promote(chosen, {**record, "promotion_run": run_id})
+            champions.promote(chosen, {**record, "promotion_run": run_id})
             outcome = "promoted"
         finally:
-            tracking.record_outcome(run_id, outcome)
+            champions.record_outcome(run_id, outcome)
     return Promotion(not stopped, versions, told, run_id)

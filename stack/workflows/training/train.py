@@ -192,14 +192,14 @@ def judged_by(dataset_hash: str, settings: TrainSettings, limits: LimitSet | Non
 def names_before(folder: Path) -> Teacher | None:
     """The teacher whose regimes' names are kept: the one that was in service when this training first began."""
     from trading.files import replace_file
-    from trainers.registry import tracking
+    from trainers.registry import champions
     from trainers.training.walk_forward import as_plain, from_plain
 
     path = folder / "before.json"
     if path.is_file():
         told = msgspec.json.decode(path.read_bytes())
         return None if told is None else from_plain(told)
-    found = tracking.teacher_in_service()
+    found = champions.teacher_in_service()
     replace_file(path, msgspec.json.encode(None if found is None else as_plain(found)))
     return found
 

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.export import Options, export_model
+from exporters.export import export_model
+from exporters.options import Options
 from exporters.target.profiles import find, find_gpu
 
 

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from exporters.conversion import check_fits
 from exporters.errors import ExportError
-from exporters.export import check_fits
 from exporters.formats import graph
 from exporters.formats import onnx as files
 from exporters.formats.config_pbtxt import Serving

@@ -16,7 +16,7 @@ from exporters.errors import Busy, ExportError
 from exporters.formats.config_pbtxt import Serving
 from exporters.parity.verify import verify
 from exporters.release.journal import Change, Entry, Journal
-from exporters.release.releases import protected, prune, rows
+from exporters.release.versions import protected, prune, rows
 from exporters.repository.repository import ModelRepository
 from tests.unit.exporters.models import publish_times, write_times
 from trading.models.signature import REGIME_DETECTION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connectors.kafka import KafkaError, KafkaException
+from connectors.kafka.client import KafkaError, KafkaException
 from gateway.adapters.kafka_sink import by_stream, produce_all
 from gateway.ports import Stream
 

@@ -10,7 +10,8 @@ from prometheus_client import generate_latest
 from rich.console import Console
 
 from gateway.adapters.metrics import PrometheusMetrics
-from stack.cli.top import Scrape, quantile_ms, view
+from stack.cli.top import view
+from stack.processes.scrape import Scrape, quantile_ms
 
 STATUS = {
     "instance": "vm-0", "group": "gateway", "delivery": "exactly-once", "model": "trading_decision/3", "ready": False,

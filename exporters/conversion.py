@@ -1,0 +1,168 @@
+"""A model written in the target's format, checked against the target, proven equal to its source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+
+from exporters.errors import ExportError
+from exporters.fault_points import reach
+from exporters.formats import onnx
+from exporters.formats.tensors import Arrays, Run
+from exporters.options import Converted, Options, Progress
+from exporters.parity import comparison, probes
+from exporters.repository.lineage import Lineage, tool_versions
+from exporters.repository.repository import sha256
+from exporters.sources.opened import Format, Source, run_file
+from exporters.target import memory
+from exporters.target.profiles import Gpu
+from trading.models.signature import ModelSignature, contract
+
+GOLDEN_ROWS, ADVERSARIAL_ROWS = 64, 32
+#: Beside these, the largest.
+BATCHES = (1, 2, 3, 64)
+
+
+def convert(source: Source, folder: Path, options: Options, progress: Progress) -> Converted:
+    """Write the model, check it against the target, compare it with its source in this process."""
+    signature, path = write(source, folder, options, progress)
+    return proven(
+        signature,
+        path,
+        source.run,
+        options,
+        progress,
+        example=source.origin.example,
+        lineage=Lineage(
+            contract=signature,
+            model=source.origin.uri,
+            run_ids={signature.name: source.origin.run_id},
+            source_sha256=sha256(source.origin.artefact),
+            precision=options.precision,
+            target=options.container.name,
+            parity_max_abs=0.0,
+            parity_flip_rate=0.0,
+            classes=source.classes,
+            tools=tool_versions(),
+            data_hash=source.origin.data_hash,
+            git_commit=source.origin.git_commit,
+            trusted=options.trust,
+        ),
+    )
+
+
+def write(source: Source, folder: Path, options: Options, progress: Progress) -> tuple[ModelSignature, Path]:
+    """Write model.onnx or model.pt as the options ask; returns the signature with its backend."""
+    wanted = choose_format(source, options)
+    signature = replace(source.signature, backend="pytorch" if wanted == "torchscript" else "onnxruntime")
+    path = folder / signature.file_name
+    progress(f"{signature.name}: write {path.name}")
+    try:
+        source.write(path)
+    except ExportError:
+        if options.format != "auto" or source.native != "torchscript" or wanted == "torchscript":
+            raise
+        path.unlink(missing_ok=True)
+        signature = replace(signature, backend="pytorch")
+        path = folder / signature.file_name
+        source.write(path)
+    reach("written")
+    if options.precision == "fp16":
+        if path.suffix == ".pt":
+            raise ExportError(f"{signature.name}: --precision fp16 halves ONNX only: add --format onnx")
+        progress(f"{signature.name}: halve its matrix products")
+        onnx.save(onnx.halve(onnx.load(path), signature.outputs), path)
+    return signature, path
+
+
+def choose_format(source: Source, options: Options) -> Format:
+    """What "auto" means: the contract's backend for a model of ours, else ONNX."""
+    if options.format != "auto":
+        return options.format
+    try:
+        known = contract(source.signature.name)
+    except KeyError:
+        return "onnx"
+    return "torchscript" if known.backend == "pytorch" and options.precision == "fp32" else "onnx"
+
+
+def proven(
+    signature: ModelSignature,
+    path: Path,
+    source: Run,
+    options: Options,
+    progress: Progress,
+    *,
+    example: Arrays | None,
+    lineage: Lineage,
+) -> Converted:
+    """Check and compare an exported file; raises ExportError or ParityError."""
+    progress(f"{signature.name}: check against Triton {options.container.name}")
+    if path.suffix == ".onnx":
+        onnx.check(path, signature, options.container)
+    weights, activations = memory.measure(signature, path)
+    check_fits(signature, options.gpu, weights, activations)
+    progress(f"{signature.name}: compare the file with its source")
+    found = comparison.compare_runs(
+        signature,
+        source,
+        run_file(signature, path),
+        probe_set(signature, example),
+        where="file",
+        precision=options.precision,
+    )
+    comparison.require(signature, found)
+    golden = golden_rows(signature, example)
+    return Converted(
+        replace(
+            lineage,
+            parity_max_abs=found.max_abs,
+            parity_flip_rate=found.flip_rate,
+            weights_bytes=weights,
+            activation_bytes=activations,
+        ),
+        path.parent,
+        golden,
+        source(golden),
+    )
+
+
+def check_fits(signature: ModelSignature, gpu: Gpu, weights: int, activations: int) -> None:
+    """Raise ExportError for a model that the GPU could not hold even alone."""
+    need = memory.need(signature.name, 0, 1, weights, activations)
+    alone = memory.Plan(
+        gpu.title,
+        gpu.memory_mib,
+        gpu.memory_mib * (1 - memory.RESERVED_SHARE),
+        memory.CONTEXT_MIB[signature.backend],
+        [need],
+    )
+    if not alone.fits:
+        raise ExportError(
+            f"{signature.name} would need {alone.needed_mib:,.0f} MiB at batch {signature.max_batch_size}, and the "
+            f"{gpu.title} has {alone.usable_mib:,.0f} MiB to give: use --precision fp16 or a smaller --max-batch"
+        )
+
+
+def probe_set(signature: ModelSignature, example: Arrays | None) -> dict[str, Arrays]:
+    """Batches of golden and adversarial rows."""
+    sizes = sorted({*(b for b in BATCHES if b <= signature.max_batch_size), signature.max_batch_size})
+    golden = probes.golden(signature, signature.max_batch_size, example)
+    hostile = probes.adversarial(signature, min(ADVERSARIAL_ROWS, signature.max_batch_size))
+    found = {f"golden:{n}": probes.first_rows(golden, n) for n in sizes}
+    for n in sizes:
+        if n <= len(hostile[0]):
+            found[f"adversarial:{n}"] = probes.first_rows(hostile, n)
+    found[f"adversarial:{len(hostile[0])}"] = hostile
+    return found
+
+
+def golden_rows(signature: ModelSignature, example: Arrays | None) -> Arrays:
+    """What a release is probed with: golden rows, then adversarial ones, within one batch."""
+    many = min(GOLDEN_ROWS, signature.max_batch_size)
+    few = min(ADVERSARIAL_ROWS, signature.max_batch_size - many)
+    golden = probes.golden(signature, many, example)
+    hostile = probes.adversarial(signature, few) if few else [a[:0] for a in golden]
+    return [np.concatenate([a, b]) for a, b in zip(golden, hostile, strict=True)]

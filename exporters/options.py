@@ -1,0 +1,54 @@
+"""How to export, and what a conversion leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from exporters.formats.tensors import Arrays
+from exporters.repository.lineage import Lineage
+from exporters.sources.opened import Format
+from exporters.target.profiles import Container, Gpu
+
+Progress = Callable[[str], None]
+
+
+class Options(Struct, frozen=True):
+    """How to export.
+
+    Attributes:
+        mlflow_uri: MLflow's address.
+        container: that must be able to read the file.
+        gpu: that must be able to hold it.
+        alias: taken for a plain NAME.
+        name: to serve under; default: the registered one.
+        variant: of the contract, served as NAME_VARIANT.
+        format: "auto" takes the contract's backend, else ONNX, else TorchScript.
+        precision: "fp32", or "fp16" for the weights of matrix products.
+        max_batch: largest batch; default: the contract's, or 1024.
+        trust: allow artefacts that can run their author's code.
+        dry_run: do everything but publish.
+    """
+
+    mlflow_uri: str
+    container: Container
+    gpu: Gpu
+    alias: str = ""
+    name: str = ""
+    variant: str = ""
+    format: Format = "auto"
+    precision: str = "fp32"
+    max_batch: int | None = None
+    trust: bool = False
+    dry_run: bool = False
+
+
+class Converted(Struct, frozen=True):
+    """A model in its staging folder, proven equal to its source there."""
+
+    lineage: Lineage
+    folder: Path
+    golden_in: Arrays
+    golden_out: Arrays

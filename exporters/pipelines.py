@@ -1,0 +1,95 @@
+"""A pipeline's own versions: the ensemble of its steps, and the same as one graph."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from exporters.conversion import golden_rows, proven
+from exporters.formats import graph, onnx
+from exporters.formats.tensors import Arrays, Run
+from exporters.options import Converted, Options, Progress
+from exporters.repository.lineage import Lineage, tool_versions
+from exporters.sources.opened import Source
+from trading.models.signature import FUSED, ModelSignature, contract, variant_name
+
+
+def composed(signature: ModelSignature, steps: Mapping[str, tuple[ModelSignature, Run]]) -> Run:
+    """A pipeline of runs, joined by tensor names as the ensemble joins them."""
+
+    def run(arrays: Arrays) -> Arrays:
+        known = dict(zip((t.name for t in signature.inputs), arrays, strict=True))
+        for step, ask in steps.values():
+            answers = ask([known[t.name] for t in step.inputs])
+            known.update(zip((t.name for t in step.outputs), answers, strict=True))
+        return [known[t.name] for t in signature.outputs]
+
+    return run
+
+
+def ensemble(
+    signature: ModelSignature,
+    sources: list[Source],
+    folder: Path,
+    converted: list[Converted],
+    pins: Mapping[str, int],
+    options: Options,
+) -> Converted:
+    """The pipeline's version: no file of its own, but steps, lineage and golden rows."""
+    run = composed(signature, {s.signature.name: (s.signature, s.run) for s in sources})
+    lineages = {c.lineage.contract.name: c.lineage for c in converted}
+    golden = golden_rows(signature, None)
+    described = Lineage(
+        contract=signature,
+        model=signature.name,
+        run_ids={n: lineage.run_ids[n] for n, lineage in lineages.items()},
+        source_sha256="",
+        precision=options.precision,
+        target=options.container.name,
+        parity_max_abs=max(lineage.parity_max_abs for lineage in lineages.values()),
+        parity_flip_rate=max(lineage.parity_flip_rate for lineage in lineages.values()),
+        steps={n: str(v) for n, v in pins.items()},
+        tools=tool_versions(),
+    )
+    return Converted(described, folder, golden, run(golden))
+
+
+def convert_fused(
+    signature: ModelSignature, sources: list[Source], folder: Path, options: Options, progress: Progress
+) -> Converted:
+    """All steps as one ONNX graph, proven equal to the composed sources."""
+    fused = replace(contract(variant_name(signature.name, FUSED)), max_batch_size=signature.max_batch_size)
+    with tempfile.TemporaryDirectory() as temporary:
+        steps = []
+        for source in sources:
+            path = Path(temporary) / f"{source.signature.name}.onnx"
+            progress(f"{fused.name}: convert {source.signature.name}")
+            source.write(path)
+            steps.append((source.signature, onnx.load(path)))
+        model = graph.fuse(fused.name, fused, steps)
+    path = folder / fused.file_name
+    onnx.save(onnx.halve(model, fused.outputs) if options.precision == "fp16" else model, path)
+    return proven(
+        fused,
+        path,
+        composed(signature, {s.signature.name: (s.signature, s.run) for s in sources}),
+        options,
+        progress,
+        example=None,
+        lineage=Lineage(
+            contract=fused,
+            model=signature.name,
+            run_ids={s.signature.name: s.origin.run_id for s in sources},
+            source_sha256="",
+            precision=options.precision,
+            target=options.container.name,
+            parity_max_abs=0.0,
+            parity_flip_rate=0.0,
+            steps={s.signature.name: s.origin.uri for s in sources},
+            tools=tool_versions(),
+            trusted=options.trust,
+        ),
+    )

@@ -1,0 +1,91 @@
+"""PyTorch modules and exported programs: opened without running anybody's code, unless that is allowed."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.errors import ExportError, UnsafeArtefact
+from exporters.formats.tensors import Arrays, triton_name
+from exporters.sources.estimators import add_code
+from exporters.sources.sandbox_protocol import Request
+from trading.models.signature import TensorSpec
+
+
+class TorchModule:
+    """A PyTorch module, or an exported program."""
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, module: Any, request: Request) -> None:
+        import inspect
+
+        import torch
+
+        self._module = module
+        if not request.inputs:
+            raise ExportError("it has no MLflow signature: log it with signature=infer_signature(inputs, outputs)")
+        names = [p.name for p in inspect.signature(module.forward).parameters.values()]
+        unnamed = all(t.name.startswith("input") for t in request.inputs) and len(names) == len(request.inputs)
+        self.inputs = tuple(
+            TensorSpec(name if unnamed else t.name, t.dims, t.dtype)
+            for t, name in zip(request.inputs, names if unnamed else [t.name for t in request.inputs], strict=True)
+        )
+        with torch.inference_mode():
+            answers = self.predict([np.zeros((3, *t.dims), np.float32) for t in self.inputs])
+        named = [t.name for t in request.outputs]
+        if len(named) != len(answers):
+            named = [f"output_{k}" for k in range(len(answers))]
+        self.outputs = tuple(
+            TensorSpec(name, tuple(a.shape[1:]), triton_name(a.dtype, name))
+            for name, a in zip(named, answers, strict=True)
+        )
+
+    def predict(self, arrays: Arrays) -> Arrays:
+        """The module's answers."""
+        import torch
+
+        with torch.inference_mode():
+            out = self._module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+        return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
+
+    def convert(self, path: Path) -> None:
+        """TorchScript by tracing, and from there ONNX."""
+        import torch
+
+        from exporters.formats import onnx
+        from exporters.formats.torchscript import save, with_arguments
+
+        example = tuple(torch.randn(3, *t.dims) for t in self.inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            traced = torch.jit.trace(self._module, example, check_trace=False)
+        if path.suffix == ".pt":
+            save(with_arguments(traced, self.inputs), path)
+        else:
+            onnx.write(traced, self.inputs, self.outputs, path)
+
+
+def open_pytorch(request: Request) -> TorchModule:
+    """An exported program without unpickling; a pickled module only with --trust."""
+    import torch
+
+    path = Path(request.artefact)
+    if path.suffix == ".pt2":
+        # The archive also holds example inputs, which torch would unpickle.
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+        return TorchModule(torch.export.load(path).module(), request)
+    if not request.trust:
+        raise UnsafeArtefact(
+            f"{path.name} is a pickled PyTorch module, and opening it runs what its author wrote: log it with "
+            'serialization_format="pt2" or torch.jit.trace, or say --trust'
+        )
+    add_code(request)
+    module = torch.load(path, map_location="cpu", weights_only=False)
+    if not isinstance(module, torch.nn.Module):
+        raise ExportError(f"{path.name} holds {type(module).__name__}, not a torch.nn.Module")
+    return TorchModule(module.eval(), request)

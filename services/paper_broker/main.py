@@ -1,0 +1,21 @@
+"""Signals, start, stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+
+from services.paper_broker.bootstrap import build
+from services.paper_broker.settings import BrokerSettings
+
+
+def run(settings: BrokerSettings, progress: Callable[[int], None]) -> int:
+    """Answer orders until SIGTERM or SIGINT; returns how many reports were sent.
+
+    `progress` is told how many so far. Raises ServiceUnavailable when Kafka fails.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return build(settings).run(stopping, progress)

@@ -1,0 +1,53 @@
+"""What chaos tells: a line a fault."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from stack.chaos.evidence import Comparison, Span
+
+
+class FaultRow(Struct, frozen=True):
+    """A line of the table. `recovery_s` is from the fault to decisions by the model in all partitions."""
+
+    fault: str
+    times: int
+    verdict: Comparison
+    recovery_s: float | None
+    goal_s: float | None
+    compared: str
+
+    @property
+    def ok(self) -> bool:
+        """Nothing lost, and back in time."""
+        late = self.recovery_s is not None and self.goal_s is not None and self.recovery_s > self.goal_s
+        return self.verdict.ok and not late
+
+
+class Report(Struct, frozen=True):
+    """All of it. Restart times are from the process's start to its first decision, in seconds."""
+
+    rows: list[FaultRow]
+    restart_p50_s: float
+    restart_max_s: float
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Every row is."""
+        return all(row.ok for row in self.rows)
+
+
+class Injected(Struct, frozen=True):
+    """A fault that was made, and the span of ticks that came meanwhile."""
+
+    fault: str
+    times: int
+    span: Span
+    recovery_s: float | None
+    goal_s: float | None
+
+
+def row(injected: Injected, verdict: Comparison, compared: str) -> FaultRow:
+    """A fault and what came of it."""
+    return FaultRow(injected.fault, injected.times, verdict, injected.recovery_s, injected.goal_s, compared)

@@ -1,0 +1,60 @@
+"""What the commands about risk share: the apps, options, limits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stack.cli.output import err
+from trading.errors import ConfigurationError, ServiceUnavailable
+
+app = typer.Typer(no_args_is_help=True, help="Limits: try them, explain them, change them, prove them.")
+limits_app = typer.Typer(no_args_is_help=True, help="The limits in force, and their changes.")
+app.add_typer(limits_app, name="limits")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+LimitsPath = Annotated[
+    Path | None, typer.Option("--limits", help="YAML; default: those in force, else the defaults.")
+]
+Reason = Annotated[str, typer.Option(help="Recorded with the change.")]
+
+
+def in_force(path: Path | None) -> tuple[Any, str]:
+    """A file's limits, or those of the control topic, or the defaults; and which."""
+    from stack.cli.gateway import control
+    from stack.servers.settings import load
+    from trading.risk import limits_file
+    from trading.risk.limits import LimitsFile
+
+    if path is not None:
+        return limits_file.read(path), str(path)
+    if (
+        not (load().absolute_home / "stack.json").is_file()
+        and "ULTRATHINK_GATEWAY_KAFKA_BOOTSTRAP" not in os.environ
+    ):
+        return LimitsFile(), "the defaults: there is no stack here"
+    try:
+        found = control().limits()
+    except (ServiceUnavailable, ConfigurationError) as error:
+        err.print(
+            f"[yellow]no stack answers, so these are the default limits[/] ({str(error)[:100]})", soft_wrap=True
+        )
+        return LimitsFile(), "the defaults"
+    if found is None:
+        return LimitsFile(), "the defaults: nobody has set any"
+    return found[1], f"in force, set by {found[0].by} because {found[0].reason!r}"
+
+
+def limit_set(path: Path | None, books: int = 1) -> Any:
+    """A file's limits, or those in force, for the gateway's account and strategy."""
+    return resolved(in_force(path)[0], books)
+
+
+def resolved(file: Any, books: int = 1) -> Any:
+    """Limits for the gateway's account and strategy."""
+    from stack.processes.settings import gateway_settings
+
+    return gateway_settings().limit_set(books, file)

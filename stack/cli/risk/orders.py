@@ -1,0 +1,155 @@
+"""`ultrathink risk check`, `explain`: one order, and why."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stack.cli.output import err, out, print_json, table
+from stack.cli.risk.command import Json, LimitsPath, app, limit_set
+from trading.decision import wire
+from trading.errors import ConfigurationError, ServiceUnavailable
+
+
+@app.command(epilog="Example: ultrathink risk check BTCUSDT -0.5 --price 61000 --position 0.2")
+def check(
+    symbol: Annotated[str, typer.Argument(help="Instrument.")],
+    quantity: Annotated[float, typer.Argument(help="Signed, in units; negative sells.")],
+    price: Annotated[float, typer.Option(help="Touch on the order's far side.")],
+    mid: Annotated[float | None, typer.Option(help="Middle of the market; default: the price.")] = None,
+    position: Annotated[float, typer.Option(help="Held before, in units.")] = 0.0,
+    age_s: Annotated[float, typer.Option(min=0.0, max=1e8, help="Age of the market data.")] = 0.0,
+    state: Annotated[str, typer.Option(help="active, reducing, halted or killed.")] = "active",
+    limits: LimitsPath = None,
+    books: Annotated[int, typer.Option(min=1, help="Books that share the account's limits.")] = 1,
+    json: Json = False,
+) -> None:
+    """What the limits say of one order in an otherwise empty book. Exit code 1 when it is denied.
+
+    Put -- before a negative quantity: ultrathink risk check --price 61000 BTCUSDT -- -0.5
+    """
+    import time
+
+    from trading.portfolio.book import Book
+    from trading.risk.calendar import DAY, is_open
+    from trading.risk.model import Order
+    from trading.risk.trading_state import SEVERITY, TradingState
+    from trading.risk.verdict import Outcome
+
+    if math.isnan(age_s):
+        raise ConfigurationError("--age-s is no number")
+    try:
+        severity = SEVERITY[TradingState(state)]
+    except ValueError:
+        raise ConfigurationError(f"trading state {state!r}: expected one of {', '.join(TradingState)}") from None
+    found = limit_set(limits, books)
+    book, now_ns = Book(found), time.time_ns()
+    middle = price if mid is None else mid
+    if position:
+        # Bought yesterday: no rate and no duplicate of today.
+        book.observe(symbol, now_ns - DAY, middle)
+        book.accept(symbol, position, middle, 0, assumed=True)
+    book.observe(symbol, now_ns, middle)
+    quota = found.of(symbol).max_desk_notional
+    order = Order(
+        quantity, price, math.nan, math.nan, math.nan, middle, 1, now_ns, int(age_s * 1e9), severity,
+        bool(is_open(now_ns, found.calendar)), math.nan if quota is None else quota,
+    )  # fmt: skip
+    verdict = book.judge(symbol, order)
+    if json:
+        print_json(verdict)
+    else:
+        show_verdict(verdict)
+    if verdict.outcome is Outcome.DENY:
+        raise typer.Exit(1)
+
+
+def show_verdict(verdict: Any) -> None:
+    """The outcome and the table of rules."""
+    from stack.workflows import explain
+
+    out.print(explain.headline(verdict), markup=False)
+    show_rows(verdict)
+
+
+def show_rows(verdict: Any) -> None:
+    """Rules and headrooms."""
+    from stack.workflows import explain
+
+    shown = [[r.rule, r.result, r.value, r.limit, r.headroom, r.words] for r in explain.rows(verdict)]
+    out.print(table("", ["rule", "result", "value", "limit", "headroom", "in words"], shown, right=(2, 3, 4)))
+
+
+@app.command(epilog="Example: ultrathink risk explain market.ticks-0-4711")
+def explain(
+    decision: Annotated[str, typer.Argument(help="Id of a decision, or a file with one as JSON.")],
+    json: Json = False,
+) -> None:
+    """Why a decision is what it is: every rule with its value, limit and headroom, in plain words."""
+    from stack.workflows import explain
+
+    found = find_decision(decision)
+    if json:
+        print_json(
+            {"story": explain.story(found), "rules": [] if found.verdict is None else explain.rows(found.verdict)}
+        )
+        return
+    for line in explain.story(found):
+        out.print(line, markup=False)
+    if found.verdict is not None:
+        show_rows(found.verdict)
+
+
+def find_decision(name: str) -> Any:
+    """From a file, from the archive, or from the topic itself."""
+    import msgspec
+
+    from trading.decision.wire import decode_decision
+
+    try:
+        if Path(name).is_file():
+            return decode_decision(Path(name).read_bytes())
+        return decode_decision(from_archive(name) or from_topic(name))
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{name} holds no decision of this version: {error}") from error
+
+
+def from_archive(name: str) -> bytes | None:
+    """What the audit trail has stored; None where it has not, or does not answer."""
+    from services.forensics.store import DecisionArchive
+    from stack.processes.settings import forensics_settings
+
+    try:
+        archive = DecisionArchive(forensics_settings().postgres_url.get_secret_value())
+    except (ServiceUnavailable, ConfigurationError):
+        return None
+    try:
+        found = archive.find(name)
+    finally:
+        archive.close()
+    return None if found is None else found.encode()
+
+
+def from_topic(name: str) -> bytes:
+    """Raises ConfigurationError when no decision has this id."""
+    from connectors.kafka.cluster import require
+    from connectors.kafka.messages import as_bytes
+    from connectors.kafka.reading import read_to_end
+    from stack.processes.settings import gateway_settings
+
+    settings = gateway_settings()
+    topic, partition, offset = ([*name.rsplit("-", 2), "", ""])[:3]
+    if not (topic and partition.isdigit() and offset.isdigit()):
+        raise ConfigurationError(f"{name!r} is no decision: expected TOPIC-PARTITION-OFFSET of its tick, or a file")
+    start = wire.HEAD + f'{name}"'.encode()
+    require(settings.kafka_bootstrap, settings.decisions_topic)
+    with err.status(f"looking for {name}"):
+        for messages in read_to_end(settings.kafka_bootstrap, settings.decisions_topic, int(partition), 0):
+            for message in messages:
+                payload = as_bytes(message.value()) or b""
+                if payload.startswith(start):
+                    return payload
+    raise ConfigurationError(f"{settings.decisions_topic} holds no decision {name}")

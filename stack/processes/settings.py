@@ -1,0 +1,73 @@
+"""Settings of our processes, from four places in one order: flags, the environment, the stack at home, defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsError
+
+from gateway.settings import GatewaySettings
+from services.forensics.settings import ForensicsSettings
+from services.paper_broker.settings import BrokerSettings
+from stack.servers.secrets import ensure_secret
+from stack.servers.settings import StackSettings, is_started, load
+from trading.errors import ConfigurationError
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def resolve(kind: type[S], of_stack: Callable[[StackSettings], Mapping[str, Any]], given: Mapping[str, Any]) -> S:
+    """The settings of a process.
+
+    Args:
+        kind: of settings; its prefix names the variables of the environment.
+        of_stack: what a stack that was started says of them.
+        given: by flags; None is not given.
+
+    Raises:
+        ConfigurationError: a value is refused; says which and why.
+    """
+    stack, prefix = load(), kind.model_config.get("env_prefix", "")
+    told = of_stack(stack) if is_started(stack.absolute_home) else {}
+    values = {name: value for name, value in told.items() if prefix + name.upper() not in os.environ}
+    values |= {name: value for name, value in given.items() if value is not None}
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigurationError(f"setting {name}: {first['msg']} (given: {first['input']!r})") from None
+    except SettingsError as error:
+        raise ConfigurationError(f"a {prefix}* variable is wrong: {error}") from None
+
+
+def gateway_settings(**given: Any) -> GatewaySettings:
+    """Of a gateway."""
+
+    def of_stack(stack: StackSettings) -> dict[str, Any]:
+        return {
+            "kafka_bootstrap": stack.kafka_bootstrap,
+            "triton_url": stack.triton_grpc,
+            "redis_url": stack.redis_url,
+            "metrics_port": stack.ports.gateway_metrics,
+            "admin_token": ensure_secret(stack.absolute_home, "gateway-admin"),
+        }
+
+    return resolve(GatewaySettings, of_stack, given)
+
+
+def broker_settings(**given: Any) -> BrokerSettings:
+    """Of the paper broker."""
+    return resolve(BrokerSettings, lambda stack: {"kafka_bootstrap": stack.kafka_bootstrap}, given)
+
+
+def forensics_settings(**given: Any) -> ForensicsSettings:
+    """Of the audit trail."""
+
+    def of_stack(stack: StackSettings) -> dict[str, Any]:
+        return {"kafka_bootstrap": stack.kafka_bootstrap, "postgres_url": stack.postgres_url("ultrathink")}
+
+    return resolve(ForensicsSettings, of_stack, given)

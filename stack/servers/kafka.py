@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from connectors.kafka.client import KafkaException, admin
+from connectors.kafka import admin
+from connectors.kafka.client import KafkaException
 from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings

@@ -18,7 +18,7 @@ import msgspec
 from benchmarks.figures import Figures
 from exporters.export import export_model, export_pipeline
 from exporters.options import Options
-from exporters.parity.verify import verify
+from exporters.parity.verify import Report, verify
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
@@ -45,40 +45,70 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def measure(settings: StackSettings, figures: Figures) -> dict[str, object]:
-    """Export, verify, release, compare and flip on a desk that is up; what the figures were taken from."""
-    repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
-    gpu = find_gpu("rtx5070")
-    options = Options(settings.mlflow_uri, find("25.03-py3"), gpu, alias="challenger")
-    releases = Releases(repository, triton, gpu, quiet)
-    results: dict[str, object] = {}
+    """Export, verify, release, compare and flip on a stack that is up; what the figures were taken from."""
+    exporting = Exporting(settings)
+    try:
+        best = one_model(exporting, figures)
+        return {
+            "one_model": best,
+            "verify": verification(exporting, best["verify_s"], figures),
+            "ensemble_against_fused": against_fused(exporting, figures),
+            "flip": flips(exporting, figures),
+        }
+    finally:
+        exporting.triton.close()
 
+
+class Exporting:
+    """What all parts export to."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        gpu = find_gpu("rtx5070")
+        self.settings = settings
+        self.repository, self.triton = (
+            ModelRepository(settings.model_repository),
+            TritonServer(settings.triton_grpc),
+        )
+        self.options = Options(settings.mlflow_uri, find("25.03-py3"), gpu, alias="challenger")
+        self.releases = Releases(self.repository, self.triton, gpu, quiet)
+
+    def verify(self, version: int | None) -> Report:
+        return verify("regime_detection", version, self.repository, self.triton, self.settings.mlflow_uri, quiet)
+
+
+def one_model(exporting: Exporting, figures: Figures) -> dict[str, float]:
+    """One model from MLflow to served and verified, the best of three times."""
     one = []
     for version in (1, 2, 3):
-        exported = timed(lambda: export_model("regime_detection", options, repository, quiet))
-        released = timed(lambda v=version: releases.release("regime_detection", v))  # type: ignore[misc]
-        verified = timed(
-            lambda v=version: verify("regime_detection", v, repository, triton, settings.mlflow_uri, quiet)  # type: ignore[misc]
-        )
+        exported = timed(lambda: export_model("regime_detection", exporting.options, exporting.repository, quiet))
+        released = timed(lambda v=version: exporting.releases.release("regime_detection", v))  # type: ignore[misc]
+        verified = timed(lambda v=version: exporting.verify(v))  # type: ignore[misc]
         one.append({"export_s": exported, "verify_s": verified, "load_probe_flip_s": released})
     best = min(one, key=lambda row: sum(row.values()))
     best["all_s"] = sum(best.values())
-    results["one_model"] = best
     figures.tell("export, load, probe, flip and verify one model, best of three", best["all_s"], "s", at_most=5.0,
                  beside=show(best))  # fmt: skip
+    return best
 
-    report = verify("regime_detection", None, repository, triton, settings.mlflow_uri, quiet)
+
+def verification(exporting: Exporting, seconds: float, figures: Figures) -> dict[str, float]:
+    """How much of a verification is asking."""
+    report = exporting.verify(None)
     asked = report.source_seconds + report.file_seconds + report.served_seconds
-    results["verify"] = {"rows": report.rows, "asking_s": asked, "whole_s": best["verify_s"]}
-    figures.tell(f"verify {report.rows:,} rows", best["verify_s"], "s", beside=f"{asked:.2f} s of it asking")
+    figures.tell(f"verify {report.rows:,} rows", seconds, "s", beside=f"{asked:.2f} s of it asking")
+    return {"rows": report.rows, "asking_s": asked, "whole_s": seconds}
 
-    export_pipeline("trading_decision", options, repository, quiet, fuse=True)
+
+def against_fused(exporting: Exporting, figures: Figures) -> list[dict[str, object]]:
+    """The ensemble against the same as one graph."""
+    export_pipeline("trading_decision", exporting.options, exporting.repository, quiet, fuse=True)
     for name in ("trading_decision", "trading_decision_fused"):
-        releases.release(name, 1)
-    rows = []
+        exporting.releases.release(name, 1)
+    rows: list[dict[str, object]] = []
     for batch in BATCHES:
         for clients in (1, 2):
             found = compare(
-                settings.triton_grpc,
+                exporting.settings.triton_grpc,
                 (contract("trading_decision"), 1),
                 (contract("trading_decision_fused"), 1),
                 batch=batch,
@@ -89,29 +119,31 @@ def measure(settings: StackSettings, figures: Figures) -> dict[str, object]:
             told = [f"p50 {m.p50_ms:.2f} ms, {m.rows_per_s:,.0f} rows/s" for m in (found.a, found.b)]
             name = f"ensemble over fused, p50, batch {batch}, {clients} callers"
             figures.tell(name, found.ratio_p50, "times", beside=f"ensemble {told[0]}; fused {told[1]}")
-    results["ensemble_against_fused"] = rows
+    return rows
 
-    flips, wholes = [], []
-    newest = repository.versions("trading_decision_fused")[-1]
-    export_pipeline("trading_decision", options, repository, quiet, fuse=True)
+
+def flips(exporting: Exporting, figures: Figures) -> dict[str, float]:
+    """Releases and rollbacks in turns."""
+    seconds, wholes = [], []
+    newest = exporting.repository.versions("trading_decision_fused")[-1]
+    export_pipeline("trading_decision", exporting.options, exporting.repository, quiet, fuse=True)
     for k in range(FLIPS):
         done = (
-            releases.release("trading_decision_fused", newest + 1)
+            exporting.releases.release("trading_decision_fused", newest + 1)
             if k % 2 == 0
-            else releases.rollback("trading_decision_fused")
+            else exporting.releases.rollback("trading_decision_fused")
         )
-        flips.append(done.flip_seconds)
+        seconds.append(done.flip_seconds)
         wholes.append(done.seconds)
-    results["flip"] = {
-        "p50_s": statistics.median(flips),
-        "max_s": max(flips),
+    found = {
+        "p50_s": statistics.median(seconds),
+        "max_s": max(seconds),
         "whole_p50_s": statistics.median(wholes),
         "whole_max_s": max(wholes),
     }
-    figures.tell(f"flip of {FLIPS} releases and rollbacks, longest", max(flips), "s", at_most=1.0,
-                 beside=show(results["flip"]))  # type: ignore[arg-type]  # fmt: skip
-    triton.close()
-    return results
+    figures.tell(f"flip of {FLIPS} releases and rollbacks, longest", max(seconds), "s", at_most=1.0,
+                 beside=show(found))  # fmt: skip
+    return found
 
 
 def show(row: dict[str, float]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -119,26 +119,51 @@ def verify(
         if triton is not None:
             served, device = open_served(stack, repository, lineage, number, triton)
             subjects.append(("served", device, Timed(served)))
-        total = Comparison([], [])
-        for where, on, run in subjects:
-            for key, arrays in batches.items():
-                progress(f"{name} {number}: {where}, {key.replace(':', ' rows, batch ')}")
-                total += comparison.compare(
-                    signature,
-                    wanted[key],
-                    run(arrays),
-                    where=where,
-                    rows=key.partition(":")[0],
-                    precision=lineage.precision,
-                    device=on,
-                )
-        spent = {where: run.seconds for where, _, run in subjects}
-        allowed = {
-            where: max(comparison.tolerance(t.dtype, lineage.precision, on).share for t in signature.outputs)
-            for where, on, _ in subjects
-        }
+        total = compare_all(lineage, number, batches, wanted, subjects, progress)
+    return report_of(lineage, number, device, source, subjects, total)
+
+
+def compare_all(
+    lineage: Lineage,
+    number: int,
+    batches: Mapping[str, Arrays],
+    wanted: Mapping[str, Arrays],
+    subjects: list[tuple[str, str, Timed]],
+    progress: Progress,
+) -> Comparison:
+    """Every batch through every subject (where it runs, on which device, its run), against the source."""
+    signature, total = lineage.contract, Comparison([], [])
+    for where, on, run in subjects:
+        for key, arrays in batches.items():
+            progress(f"{signature.name} {number}: {where}, {key.replace(':', ' rows, batch ')}")
+            total += comparison.compare(
+                signature,
+                wanted[key],
+                run(arrays),
+                where=where,
+                rows=key.partition(":")[0],
+                precision=lineage.precision,
+                device=on,
+            )
+    return total
+
+
+def report_of(
+    lineage: Lineage,
+    number: int,
+    device: str,
+    source: Timed,
+    subjects: list[tuple[str, str, Timed]],
+    total: Comparison,
+) -> Report:
+    """What was found, with what was allowed and how long each subject took."""
+    spent = {where: run.seconds for where, _, run in subjects}
+    allowed = {
+        where: max(comparison.tolerance(t.dtype, lineage.precision, on).share for t in lineage.contract.outputs)
+        for where, on, _ in subjects
+    }
     return Report(
-        model=name,
+        model=lineage.contract.name,
         version=number,
         source=lineage.model,
         device=device,

@@ -80,8 +80,16 @@ def search(
         show(trial)
         return trial.verdict == "held"
 
-    held, failed = [], math.inf
-    rate = low
+    held, failed = climb(holds, low, high, precision)
+    while held and not all(holds(held[-1]) for _ in range(confirmations)):
+        failed = held.pop()
+    return Capacity(held[-1] if held else 0.0, bound(trials, failed), knee_of(trials), trials)
+
+
+def climb(holds: Callable[[float], bool], low: float, high: float, precision: float) -> tuple[list[float], float]:
+    """Rates that held, rising, and the lowest that did not (inf: none did)."""
+    held: list[float] = []
+    failed, rate = math.inf, low
     while rate < failed:
         if holds(rate):
             held.append(rate)
@@ -95,9 +103,7 @@ def search(
             rate = math.sqrt(held[-1] * failed)
         if failed <= held[-1] * (1.0 + precision):
             break
-    while held and not all(holds(held[-1]) for _ in range(confirmations)):
-        failed = held.pop()
-    return Capacity(held[-1] if held else 0.0, bound(trials, failed), knee_of(trials), trials)
+    return held, failed
 
 
 def tried(run: Callable[[float], Result], rate: float, *, first: bool) -> Trial:

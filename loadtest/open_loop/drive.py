@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from connectors.kafka.topics import TOPICS
 from loadtest.errors import InvalidRun
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import Result, ServerSamples
 from loadtest.measuring.sampling import Sampler
 from loadtest.open_loop.child_process import DONE, READY, Child
 from loadtest.open_loop.join import join
@@ -103,27 +103,7 @@ def drive(
 
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="ultrathink-load-") as folder:
-        reader = Child("loadtest.open_loop.reader", {
-            "bootstrap": load.bootstrap, "topic": load.decisions_topic, "ticks_topic": load.ticks_topic,
-            "out": folder, "quiet_s": load.quiet_s,
-        }, progress)  # fmt: skip
-        sender = Child("loadtest.open_loop.sender", {
-            "bootstrap": load.bootstrap, "topic": load.ticks_topic, "out": folder, "source": load.source,
-            "speed": load.speed, "limit": load.limit, "duration_s": load.duration_s, "seed": load.seed,
-        }, progress)  # fmt: skip
-        sampler = None
-        try:
-            reader.expect(READY, PREPARE_S)
-            sender.expect(READY, PREPARE_S)
-            sampler = Sampler({**(servers or {}), "generator": sender.pid, "reader": reader.pid})
-            sender.tell("go")
-            sent = sender.expect(DONE, beside=reader)
-            reader.tell(json.dumps({p: end for p, end in sent["ends"].items() if end > sent["bases"][p]}))
-            reader.expect(DONE)
-        finally:
-            sampled = sampler.close() if sampler is not None else []
-            sender.close()
-            reader.close()
+        sent, sampled = send_and_read(load, folder, servers or {}, progress)
         found = join(Path(folder), sent, load.warm_up_s)
     if not found.tally.planned:
         raise InvalidRun(
@@ -141,3 +121,31 @@ def drive(
         bytes_an_answer=found.bytes_an_answer,
         servers=sampled,
     )
+
+
+def send_and_read(
+    load: Load, folder: str, servers: Mapping[str, int], progress: Callable[[dict[str, Any]], None]
+) -> tuple[dict[str, Any], list[ServerSamples]]:
+    """Run sender and reader, each in a process of its own; what was sent, and what the servers used meanwhile."""
+    reader = Child("loadtest.open_loop.reader", {
+        "bootstrap": load.bootstrap, "topic": load.decisions_topic, "ticks_topic": load.ticks_topic,
+        "out": folder, "quiet_s": load.quiet_s,
+    }, progress)  # fmt: skip
+    sender = Child("loadtest.open_loop.sender", {
+        "bootstrap": load.bootstrap, "topic": load.ticks_topic, "out": folder, "source": load.source,
+        "speed": load.speed, "limit": load.limit, "duration_s": load.duration_s, "seed": load.seed,
+    }, progress)  # fmt: skip
+    sampler = None
+    try:
+        reader.expect(READY, PREPARE_S)
+        sender.expect(READY, PREPARE_S)
+        sampler = Sampler({**servers, "generator": sender.pid, "reader": reader.pid})
+        sender.tell("go")
+        sent = sender.expect(DONE, beside=reader)
+        reader.tell(json.dumps({p: end for p, end in sent["ends"].items() if end > sent["bases"][p]}))
+        reader.expect(DONE)
+    finally:
+        sampled = sampler.close() if sampler is not None else []
+        sender.close()
+        reader.close()
+    return sent, sampled

@@ -9,25 +9,21 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-
-import msgspec
-from msgspec import Struct
 
 from connectors.redis import open_client
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.chaos.evidence import PublishedLog, Span, compare, read_trail
 from stack.chaos.feed import Feed, symbols, wait_until_decided
 from stack.chaos.proxy import Proxy
+from stack.chaos.recovery import Fault, recovered_after
+from stack.chaos.servers import ServerFaults
 from stack.chaos.table import Injected, Report, row
 from stack.processes.gateway import GatewayProcess, SeriesTopics, series_gateway
 from stack.processes.own import running
 from stack.servers.kafka import create_topics
 from stack.servers.ports import free_ports
 from stack.servers.settings import LOOPBACK, StackSettings
-from stack.servers.status import READY, read_status
-from trading.decision.wire import place
 from trading.errors import ServiceUnavailable
 
 #: No deadline: the undisturbed run and the disturbed one must not differ by their speed.
@@ -63,6 +59,7 @@ class Chaos:
         self._random = random.Random(seed)
         self._series = f"{seed}-{time.time_ns() // 1_000_000}"
         self._seed = seed
+        self._servers = ServerFaults(settings.absolute_home)
         self._redis = open_client(settings.redis_url, 2.0)
         self._restarts: list[float] = []
 
@@ -190,21 +187,21 @@ class Chaos:
 
     def _server_faults(self, topics: SeriesTopics, feed: Feed, watcher: DecisionWatcher) -> list[Injected]:
         def freeze_triton() -> None:
-            pid = self._service_pid("triton")
+            pid = self._servers.pid("triton")
             os.kill(pid, signal.SIGSTOP)
             time.sleep(3.0)
             os.kill(pid, signal.SIGCONT)
 
         actions: dict[str, Callable[[], None]] = {
-            "Triton killed": lambda: self._kill_service("triton"),
+            "Triton killed": lambda: self._servers.kill("triton"),
             "Triton frozen for 3 s": freeze_triton,
-            "Redis killed": lambda: self._kill_service("redis"),
-            "Kafka broker killed": lambda: self._kill_service("kafka-1"),
+            "Redis killed": lambda: self._servers.kill("redis"),
+            "Kafka broker killed": lambda: self._servers.kill("kafka-1"),
         }
         found = []
         for name, action in actions.items():
             found.append(self._watch(name, feed, watcher, topics, action))
-            self._wait_for_services()
+            self._servers.wait_until_ready()
         return found
 
     def _group_faults(
@@ -275,68 +272,12 @@ class Chaos:
         acted = time.monotonic()
         # What was sent before the fault's end may still be held; what comes now must not be.
         after = feed.ends() if goal_s is not None else since
-        recovery_s = self._recovered_after(watcher, after, since, wall_began, acted - began)
+        fault_at = Fault(since, after, wall_began, acted - began)
+        recovery_s = recovered_after(watcher, fault_at, self._settings.partitions, CATCH_UP_S)
         time.sleep(SETTLE_S)
         until = feed.ends()
         self._catch_up(topics, until)
         return Injected(fault, 1, Span(since, until), recovery_s, goal_s)
-
-    def _recovered_after(
-        self,
-        watcher: DecisionWatcher,
-        after: dict[int, int],
-        since: dict[int, int],
-        wall_began: int,
-        acted_s: float,
-    ) -> float:
-        """Seconds from the fault until each partition has decided a tick of after it by the model.
-
-        Where the action itself takes its time (a pause), partitions that went on elsewhere count
-        from the moment when they did.
-        """
-        deadline = time.monotonic() + CATCH_UP_S
-        first: dict[int, float] = {}
-        read = 0
-        while len(first) < self._settings.partitions and time.monotonic() < deadline:
-            payloads = watcher.payloads[read:]
-            for k, payload in enumerate(payloads):
-                answered = _answered.decode(payload)
-                partition, offset = place(answered.decision_id)
-                visible_ns = watcher.visible_ns[read + k]
-                fresh = offset >= since[partition] and visible_ns > wall_began + int(1e8)
-                if fresh and answered.regime_probabilities and self._stays(offset, after, partition, acted_s):
-                    first.setdefault(partition, (visible_ns - wall_began) / 1e9)
-            read += len(payloads)
-            time.sleep(0.02)
-        if len(first) < self._settings.partitions:
-            raise ServiceUnavailable(f"after {CATCH_UP_S:.0f} s only partitions {sorted(first)} are decided again")
-        return max(first.values())
-
-    def _stays(self, offset: int, after: dict[int, int], partition: int, acted_s: float) -> bool:
-        """A kill is over at once, so a decision of what came later counts; a pause is judged as it lasts."""
-        return acted_s > 1.0 or offset >= after[partition]
-
-    # ---- servers ------------------------------------------------------------------------------
-
-    def _service_pid(self, name: str) -> int:
-        status = read_status(self._settings.absolute_home)
-        found = next((s for s in status.services if s.name == name), None) if status else None
-        if found is None or found.process is None:
-            raise ServiceUnavailable(f"{name} does not run")
-        return found.process.pid
-
-    def _kill_service(self, name: str) -> None:
-        os.kill(self._service_pid(name), signal.SIGKILL)
-
-    def _wait_for_services(self) -> None:
-        deadline = time.monotonic() + 60.0
-        time.sleep(0.5)
-        while time.monotonic() < deadline:
-            status = read_status(self._settings.absolute_home)
-            if status is not None and all(s.state == READY for s in status.services):
-                return
-            time.sleep(0.1)
-        raise ServiceUnavailable("the servers did not come back within 60 s")
 
     def _topics(self, name: str) -> SeriesTopics:
         topics = SeriesTopics(f"chaos-{self._series}-{name}")
@@ -353,18 +294,3 @@ class Chaos:
 
     def _trail(self, topics: SeriesTopics) -> PublishedLog:
         return read_trail(self._settings.kafka_bootstrap, topics.decisions, topics.dead_letters)
-
-
-class Answered(Struct):
-    """What recovery is told by."""
-
-    decision_id: str
-    regime_probabilities: list[float]
-
-
-_answered = msgspec.json.Decoder(Answered)
-
-
-def logs(settings: StackSettings) -> Path:
-    """Where the gateways' logs lie."""
-    return settings.absolute_home / "logs"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stack.cli.output import err, out, print_json, table
+
+if TYPE_CHECKING:
+    from stack.chaos.table import Report
 
 
 def chaos(
@@ -28,57 +30,41 @@ def chaos(
 
     Example: ultrathink chaos --kills 20 --poison 10000
     """
-    from stack.chaos.run import Chaos, proxied
-    from stack.chaos.table import Report
-    from stack.servers.lifecycle import down, up
-    from stack.servers.settings import Ports, StackSettings
-    from stack.workflows.export_workflow import export
-    from stack.workflows.training.settings import TrainRequest
-    from stack.workflows.training.train import train
+    from stack.workflows.chaos import run_chaos
 
-    def show(report: Report) -> None:
-        rows = [
-            [
-                row.fault,
-                str(row.times),
-                f"{row.verdict.ticks:,}",
-                f"{row.verdict.letters:,}",
-                str(row.verdict.missing),
-                str(row.verdict.repeated),
-                str(row.verdict.disordered),
-                str(row.verdict.different),
-                row.compared,
-                "" if row.recovery_s is None else f"{row.recovery_s:.1f}",
-                "[green]held[/]" if row.ok else "[red]broken[/]",
-            ]
-            for row in report.rows
-        ]
-        columns = ["fault", "times", "ticks", "letters", "missing", "repeated", "disordered", "different",
-                   "compared", "back after s", "promise"]  # fmt: skip
-        out.print(table("", columns, rows, right=(*range(1, 8), 9)))
-        out.print(
-            f"restart to first decision: p50 {report.restart_p50_s:.2f} s, max {report.restart_max_s:.2f} s "
-            f"(goal 3 s); {report.seconds:.0f} s in all"
-        )
-
-    with tempfile.TemporaryDirectory(prefix="ultrathink-chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ultrathink-chaos-") as folder, err.status("") as status:
         home = keep or Path(folder) / "home"
-        base = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
-        settings, listen, target = proxied(base)
-        os.environ["ULTRATHINK_HOME"] = str(home)
-        with err.status("starting the servers") as status:
-            up(settings, lambda _: None)
-            try:
-                status.update("training and exporting")
-                train(TrainRequest(("simulate:regimes?seed=3&ticks=9000&symbols=3",)), lambda *_: None)
-                export(lambda _: None)
-                made = Chaos(settings, seed, status.update)
-                report = made.run(kills, poison, faults, (listen, target))
-            finally:
-                down(home)
+        report = run_chaos(home, seed, kills, poison, faults=faults, progress=status.update)
     if json:
         print_json(report)
     else:
-        show(report)
+        show_report(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def show_report(report: Report) -> None:
+    """A line a fault, and how quick restarts were."""
+    rows = [
+        [
+            row.fault,
+            str(row.times),
+            f"{row.verdict.ticks:,}",
+            f"{row.verdict.letters:,}",
+            str(row.verdict.missing),
+            str(row.verdict.repeated),
+            str(row.verdict.disordered),
+            str(row.verdict.different),
+            row.compared,
+            "" if row.recovery_s is None else f"{row.recovery_s:.1f}",
+            "[green]held[/]" if row.ok else "[red]broken[/]",
+        ]
+        for row in report.rows
+    ]
+    columns = ["fault", "times", "ticks", "letters", "missing", "repeated", "disordered", "different", "compared",
+               "back after s", "promise"]  # fmt: skip
+    out.print(table("", columns, rows, right=(*range(1, 8), 9)))
+    out.print(
+        f"restart to first decision: p50 {report.restart_p50_s:.2f} s, max {report.restart_max_s:.2f} s "
+        f"(goal 3 s); {report.seconds:.0f} s in all"
+    )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stack.cli.output import err, out, print_json, table
+
+if TYPE_CHECKING:
+    from trainers.data.inspection import Inspection
+    from trainers.data.manifest import Manifest
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: recorded ticks through the gateway's features, labelled.")
 
@@ -69,10 +73,8 @@ def inspect(
 ) -> None:
     """Print what a dataset holds, and what looks wrong; exit 1 where a feature knows the future."""
     from trainers.data.dataset import open_dataset
-    from trainers.data.durations import span_text
     from trainers.data.inspection import inspect as look
     from trainers.data.inspection import picture
-    from trainers.evaluation.tear_sheet import when
 
     with err.status(f"read {folder}"):
         data = open_dataset(folder)
@@ -83,7 +85,20 @@ def inspect(
     if json:
         print_json({"manifest": data.manifest, "inspection": found, "plot": str(plot) if plot else ""})
         raise typer.Exit(1 if found.suspects else 0)
-    m = data.manifest
+    show_dataset(data.manifest, found)
+    if plot is not None:
+        out.print(f"picture: {plot}", markup=False)
+    if found.suspects:
+        for s in found.suspects:
+            out.print(f"[red]leakage[/]: {s.feature} agrees with {s.target} at {s.correlation:.2f}")
+        raise typer.Exit(1)
+
+
+def show_dataset(m: Manifest, found: Inspection) -> None:
+    """What it holds, symbol by symbol and feature by feature."""
+    from trainers.data.durations import span_text
+    from trainers.evaluation.tear_sheet import when
+
     span = f"{when(m.first_ns)} to {when(m.last_ns)}"
     out.print(f"{m.named}: {m.rows:,} rows of {m.ticks:,} ticks ({m.bars}), {span}", markup=False, soft_wrap=True)
     spread = "no quotes" if math.isnan(found.half_spread_bps) else f"half spread {found.half_spread_bps:.3g} bp"
@@ -108,9 +123,3 @@ def inspect(
         out.print(f"left out: {count:,} {why}", markup=False)
     if found.constant:
         out.print(f"never change: {', '.join(found.constant)}", soft_wrap=True)
-    if plot is not None:
-        out.print(f"picture: {plot}", markup=False)
-    if found.suspects:
-        for s in found.suspects:
-            out.print(f"[red]leakage[/]: {s.feature} agrees with {s.target} at {s.correlation:.2f}")
-        raise typer.Exit(1)

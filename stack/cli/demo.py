@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stack.cli.output import err, out, print_json, table
+
+if TYPE_CHECKING:
+    from stack.demo.result import DemoResult
+    from stack.servers.settings import StackSettings
+    from trading.decision.schema import Decision
+    from trading.history import Source
 
 DEMO_HOME = Path(".ultrathink-demo")
 
@@ -44,7 +50,7 @@ def demo(
     if moved:
         err.print("[yellow]a default port is taken: this stack uses free ports instead[/]")
     try:
-        result, shown = run_stages(work, settings, source, chosen, limit, started, json=json)
+        result, shown = run_stages(settings, source, chosen, limit, started, json=json)
     except BaseException:
         down(settings.absolute_home)
         raise
@@ -66,14 +72,13 @@ def demo(
 
 
 def run_stages(
-    work: Any, settings: Any, source: Any, speed: str, limit: int | None, started: float, *, json: bool
-) -> tuple[Any, Any]:
+    settings: StackSettings, source: Source, speed: str, limit: int | None, started: float, *, json: bool
+) -> tuple[DemoResult, Decision]:
     """Every stage as it happens; returns the result and the decision to show."""
     from stack.cli.stack import start
+    from stack.demo import result as made
+    from stack.demo import run as work
     from stack.demo.report import write_report
-    from stack.processes.broker import running_broker
-    from stack.processes.gateway import running_gateway
-    from stack.servers.status import read_status
     from stack.workflows import export_workflow
     from stack.workflows.training.settings import TrainRequest
     from stack.workflows.training.train import train
@@ -93,53 +98,24 @@ def run_stages(
     with err.status("export") as status:
         exported = export_workflow.export(status.update)
     stage(4, f"start the gateway and publish {source.spec} at {speed}")
-    given = {"execution": "broker", "limits_file": os.fspath(work.LIMITS)}
-    with running_broker(settings), running_gateway(settings, **given), err.status("publish") as status:
+    with err.status("publish") as status:
 
         def show(sent: int, seen: int, rate: float) -> None:
             status.update(f"{sent:,} ticks sent at {rate:,.0f}/s, {seen:,} decisions seen")
 
-        run = work.publish_and_watch(settings, source, speed, limit, show)
+        run = work.decide_all(settings, source, speed, limit, show)
     stage(5, "write the report")
-    actions, holds, denials = work.tally(run.decisions)
-    home = settings.absolute_home
-    found = read_status(home)
-    report = home / "report" / "report.html"
-    result = work.DemoResult(
-        source=source.spec,
-        speed=speed,
-        ticks=run.counts.ticks,
-        decisions=run.counts.decisions,
-        missing=run.counts.missing,
-        repeated=run.counts.repeated,
-        ticks_per_second=run.published.sent / run.published.seconds,
-        latency_ms={
-            "p50": run.latency.p50,
-            "p99": run.latency.p99,
-            "p99_9": run.latency.p99_9,
-            "max": run.latency.max,
-        },
-        actions=actions,
-        holds_by_reason=holds,
-        denials_by_rule=denials,
-        clips_by_rule=work.clips(run.decisions),
-        headroom_by_rule=work.smallest_headroom(run.decisions),
-        fills=sum(r.quantity != 0.0 for mine in run.fills.values() for _, r in mine),
-        fees=sum(r.fee for mine in run.fills.values() for _, r in mine),
-        models=[work.ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported],
-        services=work.service_rows(found.services if found else []),
-        training=trained,
-        report=os.fspath(report),
-        seconds=round(time.monotonic() - started, 1),
-    )
-    shown = work.evidence_of(run.decisions)
+    report = settings.absolute_home / "report" / "report.html"
+    seconds = round(time.monotonic() - started, 1)
+    result = made.result_of(run, trained, exported, settings.absolute_home, report, source.spec, speed, seconds)
+    shown = made.evidence_of(run.decisions)
     write_report(report, result, run, shown)
-    work.save_result(report.with_suffix(".json"), result)
+    made.save_result(report.with_suffix(".json"), result)
     stage(6, "done")
     return result, shown
 
 
-def start_quietly(settings: Any) -> None:
+def start_quietly(settings: StackSettings) -> None:
     """Bring the stack up without a word on stdout."""
     from stack.servers.lifecycle import up
 
@@ -147,7 +123,7 @@ def start_quietly(settings: Any) -> None:
         up(settings, lambda _: None)
 
 
-def show_result(result: Any, shown: Any) -> None:
+def show_result(result: DemoResult, shown: Decision) -> None:
     """One screen."""
     from stack.demo.report import evidence
 

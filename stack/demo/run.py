@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from connectors.kafka.reading import bounds
@@ -17,17 +16,16 @@ from gateway.adapters.kafka_fills import reports_between
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
+from stack.processes.broker import running_broker
+from stack.processes.gateway import running_gateway
 from stack.servers.catalogue import services
 from stack.servers.lifecycle import down
 from stack.servers.ports import is_free
 from stack.servers.settings import Ports, StackSettings, from_environment
-from stack.servers.status import ServiceStatus
-from stack.workflows.training.train import TrainReport
 from trading.decision.schema import Decision
-from trading.errors import ConfigurationError, UltraThinkError
+from trading.errors import ConfigurationError
 from trading.events import ExecutionReport
 from trading.history import Source, open_source
-from trading.risk.verdict import Outcome
 
 SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"
@@ -37,53 +35,6 @@ MIN_TICKS = 8_000
 MARKER = ".demo"
 #: What the demo's desk may do.
 LIMITS = Path(__file__).resolve().parents[2] / "deploy" / "limits.yaml"
-
-
-class ModelRow(Struct, frozen=True):
-    """A served model, its run and how far it is from its source."""
-
-    name: str
-    version: int
-    run_id: str
-    format: str
-    parity_max_abs_diff: float
-
-
-class ServiceRow(Struct, frozen=True):
-    """A server as it was at the end of the run."""
-
-    name: str
-    state: str
-    endpoint: str
-    memory_mb: float
-
-
-class DemoResult(Struct, frozen=True):
-    """What `ultrathink demo --json` prints.
-
-    Latency: intended send to decision visible, ms. Headroom: the smallest share of each limit that was left.
-    """
-
-    source: str
-    speed: str
-    ticks: int
-    decisions: int
-    missing: int
-    repeated: int
-    ticks_per_second: float
-    latency_ms: dict[str, float]
-    actions: dict[str, int]
-    holds_by_reason: dict[str, int]
-    denials_by_rule: dict[str, int]
-    clips_by_rule: dict[str, int]
-    headroom_by_rule: dict[str, float]
-    fills: int
-    fees: float
-    models: list[ModelRow]
-    services: list[ServiceRow]
-    training: TrainReport
-    report: str
-    seconds: float
 
 
 def choose_settings(home: Path) -> tuple[StackSettings, bool]:
@@ -112,6 +63,15 @@ class Run(Struct, frozen=True):
     latency: Latency
     histogram: Any
     fills: dict[int, list[tuple[int, ExecutionReport]]]
+
+
+def decide_all(
+    settings: StackSettings, source: Source, speed: str, limit: int | None, show: Callable[[int, int, float], None]
+) -> Run:
+    """The source through a gateway and the paper broker; `show` as `publish_and_watch` has it."""
+    limits_file = os.fspath(LIMITS)
+    with running_broker(settings), running_gateway(settings, execution="broker", limits_file=limits_file):
+        return publish_and_watch(settings, source, speed, limit, show)
 
 
 def publish_and_watch(
@@ -156,51 +116,6 @@ def fills_of(settings: StackSettings) -> dict[int, list[tuple[int, ExecutionRepo
         )
         for partition in range(settings.partitions)
     }
-
-
-def tally(decisions: list[Decision]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Actions, holds by reason, denials by rule."""
-    actions = Counter(d.action.value for d in decisions)
-    holds = Counter(d.reason.value for d in decisions if d.action.value == "hold")
-    rules = Counter(
-        rule for d in decisions if d.verdict is not None and d.reason.value == "denied" for rule in d.verdict.broken
-    )
-    return dict(actions), dict(holds), dict(rules)
-
-
-def clips(decisions: list[Decision]) -> dict[str, int]:
-    """How often each rule made an order smaller."""
-    return dict(
-        Counter(r for d in decisions if d.verdict and d.verdict.outcome is Outcome.CLIP for r in d.verdict.broken)
-    )
-
-
-def smallest_headroom(decisions: list[Decision]) -> dict[str, float]:
-    """Of each rule with a number, the smallest share of its limit that an order which passed it left."""
-    found: dict[str, float] = {}
-    for d in decisions:
-        for r in d.verdict.results if d.verdict else ():
-            if r.passed and r.headroom is not None and r.limit and r.headroom >= 0.0:
-                found[r.rule] = min(found.get(r.rule, 1.0), r.headroom / r.limit)
-    return dict(sorted(found.items(), key=lambda item: item[1]))
-
-
-def service_rows(found: list[ServiceStatus]) -> list[ServiceRow]:
-    """What the result keeps of the health matrix."""
-    return [ServiceRow(s.name, s.state, s.endpoint, s.memory_mb) for s in found]
-
-
-def evidence_of(decisions: list[Decision]) -> Decision:
-    """A decision to show: the last order, else the last decision."""
-    orders = [d for d in decisions if d.verdict is not None and d.quantity != 0.0]
-    if not decisions:
-        raise UltraThinkError("no decision came back: see the gateway's log")
-    return (orders or decisions)[-1]
-
-
-def save_result(path: Path, result: DemoResult) -> None:
-    """The JSON beside the HTML report."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
 
 
 def open_demo_source(data: str, limit: int | None) -> Source:

@@ -42,41 +42,7 @@ def system_user() -> str | None:
 
 def service(settings: StackSettings) -> Service:
     """Passwords for every connection; durable writes stay on."""
-    data = settings.absolute_home / "postgres"
-    port = settings.ports.postgres
-
-    def prepare() -> None:
-        password = ensure_secret(settings.absolute_home, "postgres-admin")
-        for role in ROLES:
-            ensure_secret(settings.absolute_home, f"postgres-{role}")
-        make_folder(data)
-        if not (data / "PG_VERSION").is_file():
-            initialise(data, password)
-
-    def connect(database: str) -> postgres.Connection:
-        return postgres.connect(
-            host=LOOPBACK,
-            port=port,
-            dbname=database,
-            user="postgres",
-            password=settings.secret("postgres-admin"),
-            connect_timeout=2,
-            autocommit=True,
-        )
-
-    def probe() -> str:
-        try:
-            with connect("postgres") as connection:
-                row = connection.execute("SELECT current_setting('server_version')").fetchone()
-        except postgres.Error as error:
-            raise NotReady(str(error).strip()) from error
-        return str(row[0]).split()[0] if row else "unknown"
-
-    def create_databases() -> None:
-        with connect("postgres") as connection:
-            for role in ROLES:
-                create_role(connection, role, settings.secret(f"postgres-{role}"))
-
+    data, port = settings.absolute_home / "postgres", settings.ports.postgres
     return Service(
         name="postgres",
         endpoint=f"{LOOPBACK}:{port}",
@@ -86,15 +52,55 @@ def service(settings: StackSettings) -> Service:
             *("-D", str(data), "-h", LOOPBACK, "-p", str(port), "-k", ""),
             *("-c", "shared_buffers=64MB", "-c", "max_connections=50"),
         ],
-        probe=probe,
+        probe=lambda: probe(settings),
         memory_limit_mb=512,
-        prepare=prepare,
-        on_ready=create_databases,
+        prepare=lambda: prepare(settings, data),
+        on_ready=lambda: create_databases(settings),
         # SIGINT is PostgreSQL's fast shutdown: SIGTERM would wait for every client.
         stop_signal=2,
         user=system_user(),
         folder=data,
     )
+
+
+def prepare(settings: StackSettings, data: Path) -> None:
+    """Passwords and a data folder, where they are missing."""
+    password = ensure_secret(settings.absolute_home, "postgres-admin")
+    for role in ROLES:
+        ensure_secret(settings.absolute_home, f"postgres-{role}")
+    make_folder(data)
+    if not (data / "PG_VERSION").is_file():
+        initialise(data, password)
+
+
+def connect(settings: StackSettings) -> postgres.Connection:
+    """As the administrator. Raises what the client raises."""
+    return postgres.connect(
+        host=LOOPBACK,
+        port=settings.ports.postgres,
+        dbname="postgres",
+        user="postgres",
+        password=settings.secret("postgres-admin"),
+        connect_timeout=2,
+        autocommit=True,
+    )
+
+
+def probe(settings: StackSettings) -> str:
+    """The server's version; raises NotReady."""
+    try:
+        with connect(settings) as connection:
+            row = connection.execute("SELECT current_setting('server_version')").fetchone()
+    except postgres.Error as error:
+        raise NotReady(str(error).strip()) from error
+    return str(row[0]).split()[0] if row else "unknown"
+
+
+def create_databases(settings: StackSettings) -> None:
+    """A role and a database for each of our programs."""
+    with connect(settings) as connection:
+        for role in ROLES:
+            create_role(connection, role, settings.secret(f"postgres-{role}"))
 
 
 def create_role(connection: postgres.Connection, role: str, password: str) -> None:

@@ -57,71 +57,78 @@ def install_backends(folder: Path) -> None:
 
 def service(settings: StackSettings) -> Service:
     """Explicit model control: nothing is loaded because a file lies somewhere."""
-    folder = settings.absolute_home / "triton"
+    folder, ports = settings.absolute_home / "triton", settings.ports
     repository = settings.model_repository.expanduser().resolve()
-    ports = settings.ports
-
-    def prepare() -> None:
-        shared_libpython()
-        folder.mkdir(parents=True, exist_ok=True)
-        repository.mkdir(parents=True, exist_ok=True)
-        install_backends(folder / "backends")
-
-    def command() -> list[str]:
-        return [
-            str(wheel() / "bin" / "tritonserver"),
-            f"--model-repository={repository}",
-            "--model-control-mode=explicit",
-            "--model-config-name=cpu",
-            "--disable-auto-complete-config",
-            f"--backend-directory={folder / 'backends'}",
-            f"--cache-directory={wheel() / 'caches'}",
-            *(f"--http-address={LOOPBACK}", f"--http-port={ports.triton_http}"),
-            *(f"--grpc-address={LOOPBACK}", f"--grpc-port={ports.triton_grpc}"),
-            *(f"--metrics-address={LOOPBACK}", f"--metrics-port={ports.triton_metrics}"),
-            "--allow-gpu-metrics=false",
-            "--exit-timeout-secs=5",
-            # A version that cannot load must not take the server down: it is asked per model.
-            "--exit-on-error=false",
-            # Or a version on trial that does not load would make the server "not ready".
-            "--strict-readiness=false",
-            *reload_after_restart(repository),
-        ]
-
-    def environment() -> dict[str, str]:
-        libraries = [str(wheel().parents[1] / "nvidia_pytriton.libs"), str(shared_libpython())]
-        # The stub takes the first python3 on PATH as its interpreter.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        return {
-            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-            "PATH": path,
-            "ULTRATHINK_TRITON_THREADS": str(settings.triton_threads),
-            "PYTHONWARNINGS": "ignore",
-        }
-
-    def probe() -> str:
-        client = grpcclient.InferenceServerClient(settings.triton_grpc)
-        try:
-            if not client.is_server_ready(client_timeout=1.0):
-                raise NotReady("the server says that it is not ready")
-            client.get_model_repository_index(client_timeout=1.0)
-            return str(client.get_server_metadata(client_timeout=1.0).version)
-        except InferenceServerException as error:
-            raise NotReady(error.message() or "no answer") from error
-        finally:
-            client.close()
-
     return Service(
         name="triton",
         endpoint=settings.triton_grpc,
         ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
-        command=command,
-        probe=probe,
+        command=lambda: command(settings, folder, repository),
+        probe=lambda: probe(settings.triton_grpc),
         memory_limit_mb=4096,
-        environment=environment,
-        prepare=prepare,
+        environment=lambda: environment(settings.triton_threads),
+        prepare=lambda: prepare(folder, repository),
         folder=folder,
     )
+
+
+def prepare(folder: Path, repository: Path) -> None:
+    """Folders, and a backend folder of our own."""
+    shared_libpython()
+    folder.mkdir(parents=True, exist_ok=True)
+    repository.mkdir(parents=True, exist_ok=True)
+    install_backends(folder / "backends")
+
+
+def command(settings: StackSettings, folder: Path, repository: Path) -> list[str]:
+    """The server's command line; on loopback only."""
+    ports = settings.ports
+    return [
+        str(wheel() / "bin" / "tritonserver"),
+        f"--model-repository={repository}",
+        "--model-control-mode=explicit",
+        "--model-config-name=cpu",
+        "--disable-auto-complete-config",
+        f"--backend-directory={folder / 'backends'}",
+        f"--cache-directory={wheel() / 'caches'}",
+        *(f"--http-address={LOOPBACK}", f"--http-port={ports.triton_http}"),
+        *(f"--grpc-address={LOOPBACK}", f"--grpc-port={ports.triton_grpc}"),
+        *(f"--metrics-address={LOOPBACK}", f"--metrics-port={ports.triton_metrics}"),
+        "--allow-gpu-metrics=false",
+        "--exit-timeout-secs=5",
+        # A version that cannot load must not take the server down: it is asked per model.
+        "--exit-on-error=false",
+        # Or a version on trial that does not load would make the server "not ready".
+        "--strict-readiness=false",
+        *reload_after_restart(repository),
+    ]
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What the server and its Python backends need; `threads` of one model instance."""
+    libraries = [str(wheel().parents[1] / "nvidia_pytriton.libs"), str(shared_libpython())]
+    # The stub takes the first python3 on PATH as its interpreter.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        "PATH": path,
+        "ULTRATHINK_TRITON_THREADS": str(threads),
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def probe(address: str) -> str:
+    """The server's version; raises NotReady."""
+    client = grpcclient.InferenceServerClient(address)
+    try:
+        if not client.is_server_ready(client_timeout=1.0):
+            raise NotReady("the server says that it is not ready")
+        client.get_model_repository_index(client_timeout=1.0)
+        return str(client.get_server_metadata(client_timeout=1.0).version)
+    except InferenceServerException as error:
+        raise NotReady(error.message() or "no answer") from error
+    finally:
+        client.close()
 
 
 def reload_after_restart(repository: Path) -> list[str]:

@@ -121,6 +121,15 @@ def train_fold(
     checking = gather(data, held, filtered, settings.costs, where)
     stages = _Stages(name, settings, checkpoints, progress)
 
+    regime, signals, meta = learn_models(stages, settings, fitting, checking, where)
+    answers = ask(regime, signals, meta, data.features, split.test)
+    return Fold(name, split, teacher, regime.cpu(), signals.cpu(), meta.cpu(), stages.fitted, filtered, answers)
+
+
+def learn_models(
+    stages: _Stages, settings: FoldSettings, fitting: TrainingSet, checking: TrainingSet, where: torch.device
+) -> tuple[RegimeDetection, StrategySignals, MetaController]:
+    """Regimes, then the specialists, then what weighs them by both; each is kept before the next begins."""
     regime = stages.make(lambda: RegimeDetection(fitting.features.sample()).to(where))
     learn = regime_loss(regime, fitting, settings.meta.smoothness)
     check = regime_loss(regime, checking, settings.meta.smoothness)
@@ -139,8 +148,7 @@ def train_fold(
         "meta_controller", meta, meta_loss(meta, fitting, *seen, settings.meta),
         meta_loss(meta, checking, *told, settings.meta), len(fitting.windows), len(checking.windows),
     )  # fmt: skip
-    answers = ask(regime, signals, meta, data.features, split.test)
-    return Fold(name, split, teacher, regime.cpu(), signals.cpu(), meta.cpu(), stages.fitted, filtered, answers)
+    return regime, signals, meta
 
 
 class _Stages:

@@ -98,15 +98,7 @@ def search(
     Raises:
         ConfigurationError: no trial finished.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name=name, direction="maximize", load_if_exists=True,
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        sampler=optuna.samplers.TPESampler(seed=base.fold.seed, constant_liar=True),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP_TRIALS),
-    )  # fmt: skip
-    retire(study)
+    study = open_study(name, journal, base.fold.seed)
     lock = threading.Lock()
     left = settings.trials - len([t for t in study.trials if t.state in {TrialState.COMPLETE, TrialState.PRUNED}])
     trials: dict[str, Trial] = {}
@@ -132,6 +124,25 @@ def search(
             told(trial.number, dict(trial.params), outcome)
 
     runner.each(range(max(0, left)), one)
+    return found_in(study, name)
+
+
+def open_study(name: str, journal: Path, seed: int) -> optuna.Study:
+    """The study of a journal, new or gone on with."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name=name, direction="maximize", load_if_exists=True,
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP_TRIALS),
+    )  # fmt: skip
+    retire(study)
+    return study
+
+
+def found_in(study: optuna.Study, name: str) -> Found:
+    """The best trial, and what became of all. Raises ConfigurationError where none finished."""
     done = [t for t in study.trials if t.state is TrialState.COMPLETE]
     if not done:
         raise ConfigurationError(f"no trial of {name} finished: look at what each said")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,7 +33,10 @@ from stack.cli.loadtest.command import (
 from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
+    from loadtest.judging.capacity import Capacity, Trial
+    from loadtest.judging.compare import Ratio
     from loadtest.measuring.result import Result
+    from loadtest.open_loop.drive import Load
 
 
 @app.command(epilog="Example: ultrathink loadtest capacity --embedded --low 500 --high 40000")
@@ -57,30 +61,15 @@ def capacity(
     """The highest rate that keeps the gates, the curve of latency against load, and its knee."""
     from msgspec import json as msgspec_json
 
-    from loadtest.judging.capacity import Trial, search
+    from loadtest.judging.capacity import search
     from loadtest.judging.gates import judge
     from loadtest.open_loop.drive import Load, drive
-    from loadtest.report.plots import curve_figure, encode
-    from loadtest.report.texts import number
-    from trading.errors import ConfigurationError
     from trading.files import write_atomically
 
     goal, folder = prepare(target, targets, out_folder)
-    if arrivals not in {"constant", "poisson"}:
-        raise ConfigurationError(f"--arrivals {arrivals!r}: expected constant or poisson")
-    prefix = "poisson:" if arrivals == "poisson" else ""
+    speed_of = speeds(arrivals)
     Load("", data, "1/s", None, seconds_of(duration), warm_up).check()
     kept: list[Result] = []
-
-    def speed_of(rate: float) -> str:
-        return f"{prefix}{rate:.3f}/s"
-
-    def show(trial: Trial) -> None:
-        told = "" if trial.verdict == "held" else f" ({', '.join(trial.broken)})"
-        err.print(
-            f"  {trial.rate:>10,.0f}/s  p50 {number(trial.p50_ms, 'ms'):>10}  p99 {number(trial.p99_ms, 'ms'):>10} "
-            f" {VERDICTS[trial.verdict]}{told}"
-        )
 
     with desk_or(embedded, bootstrap, allow_remote=allow_remote, model=model) as place, err.status("") as status:
 
@@ -90,16 +79,11 @@ def capacity(
             kept.append(judge(drive(load, target=target, servers=place.servers), goal))
             return kept[-1]
 
-        found = search(run, low=low, high=high, precision=precision, confirmations=confirmations, show=show)
-        trials = found.trials
-        picture = encode(curve_figure(
-            [t.rate for t in trials], [t.p50_ms for t in trials], [t.p99_ms for t in trials],
-            [t.verdict == "held" for t in trials], found.limit, found.knee,
-        ))  # fmt: skip
-        write_atomically(folder / "capacity.json", msgspec_json.format(msgspec_json.encode(found)).decode())
+        found = search(run, low=low, high=high, precision=precision, confirmations=confirmations, show=show_trial)
         # A trial of which nothing came has no result.
         at_limit = [r for r in kept if r.settings["speed"] == speed_of(found.limit)] or kept[:1]
-        report = write_files(folder, at_limit[-1:], {"Latency against load": picture})
+        report = write_files(folder, at_limit[-1:], {"Latency against load": curve_of(found)})
+        write_atomically(folder / "capacity.json", msgspec_json.format(msgspec_json.encode(found)).decode())
     if json:
         print_json(found)
     else:
@@ -108,7 +92,39 @@ def capacity(
     raise typer.Exit(0 if found.limit else 2 if found.trials[0].verdict == "invalid" else 1)
 
 
-def show_capacity(found: Any) -> None:
+def speeds(arrivals: str) -> Callable[[float], str]:
+    """What writes a rate as a speed. Raises ConfigurationError for arrivals of another kind."""
+    from trading.errors import ConfigurationError
+
+    if arrivals not in {"constant", "poisson"}:
+        raise ConfigurationError(f"--arrivals {arrivals!r}: expected constant or poisson")
+    prefix = "poisson:" if arrivals == "poisson" else ""
+    return lambda rate: f"{prefix}{rate:.3f}/s"
+
+
+def show_trial(trial: Trial) -> None:
+    """A rate, as it was tried."""
+    from loadtest.report.texts import number
+
+    told = "" if trial.verdict == "held" else f" ({', '.join(trial.broken)})"
+    err.print(
+        f"  {trial.rate:>10,.0f}/s  p50 {number(trial.p50_ms, 'ms'):>10}  p99 {number(trial.p99_ms, 'ms'):>10} "
+        f" {VERDICTS[trial.verdict]}{told}"
+    )
+
+
+def curve_of(found: Capacity) -> str:
+    """Latency against load, as a picture."""
+    from loadtest.report.plots import curve_figure, encode
+
+    trials = found.trials
+    return encode(curve_figure(
+        [t.rate for t in trials], [t.p50_ms for t in trials], [t.p99_ms for t in trials],
+        [t.verdict == "held" for t in trials], found.limit, found.knee,
+    ))  # fmt: skip
+
+
+def show_capacity(found: Capacity) -> None:
     """In words."""
     why = {
         "gate": "beyond it a gate is missed",
@@ -144,12 +160,9 @@ def compare(
     """B over A, with an interval of confidence: two results, or two configurations run in turns."""
     from loadtest.errors import InvalidRun
     from loadtest.judging.compare import compare as ratios_of
-    from loadtest.judging.gates import judge
     from loadtest.measuring.result import load as load_result
     from loadtest.open_loop.drive import Load
     from loadtest.report.plots import encode, percentile_figure
-    from loadtest.report.texts import number
-    from stack.workflows.loadtest.configuration import Configuration, in_turns
 
     if a.endswith(".json") and b.endswith(".json"):
         # Read before the folder is cleared: it may be theirs.
@@ -158,13 +171,8 @@ def compare(
         folder = folder_of(out_folder)
         note = "two runs of different times: how runs differ is in the ratio, and not in its interval"
     else:
-        sides = (Configuration.parse(a), Configuration.parse(b))
         load = Load("", data, speed, None, seconds_of(duration), warm_up)
-        load.check()
-        goal, folder = prepare("decision", None, out_folder)
-        with err.status("") as status:
-            measured = in_turns(sides, load, turns, status.update)
-        found = ([judge(r, goal) for r in measured[0]], [judge(r, goal) for r in measured[1]])
+        found, folder = measured_in_turns(a, b, load, turns, out_folder)
         note = f"{turns} runs of each, in turns on this machine"
     ratios = ratios_of(*found)
     sided = {f"{'AB'[k]} {r.settings.get('turn', '')}".strip(): r.latency for k in (0, 1) for r in found[k]}
@@ -178,18 +186,40 @@ def compare(
             "error_ratio": undecided, "invalid_runs": invalid,
         })  # fmt: skip
     else:
-        body = [
-            [r.figure, number(r.a), number(r.b), f"{r.ratio:.3f}", f"{r.low:.3f} to {r.high:.3f}", r.verdict]
-            for r in ratios
-        ]
-        body.append(["missing, repeated or undecided, share", *map(number, undecided), "", "", ""])
         out.print(f"A: {a}\nB: {b}\n{note}", highlight=False, markup=False)
-        out.print(table("", ["figure", "A", "B", "B over A", "95 % interval", ""], body, right=(1, 2, 3, 4)))
+        show_ratios(ratios, undecided)
         out.print(f"report: {report_path}")
     if any(invalid):
         raise InvalidRun(
             f"{invalid[0]} runs of A and {invalid[1]} of B prove nothing (see the report): neither does the ratio"
         )
+
+
+def measured_in_turns(
+    a: str, b: str, load: Load, turns: int, out_folder: Path | None
+) -> tuple[tuple[list[Result], list[Result]], Path]:
+    """Judged runs of two configurations, and the folder of their results."""
+    from loadtest.judging.gates import judge
+    from stack.workflows.loadtest.configuration import Configuration, in_turns
+
+    sides = (Configuration.parse(a), Configuration.parse(b))
+    load.check()
+    goal, folder = prepare("decision", None, out_folder)
+    with err.status("") as status:
+        measured = in_turns(sides, load, turns, status.update)
+    return ([judge(r, goal) for r in measured[0]], [judge(r, goal) for r in measured[1]]), folder
+
+
+def show_ratios(ratios: list[Ratio], undecided: list[float]) -> None:
+    """B over A, figure by figure."""
+    from loadtest.report.texts import number
+
+    body = [
+        [r.figure, number(r.a), number(r.b), f"{r.ratio:.3f}", f"{r.low:.3f} to {r.high:.3f}", r.verdict]
+        for r in ratios
+    ]
+    body.append(["missing, repeated or undecided, share", *map(number, undecided), "", "", ""])
+    out.print(table("", ["figure", "A", "B", "B over A", "95 % interval", ""], body, right=(1, 2, 3, 4)))
 
 
 def comparable(a: Result, b: Result) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from trading.errors import ConfigurationError
 from trainers.registry.promotion import Gate
+
+if TYPE_CHECKING:
+    from trainers.registry.champions import Candidate
+    from trainers.registry.promotion import Evidence
 
 
 class Promotion(Struct, frozen=True):
@@ -40,6 +45,29 @@ def promote(
     from trainers.registry import champions, promotion, tracking
 
     tracking.connect(mlflow_uri)
+    chosen = chosen_versions(mlflow_uri, reference)
+    standing = [one for name in promotion.PIPELINE if (one := champions.candidate(name, tracking.CHAMPION))]
+    gates = promotion.gates(evidence_of(chosen), evidence_of(standing))
+    unknown = sorted(set(override) - {gate.name for gate in gates})
+    if unknown:
+        names = ", ".join(dict.fromkeys(gate.name for gate in gates))
+        raise ConfigurationError(f"no gate is called {', '.join(unknown)}: there are {names}")
+    told = promotion.overridden(gates, override)
+    stopped = bool(promotion.refused(told))
+    versions = {one.name: one.version for one in chosen}
+    if dry_run:
+        return Promotion(False, versions, told, "")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"promoted_at": now, "promoted_by": by, "promotion_reason": reason,
+              "promotion_overrides": json.dumps(override)}  # fmt: skip
+    run_id = carry_out(chosen, record, told, stopped=stopped)
+    return Promotion(not stopped, versions, told, run_id)
+
+
+def chosen_versions(mlflow_uri: str, reference: str) -> list[Candidate]:
+    """All three models' versions of a reference. Raises ConfigurationError where one is missing."""
+    from trainers.registry import champions, promotion
+
     found = {name: champions.candidate(name, reference) for name in promotion.PIPELINE}
     missing = [name for name, one in found.items() if one is None]
     if missing:
@@ -47,40 +75,32 @@ def promote(
             f"{', '.join(missing)} has no version {reference!r} in MLflow at {mlflow_uri}: train first, "
             "`ultrathink train all`"
         )
-    chosen = [one for one in found.values() if one is not None]
-    standing = {
-        one.name: one for name in promotion.PIPELINE if (one := champions.candidate(name, tracking.CHAMPION))
-    }
+    return [one for one in found.values() if one is not None]
 
-    def evidence(one: champions.Candidate) -> promotion.Evidence:
-        return promotion.Evidence(one.version, {**one.run_tags, **one.tags}, one.metrics)
 
-    gates = promotion.gates(
-        {one.name: evidence(one) for one in chosen}, {name: evidence(one) for name, one in standing.items()}
-    )
-    unknown = sorted(set(override) - {gate.name for gate in gates})
-    if unknown:
-        names = ", ".join(dict.fromkeys(gate.name for gate in gates))
-        raise ConfigurationError(f"no gate is called {', '.join(unknown)}: there are {names}")
-    told = promotion.overridden(gates, override)
-    stopped = promotion.refused(told)
-    versions = {one.name: one.version for one in chosen}
-    if dry_run:
-        return Promotion(False, versions, told, "")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    record = {"promoted_at": now, "promoted_by": by, "promotion_reason": reason,
-              "promotion_overrides": json.dumps(override)}  # fmt: skip
+def evidence_of(candidates: list[Candidate]) -> dict[str, Evidence]:
+    """What the gates look at, by model."""
+    from trainers.registry.promotion import Evidence
+
+    return {one.name: Evidence(one.version, {**one.run_tags, **one.tags}, one.metrics) for one in candidates}
+
+
+def carry_out(chosen: list[Candidate], record: dict[str, str], told: list[Gate], *, stopped: bool) -> str:
+    """Record the decision, and promote unless a gate stopped it; returns the run that records it."""
+    from trainers.registry import champions
+
     tags = {
         **record,
         "outcome": "refused" if stopped else "begun",
-        **{f"version_{k}": v for k, v in versions.items()},
+        **{f"version_{one.name}": one.version for one in chosen},
     }
     run_id = champions.record_decision("promotion", tags, {"gates": msgspec.to_builtins(told)})
-    if not stopped:
-        outcome = "failed"
-        try:
-            champions.promote(chosen, {**record, "promotion_run": run_id})
-            outcome = "promoted"
-        finally:
-            champions.record_outcome(run_id, outcome)
-    return Promotion(not stopped, versions, told, run_id)
+    if stopped:
+        return run_id
+    outcome = "failed"
+    try:
+        champions.promote(chosen, {**record, "promotion_run": run_id})
+        outcome = "promoted"
+    finally:
+        champions.record_outcome(run_id, outcome)
+    return run_id

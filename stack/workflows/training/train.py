@@ -18,8 +18,10 @@ from trading.files import write_atomically
 from trading.risk.limits import LimitSet
 
 if TYPE_CHECKING:
+    from trainers.data.dataset import Dataset
     from trainers.data.manifest import Manifest
     from trainers.models.regime_teacher import Teacher
+    from trainers.training.checkpoint import Checkpoints
     from trainers.training.walk_forward import Trained, TrainSettings
 
 HEADLINES = {
@@ -103,8 +105,7 @@ def _train(
     from trainers.registry import tracking
     from trainers.training import memory_budget
     from trainers.training.checkpoint import Checkpoints
-    from trainers.training.loop import Step
-    from trainers.training.walk_forward import identity, train_all
+    from trainers.training.walk_forward import identity
 
     settings = settings or request.settings()
     home = load().absolute_home
@@ -119,25 +120,7 @@ def _train(
     resumed = checkpoints.open(fresh=request.fresh)
     finished = False
     try:
-        told = checkpoints.folder / "run_id"
-        open_run = told.read_text().strip() if told.is_file() else None
-        with tracking.training(
-            f"train {data.manifest.named}"[:250], data.manifest, str(folder), open_run
-        ) as run_id:
-            told.write_text(run_id)
-            steps = 0
-
-            def show(step: Step) -> None:
-                nonlocal steps
-                progress(step.stage, step.done, step.total)
-                steps += 1
-                if steps % 50 == 0:
-                    tracking.log_step(f"loss/{step.stage}", step.loss, step.done)
-
-            before = names_before(checkpoints.folder)
-            trained = train_all(data, settings, show, checkpoints, limits, before)
-            tags = evidence_tags(run_id, trained, data.manifest.dataset_hash, settings, limits)
-            registered = register(trained, data.manifest, tags, progress)
+        run_id, trained, registered = train_logged(data, folder, settings, checkpoints, limits, progress)
         finished = True
     finally:
         checkpoints.close(finished=finished)
@@ -150,6 +133,38 @@ def _train(
         out_of_sample_from_ns=trained.trained_until_ns, verdict=trained.evaluation.verdict,
         edge=trained.evaluation.edge, resumed=resumed, run_id=run_id, sheet=str(sheet), models=registered,
     )  # fmt: skip
+
+
+def train_logged(
+    data: Dataset,
+    folder: Path,
+    settings: TrainSettings,
+    checkpoints: Checkpoints,
+    limits: LimitSet | None,
+    progress: Callable[[str, int, int], None],
+) -> tuple[str, Trained, list[TrainedReport]]:
+    """Train within one run of MLflow, taken up again after a kill; its id, what was learned and registered."""
+    from trainers.registry import tracking
+    from trainers.training.loop import Step
+    from trainers.training.walk_forward import train_all
+
+    told = checkpoints.folder / "run_id"
+    open_run = told.read_text().strip() if told.is_file() else None
+    with tracking.training(f"train {data.manifest.named}"[:250], data.manifest, str(folder), open_run) as run_id:
+        told.write_text(run_id)
+        steps = 0
+
+        def show(step: Step) -> None:
+            nonlocal steps
+            progress(step.stage, step.done, step.total)
+            steps += 1
+            if steps % 50 == 0:
+                tracking.log_step(f"loss/{step.stage}", step.loss, step.done)
+
+        before = names_before(checkpoints.folder)
+        trained = train_all(data, settings, show, checkpoints, limits, before)
+        tags = evidence_tags(run_id, trained, data.manifest.dataset_hash, settings, limits)
+        return run_id, trained, register(trained, data.manifest, tags, progress)
 
 
 def register(

@@ -1,0 +1,157 @@
+"""What a demo came to: counted, kept as JSON, and one decision to show."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from stack.demo.run import Run
+from stack.servers.status import ServiceStatus, read_status
+from stack.workflows.export_workflow import Served
+from stack.workflows.training.train import TrainReport
+from trading.decision.schema import Decision
+from trading.errors import UltraThinkError
+from trading.risk.verdict import Outcome
+
+
+class ModelRow(Struct, frozen=True):
+    """A served model, its run and how far it is from its source."""
+
+    name: str
+    version: int
+    run_id: str
+    format: str
+    parity_max_abs_diff: float
+
+
+class ServiceRow(Struct, frozen=True):
+    """A server as it was at the end of the run."""
+
+    name: str
+    state: str
+    endpoint: str
+    memory_mb: float
+
+
+class DemoResult(Struct, frozen=True):
+    """What `ultrathink demo --json` prints.
+
+    Latency: intended send to decision visible, ms. Headroom: the smallest share of each limit that was left.
+    """
+
+    source: str
+    speed: str
+    ticks: int
+    decisions: int
+    missing: int
+    repeated: int
+    ticks_per_second: float
+    latency_ms: dict[str, float]
+    actions: dict[str, int]
+    holds_by_reason: dict[str, int]
+    denials_by_rule: dict[str, int]
+    clips_by_rule: dict[str, int]
+    headroom_by_rule: dict[str, float]
+    fills: int
+    fees: float
+    models: list[ModelRow]
+    services: list[ServiceRow]
+    training: TrainReport
+    report: str
+    seconds: float
+
+
+def tally(decisions: list[Decision]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Actions, holds by reason, denials by rule."""
+    actions = Counter(d.action.value for d in decisions)
+    holds = Counter(d.reason.value for d in decisions if d.action.value == "hold")
+    rules = Counter(
+        rule for d in decisions if d.verdict is not None and d.reason.value == "denied" for rule in d.verdict.broken
+    )
+    return dict(actions), dict(holds), dict(rules)
+
+
+def clips(decisions: list[Decision]) -> dict[str, int]:
+    """How often each rule made an order smaller."""
+    return dict(
+        Counter(r for d in decisions if d.verdict and d.verdict.outcome is Outcome.CLIP for r in d.verdict.broken)
+    )
+
+
+def smallest_headroom(decisions: list[Decision]) -> dict[str, float]:
+    """Of each rule with a number, the smallest share of its limit that an order which passed it left."""
+    found: dict[str, float] = {}
+    for d in decisions:
+        for r in d.verdict.results if d.verdict else ():
+            if r.passed and r.headroom is not None and r.limit and r.headroom >= 0.0:
+                found[r.rule] = min(found.get(r.rule, 1.0), r.headroom / r.limit)
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def service_rows(found: list[ServiceStatus]) -> list[ServiceRow]:
+    """What the result keeps of the health matrix."""
+    return [ServiceRow(s.name, s.state, s.endpoint, s.memory_mb) for s in found]
+
+
+def evidence_of(decisions: list[Decision]) -> Decision:
+    """A decision to show: the last order, else the last decision."""
+    orders = [d for d in decisions if d.verdict is not None and d.quantity != 0.0]
+    if not decisions:
+        raise UltraThinkError("no decision came back: see the gateway's log")
+    return (orders or decisions)[-1]
+
+
+def save_result(path: Path, result: DemoResult) -> None:
+    """The JSON beside the HTML report."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+
+
+def result_of(
+    run: Run,
+    trained: TrainReport,
+    exported: Sequence[Served],
+    home: Path,
+    report: Path,
+    source: str,
+    speed: str,
+    seconds: float,
+) -> DemoResult:
+    """All figures of a demo.
+
+    Args:
+        run: what was published and what came back.
+        trained, exported: of the models.
+        home: of the stack.
+        report: where the HTML goes.
+        source, speed: of the ticks.
+        seconds: the whole took.
+    """
+    actions, holds, denials = tally(run.decisions)
+    status, latency = read_status(home), run.latency
+    return DemoResult(
+        source=source,
+        speed=speed,
+        ticks=run.counts.ticks,
+        decisions=run.counts.decisions,
+        missing=run.counts.missing,
+        repeated=run.counts.repeated,
+        ticks_per_second=run.published.sent / run.published.seconds,
+        latency_ms={"p50": latency.p50, "p99": latency.p99, "p99_9": latency.p99_9, "max": latency.max},
+        actions=actions,
+        holds_by_reason=holds,
+        denials_by_rule=denials,
+        clips_by_rule=clips(run.decisions),
+        headroom_by_rule=smallest_headroom(run.decisions),
+        fills=sum(r.quantity != 0.0 for mine in run.fills.values() for _, r in mine),
+        fees=sum(r.fee for mine in run.fills.values() for _, r in mine),
+        models=[ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported],
+        services=service_rows(status.services if status else []),
+        training=trained,
+        report=os.fspath(report),
+        seconds=seconds,
+    )

@@ -18,12 +18,12 @@ import msgspec
 from benchmarks.figures import Figures
 from exporters.export import export_model, export_pipeline
 from exporters.options import Options
-from exporters.parity.verify import Report, verify
+from exporters.performance.latency import compare
+from exporters.profiles import find, find_gpu
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
-from exporters.target.latency import compare
-from exporters.target.profiles import find, find_gpu
+from exporters.verify import Report, verify
 from stack.servers.lifecycle import down, up
 from stack.servers.settings import Ports, StackSettings
 from stack.workflows.training.settings import TrainRequest

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.figures import Figures, say
 from benchmarks.load import drive
-from exporters.target.latency import measure as ask
+from exporters.performance.latency import measure as ask
 from loadtest.open_loop.rows import feature_rows
 from loadtest.open_loop.triton import TritonLoad, drive_triton
 from stack.processes.gateway import running_gateway

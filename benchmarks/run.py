@@ -26,7 +26,7 @@ from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
 from connectors.kafka.topics import TOPICS
 from connectors.redis import open_client
-from exporters.target.latency import measure as ask
+from exporters.performance.latency import measure as ask
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.control.control import Control
 from loadtest.measuring.latencies import Series

@@ -18,7 +18,7 @@ from benchmarks.figures import Figures
 from trading.history import open_source
 from trainers.data.build import CHUNK, BuildSettings, build
 from trainers.data.dataset import open_dataset
-from trainers.training.walk_forward import Trained, TrainSettings, train_all
+from trainers.walk_forward import Trained, TrainSettings, train_all
 
 TICKS = 1_000_000
 SECOND = 1_000_000_000

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
+from exporters import probes
 from exporters.errors import ExportError
 from exporters.fault_points import reach
 from exporters.formats import onnx
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
-from exporters.parity import comparison, probes
+from exporters.parity import comparison
+from exporters.profiles import Gpu
 from exporters.repository.lineage import Lineage, tool_versions
 from exporters.repository.repository import sha256
 from exporters.sources.opened import Format, Source, run_file
 from exporters.target import memory
-from exporters.target.profiles import Gpu
 from trading.models.signature import ModelSignature, contract
 
 GOLDEN_ROWS, ADVERSARIAL_ROWS = 64, 32

@@ -8,9 +8,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from exporters.formats.tensors import Arrays
+from exporters.profiles import Container, Gpu
 from exporters.repository.lineage import Lineage
 from exporters.sources.opened import Format
-from exporters.target.profiles import Container, Gpu
 
 Progress = Callable[[str], None]
 

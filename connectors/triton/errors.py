@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from grpc import StatusCode
+from grpc import RpcError, StatusCode
 from tritonclient.utils import InferenceServerException
 
 __all__ = ["InferenceServerException", "Meaning", "did_not_answer", "meaning", "status_of"]
@@ -45,12 +45,12 @@ MEANINGS: dict[StatusCode, Meaning] = {
 
 def status_of(error: Any) -> StatusCode:
     """The status of an RpcError or an InferenceServerException; UNKNOWN where it has none."""
-    if isinstance(error, InferenceServerException):
-        # "StatusCode.UNAVAILABLE"; HTTP's are numbers, and mean nothing here.
-        name = str(error.status() or "").rpartition(".")[2]
-        return StatusCode.__members__.get(name, StatusCode.UNKNOWN)
-    code: StatusCode = error.code()
-    return code
+    if isinstance(error, RpcError):
+        code: StatusCode = error.code()
+        return code
+    # "StatusCode.UNAVAILABLE"; HTTP's are numbers, and mean nothing here.
+    name = str(error.status() or "").rpartition(".")[2]
+    return StatusCode.__members__.get(name, StatusCode.UNKNOWN)
 
 
 def meaning(error: Any) -> Meaning:

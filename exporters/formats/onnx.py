@@ -15,7 +15,7 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 from exporters.errors import ExportError
 from exporters.formats import graph
 from exporters.formats.tensors import triton_name
-from exporters.target.profiles import Container
+from exporters.profiles import Container
 from trading.models.signature import ModelSignature, TensorSpec
 
 OPSET = 18

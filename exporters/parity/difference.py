@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from exporters import probes
 from exporters.formats import graph, onnx
-from exporters.parity import comparison, probes
+from exporters.parity import comparison
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
 from exporters.sources.opened import run_file

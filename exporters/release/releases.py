@@ -27,6 +27,7 @@ from exporters.errors import Busy, ExportError, ParityError
 from exporters.fault_points import reach
 from exporters.formats.config_pbtxt import Serving
 from exporters.parity import comparison
+from exporters.profiles import Gpu
 from exporters.release.candidate import CANDIDATE, candidate
 from exporters.release.configurations import contract_for, contract_of, widened
 from exporters.release.journal import Action, Change, Entry, Journal, Step, Transaction
@@ -35,7 +36,6 @@ from exporters.release.versions import last_good
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, now, user
 from exporters.target import memory
-from exporters.target.profiles import Gpu
 from trading.errors import UltraThinkError
 from trading.models.signature import ModelSignature
 

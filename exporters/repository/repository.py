@@ -24,12 +24,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from exporters import probes
 from exporters.errors import Busy, ExportError
 from exporters.fault_points import reach
 from exporters.formats import config_pbtxt
 from exporters.formats.config_pbtxt import WARM_UP_FOLDER, Serving, render
 from exporters.formats.tensors import Arrays
-from exporters.parity import probes
 from exporters.repository.lineage import Lineage
 from trading.models.signature import MODELS, ModelSignature, contract
 
@@ -340,3 +340,12 @@ def user() -> str:
 def now() -> str:
     """UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def newest(repository: ModelRepository, name: str) -> int:
+    """The released version, else the newest. Raises ExportError where there is none."""
+    released, versions = repository.serving(name).released, repository.versions(name)
+    if not versions:
+        known = ", ".join(n for n in repository.names() if repository.versions(n)) or "none"
+        raise ExportError(f"{repository.root} has no version of {name!r}: it has {known}")
+    return released if released in versions and released is not None else versions[-1]

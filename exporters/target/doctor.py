@@ -14,10 +14,10 @@ from onnxruntime.capi import build_and_package_info
 
 from exporters.errors import ExportError
 from exporters.formats import onnx
+from exporters.profiles import Container, Gpu
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
-from exporters.target.profiles import Container, Gpu
 from trading.models.signature import ModelSignature
 
 Verdict = Literal["fits", "cannot tell", "does not fit"]

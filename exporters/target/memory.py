@@ -24,8 +24,8 @@ from exporters.errors import ExportError
 from exporters.formats import torchscript
 from exporters.formats.config_pbtxt import Serving
 from exporters.formats.tensors import dtype_of
+from exporters.profiles import Gpu
 from exporters.repository.repository import ModelRepository
-from exporters.target.profiles import Gpu
 from trading.models.signature import ModelSignature
 
 MIB = 2**20

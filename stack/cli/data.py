@@ -11,8 +11,8 @@ import typer
 from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
-    from trainers.data.inspection import Inspection
     from trainers.data.manifest import Manifest
+    from trainers.evaluation.inspection import Inspection
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: recorded ticks through the gateway's features, labelled.")
 
@@ -73,8 +73,8 @@ def inspect(
 ) -> None:
     """Print what a dataset holds, and what looks wrong; exit 1 where a feature knows the future."""
     from trainers.data.dataset import open_dataset
-    from trainers.data.inspection import inspect as look
-    from trainers.data.inspection import picture
+    from trainers.evaluation.inspection import inspect as look
+    from trainers.evaluation.inspection import picture
 
     with err.status(f"read {folder}"):
         data = open_dataset(folder)

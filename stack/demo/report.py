@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from stack.workflows.explain import to_text
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision
 from trading.decision.wire import place
@@ -53,11 +54,6 @@ def write_report(path: Path, result: object, run: Any, shown: Decision) -> None:
     template = environment.get_template("report.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(r=result, pictures=pictures, shown=shown))
-
-
-def to_text(time_ns: int) -> str:
-    """UTC, to the second."""
-    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[s]')} UTC"
 
 
 def evidence(d: Decision) -> list[tuple[str, str]]:

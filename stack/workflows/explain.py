@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 from msgspec import Struct
 
-from stack.demo.report import to_text
 from trading.decision.schema import Decision
 from trading.risk.rules import RULES
 from trading.risk.verdict import Outcome, RuleResult, Verdict
@@ -25,6 +25,11 @@ class Row(Struct, frozen=True):
     limit: str
     headroom: str
     words: str
+
+
+def to_text(time_ns: int) -> str:
+    """UTC, to the second."""
+    return f"{np.datetime64(time_ns, 'ns').astype('datetime64[s]')} UTC"
 
 
 def meaning(rule: str) -> str:

@@ -22,12 +22,12 @@ class Served(Struct, frozen=True):
 
 def export(progress: Callable[[str], None], alias: str = "challenger") -> list[Served]:
     """Export the pipeline to the stack's Triton and release it: what the demo and the tests need."""
+    from exporters import profiles
     from exporters.export import export_pipeline
     from exporters.options import Options
     from exporters.release.releases import Releases
     from exporters.release.triton_client import TritonServer
     from exporters.repository.repository import ModelRepository
-    from exporters.target import profiles
     from trading.models.signature import TRADING_DECISION
 
     settings = load()

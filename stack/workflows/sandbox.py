@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from exporters import profiles
 from exporters.export import export_pipeline
 from exporters.options import Options
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
-from exporters.target import profiles
 from stack.processes.gateway import GatewayProcess
 from stack.processes.scrape import Scrape
 from stack.servers.lifecycle import down, up

@@ -19,13 +19,13 @@ from exporters import fault_points
 from exporters.errors import ParityError
 from exporters.export import export_pipeline
 from exporters.options import Options
+from exporters.profiles import find, find_gpu
 from exporters.release.candidate import CANDIDATE
 from exporters.release.journal import Journal
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import prune
 from exporters.repository.repository import ModelRepository
-from exporters.target.profiles import find, find_gpu
 from stack.servers import triton as triton_service
 from stack.servers.server import NotReady
 from stack.servers.settings import Ports

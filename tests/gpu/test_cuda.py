@@ -11,9 +11,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.parity import comparison, probes
+from exporters import probes
+from exporters.parity import comparison
+from exporters.profiles import find, gpus
 from exporters.target import doctor, memory
-from exporters.target.profiles import find, gpus
 from trading.history import open_source
 from trading.models.signature import REGIME_DETECTION
 from trainers.data.build import BuildSettings, build
@@ -21,7 +22,7 @@ from trainers.data.dataset import open_dataset
 from trainers.models.nets import RegimeDetection
 from trainers.training.fold import FoldSettings
 from trainers.training.loop import LoopSettings, Task, fit
-from trainers.training.walk_forward import TrainSettings, train_all
+from trainers.walk_forward import TrainSettings, train_all
 
 pytestmark = [
     pytest.mark.gpu,

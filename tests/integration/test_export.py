@@ -24,17 +24,17 @@ from exporters.export import export_model, export_pipeline
 from exporters.formats.config_pbtxt import Serving
 from exporters.options import Options
 from exporters.parity.difference import diff
-from exporters.parity.plots import parity_figure
-from exporters.parity.verify import verify
+from exporters.performance.latency import compare
+from exporters.performance.tune import tune
+from exporters.plots import parity_figure
+from exporters.profiles import find, find_gpu
 from exporters.release.candidate import CANDIDATE
 from exporters.release.journal import Change, Entry, Journal
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import prune, rows
 from exporters.repository.repository import ModelRepository
-from exporters.target.latency import compare
-from exporters.target.profiles import find, find_gpu
-from exporters.target.tune import tune
+from exporters.verify import verify
 from gateway.adapters.triton import TritonPredictor
 from stack.servers.ports import free_ports
 from stack.servers.status import read_status

@@ -1,11 +1,10 @@
-"""SOURCE strings, and what every reader gives: records in time order, and what it dropped."""
+"""What every reader gives: records in time order, and what it dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
@@ -104,41 +103,3 @@ def existing(path: str, suffixes: tuple[str, ...], what: str) -> Path:
     if not file.name.endswith(suffixes):
         raise SourceError(f"{file} does not end in {' or '.join(suffixes)}: expected {what}")
     return file
-
-
-FORMS = (
-    "skfolio:sp500",
-    "binance:PATH.gz",
-    "lean:PATH.zip",
-    "csv:PATH[?symbol=NAME]",
-    "parquet:PATH[?symbol=NAME]",
-    "simulate:SCENARIO[?seed=N&ticks=N&symbols=N]",
-)
-
-
-def open_source(spec: str) -> Source:
-    """Open a SOURCE.
-
-    Raises:
-        SourceError: unknown form, missing file, or an option that the form does not have.
-    """
-    from trading.history import binance, lean, simulate, skfolio, tabular
-
-    kind, _, rest = spec.partition(":")
-    path, _, query = rest.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    openers: dict[str, Callable[[str, str, dict[str, str]], Source]] = {
-        "skfolio": skfolio.open_skfolio,
-        "binance": binance.open_binance,
-        "lean": lean.open_lean,
-        "csv": tabular.open_csv,
-        "parquet": tabular.open_parquet,
-        "simulate": simulate.open_simulation,
-    }
-    opener = openers.get(kind)
-    if opener is None:
-        raise SourceError(f"{spec!r} is no SOURCE: expected one of {', '.join(FORMS)}")
-    source = opener(spec, path, options)
-    if options:
-        raise SourceError(f"{spec!r}: unknown option {', '.join(options)}")
-    return source

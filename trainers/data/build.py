@@ -28,6 +28,7 @@ from trading.features.engine import FeatureEngine
 from trading.files import replace_file
 from trading.history import Source
 from trading.market import Tick, TickBatch
+from trainers.code_version import git_commit
 from trainers.data import labels as barrier
 from trainers.data.bars import Bars, Sampling
 from trainers.data.column_spool import Scratch, slices
@@ -36,7 +37,6 @@ from trainers.data.labels import Barriers
 from trainers.data.manifest import FORMAT, NAME, Manifest, SourceSpan
 from trainers.data.parquet_rows import FILE_ROWS, write_rows
 from trainers.data.symbol_stats import Symbols
-from trainers.training.code_version import git_commit
 
 CHUNK = 8192
 #: A clock may be a little ahead; a day ahead is a unit error.

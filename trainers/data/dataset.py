@@ -21,7 +21,7 @@ from trainers.data.column_spool import BAR, MARKET
 from trainers.data.labels import Labels
 from trainers.data.manifest import Manifest
 from trainers.data.parquet_rows import GROUP_ROWS
-from trainers.training.memory_budget import usable_bytes
+from trainers.memory_budget import usable_bytes
 
 #: Of the memory that is free: a larger dataset is mapped.
 MEMORY_SHARE = 0.25

@@ -19,8 +19,8 @@ from trading.decision.policy import DecisionPolicy
 from trading.portfolio.book import Book
 from trading.risk.engine import CLIP, DENY
 from trading.risk.limits import LimitSet, LimitsFile
+from trainers.costs import Costs
 from trainers.data.dataset import Dataset
-from trainers.evaluation.costs import Costs
 
 CHUNK = 4096
 CAPITAL = 1_000_000.0

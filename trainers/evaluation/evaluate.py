@@ -11,10 +11,10 @@ from msgspec import Struct
 from trading.arrays import FloatArray, Int64Array
 from trading.models.signature import STRATEGIES
 from trading.risk.limits import LimitSet
+from trainers.costs import Costs
 from trainers.data.dataset import Dataset
 from trainers.evaluation import backtest, baselines, metrics, significance
 from trainers.evaluation.backtest import Path
-from trainers.evaluation.costs import Costs
 from trainers.evaluation.metrics import Figures, Series
 from trainers.evaluation.significance import Interval
 from trainers.training.fold import Fold, ask

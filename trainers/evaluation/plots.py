@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from trading.arrays import FloatArray, Int64Array
 from trading.models.signature import REGIMES, STRATEGIES
 from trainers.evaluation import baselines
-from trainers.evaluation.calibration import Curve
 from trainers.evaluation.metrics import Series
+from trainers.models.calibration import Curve
 from trainers.training.loop import Fitted
 
 mpl.use("Agg")

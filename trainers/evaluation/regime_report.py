@@ -9,8 +9,8 @@ from msgspec import Struct
 from trading.arrays import FloatArray, Int64Array
 from trading.models.signature import REGIMES
 from trainers.data.dataset import Dataset
-from trainers.evaluation import calibration
-from trainers.evaluation.calibration import Curve
+from trainers.models import calibration
+from trainers.models.calibration import Curve
 from trainers.models.regime_teacher import Teacher, observe
 from trainers.training.fold import Fold
 from trainers.training.loop import batches

@@ -14,7 +14,7 @@ from connectors.mlflow import MlflowClient, MlflowException, mlflow
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trainers.models.regime_teacher import Teacher
 from trainers.registry.tracking import CHALLENGER, CHAMPION, PREVIOUS, log_lost
-from trainers.training.walk_forward import from_plain
+from trainers.walk_forward import from_plain
 
 
 class Candidate(Struct, frozen=True):

@@ -32,9 +32,9 @@ from connectors.mlflow import ModelSignature as MlflowSignature
 from trading.errors import ServiceUnavailable
 from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import ModelSignature
+from trainers.code_version import git_commit
 from trainers.data.manifest import Manifest
-from trainers.training.code_version import git_commit
-from trainers.training.walk_forward import TrainedModel
+from trainers.walk_forward import TrainedModel
 
 EXPERIMENT = "ultrathink"
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous_champion"

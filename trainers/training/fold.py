@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from trading.arrays import Float32Array, FloatArray, Int64Array
 from trading.errors import ConfigurationError
+from trainers.costs import Costs
 from trainers.data.dataset import Dataset
 from trainers.data.splits import Split
-from trainers.evaluation import calibration
-from trainers.evaluation.costs import Costs
-from trainers.models import regime_fits, regime_teacher
+from trainers.models import calibration, regime_fits, regime_teacher
 from trainers.models.nets import MetaController, RegimeDetection, StrategySignals
 from trainers.models.objectives import (
     WINDOW,

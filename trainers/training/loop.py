@@ -19,8 +19,8 @@ from msgspec import Struct
 from torch import Tensor, nn
 
 from trading.errors import UltraThinkError
+from trainers.memory_budget import is_out_of_memory
 from trainers.training.checkpoint import Checkpoints
-from trainers.training.memory_budget import is_out_of_memory
 
 #: The time between two checkpoints within an epoch.
 CHECKPOINT_S = 10.0

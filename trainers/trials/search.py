@@ -21,9 +21,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from trading.errors import ConfigurationError
-from trainers.training.walk_forward import TrainSettings
 from trainers.trials.trial_runner import Outcome, Runner
 from trainers.trials.worker import FoldResult, Spec
+from trainers.walk_forward import TrainSettings
 
 HOLD_OUT = 0.25
 INNER_FOLDS = 2

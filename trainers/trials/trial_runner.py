@@ -27,8 +27,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from trading.errors import ConfigurationError
+from trainers import memory_budget
 from trainers.data import manifest
-from trainers.training import memory_budget
 from trainers.trials.worker import FoldResult, Line, Result, Spec
 
 #: Arrays of a row in a training: the dataset, copies of the training rows, what the models say.

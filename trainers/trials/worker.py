@@ -17,13 +17,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from trading.errors import UltraThinkError
+from trainers import memory_budget
 from trainers.data import leakage, splits
 from trainers.data.dataset import Dataset, open_dataset
 from trainers.evaluation import backtest, metrics
-from trainers.training import memory_budget
 from trainers.training.fold import Fold, train_fold
 from trainers.training.loop import DoesNotFit
-from trainers.training.walk_forward import TrainSettings, usable
+from trainers.walk_forward import TrainSettings, usable
 
 BAD_INPUT, NO_MEMORY = 2, 3
 

@@ -15,8 +15,8 @@ COLOURS = {"fits": "green", "cannot tell": "yellow", "does not fit": "red"}
 @command("doctor", "doctor --target 25.03-py3 --gpu rtx5070")
 def doctor(places: Places, target: TargetOption = "25.03-py3", gpu: GpuOption = "rtx5070") -> None:
     """Whether builds, released models, GPU memory and machine fit. Exit code: 0 fits, 1 does not, 3 cannot tell."""
+    from exporters.profiles import find, find_gpu
     from exporters.target import doctor as work
-    from exporters.target.profiles import find, find_gpu
     from stack.servers.machine import examine
 
     container, card = find(target), find_gpu(gpu)
@@ -46,7 +46,7 @@ def tune(
     ] = False,
 ) -> None:
     """Try instances and dynamic batching on copies of the model, and print what each gives."""
-    from exporters.target.tune import tune as work
+    from exporters.performance.tune import tune as work
 
     repository, triton = places.models(), places.triton()
     with working("tune") as progress:

@@ -15,10 +15,10 @@ from rich.markup import escape
 from stack.cli.output import err
 
 if TYPE_CHECKING:
+    from exporters.profiles import Gpu
     from exporters.release.releases import Releases
     from exporters.release.triton_client import TritonServer
     from exporters.repository.repository import ModelRepository
-    from exporters.target.profiles import Gpu
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -13,8 +13,8 @@ from stack.cli.output import out, print_json, table
 if TYPE_CHECKING:
     from exporters.export import Published
     from exporters.options import Options
-    from exporters.parity.verify import Report
     from exporters.release.releases import Released
+    from exporters.verify import Report
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, or fp16 for the weights of matrix products.")]
@@ -103,7 +103,7 @@ def verify(
     plot: Annotated[Path | None, typer.Option(help="Write the plot here, too.")] = None,
 ) -> None:
     """Compare source, file and served model. Exit code 1 when they differ by more than is allowed."""
-    from exporters.parity.verify import verify as work
+    from exporters.verify import verify as work
 
     repository = places.models()
     with working("verify") as progress:
@@ -112,7 +112,7 @@ def verify(
             name, version, repository, triton, places.mlflow(), progress, recorded=recorded, rows=rows, trust=trust
         )
         if plot is not None:
-            from exporters.parity.plots import parity_figure
+            from exporters.plots import parity_figure
 
             parity_figure(report, plot)
         if log:
@@ -141,7 +141,7 @@ def make_options(
     """Check what was given. Raises ExportError."""
     from exporters.errors import ExportError
     from exporters.options import Options
-    from exporters.target.profiles import find, find_gpu
+    from exporters.profiles import find, find_gpu
 
     for what, value, known in (
         ("--format", format_, ("onnx", "torchscript", "auto")),
@@ -173,7 +173,7 @@ def release_all(places: Places, options: Options, done: list[Published], progres
 
 def compare_latency(places: Places, released: list[Released], progress: Any) -> dict[str, float]:
     """The ensemble's latency over the fused graph's, measured alternately on the same server."""
-    from exporters.target.latency import compare
+    from exporters.performance.latency import compare
     from trading.models.signature import contract
 
     progress("compare the latency of the ensemble and the fused graph")
@@ -247,7 +247,7 @@ def log_evidence(places: Places, report: Report, run_ids: Any) -> None:
 
     import msgspec
 
-    from exporters.parity.plots import parity_figure
+    from exporters.plots import parity_figure
     from exporters.sources.registry import log_evidence as send
 
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ def release(
     gpu: GpuOption = "rtx5070",
 ) -> None:
     """Probe a version, make it the one that is served, and keep the one before loaded."""
-    from exporters.target.profiles import find_gpu
+    from exporters.profiles import find_gpu
     from trading.models.signature import variant_name
 
     card = find_gpu(gpu)
@@ -41,7 +41,7 @@ def rollback(
     gpu: GpuOption = "rtx5070",
 ) -> None:
     """Serve an earlier version again, and only that one."""
-    from exporters.target.profiles import find_gpu
+    from exporters.profiles import find_gpu
     from trading.models.signature import variant_name
 
     card = find_gpu(gpu)
@@ -53,7 +53,7 @@ def rollback(
 @command("recover", "recover")
 def recover(places: Places, gpu: GpuOption = "rtx5070") -> None:
     """Finish or undo a release whose exporter was killed; every release does this first, too."""
-    from exporters.target.profiles import find_gpu
+    from exporters.profiles import find_gpu
 
     card = find_gpu(gpu)
     with working("recover") as progress:

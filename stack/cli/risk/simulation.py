@@ -98,7 +98,7 @@ def recorded(source: str, limit: int | None) -> tuple[Iterator[bytes], int]:
 
 def show_simulation(result: Any) -> None:
     """One screen."""
-    from stack.demo.report import to_text
+    from stack.workflows.explain import to_text
 
     a, b = result.base, result.new
     rows = [

@@ -21,7 +21,7 @@ from trading.models.signature import REGIMES, STRATEGIES
 
 if TYPE_CHECKING:
     from trainers.data.dataset import Dataset
-    from trainers.training.walk_forward import Trained
+    from trainers.walk_forward import Trained
 
 
 class Market(Struct, frozen=True):
@@ -97,7 +97,7 @@ def run(market: Market, folder: Path, progress: Callable[[str, int, int], None])
     from trainers.data.build import build
     from trainers.data.dataset import open_dataset
     from trainers.training.loop import Step
-    from trainers.training.walk_forward import train_all
+    from trainers.walk_forward import train_all
 
     request = TrainRequest(
         (market.source,), market.bars, market.horizon, fee_bps=market.fee_bps, slippage_bps=market.slippage_bps,
@@ -133,7 +133,7 @@ def draw(done: Done, folder: Path) -> None:
 
 def page(found: list[Done], absent: list[str]) -> str:
     """Markdown."""
-    from trainers.training.code_version import git_commit
+    from trainers.code_version import git_commit
 
     cpus, memory = psutil.cpu_count(), psutil.virtual_memory().total / 2**30
     lines = [

@@ -11,7 +11,7 @@ from trading.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from trainers.data.build import BuildSettings
-    from trainers.training.walk_forward import TrainSettings
+    from trainers.walk_forward import TrainSettings
 
 BARS = "ticks"
 PRECISIONS, COMPILED = ("fp32", "bf16"), ("auto", "on", "off")
@@ -74,11 +74,11 @@ class TrainRequest(Struct, frozen=True):
 
     def settings(self) -> TrainSettings:
         """Of the training. Raises ConfigurationError."""
-        from trainers.evaluation.costs import Costs
+        from trainers.costs import Costs
         from trainers.models.regime_fits import KINDS
         from trainers.training.fold import FoldSettings
         from trainers.training.loop import LoopSettings
-        from trainers.training.walk_forward import TrainSettings
+        from trainers.walk_forward import TrainSettings
 
         for name, value, allowed in (
             ("precision", self.precision, PRECISIONS), ("compiled", self.compiled, COMPILED),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainers.data.manifest import Manifest
     from trainers.models.regime_teacher import Teacher
     from trainers.training.checkpoint import Checkpoints
-    from trainers.training.walk_forward import Trained, TrainSettings
+    from trainers.walk_forward import Trained, TrainSettings
 
 HEADLINES = {
     "regime_detection": ("agreement", "calibration_error", "disruption_mean"),
@@ -74,7 +74,7 @@ def train(
     request: TrainRequest, progress: Callable[[str, int, int], None], settings: TrainSettings | None = None
 ) -> TrainReport:
     """As `_train`; memory that runs out anywhere is a sentence."""
-    from trainers.training import memory_budget
+    from trainers import memory_budget
     from trainers.training.loop import DoesNotFit
 
     try:
@@ -101,11 +101,11 @@ def _train(
     Raises:
         UltraThinkError: see `build`, `open_dataset`, `train_all` and `tracking`.
     """
+    from trainers import memory_budget
     from trainers.data.dataset import open_dataset
     from trainers.registry import tracking
-    from trainers.training import memory_budget
     from trainers.training.checkpoint import Checkpoints
-    from trainers.training.walk_forward import identity
+    from trainers.walk_forward import identity
 
     settings = settings or request.settings()
     home = load().absolute_home
@@ -146,7 +146,7 @@ def train_logged(
     """Train within one run of MLflow, taken up again after a kill; its id, what was learned and registered."""
     from trainers.registry import tracking
     from trainers.training.loop import Step
-    from trainers.training.walk_forward import train_all
+    from trainers.walk_forward import train_all
 
     told = checkpoints.folder / "run_id"
     open_run = told.read_text().strip() if told.is_file() else None
@@ -208,7 +208,7 @@ def names_before(folder: Path) -> Teacher | None:
     """The teacher whose regimes' names are kept: the one that was in service when this training first began."""
     from trading.files import replace_file
     from trainers.registry import champions
-    from trainers.training.walk_forward import as_plain, from_plain
+    from trainers.walk_forward import as_plain, from_plain
 
     path = folder / "before.json"
     if path.is_file():

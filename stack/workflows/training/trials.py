@@ -41,7 +41,7 @@ class Experiment(TrainRequest, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def runner_for(jobs: int, memory: str | None) -> Runner:
     """A runner with a budget. Raises ConfigurationError."""
-    from trainers.training.memory_budget import parse_bytes
+    from trainers.memory_budget import parse_bytes
     from trainers.trials.trial_runner import Runner
 
     return Runner(jobs, None if memory is None else parse_bytes(memory))
@@ -53,9 +53,9 @@ def search(request: TrainRequest, settings: SearchSettings, memory: str | None, 
     Raises:
         UltraThinkError: see `search.search` and `train`.
     """
+    from trainers.code_version import digest
     from trainers.data import manifest
     from trainers.registry import tracking
-    from trainers.training.code_version import digest
     from trainers.trials.search import search as run
     from trainers.trials.search import settings_of
 
@@ -141,9 +141,9 @@ def run_queue(
     Raises:
         UltraThinkError: the file is none, a source cannot be read, MLflow does not answer.
     """
+    from trainers import memory_budget
     from trainers.data import manifest
     from trainers.registry import tracking
-    from trainers.training import memory_budget
     from trainers.trials.worker import Spec
 
     wanted, runner, home = read_experiments(file), runner_for(jobs, memory), load().absolute_home

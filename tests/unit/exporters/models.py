@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters.export import export_model
 from exporters.options import Options
-from exporters.target.profiles import find, find_gpu
+from exporters.profiles import find, find_gpu
 
 
 def times(factor, *, width=4, batch="batch", opset=18, ir=10, dtype=TensorProto.FLOAT):

@@ -13,9 +13,9 @@ from exporters.errors import ExportError
 from exporters.formats import graph
 from exporters.formats import onnx as files
 from exporters.formats.config_pbtxt import Serving
+from exporters.profiles import containers, find, find_gpu, gpus
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
-from exporters.target.profiles import containers, find, find_gpu, gpus
 from tests.unit.exporters.models import publish_times, times
 from trading.models.signature import ModelSignature, TensorSpec
 

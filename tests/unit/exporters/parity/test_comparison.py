@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporters import probes
 from exporters.errors import ExportError, ParityError
-from exporters.parity import comparison, probes
+from exporters.parity import comparison
 from exporters.parity.comparison import Comparison, actions, compare, max_abs, max_rel, max_ulp, tolerance
 from trading.models.signature import MODELS, REGIME_DETECTION, TRADING_DECISION, ModelSignature, TensorSpec
 

@@ -14,10 +14,10 @@ import pytest
 
 from exporters.errors import Busy, ExportError
 from exporters.formats.config_pbtxt import Serving
-from exporters.parity.verify import verify
 from exporters.release.journal import Change, Entry, Journal
 from exporters.release.versions import protected, prune, rows
 from exporters.repository.repository import ModelRepository
+from exporters.verify import verify
 from tests.unit.exporters.models import publish_times, write_times
 from trading.models.signature import REGIME_DETECTION
 

@@ -22,7 +22,7 @@ from trainers.data import leakage, manifest
 from trainers.data.bars import Bars, Sampling
 from trainers.data.build import BuildSettings, build
 from trainers.data.dataset import open_dataset, room_maker
-from trainers.data.inspection import inspect, picture
+from trainers.evaluation.inspection import inspect, picture
 
 SPEC = "simulate:regimes?seed=3&ticks=8000&symbols=2"
 SECOND = 1_000_000_000

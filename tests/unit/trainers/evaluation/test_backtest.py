@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from trading.errors import ConfigurationError
 from trading.risk.limits import LimitSet, LimitsFile
+from trainers.costs import Costs
 from trainers.evaluation import backtest, baselines, metrics
 from trainers.evaluation.backtest import Path
-from trainers.evaluation.costs import Costs
 
 FREE = Costs(0.0, 0.0, 0.0)
 SECOND = 1_000_000_000

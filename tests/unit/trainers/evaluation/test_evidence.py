@@ -14,13 +14,13 @@ from tests.unit.trainers.conftest import dataset
 from trading.errors import ConfigurationError
 from trading.features.definitions import FEATURES
 from trading.models.signature import REGIMES, STRATEGIES
+from trainers.costs import Costs
 from trainers.data.splits import Split
-from trainers.evaluation.costs import Costs
 from trainers.evaluation.evaluate import coefficients
 from trainers.evaluation.significance import probabilistic_sharpe
 from trainers.training.fold import FoldSettings
 from trainers.training.loop import LoopSettings
-from trainers.training.walk_forward import TrainSettings, train_all
+from trainers.walk_forward import TrainSettings, train_all
 
 QUICK = FoldSettings(teacher="hmm", loop=LoopSettings(epochs=2), costs=Costs(0.0, 0.0, 1.0))
 SEEDS = 20

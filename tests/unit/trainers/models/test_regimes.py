@@ -9,11 +9,11 @@ from trading.errors import ConfigurationError
 from trading.history import simulate
 from trading.models.signature import REGIMES
 from trainers.data.splits import walk_forward
-from trainers.evaluation import calibration, regime_report
-from trainers.models import regime_fits, regime_teacher
+from trainers.evaluation import regime_report
+from trainers.models import calibration, regime_fits, regime_teacher
 from trainers.models.regime_teacher import BEAR, BULL, SIDEWAYS, Teacher, forward_filter, matched
 from trainers.training.fold import FoldSettings, train_fold
-from trainers.training.walk_forward import as_plain, from_plain, usable
+from trainers.walk_forward import as_plain, from_plain, usable
 
 
 def made(log_density, symbols):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trading.errors import ConfigurationError
-from trainers.training import memory_budget
+from trainers import memory_budget
 from trainers.training.checkpoint import Checkpoints
 from trainers.training.loop import DoesNotFit, LoopSettings, Task, fit
 

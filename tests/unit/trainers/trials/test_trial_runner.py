@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from tests.unit.trainers.conftest import dataset
 from trading.errors import ConfigurationError
-from trainers.training import memory_budget
+from trainers import memory_budget
 from trainers.training.fold import FoldSettings
 from trainers.training.loop import LoopSettings
-from trainers.training.walk_forward import TrainSettings
 from trainers.trials import worker
 from trainers.trials.search import SearchSettings, search
 from trainers.trials.trial_runner import Resources, Runner
 from trainers.trials.worker import Spec, until
+from trainers.walk_forward import TrainSettings
 
 QUICK = TrainSettings(fold=FoldSettings(teacher="hmm", loop=LoopSettings(epochs=1)), folds=1)
 

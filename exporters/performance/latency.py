@@ -8,8 +8,8 @@ import time
 import numpy as np
 from msgspec import Struct
 
+from exporters import probes
 from exporters.formats.tensors import Arrays
-from exporters.parity import probes
 from exporters.release.triton_client import TritonServer
 from trading.models.signature import ModelSignature
 

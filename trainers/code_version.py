@@ -27,6 +27,6 @@ def git_commit() -> str:
 def digest() -> str:
     """Of every file that a training's result depends on: the trainers' and what decides."""
     whole = hashlib.sha256(sources_digest().encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         whole.update(path.read_bytes())
     return whole.hexdigest()[:16]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from trading.models.signature import ModelSignature
+from trainers.costs import Costs
 from trainers.data.manifest import Manifest
-from trainers.evaluation.costs import Costs
 from trainers.evaluation.tear_sheet import facts, when
 
 PURPOSE = {

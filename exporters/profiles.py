@@ -13,7 +13,7 @@ from msgspec import Struct
 from exporters.errors import ExportError
 
 T = TypeVar("T")
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "profile_data"
 DEFAULT_CONTAINER = "25.03-py3"
 DEFAULT_GPU = "rtx5070"
 

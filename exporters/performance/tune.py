@@ -8,11 +8,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from exporters.errors import ExportError
-from exporters.parity.verify import newest
+from exporters.performance.latency import Measured, measure
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
-from exporters.repository.repository import ModelRepository
-from exporters.target.latency import Measured, measure
+from exporters.repository.repository import ModelRepository, newest
 
 #: instances, queue delay of the dynamic batcher in microseconds (None: no batcher).
 SETTINGS: tuple[tuple[int, int | None], ...] = ((1, None), (1, 0), (1, 200), (2, None), (2, 0))

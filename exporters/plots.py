@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from exporters.parity.verify import Report
+from exporters.verify import Report
 
 mpl.use("Agg")
 #: Below this two float32 answers are the same for any purpose; the axis needs a floor above 0.

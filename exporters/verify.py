@@ -10,16 +10,17 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from exporters import probes
 from exporters.conversion import BATCHES
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, Run
-from exporters.parity import comparison, probes
+from exporters.parity import comparison
 from exporters.parity.comparison import Comparison, Difference, Flips
 from exporters.pipelines import composed
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
 from exporters.repository.lineage import Lineage
-from exporters.repository.repository import ModelRepository
+from exporters.repository.repository import ModelRepository, newest
 from exporters.sources import registry
 from exporters.sources.opened import opened, run_file
 from trading.models.signature import FEATURES_TENSOR
@@ -182,15 +183,6 @@ def report_of(
         file_seconds=spent.get("file", 0.0),
         served_seconds=spent.get("served", 0.0),
     )
-
-
-def newest(repository: ModelRepository, name: str) -> int:
-    """The released version, else the newest. Raises ExportError where there is none."""
-    released, versions = repository.serving(name).released, repository.versions(name)
-    if not versions:
-        known = ", ".join(n for n in repository.names() if repository.versions(n)) or "none"
-        raise ExportError(f"{repository.root} has no version of {name!r}: it has {known}")
-    return released if released in versions and released is not None else versions[-1]
 
 
 def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None) -> dict[str, Arrays]:

@@ -18,20 +18,20 @@ from trading.errors import ConfigurationError
 from trading.market import MID
 from trading.models.signature import META_CONTROLLER, REGIME_DETECTION, STRATEGIES, STRATEGY_SIGNALS, ModelSignature
 from trading.risk.limits import LimitSet
+from trainers.code_version import digest
 from trainers.data import leakage, splits
 from trainers.data.dataset import Dataset
 from trainers.data.splits import Split
 from trainers.evaluation import backtest, evaluate, metrics, plots, regime_report
 from trainers.evaluation.evaluate import Evaluation
+from trainers.evaluation.model_card import card
 from trainers.evaluation.regime_report import RegimeReport
 from trainers.evaluation.tear_sheet import tear_sheet
+from trainers.memory_budget import be_deterministic
 from trainers.models.regime_teacher import Teacher
-from trainers.registry.model_card import card
 from trainers.training.checkpoint import Checkpoints
-from trainers.training.code_version import digest
 from trainers.training.fold import Fold, FoldSettings, train_fold
 from trainers.training.loop import Fitted, Step
-from trainers.training.memory_budget import be_deterministic
 
 FOLDS = 3
 #: Fewer rows in a training set teach nothing.

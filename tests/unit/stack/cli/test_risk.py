@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from stack.cli.main import app
 from stack.workflows import explain
 from tests.paths import GOLDEN, ROOT
-from tests.risk import Desk
+from tests.traded_book import TradedBook
 from trading.decision.schema import Action, Decision, Reason, StageTimes
 from trading.encoding import encode
 from trading.errors import ConfigurationError
@@ -47,7 +47,7 @@ def decision(verdict, **changes):
 
 
 def cases():
-    desk = Desk(max_order_notional=50_000.0, max_position_notional=100_000.0, max_gross_notional=2e5, price_collar=0.05,
+    desk = TradedBook(max_order_notional=50_000.0, max_position_notional=100_000.0, max_gross_notional=2e5, price_collar=0.05,
                 max_concentration=0.25, capital=400_000.0, max_staleness_s=5.0, max_drawdown=0.2, max_leverage=1.0,
                 cooldown_losses=3)  # fmt: skip
     desk.tick(61_000.0, "BTCUSDT")
@@ -61,7 +61,7 @@ def cases():
     yield "halted", decision(desk.judge(0.5, "BTCUSDT", state=2, **at), trading_state=TradingState.HALTED)
     desk.hold(1.0, 10_000.0, "E")
     desk.book.position("E").rate = float("nan")
-    blind = Desk(max_gross_notional=2e5, max_drawdown=0.2, symbols={"E": {"currency": "EUR"}})
+    blind = TradedBook(max_gross_notional=2e5, max_drawdown=0.2, symbols={"E": {"currency": "EUR"}})
     blind.hold(1.0, 100.0, "E")
     blind.tick(61_000.0, "BTCUSDT")
     yield "blind", decision(blind.judge(0.5, "BTCUSDT"))

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.risk import Desk, SlowBook
+from tests.traded_book import SlowBook, TradedBook
 from trading.events import ReportKind
 from trading.portfolio.book import Book
 from trading.risk.limits import LimitSet, LimitsFile, permissive_limits
@@ -32,7 +32,7 @@ class Trading(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.desk, self.state, self.limits = Desk(**LIMITS), ACTIVE, LIMITS
+        self.desk, self.state, self.limits = TradedBook(**LIMITS), ACTIVE, LIMITS
         self.slow = SlowBook(LIMITS["capital"])
         self.orders = {}
         for k, symbol in enumerate(SYMBOLS):

@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 NOON_NS = 1_704_110_400 * SECOND
 
 
-class Desk:
+class TradedBook:
     """A book with a market; money is in USD."""
 
     def __init__(

@@ -16,7 +16,7 @@ COMPILED := $(VENV)/.compiled
 
 setup: $(COMPILED)
 
-$(STAMP): requirements.lock pyproject.toml deploy/kafka/jgo.toml deploy/kafka/jars.sha256
+$(STAMP): requirements.lock pyproject.toml stack/servers/files/kafka/jgo.toml stack/servers/files/kafka/jars.sha256
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 to 3.13 is needed and none is on PATH: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -x $(BIN)/python || { command -v uv >/dev/null && uv venv -q --seed --python "$(PYTHON)" $(VENV); } || "$(PYTHON)" -m venv $(VENV) \
 		|| { echo "error: no virtual environment could be made: install uv, or your system's python3-venv" >&2; rm -rf $(VENV); exit 2; }
@@ -63,9 +63,14 @@ bench: setup
 loadtest: setup
 	@$(BIN)/ultrathink loadtest all $(LOADTEST_ARGS)
 
+# One lock of everything, and one a role with the same versions; hashes, and no addresses.
+ROLES := services exporters trainers loadtest mlflow build
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate -q
 lock:
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --no-annotate -q -o requirements.lock
+	@$(COMPILE) --all-extras -o requirements.lock
+	@$(COMPILE) -c requirements.lock -o deploy/locks/gateway.lock
+	@for role in $(ROLES); do $(COMPILE) --extra $$role -c requirements.lock -o deploy/locks/$$role.lock || exit 1; done
 
 up: setup
 	@$(BIN)/ultrathink stack up

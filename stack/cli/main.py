@@ -15,21 +15,32 @@ from stack.cli import broker, chaos, data, demo, export, forensics, gateway, loa
 from stack.cli.output import err
 from trading.errors import ConfigurationError, UltraThinkError
 
+OURS = {"trading", "connectors", "gateway", "services", "exporters", "trainers", "loadtest", "stack"}
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Serve trading models: real ticks, real brokers, real model servers, audited decisions.",
 )
-app.add_typer(stack.app, name="stack")
-app.add_typer(data.app, name="data")
-app.add_typer(train.app, name="train")
-app.add_typer(export.app, name="export")
-app.add_typer(gateway.app, name="gateway")
-app.add_typer(risk.app, name="risk")
-app.add_typer(broker.app, name="broker")
-app.add_typer(ticks.app, name="ticks")
-app.add_typer(forensics.app, name="forensics")
-app.add_typer(loadtest.app, name="loadtest")
+#: What a command needs beyond what a gateway does: an extra of the package.
+ROLES = {
+    "stack": "embedded",
+    "demo": "all",
+    "chaos": "all",
+    "data": "trainers",
+    "train": "trainers",
+    "export": "exporters",
+    "risk": "trainers",
+    "broker": "services",
+    "ticks": "services",
+    "forensics": "services",
+    "loadtest": "loadtest",
+}
+for name, group in {
+    "stack": stack, "data": data, "train": train, "export": export, "gateway": gateway, "risk": risk,
+    "broker": broker, "ticks": ticks, "forensics": forensics, "loadtest": loadtest,
+}.items():  # fmt: skip
+    app.add_typer(group.app, name=name)
 app.command("demo")(demo.demo)
 app.command("chaos")(chaos.chaos)
 
@@ -56,12 +67,24 @@ def run() -> None:
     except UltraThinkError as error:
         tell(str(error))
         raise SystemExit(2 if isinstance(error, ConfigurationError) else failed()) from None
+    except ModuleNotFoundError as error:
+        tell(without_role(error))
+        raise SystemExit(2) from None
     except OSError as error:
         tell(f"{error.filename or 'a file or connection'}: {error.strerror or error}")
         raise SystemExit(failed()) from None
     except KeyboardInterrupt:
         tell("interrupted")
         raise SystemExit(130) from None
+
+
+def without_role(error: ModuleNotFoundError) -> str:
+    """The extra that brings the library a command did not find; raises it where the fault is ours."""
+    if error.name is None or error.name.partition(".")[0] in OURS:
+        raise error
+    command = next((word for word in sys.argv[1:] if word in ROLES), None)
+    extra = f"[{ROLES[command]}]" if command else ""
+    return f"{error.name} is not installed and this command needs it: pip install 'ultrathink-pilot{extra}'"
 
 
 def failed() -> int:

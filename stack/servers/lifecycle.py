@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stack.servers.catalogue import services
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import tail
 from stack.servers.ports import holder, is_free
@@ -171,6 +170,9 @@ def end_orphans(status: StackStatus) -> None:
 
 def check_ports(settings: StackSettings) -> None:
     """Raise ConfigurationError for the first port that something else listens on."""
+    # Only what starts needs the servers' libraries: ending must work without them.
+    from stack.servers.catalogue import services
+
     for service in services(settings):
         for port in service.ports:
             if not is_free(port):

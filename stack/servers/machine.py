@@ -13,10 +13,16 @@ from trading.errors import ConfigurationError
 def examine() -> list[Finding]:
     """The shared libpython, Triton's backends, the ports."""
     settings = load()
+    wanted = ports({n: getattr(settings.ports, n) for n in ("triton_http", "triton_grpc", "triton_metrics")})
+    if not triton.is_installed():
+        return [
+            Finding("embedded Triton", "fits", "not installed here (extra: embedded); the container's is used"),
+            wanted,
+        ]
     return [
         tried("shared libpython for the embedded Triton", lambda: str(triton.shared_libpython())),
         tried("backends of the embedded Triton", backends),
-        ports({n: getattr(settings.ports, n) for n in ("triton_http", "triton_grpc", "triton_metrics")}),
+        wanted,
     ]
 
 

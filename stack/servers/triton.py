@@ -16,7 +16,7 @@ from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
 
-BACKENDS = Path(__file__).with_name("files") / "triton-backends"
+BACKENDS = Path(__file__).with_name("files") / "triton_backends"
 
 
 def is_installed() -> bool:

@@ -12,7 +12,7 @@ DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: setup demo test unit lint types chaos models-report bench loadtest lock up down clean
+.PHONY: setup demo test test-slow proof unit lint types chaos models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -35,11 +35,20 @@ $(COMPILED): $(STAMP) $(shell find trading -name '*.py')
 demo: setup
 	@$(BIN)/ultrathink demo --data "$(DATA)" $(DEMO_ARGS)
 
+# Everything but what is marked slow; the ten longest are shown.
 test: setup
-	@$(BIN)/pytest
+	@$(BIN)/pytest -m "not slow"
 
 unit: setup
-	@$(BIN)/pytest tests/unit tests/contract
+	@$(BIN)/pytest -m "not slow" tests/unit tests/contract
+
+# Kills, floods, releases under load, long evidence.
+test-slow: setup
+	@$(BIN)/pytest -m slow
+
+# What takes longer than a change may wait for; its figures are written with commit and date, to be committed.
+proof: setup
+	@$(BIN)/python -m benchmarks.proof
 
 lint: setup
 	@$(BIN)/ruff format --check .

@@ -6,6 +6,8 @@ import pytest
 
 from stack.chaos.run import Chaos
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("exported")

@@ -187,6 +187,7 @@ def test_the_kill_switch_ends_all_orders_until_a_human_resumes(stack, watcher, t
     assert any(d.quantity for mine in by_partition.values() for d in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported", "ageless")
 def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing(stack, watcher):
     with running_broker(stack):

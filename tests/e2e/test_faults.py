@@ -25,6 +25,7 @@ from trading.history import open_source
 SOURCE = "simulate:regimes?seed=9&ticks=6000&symbols=8"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_nothing_is_lost_or_repeated_when_triton_and_the_gateway_are_killed(stack):
     watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
@@ -63,6 +64,7 @@ def test_nothing_is_lost_or_repeated_when_triton_and_the_gateway_are_killed(stac
     assert all(d.verdict is not None for d in decisions if d.quantity)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack):
     watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
@@ -95,6 +97,7 @@ def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack)
     assert all(letter.reason and letter.topic == "market.ticks" for letter in found)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_partitions_move_between_gateways_and_nothing_is_lost_or_repeated(stack):
     watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")

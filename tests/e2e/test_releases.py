@@ -32,6 +32,8 @@ from stack.servers.settings import Ports
 from tests.integration.test_export import lie
 from tests.unit.exporters.models import publish_times
 
+pytestmark = pytest.mark.slow
+
 
 def quiet(_):
     """No progress."""

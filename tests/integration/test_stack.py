@@ -121,6 +121,7 @@ def test_a_killed_server_is_restarted_and_the_status_says_so(stack):
     assert "137" in found.last_exit
 
 
+@pytest.mark.slow
 def test_three_brokers_replicate_and_down_leaves_nothing(tmp_path):
     settings = StackSettings(
         home=tmp_path / "three", ports=Ports.automatic(), brokers=3, model_repository=tmp_path / "models"

@@ -156,6 +156,7 @@ def turns_of_one_system(seed, turns=5, sd=0.05):
     ]
 
 
+@pytest.mark.slow
 def test_one_system_against_itself_is_seldom_called_different():
     """Resampling seconds alone would call a quarter of these different: runs differ as wholes too."""
     different = sum(

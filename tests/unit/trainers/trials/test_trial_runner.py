@@ -108,6 +108,7 @@ def test_a_hold_out_is_not_touched(small):
     assert part.features.base is not None  # a view
 
 
+@pytest.mark.slow
 def test_a_search_is_resumed_and_counts_what_it_tried(folder, tmp_path):
     journal, told = tmp_path / "study.journal", []
 

@@ -1,0 +1,118 @@
+"""`make proof`: what takes longer than a change may wait for, run by hand, its results committed.
+
+Each proof is a command that judges itself by its exit code; docs/proof.json keeps what it told, with commit, date
+and machine, and docs/proof.md is written from that. `python -m benchmarks.proof chaos` runs one of them, and
+`--render` writes the page again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks.figures import commit
+from loadtest.measuring.result import machine
+from trading.errors import ConfigurationError
+from trading.files import write_atomically
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+#: Proofs, and the commands whose exit code 0 means that they hold; each prints JSON.
+PROOFS = {"chaos": ["chaos", "--kills", "100", "--poison", "1000000", "--json"]}
+
+
+class Proven(Struct, frozen=True):
+    """What one proof told, and where and when."""
+
+    name: str
+    command: str
+    commit: str
+    measured_at: str
+    machine: dict[str, str]
+    seconds: float
+    holds: bool
+    report: Any
+
+
+def prove(name: str) -> Proven:
+    """Run one. Raises ConfigurationError where it told nothing."""
+    words = PROOFS[name]
+    began = time.monotonic()
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ultrathink"), *words], stdout=subprocess.PIPE, check=False
+    )
+    try:
+        report = msgspec.json.decode(done.stdout)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{name} told nothing (exit code {done.returncode})") from error
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    took = round(time.monotonic() - began, 1)
+    command = f"ultrathink {' '.join(words)}"
+    return Proven(name, command, commit(), now, machine(), took, done.returncode == 0, report)
+
+
+def page(proofs: list[Proven]) -> str:
+    """docs/proof.md."""
+    lines = [
+        "# Proof",
+        "",
+        "<!-- Written by `make proof` (benchmarks/proof.py) from docs/proof.json: change that, not this. -->",
+        "",
+        "What takes longer than a change may wait for. `make proof` runs it again; `make test-slow` runs short forms.",
+        "",
+    ]
+    for proof in proofs:
+        lines += [f"## {proof.name}: {'holds' if proof.holds else '**does not hold**'}", ""]
+        lines += [f"`{proof.command}`, {proof.measured_at}, commit {proof.commit}, {proof.seconds / 60:.0f} min;"]
+        m = proof.machine
+        lines += [f"{m['processor']}, {m['cores']} cores, {m['memory']}.", "", *table(proof.report), ""]
+    return "\n".join(lines)
+
+
+def table(report: Any) -> list[str]:
+    """Of chaos: a line a fault."""
+    lines = ["| fault | times | ticks | letters | missing | repeated | disordered | different | back after s |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for r in report["rows"]:
+        seen = [r["verdict"][k] for k in ("ticks", "letters", "missing", "repeated", "disordered", "different")]
+        back = "" if r["recovery_s"] is None else f"{r['recovery_s']:.1f}"
+        lines.append("| " + " | ".join([r["fault"], str(r["times"]), *(f"{n:,}" for n in seen), back]) + " |")
+    restarts = (
+        f"Restart to first decision: p50 {report['restart_p50_s']:.2f} s, max {report['restart_max_s']:.2f} s."
+    )
+    return [*lines, "", restarts]
+
+
+def written(proofs: list[Proven]) -> str:
+    """docs/proof.json."""
+    return msgspec.json.format(msgspec.json.encode(proofs), indent=2).decode() + "\n"
+
+
+def main(words: list[str]) -> int:
+    """Exit code: 0 all hold, 1 one does not, 2 one told nothing."""
+    path = DOCS / "proof.json"
+    kept = {p.name: p for p in msgspec.json.decode(path.read_bytes(), type=list[Proven])} if path.is_file() else {}
+    names = [] if words == ["--render"] else words or list(PROOFS)
+    unknown = [name for name in names if name not in PROOFS]
+    if unknown:
+        sys.stderr.write(f"error: no proof is called {unknown[0]}: {', '.join(PROOFS)}\n")
+        return 2
+    try:
+        for name in names:
+            kept[name] = prove(name)
+            write_atomically(path, written(list(kept.values())))
+    except ConfigurationError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    write_atomically(DOCS / "proof.md", page(list(kept.values())))
+    return 0 if all(kept[name].holds for name in names) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

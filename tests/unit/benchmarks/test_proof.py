@@ -1,0 +1,37 @@
+"""`make proof`: what is committed is what the page says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from benchmarks import proof
+from tests.paths import ROOT
+
+
+def proven(holds, **verdict):
+    counts = {"ticks": 1200, "letters": 3, "missing": 0, "repeated": 0, "disordered": 0, "different": 0, **verdict}
+    row = {"fault": "gateway killed (-9)", "times": 7, "verdict": counts, "recovery_s": 1.26}
+    report = {"rows": [row], "restart_p50_s": 0.8, "restart_max_s": 1.5}
+    machine = {"processor": "some", "cores": "2", "memory": "24 GiB"}
+    return proof.Proven(
+        "chaos", "ultrathink chaos", "abc1234", "2026-01-02 03:04 UTC", machine, 90.0, holds, report
+    )
+
+
+def test_the_page_says_what_was_lost_and_that_it_does_not_hold():
+    text = proof.page([proven(False, missing=2)])
+    assert "| gateway killed (-9) | 7 | 1,200 | 3 | 2 | 0 | 0 | 0 | 1.3 |" in text
+    assert "## chaos: **does not hold**" in text
+    assert "commit abc1234" in text
+    assert "## chaos: holds" in proof.page([proven(True)])
+
+
+def test_the_committed_page_is_written_from_the_committed_results():
+    proofs = msgspec.json.decode((ROOT / "docs/proof.json").read_bytes(), type=list[proof.Proven])
+    assert {p.name for p in proofs} == proof.PROOFS.keys()
+    assert (ROOT / "docs/proof.md").read_text() == proof.page(proofs)
+
+
+def test_a_proof_that_is_not_known_is_named_with_those_that_are(capsys):
+    assert proof.main(["chaoss"]) == 2
+    assert capsys.readouterr().err == "error: no proof is called chaoss: chaos\n"

@@ -64,7 +64,7 @@ def page(proofs: list[Proven]) -> str:
         "",
         "<!-- Written by `make proof` (benchmarks/proof.py) from docs/proof.json: change that, not this. -->",
         "",
-        "What takes longer than a change may wait for. `make proof` runs it again; `make test-slow` runs short forms.",
+        "What takes longer than a change may wait for: `make proof`. Short forms run in `make test-slow`.",
         "",
     ]
     for proof in proofs:

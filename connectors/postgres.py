@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg import Connection, Error, connect, sql
+from psycopg import Connection, Error, ProgrammingError, connect, sql
+from psycopg.conninfo import conninfo_to_dict
 
-from trading.errors import ServiceUnavailable
+from trading.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["Connection", "Error", "connect", "connect_url", "sql", "translated", "translating"]
 CONNECT_S = 5
 
 
 def connect_url(url: str) -> Connection:
-    """A connection. Raises ServiceUnavailable, without the password of the address."""
+    """A connection. Raises ServiceUnavailable, or ConfigurationError for what is no address; without its password."""
+    try:
+        conninfo_to_dict(url)
+    except ProgrammingError:
+        # What libpq says repeats the whole address.
+        raise ConfigurationError(
+            f"{url.rpartition('@')[2]} is no address of PostgreSQL: give postgresql://USER:PASSWORD@HOST:PORT/NAME"
+        ) from None
     with translating(f"PostgreSQL at {url.rpartition('@')[2]} cannot be used"):
         return connect(url, connect_timeout=CONNECT_S)
 

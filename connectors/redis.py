@@ -7,14 +7,20 @@ from contextlib import contextmanager
 
 from redis import Redis, RedisError
 
-from trading.errors import ServiceUnavailable
+from trading.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["Redis", "RedisError", "connect", "open_client", "translated", "translating"]
 
 
 def open_client(url: str, timeout_s: float = 1.0) -> Redis:
-    """A client that connects when it is first asked, and waits for an answer so long at most."""
-    return Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    """A client that connects when it is first asked, and waits for an answer so long at most.
+
+    Raises ConfigurationError for what is no address, without its password.
+    """
+    try:
+        return Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    except ValueError as error:
+        raise ConfigurationError(f"{url.rpartition('@')[2]} is no address of Redis: {error}") from None
 
 
 def connect(url: str) -> Redis:

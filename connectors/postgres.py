@@ -15,7 +15,7 @@ CONNECT_S = 5
 
 
 def connect_url(url: str) -> Connection:
-    """A connection. Raises ServiceUnavailable, or ConfigurationError for what is no address; without its password."""
+    """A connection. Raises ServiceUnavailable, or ConfigurationError for a wrong address; without its password."""
     try:
         conninfo_to_dict(url)
     except ProgrammingError:

@@ -1,0 +1,241 @@
+"""What is rebuilt from the log of a partition is what decided it, wherever it stopped and whatever else lies there."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from gateway.partitions import PartitionStates
+from gateway.pipeline import Pipeline, PipelineSettings
+from gateway.ports import Ports, Stream
+from tests.fakes import FakeClock, FakeMetrics, FakeReservations, FakeSink, FakeSnapshots, FakeSource, FakeStates
+from tests.golden_log import NO_DEADLINE, PARTITIONS, Broker, Model, raw_batches
+from trading.decision import wire
+from trading.decision.policy import DecisionPolicy
+from trading.events import Command
+from trading.intake import Admission
+from trading.risk.limits import LimitSet, LimitsFile
+from trading.state.codec import encode_snapshot
+from trading.state.partition import PartitionState
+from trading.state.recovery import LoggedMessage, Recovery
+
+SOURCE = "simulate:regimes?seed=4&ticks=1500&symbols=3"
+FILE = LimitsFile(defaults={"capital": 3e6, "max_staleness_s": 1e6, "max_order_notional": 1e6})
+OTHER = LimitsFile(defaults={"capital": 2e6, "max_staleness_s": 1e6, "max_order_notional": 9e5, "lot": 0.01})
+ADMISSION = Admission(frozenset(), 64)
+
+
+class RecordingBroker(Broker):
+    """Keeps the reports as they lie in the fills' topic."""
+
+    def __init__(self):
+        super().__init__()
+        self.fills = {p: [] for p in range(PARTITIONS)}
+
+    def take(self, partition, fills_to, control_to):
+        found = super().take(partition, fills_to, control_to)
+        self.fills[partition] += found.reports if found else []
+        return found
+
+
+class FakeLog:
+    """A partition's log in lists; implements PartitionLog."""
+
+    name, ticks_topic = "log", FakeSource.topic
+
+    def __init__(self, run, partition):
+        self.partition = partition
+        self.messages = list(run.messages[partition])
+        self.published = list(run.decisions[partition])
+        self.kept = []
+        self.fills, self.told = run.broker.fills[partition], run.broker.commands
+        self.commit = self.messages[-1].offset + 1
+        self.first = 0
+
+    def committed(self):
+        return self.commit
+
+    def first_tick(self):
+        return self.first
+
+    def snapshots(self):
+        return iter(self.kept)
+
+    def ticks(self, start, stop):
+        found = [m for m in self.messages if max(start, self.first) <= m.offset < stop]
+        return iter([found[k : k + 100] for k in range(0, len(found), 100)])
+
+    def decisions(self, start):
+        found = list(enumerate(self.published))[start:]
+        return iter([found[k : k + 70] for k in range(0, len(found), 70)])
+
+    def reports(self, start, stop):
+        assert stop <= len(self.fills)
+        return list(enumerate(self.fills))[start:stop]
+
+    def commands(self, start, stop):
+        return self.told[start:stop]
+
+
+class Run:
+    """A gateway that decided, and what it left in the log."""
+
+    def __init__(self, batches, *, assumed):
+        clock, self.broker = FakeClock(0), RecordingBroker()
+        self.limits = LimitSet(FILE, books=PARTITIONS)
+        self.states = PartitionStates(lambda: PartitionState(self.limits))
+        self.messages = {p: [] for p in range(PARTITIONS)}
+        self.decisions = {p: [] for p in range(PARTITIONS)}
+        self.letters = dict.fromkeys(range(PARTITIONS), 0)
+        self.snapshots = []
+        ports = Ports(
+            FakeSource([]), Model(), FakeSink(), FakeSnapshots(), FakeStates(), clock, FakeMetrics(),
+            events=self.broker, reservations=FakeReservations(900_000.0),
+        )  # fmt: skip
+        settings = PipelineSettings(NO_DEADLINE, 0, 0, 1024, 16, 0.0, "champion")
+        pipeline = Pipeline(ports, self.states, DecisionPolicy(self.limits, 0.05, assumed), ADMISSION, settings)
+        for number, raw in enumerate(raw_batches(SOURCE, 1500, clock, seed=2)):
+            if number == batches:
+                break
+            if number == 3:
+                self.broker.commands.append((Command("limits", "", "t", "t", 0), self.limits.like(OTHER).whole()))
+                self.broker.commands.append((Command("reset", "drawdown", "t", "t", 0), None))
+            for part in raw.slices:
+                columns = zip(part.offsets, part.sent_ns, part.keys, part.payloads, part.traceparents, strict=True)
+                self.messages[part.partition] += [LoggedMessage(*message) for message in columns]
+            pending = pipeline.decide(raw)
+            self.snapshots += pending.snapshots
+            for partition, part in pending.parts.items():
+                self.take(partition, part, assumed=assumed)
+
+    def take(self, partition, part, *, assumed):
+        for stream, _, value in part.records:
+            if stream is Stream.DECISIONS:
+                self.decisions[partition].append(value)
+            elif stream is Stream.DEAD_LETTERS:
+                self.letters[partition] += 1
+            elif stream is Stream.ORDERS and not assumed:
+                self.broker.order(partition, value)
+
+    def state(self, partition):
+        return self.states.of(partition)
+
+    def partitions(self):
+        return [p for p in range(PARTITIONS) if self.decisions[p]]
+
+
+def rebuilt(log, limits, reasons=None):
+    recovery = Recovery(log, ADMISSION, limits, [].append if reasons is None else reasons.append)
+    recovery.read()
+    return recovery.replay()
+
+
+def same(one: PartitionState, other: PartitionState):
+    assert one.book.dump() == other.book.dump()
+    mine, theirs = one.dump_features(), other.dump_features()
+    assert mine.symbols == theirs.symbols
+    np.testing.assert_array_equal(mine.ints, theirs.ints)
+    np.testing.assert_array_equal(mine.floats, theirs.floats)
+    assert one.book.limits.version == other.book.limits.version
+
+
+@pytest.mark.parametrize("assumed", [True, False])
+@pytest.mark.parametrize("batches", [1, 3, 7, 40])
+def test_a_rebuild_is_what_decided(assumed, batches):
+    run = Run(batches, assumed=assumed)
+    assert run.partitions()
+    assert batches < 40 or all(run.state(p).book.positions() for p in run.partitions())
+    assert batches < 40 or assumed or any(run.broker.fills.values())
+    for partition in run.partitions():
+        found = rebuilt(FakeLog(run, partition), run.limits)
+        assert found.next_offset == run.messages[partition][-1].offset + 1
+        assert found.decisions_from == len(run.decisions[partition])
+        assert found.letters == []
+        same(found.state, run.state(partition))
+
+
+@pytest.fixture(scope="module")
+def run():
+    return Run(40, assumed=False)
+
+
+@pytest.fixture
+def partition(run):
+    return max(run.partitions(), key=lambda p: len(run.decisions[p]))
+
+
+@pytest.fixture
+def log(run, partition):
+    return FakeLog(run, partition)
+
+
+def test_a_snapshot_shortens_it_and_changes_nothing(run, partition, log):
+    whole = rebuilt(FakeLog(run, partition), run.limits)
+    kept = [s for s in run.snapshots if s.partition == partition]
+    for snapshot in (kept[2], kept[len(kept) // 2]):
+        places = [wire.place_in(payload)[1] for payload in log.published]
+        since = next(k for k, place in enumerate(places) if place >= snapshot.offset)
+        log.kept = [("redis", encode_snapshot(msgspec.structs.replace(snapshot, decisions_from=since), "log"))]
+        found = rebuilt(log, run.limits)
+        assert (found.snapshot, found.next_offset) == ("redis", whole.next_offset)
+        assert 0 < found.ticks < whole.ticks
+        same(found.state, whole.state)
+
+
+def test_a_snapshot_that_does_not_fit_is_left_aside_with_its_reason(run, partition, log):
+    last = next(s for s in reversed(run.snapshots) if s.partition == partition)
+    ahead = encode_snapshot(msgspec.structs.replace(last, offset=log.commit + 1), "log")
+    log.kept = [("redis", b"rubbish"), ("topic", encode_snapshot(last, "another log")), ("topic", ahead)]
+    reasons: list[str] = []
+    found = rebuilt(log, run.limits, reasons)
+    assert [next(word for word in ("digest", "another log", "ahead") if word in why) for why in reasons] == [
+        "digest", "another log", "ahead",
+    ]  # fmt: skip
+    assert found.snapshot == "none"
+    same(found.state, run.state(partition))
+
+
+def test_what_was_in_flight_is_decided_again(run, partition, log):
+    log.published = log.published[:-25]
+    log.commit = 0
+    found = rebuilt(log, run.limits)
+    assert found.next_offset == wire.place_in(log.published[-1])[1] + 1
+
+
+def test_a_commit_that_came_later_than_its_decisions_does_not_repeat_them(run, partition, log):
+    log.commit = 5
+    found = rebuilt(log, run.limits)
+    assert found.next_offset == log.messages[-1].offset + 1
+    same(found.state, run.state(partition))
+
+
+def test_letters_after_the_commit_may_be_missing(run):
+    partition = next(p for p in run.partitions() if run.letters[p])
+    log = FakeLog(run, partition)
+    log.commit = 0
+    found = rebuilt(log, run.limits)
+    assert len(found.letters) == run.letters[partition]
+    assert all(letter.partition == partition for letter in found.letters)
+
+
+def test_repeats_and_the_words_of_others_change_nothing(run, partition, log):
+    repeated = [payload for payload in log.published for _ in range(2)]
+    late = log.published[:10]
+    other = [log.published[0].replace(b'{"decision_id":"market.ticks', b'{"decision_id":"other.ticks')]
+    log.published = [*repeated, *late, *other]
+    same(rebuilt(log, run.limits).state, run.state(partition))
+
+
+def test_orders_of_ticks_that_are_gone_latch_the_drawdown(run, partition, log):
+    orders = [wire.place_in(p)[1] for p in log.published if not wire.is_hold(p)]
+    log.first = orders[len(orders) // 2] + 1
+    found = rebuilt(log, run.limits)
+    assert found.forgotten == sum(place < log.first for place in orders)
+    assert "drawdown" in found.state.book.summary().latched
+
+
+def test_a_topic_of_something_else_is_refused(run, log):
+    log.published.insert(3, b'{"neither":1}')
+    with pytest.raises(msgspec.DecodeError):
+        rebuilt(log, run.limits)

@@ -5,6 +5,8 @@ A first start would else compile for half a minute. Where the result is kept: `t
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 import time
 
@@ -13,6 +15,7 @@ import numpy as np
 from gateway.adapters.clock import SystemClock
 from gateway.warm_up import warm_up
 from trading.arrays import Float32Array
+from trading.compiled import cache_folder
 from trading.decision.policy import DecisionPolicy
 from trading.events import PartitionEvents
 from trading.history import open_source
@@ -45,8 +48,16 @@ class Nobody:
         """Nothing is open."""
 
 
+def forget_others() -> None:
+    """Delete what was compiled of other sources; a process that still runs them has it in memory."""
+    mine = cache_folder()
+    for folder in mine.parent.glob("*"):
+        if folder != mine and folder.is_dir() and re.fullmatch(r"[0-9a-f]{16}", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
-    """Use everything once."""
+    """Use everything once, and keep it in place of what was kept before."""
     began = time.monotonic()
     limits = LimitSet()
     prove_all(limits, Book)
@@ -57,6 +68,7 @@ def main() -> None:
     state.take(PartitionEvents([], 0, [], 0))
     state.book.apply([])
     state.book.set_limits(limits)
+    forget_others()
     sys.stdout.write(f"compiled in {time.monotonic() - began:.0f} s\n")
 
 

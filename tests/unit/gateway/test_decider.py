@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.batch import Batch, BatchTiming, PartitionBatch
 from gateway.decider import Decider
 from gateway.load_shedding import ASKED
+from gateway.pipeline import counts_of
 from gateway.ports import RawSlice
 from tests.fakes import FakeClock, limit_set
 from trading.decision.policy import DecisionPolicy
@@ -212,3 +213,23 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
         assert decided.keys == [tick.symbol.encode() for tick in ticks]
         assert state.book.dump() == other.book.dump()
         assert sum(decided.broken.values()) == sum(len(d.verdict.broken) for d in wanted if d.verdict)
+
+
+def test_each_row_is_its_arms_in_the_decision_and_in_the_counts():
+    clock, limits = FakeClock(), limit_set(max_order_notional=1e6)
+    arms = (Arm("champion", "trading_decision", ""), Arm("challenger", "trading_decision_fused", ""))
+    decider = Decider("market.ticks", DecisionPolicy(limits), BUDGET, clock, TRACE_IDS, arms)
+    rows = [("A", 100.0, "quote", 1, 0.5, None, 0)] * 5
+    batch, _ = make_batch(rows, clock, PartitionState(limits), 0)
+    batch = msgspec.structs.replace(batch, arm_rows=np.array([0, 1, 1, 0, 1], np.int8))
+    prediction = msgspec.structs.replace(prediction_of(rows, 1), model_versions=("7", "9"))
+    decided = decider.decide(
+        batch, prediction, Reason.PREDICTOR_TIMEOUT, BatchTiming(clock.now_ns(), 0.0, 0.0, clock.now_ns()), TradingState.ACTIVE
+    )  # fmt: skip
+    first, second = ("champion", "trading_decision", "7"), ("challenger", "trading_decision_fused", "9")
+    written = [decode_decision(payload) for payload in decided.payloads]
+    told = [(d.variant, d.model_name, d.model_version) for d in written]
+    assert told == [first, second, second, first, second]
+    assert counts_of(decided).kinds == {
+        ("champion", "hold", "warming_up"): 2, ("challenger", "hold", "warming_up"): 3,
+    }  # fmt: skip

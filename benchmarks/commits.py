@@ -1,0 +1,117 @@
+"""The code as it is against another commit, in turns: `python -m benchmarks.commits REV FEED.gz`.
+
+Latency at the gaps of a recorded feed, a backlog worked off, and a restart that replays the whole log; B over A
+with intervals of confidence, where A is the commit. One that holds 1 shows no difference. TURNS runs of each.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+from benchmarks.figures import Figures, say
+from benchmarks.load import send_only as send
+from benchmarks.run import FOREVER_MS, MARKET, drained
+from connectors.kafka.topics import TOPICS
+from connectors.redis import open_client
+from loadtest.judging.compare import CONFIDENCE, compare
+from loadtest.open_loop.drive import Load
+from stack.processes.gateway import running_gateway
+from stack.servers.kafka import create_topics
+from stack.servers.settings import StackSettings
+from stack.workflows.loadtest.configuration import Configuration, code_of, in_turns, order
+from stack.workflows.sandbox import rate_between, sandbox
+
+TURNS = int(os.environ.get("TURNS", "4"))
+BACKLOG = 60_000
+
+
+def show(text: str) -> None:
+    """What is going on."""
+    say(f"    {text}")
+
+
+def real_gaps(figures: Figures, revision: str, feed: str) -> None:
+    """From the time for which a tick was meant to its visible decision."""
+    say(f"latency at the gaps of {Path(feed).name}:")
+    load = Load("", f"binance:{feed}", duration_s=30.0, warm_up_s=5.0)
+    sides = (Configuration.parse(f"commit={revision}"), Configuration.parse("default"))
+    for r in compare(*in_turns(sides, load, TURNS, show)):
+        tell(figures, r.figure, r.a, r.b, (r.ratio, r.low, r.high))
+
+
+def catch_up(figures: Figures, revision: str) -> None:
+    """A backlog worked off, and before it the replay of all that was decided, without a snapshot."""
+    say(f"catching up, {BACKLOG:,} ticks a turn:")
+    backlog: tuple[list[float], list[float]] = ([], [])
+    replay: tuple[list[float], list[float]] = ([], [])
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ultrathink-commits-")))
+        code = [opened.enter_context(code_of(side)) for side in (revision, "")]
+        settings = opened.enter_context(sandbox(folder / "home", show=show))
+        # The first of all is not counted: there is nothing to replay yet, and brokers compile themselves.
+        for number, side in enumerate([1, *order(TURNS)]):
+            forget_snapshots(settings, number)
+            send(settings.kafka_bootstrap, MARKET.format(BACKLOG), "max", BACKLOG)
+            topic = f"bench.snapshots.{number}"
+            with running_gateway(
+                settings, environment=code[side], budget_ms=FOREVER_MS, snapshots_topic=topic
+            ) as running:
+                found = running.scrape()
+                rate = rate_between(running, BACKLOG)
+                drained(running)
+            if number:
+                backlog[side].append(rate)
+                ticks = found.value("gateway_replayed_ticks_total")
+                replay[side].append(ticks / found.value("gateway_replay_seconds_total"))
+    for name, (a, b) in (("backlog, decisions/s", backlog), ("replay, ticks/s", replay)):
+        tell(figures, name, float(np.median(a)), float(np.median(b)), paired(a, b))
+
+
+def forget_snapshots(settings: StackSettings, number: int) -> None:
+    """So that a restart reads the log from its beginning."""
+    create_topics(settings, {f"bench.snapshots.{number}": TOPICS.snapshots})
+    client = open_client(settings.redis_url)
+    client.delete(*(f"ultrathink:snapshot:gateway:{p}" for p in range(settings.partitions)))
+    client.close()
+
+
+def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """The mean ratio of turns, and Student's interval of it (of logarithms)."""
+    logs = np.log(np.asarray(b) / np.asarray(a))
+    mean = float(logs.mean())
+    if len(logs) == 1:
+        return math.exp(mean), 0.0, math.inf
+    reach = float(student.ppf(0.5 + CONFIDENCE / 2.0, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+
+
+def tell(figures: Figures, name: str, a: float, b: float, ratio: tuple[float, float, float]) -> None:
+    """A ratio with its interval."""
+    word = "no difference shown" if ratio[1] <= 1.0 <= ratio[2] else "B differs"
+    beside = f"95 % {ratio[1]:.3f} to {ratio[2]:.3f}, {word}; A {a:.4g}, B {b:.4g}"
+    figures.tell(name, ratio[0], "times", beside=beside)
+
+
+def main(words: list[str]) -> int:
+    """Both, into benchmarks/results/commits.json."""
+    if len(words) != 2 or not Path(words[1]).is_file():
+        sys.stderr.write("usage: python -m benchmarks.commits REV FEED.gz\n")
+        return 2
+    figures = Figures("commits", f"this code over {words[0]}: {TURNS} runs of each, in turns")
+    real_gaps(figures, words[0], os.fspath(Path(words[1]).resolve()))
+    catch_up(figures, words[0])
+    figures.save({})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -31,6 +31,7 @@ from exporters.formats import config_pbtxt
 from exporters.formats.config_pbtxt import WARM_UP_FOLDER, Serving, render
 from exporters.formats.tensors import Arrays
 from exporters.repository.lineage import Lineage
+from trading.files import replace_file
 from trading.models.signature import MODELS, ModelSignature, contract
 
 LINEAGE, GOLDEN = "lineage.json", "golden.npz"
@@ -319,13 +320,7 @@ def replace_bytes(path: Path, content: bytes) -> None:
     """Replace a file whole, only where its content changes."""
     if same(path, content):
         return
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, content)
     sync(path.parent)
 
 

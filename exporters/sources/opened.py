@@ -23,7 +23,6 @@ from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import MAX_BATCH_SIZE, ModelSignature, TensorSpec, contract
 
 Format = Literal["onnx", "torchscript", "auto"]
-SUFFIX = {"onnx": "model.onnx", "torchscript": "model.pt"}
 
 
 class Source(Struct, frozen=True):

@@ -21,8 +21,6 @@ from trainers.data.dataset import Dataset
 
 N = len(REGIMES)
 BULL, BEAR, SIDEWAYS = range(N)
-#: What a row is seen by: MACD / range, and ln range. Dimensionless, and the same for every market.
-OBSERVATIONS = ("trend", "log_range")
 
 
 class Teacher(Struct, frozen=True):

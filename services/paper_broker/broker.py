@@ -43,34 +43,36 @@ class Due(NamedTuple):
     report: ExecutionReport
 
 
-def reports(order: NewOrder, terms: FillModel) -> list[Due]:
+def reports(order: NewOrder, fill_model: FillModel) -> list[Due]:
     """Everything that the broker will say of an order, in order of time."""
-    chance = random.Random(f"{terms.seed}/{order.order_id}")
-    at_ns = order.sent_ns + delay_ns(chance, terms)
+    chance = random.Random(f"{fill_model.seed}/{order.order_id}")
+    at_ns = order.sent_ns + delay_ns(chance, fill_model)
     fate = chance.random()
-    if fate < terms.reject_share:
-        return [Due(at_ns, report(order, 0, ReportKind.REJECT, 0.0, 0.0, at_ns, terms, "no liquidity"))]
-    parts = split(order.quantity, chance) if chance.random() < terms.partial_share else [order.quantity]
-    cancelled = fate < terms.reject_share + terms.cancel_share
+    if fate < fill_model.reject_share:
+        return [Due(at_ns, report(order, 0, ReportKind.REJECT, 0.0, 0.0, at_ns, fill_model, "no liquidity"))]
+    parts = split(order.quantity, chance) if chance.random() < fill_model.partial_share else [order.quantity]
+    cancelled = fate < fill_model.reject_share + fill_model.cancel_share
     found, left = [], order.quantity
     for sequence, part in enumerate(parts[:1] if cancelled and len(parts) > 1 else parts):
         left = round(left - part, 10)
-        found.append(Due(at_ns, report(order, sequence, ReportKind.FILL, part, left, at_ns, terms)))
-        at_ns += delay_ns(chance, terms)
+        found.append(Due(at_ns, report(order, sequence, ReportKind.FILL, part, left, at_ns, fill_model)))
+        at_ns += delay_ns(chance, fill_model)
     if left != 0.0:
         found.append(
             Due(
                 at_ns,
-                report(order, len(found), ReportKind.CANCEL, 0.0, 0.0, at_ns, terms, "the rest was not filled"),
+                report(
+                    order, len(found), ReportKind.CANCEL, 0.0, 0.0, at_ns, fill_model, "the rest was not filled"
+                ),
             )
         )
     return found
 
 
-def delay_ns(chance: random.Random, terms: FillModel) -> int:
+def delay_ns(chance: random.Random, fill_model: FillModel) -> int:
     """The time that the next report takes."""
-    jitter = chance.expovariate(1.0 / terms.jitter_ms) if terms.jitter_ms > 0.0 else 0.0
-    return int((terms.latency_ms + jitter) * MS)
+    jitter = chance.expovariate(1.0 / fill_model.jitter_ms) if fill_model.jitter_ms > 0.0 else 0.0
+    return int((fill_model.latency_ms + jitter) * MS)
 
 
 def split(quantity: float, chance: random.Random) -> list[float]:
@@ -91,13 +93,13 @@ def report(
     quantity: float,
     left: float,
     at_ns: int,
-    terms: FillModel,
+    fill_model: FillModel,
     reason: str = "",
 ) -> ExecutionReport:
     """One report; a fill's price is worse than the order's by the slippage."""
     side = 1.0 if order.quantity > 0.0 else -1.0
-    price = order.price * (1.0 + side * terms.slippage_bps / 1e4) if quantity else 0.0
-    fee = abs(quantity) * price * terms.fee_bps / 1e4
+    price = order.price * (1.0 + side * fill_model.slippage_bps / 1e4) if quantity else 0.0
+    fee = abs(quantity) * price * fill_model.fee_bps / 1e4
     return ExecutionReport(
         order.order_id, order.number, sequence, order.symbol, kind, quantity, price, fee, left, at_ns, reason
     )

@@ -111,7 +111,7 @@ class DecisionColumns(NamedTuple):
 
 def allocate_columns(n: int) -> DecisionColumns:
     """Room for n decisions."""
-    sheet = allocate_results(n)
+    rule_results = allocate_results(n)
     return DecisionColumns(
         kinds=np.empty(n, np.int8),
         quantities=np.empty(n),
@@ -120,9 +120,9 @@ def allocate_columns(n: int) -> DecisionColumns:
         before=np.empty(n),
         after=np.empty(n),
         outcomes=np.empty(n, np.int8),
-        results=sheet.results,
-        values=sheet.values,
-        limits=sheet.limits,
+        results=rule_results.results,
+        values=rule_results.values,
+        limits=rule_results.limits,
         clipped_results=allocate_results(),
     )
 

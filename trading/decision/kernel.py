@@ -65,9 +65,9 @@ def decide_tick(
     if quantity == 0.0 or abs(quantity) * price < context.rebalance_band * largest:
         return reasons.within_band
     order = build_order(book, ticks, context, k, age_ns, quantity)
-    sheet = RuleResults(out.results[k], out.values[k], out.limits[k])
+    rule_results = RuleResults(out.results[k], out.values[k], out.limits[k])
     verdict = pre_trade_check(
-        order, position, book.account[0], windows_of(book, row), limits, sheet, out.clipped_results
+        order, position, book.account[0], windows_of(book, row), limits, rule_results, out.clipped_results
     )
     out.outcomes[k] = verdict.outcome
     out.prices[k] = order.price

@@ -165,9 +165,9 @@ class Book:
 
     def judge(self, symbol: str, order: Order) -> Verdict:
         """What the rules say of an order; the book stays as it is."""
-        row, sheet = self.row(symbol), allocate_results()
-        verdict = orders.judge(self.tables, row, order, sheet, allocate_results())
-        return verdict_of(verdict.outcome, verdict.quantity, sheet)
+        row, rule_results = self.row(symbol), allocate_results()
+        verdict = orders.judge(self.tables, row, order, rule_results, allocate_results())
+        return verdict_of(verdict.outcome, verdict.quantity, rule_results)
 
     def accept(self, symbol: str, quantity: float, price: float, number: int, *, assumed: bool) -> None:
         """An order was accepted; `assumed` takes it for filled at its price."""

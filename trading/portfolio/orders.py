@@ -20,11 +20,17 @@ SYMBOL_SCOPE, SIDE_SCOPE = 0.0, 1.0
 
 @entry
 def judge(
-    book: BookTables, row: int, order: Order, sheet: RuleResults, clipped_results: RuleResults
+    book: BookTables, row: int, order: Order, rule_results: RuleResults, clipped_results: RuleResults
 ) -> RiskVerdict:
     """Judge one order, without accepting it."""
     return pre_trade_check(
-        order, book.positions[row], book.account[0], windows_of(book, row), book.limits[row], sheet, clipped_results
+        order,
+        book.positions[row],
+        book.account[0],
+        windows_of(book, row),
+        book.limits[row],
+        rule_results,
+        clipped_results,
     )
 
 

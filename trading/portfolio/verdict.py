@@ -20,11 +20,15 @@ def allocate_results(rows: int | None = None) -> RuleResults:
     return RuleResults(np.zeros(shape, np.int8), np.zeros(shape), np.zeros(shape))
 
 
-def verdict_of(outcome: int, quantity: float, sheet: RuleResults) -> Verdict:
+def verdict_of(outcome: int, quantity: float, rule_results: RuleResults) -> Verdict:
     """The verdict as a value; rules that are off are left out."""
     found = []
     for name, result, value, limit in zip(
-        NAMES, sheet.results.tolist(), sheet.values.tolist(), sheet.limits.tolist(), strict=True
+        NAMES,
+        rule_results.results.tolist(),
+        rule_results.values.tolist(),
+        rule_results.limits.tolist(),
+        strict=True,
     ):
         if result != OFF:
             known, bound = finite(value), finite(limit)

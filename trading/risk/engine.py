@@ -52,11 +52,11 @@ def round_to_lot(quantity: float, lot: float) -> float:
 
 
 @inline
-def record(sheet: RuleResults, place: int, checked: CheckResult) -> float:
+def record(rule_results: RuleResults, place: int, checked: CheckResult) -> float:
     """Write a rule's result down; returns the largest abs(quantity) that it allows (inf: any)."""
-    sheet.results[place] = checked.result
-    sheet.values[place] = checked.value
-    sheet.limits[place] = checked.limit
+    rule_results.results[place] = checked.result
+    rule_results.values[place] = checked.value
+    rule_results.limits[place] = checked.limit
     return checked.max_quantity if checked.result == BROKEN else math.inf
 
 
@@ -71,9 +71,9 @@ def checking(place: int, checks: Sequence[Any]) -> Callable[..., float]:
         @inline
         def one(
             order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow,
-            sheet: RuleResults,
+            rule_results: RuleResults,
         ) -> float:  # fmt: skip
-            return record(sheet, place, check(order, position, account, windows, limits))
+            return record(rule_results, place, check(order, position, account, windows, limits))
 
         return one
     middle = len(checks) // 2
@@ -82,10 +82,10 @@ def checking(place: int, checks: Sequence[Any]) -> Callable[..., float]:
     @inline
     def both(
         order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow,
-        sheet: RuleResults,
+        rule_results: RuleResults,
     ) -> float:  # fmt: skip
-        allowed = first(order, position, account, windows, limits, sheet)
-        return min(allowed, rest(order, position, account, windows, limits, sheet))
+        allowed = first(order, position, account, windows, limits, rule_results)
+        return min(allowed, rest(order, position, account, windows, limits, rule_results))
 
     return both
 
@@ -110,20 +110,20 @@ def pre_trade_check(
     account: Account,
     windows: RollingWindows,
     limits: LimitRow,
-    sheet: RuleResults,
+    rule_results: RuleResults,
     clipped_results: RuleResults,
 ) -> RiskVerdict:
     """Judge an order against every rule.
 
     Args:
         order, position, account, windows, limits: what the rules see.
-        sheet: written: every rule's result for the quantity that was asked for.
+        rule_results: written: every rule's result for the quantity that was asked for.
         clipped_results: written: the same for the clipped quantity, which is denied if it breaks a rule itself.
 
     Returns:
         The verdict. A clipped quantity is rounded down to the symbol's lot.
     """
-    asked, into = order, sheet
+    asked, into = order, rule_results
     # Floating point: what a rule divided may lie a last place beyond its limit; a lot less does not.
     for attempt in range(3):
         allowed = evaluate(asked, position, account, windows, limits, into)

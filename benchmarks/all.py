@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from benchmarks.figures import RESULTS, Figure, Part, read, say
+from benchmarks.figures import RESULTS, BenchmarkFigure, BenchmarkPart, read, say
 from loadtest.report.texts import number
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
@@ -37,7 +37,7 @@ PARTS = {
 class Latest(Struct, frozen=True):
     """All of it."""
 
-    parts: list[Part]
+    parts: list[BenchmarkPart]
 
 
 def markdown(latest: Latest) -> str:
@@ -71,7 +71,7 @@ def markdown(latest: Latest) -> str:
     return "\n".join(lines)
 
 
-def row(f: Figure) -> str:
+def row(f: BenchmarkFigure) -> str:
     """A figure's line."""
     verdict = {None: "", True: "reached", False: "**missed**"}[f.reached]
     cells = (f.name, number(f.value, f.unit), f.goal, verdict, f.beside)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from benchmarks.figures import Figures, say
+from benchmarks.figures import BenchmarkFigures, say
 from benchmarks.load import send_only as send
 from benchmarks.run import FOREVER_MS, MARKET, drained
 from connectors.kafka.topics import TOPICS
@@ -39,7 +39,7 @@ def show(text: str) -> None:
     say(f"    {text}")
 
 
-def real_gaps(figures: Figures, revision: str, feed: str) -> None:
+def real_gaps(figures: BenchmarkFigures, revision: str, feed: str) -> None:
     """From the time for which a tick was meant to its visible decision."""
     say(f"latency at the gaps of {Path(feed).name}:")
     load = Load("", f"binance:{feed}", duration_s=30.0, warm_up_s=5.0)
@@ -48,7 +48,7 @@ def real_gaps(figures: Figures, revision: str, feed: str) -> None:
         tell(figures, r.figure, r.a, r.b, (r.ratio, r.low, r.high))
 
 
-def catch_up(figures: Figures, revision: str) -> None:
+def catch_up(figures: BenchmarkFigures, revision: str) -> None:
     """A backlog worked off, and before it the replay of all that was decided, without a snapshot."""
     say(f"catching up, {BACKLOG:,} ticks a turn:")
     backlog: tuple[list[float], list[float]] = ([], [])
@@ -94,7 +94,7 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]
     return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
 
 
-def tell(figures: Figures, name: str, a: float, b: float, ratio: tuple[float, float, float]) -> None:
+def tell(figures: BenchmarkFigures, name: str, a: float, b: float, ratio: tuple[float, float, float]) -> None:
     """A ratio with its interval."""
     word = "no difference shown" if ratio[1] <= 1.0 <= ratio[2] else "B differs"
     beside = f"95 % {ratio[1]:.3f} to {ratio[2]:.3f}, {word}; A {a:.4g}, B {b:.4g}"
@@ -106,7 +106,7 @@ def main(words: list[str]) -> int:
     if len(words) != 2 or not Path(words[1]).is_file():
         sys.stderr.write("usage: python -m benchmarks.commits REV FEED.gz\n")
         return 2
-    figures = Figures("commits", f"this code over {words[0]}: {TURNS} runs of each, in turns")
+    figures = BenchmarkFigures("commits", f"this code over {words[0]}: {TURNS} runs of each, in turns")
     real_gaps(figures, words[0], os.fspath(Path(words[1]).resolve()))
     catch_up(figures, words[0])
     figures.save({})

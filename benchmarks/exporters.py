@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.figures import Figures
+from benchmarks.figures import BenchmarkFigures
 from exporters.export import export_model, export_pipeline
 from exporters.options import Options
 from exporters.performance.latency import compare
@@ -23,9 +23,9 @@ from exporters.profiles import find, find_gpu
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
-from exporters.verify import Report, verify
+from exporters.verify import ParityReport, verify
 from stack.servers.lifecycle import down, up
-from stack.servers.settings import Ports, StackSettings
+from stack.servers.settings import ServerPorts, StackSettings
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
 from trading.models.signature import contract
@@ -44,7 +44,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(settings: StackSettings, figures: Figures) -> dict[str, object]:
+def measure(settings: StackSettings, figures: BenchmarkFigures) -> dict[str, object]:
     """Export, verify, release, compare and flip on a stack that is up; what the figures were taken from."""
     exporting = Exporting(settings)
     try:
@@ -72,11 +72,11 @@ class Exporting:
         self.options = Options(settings.mlflow_uri, find("25.03-py3"), gpu, alias="challenger")
         self.releases = Releases(self.repository, self.triton, gpu, quiet)
 
-    def verify(self, version: int | None) -> Report:
+    def verify(self, version: int | None) -> ParityReport:
         return verify("regime_detection", version, self.repository, self.triton, self.settings.mlflow_uri, quiet)
 
 
-def one_model(exporting: Exporting, figures: Figures) -> dict[str, float]:
+def one_model(exporting: Exporting, figures: BenchmarkFigures) -> dict[str, float]:
     """One model from MLflow to served and verified, the best of three times."""
     one = []
     for version in (1, 2, 3):
@@ -91,7 +91,7 @@ def one_model(exporting: Exporting, figures: Figures) -> dict[str, float]:
     return best
 
 
-def verification(exporting: Exporting, seconds: float, figures: Figures) -> dict[str, float]:
+def verification(exporting: Exporting, seconds: float, figures: BenchmarkFigures) -> dict[str, float]:
     """How much of a verification is asking."""
     report = exporting.verify(None)
     asked = report.source_seconds + report.file_seconds + report.served_seconds
@@ -99,7 +99,7 @@ def verification(exporting: Exporting, seconds: float, figures: Figures) -> dict
     return {"rows": report.rows, "asking_s": asked, "whole_s": seconds}
 
 
-def against_fused(exporting: Exporting, figures: Figures) -> list[dict[str, object]]:
+def against_fused(exporting: Exporting, figures: BenchmarkFigures) -> list[dict[str, object]]:
     """The ensemble against the same as one graph."""
     export_pipeline("trading_decision", exporting.options, exporting.repository, quiet, fuse=True)
     for name in ("trading_decision", "trading_decision_fused"):
@@ -122,7 +122,7 @@ def against_fused(exporting: Exporting, figures: Figures) -> list[dict[str, obje
     return rows
 
 
-def flips(exporting: Exporting, figures: Figures) -> dict[str, float]:
+def flips(exporting: Exporting, figures: BenchmarkFigures) -> dict[str, float]:
     """Releases and rollbacks in turns."""
     seconds, wholes = [], []
     newest = exporting.repository.versions("trading_decision_fused")[-1]
@@ -152,10 +152,10 @@ def show(row: dict[str, float]) -> str:
 
 def main() -> None:
     """A desk of its own, measured and taken down."""
-    figures = Figures("exporters", "exporters: from MLflow to served, on this machine's Triton")
+    figures = BenchmarkFigures("exporters", "exporters: from MLflow to served, on this machine's Triton")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
-        settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+        settings = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=home / "models")
         os.environ["ULTRATHINK_HOME"] = str(home)
         up(settings, lambda _: None)
         try:

@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 console = Console(width=118)
 
 
-class Figure(Struct, frozen=True):
+class BenchmarkFigure(Struct, frozen=True):
     """A line of the table; `goal` bounds `value` with the side that is good, `beside` says what it is of."""
 
     name: str
@@ -34,26 +34,26 @@ class Figure(Struct, frozen=True):
     beside: str = ""
 
 
-class Part(Struct, frozen=True):
+class BenchmarkPart(Struct, frozen=True):
     """What one benchmark found, when, where and of which commit; `details` are what its figures were taken from."""
 
     name: str
     title: str
-    figures: list[Figure]
+    figures: list[BenchmarkFigure]
     measured_at: str
     commit: str
     machine: dict[str, str]
     details: dict[str, Any] = {}
 
 
-class Figures:
+class BenchmarkFigures:
     """Collects the figures of one benchmark."""
 
     def __init__(self, name: str, title: str) -> None:
         # As Ctrl-C: what was started is ended.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         self.name, self.title = name, title
-        self.found: list[Figure] = []
+        self.found: list[BenchmarkFigure] = []
         say(f"{title}:")
 
     def tell(
@@ -66,7 +66,9 @@ class Figures:
         if bound is not None:
             reached = not math.isnan(value) and (value < bound if at_most is not None else value > bound)
         goal = "" if bound is None else f"{'<' if at_most is not None else '>'} {bound:,g} {unit}".strip()
-        self.found.append(Figure(name, value if math.isfinite(value) else None, unit, goal, reached, beside))
+        self.found.append(
+            BenchmarkFigure(name, value if math.isfinite(value) else None, unit, goal, reached, beside)
+        )
         verdict = f" (goal {goal}: {'reached' if reached else 'missed'})" if goal else ""
         say(f"  {name}: {number(value, unit)}{verdict}{f'; {beside}' if beside else ''}")
 
@@ -74,7 +76,7 @@ class Figures:
         """Write benchmarks/results/NAME.json, and show the table."""
         kept = json.loads(msgspec.json.encode(details or {}))
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        part = Part(self.name, self.title, self.found, now, commit(), machine(), kept)
+        part = BenchmarkPart(self.name, self.title, self.found, now, commit(), machine(), kept)
         write_atomically(RESULTS / f"{self.name}.json", msgspec.json.format(msgspec.json.encode(part)).decode())
         console.print(table(part))
 
@@ -94,7 +96,7 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def table(part: Part) -> Table:
+def table(part: BenchmarkPart) -> Table:
     made = Table(title=part.title, title_justify="left", box=None, header_style="bold")
     for column, side in (("figure", "left"), ("measured", "right"), ("goal", "right"), ("", "left")):
         made.add_column(column, justify=side)  # type: ignore[arg-type]
@@ -104,6 +106,6 @@ def table(part: Part) -> Table:
     return made
 
 
-def read(name: str) -> Part:
+def read(name: str) -> BenchmarkPart:
     """What a benchmark wrote."""
-    return msgspec.json.decode((RESULTS / f"{name}.json").read_bytes(), type=Part)
+    return msgspec.json.decode((RESULTS / f"{name}.json").read_bytes(), type=BenchmarkPart)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.figures import Figures, say
+from benchmarks.figures import BenchmarkFigures, say
 from loadtest.judging.capacity import Trial, search
 from loadtest.judging.gates import judge
 from loadtest.judging.targets import pick
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 from loadtest.open_loop.drive import Load, drive
 from loadtest.report.texts import number
 from stack.workflows.loadtest.load_target import embedded
@@ -20,11 +20,11 @@ SYMBOLS = (16, 500)
 
 def main() -> None:
     """A desk for each number of symbols, searched."""
-    figures, details = Figures("limits", "limits: the highest rate that keeps every target"), {}
+    figures, details = BenchmarkFigures("limits", "limits: the highest rate that keeps every target"), {}
     for symbols in SYMBOLS:
         with embedded(lambda _: None, gateway_settings={"model_name": MODELS[1]}) as place:
 
-            def run(rate: float, symbols: int = symbols, bootstrap: str = place.bootstrap) -> Result:
+            def run(rate: float, symbols: int = symbols, bootstrap: str = place.bootstrap) -> RunResult:
                 load = Load(bootstrap, MARKET.format(symbols), f"{rate:.1f}/s", duration_s=15.0, warm_up_s=5.0)
                 return judge(drive(load), pick("decision"))
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 
 from connectors.kafka.topics import TOPICS
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 from loadtest.open_loop.child_process import DONE, READY, Child
 from loadtest.open_loop.drive import Load
 from loadtest.open_loop.drive import drive as run
@@ -20,7 +20,7 @@ def drive(
     *,
     warm_up_s: float = 2.0,
     servers: Mapping[str, int] | None = None,
-) -> Result:
+) -> RunResult:
     """Send so many ticks of a source, again and again if it has fewer, and read every decision."""
     return run(Load(bootstrap, source, speed, ticks, warm_up_s=warm_up_s), servers=servers)
 

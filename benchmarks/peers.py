@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.figures import Figures, say
+from benchmarks.figures import BenchmarkFigures, say
 from benchmarks.load import drive
 from exporters.performance.latency import measure as ask
 from loadtest.open_loop.rows import feature_rows
@@ -110,7 +110,7 @@ def analyse(
 
 def main() -> None:
     """All of them in turns on one desk."""
-    figures, details = Figures("peers", f"peers: the same model ({MODEL}) asked by others, in one run"), {}
+    figures, details = BenchmarkFigures("peers", f"peers: the same model ({MODEL}) asked by others, in one run"), {}
     with tempfile.TemporaryDirectory() as scratch, sandbox(Path(scratch) / "home") as settings:
         folder = Path(scratch)
         found = perf_analyzer(folder)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.figures import Figures
+from benchmarks.figures import BenchmarkFigures
 from trading.decision.columns import TickColumns, allocate_columns
 from trading.decision.decide import decide
 from trading.decision.policy import DecisionPolicy
@@ -156,7 +156,7 @@ def main() -> None:
         check=True,
     ).stdout
     slow = json.loads(told)
-    figures = Figures("risk", f"risk engine: {SYMBOLS:,} symbols held, one core")
+    figures = BenchmarkFigures("risk", f"risk engine: {SYMBOLS:,} symbols held, one core")
     rows = (
         ("all rules, one decision, called from Python", "one_us", "us", 20.0, False),
         ("a batch of 1,000 decisions, all with an order", "batch_ms", "ms", 2.0, False),

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from msgspec import structs
 
-from benchmarks.figures import Figures, say
+from benchmarks.figures import BenchmarkFigures, say
 from benchmarks.load import drive
 from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
@@ -29,8 +29,8 @@ from connectors.redis import open_client
 from exporters.performance.latency import measure as ask
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.control.control import Control
-from loadtest.measuring.latencies import Series
-from loadtest.measuring.result import Result
+from loadtest.measuring.latencies import LatencySeries
+from loadtest.measuring.result import RunResult
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.processes.gateway import GatewayProcess, running_gateway
@@ -61,7 +61,7 @@ KILLS = 10
 HANDLED = "gateway_handled_seconds"
 
 
-figures = Figures("gateway", "gateway: a desk on this machine, all servers on it")
+figures = BenchmarkFigures("gateway", "gateway: a desk on this machine, all servers on it")
 tell = figures.tell
 
 
@@ -84,7 +84,7 @@ def kernel() -> None:
 # ---- the whole desk ---------------------------------------------------------------------------
 
 
-def observed(running: GatewayProcess, run: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
+def observed(running: GatewayProcess, run: Callable[[], RunResult]) -> tuple[RunResult, dict[str, float]]:
     """A run, and what the gateway says of it: shares and quantiles of received to published, in ms."""
     before = running.scrape()
     driven = run()
@@ -147,12 +147,12 @@ def sustained(settings: StackSettings, results: dict[str, object]) -> None:
             tell(f"{rate:,} ticks/s: held, superseded or late", sum(driven.undecided.values()) / driven.planned, "")
 
 
-def brief(driven: Result) -> dict[str, object]:
+def brief(driven: RunResult) -> dict[str, object]:
     """A run without its series and samples."""
-    return msgspec.to_builtins(structs.replace(driven, series=Series(1.0, [], [], []), servers=[]))  # type: ignore[no-any-return]
+    return msgspec.to_builtins(structs.replace(driven, series=LatencySeries(1.0, [], [], []), servers=[]))  # type: ignore[no-any-return]
 
 
-def checked(driven: Result) -> None:
+def checked(driven: RunResult) -> None:
     if driven.missing or driven.repeated:
         raise SystemExit(
             f"{driven.missing} decisions are missing and {driven.repeated} are repeated: no figure counts"

@@ -7,7 +7,7 @@ import os
 
 from msgspec import structs
 
-from benchmarks.figures import Figures, say
+from benchmarks.figures import BenchmarkFigures, say
 from loadtest.judging.compare import compare
 from loadtest.judging.gates import judge
 from loadtest.judging.targets import Target
@@ -28,7 +28,7 @@ PAIRS = (
 
 def main() -> None:
     """Each pair in turns; one whose generator fell behind has no figure."""
-    figures = Figures("sides", f"one against the other: {TURNS} runs of each, in turns")
+    figures = BenchmarkFigures("sides", f"one against the other: {TURNS} runs of each, in turns")
     details = {}
     for name, a, b, speed in PAIRS:
         load = structs.replace(LOAD, speed=speed)

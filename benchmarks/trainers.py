@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.figures import Figures
+from benchmarks.figures import BenchmarkFigures
 from trading.history import open_source
 from trainers.data.build import CHUNK, BuildSettings, build
 from trainers.data.dataset import open_dataset
@@ -75,7 +75,7 @@ def default_training(folder: Path, spec: str, settings: BuildSettings) -> tuple[
 
 def main() -> None:
     """Datasets and trainings, one after the other."""
-    figures = Figures("trainers", "trainers: two cores, no server")
+    figures = BenchmarkFigures("trainers", "trainers: two cores, no server")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         read, built = dataset_rate(folder)

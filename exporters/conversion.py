@@ -17,7 +17,7 @@ from exporters.parity import comparison
 from exporters.profiles import Gpu
 from exporters.repository.lineage import Lineage, tool_versions
 from exporters.repository.repository import sha256
-from exporters.sources.opened import Format, Source, run_file
+from exporters.sources.opened import Format, ModelSource, run_file
 from exporters.target import memory
 from trading.models.signature import ModelSignature, contract
 
@@ -26,7 +26,7 @@ GOLDEN_ROWS, ADVERSARIAL_ROWS = 64, 32
 BATCHES = (1, 2, 3, 64)
 
 
-def convert(source: Source, folder: Path, options: Options, progress: Progress) -> Converted:
+def convert(source: ModelSource, folder: Path, options: Options, progress: Progress) -> Converted:
     """Write the model, check it against the target, compare it with its source in this process."""
     signature, path = write(source, folder, options, progress)
     return proven(
@@ -54,7 +54,7 @@ def convert(source: Source, folder: Path, options: Options, progress: Progress) 
     )
 
 
-def write(source: Source, folder: Path, options: Options, progress: Progress) -> tuple[ModelSignature, Path]:
+def write(source: ModelSource, folder: Path, options: Options, progress: Progress) -> tuple[ModelSignature, Path]:
     """Write model.onnx or model.pt as the options ask; returns the signature with its backend."""
     wanted = choose_format(source, options)
     signature = replace(source.signature, backend="pytorch" if wanted == "torchscript" else "onnxruntime")
@@ -78,7 +78,7 @@ def write(source: Source, folder: Path, options: Options, progress: Progress) ->
     return signature, path
 
 
-def choose_format(source: Source, options: Options) -> Format:
+def choose_format(source: ModelSource, options: Options) -> Format:
     """What "auto" means: the contract's backend for a model of ours, else ONNX."""
     if options.format != "auto":
         return options.format

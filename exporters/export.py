@@ -18,12 +18,12 @@ from exporters.options import Converted, Options, Progress
 from exporters.pipelines import convert_fused, ensemble
 from exporters.repository.repository import ModelRepository
 from exporters.sources import registry
-from exporters.sources.opened import Source, opened
+from exporters.sources.opened import ModelSource, opened
 from exporters.target import memory
 from trading.models.signature import FUSED, MODELS, variant_name
 
 
-class Published(Struct, frozen=True):
+class PublishedVersion(Struct, frozen=True):
     """A version in the repository; `version` is 0 after a dry run. Parity is that of the file, in this process."""
 
     name: str
@@ -41,7 +41,9 @@ class Published(Struct, frozen=True):
     seconds: float
 
 
-def export_model(reference: str, options: Options, repository: ModelRepository, progress: Progress) -> Published:
+def export_model(
+    reference: str, options: Options, repository: ModelRepository, progress: Progress
+) -> PublishedVersion:
     """Export one model.
 
     Args:
@@ -65,7 +67,7 @@ def export_model(reference: str, options: Options, repository: ModelRepository, 
 
 def open_reference(
     stack: ExitStack, reference: str, options: Options, temporary: Path, progress: Progress
-) -> Source:
+) -> ModelSource:
     """Fetch and open a model, under the name that it will be served by."""
     progress(f"fetch {reference}")
     folder = temporary / f"source-{len(list(temporary.iterdir()))}"
@@ -100,7 +102,7 @@ def place(repository: ModelRepository, options: Options, name: str) -> Iterator[
 
 def publish(
     converted: Converted, repository: ModelRepository, options: Options, started: float, progress: Progress
-) -> Published:
+) -> PublishedVersion:
     """Make the staged folder a version; nothing serves it yet."""
     lineage = converted.lineage
     signature, version = lineage.contract, 0
@@ -109,7 +111,7 @@ def publish(
         version = repository.publish(lineage, converted.folder, converted.golden_in, converted.golden_out)
         if not (repository.root / signature.name / "config.pbtxt").is_file():
             repository.configure(signature, repository.serving(signature.name))
-    return Published(
+    return PublishedVersion(
         name=signature.name,
         version=version,
         source=lineage.model,
@@ -128,7 +130,7 @@ def publish(
 
 def export_pipeline(
     name: str, options: Options, repository: ModelRepository, progress: Progress, *, fuse: bool = False
-) -> list[Published]:
+) -> list[PublishedVersion]:
     """Export an ensemble with its steps pinned, and with `fuse` the same as one graph.
 
     All are converted and proven before any is published.

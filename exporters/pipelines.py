@@ -13,7 +13,7 @@ from exporters.formats import graph, onnx
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.repository.lineage import Lineage, tool_versions
-from exporters.sources.opened import Source
+from exporters.sources.opened import ModelSource
 from trading.models.signature import FUSED, ModelSignature, contract, variant_name
 
 
@@ -32,7 +32,7 @@ def composed(signature: ModelSignature, steps: Mapping[str, tuple[ModelSignature
 
 def ensemble(
     signature: ModelSignature,
-    sources: list[Source],
+    sources: list[ModelSource],
     folder: Path,
     converted: list[Converted],
     pins: Mapping[str, int],
@@ -58,7 +58,7 @@ def ensemble(
 
 
 def convert_fused(
-    signature: ModelSignature, sources: list[Source], folder: Path, options: Options, progress: Progress
+    signature: ModelSignature, sources: list[ModelSource], folder: Path, options: Options, progress: Progress
 ) -> Converted:
     """All steps as one ONNX graph, proven equal to the composed sources."""
     fused = replace(contract(variant_name(signature.name, FUSED)), max_batch_size=signature.max_batch_size)

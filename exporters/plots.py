@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from exporters.verify import Report
+from exporters.verify import ParityReport
 
 mpl.use("Agg")
 #: Below this two float32 answers are the same for any purpose; the axis needs a floor above 0.
@@ -15,7 +15,7 @@ FLOOR = 1e-9
 COLOURS = {"golden": "#2a78b5", "adversarial": "#c0504d", "recorded": "#5a9e4b", "own": "#8064a2"}
 
 
-def parity_figure(report: Report, path: Path) -> None:
+def parity_figure(report: ParityReport, path: Path) -> None:
     """Largest absolute difference against batch size, a panel for the file and one for the served model."""
     places = [w for w in ("file", "served") if any(d.where == w for d in report.differences)]
     figure = Figure(figsize=(5.2 * len(places), 4.0), layout="constrained")

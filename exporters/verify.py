@@ -15,7 +15,7 @@ from exporters.conversion import BATCHES
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, Run
 from exporters.parity import comparison
-from exporters.parity.comparison import Comparison, Difference, Flips
+from exporters.parity.comparison import Difference, Flips, ParityComparison
 from exporters.pipelines import composed
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
@@ -28,7 +28,7 @@ from trading.models.signature import FEATURES_TENSOR
 Progress = Callable[[str], None]
 
 
-class Report(Struct, frozen=True):
+class ParityReport(Struct, frozen=True):
     """What `export verify` found.
 
     Attributes:
@@ -87,7 +87,7 @@ def verify(
     recorded: str | None = None,
     rows: Path | None = None,
     trust: bool = False,
-) -> Report:
+) -> ParityReport:
     """Compare a published version with its source, in its file and as served.
 
     Args:
@@ -131,9 +131,9 @@ def compare_all(
     wanted: Mapping[str, Arrays],
     subjects: list[tuple[str, str, Timed]],
     progress: Progress,
-) -> Comparison:
+) -> ParityComparison:
     """Every batch through every subject (where it runs, on which device, its run), against the source."""
-    signature, total = lineage.contract, Comparison([], [])
+    signature, total = lineage.contract, ParityComparison([], [])
     for where, on, run in subjects:
         for key, arrays in batches.items():
             progress(f"{signature.name} {number}: {where}, {key.replace(':', ' rows, batch ')}")
@@ -155,15 +155,15 @@ def report_of(
     device: str,
     source: Timed,
     subjects: list[tuple[str, str, Timed]],
-    total: Comparison,
-) -> Report:
+    total: ParityComparison,
+) -> ParityReport:
     """What was found, with what was allowed and how long each subject took."""
     spent = {where: run.seconds for where, _, run in subjects}
     allowed = {
         where: max(comparison.tolerance(t.dtype, lineage.precision, on).share for t in lineage.contract.outputs)
         for where, on, _ in subjects
     }
-    return Report(
+    return ParityReport(
         model=lineage.contract.name,
         version=number,
         source=lineage.model,

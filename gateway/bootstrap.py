@@ -64,7 +64,7 @@ class Gateway:
         self.close = close
 
 
-class Served(Struct, frozen=True):
+class ServedModel(Struct, frozen=True):
     """A model server that keeps its contract, and how its targets become orders."""
 
     predictor: TritonPredictor
@@ -113,7 +113,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     raise AssertionError("unreachable")
 
 
-def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) -> Served:
+def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) -> ServedModel:
     """Connect to the model, learn how its answers depend on a batch, and use everything once."""
     predictor = wait_for_triton(settings)
     opened.callback(predictor.close)
@@ -123,7 +123,7 @@ def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) 
     base = settings.limit_set(cluster.partitions)
     policy = settings.policy(base)
     warm_up(probe, predictor, policy, SystemClock())
-    return Served(predictor, policy, base)
+    return ServedModel(predictor, policy, base)
 
 
 def listen_to_people(settings: GatewaySettings, base: LimitSet, opened: ExitStack) -> Controlled:
@@ -150,7 +150,7 @@ def put_together(
     settings: GatewaySettings,
     instance: str,
     cluster: Cluster,
-    served: Served,
+    served: ServedModel,
     controlled: Controlled,
     opened: ExitStack,
 ) -> Running:

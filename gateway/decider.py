@@ -14,7 +14,7 @@ from gateway.ports import Clock
 from trading.arrays import ByteArray, CodeArray, Float32Array, FloatArray, Int64Array
 from trading.decision.columns import DecisionColumns, TickColumns, allocate_columns, part_of
 from trading.decision.decide import broken_rules, decide
-from trading.decision.json import DecisionWriter, Evidence
+from trading.decision.json import DecisionEvidence, DecisionWriter
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import CODES, Reason
 from trading.experiments.arms import Arm
@@ -167,9 +167,9 @@ class Decider:
         answer_rows: Int64Array,
         trading_state: TradingState,
         queue_us: FloatArray,
-    ) -> Evidence:
+    ) -> DecisionEvidence:
         assumed = self._policy.assumed_fills
-        return Evidence(
+        return DecisionEvidence(
             partitions=batch.partitions,
             offsets=batch.offsets,
             symbols=[symbol.encode() for symbol in batch.ticks.symbols],

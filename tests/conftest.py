@@ -7,7 +7,7 @@ import os
 import pytest
 
 from stack.servers.lifecycle import down, up
-from stack.servers.settings import Ports, StackSettings
+from stack.servers.settings import ServerPorts, StackSettings
 from stack.workflows.export_workflow import export
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 def stack(tmp_path_factory):
     """All servers up, models trained on a simulated market, exported, loaded."""
     home = tmp_path_factory.mktemp("stack")
-    settings = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+    settings = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=home / "models")
     before = os.environ.get("ULTRATHINK_HOME")
     os.environ["ULTRATHINK_HOME"] = str(home)
     up(settings, lambda _: None)

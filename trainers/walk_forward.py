@@ -31,7 +31,7 @@ from trainers.memory_budget import be_deterministic
 from trainers.models.regime_teacher import Teacher
 from trainers.training.checkpoint import Checkpoints
 from trainers.training.fold import Fold, FoldSettings, train_fold
-from trainers.training.loop import Fitted, Step
+from trainers.training.loop import Fitted, TrainingStep
 
 FOLDS = 3
 #: Fewer rows in a training set teach nothing.
@@ -113,7 +113,7 @@ def identity(data: Dataset, settings: TrainSettings) -> dict[str, Any]:
 def train_all(
     data: Dataset,
     settings: TrainSettings,
-    progress: Callable[[Step], None] = lambda _: None,
+    progress: Callable[[TrainingStep], None] = lambda _: None,
     checkpoints: Checkpoints | None = None,
     limits: LimitSet | None = None,
     before: Teacher | None = None,
@@ -151,7 +151,7 @@ def train_all(
         )
         reports.append(regime_report.report(data, fold, teacher))
         folds.append(fold)
-    progress(Step("evaluate", 0, 1, 0.0))
+    progress(TrainingStep("evaluate", 0, 1, 0.0))
     evaluation = evaluate.evaluate(data, folds, settings.fold.costs, limits, settings.trials)
     path_t = combinatorial(data, settings, folds[-1].teacher, checkpoints, limits, progress)
     return package(data, settings, folds, reports, evaluation, path_t)
@@ -175,7 +175,7 @@ def combinatorial(
     before: Teacher,
     checkpoints: Checkpoints | None,
     limits: LimitSet | None,
-    progress: Callable[[Step], None],
+    progress: Callable[[TrainingStep], None],
 ) -> tuple[float, ...]:
     """t-statistics of the meta-controller's net return over each combinatorial path."""
     if not settings.groups:

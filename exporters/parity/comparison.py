@@ -88,7 +88,7 @@ class Flips(Struct, frozen=True):
     tied: int = 0
 
 
-class Comparison(Struct, frozen=True):
+class ParityComparison(Struct, frozen=True):
     """Everything that was compared."""
 
     differences: list[Difference]
@@ -110,8 +110,8 @@ class Comparison(Struct, frozen=True):
         """Whether every output of every batch is within its tolerance."""
         return all(d.passed for d in self.differences)
 
-    def __add__(self, other: Comparison) -> Comparison:
-        return Comparison(self.differences + other.differences, self.flips + other.flips)
+    def __add__(self, other: ParityComparison) -> ParityComparison:
+        return ParityComparison(self.differences + other.differences, self.flips + other.flips)
 
 
 def compare(
@@ -124,7 +124,7 @@ def compare(
     precision: str = "fp32",
     device: str = "cpu",
     tf32: bool = False,
-) -> Comparison:
+) -> ParityComparison:
     """Compare two models' answers to the same batch.
 
     Raises:
@@ -150,7 +150,9 @@ def compare(
             )
         )
     flipped = actions(signature, target_quantity) != actions(signature, got)
-    return Comparison(found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))])
+    return ParityComparison(
+        found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))]
+    )
 
 
 def ties(outputs: Arrays, within: float) -> npt.NDArray[np.bool_]:
@@ -172,9 +174,9 @@ def compare_runs(
     where: str,
     precision: str = "fp32",
     device: str = "cpu",
-) -> Comparison:
+) -> ParityComparison:
     """Ask both models the same and compare; a probe is one batch."""
-    total = Comparison([], [])
+    total = ParityComparison([], [])
     for name, arrays in probes.items():
         kind = name.partition(":")[0]
         total += compare(
@@ -183,7 +185,7 @@ def compare_runs(
     return total
 
 
-def require(signature: ModelSignature, found: Comparison) -> None:
+def require(signature: ModelSignature, found: ParityComparison) -> None:
     """Raise ParityError with the worst difference that is not allowed."""
     failed = [d for d in found.differences if not d.passed]
     if not failed:

@@ -55,10 +55,10 @@ def diff(repository: ModelRepository, name: str, a: int, b: int) -> Diff:
     return Diff(name, a, b, changed, found.max_abs, found.flip_rate, sum(f.of for f in found.flips))
 
 
-def golden(repository: ModelRepository, first: Lineage, second: Lineage) -> comparison.Comparison:
+def golden(repository: ModelRepository, first: Lineage, second: Lineage) -> comparison.ParityComparison:
     """The sources' stored answers; nothing where the tensors differ."""
     if first.contract.outputs != second.contract.outputs:
-        return comparison.Comparison([], [])
+        return comparison.ParityComparison([], [])
     a, b = (repository.golden(line.contract, line.version)[1] for line in (first, second))
     return comparison.compare(first.contract, a, b, where="file", rows="golden")
 

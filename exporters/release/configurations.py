@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving
-from exporters.release.journal import Change
+from exporters.release.journal import ReleaseChange
 from exporters.repository.repository import ModelRepository
 from trading.models.signature import ModelSignature
 
 
-def widened(repository: ModelRepository, change: Change) -> Serving:
+def widened(repository: ModelRepository, change: ReleaseChange) -> Serving:
     """Old and new versions together, in the new configuration.
 
     One configuration governs all versions: where the old ones have another contract (backend, dims, largest
@@ -31,7 +31,7 @@ def contract_of(repository: ModelRepository, name: str, version: int) -> bytes:
     return msgspec.json.encode(repository.lineage(name, version).contract)
 
 
-def contract_for(repository: ModelRepository, change: Change, serving: Serving) -> ModelSignature:
+def contract_for(repository: ModelRepository, change: ReleaseChange, serving: Serving) -> ModelSignature:
     """The signature that a configuration is written from: of the version that is to answer.
 
     Where none is to, of any version that is still there.

@@ -14,11 +14,11 @@ from msgspec import Struct
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving
 
-Step = Literal["begun", "flipped", "done", "undone"]
-Action = Literal["release", "rollback"]
+ReleaseStep = Literal["begun", "flipped", "done", "undone"]
+ReleaseAction = Literal["release", "rollback"]
 
 
-class Change(Struct, frozen=True):
+class ReleaseChange(Struct, frozen=True):
     """What a transaction makes of one model's configuration."""
 
     name: str
@@ -41,13 +41,13 @@ class Entry(Struct, frozen=True):
     """
 
     id: str
-    step: Step
-    action: Action
+    step: ReleaseStep
+    action: ReleaseAction
     model: str
     version: int
     time: str
     user: str
-    changes: tuple[Change, ...] = ()
+    changes: tuple[ReleaseChange, ...] = ()
     reason: str = ""
     seconds: float = 0.0
 
@@ -64,7 +64,7 @@ class Transaction(Struct, frozen=True):
         return self.last.step not in {"done", "undone"}
 
     @property
-    def changes(self) -> Mapping[str, Change]:
+    def changes(self) -> Mapping[str, ReleaseChange]:
         """By model."""
         return {c.name: c for c in self.begun.changes}
 

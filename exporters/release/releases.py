@@ -30,7 +30,7 @@ from exporters.parity import comparison
 from exporters.profiles import Gpu
 from exporters.release.candidate import CANDIDATE, candidate
 from exporters.release.configurations import contract_for, contract_of, widened
-from exporters.release.journal import Action, Change, Entry, Journal, Step, Transaction
+from exporters.release.journal import Entry, Journal, ReleaseAction, ReleaseChange, ReleaseStep, Transaction
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import last_good
 from exporters.repository.lineage import Lineage
@@ -92,7 +92,7 @@ class Releases:
         with self._repository.lock(name, *lineage.contract.steps):
             return self._change("rollback", lineage, target)
 
-    def probe(self, name: str, version: int) -> comparison.Comparison:
+    def probe(self, name: str, version: int) -> comparison.ParityComparison:
         """Ask a loaded version with its golden rows. Raises ParityError, ExportError."""
         lineage = self._repository.lineage(name, version)
         return self._probe(lineage, lineage.contract, version, self._triton.device(name, version))
@@ -137,7 +137,7 @@ class Releases:
             self._progress(f"undo {what}")
             self._undo(begun, "interrupted")
 
-    def _change(self, action: Action, lineage: Lineage, version: int) -> Released:
+    def _change(self, action: ReleaseAction, lineage: Lineage, version: int) -> Released:
         name, started = lineage.contract.name, time.monotonic()
         before = self._repository.serving(name)
         changes = {c.name: c for c in self._plan(action, lineage, version)}
@@ -167,7 +167,7 @@ class Releases:
             device,
         )
 
-    def _plan(self, action: Action, lineage: Lineage, version: int) -> list[Change]:
+    def _plan(self, action: ReleaseAction, lineage: Lineage, version: int) -> list[ReleaseChange]:
         """Configurations before and after, steps first."""
         repository, signature = self._repository, lineage.contract
         name, before = signature.name, repository.serving(signature.name)
@@ -185,7 +185,7 @@ class Releases:
                 else set()
             )
             versions = {pinned} | kept | others.get(step, set())
-            changes.append(Change(step, now_served, replace(now_served, versions=tuple(sorted(versions)))))
+            changes.append(ReleaseChange(step, now_served, replace(now_served, versions=tuple(sorted(versions)))))
         needed = others.get(name, set())
         if needed and max(needed) > version:
             raise ExportError(
@@ -194,7 +194,7 @@ class Releases:
             )
         kept = self._kept(signature, before, version)
         versions = {version} | kept | needed
-        changes.append(Change(name, before, replace(before, versions=tuple(sorted(versions)), pins=pins)))
+        changes.append(ReleaseChange(name, before, replace(before, versions=tuple(sorted(versions)), pins=pins)))
         return changes
 
     def _kept(self, signature: ModelSignature, before: Serving, version: int) -> set[int]:
@@ -205,7 +205,7 @@ class Releases:
         old, new = (contract_of(self._repository, signature.name, v) for v in (previous, version))
         return {previous} if old == new else set()
 
-    def _check_memory(self, changes: Mapping[str, Change]) -> None:
+    def _check_memory(self, changes: Mapping[str, ReleaseChange]) -> None:
         plan = memory.plan(
             self._repository, self._gpu, {n: widened(self._repository, c) for n, c in changes.items()}
         )
@@ -216,8 +216,8 @@ class Releases:
             )
 
     def _flip(
-        self, changes: Mapping[str, Change], lineage: Lineage, version: int
-    ) -> tuple[comparison.Comparison, str, float]:
+        self, changes: Mapping[str, ReleaseChange], lineage: Lineage, version: int
+    ) -> tuple[comparison.ParityComparison, str, float]:
         """Probe copies, widen, load, probe as served."""
         repository, triton = self._repository, self._triton
         ensemble = lineage.contract.backend == "ensemble"
@@ -266,11 +266,11 @@ class Releases:
 
     def _probe(
         self, lineage: Lineage, signature: ModelSignature, version: int, device: str
-    ) -> comparison.Comparison:
+    ) -> comparison.ParityComparison:
         """Golden rows, all at once and one alone, against the source's answers of the day of publication."""
         asked, wanted = self._repository.golden(lineage.contract, version)
         run = self._triton.run(signature, version)
-        found = comparison.Comparison([], [])
+        found = comparison.ParityComparison([], [])
         for rows in (len(asked[0]), 1):
             got = run([a[:rows] for a in asked])
             found += comparison.compare(
@@ -288,7 +288,7 @@ class Releases:
             raise ParityError(f"probe mismatch, version {version}: {error}") from error
         return found
 
-    def _settle(self, changes: Mapping[str, Change]) -> None:
+    def _settle(self, changes: Mapping[str, ReleaseChange]) -> None:
         """Write and load the final configurations, the pipeline before its steps."""
         for name, change in reversed(list(changes.items())):
             self._repository.configure(contract_for(self._repository, change, change.after), change.after)
@@ -315,7 +315,7 @@ class Releases:
         if lost is None:
             self._note(begun, "undone", reason=reason)
 
-    def _note(self, begun: Entry, step: Step, started: float | None = None, reason: str = "") -> None:
+    def _note(self, begun: Entry, step: ReleaseStep, started: float | None = None, reason: str = "") -> None:
         seconds = 0.0 if started is None else round(time.monotonic() - started, 3)
         self._journal.append(
             replace(begun, step=step, time=now(), user=user(), changes=(), reason=reason, seconds=seconds)

@@ -25,7 +25,7 @@ from trading.models.signature import MAX_BATCH_SIZE, ModelSignature, TensorSpec,
 Format = Literal["onnx", "torchscript", "auto"]
 
 
-class Source(Struct, frozen=True):
+class ModelSource(Struct, frozen=True):
     """An opened model.
 
     Attributes:
@@ -46,7 +46,9 @@ class Source(Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def opened(origin: Origin, folder: Path, *, trust: bool = False, max_batch: int | None = None) -> Iterator[Source]:
+def opened(
+    origin: Origin, folder: Path, *, trust: bool = False, max_batch: int | None = None
+) -> Iterator[ModelSource]:
     """Open a model; anything but TorchScript and ONNX in a process of its own.
 
     Args:
@@ -74,7 +76,7 @@ def needs_isolation(origin: Origin) -> bool:
     return origin.artefact.suffix == ".pt2" or not torchscript.is_torchscript(origin.artefact, origin.name)
 
 
-def checked(source: Source, max_batch: int | None) -> Source:
+def checked(source: ModelSource, max_batch: int | None) -> ModelSource:
     """The source with its contract's name and size, after one small batch has gone through it."""
     origin, signature = source.origin, source.signature
     with contextlib.suppress(KeyError):
@@ -123,7 +125,7 @@ def base_signature(
     return ModelSignature(origin.name, "onnxruntime", inputs, outputs, (), origin.feature_version, MAX_BATCH_SIZE)
 
 
-def open_onnx(origin: Origin) -> Source:
+def open_onnx(origin: Origin) -> ModelSource:
     """The file's own declaration, which MLflow's signature must agree with."""
     inputs, outputs = onnx.signature_of(origin.artefact)
     for side, said, declared in (("inputs", origin.inputs, inputs), ("outputs", origin.outputs, outputs)):
@@ -143,10 +145,10 @@ def open_onnx(origin: Origin) -> Source:
             raise ExportError(f"{origin.name} is ONNX already: use --format onnx")
         onnx.save(onnx.load(origin.artefact), path)
 
-    return Source(origin, signature, "onnx", run, write)
+    return ModelSource(origin, signature, "onnx", run, write)
 
 
-def open_torchscript(origin: Origin) -> Source:
+def open_torchscript(origin: Origin) -> ModelSource:
     """Dims come from MLflow, or from the contract of a model of ours."""
     module = torchscript.load(origin.artefact, origin.name)
     inputs, outputs, version = origin.inputs, origin.outputs, origin.feature_version
@@ -168,11 +170,13 @@ def open_torchscript(origin: Origin) -> Source:
         else:
             onnx.write(module, inputs, outputs, path)
 
-    return Source(replace(origin, feature_version=version), signature, "torchscript", run_module(module), write)
+    return ModelSource(
+        replace(origin, feature_version=version), signature, "torchscript", run_module(module), write
+    )
 
 
 @contextlib.contextmanager
-def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[Source]:
+def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[ModelSource]:
     """A pickle, a forest, a booster, an exported program."""
     if not origin.inputs:
         raise ExportError(
@@ -190,7 +194,7 @@ def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[Sour
     with IsolatedModel(request, folder) as model:
         found = model.opened
         signature = base_signature(origin, found.inputs, found.outputs)
-        yield Source(origin, signature, "other", model.run, model.convert, found.classes)
+        yield ModelSource(origin, signature, "other", model.run, model.convert, found.classes)
 
 
 def run_module(module: torch.jit.ScriptModule) -> Run:

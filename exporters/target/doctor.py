@@ -20,8 +20,8 @@ from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 from trading.models.signature import ModelSignature
 
-Verdict = Literal["fits", "cannot tell", "does not fit"]
-EXIT_CODES: dict[Verdict, int] = {"fits": 0, "does not fit": 1, "cannot tell": 3}
+Fit = Literal["fits", "cannot tell", "does not fit"]
+EXIT_CODES: dict[Fit, int] = {"fits": 0, "does not fit": 1, "cannot tell": 3}
 #: Newest TorchScript archive that libtorch 1.12 to 2.9 read: caffe2/serialize/versions.h.
 MAX_TORCHSCRIPT_FORMAT = 10
 MIN_FREE_DISK_MIB = 1024
@@ -31,7 +31,7 @@ class Finding(Struct, frozen=True):
     """One check: what was looked at, the verdict, what was seen, and the way out where it does not fit."""
 
     check: str
-    verdict: Verdict
+    verdict: Fit
     seen: str
     way_out: str = ""
 
@@ -47,10 +47,10 @@ def examine(container: Container, gpu: Gpu, repository: ModelRepository) -> list
     ]
 
 
-def verdict(findings: list[Finding]) -> Verdict:
+def verdict(findings: list[Finding]) -> Fit:
     """The worst of all: what does not fit outweighs what cannot be told."""
     found = {f.verdict for f in findings}
-    worse: tuple[Verdict, ...] = ("does not fit", "cannot tell")
+    worse: tuple[Fit, ...] = ("does not fit", "cannot tell")
     for worst in worse:
         if worst in found:
             return worst

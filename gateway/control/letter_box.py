@@ -21,7 +21,7 @@ REPLAY_OF, REPLAYED_BY = "replay-of", "replayed-by"
 NOTE_KEY = b"replayed"
 
 
-class Found(Struct):
+class FoundLetter(Struct):
     """A letter, when it was buried, and whether it was sent again since."""
 
     letter: DeadLetter
@@ -34,7 +34,7 @@ class Found(Struct):
         return f"{self.letter.partition}-{self.letter.offset}"
 
 
-class Summary(Struct, frozen=True):
+class LetterSummary(Struct, frozen=True):
     """All letters of one reason."""
 
     reason: str
@@ -65,7 +65,7 @@ class LetterBox:
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._bootstrap, self._topic = bootstrap, topic
 
-    def read(self, reason: str = "", since_ns: int | None = None, until_ns: int | None = None) -> list[Found]:
+    def read(self, reason: str = "", since_ns: int | None = None, until_ns: int | None = None) -> list[FoundLetter]:
         """Letters whose reason contains a text, by time. Raises ServiceUnavailable."""
         found = [
             f
@@ -77,7 +77,7 @@ class LetterBox:
         ]
         return sorted(found, key=lambda f: (f.at_ns, f.letter.partition, f.letter.offset))
 
-    def find(self, place: str) -> Found:
+    def find(self, place: str) -> FoundLetter:
         """The letter of PARTITION-OFFSET. Raises ConfigurationError when there is none."""
         partition, _, offset = place.partition("-")
         if not (partition.isdigit() and offset.isdigit()):
@@ -89,7 +89,7 @@ class LetterBox:
                 return found
         raise ConfigurationError(f"no dead letter of {place} in {self._topic}; `gateway dlq list --each` has them")
 
-    def replay(self, chosen: Sequence[Found], by: str) -> Replayed:
+    def replay(self, chosen: Sequence[FoundLetter], by: str) -> Replayed:
         """Send the originals to their own topic and partition, and note it, all in one transaction.
 
         A letter keeps only the beginning of its payload, so the message itself is read again.
@@ -135,8 +135,8 @@ class LetterBox:
             consumer.close()
         return sorted(topics[self._topic].partitions)
 
-    def _read_partition(self, partition: int) -> list[Found]:
-        found: dict[str, Found] = {}
+    def _read_partition(self, partition: int) -> list[FoundLetter]:
+        found: dict[str, FoundLetter] = {}
         low, _ = bounds(self._bootstrap, self._topic, partition)
         for messages in read_to_end(self._bootstrap, self._topic, partition, low):
             for message in messages:
@@ -147,7 +147,7 @@ class LetterBox:
                         found[note.replay_of] = structs.replace(found[note.replay_of], replayed=True)
                     continue
                 letter = msgspec.json.decode(value, type=DeadLetter)
-                made = Found(letter, message.timestamp()[1] * MS)
+                made = FoundLetter(letter, message.timestamp()[1] * MS)
                 found.setdefault(made.place, made)
         return list(found.values())
 
@@ -170,13 +170,13 @@ class LetterBox:
         raise ServiceUnavailable(f"{letter.topic}[{letter.partition}] cannot be read at {letter.offset}")
 
 
-def summarise(found: Sequence[Found]) -> list[Summary]:
+def summarise(found: Sequence[FoundLetter]) -> list[LetterSummary]:
     """One line a reason, the most frequent first; numbers within a reason count as the same."""
-    groups: dict[str, list[Found]] = {}
+    groups: dict[str, list[FoundLetter]] = {}
     for each in found:
         groups.setdefault(general(each.letter.reason), []).append(each)
     lines = [
-        Summary(
+        LetterSummary(
             reason,
             len(those),
             sum(f.replayed for f in those),

@@ -12,8 +12,17 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from loadtest.measuring.latencies import BUCKETS, MAX_CELLS, MAX_US, Cell, Histogram, Series, Summary, bucket_of
-from loadtest.measuring.result import Result, machine
+from loadtest.measuring.latencies import (
+    BUCKETS,
+    MAX_CELLS,
+    MAX_US,
+    Cell,
+    Histogram,
+    LatencySeries,
+    LatencySummary,
+    bucket_of,
+)
+from loadtest.measuring.result import RunResult, machine
 
 #: Different errors that are told apart.
 MOST_ERRORS = 20
@@ -107,14 +116,14 @@ class Watch:
             self._fold(name, kind.cells)
             kind.cells = {}
 
-    def result(self, name: str, *, started_at: str, warm_up_s: float, settings: dict[str, str]) -> Result:
+    def result(self, name: str, *, started_at: str, warm_up_s: float, settings: dict[str, str]) -> RunResult:
         """A kind's run. `latency` is corrected, `service` is raw, `lag` is how late users asked."""
         self.fold()
         kind = self._kinds[name]
         cells = self._cells.get(name, GrowingCells())
         answered = kind.count - kind.failed
         seconds = max(1.0, cells.seconds)
-        return Result(
+        return RunResult(
             target=name,
             settings=settings,
             started_at=started_at,
@@ -141,7 +150,7 @@ class Watch:
             grown.add(second, counts)
 
 
-def worse(a: Summary, b: Summary) -> Summary:
+def worse(a: LatencySummary, b: LatencySummary) -> LatencySummary:
     """A's distribution with the larger of both percentiles: a correction never makes a server look quicker."""
     larger = {name: max(getattr(a, name), getattr(b, name)) for name in ("p50", "p95", "p99", "p99_9", "max")}
     return structs.replace(a, **larger)
@@ -170,7 +179,7 @@ class GrowingCells:
                 halved[place // 2] = halved.get(place // 2, np.zeros(BUCKETS, np.int64)) + counted
             self._counts, self._cell_s = halved, self._cell_s * 2
 
-    def series(self) -> Series:
+    def series(self) -> LatencySeries:
         """As a result keeps them."""
         cells = []
         for place in range(max(self._counts, default=-1) + 1):
@@ -178,4 +187,4 @@ class GrowingCells:
             some = np.flatnonzero(counted)
             cells.append(Cell(some.tolist(), counted[some].tolist()))
         answered = [sum(cell.counts) for cell in cells]
-        return Series(float(self._cell_s), cells, answered, [0.0] * len(cells))
+        return LatencySeries(float(self._cell_s), cells, answered, [0.0] * len(cells))

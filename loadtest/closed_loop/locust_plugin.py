@@ -19,7 +19,7 @@ from loadtest.errors import InvalidRun
 from loadtest.judging.gates import EXIT_CODES, judge
 from loadtest.judging.targets import DEFAULT, Target, read
 from loadtest.measuring import preflight
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 from loadtest.open_loop.child_process import brokers_here, ends_of
 from loadtest.open_loop.rows import DEFAULT_SOURCE
 from loadtest.report import fresh, rows, write_all
@@ -219,7 +219,7 @@ def verdict(environment: Any, **_: Any) -> None:
     environment.process_exit_code = max(EXIT_CODES[r.verdict] for r in results)
 
 
-def judged(name: str, options: Namespace, targets: dict[str, Target]) -> Result:
+def judged(name: str, options: Namespace, targets: dict[str, Target]) -> RunResult:
     """One kind's result; a name without a target is shown, and not judged."""
     settings = {"model": options.model, "batch": str(options.batch), "data": options.data}
     result = State.watch.result(name, started_at=State.started_at, warm_up_s=options.warm_up, settings=settings)

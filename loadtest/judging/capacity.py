@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import LAG
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 from trading.errors import ConfigurationError
 
 #: The knee is looked for where latency rises at least so many times over the curve.
@@ -47,7 +47,7 @@ class Capacity(Struct, frozen=True):
 
 
 def search(
-    run: Callable[[float], Result],
+    run: Callable[[float], RunResult],
     *,
     low: float,
     high: float,
@@ -106,7 +106,7 @@ def climb(holds: Callable[[float], bool], low: float, high: float, precision: fl
     return held, failed
 
 
-def tried(run: Callable[[float], Result], rate: float, *, first: bool) -> Trial:
+def tried(run: Callable[[float], RunResult], rate: float, *, first: bool) -> Trial:
     """A trial, also where nothing came of it: what was found so far is kept. Raises InvalidRun for the first."""
     try:
         return trial_of(rate, run(rate))
@@ -116,7 +116,7 @@ def tried(run: Callable[[float], Result], rate: float, *, first: bool) -> Trial:
         return Trial(rate, 0.0, math.nan, math.nan, "invalid", [str(error)])
 
 
-def trial_of(rate: float, result: Result) -> Trial:
+def trial_of(rate: float, result: RunResult) -> Trial:
     """What a curve needs of a run."""
     broken = [c.name for c in result.checks if c.verdict != "held"]
     return Trial(rate, result.achieved_per_s, result.latency.p50, result.latency.p99, result.verdict, broken)

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from loadtest.errors import InvalidRun
 from loadtest.measuring.latencies import BUCKETS, Counts, Values, quantile_ms
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 
 QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999))
 RESAMPLES = 2000
@@ -44,7 +44,9 @@ class Ratio(Struct, frozen=True):
         return "B is lower" if self.ratio < 1.0 else "B is higher"
 
 
-def compare(a: Sequence[Result], b: Sequence[Result], *, resamples: int = RESAMPLES, seed: int = 0) -> list[Ratio]:
+def compare(
+    a: Sequence[RunResult], b: Sequence[RunResult], *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Ratio]:
     """Ratios of latency percentiles and of throughput.
 
     Two things make runs of one and the same system differ: seconds that resemble their neighbours, and runs
@@ -83,7 +85,7 @@ def compare(a: Sequence[Result], b: Sequence[Result], *, resamples: int = RESAMP
     return found
 
 
-def cells_of(runs: Sequence[Result], side: str) -> list[Counts]:
+def cells_of(runs: Sequence[RunResult], side: str) -> list[Counts]:
     """Of each run int64 [cells, BUCKETS]."""
     counts = [run.series.matrix() for run in runs]
     cells = sum(len(c) for c in counts)
@@ -94,7 +96,7 @@ def cells_of(runs: Sequence[Result], side: str) -> list[Counts]:
     return counts
 
 
-def answered_of(run: Result) -> Values:
+def answered_of(run: RunResult) -> Values:
     """Answers a second in each cell; the last may be cut short, and is left out."""
     return np.array(run.series.answered[:-1] or run.series.answered, np.float64) / run.series.cell_s
 

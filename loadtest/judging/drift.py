@@ -10,7 +10,7 @@ from scipy.stats import theilslopes
 
 from loadtest.judging.gates import verdict_of
 from loadtest.measuring.latencies import Counts, Values, quantile_ms
-from loadtest.measuring.result import Check, Result
+from loadtest.measuring.result import Check, RunResult
 
 #: Growth over the run that is too much, in % of the median.
 LATENCY_GROWTH, MEMORY_GROWTH = 20.0, 5.0
@@ -26,7 +26,7 @@ GROWTH = "growth over the run"
 WATCHED = 0.9
 
 
-def judge_drift(result: Result, expected: Sequence[str] = ()) -> Result:
+def judge_drift(result: RunResult, expected: Sequence[str] = ()) -> RunResult:
     """The result with a check each of p50, p99 and of the memory of each judged process.
 
     Measured is the growth over the run, in % of the median: the Theil-Sen slope (P. K. Sen, 1968), which no single
@@ -51,7 +51,7 @@ def judge_drift(result: Result, expected: Sequence[str] = ()) -> Result:
     return structs.replace(result, checks=checks, verdict=verdict_of(checks))
 
 
-def judged_for_drift(result: Result) -> bool:
+def judged_for_drift(result: RunResult) -> bool:
     """Whether a result is a soak's."""
     return any(GROWTH in check.name for check in result.checks)
 

@@ -8,17 +8,17 @@ from collections.abc import Iterable
 from msgspec import structs
 
 from loadtest.judging.targets import Target
-from loadtest.measuring.latencies import Summary
-from loadtest.measuring.result import Check, Result, Verdict
+from loadtest.measuring.latencies import LatencySummary
+from loadtest.measuring.result import Check, RunResult, RunVerdict
 
 #: What a command exits with.
-EXIT_CODES: dict[Verdict, int] = {"held": 0, "unjudged": 0, "missed": 1, "invalid": 2}
+EXIT_CODES: dict[RunVerdict, int] = {"held": 0, "unjudged": 0, "missed": 1, "invalid": 2}
 #: The check that tells a slow generator from a slow desk.
 LAG = "generator lag p99"
 PERCENTILES = (("p50", "p50_ms"), ("p95", "p95_ms"), ("p99", "p99_ms"), ("p99.9", "p99_9_ms"))
 
 
-def judge(result: Result, target: Target) -> Result:
+def judge(result: RunResult, target: Target) -> RunResult:
     """The result with its checks and its verdict."""
     checks = [_at_least("samples", float(result.planned), float(target.min_samples), "", miss="invalid")]
     if not result.answered and not result.errors:
@@ -34,7 +34,7 @@ def judge(result: Result, target: Target) -> Result:
     return structs.replace(result, checks=checks, verdict=verdict_of(checks))
 
 
-def percentiles(latency: Summary, target: Target) -> list[Check]:
+def percentiles(latency: LatencySummary, target: Target) -> list[Check]:
     """Those that the target limits."""
     found = []
     for name, field in PERCENTILES:
@@ -44,7 +44,7 @@ def percentiles(latency: Summary, target: Target) -> list[Check]:
     return found
 
 
-def verdict_of(checks: Iterable[Check]) -> Verdict:
+def verdict_of(checks: Iterable[Check]) -> RunVerdict:
     """Invalid before missed before held: what proves nothing is not missed either."""
     found = {check.verdict for check in checks}
     if "invalid" in found:
@@ -52,12 +52,12 @@ def verdict_of(checks: Iterable[Check]) -> Verdict:
     return "missed" if "missed" in found else "held"
 
 
-def _at_most(name: str, measured: float, limit: float, unit: str, miss: Verdict = "missed") -> Check:
+def _at_most(name: str, measured: float, limit: float, unit: str, miss: RunVerdict = "missed") -> Check:
     # What was not measured (NaN) is not within its limit.
     good = not math.isnan(measured) and measured <= limit
     return Check(name, f"at most {limit:g} {unit}".strip(), measured, unit, "held" if good else miss)
 
 
-def _at_least(name: str, measured: float, limit: float, unit: str, miss: Verdict = "missed") -> Check:
+def _at_least(name: str, measured: float, limit: float, unit: str, miss: RunVerdict = "missed") -> Check:
     good = not math.isnan(measured) and measured >= limit
     return Check(name, f"at least {limit:g} {unit}".strip(), measured, unit, "held" if good else miss)

@@ -21,7 +21,7 @@ Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 
-class Summary(Struct, frozen=True):
+class LatencySummary(Struct, frozen=True):
     """A distribution in milliseconds. Percentiles are exact to three digits; NaN where nothing was counted.
 
     `histogram` is the whole of it, as HdrHistogram encodes it (microseconds).
@@ -78,11 +78,11 @@ class Histogram:
             return math.nan
         return float(self.hdr.get_value_at_percentile(percentile)) / 1000.0
 
-    def summary(self) -> Summary:
+    def summary(self) -> LatencySummary:
         """The percentiles, and all of it."""
         some = self.hdr.get_total_count() > 0
         p50, p95, p99, p99_9 = (self.percentile_ms(p) for p in (50.0, 95.0, 99.0, 99.9))
-        return Summary(
+        return LatencySummary(
             count=int(self.hdr.get_total_count()),
             mean=self.hdr.get_mean_value() / 1000.0 if some else math.nan,
             p50=p50,
@@ -101,7 +101,7 @@ class Cell(Struct, frozen=True, array_like=True):
     counts: list[int]
 
 
-class Series(Struct, frozen=True):
+class LatencySeries(Struct, frozen=True):
     """Latencies over time.
 
     Attributes:
@@ -147,13 +147,15 @@ class SeriesBuilder:
         inside = visible_s[(visible_s >= 0.0) & (visible_s < self.cells * self.cell_s)]
         self.answered += np.bincount(self._cell(inside), minlength=self.cells)
 
-    def build(self) -> Series:
+    def build(self) -> LatencySeries:
         """What was counted."""
         cells = []
         for row in self.counts:
             some = np.flatnonzero(row)
             cells.append(Cell(some.tolist(), row[some].tolist()))
-        return Series(self.cell_s, cells, self.answered.tolist(), [round(x, 3) for x in self.lag_ms.tolist()])
+        return LatencySeries(
+            self.cell_s, cells, self.answered.tolist(), [round(x, 3) for x in self.lag_ms.tolist()]
+        )
 
     def _cell(self, at_s: Values) -> npt.NDArray[np.int64]:
         return np.clip((at_s // self.cell_s).astype(np.int64), 0, self.cells - 1)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.measuring.latencies import Histogram, SeriesBuilder
-from loadtest.measuring.result import Result, machine
+from loadtest.measuring.result import RunResult, machine
 
 Ints = npt.NDArray[np.int64]
 
@@ -52,9 +52,9 @@ class Tally:
         self._service.add(done_ns - sent_ns)
         self._series.add((meant_ns - self.from_ns) / 1e9, took)
 
-    def result(self, **given: Any) -> Result:
+    def result(self, **given: Any) -> RunResult:
         """The run; `given` are what a tally does not know."""
-        return Result(
+        return RunResult(
             machine=machine(),
             seconds=self.seconds,
             planned=self.planned,

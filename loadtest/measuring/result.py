@@ -12,12 +12,12 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from loadtest.measuring.latencies import Series, Summary
+from loadtest.measuring.latencies import LatencySeries, LatencySummary
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
 
 FORMAT = 1
-Verdict = Literal["held", "missed", "invalid", "unjudged"]
+RunVerdict = Literal["held", "missed", "invalid", "unjudged"]
 
 
 class Check(Struct, frozen=True):
@@ -27,7 +27,7 @@ class Check(Struct, frozen=True):
     goal: str
     measured: float
     unit: str
-    verdict: Verdict
+    verdict: RunVerdict
 
 
 class ServerSamples(Struct, frozen=True):
@@ -39,7 +39,7 @@ class ServerSamples(Struct, frozen=True):
     memory_mb: list[float]
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class RunResult(Struct, frozen=True, kw_only=True):
     """A run.
 
     All counts but `sent` leave the warm-up out.
@@ -78,14 +78,14 @@ class Result(Struct, frozen=True, kw_only=True):
     errors: dict[str, int] = {}
     offered_per_s: float
     achieved_per_s: float
-    latency: Summary
-    service: Summary
-    lag: Summary
-    series: Series
+    latency: LatencySummary
+    service: LatencySummary
+    lag: LatencySummary
+    series: LatencySeries
     bytes_an_answer: float = 0.0
     servers: list[ServerSamples] = []
     checks: list[Check] = []
-    verdict: Verdict = "unjudged"
+    verdict: RunVerdict = "unjudged"
 
     @property
     def error_ratio(self) -> float:
@@ -120,15 +120,15 @@ def machine() -> dict[str, str]:
     }
 
 
-def save(path: Path, result: Result) -> None:
+def save(path: Path, result: RunResult) -> None:
     """Write the JSON in one step. Raises OSError."""
     write_atomically(path, msgspec.json.format(msgspec.json.encode(result), indent=0).decode())
 
 
-def load(path: Path) -> Result:
+def load(path: Path) -> RunResult:
     """Raises ConfigurationError for what is no result."""
     try:
-        found = msgspec.convert(_with_nan(msgspec.json.decode(path.read_bytes())), Result)
+        found = msgspec.convert(_with_nan(msgspec.json.decode(path.read_bytes())), RunResult)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
     except msgspec.DecodeError as error:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from connectors.kafka.topics import TOPICS
 from loadtest.errors import InvalidRun
-from loadtest.measuring.result import Result, ServerSamples
+from loadtest.measuring.result import RunResult, ServerSamples
 from loadtest.measuring.sampling import Sampler
 from loadtest.open_loop.child_process import DONE, READY, Child
 from loadtest.open_loop.join import join
@@ -78,7 +78,7 @@ def drive(
     servers: Mapping[str, int] | None = None,
     settings: Mapping[str, str] | None = None,
     show: Callable[[Progress], None] = lambda _: None,
-) -> Result:
+) -> RunResult:
     """Send, read, and join.
 
     Args:

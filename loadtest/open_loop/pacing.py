@@ -14,7 +14,7 @@ SHORTEST_SLEEP_NS = 200_000
 LONGEST_SLEEP_NS = 20_000_000
 
 
-class Clock(Protocol):
+class PacingClock(Protocol):
     """Time in ns, from any zero, that never steps back."""
 
     def now_ns(self) -> int:
@@ -38,7 +38,7 @@ class Monotonic:
 def pace(
     schedule: Iterable[Nanoseconds],
     send: Callable[[int, int], None],
-    clock: Clock,
+    clock: PacingClock,
     start_ns: int,
     idle: Callable[[], None] = lambda: None,
 ) -> int:

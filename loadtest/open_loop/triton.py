@@ -21,7 +21,7 @@ from connectors.triton.errors import InferenceServerException
 from loadtest.errors import InvalidRun
 from loadtest.measuring import preflight
 from loadtest.measuring.latency_tally import Tally
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 from loadtest.measuring.sampling import Sampler
 from loadtest.open_loop.pacing import Monotonic, pace
 from loadtest.open_loop.rows import DEFAULT_SOURCE, feature_rows
@@ -155,7 +155,7 @@ def drive_triton(
     servers: Mapping[str, int] | None = None,
     settings: Mapping[str, str] | None = None,
     show: Callable[[int, int], None] = lambda *_: None,
-) -> Result:
+) -> RunResult:
     """Call at the planned times, and count.
 
     Raises:
@@ -195,7 +195,7 @@ def drive_triton(
 
 def _tally(
     load: TritonLoad, start_ns: int, times: npt.NDArray[np.int64], calls: Calls, given: dict[str, Any]
-) -> Result:
+) -> RunResult:
     tally = Tally(start_ns + int(load.warm_up_s * 1e9), int(times[:, 0].max()))
     failed = 0
     for begin in range(0, len(times), CHUNK):

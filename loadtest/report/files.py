@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from loadtest.measuring.result import Result, save
+from loadtest.measuring.result import RunResult, save
 from loadtest.report.texts import junit, markdown, rows, title
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
@@ -16,7 +16,7 @@ OURS = ("result.json", "capacity.json", "summary.md", "junit.xml", "report.html"
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write_all(folder: Path, results: Sequence[Result], more: Mapping[str, str] | None = None) -> Path:
+def write_all(folder: Path, results: Sequence[RunResult], more: Mapping[str, str] | None = None) -> Path:
     """Write result.json (of several runs NAME.json), summary.md, junit.xml and report.html; returns the last.
 
     `more` are further pictures: titles and PNGs as text.
@@ -47,7 +47,7 @@ def fresh(folder: Path, names: Sequence[str] = ()) -> None:
         raise ConfigurationError(f"{folder}: {error.strerror}") from error
 
 
-def html(results: Sequence[Result], more: Mapping[str, str]) -> str:
+def html(results: Sequence[RunResult], more: Mapping[str, str]) -> str:
     """One self-contained page."""
     # Plots take a second to import, which only a run that ended pays.
     from loadtest.report.plots import pictures

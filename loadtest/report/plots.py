@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from loadtest.measuring.latencies import Histogram, Summary, Values, quantile_ms
-from loadtest.measuring.result import Result
+from loadtest.measuring.latencies import Histogram, LatencySummary, Values, quantile_ms
+from loadtest.measuring.result import RunResult
 
 mpl.use("Agg")
 COLOURS = ("#264653", "#2a9d8f", "#e9c46a", "#e76f51", "#8ac926", "#d1495b", "#8d99ae", "#6a4c93", "#1982c4")
@@ -29,7 +29,7 @@ def encode(figure: Figure) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def pictures(result: Result) -> dict[str, str]:
+def pictures(result: RunResult) -> dict[str, str]:
     """Titles and PNGs of one run."""
     names = (
         ("from the intended time", "from the actual sending")
@@ -47,7 +47,7 @@ def pictures(result: Result) -> dict[str, str]:
     return {title: encode(figure) for title, figure in found.items()}
 
 
-def percentile_figure(summaries: dict[str, Summary], judged: Result | None = None) -> Figure:
+def percentile_figure(summaries: dict[str, LatencySummary], judged: RunResult | None = None) -> Figure:
     """Latency against percentile, both axes logarithmic, with the goals."""
     figure, axes = _figure(4.5)
     for (name, summary), colour in zip(summaries.items(), cycle(COLOURS), strict=False):
@@ -82,7 +82,7 @@ def percentile_figure(summaries: dict[str, Summary], judged: Result | None = Non
     return figure
 
 
-def time_figure(result: Result) -> Figure:
+def time_figure(result: RunResult) -> Figure:
     """Percentiles of what was meant for each moment."""
     figure, axes = _figure(4.0)
     counts = result.series.matrix()
@@ -97,7 +97,7 @@ def time_figure(result: Result) -> Figure:
     return figure
 
 
-def rate_figure(result: Result) -> Figure:
+def rate_figure(result: RunResult) -> Figure:
     """Arrivals and answers a second; below, how late the generator was at worst."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     rate, lag = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -123,7 +123,7 @@ def rate_figure(result: Result) -> Figure:
     return figure
 
 
-def server_figure(result: Result) -> Figure:
+def server_figure(result: RunResult) -> Figure:
     """CPU (100 % is a core) and resident memory without shared pages."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     cpu, memory = figure.subplots(2, 1, sharex=True)
@@ -176,5 +176,5 @@ def _figure(height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _seconds(result: Result) -> Values:
+def _seconds(result: RunResult) -> Values:
     return np.asarray((np.arange(len(result.series.cells)) + 0.5) * result.series.cell_s, np.float64)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 
 COLUMNS = ("figure", "goal", "measured", "verdict")
 
@@ -19,7 +19,7 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text} {unit}".strip()
 
 
-def rows(result: Result) -> list[tuple[str, str, str, str]]:
+def rows(result: RunResult) -> list[tuple[str, str, str, str]]:
     """Figure, goal, measured, verdict; a verdict is empty where there is no goal."""
     found: list[tuple[str, str, str, str]] = [
         (c.name, c.goal, number(c.measured, c.unit), c.verdict) for c in result.checks
@@ -42,13 +42,13 @@ def rows(result: Result) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def title(result: Result) -> str:
+def title(result: RunResult) -> str:
     """A run in a line."""
     told = ", ".join(f"{k} {v}" for k, v in result.settings.items() if v)
     return f"{result.target}: {told}" if told else result.target
 
 
-def markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[RunResult]) -> str:
     """A table a run, for a comment or a job's summary."""
     lines = []
     for result in results:
@@ -59,7 +59,7 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def junit(results: Sequence[Result]) -> str:
+def junit(results: Sequence[RunResult]) -> str:
     """A suite a run, a case a check: a miss is a failure, what proves nothing an error."""
     root = ET.Element("testsuites")
     for result in results:

@@ -16,7 +16,7 @@ BATCH = 500
 POLL_S = 0.5
 
 
-class Stored(Struct):
+class StoredDecision(Struct):
     """The fields of a decision that a trace needs."""
 
     decision_id: str
@@ -24,7 +24,7 @@ class Stored(Struct):
     trace_id: str = ""
 
 
-_stored = msgspec.json.Decoder(Stored)
+_stored = msgspec.json.Decoder(StoredDecision)
 
 
 def follow(

@@ -50,7 +50,7 @@ class Span(Struct, frozen=True):
         return self.since.get(partition, 0) <= offset < self.until.get(partition, 0)
 
 
-class Comparison(Struct, frozen=True):
+class LogComparison(Struct, frozen=True):
     """A disturbed series against the undisturbed one, within a span of ticks."""
 
     ticks: int
@@ -102,7 +102,7 @@ def note(
     trail.features[where] = digest(encode([decision.features, decision.warm, decision.mid_price]))
 
 
-def compare(calm: PublishedLog, storm: PublishedLog, span: Span, *, whole_evidence: bool) -> Comparison:
+def compare(calm: PublishedLog, storm: PublishedLog, span: Span, *, whole_evidence: bool) -> LogComparison:
     """Compare what both made of a span of the log; without `whole_evidence`, the features alone."""
     reference, found = (calm.evidence, storm.evidence) if whole_evidence else (calm.features, storm.features)
     places = [where for where in reference if span.holds(where)]
@@ -113,7 +113,7 @@ def compare(calm: PublishedLog, storm: PublishedLog, span: Span, *, whole_eviden
     # What the calm series does not have at all is an invention.
     different += sum(where not in reference for where in found if span.holds(where))
     different += sum(map(span.holds, storm.broken))
-    return Comparison(
+    return LogComparison(
         ticks=len(places),
         letters=len(letters),
         missing=missing,

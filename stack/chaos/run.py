@@ -18,7 +18,7 @@ from stack.chaos.feed import Feed, symbols, wait_until_decided
 from stack.chaos.proxy import Proxy
 from stack.chaos.recovery import Fault, recovered_after
 from stack.chaos.servers import ServerFaults
-from stack.chaos.table import Injected, Report, row
+from stack.chaos.table import ChaosReport, Injected, row
 from stack.processes.gateway import GatewayProcess, SeriesTopics, series_gateway
 from stack.processes.own import running
 from stack.servers.kafka import create_topics
@@ -63,7 +63,7 @@ class Chaos:
         self._redis = open_client(settings.redis_url, 2.0)
         self._restarts: list[float] = []
 
-    def run(self, kills: int, poison: int, faults: bool, proxy_ports: tuple[int, int] | None) -> Report:
+    def run(self, kills: int, poison: int, faults: bool, proxy_ports: tuple[int, int] | None) -> ChaosReport:
         """Do all of it.
 
         Args:
@@ -96,7 +96,7 @@ class Chaos:
             found = self._trail(breeze)
             rows += [row(i, compare(reference, found, i.span, whole_evidence=False), "features") for i in watched]
         restarts = sorted(self._restarts) or [math.nan]
-        return Report(rows, restarts[len(restarts) // 2], restarts[-1], time.monotonic() - began)
+        return ChaosReport(rows, restarts[len(restarts) // 2], restarts[-1], time.monotonic() - began)
 
     # ---- kills --------------------------------------------------------------------------------
 

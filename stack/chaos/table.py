@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from stack.chaos.evidence import Comparison, Span
+from stack.chaos.evidence import LogComparison, Span
 
 
 class FaultRow(Struct, frozen=True):
@@ -12,7 +12,7 @@ class FaultRow(Struct, frozen=True):
 
     fault: str
     times: int
-    verdict: Comparison
+    verdict: LogComparison
     recovery_s: float | None
     goal_s: float | None
     compared: str
@@ -24,7 +24,7 @@ class FaultRow(Struct, frozen=True):
         return self.verdict.ok and not late
 
 
-class Report(Struct, frozen=True):
+class ChaosReport(Struct, frozen=True):
     """All of it. Restart times are from the process's start to its first decision, in seconds."""
 
     rows: list[FaultRow]
@@ -48,6 +48,6 @@ class Injected(Struct, frozen=True):
     goal_s: float | None
 
 
-def row(injected: Injected, verdict: Comparison, compared: str) -> FaultRow:
+def row(injected: Injected, verdict: LogComparison, compared: str) -> FaultRow:
     """A fault and what came of it."""
     return FaultRow(injected.fault, injected.times, verdict, injected.recovery_s, injected.goal_s, compared)

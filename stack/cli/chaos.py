@@ -11,7 +11,7 @@ import typer
 from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
-    from stack.chaos.table import Report
+    from stack.chaos.table import ChaosReport
 
 
 def chaos(
@@ -43,7 +43,7 @@ def chaos(
         raise typer.Exit(1)
 
 
-def show_report(report: Report) -> None:
+def show_report(report: ChaosReport) -> None:
     """A line a fault, and how quick restarts were."""
     rows = [
         [

@@ -13,7 +13,7 @@ from trading.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, help="What was no tick: list, show, send again.")
 
-Reason = Annotated[str, typer.Option(help="Only reasons that contain this.")]
+ReasonOption = Annotated[str, typer.Option(help="Only reasons that contain this.")]
 Since = Annotated[datetime | None, typer.Option(help="From this time on, UTC.")]
 Until = Annotated[datetime | None, typer.Option(help="Before this time, UTC.")]
 
@@ -41,7 +41,7 @@ def stamp(time_ns: int) -> str:
 
 @app.command("list", epilog="Example: ultrathink gateway dlq list --reason NaN --since 2026-11-24T08:00:00")
 def list_letters(
-    reason: Reason = "",
+    reason: ReasonOption = "",
     since: Since = None,
     until: Until = None,
     each: Annotated[bool, typer.Option(help="Every letter, not one line a reason.")] = False,
@@ -94,7 +94,7 @@ def show(
 @app.command(epilog="Example: ultrathink gateway dlq replay --reason 'unknown symbol' --dry-run")
 def replay(
     place: Annotated[str | None, typer.Argument(help="PARTITION-OFFSET; else all that the options name.")] = None,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     since: Since = None,
     until: Until = None,
     again: Annotated[bool, typer.Option(help="Also those that were replayed before.")] = False,

@@ -31,7 +31,7 @@ def up(
     json: Json = False,
 ) -> None:
     """Start every server and wait until each answers in its own protocol. Twice is harmless."""
-    from stack.servers.settings import Ports, from_environment
+    from stack.servers.settings import ServerPorts, from_environment
     from trading.errors import ConfigurationError
 
     settings = from_environment(brokers=brokers, model_repository=model_repository)
@@ -39,7 +39,7 @@ def up(
     if settings.brokers == 2:
         raise ConfigurationError("--brokers 2 cannot lose one: use 1, or 3")
     if ports == "auto":
-        settings = settings.model_copy(update={"ports": Ports.automatic()})
+        settings = settings.model_copy(update={"ports": ServerPorts.automatic()})
     start(settings, json=json)
 
 

@@ -15,27 +15,27 @@ from stack.workflows.training.settings import TrainRequest
 
 app = typer.Typer(no_args_is_help=True, help="Train models from market history and register them in MLflow.")
 
-Data = Annotated[
+DataOption = Annotated[
     list[str], typer.Option("--data", help="A SOURCE (more than once: merged), or a dataset's folder.")
 ]
-Bars = Annotated[str, typer.Option(help="ticks, time:1m, tick:50, volume:10 or dollar:1e6.")]
+BarsOption = Annotated[str, typer.Option(help="ticks, time:1m, tick:50, volume:10 or dollar:1e6.")]
 Horizon = Annotated[
     str | None, typer.Option(help="How far labels look ahead, as 10s or 5d; default: ten mean distances of rows.")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Use so many ticks only.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Use so many ticks only.")]
 Uri = Annotated[str | None, typer.Option(help="MLflow; default: the stack's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Of each network, at most.")]
 Folds = Annotated[int, typer.Option(min=1, help="Walk-forward test segments.")]
-Teacher = Annotated[str, typer.Option(help="hmm, mixture, or auto: whichever predicts better.")]
+TeacherOption = Annotated[str, typer.Option(help="hmm, mixture, or auto: whichever predicts better.")]
 Fee = Annotated[float, typer.Option(help="Basis points of the notional.")]
 Slippage = Annotated[float, typer.Option(help="Basis points of the notional.")]
 Spread = Annotated[float, typer.Option(help="Half spread in basis points, for a source without quotes.")]
 Groups = Annotated[int, typer.Option(min=0, help="Combinatorial purged cross-validation: so many groups; 0: none.")]
 Tested = Annotated[int, typer.Option(min=1, help="How many of the groups each split tests.")]
 Memory = Annotated[str | None, typer.Option(help="Ceiling of memory, as 6G: batches are halved to keep it.")]
-LimitsPath = Annotated[
+LimitsOption = Annotated[
     Path | None, typer.Option("--limits", help="YAML of the desk, for the backtest; default: limits for research.")
 ]
 
@@ -67,20 +67,20 @@ def showing(title: str) -> Iterator[Callable[[str, int, int], None]]:
 
 @app.command("all", epilog="Example: ultrathink train all --data binance:BTCUSDT.gz --horizon 10s --fee-bps 5")
 def train_all(
-    data: Data = ["skfolio:sp500"],  # noqa: B006 - Typer copies it
-    bars: Bars = "ticks",
+    data: DataOption = ["skfolio:sp500"],  # noqa: B006 - Typer copies it
+    bars: BarsOption = "ticks",
     horizon: Horizon = None,
-    limit: Limit = None,
-    seed: Seed = 7,
+    limit: LimitOption = None,
+    seed: SeedOption = 7,
     epochs: Epochs = 4,
     folds: Folds = 3,
-    teacher: Teacher = "auto",
+    teacher: TeacherOption = "auto",
     fee_bps: Fee = 0.5,
     slippage_bps: Slippage = 0.5,
     half_spread_bps: Spread = 1.0,
     groups: Groups = 0,
     tested: Tested = 2,
-    limits: LimitsPath = None,
+    limits: LimitsOption = None,
     memory: Memory = None,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 on a GPU.")] = "fp32",
     compiled: Annotated[str, typer.Option(help="torch.compile: auto, on or off.")] = "auto",
@@ -159,16 +159,16 @@ def promote(
 
 @app.command(epilog="Example: ultrathink train search --data binance:BTCUSDT.gz --trials 40 --jobs 4")
 def search(
-    data: Data = ["skfolio:sp500"],  # noqa: B006 - Typer copies it
+    data: DataOption = ["skfolio:sp500"],  # noqa: B006 - Typer copies it
     trials: Annotated[int, typer.Option(min=1, help="In all; those of an earlier run are counted.")] = 20,
     jobs: Annotated[int, typer.Option(min=1, help="At once, where memory and the GPU hold them.")] = 2,
     hold_out: Annotated[
         float, typer.Option(min=0.05, max=0.5, help="Last share of the time: no trial sees it; it judges the best.")
     ] = 0.25,
-    bars: Bars = "ticks",
+    bars: BarsOption = "ticks",
     horizon: Horizon = None,
-    limit: Limit = None,
-    seed: Seed = 7,
+    limit: LimitOption = None,
+    seed: SeedOption = 7,
     fee_bps: Fee = 0.5,
     slippage_bps: Slippage = 0.5,
     half_spread_bps: Spread = 1.0,

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stack.demo.run import Run
 from stack.servers.status import ServiceStatus, read_status
-from stack.workflows.export_workflow import Served
+from stack.workflows.export_workflow import ServedVersion
 from stack.workflows.training.train import TrainReport
 from trading.decision.schema import Decision
 from trading.errors import UltraThinkError
@@ -114,7 +114,7 @@ def save_result(path: Path, result: DemoResult) -> None:
 def result_of(
     run: Run,
     trained: TrainReport,
-    exported: Sequence[Served],
+    exported: Sequence[ServedVersion],
     home: Path,
     report: Path,
     source: str,

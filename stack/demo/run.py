@@ -21,7 +21,7 @@ from stack.processes.gateway import running_gateway
 from stack.servers.catalogue import services
 from stack.servers.lifecycle import down
 from stack.servers.ports import is_free
-from stack.servers.settings import Ports, StackSettings, from_environment
+from stack.servers.settings import ServerPorts, StackSettings, from_environment
 from trading.decision.schema import Decision
 from trading.errors import ConfigurationError
 from trading.events import ExecutionReport
@@ -44,7 +44,7 @@ def choose_settings(home: Path) -> tuple[StackSettings, bool]:
     wanted.append(settings.ports.gateway_metrics)
     if all(is_free(port) for port in wanted):
         return settings, False
-    return settings.model_copy(update={"ports": Ports.automatic()}), True
+    return settings.model_copy(update={"ports": ServerPorts.automatic()}), True
 
 
 def choose_speed(source: Source) -> str:

@@ -20,7 +20,7 @@ DEFAULT_HOME = Path(".ultrathink")
 STORED = "stack.json"
 
 
-class Ports(BaseModel):
+class ServerPorts(BaseModel):
     """TCP ports on loopback; the defaults are what each program uses elsewhere."""
 
     model_config = ConfigDict(frozen=True)
@@ -59,7 +59,7 @@ class StackSettings(BaseSettings):
     brokers: int = Field(default=1, ge=1, le=3)
     partitions: int = Field(default=4, ge=1, le=256)
     model_repository: Path = Path("model_repository")
-    ports: Ports = Ports()
+    ports: ServerPorts = ServerPorts()
     kafka_extra: dict[str, str] = Field(default={}, description="lines for server.properties that override ours")
     triton_threads: int = Field(default=1, ge=1, description="CPU threads of one model instance")
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stack.chaos.run import Chaos, proxied
-from stack.chaos.table import Report
+from stack.chaos.table import ChaosReport
 from stack.servers.lifecycle import down, up
-from stack.servers.settings import Ports, StackSettings
+from stack.servers.settings import ServerPorts, StackSettings
 from stack.workflows.export_workflow import export
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
@@ -19,7 +19,7 @@ MARKET = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 
 def run_chaos(
     home: Path, seed: int, kills: int, poison: int, *, faults: bool, progress: Callable[[str], None]
-) -> Report:
+) -> ChaosReport:
     """Kills, a flood of rubbish and faults, compared with an undisturbed run; the stack is taken down at the end.
 
     Args:
@@ -33,7 +33,7 @@ def run_chaos(
     Raises:
         UltraThinkError: the stack does not come up, or does not come back.
     """
-    base = StackSettings(home=home, ports=Ports.automatic(), model_repository=home / "models")
+    base = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=home / "models")
     settings, listen, target = proxied(base)
     os.environ["ULTRATHINK_HOME"] = str(home)
     progress("starting the servers")

@@ -16,7 +16,7 @@ OUTCOMES = {
 }
 
 
-class Row(Struct, frozen=True):
+class RuleRow(Struct, frozen=True):
     """A rule's line of the table, as text."""
 
     rule: str
@@ -52,7 +52,7 @@ def as_markdown(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *quoted])
 
 
-def rows(verdict: Verdict) -> list[Row]:
+def rows(verdict: Verdict) -> list[RuleRow]:
     """Broken rules first, then the nearest to their limits, then those without a number."""
     return [row_of(result) for result in sorted(verdict.results, key=nearness)]
 
@@ -63,12 +63,12 @@ def nearness(result: RuleResult) -> tuple[bool, float]:
     return result.passed, -used
 
 
-def row_of(result: RuleResult) -> Row:
+def row_of(result: RuleResult) -> RuleRow:
     """One rule."""
     unit = RULES[result.rule].UNIT
     value, limit, headroom = (number(v, unit) for v in (result.value, result.limit, result.headroom))
     words = f"{verdict_word(result)}: {meaning(result.rule)}"
-    return Row(result.rule, "passed" if result.passed else "BROKEN", value, limit, headroom, words)
+    return RuleRow(result.rule, "passed" if result.passed else "BROKEN", value, limit, headroom, words)
 
 
 def verdict_word(result: RuleResult) -> str:

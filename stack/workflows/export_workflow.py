@@ -9,7 +9,7 @@ from msgspec import Struct
 from stack.servers.settings import load
 
 
-class Served(Struct, frozen=True):
+class ServedVersion(Struct, frozen=True):
     """A model that was exported and is served. Parity is the largest absolute difference from its source."""
 
     name: str
@@ -20,7 +20,7 @@ class Served(Struct, frozen=True):
     parity_max_abs_diff: float
 
 
-def export(progress: Callable[[str], None], alias: str = "challenger") -> list[Served]:
+def export(progress: Callable[[str], None], alias: str = "challenger") -> list[ServedVersion]:
     """Export the pipeline to the stack's Triton and release it: what the demo and the tests need."""
     from exporters import profiles
     from exporters.export import export_pipeline
@@ -45,4 +45,7 @@ def export(progress: Callable[[str], None], alias: str = "challenger") -> list[S
             served[step.name] = releases.probe(step.name, step.version).max_abs
     finally:
         triton.close()
-    return [Served(p.name, p.version, p.run_id, p.format, p.parity_max_abs_diff, served[p.name]) for p in published]
+    return [
+        ServedVersion(p.name, p.version, p.run_id, p.format, p.parity_max_abs_diff, served[p.name])
+        for p in published
+    ]

@@ -40,7 +40,7 @@ GIVEN = {
 }  # fmt: skip
 
 
-class Part(Struct, frozen=True):
+class SimulationPart(Struct, frozen=True):
     """n ticks of one book with what a model wanted, in order; arrays as in `TickColumns`, and the trading state."""
 
     book: int
@@ -79,7 +79,7 @@ class Side(Struct, frozen=True):
     nearest: dict[str, float]
 
 
-class Change(Struct, frozen=True):
+class LimitChange(Struct, frozen=True):
     """A tick that was decided differently."""
 
     symbol: str
@@ -96,7 +96,7 @@ class Simulation(Struct, frozen=True):
     changed: int
     base: Side
     new: Side
-    first_changes: list[Change]
+    first_changes: list[LimitChange]
     plot: str
 
 
@@ -113,11 +113,13 @@ class Trace(Struct):
     points: list[tuple[int, float, float, int]]
 
 
-def simulate(source: str, parts: Iterable[Part], base: LimitSet, new: LimitSet) -> tuple[Simulation, Trace, Trace]:
+def simulate(
+    source: str, parts: Iterable[SimulationPart], base: LimitSet, new: LimitSet
+) -> tuple[Simulation, Trace, Trace]:
     """Decide every part under both limits; the books go apart where the decisions do."""
     one, other = new_trace(base), new_trace(new)
     ticks = changed = 0
-    first: list[Change] = []
+    first: list[LimitChange] = []
     for part in parts:
         a, b = run(one, part, ticks), run(other, part, ticks)
         n = len(part.symbols)
@@ -125,7 +127,7 @@ def simulate(source: str, parts: Iterable[Part], base: LimitSet, new: LimitSet) 
         changed += len(differs)
         for k in differs[: SHOWN - len(first)].tolist():
             words = [describe(side[k]) for side in (a, b)]
-            first.append(Change(part.symbols[k], int(part.event_time_ns[k]), *words))
+            first.append(LimitChange(part.symbols[k], int(part.event_time_ns[k]), *words))
         ticks += n
     if not ticks:
         raise ConfigurationError(f"{source} holds nothing to decide")
@@ -137,7 +139,7 @@ def new_trace(limits: LimitSet) -> Trace:
     return Trace(limits, {}, Counter(), Counter(), np.zeros(len(NAMES)), 0.0, 0.0, [])
 
 
-def run(trace: Trace, part: Part, number: int) -> FloatArray:
+def run(trace: Trace, part: SimulationPart, number: int) -> FloatArray:
     """Decide a part; returns float64 [n, 2], outcome (negative: no order was wanted) and quantity."""
     book = trace.books.get(part.book)
     if book is None:
@@ -193,7 +195,7 @@ def describe(decided: FloatArray) -> str:
     return "denied" if outcome == DENY else f"{'clipped to ' if outcome == CLIP else ''}{quantity:+g}"
 
 
-def parts_of_source(source: Source, limit: int | None) -> Iterator[Part]:
+def parts_of_source(source: Source, limit: int | None) -> Iterator[SimulationPart]:
     """Recorded ticks with the targets of a plain trend follower: each symbol's place within its Bollinger bands.
 
     So limits can be tried without a model: what matters is that it trades much and both ways.
@@ -204,13 +206,13 @@ def parts_of_source(source: Source, limit: int | None) -> Iterator[Part]:
         batch = TickBatch.from_ticks(ticks)
         found = engine.update(batch)
         targets = np.clip(found.values[:, TREND].astype(np.float64), -1.0, 1.0)
-        yield Part(
+        yield SimulationPart(
             0, list(batch.symbols), found.event_time_ns, found.quote_time_ns, found.market, found.warm,
             np.full(len(ticks), -1, np.int8), targets, ACTIVE,
         )  # fmt: skip
 
 
-def parts_of_decisions(payloads: Iterable[bytes]) -> Iterator[Part]:
+def parts_of_decisions(payloads: Iterable[bytes]) -> Iterator[SimulationPart]:
     """Recorded decisions, a book a partition, in chunks of one trading state.
 
     A decision keeps the mid, and the touch on its order's side; the other touch is taken as far from the mid.
@@ -238,7 +240,7 @@ def parts_of_decisions(payloads: Iterable[bytes]) -> Iterator[Part]:
         yield part_of(key, mine)
 
 
-def part_of(key: tuple[int, int], decisions: list[Decision]) -> Part:
+def part_of(key: tuple[int, int], decisions: list[Decision]) -> SimulationPart:
     """Decisions as arrays."""
     n, (book, state) = len(decisions), key
     market = np.full((n, 4), np.nan)
@@ -250,7 +252,7 @@ def part_of(key: tuple[int, int], decisions: list[Decision]) -> Part:
     held = np.array([CODES[d.reason] if d.reason in GIVEN else -1 for d in decisions], np.int8)
     targets = np.array([np.nan if d.target_position is None else d.target_position for d in decisions])
     warm = np.array([d.warm for d in decisions], np.bool_)
-    return Part(book, [d.symbol for d in decisions], times, times, market, warm, held, targets, state)
+    return SimulationPart(book, [d.symbol for d in decisions], times, times, market, warm, held, targets, state)
 
 
 def plot(path: Path, one: Trace, other: Trace) -> None:

@@ -17,7 +17,7 @@ from exporters.repository.repository import ModelRepository
 from stack.processes.gateway import GatewayProcess
 from stack.processes.scrape import Scrape
 from stack.servers.lifecycle import down, up
-from stack.servers.settings import Ports, StackSettings
+from stack.servers.settings import ServerPorts, StackSettings
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
 
@@ -30,7 +30,11 @@ def sandbox(
 ) -> Iterator[StackSettings]:
     """Everything a gateway needs, the ensemble and its fused variant released; taken down at the end."""
     settings = StackSettings(
-        home=home, brokers=brokers, partitions=partitions, ports=Ports.automatic(), model_repository=home / "models"
+        home=home,
+        brokers=brokers,
+        partitions=partitions,
+        ports=ServerPorts.automatic(),
+        model_repository=home / "models",
     )
     with environment(ULTRATHINK_HOME=str(home)):
         show("starting the servers")

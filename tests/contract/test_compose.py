@@ -12,7 +12,7 @@ import yaml
 from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
 from gateway.settings import GatewaySettings
 from stack.servers import kafka
-from stack.servers.settings import Ports, StackSettings
+from stack.servers.settings import ServerPorts, StackSettings
 from tests.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -56,7 +56,7 @@ def test_images_are_pinned_and_ports_are_on_loopback(name):
 
 
 def test_ports_are_those_of_the_stack():
-    ports = Ports()
+    ports = ServerPorts()
     wanted = {*ports.kafka, ports.redis, ports.postgres, ports.mlflow, ports.triton_http, ports.triton_grpc}
     wanted |= {ports.triton_metrics, ports.prometheus, ports.gateway_metrics}
     assert wanted <= published().keys()

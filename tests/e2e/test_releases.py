@@ -28,7 +28,7 @@ from exporters.release.versions import prune
 from exporters.repository.repository import ModelRepository
 from stack.servers import triton as triton_service
 from stack.servers.server import NotReady
-from stack.servers.settings import Ports
+from stack.servers.settings import ServerPorts
 from tests.integration.test_export import lie
 from tests.unit.exporters.models import publish_times
 
@@ -43,7 +43,7 @@ def quiet(_):
 def second(stack, tmp_path_factory):
     """Another Triton on the same repository: what a restarted server would find, without restarting the first."""
     settings = stack.model_copy(
-        update={"ports": Ports.automatic(), "home": tmp_path_factory.mktemp("second"), "triton_threads": 1}
+        update={"ports": ServerPorts.automatic(), "home": tmp_path_factory.mktemp("second"), "triton_threads": 1}
     )
     service = triton_service.service(settings)
     service.prepare()

@@ -29,7 +29,7 @@ from exporters.performance.tune import tune
 from exporters.plots import parity_figure
 from exporters.profiles import find, find_gpu
 from exporters.release.candidate import CANDIDATE
-from exporters.release.journal import Change, Entry, Journal
+from exporters.release.journal import Entry, Journal, ReleaseChange
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import prune, rows
@@ -362,7 +362,7 @@ def test_an_interrupted_release_is_undone_even_when_its_version_is_gone(reposito
         publish_times(repository, tmp_path, factor, name="vanished")
     releases.release("vanished", 1)
     journal = Journal(repository.state / "journal.jsonl")
-    change = Change("vanished", Serving((1,)), Serving((1, 2)))
+    change = ReleaseChange("vanished", Serving((1,)), Serving((1, 2)))
     journal.append(Entry("gone", "begun", "release", "vanished", 2, "t", "u", (change,)))
     assert prune(repository, "vanished", 0) == []
     repository.remove("vanished", 2)

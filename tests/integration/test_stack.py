@@ -19,7 +19,7 @@ from services.forensics.audit import follow
 from services.forensics.reader import DecisionReader
 from services.forensics.store import DecisionArchive
 from stack.servers.lifecycle import down, up
-from stack.servers.settings import Ports, StackSettings
+from stack.servers.settings import ServerPorts, StackSettings
 from stack.servers.status import read_status
 from trading.decision.schema import Action, Decision, Reason, StageTimes
 from trading.encoding import encode
@@ -124,7 +124,7 @@ def test_a_killed_server_is_restarted_and_the_status_says_so(stack):
 @pytest.mark.slow
 def test_three_brokers_replicate_and_down_leaves_nothing(tmp_path):
     settings = StackSettings(
-        home=tmp_path / "three", ports=Ports.automatic(), brokers=3, model_repository=tmp_path / "models"
+        home=tmp_path / "three", ports=ServerPorts.automatic(), brokers=3, model_repository=tmp_path / "models"
     )
     status = up(settings, lambda _: None)
     try:

@@ -21,7 +21,7 @@ from trading.risk.trading_state import TradingState
 FIXED_BYTES = 880
 
 
-class Evidence(Struct, frozen=True):
+class DecisionEvidence(Struct, frozen=True):
     """What n decisions carry beside what was decided; most as in `json_kernel.EvidenceColumns`.
 
     Attributes:
@@ -65,7 +65,7 @@ class DecisionWriter:
 
     def write(
         self,
-        evidence: Evidence,
+        evidence: DecisionEvidence,
         decided: DecisionColumns,
         stages_us: tuple[float, float, float],
         decided_at_ns: int,
@@ -100,7 +100,7 @@ class DecisionWriter:
             self._ends = np.empty(2 * rows, np.int64)
 
 
-def columns_of(evidence: Evidence) -> json_kernel.EvidenceColumns:
+def columns_of(evidence: DecisionEvidence) -> json_kernel.EvidenceColumns:
     """As compiled code takes them."""
     e, versions = evidence, evidence.limits_versions
     served = json_kernel.texts(

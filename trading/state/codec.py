@@ -22,7 +22,7 @@ DIGEST_BYTES = 16
 CHUNK_BYTES = 512 * 1024
 
 
-class Stored(Struct, frozen=True, array_like=True):
+class StoredSnapshot(Struct, frozen=True, array_like=True):
     """What the bytes hold. `log` names the very log whose past this is."""
 
     log: str
@@ -52,7 +52,7 @@ class UnusableSnapshot(Exception):
     """The bytes are no snapshot of this log and version."""
 
 
-_decoder = msgspec.msgpack.Decoder(Stored)
+_decoder = msgspec.msgpack.Decoder(StoredSnapshot)
 _chunk_decoder = msgspec.msgpack.Decoder(Chunk)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -61,7 +61,7 @@ def encode_snapshot(snapshot: Snapshot, log: str) -> bytes:
     """Digest and content."""
     dump = snapshot.features
     content = _encode(
-        Stored(
+        StoredSnapshot(
             log,
             FEATURE_VERSION,
             snapshot.partition,

@@ -108,11 +108,11 @@ def run(data: Dataset, rows: Int64Array, targets: FloatArray, costs: Costs, limi
         outcomes.update(decided.outcomes.tolist())
         broken.update(broken_rules(decided))
     wanted = sum(count for outcome, count in outcomes.items() if outcome >= 0)
-    counts = Counts(wanted, outcomes[DENY], outcomes[CLIP], dict(broken))
+    counts = TradeCounts(wanted, outcomes[DENY], outcomes[CLIP], dict(broken))
     return account(data, rows, traded, costs, counts, limits)
 
 
-class Counts(Struct, frozen=True):
+class TradeCounts(Struct, frozen=True):
     """What the rules did."""
 
     wanted: int
@@ -122,7 +122,7 @@ class Counts(Struct, frozen=True):
 
 
 def account(
-    data: Dataset, rows: Int64Array, traded: FloatArray, costs: Costs, counts: Counts, limits: LimitSet
+    data: Dataset, rows: Int64Array, traded: FloatArray, costs: Costs, counts: TradeCounts, limits: LimitSet
 ) -> Path:
     """Gains and costs of what was decided: float64 [5, n], quantity, price, mid, position before and after."""
     # Money of the account; a symbol without a rate is denied, so that nothing of it is lost here.

@@ -15,7 +15,7 @@ from trainers.costs import Costs
 from trainers.data.dataset import Dataset
 from trainers.evaluation import backtest, baselines, metrics, significance
 from trainers.evaluation.backtest import Path
-from trainers.evaluation.metrics import Figures, Series
+from trainers.evaluation.metrics import PerformanceFigures, ReturnSeries
 from trainers.evaluation.significance import Interval
 from trainers.training.fold import Fold, ask
 
@@ -41,8 +41,8 @@ class Evaluation(Struct, frozen=True):
         verdict: one sentence.
     """
 
-    figures: dict[str, Figures]
-    series: dict[str, Series]
+    figures: dict[str, PerformanceFigures]
+    series: dict[str, ReturnSeries]
     interval: Interval
     deflated_sharpe: float
     overfitting: float
@@ -109,7 +109,9 @@ def judge(data: Dataset, paths: dict[str, Path], chosen: tuple[str, ...], trials
     )  # fmt: skip
 
 
-def verdict(source: str, figures: dict[str, Figures], interval: Interval, deflated: float, *, edge: bool) -> str:
+def verdict(
+    source: str, figures: dict[str, PerformanceFigures], interval: Interval, deflated: float, *, edge: bool
+) -> str:
     """One honest sentence."""
     mine = figures[baselines.META]
     told = (

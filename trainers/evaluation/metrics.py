@@ -23,7 +23,7 @@ MIN_YEAR_SHARE = 0.05
 IMPACT_Y = 1.0
 
 
-class Series(Struct, frozen=True):
+class ReturnSeries(Struct, frozen=True):
     """Returns by period.
 
     Attributes:
@@ -40,7 +40,7 @@ class Series(Struct, frozen=True):
     turnover: FloatArray
 
 
-class Figures(Struct, frozen=True):
+class PerformanceFigures(Struct, frozen=True):
     """Of one path; returns are shares of the capital, net of costs unless said otherwise.
 
     Attributes:
@@ -79,7 +79,7 @@ def period_for(span_ns: int) -> int:
     return next((p for p in PERIODS_NS if span_ns / p <= MOST_PERIODS), PERIODS_NS[-1])
 
 
-def series(path: Path, time_ns: Int64Array) -> Series:
+def series(path: Path, time_ns: Int64Array) -> ReturnSeries:
     """Add up a path's returns by period; `time_ns` [n] are its rows' event times."""
     period = period_for(int(time_ns.max() - time_ns.min()))
     cells, which = np.unique(np.asarray(time_ns // period, np.int64), return_inverse=True)
@@ -88,19 +88,19 @@ def series(path: Path, time_ns: Int64Array) -> Series:
     def added(values: FloatArray) -> FloatArray:
         return np.bincount(which, values, count).astype(np.float64)
 
-    return Series(
+    return ReturnSeries(
         period, cells * period, added(path.net), added(path.gross / path.capital), added(path.traded / path.capital)
     )  # fmt: skip
 
 
-def figures(path: Path, data: Dataset) -> Figures:
+def figures(path: Path, data: Dataset) -> PerformanceFigures:
     """All figures of a path."""
     made = series(path, data.time_ns[path.rows])
     r, n = made.net, len(made.net)
     a_year = periods_a_year(made)
     drawn = np.maximum.accumulate(np.concatenate([[0.0], np.cumsum(r)])) - np.concatenate([[0.0], np.cumsum(r)])
     moved = r[np.abs(r) > 1e-15]
-    return Figures(
+    return PerformanceFigures(
         total=float(r.sum()), gross=float(made.gross.sum()), mean_bps=float(r.mean() * 1e4),
         sharpe=sharpe(r) * math.sqrt(a_year), sortino=sortino(r) * math.sqrt(a_year),
         t_statistic=sharpe(r) * math.sqrt(n), max_drawdown=float(drawn.max()), turnover=float(made.turnover.mean()),
@@ -109,7 +109,7 @@ def figures(path: Path, data: Dataset) -> Figures:
     )  # fmt: skip
 
 
-def periods_a_year(made: Series) -> float:
+def periods_a_year(made: ReturnSeries) -> float:
     """How many periods with rows a year has, at the rate of the data; NaN for a span that is too short."""
     span = float(made.time_ns[-1] - made.time_ns[0] + made.period_ns)
     return len(made.time_ns) * YEAR_NS / span if span >= MIN_YEAR_SHARE * YEAR_NS else math.nan

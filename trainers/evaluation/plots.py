@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from trading.arrays import FloatArray, Int64Array
 from trading.models.signature import REGIMES, STRATEGIES
 from trainers.evaluation import baselines
-from trainers.evaluation.metrics import Series
+from trainers.evaluation.metrics import ReturnSeries
 from trainers.models.calibration import Curve
 from trainers.training.loop import Fitted
 
@@ -111,7 +111,7 @@ def losses(fitted: Fitted) -> Figure:
     return figure
 
 
-def equity(series: dict[str, Series]) -> Figure:
+def equity(series: dict[str, ReturnSeries]) -> Figure:
     """Sum of net returns of the main paths; costs' share as the distance to the dashed line."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
@@ -130,7 +130,7 @@ def equity(series: dict[str, Series]) -> Figure:
     return figure
 
 
-def drawdown(series: dict[str, Series]) -> Figure:
+def drawdown(series: dict[str, ReturnSeries]) -> Figure:
     """Fall of the sum of returns from its peak."""
     figure = Figure(figsize=(11, 3), layout="constrained")
     axes = figure.subplots()
@@ -144,7 +144,7 @@ def drawdown(series: dict[str, Series]) -> Figure:
     return figure
 
 
-def returns(series: Series) -> Figure:
+def returns(series: ReturnSeries) -> Figure:
     """How returns are distributed."""
     figure = Figure(figsize=(11, 3), layout="constrained")
     axes = figure.subplots()

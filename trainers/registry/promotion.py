@@ -24,7 +24,7 @@ class Gate(Struct, frozen=True):
     overridden: bool = False
 
 
-class Evidence(Struct, frozen=True):
+class PromotionEvidence(Struct, frozen=True):
     """Of one version: tags and metrics, out of sample."""
 
     version: str
@@ -49,7 +49,9 @@ class Thresholds(Struct, frozen=True):
 
 
 def gates(
-    challengers: Mapping[str, Evidence], champions: Mapping[str, Evidence], thresholds: Thresholds | None = None
+    challengers: Mapping[str, PromotionEvidence],
+    champions: Mapping[str, PromotionEvidence],
+    thresholds: Thresholds | None = None,
 ) -> list[Gate]:
     """Every gate, whether it passes or not.
 
@@ -87,7 +89,7 @@ def gates(
     return found
 
 
-def common(name: str, evidence: Evidence) -> list[Gate]:
+def common(name: str, evidence: PromotionEvidence) -> list[Gate]:
     """What every model needs."""
     version = evidence.tags.get("feature_version", "unknown")
     return [Gate(name, "feature version", version, str(FEATURE_VERSION), version == str(FEATURE_VERSION))]
@@ -111,7 +113,7 @@ def beats(metrics: Mapping[str, float], mine: str, other: str, whom: str) -> Gat
     return Gate("meta_controller", f"beats {whom}", f"t {a:.3g}", f"above {b:.3g}", a > b)
 
 
-def against_champion(challenger: Evidence, champion: Evidence | None) -> list[Gate]:
+def against_champion(challenger: PromotionEvidence, champion: PromotionEvidence | None) -> list[Gate]:
     """Not worse than the champion, where both were tested on the same rows."""
     if champion is None:
         return [Gate("meta_controller", "champion", "there is none", "nothing to compare with", passed=True)]

@@ -32,7 +32,7 @@ from trainers.models.objectives import (
 )
 from trainers.models.regime_teacher import Teacher
 from trainers.training.checkpoint import Checkpoints
-from trainers.training.loop import Fitted, LoopSettings, Step, Task, batches, device, fit
+from trainers.training.loop import Fitted, LoopSettings, Task, TrainingStep, batches, device, fit
 
 #: The last share of the training rows is not fitted on: it ends a training early and calibrates the student.
 VALIDATION = 0.15
@@ -94,7 +94,7 @@ def train_fold(
     settings: FoldSettings,
     before: Teacher | None,
     checkpoints: Checkpoints | None,
-    progress: Callable[[Step], None],
+    progress: Callable[[TrainingStep], None],
 ) -> Fold:
     """Train a split's models, or take up what a checkpoint holds.
 
@@ -113,7 +113,7 @@ def train_fold(
     where = device()
     observations = regime_teacher.observe(data)
     train, held = cut(data, split.train)
-    progress(Step(f"{name} teacher", 0, 1, 0.0))
+    progress(TrainingStep(f"{name} teacher", 0, 1, 0.0))
     teacher = regime_fits.fit(observations[train], data.symbols[train], settings.seed, settings.teacher, before)
     filtered = teacher.filtered(observations, data.symbols)
     fitting = gather(data, train, filtered, settings.costs, where)
@@ -154,7 +154,11 @@ class _Stages:
     """Trainings of a fold, one behind another, each kept when it is done."""
 
     def __init__(
-        self, name: str, settings: FoldSettings, checkpoints: Checkpoints | None, progress: Callable[[Step], None]
+        self,
+        name: str,
+        settings: FoldSettings,
+        checkpoints: Checkpoints | None,
+        progress: Callable[[TrainingStep], None],
     ) -> None:
         self._name, self._settings, self._checkpoints, self._progress = name, settings, checkpoints, progress
         self.fitted: dict[str, Fitted] = {}

@@ -77,7 +77,7 @@ class Task(Struct, frozen=True):
     validation: Callable[[], float] | None = None
 
 
-class Step(Struct, frozen=True):
+class TrainingStep(Struct, frozen=True):
     """How far a stage is, for a progress bar."""
 
     stage: str
@@ -95,7 +95,7 @@ class Fitted(Struct):
     parts: int
 
 
-class State(Struct):
+class LoopState(Struct):
     """Where a training stands: everything that a resumed one needs."""
 
     epoch: int = 0
@@ -118,7 +118,7 @@ def fit(
     task: Task,
     settings: LoopSettings,
     checkpoints: Checkpoints | None = None,
-    progress: Callable[[Step], None] = lambda _: None,
+    progress: Callable[[TrainingStep], None] = lambda _: None,
 ) -> Fitted:
     """Minimise a task's loss over shuffled mini-batches; the weights of the best epoch are kept.
 
@@ -136,12 +136,16 @@ def fit(
 
 class _Loop:
     def __init__(
-        self, task: Task, settings: LoopSettings, checkpoints: Checkpoints | None, progress: Callable[[Step], None]
+        self,
+        task: Task,
+        settings: LoopSettings,
+        checkpoints: Checkpoints | None,
+        progress: Callable[[TrainingStep], None],
     ) -> None:
         self._task, self._settings, self._checkpoints, self._progress = task, settings, checkpoints, progress
         self._steps = max(1, math.ceil(task.rows / settings.batch_size))
         self._epochs = max(settings.epochs, math.ceil(settings.min_steps / self._steps))
-        self._state = State(losses=[], validation=[], best_weights={})
+        self._state = LoopState(losses=[], validation=[], best_weights={})
         self._optimiser = torch.optim.Adam(
             task.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -176,7 +180,7 @@ class _Loop:
             state.step = step + 1
             done = state.epoch * self._steps + state.step
             mean = state.total / state.step
-            self._progress(Step(self._task.name, done, self._steps * self._epochs, mean))
+            self._progress(TrainingStep(self._task.name, done, self._steps * self._epochs, mean))
             if time.monotonic() > self._saved_at + CHECKPOINT_S:
                 self._save()
         state.losses.append(state.total / self._steps)
@@ -246,7 +250,7 @@ class _Loop:
         self._checkpoints.save(
             f"{self._task.name}.progress",
             {
-                "state": {name: getattr(state, name) for name in State.__struct_fields__},
+                "state": {name: getattr(state, name) for name in LoopState.__struct_fields__},
                 "module": self._task.module.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
                 "schedule": {k: v for k, v in self._schedule.state_dict().items() if not callable(v)},
@@ -258,7 +262,7 @@ class _Loop:
         found = None if self._checkpoints is None else self._checkpoints.load(f"{self._task.name}.progress")
         if found is None:
             return
-        self._state = State(**found["state"])
+        self._state = LoopState(**found["state"])
         self._task.module.load_state_dict(found["module"])
         self._optimiser.load_state_dict(found["optimiser"])
         self._schedule.load_state_dict(found["schedule"])

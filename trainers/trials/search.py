@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from trading.errors import ConfigurationError
-from trainers.trials.trial_runner import Outcome, Runner
+from trainers.trials.trial_runner import TrialOutcome, TrialRunner
 from trainers.trials.worker import FoldResult, Spec
 from trainers.walk_forward import TrainSettings
 
@@ -40,7 +40,7 @@ class SearchSettings(Struct, frozen=True):
     threads: int = 1
 
 
-class Found(Struct, frozen=True):
+class SearchResult(Struct, frozen=True):
     """What a search came to: the best trial, its value and parameters, and counts of all trials by state."""
 
     number: int
@@ -81,9 +81,9 @@ def search(
     base: TrainSettings,
     settings: SearchSettings,
     journal: Path,
-    runner: Runner,
-    told: Callable[[int, dict[str, Any], Outcome], None],
-) -> Found:
+    runner: TrialRunner,
+    told: Callable[[int, dict[str, Any], TrialOutcome], None],
+) -> SearchResult:
     """Run trials until there are `settings.trials`, going on where an earlier run stopped.
 
     Args:
@@ -141,14 +141,14 @@ def open_study(name: str, journal: Path, seed: int) -> optuna.Study:
     return study
 
 
-def found_in(study: optuna.Study, name: str) -> Found:
+def found_in(study: optuna.Study, name: str) -> SearchResult:
     """The best trial, and what became of all. Raises ConfigurationError where none finished."""
     done = [t for t in study.trials if t.state is TrialState.COMPLETE]
     if not done:
         raise ConfigurationError(f"no trial of {name} finished: look at what each said")
     best = study.best_trial
     states = [t.state for t in study.trials]
-    return Found(
+    return SearchResult(
         best.number, float(best.value or 0.0), dict(best.params), states.count(TrialState.COMPLETE),
         states.count(TrialState.PRUNED), states.count(TrialState.FAIL),
     )  # fmt: skip

@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from trading.errors import ConfigurationError
 from trainers import memory_budget
 from trainers.data import manifest
-from trainers.trials.worker import FoldResult, Line, Result, Spec
+from trainers.trials.worker import FoldResult, Line, Spec, TrialResult
 
 #: Arrays of a row in a training: the dataset, copies of the training rows, what the models say.
 ROW_BYTES = 2_400
@@ -42,7 +42,7 @@ LOOK_S = 0.5
 T = TypeVar("T")
 
 
-class Outcome(Struct, frozen=True):
+class TrialOutcome(Struct, frozen=True):
     """What became of an experiment.
 
     Attributes:
@@ -55,7 +55,7 @@ class Outcome(Struct, frozen=True):
     """
 
     name: str
-    result: Result | None
+    result: TrialResult | None
     why: str
     seconds: float
     peak_bytes: int
@@ -107,7 +107,7 @@ class Resources:
         return need <= self._left and (not gpu or self._places > 0) and need <= memory_budget.available_bytes()
 
 
-class Runner:
+class TrialRunner:
     """Runs experiments.
 
     Args:
@@ -129,9 +129,9 @@ class Runner:
     def run(
         self,
         specs: Sequence[Spec],
-        done: Callable[[Outcome], None] = lambda _: None,
+        done: Callable[[TrialOutcome], None] = lambda _: None,
         prune: Callable[[str, FoldResult], bool] = lambda _, __: False,
-    ) -> list[Outcome]:
+    ) -> list[TrialOutcome]:
         """Run all; returns what became of each, in their order.
 
         Args:
@@ -139,7 +139,7 @@ class Runner:
             done: called as each ends.
             prune: asked after each fold whether the experiment should end.
         """
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, TrialOutcome] = {}
 
         def one(spec: Spec) -> None:
             outcomes[spec.name] = self.one(spec, prune)
@@ -161,12 +161,12 @@ class Runner:
                 self.stop()
                 raise
 
-    def one(self, spec: Spec, prune: Callable[[str, FoldResult], bool] = lambda _, __: False) -> Outcome:
+    def one(self, spec: Spec, prune: Callable[[str, FoldResult], bool] = lambda _, __: False) -> TrialOutcome:
         """Run one, when there is room for it."""
         try:
             need = estimate(Path(spec.dataset))
         except ConfigurationError as error:
-            return Outcome(spec.name, None, str(error), 0.0, 0)
+            return TrialOutcome(spec.name, None, str(error), 0.0, 0)
         ceiling = spec.memory_bytes or max(need, memory_budget.BASE_BYTES)
         with self._resources.take(ceiling, gpu=torch.cuda.is_available()):
             return self._watch(replace(spec, memory_bytes=ceiling), prune)
@@ -179,7 +179,7 @@ class Runner:
         for pid in children:
             end_group(pid)
 
-    def _watch(self, spec: Spec, prune: Callable[[str, FoldResult], bool]) -> Outcome:
+    def _watch(self, spec: Spec, prune: Callable[[str, FoldResult], bool]) -> TrialOutcome:
         began, peak, result, pruned = time.monotonic(), 0, None, False
         with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
             path, errors = Path(folder) / "spec.json", Path(folder) / "stderr"
@@ -198,11 +198,11 @@ class Runner:
         peak = max(peak, result.peak_bytes if result else 0)
         seconds = time.monotonic() - began
         if pruned:
-            return Outcome(spec.name, None, "pruned: it did worse than most", seconds, peak, pruned=True)
+            return TrialOutcome(spec.name, None, "pruned: it did worse than most", seconds, peak, pruned=True)
         if code == 0 and result is not None:
-            return Outcome(spec.name, result, "", seconds, peak)
+            return TrialOutcome(spec.name, result, "", seconds, peak)
         told_last = f": {words[-1]}" if words and code > 0 else ""
-        return Outcome(
+        return TrialOutcome(
             spec.name, None, memory_budget.explain_exit(code, peak, spec.memory_bytes) + told_last, seconds, peak
         )
 

@@ -56,7 +56,7 @@ class FoldResult(Struct, frozen=True):
     mean_bps: float
 
 
-class Result(Struct, frozen=True):
+class TrialResult(Struct, frozen=True):
     """Of an experiment: the mean of its folds' t-statistics, the folds, and the memory that it took at most."""
 
     value: float
@@ -68,7 +68,7 @@ class Line(Struct, frozen=True, omit_defaults=True):
     """What a worker prints."""
 
     fold: FoldResult | None = None
-    result: Result | None = None
+    result: TrialResult | None = None
 
 
 def until(data: Dataset, share: float) -> Dataset:
@@ -84,7 +84,7 @@ def until(data: Dataset, share: float) -> Dataset:
     return replace(data, labels=replace(labels, **fields), **{name: getattr(data, name)[:count] for name in names})
 
 
-def run(spec: Spec, tell: Callable[[Line], None]) -> Result:
+def run(spec: Spec, tell: Callable[[Line], None]) -> TrialResult:
     """Train and test every fold.
 
     Args:
@@ -107,7 +107,7 @@ def run(spec: Spec, tell: Callable[[Line], None]) -> Result:
         found.append(score(data, fold, k, settings))
         tell(Line(fold=found[-1]))
     value = float(np.mean([one.t_statistic for one in found]))
-    return Result(value, found, memory_budget.peak_bytes())
+    return TrialResult(value, found, memory_budget.peak_bytes())
 
 
 def score(data: Dataset, fold: Fold, number: int, settings: TrainSettings) -> FoldResult:

@@ -11,10 +11,10 @@ from stack.cli.export.command import GpuOption, Places, TargetOption, command, w
 from stack.cli.output import out, print_json, table
 
 if TYPE_CHECKING:
-    from exporters.export import Published
+    from exporters.export import PublishedVersion
     from exporters.options import Options
     from exporters.release.releases import Released
-    from exporters.verify import Report
+    from exporters.verify import ParityReport
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, or fp16 for the weights of matrix products.")]
@@ -163,7 +163,7 @@ def make_options(
     )
 
 
-def release_all(places: Places, options: Options, done: list[Published], progress: Any) -> list[Released]:
+def release_all(places: Places, options: Options, done: list[PublishedVersion], progress: Any) -> list[Released]:
     """Release what was published; a pipeline's steps come with it."""
     releases = places.releases(options.gpu, progress)
     ensembles = [p for p in done if p.format == "ensemble"]
@@ -183,7 +183,7 @@ def compare_latency(places: Places, released: list[Released], progress: Any) -> 
 
 
 def show(
-    places: Places, done: list[Published], released: list[Released], ratio: dict[str, float] | None = None
+    places: Places, done: list[PublishedVersion], released: list[Released], ratio: dict[str, float] | None = None
 ) -> None:
     """What was published and released."""
     if places.json:
@@ -216,7 +216,7 @@ def show_released(released: list[Released]) -> None:
     out.print(table("Released" if released[0].action == "release" else "Rolled back", columns, rows, right=(1, 2)))
 
 
-def show_report(report: Report) -> None:
+def show_report(report: ParityReport) -> None:
     """The worst of each place and kind of rows."""
     rows = []
     for where in dict.fromkeys(d.where for d in report.differences):
@@ -241,7 +241,7 @@ def show_report(report: Report) -> None:
     out.print("time spent on asking: " + ", ".join(f"{k} {v:.2f} s" for k, v in spent.items() if v))
 
 
-def log_evidence(places: Places, report: Report, run_ids: Any) -> None:
+def log_evidence(places: Places, report: ParityReport, run_ids: Any) -> None:
     """JSON and plot to every run that the version comes from."""
     import tempfile
 

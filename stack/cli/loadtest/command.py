@@ -14,7 +14,7 @@ from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
     from loadtest.judging.targets import Target
-    from loadtest.measuring.result import Result
+    from loadtest.measuring.result import RunResult
     from loadtest.open_loop.drive import Progress as DriveProgress
     from stack.workflows.loadtest.load_target import LoadTarget
 
@@ -27,8 +27,10 @@ VERDICTS = {"held": "[green]held[/]", "missed": "[red]missed[/]", "invalid": "[b
 RUNS = "loadtest"
 MARKET = "simulate:regimes?ticks=100000&symbols=16"
 
-Data = Annotated[str, typer.Option(help="A SOURCE; beyond its end it begins anew.")]
-Speed = Annotated[str, typer.Option(help="real, Nx, N/s, poisson:N/s, bursts:BASE/s,PEAK/s,EVERYs,LASTSs or max.")]
+DataOption = Annotated[str, typer.Option(help="A SOURCE; beyond its end it begins anew.")]
+SpeedOption = Annotated[
+    str, typer.Option(help="real, Nx, N/s, poisson:N/s, bursts:BASE/s,PEAK/s,EVERYs,LASTSs or max.")
+]
 Duration = Annotated[str, typer.Option(help="As 30s, 10m or 8h; the warm-up is part of it.")]
 WarmUp = Annotated[float, typer.Option(min=0.0, help="Seconds at the beginning that do not count.")]
 Targets = Annotated[
@@ -45,7 +47,7 @@ Remote = Annotated[bool, typer.Option("--allow-remote", help="The target may be 
 Model = Annotated[
     str, typer.Option(help="What the embedded gateway asks: trading_decision, or its _fused variant.")
 ]
-Seed = Annotated[int, typer.Option(help="Of Poisson's gaps.")]
+SeedOption = Annotated[int, typer.Option(help="Of Poisson's gaps.")]
 
 
 def given(targets: Path | None) -> tuple[Path, ...]:
@@ -129,7 +131,7 @@ def shown(total: float | None, what: str) -> Iterator[Callable[[float, str], Non
         yield lambda done, said: bar.update(task, completed=done, said=said)
 
 
-def drive_shown(load: Any, place: LoadTarget, target: str, settings: dict[str, str]) -> Result:
+def drive_shown(load: Any, place: LoadTarget, target: str, settings: dict[str, str]) -> RunResult:
     """A run of the driver with a progress bar."""
     import time
 
@@ -152,7 +154,7 @@ def drive_shown(load: Any, place: LoadTarget, target: str, settings: dict[str, s
         )  # fmt: skip
 
 
-def triton_shown(load: Any, place: LoadTarget, url: str | None = None) -> Result:
+def triton_shown(load: Any, place: LoadTarget, url: str | None = None) -> RunResult:
     """A run against Triton with a progress bar."""
     import time
 
@@ -169,7 +171,7 @@ def triton_shown(load: Any, place: LoadTarget, url: str | None = None) -> Result
         )
 
 
-def write_files(folder: Path, results: Sequence[Result], more: dict[str, str] | None = None) -> Path:
+def write_files(folder: Path, results: Sequence[RunResult], more: dict[str, str] | None = None) -> Path:
     """All files of the runs; returns the HTML report."""
     from loadtest.report import write_all
 
@@ -177,7 +179,7 @@ def write_files(folder: Path, results: Sequence[Result], more: dict[str, str] | 
         return write_all(folder, results, more)
 
 
-def finish(results: list[Result], report_path: Path, *, json: bool) -> None:
+def finish(results: list[RunResult], report_path: Path, *, json: bool) -> None:
     """Show the tables, exit with the worst verdict's code."""
     from loadtest.judging.gates import EXIT_CODES
     from loadtest.report import rows

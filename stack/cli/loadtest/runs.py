@@ -9,15 +9,15 @@ import typer
 from stack.cli.loadtest.command import (
     MARKET,
     Bootstrap,
-    Data,
+    DataOption,
     Duration,
     Embedded,
     Json,
     Model,
     Out,
     Remote,
-    Seed,
-    Speed,
+    SeedOption,
+    SpeedOption,
     TargetName,
     Targets,
     WarmUp,
@@ -35,17 +35,17 @@ from stack.cli.loadtest.command import (
 from stack.cli.output import err
 
 if TYPE_CHECKING:
-    from loadtest.measuring.result import Result
+    from loadtest.measuring.result import RunResult
 
 
 @app.command(epilog="Example: ultrathink loadtest kafka --data binance:BTCUSDT.gz --speed 1x --duration 60s")
 def kafka(
-    data: Data = MARKET,
-    speed: Speed = "250/s",
+    data: DataOption = MARKET,
+    speed: SpeedOption = "250/s",
     duration: Duration = "30s",
     limit: Annotated[int | None, typer.Option(min=1, help="Send so many ticks only.")] = None,
     warm_up: WarmUp = 5.0,
-    seed: Seed = 0,
+    seed: SeedOption = 0,
     target: TargetName = "decision",
     targets: Targets = None,
     embedded: Embedded = False,
@@ -70,14 +70,14 @@ def kafka(
 
 @app.command(epilog="Example: ultrathink loadtest triton --speed poisson:500/s --batch 8")
 def triton(
-    speed: Speed = "200/s",
+    speed: SpeedOption = "200/s",
     batch: Annotated[int, typer.Option(min=1, help="Rows of a call.")] = 8,
     model: Annotated[str, typer.Option(help="Which model; it takes feature rows.")] = "trading_decision",
     version: Annotated[str, typer.Option(help="Default: the highest ready.")] = "",
     duration: Duration = "15s",
     warm_up: WarmUp = 3.0,
     data: Annotated[str, typer.Option(help="A SOURCE of feature rows.")] = "simulate:regimes?ticks=8000&symbols=4",
-    seed: Seed = 0,
+    seed: SeedOption = 0,
     target: TargetName = "triton",
     targets: Targets = None,
     embedded: Embedded = False,
@@ -111,8 +111,8 @@ def triton(
 
 @app.command("all", epilog="Example: ultrathink loadtest all --data binance:BTCUSDT.gz --speed 1x")
 def everything(
-    data: Data = MARKET,
-    speed: Speed = "250/s",
+    data: DataOption = MARKET,
+    speed: SpeedOption = "250/s",
     duration: Duration = "30s",
     targets: Targets = None,
     out_folder: Out = None,
@@ -130,7 +130,7 @@ def everything(
     goal, folder = prepare("decision", targets, out_folder)
     load = Load("", data, speed, None, seconds_of(duration))
     load.check()
-    results: list[Result] = []
+    results: list[RunResult] = []
     with desk_or(True, None, allow_remote=False, model="trading_decision") as place:
         results.append(judge(drive_shown(load, place, "decision", {}), goal))
         report_path = write_files(folder, results)
@@ -148,8 +148,8 @@ def everything(
 )
 def soak(
     duration: Duration = "8h",
-    data: Data = MARKET,
-    speed: Speed = "250/s",
+    data: DataOption = MARKET,
+    speed: SpeedOption = "250/s",
     warm_up: WarmUp = 20.0,
     target: TargetName = "decision",
     targets: Targets = None,

@@ -12,14 +12,14 @@ from stack.cli.loadtest.command import (
     MARKET,
     VERDICTS,
     Bootstrap,
-    Data,
+    DataOption,
     Duration,
     Embedded,
     Json,
     Model,
     Out,
     Remote,
-    Speed,
+    SpeedOption,
     TargetName,
     Targets,
     WarmUp,
@@ -35,7 +35,7 @@ from stack.cli.output import err, out, print_json, table
 if TYPE_CHECKING:
     from loadtest.judging.capacity import Capacity, Trial
     from loadtest.judging.compare import Ratio
-    from loadtest.measuring.result import Result
+    from loadtest.measuring.result import RunResult
     from loadtest.open_loop.drive import Load
 
 
@@ -47,7 +47,7 @@ def capacity(
     confirmations: Annotated[int, typer.Option(min=0, help="Runs at the limit that must hold too.")] = 2,
     duration: Duration = "15s",
     warm_up: WarmUp = 5.0,
-    data: Data = MARKET,
+    data: DataOption = MARKET,
     arrivals: Annotated[str, typer.Option(help="constant or poisson.")] = "constant",
     target: TargetName = "decision",
     targets: Targets = None,
@@ -69,11 +69,11 @@ def capacity(
     goal, folder = prepare(target, targets, out_folder)
     speed_of = speeds(arrivals)
     Load("", data, "1/s", None, seconds_of(duration), warm_up).check()
-    kept: list[Result] = []
+    kept: list[RunResult] = []
 
     with desk_or(embedded, bootstrap, allow_remote=allow_remote, model=model) as place, err.status("") as status:
 
-        def run(rate: float) -> Result:
+        def run(rate: float) -> RunResult:
             status.update(f"{rate:,.0f} ticks/s")
             load = Load(place.bootstrap, data, speed_of(rate), None, seconds_of(duration), warm_up)
             kept.append(judge(drive(load, target=target, servers=place.servers), goal))
@@ -149,11 +149,11 @@ def compare(
         typer.Argument(help="A result.json, or model=…,delivery=…,brokers=3,commit=REV, or default."),
     ],
     b: Annotated[str, typer.Argument(help="The other.")],
-    speed: Speed = "500/s",
+    speed: SpeedOption = "500/s",
     turns: Annotated[int, typer.Option(min=1, help="Runs of each, in turns A B B A …")] = 5,
     duration: Duration = "15s",
     warm_up: WarmUp = 5.0,
-    data: Data = MARKET,
+    data: DataOption = MARKET,
     out_folder: Out = None,
     json: Json = False,
 ) -> None:
@@ -197,7 +197,7 @@ def compare(
 
 def measured_in_turns(
     a: str, b: str, load: Load, turns: int, out_folder: Path | None
-) -> tuple[tuple[list[Result], list[Result]], Path]:
+) -> tuple[tuple[list[RunResult], list[RunResult]], Path]:
     """Judged runs of two configurations, and the folder of their results."""
     from loadtest.judging.gates import judge
     from stack.workflows.loadtest.configuration import Configuration, in_turns
@@ -222,7 +222,7 @@ def show_ratios(ratios: list[Ratio], undecided: list[float]) -> None:
     out.print(table("", ["figure", "A", "B", "B over A", "95 % interval", ""], body, right=(1, 2, 3, 4)))
 
 
-def comparable(a: Result, b: Result) -> None:
+def comparable(a: RunResult, b: RunResult) -> None:
     """Two results answer one question only where the same was asked. Raises ConfigurationError."""
     from trading.errors import ConfigurationError
 

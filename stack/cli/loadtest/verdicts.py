@@ -7,16 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stack.cli.loadtest.command import (
-    Json,
-    Out,
-    Targets,
-    app,
-    finish,
-    folder_of,
-    given,
-    write_files,
-)
+from stack.cli.loadtest.command import Json, Out, Targets, app, finish, folder_of, given, write_files
 from stack.cli.output import out, print_json, table
 
 

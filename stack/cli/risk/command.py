@@ -16,10 +16,10 @@ limits_app = typer.Typer(no_args_is_help=True, help="The limits in force, and th
 app.add_typer(limits_app, name="limits")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-LimitsPath = Annotated[
+LimitsOption = Annotated[
     Path | None, typer.Option("--limits", help="YAML; default: those in force, else the defaults.")
 ]
-Reason = Annotated[str, typer.Option(help="Recorded with the change.")]
+ReasonOption = Annotated[str, typer.Option(help="Recorded with the change.")]
 
 
 def in_force(path: Path | None) -> tuple[Any, str]:

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from stack.cli.output import out, print_json, table
-from stack.cli.risk.command import Json, LimitsPath, Reason, in_force, limits_app, resolved
+from stack.cli.risk.command import Json, LimitsOption, ReasonOption, in_force, limits_app, resolved
 from trading.errors import ConfigurationError
 
 
 @limits_app.command("show", epilog="Example: ultrathink risk limits show --symbol BTCUSDT")
 def show(
     symbol: Annotated[str, typer.Option(help="As they hold for this symbol.")] = "",
-    limits: LimitsPath = None,
+    limits: LimitsOption = None,
     json: Json = False,
 ) -> None:
     """The limits in force, who set them, and what they come to for a symbol."""
@@ -66,7 +66,7 @@ def diff(
 @limits_app.command(
     "apply", epilog='Example: ultrathink risk limits apply limits.yaml --reason "smaller while we test"'
 )
-def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: Reason) -> None:
+def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: ReasonOption) -> None:
     """Set these limits for every gateway, without a restart: whole or not at all, and recorded with who and why.
 
     Each book takes them before its next tick; its decisions say so from there on.

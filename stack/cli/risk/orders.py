@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stack.cli.output import err, out, print_json, table
-from stack.cli.risk.command import Json, LimitsPath, app, limit_set
+from stack.cli.risk.command import Json, LimitsOption, app, limit_set
 from trading.decision import wire
 from trading.errors import ConfigurationError, ServiceUnavailable
 
@@ -23,7 +23,7 @@ def check(
     position: Annotated[float, typer.Option(help="Held before, in units.")] = 0.0,
     age_s: Annotated[float, typer.Option(min=0.0, max=1e8, help="Age of the market data.")] = 0.0,
     state: Annotated[str, typer.Option(help="active, reducing, halted or killed.")] = "active",
-    limits: LimitsPath = None,
+    limits: LimitsOption = None,
     books: Annotated[int, typer.Option(min=1, help="Books that share the account's limits.")] = 1,
     json: Json = False,
 ) -> None:

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from stack.cli.output import err, out, print_json, table
-from stack.cli.risk.command import Json, LimitsPath, Reason, app, limit_set
+from stack.cli.risk.command import Json, LimitsOption, ReasonOption, app, limit_set
 from trading.errors import ConfigurationError
 
 
 @app.command(epilog="Example: ultrathink risk selftest --limits limits.yaml --json")
-def selftest(limits: LimitsPath = None, json: Json = False) -> None:
+def selftest(limits: LimitsOption = None, json: Json = False) -> None:
     """For each rule an order that it must deny, and one that it must let pass. Exit code 1 when a proof fails."""
     from trading.portfolio.book import Book
     from trading.risk.self_test import prove_all
@@ -58,7 +58,7 @@ def reset(
     what: Annotated[
         str, typer.Argument(help="drawdown, daily_loss, repeated_execution, cooldown or clock_offset.")
     ],
-    reason: Reason,
+    reason: ReasonOption,
 ) -> None:
     """End what a rule has latched, in every book; recorded in the log at the tick before which it holds."""
     from stack.cli.gateway import control

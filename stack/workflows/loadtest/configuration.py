@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from loadtest.errors import InvalidRun
-from loadtest.measuring.result import Result
+from loadtest.measuring.result import RunResult
 from loadtest.open_loop.drive import Load, drive
 from stack.processes.gateway import running_gateway
 from stack.servers.settings import StackSettings
@@ -115,7 +115,7 @@ def in_turns(
     load: Load,
     turns: int,
     show: Callable[[str], None],
-) -> tuple[list[Result], list[Result]]:
+) -> tuple[list[RunResult], list[RunResult]]:
     """Run both sides `turns` times each.
 
     Args:
@@ -129,7 +129,7 @@ def in_turns(
         ConfigurationError: a side cannot be configured so.
         InvalidRun: a desk does not come up, or nothing comes of a run.
     """
-    found: tuple[list[Result], list[Result]] = ([], [])
+    found: tuple[list[RunResult], list[RunResult]] = ([], [])
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ultrathink-compare-")))
         code = [stack.enter_context(code_of(side.commit)) for side in sides]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import EXIT_CODES
-from loadtest.measuring.result import Result, load
+from loadtest.measuring.result import RunResult, load
 from stack.workflows.loadtest.load_target import LoadTarget
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def locust(
     targets: Path | None,
     show: Callable[[str], None],
     users: Sequence[str] = tuple(USERS),
-) -> list[Result]:
+) -> list[RunResult]:
     """Each kind of users after the other, judged; raises InvalidRun with Locust's own sentence."""
     found = []
     for tag in users:

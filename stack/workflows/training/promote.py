@@ -14,7 +14,7 @@ from trainers.registry.promotion import Gate
 
 if TYPE_CHECKING:
     from trainers.registry.champions import Candidate
-    from trainers.registry.promotion import Evidence
+    from trainers.registry.promotion import PromotionEvidence
 
 
 class Promotion(Struct, frozen=True):
@@ -78,11 +78,13 @@ def chosen_versions(mlflow_uri: str, reference: str) -> list[Candidate]:
     return [one for one in found.values() if one is not None]
 
 
-def evidence_of(candidates: list[Candidate]) -> dict[str, Evidence]:
+def evidence_of(candidates: list[Candidate]) -> dict[str, PromotionEvidence]:
     """What the gates look at, by model."""
-    from trainers.registry.promotion import Evidence
+    from trainers.registry.promotion import PromotionEvidence
 
-    return {one.name: Evidence(one.version, {**one.run_tags, **one.tags}, one.metrics) for one in candidates}
+    return {
+        one.name: PromotionEvidence(one.version, {**one.run_tags, **one.tags}, one.metrics) for one in candidates
+    }
 
 
 def carry_out(chosen: list[Candidate], record: dict[str, str], told: list[Gate], *, stopped: bool) -> str:

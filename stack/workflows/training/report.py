@@ -96,7 +96,7 @@ def run(market: Market, folder: Path, progress: Callable[[str, int, int], None])
     from trading.history import open_source
     from trainers.data.build import build
     from trainers.data.dataset import open_dataset
-    from trainers.training.loop import Step
+    from trainers.training.loop import TrainingStep
     from trainers.walk_forward import train_all
 
     request = TrainRequest(
@@ -114,7 +114,7 @@ def run(market: Market, folder: Path, progress: Callable[[str, int, int], None])
         data = open_dataset(Path(scratch) / "data")
         built = time.monotonic()
 
-        def show(step: Step) -> None:
+        def show(step: TrainingStep) -> None:
             progress(f"{market.slug}: {step.stage}", step.done, step.total)
 
         trained = train_all(data, request.settings(), show)

@@ -145,7 +145,7 @@ def train_logged(
 ) -> tuple[str, Trained, list[TrainedReport]]:
     """Train within one run of MLflow, taken up again after a kill; its id, what was learned and registered."""
     from trainers.registry import tracking
-    from trainers.training.loop import Step
+    from trainers.training.loop import TrainingStep
     from trainers.walk_forward import train_all
 
     told = checkpoints.folder / "run_id"
@@ -154,7 +154,7 @@ def train_logged(
         told.write_text(run_id)
         steps = 0
 
-        def show(step: Step) -> None:
+        def show(step: TrainingStep) -> None:
             nonlocal steps
             progress(step.stage, step.done, step.total)
             steps += 1

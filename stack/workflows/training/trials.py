@@ -19,8 +19,8 @@ from stack.workflows.training.train import TrainReport, dataset_of, train
 from trading.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from trainers.trials.search import Found, SearchSettings
-    from trainers.trials.trial_runner import Outcome, Runner
+    from trainers.trials.search import SearchResult, SearchSettings
+    from trainers.trials.trial_runner import TrialOutcome, TrialRunner
 
 Progress = Callable[[str, int, int], None]
 
@@ -29,7 +29,7 @@ class SearchReport(Struct, frozen=True):
     """What a search found, and the training of the best, judged on the hold-out."""
 
     study: str
-    found: Found
+    found: SearchResult
     training: TrainReport
 
 
@@ -39,12 +39,12 @@ class Experiment(TrainRequest, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
 
 
-def runner_for(jobs: int, memory: str | None) -> Runner:
+def runner_for(jobs: int, memory: str | None) -> TrialRunner:
     """A runner with a budget. Raises ConfigurationError."""
     from trainers.memory_budget import parse_bytes
-    from trainers.trials.trial_runner import Runner
+    from trainers.trials.trial_runner import TrialRunner
 
-    return Runner(jobs, None if memory is None else parse_bytes(memory))
+    return TrialRunner(jobs, None if memory is None else parse_bytes(memory))
 
 
 def search(request: TrainRequest, settings: SearchSettings, memory: str | None, progress: Progress) -> SearchReport:
@@ -70,7 +70,7 @@ def search(request: TrainRequest, settings: SearchSettings, memory: str | None, 
     done, lock = 0, threading.Lock()
     with tracking.training(f"search {rows.named}"[:250], rows, str(folder)) as parent:
 
-        def told(number: int, parameters: dict[str, Any], outcome: Outcome) -> None:
+        def told(number: int, parameters: dict[str, Any], outcome: TrialOutcome) -> None:
             nonlocal done
             with lock:
                 done += 1
@@ -87,7 +87,7 @@ def search(request: TrainRequest, settings: SearchSettings, memory: str | None, 
     return SearchReport(study, found, training)
 
 
-def log_experiment(parent: str, name: str, parameters: dict[str, Any], outcome: Outcome) -> None:
+def log_experiment(parent: str, name: str, parameters: dict[str, Any], outcome: TrialOutcome) -> None:
     """A nested run for one experiment."""
     from trainers.registry import tracking
 
@@ -135,7 +135,7 @@ def read_experiments(file: Path) -> list[Experiment]:
 
 def run_queue(
     file: Path, jobs: int, memory: str | None, mlflow_uri: str | None, progress: Progress
-) -> list[Outcome]:
+) -> list[TrialOutcome]:
     """Run the experiments of a file: each trains and tests every fold; nothing is registered.
 
     Raises:
@@ -160,7 +160,7 @@ def run_queue(
     first = next(iter(folders.values()))
     with tracking.training(f"queue {file.name}", manifest.read(first), str(first)) as parent:
 
-        def told(outcome: Outcome) -> None:
+        def told(outcome: TrialOutcome) -> None:
             nonlocal done
             with lock:
                 done += 1

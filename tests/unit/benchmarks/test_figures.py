@@ -9,14 +9,14 @@ import pytest
 
 from benchmarks import all as bench
 from benchmarks import figures
-from benchmarks.figures import Figures, read
+from benchmarks.figures import BenchmarkFigures, read
 from tests.paths import ROOT
 
 
 @pytest.fixture
 def part(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
-    made = Figures("x", "some figures")
+    made = BenchmarkFigures("x", "some figures")
     made.tell("quick", 3.0, "ms", at_most=5.0)
     made.tell("slow", 7.0, "ms", at_most=5.0, beside="a|b")
     made.tell("much", 9.0, "/s", at_least=5.0)

@@ -14,7 +14,7 @@ from stack.servers.identity import Identity, describe_exit, end
 from stack.servers.lifecycle import check_brokers, check_ports, down
 from stack.servers.log_files import tail
 from stack.servers.ports import free_ports, holder, is_free
-from stack.servers.settings import Ports, StackSettings
+from stack.servers.settings import ServerPorts, StackSettings
 from tests.paths import ROOT
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.files import write_atomically
@@ -36,7 +36,7 @@ def test_missing_and_repeated_decisions_are_counted():
 def test_the_stacks_ports_are_checked_before_anything_starts(tmp_path):
     import socket
 
-    settings = StackSettings(home=tmp_path, ports=Ports.automatic(), model_repository=tmp_path)
+    settings = StackSettings(home=tmp_path, ports=ServerPorts.automatic(), model_repository=tmp_path)
     check_ports(settings)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", settings.ports.redis))

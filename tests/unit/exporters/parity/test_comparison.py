@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporters import probes
 from exporters.errors import ExportError, ParityError
 from exporters.parity import comparison
-from exporters.parity.comparison import Comparison, actions, compare, max_abs, max_rel, max_ulp, tolerance
+from exporters.parity.comparison import ParityComparison, actions, compare, max_abs, max_rel, max_ulp, tolerance
 from trading.models.signature import MODELS, REGIME_DETECTION, TRADING_DECISION, ModelSignature, TensorSpec
 
 
@@ -105,7 +105,7 @@ def test_flips_are_counted_a_row():
     found = judged(a, b)
     assert found.flip_rate == 0.5
     assert (found + found).flips[1].of == 2
-    assert Comparison([], []).flip_rate == 0.0
+    assert ParityComparison([], []).flip_rate == 0.0
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -14,7 +14,7 @@ import pytest
 
 from exporters.errors import Busy, ExportError
 from exporters.formats.config_pbtxt import Serving
-from exporters.release.journal import Change, Entry, Journal
+from exporters.release.journal import Entry, Journal, ReleaseChange
 from exporters.release.versions import protected, prune, rows
 from exporters.repository.repository import ModelRepository
 from exporters.verify import verify
@@ -126,7 +126,7 @@ def released(repository, *versions, name="times"):
     journal, before = Journal(repository.state / "journal.jsonl"), Serving()
     for k, version in enumerate(versions):
         after = Serving(versions=(version,))
-        begun = Entry(str(k), "begun", "release", name, version, "t", "u", (Change(name, before, after),))
+        begun = Entry(str(k), "begun", "release", name, version, "t", "u", (ReleaseChange(name, before, after),))
         journal.append(begun)
         journal.append(Entry(str(k), "done", "release", name, version, "t", "u"))
         before = after
@@ -153,7 +153,7 @@ def test_prune_keeps_what_is_served_and_the_way_back(repository, tmp_path):
 
 def test_a_torn_line_is_cut_off_and_a_broken_one_is_named(tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
-    entry = Entry("a", "begun", "release", "m", 1, "t", "u", (Change("m", Serving(), Serving((1,))),))
+    entry = Entry("a", "begun", "release", "m", 1, "t", "u", (ReleaseChange("m", Serving(), Serving((1,))),))
     journal.append(entry)
     with journal.path.open("ab") as file:
         file.write(b'{"id":"b","st')

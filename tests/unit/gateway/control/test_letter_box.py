@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.control.letter_box import Found, general, summarise
+from gateway.control.letter_box import FoundLetter, general, summarise
 from trading.dead_letters import dead_letter
 
 
 def found(reason, at_ns, replayed=False):
-    return Found(dead_letter("market.ticks", 0, at_ns, reason, None, b"x"), at_ns, replayed)
+    return FoundLetter(dead_letter("market.ticks", 0, at_ns, reason, None, b"x"), at_ns, replayed)
 
 
 def test_numbers_do_not_tell_reasons_apart():

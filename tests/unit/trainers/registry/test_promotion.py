@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trading.features.definitions import FEATURE_VERSION
-from trainers.registry.promotion import PIPELINE, Evidence, gates, overridden, refused
+from trainers.registry.promotion import PIPELINE, PromotionEvidence, gates, overridden, refused
 
 GOOD = {
     "regime_detection": {"agreement": 0.9, "calibration_error": 0.01, "disruption_mean": 0.01},
@@ -22,7 +22,7 @@ def challengers(changes=None, tags=None):
     for name in PIPELINE:
         metrics = {k: (changes or {}).get(k, v) for k, v in GOOD[name].items()}
         told = {k: v for k, v in metrics.items() if v is not None}
-        found[name] = Evidence("3", {**TAGS, **(tags or {}).get(name, {})}, told)
+        found[name] = PromotionEvidence("3", {**TAGS, **(tags or {}).get(name, {})}, told)
     return found
 
 
@@ -68,7 +68,7 @@ def test_a_gain_without_costs_is_no_evidence():
 
 def test_a_champion_is_replaced_only_by_what_is_not_worse_on_the_same_rows():
     def champion(t, data="abc"):
-        return {"meta_controller": Evidence("2", {"judged_by": data}, {"t_statistic": t})}
+        return {"meta_controller": PromotionEvidence("2", {"judged_by": data}, {"t_statistic": t})}
 
     assert refused(gates(challengers(), champion(2.9))) == []
     assert [g.name for g in refused(gates(challengers(), champion(3.1)))] == ["not worse than champion 2"]

@@ -17,7 +17,7 @@ from trainers.training.fold import FoldSettings
 from trainers.training.loop import LoopSettings
 from trainers.trials import worker
 from trainers.trials.search import SearchSettings, search
-from trainers.trials.trial_runner import Resources, Runner
+from trainers.trials.trial_runner import Resources, TrialRunner
 from trainers.trials.worker import Spec, until
 from trainers.walk_forward import TrainSettings
 
@@ -36,7 +36,7 @@ def spec(folder, name, **changes):
 
 
 def test_an_experiment_without_memory_says_so_and_the_others_go_on(folder):
-    runner = Runner(jobs=2, memory=8 * 2**30)
+    runner = TrialRunner(jobs=2, memory=8 * 2**30)
     done = []
     found = runner.run(
         [
@@ -57,7 +57,7 @@ def test_an_experiment_without_memory_says_so_and_the_others_go_on(folder):
 
 
 def test_a_killed_experiment_is_called_exit_137(folder):
-    runner = Runner(jobs=1, memory=8 * 2**30)
+    runner = TrialRunner(jobs=1, memory=8 * 2**30)
 
     def kill():
         while not runner._children:
@@ -113,7 +113,7 @@ def test_a_search_is_resumed_and_counts_what_it_tried(folder, tmp_path):
     journal, told = tmp_path / "study.journal", []
 
     def run(trials):
-        return search("study", folder, QUICK, SearchSettings(trials=trials, jobs=2), journal, Runner(2, 8 * 2**30),
+        return search("study", folder, QUICK, SearchSettings(trials=trials, jobs=2), journal, TrialRunner(2, 8 * 2**30),
                       lambda number, parameters, outcome: told.append((number, parameters, outcome)))  # fmt: skip
 
     first = run(2)
@@ -129,7 +129,7 @@ def test_a_search_is_resumed_and_counts_what_it_tried(folder, tmp_path):
 
 def test_a_search_in_which_nothing_finishes_says_so(tmp_path):
     with pytest.raises(ConfigurationError, match="no trial of study finished"):
-        search("study", tmp_path, QUICK, SearchSettings(trials=1), tmp_path / "j", Runner(1), lambda *_: None)
+        search("study", tmp_path, QUICK, SearchSettings(trials=1), tmp_path / "j", TrialRunner(1), lambda *_: None)
 
 
 def test_a_spec_that_is_none_is_a_sentence(tmp_path, capsys, monkeypatch):

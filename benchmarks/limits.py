@@ -1,4 +1,4 @@
-"""`make bench`, the highest rate that keeps every gate of loadtest/targets.yaml, searched and confirmed."""
+"""`make bench`, the highest rate that keeps every gate of loadtest/judging/targets.yaml, searched and confirmed."""
 
 from __future__ import annotations
 

@@ -18,6 +18,11 @@ BURST = 10
 WINDOW_S = 10.0
 
 
+if not structlog.is_configured():
+    # What a command prints on stdout is its result.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
 class LogLevel:
     """A structlog processor that drops what is below the present level."""
 

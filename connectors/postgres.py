@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from psycopg import Connection, Error, ProgrammingError, connect, sql
 from psycopg.conninfo import conninfo_to_dict
 
+from connectors.addresses import scrubbed, shown
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["Connection", "Error", "connect", "connect_url", "sql", "translated", "translating"]
@@ -21,10 +22,13 @@ def connect_url(url: str) -> Connection:
     except ProgrammingError:
         # What libpq says repeats the whole address.
         raise ConfigurationError(
-            f"{url.rpartition('@')[2]} is no address of PostgreSQL: give postgresql://USER:PASSWORD@HOST:PORT/NAME"
+            f"{shown(url)} is no address of PostgreSQL: give postgresql://USER:PASSWORD@HOST:PORT/NAME"
         ) from None
-    with translating(f"PostgreSQL at {url.rpartition('@')[2]} cannot be used"):
+    try:
         return connect(url, connect_timeout=CONNECT_S)
+    except Error as error:
+        said = scrubbed(str(error).strip(), url)
+        raise ServiceUnavailable(f"PostgreSQL at {shown(url)} cannot be used: {said}") from None
 
 
 def translated(error: Error, what: str) -> ServiceUnavailable:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from redis import Redis, RedisError
 
+from connectors.addresses import scrubbed, shown
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["Redis", "RedisError", "connect", "open_client", "translated", "translating"]
@@ -20,14 +21,20 @@ def open_client(url: str, timeout_s: float = 1.0) -> Redis:
     try:
         return Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
     except ValueError as error:
-        raise ConfigurationError(f"{url.rpartition('@')[2]} is no address of Redis: {error}") from None
+        raise ConfigurationError(
+            f"{shown(url)} is no address of Redis ({scrubbed(str(error), url)}): expected "
+            "redis://:PASSWORD@HOST:PORT/NUMBER, with / # ? @ of a password as %2F %23 %3F %40"
+        ) from None
 
 
 def connect(url: str) -> Redis:
     """A client of a server that answers. Raises ServiceUnavailable, without the password of the address."""
     client = open_client(url)
-    with translating(f"Redis at {url.rpartition('@')[2]} does not answer: start it with `ultrathink stack up`"):
+    try:
         client.ping()
+    except (RedisError, ValueError) as error:
+        what = f"Redis at {shown(url)} does not answer: start it with `ultrathink stack up`"
+        raise ServiceUnavailable(f"{what} ({scrubbed(str(error)[:200], url)})") from None
     return client
 
 

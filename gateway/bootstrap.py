@@ -108,6 +108,8 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
                 running.metrics.registry,
             )
         )  # fmt: skip
+        # Closed first too: nobody is answered from parts that are closed.
+        opened.callback(admin.close)
         model = f"{served.predictor.model_name}/{served.predictor.model_version}"
         return Gateway(running.pipeline, model, instance.name, opened.pop_all().close)
     raise AssertionError("unreachable")
@@ -166,8 +168,9 @@ def put_together(
     opened.callback(keeper.close)
     place = LogPlace(bootstrap, settings.group, topics, cluster.log)
     recovery = PartitionRecovery(
-        open_logs(place, fast, controlled.listener), settings.admission(), served.limits, clock, metrics.restored
-    )
+        open_logs(place, fast, controlled.listener), settings.admission(), served.limits, clock, topics.decisions,
+        metrics.restored,
+    )  # fmt: skip
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )

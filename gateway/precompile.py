@@ -5,7 +5,6 @@ A first start would else compile for half a minute. Where the result is kept: `t
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ import numpy as np
 from gateway.adapters.clock import SystemClock
 from gateway.warm_up import warm_up
 from trading.arrays import Float32Array
-from trading.compiled import cache_folder
+from trading.compiled import MARKER, cache_folder, mark
 from trading.decision.policy import DecisionPolicy
 from trading.events import PartitionEvents
 from trading.history import open_source
@@ -26,6 +25,8 @@ from trading.risk.limits import LimitSet
 from trading.risk.self_test import prove_all
 from trading.state.partition import PartitionState
 
+#: As long as an older release may still be started on this machine.
+KEPT_S = 30 * 86_400
 PROBE = "simulate:regimes?seed=11&ticks=80&symbols=3"
 
 
@@ -48,16 +49,17 @@ class Nobody:
         """Nothing is open."""
 
 
-def forget_others() -> None:
-    """Delete what was compiled of other sources; a process that still runs them has it in memory."""
+def forget_old() -> None:
+    """Delete what we compiled of other sources and have not compiled anew for long; others may still start."""
     mine = cache_folder()
-    for folder in mine.parent.glob("*"):
-        if folder != mine and folder.is_dir() and re.fullmatch(r"[0-9a-f]{16}", folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
+    mark(mine)
+    for marker in mine.parent.glob(f"*/{MARKER}"):
+        if marker.parent != mine and time.time() - marker.stat().st_mtime > KEPT_S:
+            shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def main() -> None:
-    """Use everything once, and keep it in place of what was kept before."""
+    """Use everything once, and keep it."""
     began = time.monotonic()
     limits = LimitSet()
     prove_all(limits, Book)
@@ -68,7 +70,7 @@ def main() -> None:
     state.take(PartitionEvents([], 0, [], 0))
     state.book.apply([])
     state.book.set_limits(limits)
-    forget_others()
+    forget_old()
     sys.stdout.write(f"compiled in {time.monotonic() - began:.0f} s\n")
 
 

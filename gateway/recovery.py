@@ -25,6 +25,7 @@ class PartitionRecovery:
         admission: Admission,
         limits: LimitSet,
         clock: Clock,
+        decisions_topic: str,
         measured: Callable[[int, float, float], None] = lambda _ticks, _replay_s, _seconds: None,
     ) -> None:
         """Prepare.
@@ -34,8 +35,10 @@ class PartitionRecovery:
             admission: what is a tick.
             limits: before anybody set any.
             clock: of the gateway.
+            decisions_topic: what a message calls the log of decisions.
             measured: told how many ticks were replayed, how long that took, and how long the whole, in s.
         """
+        self._decisions_topic = decisions_topic
         self._open_log, self._admission, self._limits = open_log, admission, limits
         self._clock, self._measured = clock, measured
 
@@ -53,7 +56,7 @@ class PartitionRecovery:
             restored = recovery.replay()
         except msgspec.DecodeError as error:
             raise ConfigurationError(
-                f"the decisions of partition {partition} hold something that is no decision of this version "
+                f"{self._decisions_topic}[{partition}] holds something that is no decision of this version "
                 f"({error}): name another topic with ULTRATHINK_GATEWAY_DECISIONS_TOPIC"
             ) from error
         ended_ns = self._clock.monotonic_ns()

@@ -1,4 +1,4 @@
-"""Locust's users of Triton and of the desk, judged by loadtest/targets.yaml.
+"""Locust's users of Triton and of the desk, judged by loadtest/judging/targets.yaml.
 
 The page: locust -f loadtest/locustfile.py
 Without it: locust -f loadtest/locustfile.py --headless -u 4 -t 30s --tags grpc

@@ -1,8 +1,8 @@
 """How compiled code is declared, and where what was compiled is kept.
 
 numba keeps an entry point beside its source and compiles it anew when that one file changes; a change in a
-file that it calls into would go unnoticed. So everything is kept in a folder named by a digest of all sources
-that may be compiled, and by nothing that a kernel can see.
+file that it calls into, or takes a constant from, would go unnoticed. So everything is kept in a folder named by
+a digest of the whole package but for its readers of history.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import numba
 from numba import njit
 from platformdirs import user_cache_path
 
-#: Whose sources may be compiled; readers of recorded ticks are not.
-COMPILED = ("decision", "features", "models", "portfolio", "risk")
+#: Readers of recorded ticks: whatever else lies in this package may be frozen into what is compiled.
+NOT_COMPILED = "history"
 HERE = Path(__file__).parent
+MARKER = "ultrathink-compiled"
 
 
 @cache
 def sources_digest() -> str:
     """Sixteen hexadecimal digits that name the sources of everything that decides."""
     whole = hashlib.blake2b(digest_size=8)
-    for path in sorted(path for package in COMPILED for path in (HERE / package).rglob("*.py")):
+    for path in sorted(HERE.rglob("*.py")):
+        if path.relative_to(HERE).parts[0] == NOT_COMPILED:
+            continue
         whole.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()
 
@@ -41,6 +44,12 @@ def cache_folder() -> Path:
     if os.access(HERE, os.W_OK):
         return HERE / "__pycache__" / sources_digest()
     return user_cache_path("ultrathink-pilot") / sources_digest()
+
+
+def mark(folder: Path) -> None:
+    """Say whose folder it is, so that it may be deleted by us and by nobody's name alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
 
 
 numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ class Meaning(Enum):
     """What a code means for whoever asked, with the way out."""
 
     PASSES = "it passes by itself"
-    DOWN = "is the broker up? `ultrathink stack status`"
+    DOWN = "it does not answer: start it with `ultrathink stack up`"
     DENIED = "give the client the permission, or other credentials"
     ABSENT = "create it, or name another"
     FENCED = "another client has taken this one's place"
@@ -123,5 +123,5 @@ def translating(what: str) -> Iterator[None]:
 
 
 def silent(bootstrap: str) -> str:
-    """What is said of a broker that does not answer."""
-    return f"Kafka at {bootstrap} does not answer: start it with `ultrathink stack up`"
+    """What is said of a cluster that cannot be asked."""
+    return f"Kafka at {bootstrap} cannot be used"

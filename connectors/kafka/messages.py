@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from connectors.kafka.client import TIMESTAMP_NOT_AVAILABLE, KafkaError, Message
+from connectors.kafka.errors import is_denied
 from trading.errors import ServiceUnavailable
 from trading.trace import HEADER
 
@@ -24,10 +25,7 @@ def usable(message: Message) -> bool:
     error = message.error()
     if error is None:
         return True
-    if error.fatal() or error.code() in {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-    }:
+    if error.fatal() or is_denied(error):
         raise ServiceUnavailable(f"Kafka: {error.str()}")
     return False
 

@@ -217,6 +217,4 @@ def need(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ExportError(
-            f"{module} is not installed: `uv pip install 'ultrathink-pilot[{extra}]'` ({error})"
-        ) from error
+        raise ExportError(f"{module} is not installed: the extra {extra!r} brings it ({error})") from error

@@ -16,7 +16,7 @@ from connectors.redis import connect
 from gateway.control import redis_latch
 from gateway.control import topic as control_topic
 from gateway.ports import StateStore
-from trading.errors import ServiceUnavailable
+from trading.errors import ServiceUnavailable, UltraThinkError
 from trading.events import Command, CommandKind
 from trading.risk.limits import LimitsFile
 from trading.risk.trading_state import SEVERITY, LatchedState, TradingState
@@ -54,7 +54,8 @@ class Control:
         for name, one in running.items():
             try:
                 one.result()
-            except ServiceUnavailable as error:
+            except UltraThinkError as error:
+                # A wrong address too: what was told the other way must be said.
                 failures.append(f"{name}: {error}")
             else:
                 arrived.append(name)

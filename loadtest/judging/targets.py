@@ -62,7 +62,9 @@ def read(path: Path = DEFAULT) -> dict[str, Target]:
         line = f", line {where.line + 1}" if where is not None else ""
         raise ConfigurationError(f"{path}{line}: no YAML: {getattr(error, 'problem', error)}") from error
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{path}: {error}; loadtest/targets.yaml says what each limit means") from error
+        raise ConfigurationError(
+            f"{path}: {error}; {DEFAULT.name} beside this says what each limit means"
+        ) from error
     if not found.targets:
         raise ConfigurationError(f"{path} has no targets")
     if found.version != 1:

@@ -12,10 +12,13 @@ from connectors.kafka.topics import TOPICS
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan
 from stack.servers.settings import StackSettings
+from trading.errors import ServiceUnavailable
 from trading.history import open_source
 
 TICKS = TOPICS.ticks
 SYMBOLS = 12
+#: How long a broker that was killed may take to lead its partitions again, on a busy machine.
+BROKER_BACK_S = 60.0
 #: One message in so many is no tick.
 RUBBISH_EVERY = 97
 
@@ -72,8 +75,14 @@ class Feed:
         self._rubbish.flush(120.0)
 
     def ends(self) -> dict[int, int]:
-        """Partition -> the next offset of the ticks."""
-        return {p: bounds(self._bootstrap, TICKS, p)[1] for p in range(self._partitions)}
+        """Partition -> the next offset of the ticks; a broker that was killed is waited for."""
+        deadline = time.monotonic() + BROKER_BACK_S
+        while True:
+            try:
+                return {p: bounds(self._bootstrap, TICKS, p)[1] for p in range(self._partitions)}
+            except ServiceUnavailable:
+                if time.monotonic() > deadline:
+                    raise
 
     def _run(self) -> None:
         self.published = self._publisher.publish(self._until_stopped(), keep_times=False)

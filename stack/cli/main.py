@@ -22,17 +22,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Serve trading models: real ticks, real brokers, real model servers, audited decisions.",
 )
-#: What a command needs beyond what a gateway does: an extra of the package.
-ROLES = {
+#: Extras of the package that are roles, the smaller first; a command of several names the library's own.
+ROLES = ("services", "mlflow", "loadtest", "trainers", "exporters", "embedded")
+#: Commands that are one role's.
+ROLE_OF = {
     "stack": "embedded",
-    "demo": "all",
-    "chaos": "all",
     "data": "trainers",
     "train": "trainers",
     "export": "exporters",
-    "risk": "trainers",
-    "broker": "services",
-    "ticks": "services",
     "forensics": "services",
     "loadtest": "loadtest",
 }
@@ -45,8 +42,20 @@ app.command("demo")(demo.demo)
 app.command("chaos")(chaos.chaos)
 
 
+def show_version(wanted: bool) -> None:
+    """Print it, and end."""
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"ultrathink {version('ultrathink-pilot')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
+    version: Annotated[  # noqa: ARG001 - read by its callback
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
     home: Annotated[
         Path | None, typer.Option(help="Folder of the stack's state.", envvar="ULTRATHINK_HOME")
     ] = None,
@@ -82,9 +91,22 @@ def without_role(error: ModuleNotFoundError) -> str:
     """The extra that brings the library a command did not find; raises it where the fault is ours."""
     if error.name is None or error.name.partition(".")[0] in OURS:
         raise error
-    command = next((word for word in sys.argv[1:] if word in ROLES), None)
-    extra = f"[{ROLES[command]}]" if command else ""
-    return f"{error.name} is not installed and this command needs it: pip install 'ultrathink-pilot{extra}'"
+    module = error.name.partition(".")[0]
+    extra = extra_of(module, {word for word in sys.argv[1:] if word in ROLE_OF})
+    way_out = f"the extra {extra!r} brings it" if extra else "the installation is not whole"
+    return f"{module} is not installed and this command needs it: {way_out} (README, One role alone)"
+
+
+def extra_of(module: str, commands: set[str]) -> str | None:
+    """The command's own role where that brings the module, else the smallest that does."""
+    from importlib.metadata import requires
+
+    declared = requires("ultrathink-pilot") or []
+    wanted = module.replace("_", "-")
+    lines = [line for line in declared if wanted in line.partition(";")[0]]
+    bringing = [role for role in ROLES if any(line.endswith(f"extra == '{role}'") for line in lines)]
+    own = [ROLE_OF[command] for command in commands]
+    return next((role for role in [*own, *bringing] if role in bringing), own[0] if own else None)
 
 
 def failed() -> int:

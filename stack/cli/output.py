@@ -30,8 +30,10 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> Table:
-    """A plain table; `right` are right-aligned columns."""
+def table(
+    title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...] = (), *, prose: bool = False
+) -> Table:
+    """A plain table; `right` are right-aligned columns; with `prose` all but the first are broken into lines."""
     made = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for k, name in enumerate(columns):
         last = k == len(columns) - 1
@@ -40,7 +42,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], right: tuple[in
             justify="right" if k in right else "left",
             header_style="dim",
             overflow="fold",
-            no_wrap=not last,
+            no_wrap=k == 0 if prose else not last,
         )
     for row in rows:
         made.add_row(*row)

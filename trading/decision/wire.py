@@ -22,6 +22,7 @@ FILLS_TO, CONTROL_TO = b',"fills_to":', b',"control_to":'
 #: Action and reason stand within so many bytes from the beginning.
 HEAD_BYTES = 400
 _HOLD = ACTION + b"hold" + REASON
+_OTHER = re.compile(rb"(.*-)?\d+-\d+")
 _TAIL = re.compile(FILLS_TO + rb"(-?\d+)" + CONTROL_TO + rb"(\d+)}")
 
 
@@ -101,8 +102,15 @@ def offset_in(payload: bytes, prefix: bytes) -> int:
             return int(digits)
     # Written by somebody else, with white space or fields in another order.
     found, own = decision_id(payload).encode(), prefix[len(HEAD) :]
-    digits = found[len(own) :]
-    return int(digits) if found.startswith(own) and digits.isdigit() else -1
+    if not found.startswith(own):
+        return -1
+    rest = found[len(own) :]
+    if rest.isdigit():
+        return int(rest)
+    # "market.ticks-0-" begins ids of a topic "market.ticks-0" too.
+    if _OTHER.fullmatch(rest) is None:
+        raise msgspec.DecodeError(f"{found.decode()!r} is no id of a decision")
+    return -1
 
 
 def is_hold(payload: bytes) -> bool:

@@ -1,7 +1,7 @@
 """The compiled feature recursion: one tick in, one row out, constant memory per symbol.
 
 Strictly sequential and free of fast-math, so that one tick at a time, any split into batches
-and the whole history give the same bits. The formulas are documented in `features.py`.
+and the whole history give the same bits. The formulas are documented in `definitions.py`.
 """
 
 from __future__ import annotations

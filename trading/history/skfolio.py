@@ -24,9 +24,7 @@ def open_skfolio(spec: str, name: str, options: dict[str, str]) -> Source:
         raise SourceError(f"{spec!r}: the only data set is skfolio:sp500")
     found = importlib.util.find_spec("skfolio")
     if found is None or not found.submodule_search_locations:
-        raise SourceError(
-            "skfolio is not installed: pip install 'ultrathink-pilot[embedded]', or name another SOURCE"
-        )
+        raise SourceError("skfolio is not installed: the extra 'embedded' brings it; or name another SOURCE")
     # The file alone is used: importing skfolio would need its optimisers.
     path = Path(found.submodule_search_locations[0]) / "datasets" / "data" / "sp500_dataset.csv.gz"
     if not path.is_file():

@@ -34,7 +34,7 @@ SpeedOption = Annotated[
 Duration = Annotated[str, typer.Option(help="As 30s, 10m or 8h; the warm-up is part of it.")]
 WarmUp = Annotated[float, typer.Option(min=0.0, help="Seconds at the beginning that do not count.")]
 Targets = Annotated[
-    Path | None, typer.Option(help="YAML of targets; default: loadtest/targets.yaml.", dir_okay=False)
+    Path | None, typer.Option(help="YAML of targets; default: loadtest/judging/targets.yaml.", dir_okay=False)
 ]
 TargetName = Annotated[str, typer.Option("--target", help="Which of the targets judges.")]
 Out = Annotated[

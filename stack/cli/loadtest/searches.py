@@ -59,12 +59,9 @@ def capacity(
     json: Json = False,
 ) -> None:
     """The highest rate that keeps the gates, the curve of latency against load, and its knee."""
-    from msgspec import json as msgspec_json
-
     from loadtest.judging.capacity import search
     from loadtest.judging.gates import judge
     from loadtest.open_loop.drive import Load, drive
-    from trading.files import write_atomically
 
     goal, folder = prepare(target, targets, out_folder)
     speed_of = speeds(arrivals)
@@ -82,14 +79,23 @@ def capacity(
         found = search(run, low=low, high=high, precision=precision, confirmations=confirmations, show=show_trial)
         # A trial of which nothing came has no result.
         at_limit = [r for r in kept if r.settings["speed"] == speed_of(found.limit)] or kept[:1]
+        keep(folder, found)
         report = write_files(folder, at_limit[-1:], {"Latency against load": curve_of(found)})
-        write_atomically(folder / "capacity.json", msgspec_json.format(msgspec_json.encode(found)).decode())
     if json:
         print_json(found)
     else:
         show_capacity(found)
         out.print(f"report: {report}")
     raise typer.Exit(0 if found.limit else 2 if found.trials[0].verdict == "invalid" else 1)
+
+
+def keep(folder: Path, found: object) -> None:
+    """Before a plot that fails could lose a search of hours."""
+    from msgspec import json as msgspec_json
+
+    from trading.files import write_atomically
+
+    write_atomically(folder / "capacity.json", msgspec_json.format(msgspec_json.encode(found)).decode())
 
 
 def speeds(arrivals: str) -> Callable[[float], str]:

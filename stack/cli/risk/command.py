@@ -25,16 +25,13 @@ ReasonOption = Annotated[str, typer.Option(help="Recorded with the change.")]
 def in_force(path: Path | None) -> tuple[Any, str]:
     """A file's limits, or those of the control topic, or the defaults; and which."""
     from stack.cli.gateway import control
-    from stack.servers.settings import load
+    from stack.servers.settings import is_started, load
     from trading.risk import limits_file
     from trading.risk.limits import LimitsFile
 
     if path is not None:
         return limits_file.read(path), str(path)
-    if (
-        not (load().absolute_home / "stack.json").is_file()
-        and "ULTRATHINK_GATEWAY_KAFKA_BOOTSTRAP" not in os.environ
-    ):
+    if not is_started(load().absolute_home) and "ULTRATHINK_GATEWAY_KAFKA_BOOTSTRAP" not in os.environ:
         return LimitsFile(), "the defaults: there is no stack here"
     try:
         found = control().limits()

@@ -14,7 +14,7 @@ from trading.decision import wire
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 
-@app.command(epilog="Example: ultrathink risk check BTCUSDT -0.5 --price 61000 --position 0.2")
+@app.command(epilog="Example: ultrathink risk check --price 61000 --position 0.2 BTCUSDT -- -0.5")
 def check(
     symbol: Annotated[str, typer.Argument(help="Instrument.")],
     quantity: Annotated[float, typer.Argument(help="Signed, in units; negative sells.")],

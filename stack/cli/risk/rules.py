@@ -50,7 +50,7 @@ def rules(
     elif markdown:
         sys.stdout.write(explain.as_markdown(header, lines) + "\n")
     else:
-        out.print(table("", header, lines))
+        out.print(table("", header, lines, prose=True))
 
 
 @app.command(epilog='Example: ultrathink risk reset drawdown --reason "hedge was wrong, and is closed"')

@@ -1,18 +1,38 @@
-"""Installing compiles once, and keeps what was compiled of these sources alone."""
+"""Installing compiles once; what was compiled of older sources goes when nobody can want it."""
 
 from __future__ import annotations
 
-from gateway.precompile import forget_others
-from trading.compiled import cache_folder
+import os
+import time
+
+import pytest
+
+from gateway.precompile import KEPT_S, forget_old
+from trading.compiled import MARKER, cache_folder, mark
 
 
-def test_what_was_compiled_of_other_sources_is_deleted_and_nothing_else(tmp_path, monkeypatch):
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    mine = cache_folder()
-    for folder in (mine, tmp_path / ("0" * 16), tmp_path / "somebody-elses"):
-        folder.mkdir()
-        (folder / "kept.nbi").touch()
-    (tmp_path / ("1" * 16)).touch()
-    forget_others()
-    assert {path.name for path in tmp_path.iterdir()} == {mine.name, "somebody-elses", "1" * 16}
-    assert (mine / "kept.nbi").is_file()
+    return tmp_path
+
+
+def aged(folder, seconds):
+    mark(folder)
+    then = time.time() - seconds
+    os.utime(folder / MARKER, (then, then))
+
+
+def test_only_what_is_ours_and_old_is_deleted(kept):
+    aged(kept / "old", KEPT_S + 60)
+    aged(kept / "another release", KEPT_S - 60)
+    (kept / ("0" * 16)).mkdir()
+    (kept / ("1" * 16)).touch()
+    forget_old()
+    assert {path.name for path in kept.iterdir()} == {cache_folder().name, "another release", "0" * 16, "1" * 16}
+
+
+def test_what_is_in_use_stays_however_old(kept):
+    aged(cache_folder(), 2 * KEPT_S)
+    forget_old()
+    assert (cache_folder() / MARKER).is_file()

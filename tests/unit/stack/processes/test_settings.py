@@ -69,3 +69,15 @@ def test_what_is_refused_is_named_with_its_value(home, monkeypatch):
     monkeypatch.setenv("ULTRATHINK_GATEWAY_MAX_BATCH", "many")
     with pytest.raises(ConfigurationError, match="setting max_batch: .*'many'"):
         gateway_settings()
+
+
+def test_no_error_of_a_setting_shows_a_secret(home, monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_RESERVE_MS", "100")
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_ADMIN_TOKEN", "hunter2")
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_REDIS_URL", "redis://:hunter2@h/0")
+    with pytest.raises(ConfigurationError, match="reserve_ms 100") as raised:
+        gateway_settings()
+    assert "hunter2" not in str(raised.value)
+    with pytest.raises(ConfigurationError, match="admin_token") as raised:
+        gateway_settings(admin_token=["hunter2"])
+    assert "hunter2" not in str(raised.value)

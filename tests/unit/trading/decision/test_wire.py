@@ -69,3 +69,13 @@ def test_what_is_no_decision_is_refused(payload):
         wire.offset_in(payload, wire.id_prefix("t", 0))
     with pytest.raises(msgspec.DecodeError):
         wire.applied_in(wire.applied_tail(payload))
+
+
+def test_ids_of_a_topic_that_ours_begins_are_not_ours_and_what_is_no_id_is_refused():
+    prefix = wire.id_prefix("market.ticks", 0)
+    assert wire.offset_in(b'{"decision_id":"market.ticks-0-1-5"}', prefix) == -1
+    assert wire.offset_in(b'{"decision_id":"market.ticks-0-b-1-5"}', prefix) == -1
+    assert wire.offset_in(b'{"decision_id":"other-0-5"}', prefix) == -1
+    for rest in (b"x", b"", b"5x", b"-5", b"1-"):
+        with pytest.raises(msgspec.DecodeError, match="no id"):
+            wire.offset_in(b'{"decision_id":"market.ticks-0-' + rest + b'"}', prefix)

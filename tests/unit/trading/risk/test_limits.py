@@ -51,10 +51,19 @@ def test_what_is_permissive_is_a_value_of_the_limit():
     msgspec.convert(permissive_limits(), Limits)
 
 
+def is_value(name, value):
+    try:
+        return msgspec.convert({name: value}, Limits) is not None
+    except msgspec.ValidationError:
+        return False
+
+
 def test_a_books_limit_cannot_be_given_for_a_symbol():
     for name, limit in DECLARED.items():
         value = getattr(Limits(), name)
-        given = yaml.safe_dump({"symbols": {"A": {name: 10.0 if value is None else value}}})
+        # What is off by default: any value that the limit may have.
+        fits = value if value is not None else next(v for v in (0.5, 10.0, 10) if is_value(name, v))
+        given = yaml.safe_dump({"symbols": {"A": {name: fits}}})
         if limit.scope == "book":
             with pytest.raises(ConfigurationError, match=f"{name} holds for the whole book"):
                 limits_file.parse(given)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from msgspec import Struct
 
+from connectors.kafka.cluster import require
 from services.forensics.reader import DecisionReader
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store import DecisionArchive
@@ -23,7 +24,10 @@ class Forensics(Struct, frozen=True):
 
 @contextmanager
 def build(settings: ForensicsSettings) -> Iterator[Forensics]:
-    """Connect; whatever was opened is closed at the end. Raises ServiceUnavailable."""
+    """Connect; whatever was opened is closed at the end.
+
+    Raises ServiceUnavailable where a server does not answer, or the topic is not there.
+    """
     with ExitStack() as opened:
         archive = DecisionArchive(settings.postgres_url.get_secret_value())
         opened.callback(archive.close)
@@ -36,6 +40,7 @@ def build(settings: ForensicsSettings) -> Iterator[Forensics]:
             if tracing is not None:
                 opened.callback(tracing.close)
             tracer = tracing
+        require(settings.kafka_bootstrap, settings.decisions_topic)
         reader = DecisionReader(settings.kafka_bootstrap, settings.group, settings.decisions_topic)
         opened.callback(reader.close)
         yield Forensics(reader, archive, tracer)

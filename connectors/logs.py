@@ -18,11 +18,6 @@ BURST = 10
 WINDOW_S = 10.0
 
 
-if not structlog.is_configured():
-    # What a command prints on stdout is its result.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-
-
 class LogLevel:
     """A structlog processor that drops what is below the present level."""
 
@@ -101,3 +96,11 @@ def configure(level: Level) -> LogLevel:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     return chosen
+
+
+if not structlog.is_configured():
+    # Of commands, which do not configure it: what they print on stdout is their result.
+    structlog.configure(
+        processors=[RateLimit(), *structlog.get_config()["processors"]],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -87,9 +87,12 @@ def configs(
 ) -> None:
     """Write every config.pbtxt of the gateway's contract; what is released or tuned stays."""
     from exporters.repository.repository import ModelRepository
+    from trading.errors import ConfigurationError
     from trading.models.signature import MODELS, contract, variant_name
 
     repository = ModelRepository(places.repository) if places.repository else places.models()
+    if check and not repository.root.is_dir():
+        raise ConfigurationError(f"there is no model repository at {repository.root}: name it with --repository")
     names = (*MODELS, variant_name("trading_decision", "fused"))
     stale = repository.stale_configs(names)
     if not check:

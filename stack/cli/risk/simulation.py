@@ -29,6 +29,7 @@ def simulate(
 
     Both runs are decided by the gateway's own code; accepted orders count as filled.
     """
+    import matplotlib as mpl  # noqa: F401 - before ticks are decided twice for a plot that cannot be drawn
     import msgspec
 
     from stack.workflows import risk_simulation as work

@@ -50,7 +50,9 @@ def prove(name: str) -> Proven:
     try:
         report = msgspec.json.decode(done.stdout)
     except msgspec.DecodeError as error:
-        raise ConfigurationError(f"{name} told nothing (exit code {done.returncode})") from error
+        # Minutes of work: what it said is shown, whatever it is.
+        sys.stderr.write(done.stdout.decode(errors="replace")[-4000:])
+        raise ConfigurationError(f"{name} printed no JSON (exit code {done.returncode}): {error}") from error
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     took = round(time.monotonic() - began, 1)
     command = f"ultrathink {' '.join(words)}"

@@ -16,9 +16,8 @@ from gateway.warm_up import warm_up
 from trading.arrays import Float32Array
 from trading.compiled import MARKER, cache_folder, mark
 from trading.decision.policy import DecisionPolicy
-from trading.events import PartitionEvents
 from trading.history import open_source
-from trading.models.prediction import Prediction
+from trading.models.prediction import Prediction, to_prediction
 from trading.models.signature import REGIMES, STRATEGIES
 from trading.portfolio.book import Book
 from trading.risk.limits import LimitSet
@@ -38,12 +37,12 @@ class Nobody:
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:  # noqa: ARG002
         """Flat, for every row."""
         n = len(features)
-        narrow = [np.zeros((n, k), np.float32) for k in (len(REGIMES), len(STRATEGIES), len(STRATEGIES))]
-        for array in narrow:
+        outputs = [np.zeros((n, k), np.float32) for k in (len(REGIMES), len(STRATEGIES), len(STRATEGIES), 1)]
+        outputs[0][:, 0] = outputs[2][:, 0] = 1.0
+        for array in outputs:
             # As those of a message are: another type is compiled apart.
             array.flags.writeable = False
-        regimes, signals, weights = narrow
-        return Prediction(regimes, signals, weights, np.zeros(n), np.ones(n, np.bool_), ("",))
+        return to_prediction(outputs, "")
 
     def close(self) -> None:
         """Nothing is open."""
@@ -67,8 +66,6 @@ def main() -> None:
     warm_up(ticks, Nobody(), DecisionPolicy(limits), SystemClock())
     state = PartitionState(limits)
     state.replay(ticks, [1] * len(ticks), range(len(ticks)), {}, assumed=True)
-    state.take(PartitionEvents([], 0, [], 0))
-    state.book.apply([])
     state.book.set_limits(limits)
     forget_old()
     sys.stdout.write(f"compiled in {time.monotonic() - began:.0f} s\n")

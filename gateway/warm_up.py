@@ -13,6 +13,7 @@ from gateway.load_shedding import ASKED
 from gateway.ports import Clock, Predictor, RawSlice
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Reason
+from trading.events import ExecutionReport, PartitionEvents, ReportKind
 from trading.experiments.arms import Arm
 from trading.market import Tick, TickBatch
 from trading.risk.trading_state import TradingState
@@ -48,3 +49,6 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
     timing = BatchTiming(now_ns, 0.0, 0.0, now_ns)
     for prediction in (predictor.predict(batch.rows.values, PREDICT_S), None):
         decider.decide(batch, prediction, Reason.PREDICTOR_UNAVAILABLE, timing, TradingState.ACTIVE)
+    # The first fill must not be what the code for fills is loaded, or compiled, for.
+    fill = ExecutionReport("warm-up", -1, 0, ticks[0].symbol, ReportKind.FILL, 1.0, 1.0, 0.0, 0.0, now_ns)
+    state.take(PartitionEvents([], 0, [fill], 0))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import trading
 from gateway.precompile import KEPT_S, forget_old
 from trading.compiled import MARKER, cache_folder, mark
 
@@ -36,3 +41,26 @@ def test_what_is_in_use_stays_however_old(kept):
     aged(cache_folder(), 2 * KEPT_S)
     forget_old()
     assert (cache_folder() / MARKER).is_file()
+
+
+def entries():
+    """Every function that is kept when compiled."""
+    found = set()
+    for path in Path(trading.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and any(
+                isinstance(d, ast.Name) and d.id == "entry" for d in node.decorator_list
+            ):
+                found.add(f"{path.stem}.{node.name}")
+    return found
+
+
+@pytest.mark.slow
+def test_an_installation_compiles_every_entry_point(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-m", "gateway.precompile"], env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    kept = {path.name.rpartition("-")[0] for path in tmp_path.rglob("*.nbi")}
+    assert len(entries()) >= 10
+    assert kept == entries()

@@ -12,7 +12,9 @@ from tests.fakes import FakeClock, FakePredictor, limit_set
 from tests.unit.gateway.test_pipeline import Bench, quotes
 from trading.decision.policy import DecisionPolicy
 from trading.errors import PredictorUnavailable
+from trading.events import ExecutionReport, PartitionEvents, ReportKind
 from trading.features.definitions import WARM_TICKS
+from trading.state.partition import PartitionState
 
 
 class AsServed(FakePredictor):
@@ -50,6 +52,8 @@ def test_after_the_warm_up_nothing_is_compiled_any_more():
     assert len(Bench([stream], predictor=AsServed(error=PredictorUnavailable("gone"))).run()) == len(stream)
     mixed = [stream[0], b"rubbish", *quotes(1, symbol="B"), *stream[1:]]
     assert len(Bench([mixed], predictor=AsServed()).run()) == len(stream) + 1
+    state = PartitionState(limit_set())
+    state.take(PartitionEvents([], 0, [ExecutionReport("o", 1, 0, "A", ReportKind.FILL, 1.0, 2.0, 0.0, 0.0, 3)], 1))
     assert compiled() == before
-    used = {"decide_all", "write", "update_states"}
+    used = {"decide_all", "write", "update_states", "apply"}
     assert used <= {name.rpartition(".")[2] for name, signatures in before.items() if signatures}

@@ -22,6 +22,7 @@ from trainers.training.fold import FoldSettings
 from trainers.training.loop import LoopSettings
 from trainers.walk_forward import TrainSettings, train_all
 
+pytestmark = pytest.mark.slow
 QUICK = FoldSettings(teacher="hmm", loop=LoopSettings(epochs=2), costs=Costs(0.0, 0.0, 1.0))
 SEEDS = 20
 #: Of how many trainings on a pure random walk an edge may be claimed, at a level of 5 %: 5 or more of 20 would come
@@ -47,7 +48,6 @@ def test_a_planted_signal_is_recovered_and_pays(tmp_path):
     assert learned["sideways_expert"] > 0.6 * truth > 0.1
 
 
-@pytest.mark.slow
 def test_a_random_walk_has_no_significant_edge(tmp_path):
     claims, before_costs = 0, 0
     for seed in range(SEEDS):
@@ -105,7 +105,6 @@ def test_a_training_comes_with_its_evidence(trained):
     )
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_models(small, trained):
     again = train_all(small, TrainSettings(fold=QUICK))
     for a, b in zip(trained.models, again.models, strict=True):
@@ -115,7 +114,6 @@ def test_the_same_seed_gives_the_same_models(small, trained):
     assert not torch.equal(*(next(iter(t.models[0].module.parameters())) for t in (again, other)))
 
 
-@pytest.mark.slow
 def test_the_test_rows_do_not_teach(small, trained):
     """Features and labels of the last test segment changed: the models that are tested on it stay the same."""
     last = trained.folds[-1].split

@@ -6,23 +6,20 @@ with intervals of confidence, where A is the commit. One that holds 1 shows no d
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
 
 from benchmarks.figures import BenchmarkFigures, say
 from benchmarks.load import send_only as send
 from benchmarks.run import FOREVER_MS, MARKET, drained
 from connectors.kafka.topics import TOPICS
 from connectors.redis import open_client
-from loadtest.judging.compare import CONFIDENCE, compare
+from loadtest.judging.compare import compare, mean_ratio
 from loadtest.open_loop.drive import Load
 from stack.processes.gateway import running_gateway
 from stack.servers.kafka import create_topics
@@ -73,7 +70,7 @@ def catch_up(figures: BenchmarkFigures, revision: str) -> None:
                 ticks = found.value("gateway_replayed_ticks_total")
                 replay[side].append(ticks / found.value("gateway_replay_seconds_total"))
     for name, (a, b) in (("backlog, decisions/s", backlog), ("replay, ticks/s", replay)):
-        tell(figures, name, float(np.median(a)), float(np.median(b)), paired(a, b))
+        tell(figures, name, float(np.median(a)), float(np.median(b)), mean_ratio(np.asarray(b) / np.asarray(a)))
 
 
 def forget_snapshots(settings: StackSettings, number: int) -> None:
@@ -82,16 +79,6 @@ def forget_snapshots(settings: StackSettings, number: int) -> None:
     client = open_client(settings.redis_url)
     client.delete(*(f"ultrathink:snapshot:gateway:{p}" for p in range(settings.partitions)))
     client.close()
-
-
-def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """The mean ratio of turns, and Student's interval of it (of logarithms)."""
-    logs = np.log(np.asarray(b) / np.asarray(a))
-    mean = float(logs.mean())
-    if len(logs) == 1:
-        return math.exp(mean), 0.0, math.inf
-    reach = float(student.ppf(0.5 + CONFIDENCE / 2.0, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
-    return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
 
 
 def tell(figures: BenchmarkFigures, name: str, a: float, b: float, ratio: tuple[float, float, float]) -> None:

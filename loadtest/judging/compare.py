@@ -159,12 +159,21 @@ def _means(rates: Sequence[Values], turns: Drawn, generator: np.random.Generator
     return np.asarray(np.stack(of_runs)[turns.T, np.arange(resamples)].mean(axis=0), np.float64)
 
 
+def mean_ratio(ratios: Values) -> tuple[float, float, float]:
+    """The geometric mean of paired turns' ratios, and Student's interval of it; without bounds for one alone."""
+    logs = np.log(ratios)
+    mean, turns = float(logs.mean()), len(logs)
+    if turns == 1:
+        return math.exp(mean), 0.0, math.inf
+    reach = float(student.ppf(0.5 + CONFIDENCE / 2.0, turns - 1) * logs.std(ddof=1) / math.sqrt(turns))
+    return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+
+
 def _ratio(figure: str, a: float, b: float, drawn: Values, own: Values) -> Ratio:
     """The wider of the bootstrap's interval and that of the turns' own ratios (Student's, of logarithms)."""
     tail = 100.0 * (1.0 - CONFIDENCE) / 2.0
     low, high = np.nanpercentile(drawn, (tail, 100.0 - tail)).tolist()
     if len(own) > 1:
-        logs = np.log(own)
-        reach = float(student.ppf(0.5 + CONFIDENCE / 2.0, len(own) - 1) * logs.std(ddof=1) / math.sqrt(len(own)))
-        low, high = min(low, math.exp(logs.mean() - reach)), max(high, math.exp(logs.mean() + reach))
+        _, least, most = mean_ratio(own)
+        low, high = min(low, least), max(high, most)
     return Ratio(figure, float(a), float(b), float(b / a), low, high)

@@ -50,7 +50,7 @@ def resolve(kind: type[S], of_stack: Callable[[StackSettings], Mapping[str, Any]
 def is_secret(kind: type[BaseSettings], name: str) -> bool:
     """Whether a setting's value must not be shown."""
     field = kind.model_fields.get(name.partition(".")[0])
-    return field is not None and ("Secret" in str(field.annotation) or "url" in name)
+    return field is not None and "Secret" in str(field.annotation)
 
 
 def gateway_settings(**given: Any) -> GatewaySettings:

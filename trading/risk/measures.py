@@ -139,3 +139,14 @@ def gross_within(order: Order, position: Position, account: Account, limit: floa
         return passes(value, limit)
     allowed = room_on_side(order, position, (limit - others) / price) if price > 0.0 else 0.0
     return at_least_exit(within(value, limit, allowed), order, position)
+
+
+@inline
+def loss_within(value: float, limit: float, latched: bool, order: Order, position: Position) -> CheckResult:
+    """A loss that has latched is broken until a human resets it, however it has recovered; exits pass."""
+    if is_reducing(order, position):
+        return passes(value, limit)
+    found = within(value, limit, 0.0)
+    if latched and math.isfinite(value):
+        found = CheckResult(BROKEN, value, limit, 0.0)
+    return at_least_exit(found, order, position)

@@ -10,8 +10,8 @@ import math
 from trading.compiled import inline
 from trading.risk.calendar import DAY, SECOND
 from trading.risk.limits import LimitRow
-from trading.risk.measures import at_least_exit, equity, is_reducing, off, passes, within
-from trading.risk.model import BROKEN, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.measures import equity, loss_within, off
+from trading.risk.model import Account, CheckResult, Order, Position, RollingWindows
 from trading.risk.proof import Begin, Shown, lost, set_limit
 
 NAME, UNIT, PARAMETERS = "daily_loss", "money", ("max_daily_loss", "session")
@@ -28,12 +28,7 @@ def check(
     if math.isinf(limit):
         return off()
     value = account.day_equity - equity(account)
-    if is_reducing(order, position):
-        return passes(value, limit)
-    found = within(value, limit, 0.0)
-    if account.daily_loss_latched and math.isfinite(value):
-        found = CheckResult(BROKEN, value, limit, 0.0)
-    return at_least_exit(found, order, position)
+    return loss_within(value, limit, account.daily_loss_latched, order, position)
 
 
 def prove(begin: Begin) -> Shown:

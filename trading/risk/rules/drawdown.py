@@ -10,8 +10,8 @@ import math
 
 from trading.compiled import inline
 from trading.risk.limits import LimitRow
-from trading.risk.measures import at_least_exit, equity, is_reducing, off, passes, within
-from trading.risk.model import BROKEN, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.measures import equity, loss_within, off
+from trading.risk.model import Account, CheckResult, Order, Position, RollingWindows
 from trading.risk.proof import CAPITAL, Begin, Shown, lost, set_limit
 
 NAME, UNIT, PARAMETERS = "drawdown", "share", ("max_drawdown",)
@@ -28,12 +28,7 @@ def check(
     if math.isinf(limit):
         return off()
     value = 1.0 - equity(account) / account.high_water if account.high_water > 0.0 else math.nan
-    if is_reducing(order, position):
-        return passes(value, limit)
-    found = within(value, limit, 0.0)
-    if account.drawdown_latched and math.isfinite(value):
-        found = CheckResult(BROKEN, value, limit, 0.0)
-    return at_least_exit(found, order, position)
+    return loss_within(value, limit, account.drawdown_latched, order, position)
 
 
 def prove(begin: Begin) -> Shown:

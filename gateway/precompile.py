@@ -60,6 +60,13 @@ def forget_old() -> None:
 def main() -> None:
     """Use everything once, and keep it."""
     began = time.monotonic()
+    try:
+        mark(cache_folder())
+    except OSError as error:
+        raise SystemExit(
+            f"error: {cache_folder()} cannot be written ({error.strerror}): compiled code is kept there; "
+            "name another folder with NUMBA_CACHE_DIR"
+        ) from None
     limits = LimitSet()
     prove_all(limits, Book)
     ticks = [record.tick for record in open_source(PROBE).records()]

@@ -43,6 +43,18 @@ def test_what_is_in_use_stays_however_old(kept):
     assert (cache_folder() / MARKER).is_file()
 
 
+def test_a_folder_that_cannot_be_written_is_a_sentence_before_anything_is_compiled(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file" / "below")}
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.precompile"], env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "NUMBA_CACHE_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def entries():
     """Every function that is kept when compiled."""
     found = set()

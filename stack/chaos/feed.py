@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 from connectors.kafka.client import KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import bounds, reader
-from connectors.kafka.topics import TOPICS
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan
+from stack.processes.gateway import SeriesTopics
 from stack.servers.settings import StackSettings
 from trading.errors import ServiceUnavailable
 from trading.history import open_source
 
-TICKS = TOPICS.ticks
 SYMBOLS = 12
 #: How long a broker that was killed may take to lead its partitions again, on a busy machine.
 BROKER_BACK_S = 60.0
@@ -50,13 +49,13 @@ def rubbish(number: int) -> bytes:
 class Feed:
     """Publishes until it is closed; the same ticks in the same order for the same seed."""
 
-    def __init__(self, settings: StackSettings, seed: int, rate_hz: float) -> None:
-        self._bootstrap = settings.kafka_bootstrap
+    def __init__(self, settings: StackSettings, topic: str, seed: int, rate_hz: float) -> None:
+        self._topic, self._bootstrap = topic, settings.kafka_bootstrap
         self._partitions = settings.partitions
         source = open_source(f"simulate:regimes?seed={seed}&ticks=100000000&symbols={SYMBOLS}")
         self._plan = plan(source.records(), Speed("constant", rate_hz=rate_hz))
         self._stopping = threading.Event()
-        self._publisher = TickPublisher(self._bootstrap, TICKS)
+        self._publisher = TickPublisher(self._bootstrap, topic)
         self._rubbish = Producer({"bootstrap.servers": self._bootstrap, "log_level": 0})
         self.published: Published | None = None
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -79,7 +78,7 @@ class Feed:
         deadline = time.monotonic() + BROKER_BACK_S
         while True:
             try:
-                return {p: bounds(self._bootstrap, TICKS, p)[1] for p in range(self._partitions)}
+                return {p: bounds(self._bootstrap, self._topic, p)[1] for p in range(self._partitions)}
             except ServiceUnavailable:
                 if time.monotonic() > deadline:
                     raise
@@ -98,7 +97,7 @@ class Feed:
     def _send(self, number: int) -> None:
         while True:
             try:
-                self._rubbish.produce(TICKS, rubbish(number), partition=number % self._partitions)
+                self._rubbish.produce(self._topic, rubbish(number), partition=number % self._partitions)
             except BufferError:
                 self._rubbish.poll(0.05)
             else:
@@ -106,14 +105,16 @@ class Feed:
                 return
 
 
-def wait_until_decided(settings: StackSettings, group: str, ends: dict[int, int], timeout_s: float) -> bool:
-    """Whether a group's committed offsets reach `ends` in time."""
+def wait_until_decided(
+    settings: StackSettings, topics: SeriesTopics, ends: dict[int, int], timeout_s: float
+) -> bool:
+    """Whether a series' committed offsets reach `ends` in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         # A new one each time: after a broker's restart an old one may look for its coordinator for long.
-        consumer = reader(settings.kafka_bootstrap, group)
+        consumer = reader(settings.kafka_bootstrap, topics.series)
         try:
-            found = consumer.committed([TopicPartition(TICKS, p) for p in ends], 10.0)
+            found = consumer.committed([TopicPartition(topics.ticks, p) for p in ends], 10.0)
         except KafkaException:
             continue
         finally:

@@ -57,7 +57,7 @@ class Chaos:
     def __init__(self, settings: StackSettings, seed: int, progress: Progress) -> None:
         self._settings, self._progress = settings, progress
         self._random = random.Random(seed)
-        self._series = f"{seed}-{time.time_ns() // 1_000_000}"
+        self._series = f"chaos-{seed}-{time.time_ns() // 1_000_000}"
         self._seed = seed
         self._servers = ServerFaults(settings.absolute_home)
         self._redis = open_client(settings.redis_url, 2.0)
@@ -74,7 +74,7 @@ class Chaos:
         """
         began = time.monotonic()
         storm, breeze, calm = (self._topics(name) for name in ("storm", "breeze", "calm"))
-        feed = Feed(self._settings, self._seed, RATE_HZ)
+        feed = Feed(self._settings, storm.ticks, self._seed, RATE_HZ)
         try:
             injected = [self._kill_at_random(storm, feed, kills)]
             watched: list[Injected] = []
@@ -280,7 +280,8 @@ class Chaos:
         return Injected(fault, 1, Span(since, until), recovery_s, goal_s)
 
     def _topics(self, name: str) -> SeriesTopics:
-        topics = SeriesTopics(f"chaos-{self._series}-{name}")
+        # Ticks of its own: the desk whose stack this is never decides them.
+        topics = SeriesTopics(f"{self._series}-{name}", ticks=f"{self._series}.ticks")
         create_topics(self._settings, topics.names)
         return topics
 
@@ -289,7 +290,7 @@ class Chaos:
         return {**found, **PATIENT} if patient else found
 
     def _catch_up(self, topics: SeriesTopics, ends: dict[int, int]) -> None:
-        if not wait_until_decided(self._settings, topics.series, ends, CATCH_UP_S):
+        if not wait_until_decided(self._settings, topics, ends, CATCH_UP_S):
             raise ServiceUnavailable(f"series {topics.series} did not decide all within {CATCH_UP_S:.0f} s")
 
     def _trail(self, topics: SeriesTopics) -> PublishedLog:

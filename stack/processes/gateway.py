@@ -91,19 +91,22 @@ def running_gateway(
 
 
 class SeriesTopics(Struct, frozen=True):
-    """The topics that one series of gateways writes; all series read the same ticks."""
+    """The topics that one series of gateways writes, and the ticks that it reads and shares with other series."""
 
     series: str
+    ticks: str
 
     @property
     def names(self) -> dict[str, str]:
-        """Topic -> the desk's topic that it is like."""
-        return {f"{self.series}.{role}": name for role, name in TOPICS.by_role().items() if role != "ticks"}
+        """Topic -> the desk's topic that it is like; the ticks too."""
+        roles = TOPICS.by_role()
+        own = {f"{self.series}.{role}": name for role, name in roles.items() if role != "ticks"}
+        return {self.ticks: TOPICS.ticks, **own}
 
     def settings(self) -> dict[str, str]:
-        """What tells a gateway to write there."""
-        roles = (role for role in TOPICS.by_role() if role != "ticks")
-        return {"group": self.series, **{f"{role}_topic": f"{self.series}.{role}" for role in roles}}
+        """What tells a gateway to read and write there."""
+        own = {f"{role}_topic": f"{self.series}.{role}" for role in TOPICS.by_role() if role != "ticks"}
+        return {"group": self.series, "ticks_topic": self.ticks, **own}
 
     @property
     def decisions(self) -> str:

@@ -134,3 +134,32 @@ def test_tests_mirror_what_they_test(room):
     assert folder.is_dir()
     inside = [p.relative_to(folder) for p in folder.rglob("*") if p.is_dir() and p.name != "__pycache__"]
     assert [str(p) for p in inside if not (ROOT / room / p).is_dir()] == []
+
+
+#: Packages without a folder of unit tests, because they are all servers or commands: where they are tried instead.
+TRIED_AT = {
+    "exporters/performance": "tests/integration/test_export.py",
+    "exporters/target": "tests/unit/exporters/formats/test_graph.py",
+    "loadtest/closed_loop": "tests/integration/test_locust.py",
+    "loadtest/report": "tests/unit/loadtest/judging/test_gates.py",
+    "loadtest/users": "tests/integration/test_locust.py",
+    "stack/chaos": "tests/e2e/test_chaos.py",
+    "stack/cli/export": "tests/unit/stack/cli/test_commands.py",
+    "stack/cli/loadtest": "tests/unit/loadtest/test_bad_input.py",
+    "stack/cli/risk": "tests/unit/stack/cli/test_risk.py",
+    "stack/workflows": "tests/e2e/test_faults.py",
+    "stack/workflows/loadtest": "tests/e2e/test_loadtest.py",
+    "stack/workflows/training": "tests/e2e/test_training.py",
+    "trading/experiments": "tests/unit/gateway/test_decider.py",
+}
+
+
+def test_every_package_has_its_tests():
+    packages = {
+        p.parent.relative_to(ROOT)
+        for p in SOURCES
+        if p.name != "__init__.py" and not p.is_relative_to(RUN_ELSEWHERE)
+    }
+    without = {str(p) for p in packages if "benchmarks" not in p.parts and not (ROOT / "tests/unit" / p).is_dir()}
+    assert without == set(TRIED_AT)
+    assert [where for where in TRIED_AT.values() if not (ROOT / where).is_file()] == []

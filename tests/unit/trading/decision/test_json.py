@@ -10,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trading.decision.numbers import FLOAT_BYTES, write_float32, write_integer
-from trading.models.prediction import usable_rows
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -59,20 +58,3 @@ def test_floats_are_written_as_people_would(value, text):
 @given(st.integers(-(2**62), 2**62))
 def test_integers(value):
     assert written(write_integer, value) == str(value)
-
-
-def test_rows_that_must_not_be_used():
-    good = ([0.5, 0.25, 0.25], [0.5, -1.0, 1.0, 0.0], [0.25] * 4, [0.5])
-    bad = [
-        ([0.5, 0.25, np.nan], *good[1:]),
-        ([0.5, 0.75, -0.25], *good[1:]),
-        ([0.5, 0.25, 0.5], *good[1:]),
-        (good[0], [0.0, 0.0, 0.0, 1.1], *good[2:]),
-        (good[0], [0.0, 0.0, 0.0, np.inf], *good[2:]),
-        (*good[:2], [0.5, 0.5, 0.5, 0.5], good[3]),
-        (*good[:2], [1.5, -0.5, 0.0, 0.0], good[3]),
-        (*good[:3], [np.nan]),
-        (*good[:3], [-1.2]),
-    ]
-    columns = [np.array(c, np.float32) for c in zip(good, *bad, strict=True)]
-    assert usable_rows(*columns, 1e-3).tolist() == [True] + [False] * len(bad)

@@ -10,7 +10,6 @@ from connectors.kafka.client import KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import bounds, reader
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan
-from stack.processes.gateway import SeriesTopics
 from stack.servers.settings import StackSettings
 from trading.errors import ServiceUnavailable
 from trading.history import open_source
@@ -106,15 +105,15 @@ class Feed:
 
 
 def wait_until_decided(
-    settings: StackSettings, topics: SeriesTopics, ends: dict[int, int], timeout_s: float
+    settings: StackSettings, group: str, ticks: str, ends: dict[int, int], timeout_s: float
 ) -> bool:
-    """Whether a series' committed offsets reach `ends` in time."""
+    """Whether a group's committed offsets of the ticks reach `ends` in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         # A new one each time: after a broker's restart an old one may look for its coordinator for long.
-        consumer = reader(settings.kafka_bootstrap, topics.series)
+        consumer = reader(settings.kafka_bootstrap, group)
         try:
-            found = consumer.committed([TopicPartition(topics.ticks, p) for p in ends], 10.0)
+            found = consumer.committed([TopicPartition(ticks, p) for p in ends], 10.0)
         except KafkaException:
             continue
         finally:

@@ -290,7 +290,7 @@ class Chaos:
         return {**found, **PATIENT} if patient else found
 
     def _catch_up(self, topics: SeriesTopics, ends: dict[int, int]) -> None:
-        if not wait_until_decided(self._settings, topics, ends, CATCH_UP_S):
+        if not wait_until_decided(self._settings, topics.series, topics.ticks, ends, CATCH_UP_S):
             raise ServiceUnavailable(f"series {topics.series} did not decide all within {CATCH_UP_S:.0f} s")
 
     def _trail(self, topics: SeriesTopics) -> PublishedLog:

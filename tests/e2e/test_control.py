@@ -82,7 +82,7 @@ def test_a_drain_over_the_topic_ends_every_gateway_with_nothing_left_over(stack)
         ends = {}
         for partition, offset in published.intended_ns:
             ends[partition] = max(ends.get(partition, 0), offset + 1)
-        assert wait_until_decided(stack, "gateway", ends, 20.0)
+        assert wait_until_decided(stack, "gateway", "market.ticks", ends, 20.0)
         assert CLI.invoke(app, ["gateway", "drain", "--reason", "test"]).exit_code == 0
         eventually(lambda: process.ended() == 0, 30)
     with running_gateway(stack):  # and a restart does not drain again

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg import Connection, Error, ProgrammingError, connect, sql
+from psycopg import Connection, DataError, Error, ProgrammingError, connect, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from connectors.addresses import scrubbed, shown
 from trading.errors import ConfigurationError, ServiceUnavailable
 
-__all__ = ["Connection", "Error", "connect", "connect_url", "sql", "translated", "translating"]
+__all__ = ["Connection", "DataError", "Error", "connect", "connect_url", "sql", "translated", "translating"]
 CONNECT_S = 5
 
 
@@ -37,9 +37,11 @@ def translated(error: Error, what: str) -> ServiceUnavailable:
 
 
 @contextmanager
-def translating(what: str) -> Iterator[None]:
-    """Raise ServiceUnavailable for whatever PostgreSQL's client raises within."""
+def translating(what: str, but: type[Error] | None = None) -> Iterator[None]:
+    """Raise ServiceUnavailable for whatever PostgreSQL's client raises within, but for a kind that is known."""
     try:
         yield
     except Error as error:
+        if but is not None and isinstance(error, but):
+            raise
         raise translated(error, what) from error

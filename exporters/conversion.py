@@ -15,8 +15,8 @@ from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.parity import comparison
 from exporters.profiles import Gpu
+from exporters.repository.files import sha256
 from exporters.repository.lineage import Lineage, tool_versions
-from exporters.repository.repository import sha256
 from exporters.sources.opened import Format, ModelSource, run_file
 from exporters.target import memory
 from trading.models.signature import ModelSignature, contract

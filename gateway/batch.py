@@ -137,7 +137,7 @@ class BatchBuilder:
             state = self._states.of(found.partition)
             mine = decoded[at : at + len(found)]
             at += len(found)
-            admitted = self._admission.admit_decoded(mine, found.sent_ns, state.features.symbols)
+            admitted = self._admission.admit_decoded(mine, found.appended_ns, state.features.symbols)
             kept = [i for i, one in enumerate(admitted) if isinstance(one, Tick)]
             letters = [(i, one) for i, one in enumerate(admitted) if isinstance(one, str)]
             begin = len(ticks)

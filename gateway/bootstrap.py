@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -35,6 +36,7 @@ from gateway.ports import DecisionSink, Ports, StateStore
 from gateway.recovery import PartitionRecovery
 from gateway.settings import GatewaySettings
 from gateway.warm_up import warm_up
+from gateway.workers import Worker
 from trading.decision.policy import DecisionPolicy
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.features.engine import FeatureEngine
@@ -45,6 +47,7 @@ from trading.risk import limits_file
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.self_test import prove_all
 from trading.risk.trading_state import TradingState
+from trading.state.log import log_name
 from trading.trace import Tracer
 
 #: How long a server that does not answer yet is waited for at the start.
@@ -80,6 +83,7 @@ class Controlled(Struct, frozen=True):
     stored: RedisStateStore
     states: StateStore
     reservations: RedisReservations
+    workers: list[Worker]
 
 
 def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
@@ -96,10 +100,11 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         opened.callback(admin.close)
         instance = Instance(settings.kafka_bootstrap, settings.group, settings.instance)
         opened.callback(instance.close)
-        cluster = check_cluster(settings.kafka_bootstrap, settings.topics, settings.group)
+        cluster = check_cluster(settings.kafka_bootstrap, settings.topics)
         served = serve_model(settings, cluster, opened)
-        controlled = listen_to_people(settings, served.limits, opened)
-        running = put_together(settings, instance.name, cluster, served, controlled, opened)
+        metrics = PrometheusMetrics()
+        controlled = listen_to_people(settings, served.limits, metrics, opened)
+        running = put_together(settings, instance.name, cluster, served, controlled, metrics, opened)
         operations = Operations(settings, running, controlled.control, log_level)
         controlled.listener.follow(operations.act)
         admin.serve(
@@ -128,15 +133,17 @@ def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) 
     return ServedModel(predictor, policy, base)
 
 
-def listen_to_people(settings: GatewaySettings, base: LimitSet, opened: ExitStack) -> Controlled:
+def listen_to_people(
+    settings: GatewaySettings, base: LimitSet, metrics: PrometheusMetrics, opened: ExitStack
+) -> Controlled:
     """The latched trading state, limits that are proven, commands, and the desk's common limit."""
     redis_url = settings.redis_url.get_secret_value()
     stored = RedisStateStore(redis_url)
     opened.callback(stored.close)
     control = Control(settings.kafka_bootstrap, settings.topics.control, redis_url)
-    listener = listen(settings, control, base)
+    listener = listen(settings, control, base, lambda: metrics.bad_record("control"))
     opened.callback(listener.close)
-    states = trading_states(settings, stored, listener, control, opened)
+    states, kill_file = trading_states(settings, stored, listener, control, opened)
     reservations = RedisReservations(
         redis_url,
         settings.account,
@@ -145,7 +152,8 @@ def listen_to_people(settings: GatewaySettings, base: LimitSet, opened: ExitStac
     )
     opened.callback(reservations.close)
     self_test(listener.limits or base)
-    return Controlled(control, listener, stored, states, reservations)
+    workers = [listener.worker, stored.worker, reservations.worker, *kill_file]
+    return Controlled(control, listener, stored, states, reservations, workers)
 
 
 def put_together(
@@ -154,30 +162,28 @@ def put_together(
     cluster: Cluster,
     served: ServedModel,
     controlled: Controlled,
+    metrics: PrometheusMetrics,
     opened: ExitStack,
 ) -> Running:
     """The pipeline on its adapters; the group is joined here, last."""
     bootstrap, topics = settings.kafka_bootstrap, settings.topics
-    metrics, clock = PrometheusMetrics(), SystemClock()
-    fills = None
+    clock, fills = SystemClock(), None
     if not served.policy.assumed_fills:
-        fills = FillsFeed(bootstrap, topics)
+        fills = FillsFeed(bootstrap, topics, lambda: metrics.bad_record("fills"))
         opened.callback(fills.close)
     fast = RedisSnapshots(settings.redis_url.get_secret_value(), settings.group)
-    keeper = SnapshotKeeper(fast, cluster.log, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
+    name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, settings.group)
+    keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     opened.callback(keeper.close)
-    place = LogPlace(bootstrap, settings.group, topics, cluster.log)
-    recovery = PartitionRecovery(
-        open_logs(place, fast, controlled.listener), settings.admission(), served.limits, clock, topics.decisions,
-        metrics.restored,
-    )  # fmt: skip
+    place = LogPlace(bootstrap, settings.group, topics, name)
+    restore = rebuilder(settings, place, fast, served.limits, controlled, metrics).restore
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )
     tracer = open_traces(settings, opened)
-    source = KafkaTickSource(bootstrap, settings.group, instance, topics.ticks, recovery.restore, assignment)
+    source = KafkaTickSource(bootstrap, settings.group, instance, topics.ticks, name, restore, assignment)
     opened.callback(source.close)
-    sink = open_sink(settings, instance, source)
+    sink = open_sink(settings, instance, name, source)
     breaker = open_breaker(settings, metrics, clock)
     ports = Ports(
         source=source,
@@ -194,20 +200,50 @@ def put_together(
     pipeline = Pipeline(ports, assignment.states, served.policy, settings.admission(), settings.pipeline())
     assignment.begin(pipeline, sink)
     metrics.watch_books(assignment.states.books)
+    workers = [*controlled.workers, keeper.worker, source.worker, *([] if fills is None else [fills.worker])]
     return Running(
         instance, pipeline, source, served.predictor, breaker, controlled.stored, controlled.states, assignment,
-        metrics,
+        metrics, controlled.listener, workers,
     )  # fmt: skip
 
 
-def open_sink(settings: GatewaySettings, instance: str, source: KafkaTickSource) -> DecisionSink:
+def rebuilder(
+    settings: GatewaySettings,
+    place: LogPlace,
+    fast: RedisSnapshots,
+    limits: LimitSet,
+    controlled: Controlled,
+    metrics: PrometheusMetrics,
+) -> PartitionRecovery:
+    """What rebuilds a partition that comes."""
+    return PartitionRecovery(
+        open_logs(place, fast, controlled.listener), settings.admission(), limits, SystemClock(),
+        settings.topics.decisions, metrics.restored, lambda: metrics.bad_record("decisions"),
+        partial(halt_for_lost, controlled.control, metrics, settings.topics.ticks),
+    )  # fmt: skip
+
+
+def open_sink(settings: GatewaySettings, instance: str, name: str, source: KafkaTickSource) -> DecisionSink:
     """Exactly or at least once, as the settings say."""
     if settings.delivery == "exactly-once":
         return TransactionalSink(
-            settings.kafka_bootstrap, settings.topics, settings.group, instance,
+            settings.kafka_bootstrap, settings.topics, settings.group, instance, name,
             lambda renew: source.group_metadata(renew=renew),
         )  # fmt: skip
     return KafkaDecisionSink(settings.kafka_bootstrap, settings.topics)
+
+
+def halt_for_lost(control: Control, metrics: PrometheusMetrics, topic: str, partition: int, count: int) -> None:
+    """Ticks were deleted before they were decided: nobody trades until a human has looked.
+
+    Raises ServiceUnavailable where nobody could be told: the partition is not taken over then.
+    """
+    metrics.lost(count)
+    control.latch(
+        TradingState.HALTED,
+        f"{count:,} messages of {topic}[{partition}] were deleted before they were decided",
+        "gateway",
+    )
 
 
 def open_breaker(settings: GatewaySettings, metrics: PrometheusMetrics, clock: SystemClock) -> CircuitBreaker:
@@ -233,21 +269,23 @@ def open_traces(settings: GatewaySettings, opened: ExitStack) -> Tracer | None:
     return tracer
 
 
-def listen(settings: GatewaySettings, control: Control, base: LimitSet) -> ControlListener:
+def listen(
+    settings: GatewaySettings, control: Control, base: LimitSet, bad_record: Callable[[], None]
+) -> ControlListener:
     """Hear the control topic; the limits of a desk that has none yet are told there first.
 
     So every limit that ever held lies in the log. A file that differs from what is in force there changes
     nothing: `ultrathink risk limits apply` does.
 
     Raises:
-        ConfigurationError: the limits file is refused.
+        ConfigurationError: the limits file is refused, or those in force are not understood.
     """
     given = LimitsFile() if settings.limits_file is None else limits_file.read(settings.limits_file)
     if (found := control.limits()) is None:
         control.apply(given, "first start", "gateway")
     elif settings.limits_file is not None and found[1] != given:
         log.warning("the limits file is not what is in force", file=str(settings.limits_file), set_by=found[0].by)
-    return ControlListener(settings.kafka_bootstrap, settings.topics.control, base)
+    return ControlListener(settings.kafka_bootstrap, settings.topics.control, base, bad_record)
 
 
 def trading_states(
@@ -256,14 +294,14 @@ def trading_states(
     listener: ControlListener,
     control: Control,
     opened: ExitStack,
-) -> StateStore:
-    """The latches, under the kill file where there is one."""
+) -> tuple[StateStore, list[Worker]]:
+    """The latches, under the kill file where there is one; with the threads that this takes."""
     states = DualLatch(stored, lambda: listener.latched)
     if settings.kill_file is None:
-        return states
+        return states, []
     file = KillFile(settings.kill_file, states, lambda why: control.latch(TradingState.KILLED, why, "kill file"))
     opened.callback(file.close)
-    return file
+    return file, [file.worker]
 
 
 def self_test(limits: LimitSet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -15,9 +16,11 @@ from gateway.assignment import PartitionAssignment
 from gateway.breaker import BreakerState, CircuitBreaker
 from gateway.control.control import Control
 from gateway.control.redis_latch import RedisStateStore
+from gateway.control.topic import ControlListener
 from gateway.pipeline import Pipeline
 from gateway.ports import StateStore
 from gateway.settings import GatewaySettings
+from gateway.workers import Worker
 from trading.events import Command
 from trading.portfolio.book import RESETS
 from trading.risk.trading_state import TradingState
@@ -45,6 +48,8 @@ class Running(Struct, frozen=True):
     states: StateStore
     assignment: PartitionAssignment
     metrics: PrometheusMetrics
+    listener: ControlListener
+    workers: Sequence[Worker]
 
 
 class Operations:
@@ -61,6 +66,7 @@ class Operations:
         problems = [found.failure] if found.failure else []
         if found.last_poll_s > POLL_SILENCE_S:
             problems.append(f"Kafka was not polled for {found.last_poll_s:.0f} s")
+        problems += [worker.problem for worker in self._running.workers if worker.problem]
         return Health(not problems, problems)
 
     def readiness(self) -> Health:
@@ -73,7 +79,9 @@ class Operations:
             f"Triton's circuit breaker is {self._breaker.state}": self._breaker.state is not BreakerState.CLOSED,
             "Redis does not answer: the trading state counts as reducing": not self._running.stored.known(),
         }
+        limits = self._running.listener.problem
         problems = [*self.health().problems, *(cause for cause, holds in causes.items() if holds)]
+        problems += [limits] if limits else []
         return Health(not problems, problems)
 
     def status(self) -> dict[str, Any]:

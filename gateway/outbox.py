@@ -12,6 +12,7 @@ from trading.dead_letters import DeadLetter, dead_letter
 from trading.decision import wire
 from trading.encoding import encode
 from trading.events import NewOrder
+from trading.risk.trading_state import SEVERITY, TradingState
 from trading.state.partition import Snapshot
 from trading.trace import TraceIds
 
@@ -37,22 +38,26 @@ class PendingBatch(Struct, frozen=True):
 class OutboxBuilder:
     """Makes of a decided batch what is published of it; one thread uses it."""
 
-    def __init__(self, topic: str, trace_ids: TraceIds, sink: DecisionSink, *, to_broker: bool) -> None:
+    def __init__(
+        self, topic: str, trace_ids: TraceIds, sink: DecisionSink, order_lifetime_ns: int, *, to_broker: bool
+    ) -> None:
         """Prepare.
 
         Args:
             topic: of the ticks.
             trace_ids: of the topic.
             sink: knows where a partition's decisions end.
+            order_lifetime_ns: from its decision, after which an order must neither leave nor be taken.
             to_broker: whether orders are sent; else they count as filled.
         """
         self._topic, self._trace_ids, self._sink, self._to_broker = topic, trace_ids, sink, to_broker
+        self._lifetime_ns = order_lifetime_ns
 
-    def build(self, batch: Batch, decided: Decided, polled_ns: int) -> PendingBatch:
-        """Everything of the batch, by partition."""
+    def build(self, batch: Batch, decided: Decided, polled_ns: int, trading_state: TradingState) -> PendingBatch:
+        """Everything of the batch, decided under a trading state, by partition."""
         pending = PendingBatch(sum(len(part.raw) for part in batch.parts), polled_ns, {}, [], counted=True)
         for part in batch.parts:
-            self._put(part, decided, pending)
+            self._put(part, decided, trading_state, pending)
         return pending
 
     def letters(self, letters: list[DeadLetter], polled_ns: int) -> PendingBatch:
@@ -61,7 +66,9 @@ class OutboxBuilder:
         parts = {letters[-1].partition: PartitionOutbox(records, letters[-1].offset + 1)}
         return PendingBatch(0, polled_ns, parts, [], counted=False)
 
-    def _put(self, part: PartitionBatch, decided: Decided, pending: PendingBatch) -> None:
+    def _put(
+        self, part: PartitionBatch, decided: Decided, trading_state: TradingState, pending: PendingBatch
+    ) -> None:
         raw, mine = part.raw, slice(part.begin, part.end)
         next_offset = raw.offsets[-1] + 1
         records: list[OutgoingRecord] = [
@@ -71,7 +78,9 @@ class OutboxBuilder:
         if self._to_broker:
             records += self._orders(part, decided)
         records += self._dead_letters(part)
-        pending.parts[raw.partition] = PartitionOutbox(records, next_offset)
+        pending.parts[raw.partition] = made = PartitionOutbox(records, next_offset)
+        if decided.quantities[mine].any():
+            made.expires_ns, made.severity = decided.decided_at_ns + self._lifetime_ns, SEVERITY[trading_state]
         if part.features is not None:
             decisions_from = self._sink.decisions_from(raw.partition)
             pending.snapshots.append(part.state.snapshot(raw.partition, next_offset, decisions_from, part.features))
@@ -90,6 +99,8 @@ class OutboxBuilder:
                 price=float(decided.prices[k]),
                 event_time_ns=int(decided.event_time_ns[k]),
                 sent_ns=decided.decided_at_ns,
+                expires_ns=decided.decided_at_ns + self._lifetime_ns,
+                state_version=part.state.control_to,
                 account=limits.account,
                 strategy=limits.strategy,
                 trace_id=self._trace_ids.of(raw.partition, raw.offsets[i], raw.traceparents[i]),
@@ -115,6 +126,8 @@ def merged(together: list[PendingBatch]) -> Outbox:
             whole = outbox.setdefault(partition, PartitionOutbox([], part.next_offset))
             whole.records += part.records
             whole.next_offset = part.next_offset
+            whole.expires_ns = min(whole.expires_ns, part.expires_ns)
+            whole.severity = min(whole.severity, part.severity)
     return outbox
 
 

@@ -47,6 +47,7 @@ class PipelineSettings(Struct, frozen=True):
         max_batch: rows of one call.
         max_unpublished: batches between poll and publication.
         publish_every_s: decisions of batches that come faster are published together.
+        order_lifetime_ns: from its decision, after which an order must neither leave nor be taken.
         variant: name of the arm that decides every row, as long as no experiment runs.
     """
 
@@ -57,6 +58,7 @@ class PipelineSettings(Struct, frozen=True):
     max_unpublished: int = 16
     publish_every_s: float = 0.004
     variant: str = "champion"
+    order_lifetime_ns: int = 1_000_000_000
 
     @property
     def budget(self) -> Budget:
@@ -108,10 +110,11 @@ class Pipeline:
             arms=(Arm(settings.variant, ports.predictor.model_name, ""),),
         )
         self._outbox = OutboxBuilder(
-            ports.source.topic, self._trace_ids, ports.sink, to_broker=not policy.assumed_fills
-        )
+            ports.source.topic, self._trace_ids, ports.sink, settings.order_lifetime_ns,
+            to_broker=not policy.assumed_fills,
+        )  # fmt: skip
         self._publisher = Publisher(
-            ports.sink, ports.snapshots, ports.clock, ports.metrics, settings.max_unpublished,
+            ports.sink, ports.snapshots, ports.states, ports.clock, ports.metrics, settings.max_unpublished,
             settings.publish_every_s,
         )  # fmt: skip
         self._stopping = threading.Event()
@@ -154,6 +157,8 @@ class Pipeline:
     def turn(self) -> None:
         """One turn: poll what has arrived, decide it, hand it over."""
         self._commit_now_and_then()
+        if overtaken := self._publisher.take_overtaken():
+            self._source.rebuild(overtaken)
         if not self._publisher.take_room(POLL_S):
             self._stay_in_group()
             return
@@ -181,7 +186,7 @@ class Pipeline:
         decided = self._decider.decide(batch, prediction, failure, timing, trading_state, quotas)
         if self._ports.tracer is not None:
             record_traces(batch, decided, timing, self._trace_ids, self._ports.tracer)
-        pending = self._outbox.build(batch, decided, polled_ns)
+        pending = self._outbox.build(batch, decided, polled_ns, trading_state)
         self._count(batch, decided, timing, (clock.monotonic_ns() - answered_ns) / 1e9)
         return pending
 

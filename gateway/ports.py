@@ -12,7 +12,7 @@ from msgspec import Struct
 from trading.arrays import Float32Array, FloatArray
 from trading.events import PartitionEvents
 from trading.models.prediction import Prediction
-from trading.risk.trading_state import TradingState
+from trading.risk.trading_state import SEVERITY, TradingState
 from trading.state.partition import Snapshot
 from trading.trace import Tracer
 
@@ -20,8 +20,8 @@ from trading.trace import Tracer
 class RawSlice(Struct, frozen=True):
     """A partition's messages as they came, in order; lists of equal length.
 
-    `sent_ns` is the wall time at which the producer says that it sent each message; `traceparents`
-    are the W3C headers that it gave them.
+    `sent_ns` is the wall time at which the producer says that it sent each message, `appended_ns` that of the
+    broker when it came there; `traceparents` are the W3C headers that the producer gave them.
     """
 
     partition: int
@@ -30,6 +30,7 @@ class RawSlice(Struct, frozen=True):
     keys: list[bytes | None]
     payloads: list[bytes | None]
     traceparents: list[bytes | None]
+    appended_ns: list[int]
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -58,11 +59,24 @@ class Stream(StrEnum):
 OutgoingRecord = tuple[Stream, bytes | None, bytes]
 
 
+#: Of a share without orders: it is never too late, and no trading state keeps it.
+NEVER_NS, NO_ORDERS = 2**62, max(SEVERITY.values())
+
+
 class PartitionOutbox(Struct):
-    """A partition's share of an outbox: records in order, and the offset after the last tick of them."""
+    """A partition's share of an outbox.
+
+    Attributes:
+        records: in order.
+        next_offset: after the last tick of them.
+        expires_ns: wall time after which its orders must not leave.
+        severity: of the trading state that let its orders through; under a more severe one they must not leave.
+    """
 
     records: list[OutgoingRecord]
     next_offset: int
+    expires_ns: int = NEVER_NS
+    severity: int = NO_ORDERS
 
 
 #: What is published together, by partition.
@@ -82,6 +96,9 @@ class TickSource(Protocol):
 
     def commit(self, next_offsets: dict[int, int], *, wait: bool = False) -> None:
         """Note where to go on after a restart."""
+
+    def rebuild(self, partitions: list[int]) -> None:
+        """Forget what was decided of them and not published, and make their state anew from the log."""
 
     def close(self) -> None:
         """Leave the group."""
@@ -105,8 +122,8 @@ class DecisionSink(Protocol):
     def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
         """A partition is taken over at this point of its logs."""
 
-    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
-        """Publish all; parts that are no longer owned are left out. Raises ServiceUnavailable."""
+    def publish(self, outbox: Outbox, wanted: Callable[[int], bool]) -> None:
+        """Publish all but the parts that are not wanted, asked before every try. Raises ServiceUnavailable."""
 
     def safe(self, partition: int) -> int:
         """Every tick before this offset is decided for good."""
@@ -208,6 +225,9 @@ class Metrics(Protocol):
 
     def dead_letters(self, count: int) -> None:
         """Messages were no ticks."""
+
+    def overtaken(self, *, late: bool) -> None:
+        """A partition's orders did not leave: too late, or the trading state had become more severe."""
 
     def paused(self, paused: bool) -> None:
         """Whether the source is held because nothing more fits in flight."""

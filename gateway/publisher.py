@@ -9,8 +9,9 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from gateway.outbox import PendingBatch, merged
-from gateway.ports import Clock, DecisionSink, Metrics, SnapshotStore
+from gateway.ports import Clock, DecisionSink, Metrics, PartitionOutbox, SnapshotStore, StateStore
 from trading.errors import ServiceUnavailable
+from trading.risk.trading_state import SEVERITY
 from trading.state.partition import Snapshot
 
 POLL_S = 0.05
@@ -54,6 +55,7 @@ class Publisher:
         self,
         sink: DecisionSink,
         snapshots: SnapshotStore,
+        states: StateStore,
         clock: Clock,
         metrics: Metrics,
         max_unpublished: int,
@@ -64,12 +66,14 @@ class Publisher:
         Args:
             sink: where everything goes.
             snapshots: told of those whose decisions are safe.
+            states: what the desk allows, looked at before every try to publish.
             clock: of the gateway.
             metrics: what is counted.
             max_unpublished: batches between poll and publication.
             every_s: decisions of batches that come faster are published together.
         """
-        self._sink, self._snapshots, self._clock, self._metrics = sink, snapshots, clock, metrics
+        self._sink, self._snapshots, self._states = sink, snapshots, states
+        self._clock, self._metrics = clock, metrics
         self._every_ns = int(every_s * 1e9)
         #: Bounded by the tokens.
         self._outgoing: queue.SimpleQueue[PendingBatch | None] = queue.SimpleQueue()
@@ -77,6 +81,8 @@ class Publisher:
         self._idle = threading.Condition()
         self._batches = self._ticks = 0
         self._abandoned: set[int] = set()
+        #: Whose orders were not let out: what was decided after them rests on them.
+        self._overtaken: set[int] = set()
         self._unsafe: list[Snapshot] = []
         self._unsafe_lock = threading.Lock()
         self._failed: Callable[[], None] = lambda: None
@@ -134,6 +140,19 @@ class Publisher:
         with self._unsafe_lock:
             self._unsafe = [s for s in self._unsafe if s.partition not in partitions]
 
+    def take_overtaken(self) -> list[int]:
+        """Partitions whose orders must not leave any more: nothing of them was published, nor will be.
+
+        The deciding thread decides them again, from what is published: the late ones are then held, and the stop
+        denies the rest.
+        """
+        if not self._overtaken:
+            return []
+        self.wait_until_idle()
+        found = sorted(self._overtaken)
+        self._overtaken.difference_update(found)
+        return found
+
     # ---- the publishing thread ----------------------------------------------------------------
 
     def _run(self) -> None:
@@ -184,7 +203,7 @@ class Publisher:
                 self._unsafe += pending.snapshots
         for partition, part in outbox.items():
             part.records += self._snapshots.take_records(partition)
-        self._sink.publish(outbox, self._owned)
+        self._sink.publish(outbox, lambda partition: self._may_leave(partition, outbox[partition]))
         now_ns = self._clock.monotonic_ns()
         self._offer_snapshots()
         ticks = [pending.ticks for pending in together]
@@ -213,4 +232,18 @@ class Publisher:
             self._unsafe = waiting[-MOST_UNSAFE:]
 
     def _owned(self, partition: int) -> bool:
-        return partition not in self._abandoned
+        return partition not in self._abandoned and partition not in self._overtaken
+
+    def _may_leave(self, partition: int, part: PartitionOutbox) -> bool:
+        """Whether a share may be published now; one whose orders may not is decided again.
+
+        Here, and not where it was decided: this is where an order's effect leaves us, and seconds may lie between.
+        """
+        if not self._owned(partition):
+            return False
+        late = self._clock.now_ns() > part.expires_ns
+        if late or SEVERITY[self._states.trading_state()] > part.severity:
+            self._overtaken.add(partition)
+            self._metrics.overtaken(late=late)
+            return False
+        return True

@@ -45,6 +45,9 @@ class GatewaySettings(BaseSettings):
     reserve_ms: float = Field(default=5.0, ge=0, description="of the budget, for risk and publishing")
     shed_below_ms: float = Field(default=25.0, ge=0, description="left of the budget: decide the newest only")
     commit_ms: float = Field(default=4.0, ge=0, le=1000, description="between two commits at least")
+    order_lifetime_ms: float = Field(
+        default=1000.0, ge=1, description="of an order, from its decision; later it neither leaves nor is taken"
+    )
     snapshot_s: float = Field(default=1.0, gt=0)
     durable_snapshot_s: float = Field(default=30.0, gt=0)
     trace_exporter: Literal["none", "otlp", "console"] = Field(
@@ -93,8 +96,7 @@ class GatewaySettings(BaseSettings):
         """The limits of one partition's book, which gets its share of what is divided.
 
         Partitions are decided independently, so that each can be rebuilt from its own log; equal
-        shares keep their sum within the account's limit without asking one another. (Of `max_orders`
-        each gets one at least.)
+        shares keep their sum within the account's limit without asking one another.
         """
         return LimitSet(file, self.account, self.strategy, partitions)
 
@@ -119,4 +121,5 @@ class GatewaySettings(BaseSettings):
             max_batch=self.max_batch,
             max_unpublished=self.max_unpublished,
             variant=self.variant,
+            order_lifetime_ns=int(self.order_lifetime_ms * MS),
         )

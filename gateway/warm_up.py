@@ -32,7 +32,7 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
     n, now_ns = len(ticks), clock.now_ns()
     together, state = TickBatch.from_ticks(ticks), PartitionState(policy.limits)
     absent: list[bytes | None] = [None] * n
-    raw = RawSlice(0, list(range(n)), [now_ns] * n, absent, absent, absent)
+    raw = RawSlice(0, list(range(n)), [now_ns] * n, absent, absent, absent, [now_ns] * n)
     batch = Batch(
         parts=[PartitionBatch(raw, state, 0, n, list(range(n)), [], None)],
         ticks=together,

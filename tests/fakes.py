@@ -63,6 +63,7 @@ class FakeSource:
         self.committed: dict[int, int] = {}
         self.closed = False
         self.held = 0
+        self.rebuilt: list[int] = []
         self.exhausted = threading.Event()
 
     def poll(self, max_messages: int, timeout_s: float) -> RawBatch | None:
@@ -73,6 +74,9 @@ class FakeSource:
 
     def hold(self) -> None:
         self.held += 1
+
+    def rebuild(self, partitions: list[int]) -> None:
+        self.rebuilt += partitions
 
     def commit(self, next_offsets: dict[int, int], *, wait: bool = False) -> None:
         self.committed.update(next_offsets)
@@ -132,10 +136,10 @@ class FakeSink:
     def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
         self._tracker.begin(partition, next_offset)
 
-    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
+    def publish(self, outbox: Outbox, wanted: Callable[[int], bool]) -> None:
         self.outboxes += 1
         for partition, part in outbox.items():
-            if not owned(partition):
+            if not wanted(partition):
                 continue
             for stream, _, value in part.records:
                 if stream is Stream.DECISIONS:
@@ -228,6 +232,7 @@ class FakeMetrics:
         self.batches: list[int] = []
         self.letters = 0
         self.ticks = 0
+        self.overtaken_shares: list[bool] = []
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         self.batches.append(size)
@@ -243,6 +248,9 @@ class FakeMetrics:
 
     def dead_letters(self, count: int) -> None:
         self.letters += count
+
+    def overtaken(self, *, late: bool) -> None:
+        self.overtaken_shares.append(late)
 
     def paused(self, paused: bool) -> None:
         pass
@@ -260,5 +268,6 @@ def raw_batch(
         keys=[None] * n,
         payloads=[t if isinstance(t, bytes) or t is None else encode(t) for t in ticks],
         traceparents=[None] * n,
+        appended_ns=[clock.now_ns()] * n,
     )
     return RawBatch([part], clock.now_ns())

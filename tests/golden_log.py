@@ -158,7 +158,7 @@ def raw_batches(source: str, limit: int, clock: FakeClock, seed: int) -> Iterato
                 column[4].append(trace if chance.random() < 0.05 else None)
         now_ns = max(max(column[1]) for column in columns.values())
         clock.advance((now_ns - clock.now_ns()) / 1e6)
-        yield RawBatch([RawSlice(p, *column) for p, column in sorted(columns.items())], now_ns)
+        yield RawBatch([RawSlice(p, *column, column[1]) for p, column in sorted(columns.items())], now_ns)
 
 
 def records(source: str, limit: int, *, assumed: bool) -> Iterator[tuple[int, str, bytes]]:

@@ -5,6 +5,7 @@ UltraThinkError
 |   +-- SourceError         a SOURCE cannot be read
 |   +-- ContractMismatch    what the server offers is not what signature.py says
 +-- ServiceUnavailable      a service does not answer
++-- BadRecord               a record of a topic or store is not what its place must hold
 +-- PredictionError         one inference failed; its ticks become HOLDs
     +-- PredictorTimeout
     +-- PredictorUnavailable
@@ -32,6 +33,10 @@ class ContractMismatch(ConfigurationError):
 
 class ServiceUnavailable(UltraThinkError):
     """A service did not answer; it may later."""
+
+
+class BadRecord(UltraThinkError):
+    """A record that somebody wrote is not what its place must hold: it is counted, left aside, and never obeyed."""
 
 
 class PredictionError(UltraThinkError):

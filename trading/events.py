@@ -8,6 +8,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from trading.encoding import Count, Int64, Number
+from trading.market import Symbol
 from trading.risk.limits import LimitSet
 
 
@@ -22,17 +24,21 @@ class NewOrder(Struct, frozen=True):
         price: reference price, in the instrument's price unit.
         event_time_ns: of the tick.
         sent_ns: wall time of the decision.
+        expires_ns: wall time after which it must not be taken.
+        state_version: of the trading state that it was decided under: how far the control topic had been taken.
         account, strategy: whose.
         trace_id: of the tick.
     """
 
     order_id: str
-    number: int
-    symbol: str
-    quantity: float
-    price: float
-    event_time_ns: int
-    sent_ns: int
+    number: Int64
+    symbol: Symbol
+    quantity: Number
+    price: Number
+    event_time_ns: Int64
+    sent_ns: Int64
+    expires_ns: Int64
+    state_version: Int64
     account: str
     strategy: str
     trace_id: str = ""
@@ -62,29 +68,29 @@ class ExecutionReport(Struct, frozen=True):
     """
 
     order_id: str
-    number: int
-    sequence: int
-    symbol: str
+    number: Int64
+    sequence: Count
+    symbol: Symbol
     kind: ReportKind
-    quantity: float
-    price: float
-    fee: float
-    left: float
-    at_ns: int
+    quantity: Number
+    price: Number
+    fee: Number
+    left: Number
+    at_ns: Int64
     reason: str = ""
 
 
 CommandKind = Literal["trading_state", "drain", "log_level", "limits", "reset"]
 
 
-class Command(Struct, frozen=True):
-    """What a human asks of every gateway: by whom, why and when."""
+class Command(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a human asks of every gateway: by whom, why and when. A field more could mean anything."""
 
     kind: CommandKind
     value: str
     reason: str
     by: str
-    at_ns: int
+    at_ns: Int64
 
 
 class PartitionEvents(Struct, frozen=True):

@@ -3,22 +3,23 @@
 A tick is well-formed, not from the future, and of a symbol that there is room for.
 
 One tick dated far ahead would move its partition's stream clock for good, and everything after it
-would be denied as stale. It is compared with the time at which the producer sent it, which lies in
-the log, so that a replay admits the same ticks. A flood of made-up symbols would grow the state
-without end; which symbols came first lies in the log too.
+would be denied as stale. It is compared with the time at which the broker took it, which lies in the
+log, so that a replay admits the same ticks: no producer can move a partition's clock further than the
+broker's. A flood of made-up symbols would grow the state without end; which symbols came first lies in
+the log too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import msgspec
 from msgspec import Struct
 
+from trading.encoding import Records
+from trading.errors import BadRecord
 from trading.market import Tick
 
-_tick = msgspec.json.Decoder(Tick)
-_ticks = msgspec.json.Decoder(list[Tick])
+_tick, _ticks = Records(Tick), Records(list[Tick])
 
 #: A tick has at most eight short fields; anything longer is not one.
 MAX_TICK_BYTES = 4096
@@ -26,13 +27,11 @@ MAX_TICK_BYTES = 4096
 
 def decode_tick(payload: bytes | None) -> Tick | str:
     """The tick, or why it is none."""
-    if payload is None:
-        return "no payload"
-    if len(payload) > MAX_TICK_BYTES:
+    if payload is not None and len(payload) > MAX_TICK_BYTES:
         return f"{len(payload)} bytes, more than the {MAX_TICK_BYTES} that a tick may have"
     try:
-        return _tick.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _tick.read(payload)
+    except BadRecord as error:
         return str(error)
 
 
@@ -40,8 +39,8 @@ def decode_ticks(payloads: Sequence[bytes | None]) -> list[Tick | str]:
     """Decode many; one pass over the joined text where all are well-formed."""
     if all(p is not None and p[:1] == b"{" and len(p) <= MAX_TICK_BYTES for p in payloads):
         try:
-            ticks = _ticks.decode(b"[" + b",".join(p for p in payloads if p is not None) + b"]")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            ticks = _ticks.read(b"[" + b",".join(p for p in payloads if p is not None) + b"]")
+        except BadRecord:
             ticks = []
         # Ticks are flat and allow no unknown field, so no object can span two payloads; equal
         # counts then prove that each payload held exactly one.
@@ -50,8 +49,10 @@ def decode_ticks(payloads: Sequence[bytes | None]) -> list[Tick | str]:
     return [decode_tick(p) for p in payloads]
 
 
-#: Clocks of producer and exchange may differ by so much.
-MAX_AHEAD_NS = 60_000_000_000
+#: The end of January 1970: seconds, milliseconds and microseconds of our time, read as nanoseconds, lie before it.
+FIRST_NS = 31 * 86_400 * 1_000_000_000
+#: The exchange's clock may run so far ahead of the broker's.
+MAX_AHEAD_NS = 5_000_000_000
 
 
 class Admission(Struct, frozen=True):
@@ -61,16 +62,16 @@ class Admission(Struct, frozen=True):
     max_symbols: int = 4096
 
     def admit_all(
-        self, payloads: Sequence[bytes | None], sent_ns: Sequence[int], known: Collection[str]
+        self, payloads: Sequence[bytes | None], appended_ns: Sequence[int], known: Collection[str]
     ) -> list[Tick | str]:
         """The tick of each payload, or why it is none. `known` are the partition's symbols so far."""
-        return self.admit_decoded(decode_ticks(payloads), sent_ns, known)
+        return self.admit_decoded(decode_ticks(payloads), appended_ns, known)
 
     def admit_decoded(
-        self, decoded: Sequence[Tick | str], sent_ns: Sequence[int], known: Collection[str]
+        self, decoded: Sequence[Tick | str], appended_ns: Sequence[int], known: Collection[str]
     ) -> list[Tick | str]:
         """The same of what was decoded already."""
-        found = [not_from_the_future(one, sent) for one, sent in zip(decoded, sent_ns, strict=True)]
+        found = [in_time(one, at_ns) for one, at_ns in zip(decoded, appended_ns, strict=True)]
         fresh: set[str] = set()
         for k, tick in enumerate(found):
             if isinstance(tick, str) or tick.symbol in known or tick.symbol in fresh:
@@ -89,14 +90,26 @@ class Admission(Struct, frozen=True):
         return None
 
 
-def admit(payload: bytes | None, sent_ns: int) -> Tick | str:
+def admit(payload: bytes | None, appended_ns: int) -> Tick | str:
     """The tick of any symbol, or why it is none."""
-    return not_from_the_future(decode_tick(payload), sent_ns)
+    return in_time(decode_tick(payload), appended_ns)
 
 
-def not_from_the_future(found: Tick | str, sent_ns: int) -> Tick | str:
-    """A tick, or the reason against it."""
-    if isinstance(found, str) or found.event_time_ns <= sent_ns + MAX_AHEAD_NS:
+def in_time(found: Tick | str, appended_ns: int) -> Tick | str:
+    """A tick, or the reason against its time."""
+    if isinstance(found, str):
         return found
-    ahead_s = (found.event_time_ns - sent_ns) / 1e9
-    return f"event time is {ahead_s:.0f} s ahead of the time of sending; {MAX_AHEAD_NS / 1e9:.0f} s are allowed"
+    if found.event_time_ns < FIRST_NS:
+        return f"event_time_ns {found.event_time_ns} lies in January 1970: {unit_of(found.event_time_ns)}"
+    if found.event_time_ns <= appended_ns + MAX_AHEAD_NS:
+        return found
+    ahead_s = (found.event_time_ns - appended_ns) / 1e9
+    return f"event time is {ahead_s:.0f} s ahead of the broker's clock; {MAX_AHEAD_NS / 1e9:.0f} s are allowed"
+
+
+def unit_of(time: int) -> str:
+    """What a time in January 1970 is likely to be: seconds, milliseconds or microseconds all read as such."""
+    for digits, unit, factor in ((11, "seconds", 10**9), (14, "milliseconds", 10**6), (17, "microseconds", 10**3)):
+        if time >= 10 ** (digits - 4) and len(str(time)) <= digits:
+            return f"it looks like {unit}; multiply by {factor:,}"
+    return "give nanoseconds since 1970"

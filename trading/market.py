@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from trading.arrays import FloatArray, Int64Array
+from trading.encoding import END
 
 #: Columns of the market as it stands after a tick: best quote, latest trade, mid; NaN is unknown.
 BID, ASK, LAST, MID = range(4)
@@ -19,7 +20,7 @@ BID, ASK, LAST, MID = range(4)
 QUOTE_BID, QUOTE_ASK, QUOTE_BID_SIZE, QUOTE_ASK_SIZE, TRADE_PRICE, TRADE_SIZE = range(6)
 
 MAX_SYMBOL_LENGTH = 32
-SYMBOL_PATTERN = r"^[A-Za-z0-9._:/-]+$"
+SYMBOL_PATTERN = r"^[A-Za-z0-9._:/-]+" + END
 Symbol = Annotated[str, Meta(min_length=1, max_length=MAX_SYMBOL_LENGTH, pattern=SYMBOL_PATTERN)]
 #: Before 2200: a later time is a unit error, not a tick.
 MAX_TIME_NS = 7_258_118_400_000_000_000

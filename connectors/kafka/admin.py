@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from connectors.kafka.errors import silent, translating
 
-__all__ = ["AdminClient", "NewTopic", "TopicCollection", "admin_client", "create_topics"]
+__all__ = ["AdminClient", "ConfigResource", "NewTopic", "TopicCollection", "admin_client", "create_topics"]
 LIST_S, CREATE_S = 10.0, 15.0
 
 
@@ -22,7 +23,7 @@ def admin_client(bootstrap: str) -> AdminClient:
 def create_topics(
     bootstrap: str, wanted: Mapping[str, Mapping[str, str]], partitions: Mapping[str, int], replicas: int
 ) -> None:
-    """Create the topics that are missing; those that are there are left as they are.
+    """Create the topics that are missing, and keep all of them as they must be kept.
 
     Args:
         bootstrap: broker addresses.
@@ -43,4 +44,19 @@ def create_topics(
     ]
     for name, future in (admin.create_topics(new) if new else {}).items():
         with translating(f"topic {name} cannot be created"):
+            future.result(CREATE_S)
+    kept = [
+        ConfigResource(
+            ConfigResource.Type.TOPIC,
+            name,
+            incremental_configs=[
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                for key, value in config.items()
+            ],
+        )
+        for name, config in wanted.items()
+        if name in present and config
+    ]
+    for resource, future in (admin.incremental_alter_configs(kept) if kept else {}).items():
+        with translating(f"topic {resource.name} cannot be configured"):
             future.result(CREATE_S)

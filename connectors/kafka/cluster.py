@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from connectors.kafka.admin import TopicCollection, admin_client
+from connectors.kafka.admin import AdminClient, ConfigResource, TopicCollection, admin_client
 from connectors.kafka.client import KafkaException
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, silent, translated
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, silent, translated, translating
 from connectors.kafka.topics import Topics
 from trading.errors import ConfigurationError, ServiceUnavailable
 
@@ -14,19 +14,21 @@ REQUIRE_S = 5.0
 
 
 class Cluster(Struct, frozen=True):
-    """The common number of partitions, and a name that only these very logs have."""
+    """The common number of partitions, and the ids of the cluster, the ticks' topic and the decisions'."""
 
     partitions: int
-    log: str
+    id: str
+    ticks_id: str
+    decisions_id: str
 
 
-def check_cluster(bootstrap: str, topics: Topics, group: str) -> Cluster:
+def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     """Look at the topics.
 
     Raises:
         ServiceUnavailable: no broker answers.
         ConfigurationError: a topic is missing, or they are partitioned differently: a decision
-            must lie in the partition of its tick.
+            must lie in the partition of its tick; or the ticks are dated by their producers.
     """
     admin = admin_client(bootstrap)
     try:
@@ -42,13 +44,33 @@ def check_cluster(bootstrap: str, topics: Topics, group: str) -> Cluster:
     counts = {n: len(found.topics[n].partitions) for n in beside}
     if len(set(counts.values())) != 1:
         raise ConfigurationError(f"the topics must have the same number of partitions: {counts}")
+    check_clock(admin, topics.ticks)
     names = [topics.ticks, topics.decisions]
     try:
         described = admin.describe_topics(TopicCollection(names))
         ids = [str(described[name].result(CONTROL_TIMEOUT_S).topic_id) for name in names]
     except KafkaException as error:
         raise translated(error, "Kafka does not describe its topics") from error
-    return Cluster(next(iter(counts.values())), "/".join([str(found.cluster_id), *ids, group]))
+    return Cluster(next(iter(counts.values())), str(found.cluster_id), *ids)
+
+
+def check_clock(admin: AdminClient, ticks: str) -> None:
+    """Ticks must be dated by the broker: a producer whose clock runs ahead would move everybody's.
+
+    Raises:
+        ServiceUnavailable: the broker does not describe the topic.
+        ConfigurationError: with the command that sets it.
+    """
+    resource = ConfigResource(ConfigResource.Type.TOPIC, ticks)
+    (described,) = admin.describe_configs([resource]).values()
+    with translating(f"the configuration of {ticks} cannot be read"):
+        found = described.result(CONTROL_TIMEOUT_S)["message.timestamp.type"].value
+    if found != "LogAppendTime":
+        raise ConfigurationError(
+            f"{ticks} is dated by its producers (message.timestamp.type={found}), and one whose clock runs ahead "
+            f"would move everybody's: kafka-configs.sh --alter --entity-type topics --entity-name {ticks} "
+            "--add-config message.timestamp.type=LogAppendTime"
+        )
 
 
 def require(bootstrap: str, topic: str) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving
+from exporters.repository.repository import model_name
+from trading.encoding import Records, encode
+from trading.errors import BadRecord
 
 ReleaseStep = Literal["begun", "flipped", "done", "undone"]
 ReleaseAction = Literal["release", "rollback"]
@@ -52,6 +54,9 @@ class Entry(Struct, frozen=True):
     seconds: float = 0.0
 
 
+_entries = Records(Entry)
+
+
 class Transaction(Struct, frozen=True):
     """A release or rollback, and how it ended; `step` is its last."""
 
@@ -85,7 +90,7 @@ class Journal:
             whole = content.rfind(b"\n") + 1
             if whole != len(content):
                 file.truncate(whole)
-            file.write(msgspec.json.encode(entry) + b"\n")
+            file.write(encode(entry) + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -97,11 +102,14 @@ class Journal:
         lines = self.path.read_bytes().split(b"\n")[:-1]
         for number, line in enumerate(lines, 1):
             try:
-                found.append(msgspec.json.decode(line, type=Entry))
-            except msgspec.DecodeError as error:
+                entry = _entries.read(line)
+                for name in (entry.model, *(change.name for change in entry.changes)):
+                    model_name(name)
+            except (BadRecord, ExportError) as error:
                 raise ExportError(
                     f"{self.path}, line {number} is no release: {error}: repair or remove it"
                 ) from error
+            found.append(entry)
         return found
 
     def transactions(self, name: str = "") -> list[Transaction]:

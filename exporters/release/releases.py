@@ -30,11 +30,13 @@ from exporters.parity import comparison
 from exporters.profiles import Gpu
 from exporters.release.candidate import CANDIDATE, candidate
 from exporters.release.configurations import contract_for, contract_of, widened
+from exporters.release.guards import check_folder, check_served, superseded
 from exporters.release.journal import Entry, Journal, ReleaseAction, ReleaseChange, ReleaseStep, Transaction
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import last_good
+from exporters.repository.files import now, user
 from exporters.repository.lineage import Lineage
-from exporters.repository.repository import ModelRepository, now, user
+from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 from trading.errors import UltraThinkError
 from trading.models.signature import ModelSignature
@@ -125,6 +127,11 @@ class Releases:
 
     def _recover(self, transaction: Transaction) -> None:
         begun, names = transaction.begun, set(transaction.changes)
+        check_folder(self._repository, self._triton)
+        if why := superseded(self._repository, self._journal, transaction):
+            self._progress(f"leave {begun.action} {begun.model} {begun.version} as it is: {why}")
+            self._note(begun, "undone", reason=f"nothing was changed: {why}")
+            return
         what = f"the {begun.action} of {begun.model} {begun.version} that was interrupted"
         for loaded in self._triton.index():
             if loaded.name.removesuffix(CANDIDATE) in names and loaded.name.endswith(CANDIDATE):
@@ -142,6 +149,8 @@ class Releases:
         before = self._repository.serving(name)
         changes = {c.name: c for c in self._plan(action, lineage, version)}
         self._check_memory(changes)
+        check_folder(self._repository, self._triton)
+        check_served(self._repository, self._triton, changes)
         begun = Entry(secrets.token_hex(4), "begun", action, name, version, now(), user(), tuple(changes.values()))
         self._journal.append(begun)
         reach("journal_begun")

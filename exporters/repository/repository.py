@@ -10,33 +10,48 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import getpass
-import hashlib
 import os
 import re
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from exporters import probes
 from exporters.errors import Busy, ExportError
 from exporters.fault_points import reach
 from exporters.formats import config_pbtxt
 from exporters.formats.config_pbtxt import WARM_UP_FOLDER, Serving, render
 from exporters.formats.tensors import Arrays
+from exporters.repository.files import (
+    now,
+    replace_text,
+    same,
+    sha256,
+    sync,
+    user,
+    warm_up,
+    write_warm_up,
+)
 from exporters.repository.lineage import Lineage
-from trading.files import replace_file
+from trading.encoding import Records
+from trading.errors import BadRecord
 from trading.models.signature import MODELS, ModelSignature, contract
 
 LINEAGE, GOLDEN = "lineage.json", "golden.npz"
 #: As std::stoll reads a folder's name.
 NUMBER = re.compile(r"\s*[+-]?\d+")
+
+
+#: As `sources.registry.served_name` makes them, and a candidate's.
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+#: How the folders begin that prove whose folder a server reads, and how long one may be needed.
+NONCE, NONCE_S = ".ultrathink-nonce-", 3600.0
+_lineages = Records(Lineage)
 
 
 class ModelRepository:
@@ -47,6 +62,26 @@ class ModelRepository:
         self.state = self.root.parent / f".{self.root.name}.ultrathink"
         self.staging = self.state / "staging"
 
+    @contextlib.contextmanager
+    def nonce(self) -> Iterator[str]:
+        """A folder that is here and nowhere else, for as long as a server is asked whether it sees it.
+
+        Raises:
+            ExportError: the folder cannot be written.
+        """
+        with self._writable():
+            self.root.mkdir(parents=True, exist_ok=True)
+            for left in self.root.glob(f"{NONCE}*"):
+                # Of a killed exporter; one that is alive has its own.
+                if time.time() - left.stat().st_mtime > NONCE_S:
+                    left.rmdir()
+            folder = self.root / f"{NONCE}{secrets.token_hex(8)}"
+            folder.mkdir()
+        try:
+            yield folder.name
+        finally:
+            folder.rmdir()
+
     def names(self) -> list[str]:
         """Models with a folder here."""
         if not self.root.is_dir():
@@ -55,15 +90,15 @@ class ModelRepository:
 
     def versions(self, name: str) -> list[int]:
         """Version folders, ascending, by Triton's own reading of their names."""
-        folder = self.root / name
+        folder = self.root / model_name(name)
         if not folder.is_dir():
             return []
         read = (NUMBER.match(p.name) for p in folder.iterdir() if p.is_dir())
         return sorted({int(found.group()) for found in read if found})
 
     def folder(self, name: str, version: int) -> Path:
-        """Of a version."""
-        return self.root / name / str(version)
+        """Of a version. Raises ExportError for what is no model's name."""
+        return self.root / model_name(name) / str(version)
 
     @contextlib.contextmanager
     def lock(self, *names: str) -> Iterator[None]:
@@ -76,7 +111,7 @@ class ModelRepository:
         folder = self.state / "locks"
         with contextlib.ExitStack() as held, self._writable():
             folder.mkdir(parents=True, exist_ok=True)
-            for name in sorted(set(names)):
+            for name in sorted({model_name(n) for n in names}):
                 file = held.enter_context((folder / f"{name}.lock").open("a+"))
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,7 +152,7 @@ class ModelRepository:
 
     def clear_staging(self, name: str) -> None:
         """Remove what a killed exporter of the model left; call under `lock`."""
-        for left in self.staging.glob(f"{name}~*"):
+        for left in self.staging.glob(f"{model_name(name)}~*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def publish(self, lineage: Lineage, staged: Path, golden_in: Arrays, golden_out: Arrays) -> int:
@@ -133,7 +168,7 @@ class ModelRepository:
                 staged / GOLDEN, allow_pickle=False, **dict(zip(names, [*golden_in, *golden_out], strict=True))
             )
             hashes = {p.name: sha256(p) for p in sorted(staged.iterdir())}
-            target = self.root / signature.name
+            target = self.root / model_name(signature.name)
             (target / "configs").mkdir(parents=True, exist_ok=True)
             while True:
                 version = max(self.versions(signature.name), default=0) + 1
@@ -164,14 +199,18 @@ class ModelRepository:
             known = ", ".join(map(str, self.versions(name))) or "none"
             raise ExportError(f"{name} has no version {version} in {self.root}: there is {known}")
         try:
-            return msgspec.json.decode((folder / LINEAGE).read_bytes(), type=Lineage)
+            found = _lineages.read((folder / LINEAGE).read_bytes())
         except FileNotFoundError as error:
             raise ExportError(
                 f"{folder} has no {LINEAGE}: somebody else put it there, and nothing is known about it. Export it: "
                 f"`ultrathink export model {folder}/model.onnx --name {name}`"
             ) from error
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, BadRecord) as error:
             raise ExportError(f"{folder / LINEAGE} cannot be read: {error}") from error
+        # What a file says is not used as a path: these are names of this very folder, or nobody's.
+        if found.contract.name != name or any(file != Path(file).name for file in found.files):
+            raise ExportError(f"{folder / LINEAGE} is not of {name}: export the model again")
+        return found
 
     def verified_lineage(self, name: str, version: int) -> Lineage:
         """The lineage, when every file is what it was at publication. Raises ExportError when one is not."""
@@ -196,7 +235,7 @@ class ModelRepository:
 
     def serving(self, name: str) -> Serving:
         """What the model's configuration says is released; nothing where there is none."""
-        path = self.root / name / "config.pbtxt"
+        path = self.root / model_name(name) / "config.pbtxt"
         return config_pbtxt.parse(path.read_text(), str(path)) if path.is_file() else Serving()
 
     def pins(self, *, without: str = "") -> dict[str, set[int]]:
@@ -216,7 +255,7 @@ class ModelRepository:
         The warm-up rows are written once, and again only with `refresh`: a newer file beside config.pbtxt makes
         Triton reload every version.
         """
-        folder = self.root / signature.name
+        folder = self.root / model_name(signature.name)
         with self._writable():
             (folder / "configs").mkdir(parents=True, exist_ok=True)
             if signature.backend != "ensemble" and serving.real_rows:
@@ -273,68 +312,11 @@ class ModelRepository:
             raise
 
 
-def warm_up(signature: ModelSignature) -> dict[str, bytes]:
-    """One real row an input, as raw bytes."""
-    rows = probes.golden(signature, 1)
-    return {t.name: np.ascontiguousarray(a).tobytes() for t, a in zip(signature.inputs, rows, strict=True)}
-
-
-def write_warm_up(folder: Path, signature: ModelSignature, *, refresh: bool) -> None:
-    """A file an input; see `configure`."""
-    wanted = warm_up(signature)
-    if not refresh and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == len(v) for name, v in wanted.items()
-    ):
-        return
-    folder.mkdir(exist_ok=True)
-    for name, content in wanted.items():
-        replace_bytes(folder / name, content)
-
-
-def same(path: Path, content: bytes) -> bool:
-    """Whether a file holds exactly this."""
-    return path.is_file() and path.read_bytes() == content
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Fsync a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replace a file whole, only where its text changes."""
-    replace_bytes(path, text.encode())
-
-
-def replace_bytes(path: Path, content: bytes) -> None:
-    """Replace a file whole, only where its content changes."""
-    if same(path, content):
-        return
-    replace_file(path, content)
-    sync(path.parent)
-
-
-def user() -> str:
-    """Who is at work."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
-
-
-def now() -> str:
-    """UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def model_name(name: str) -> str:
+    """A name that is a folder's, and cannot lead out of the repository. Raises ExportError for others."""
+    if not MODEL_NAME.fullmatch(name):
+        raise ExportError(f"{name!r} is no model's name: use letters, digits, _ . and -")
+    return name
 
 
 def newest(repository: ModelRepository, name: str) -> int:

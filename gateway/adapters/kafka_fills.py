@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import msgspec
 import structlog
@@ -12,22 +13,23 @@ from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
 from connectors.kafka.reading import read_to_end, reader
 from connectors.kafka.topics import Topics
 from gateway.control.topic import ControlListener
-from trading.errors import ServiceUnavailable
+from gateway.workers import Worker
+from trading.encoding import Records
+from trading.errors import BadRecord, ServiceUnavailable
 from trading.events import ExecutionReport, PartitionEvents
+from trading.portfolio.working_orders import FOREIGN
 
 log = structlog.get_logger()
 CHUNK = 2000
-#: The number of an order that no tick of ours led to.
-FOREIGN = -1
 POLL_S = 0.1
-_decoder = msgspec.json.Decoder(ExecutionReport)
+_reports = Records(ExecutionReport)
 
 
 def decode(message: Message, ticks_topic: str) -> ExecutionReport | None:
     """The report; None, and a warning, for what is none. An order of no tick of ours has no number here."""
     try:
-        report = _decoder.decode(as_bytes(message.value()) or b"")
-    except msgspec.DecodeError as error:
+        report = _reports.read(as_bytes(message.value()))
+    except BadRecord as error:
         log.warning("no execution report", offset=offset_of(message), reason=str(error))
         return None
     if report.order_id == f"{ticks_topic}-{partition_of(message)}-{report.number}":
@@ -50,13 +52,15 @@ def reports_between(
 class FillsFeed:
     """Reads in a thread; what has come waits for the deciding thread."""
 
-    def __init__(self, bootstrap: str, topics: Topics) -> None:
+    def __init__(self, bootstrap: str, topics: Topics, bad_record: Callable[[], None] = lambda: None) -> None:
+        """Begin to read; `bad_record` is told of each record that is no report."""
+        self._bad_record = bad_record
         self._consumer, self._topic, self._ticks_topic = reader(bootstrap), topics.fills, topics.ticks
         self._next: dict[int, int] = {}
         self._waiting: dict[int, list[ExecutionReport]] = {}
         self._lock, self._changed, self._closing = threading.Lock(), threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="fills", daemon=True)
-        self._thread.start()
+        self.worker = Worker("fills", self._follow)
+        self.worker.start()
 
     def begin(self, partition: int, offset: int) -> None:
         """The partition is decided here, and has taken everything before `offset`."""
@@ -83,7 +87,7 @@ class FillsFeed:
     def close(self) -> None:
         """Stop reading."""
         self._closing.set()
-        self._thread.join(2.0)
+        self.worker.join(2.0)
         self._consumer.close()
 
     def _follow(self) -> None:
@@ -118,6 +122,8 @@ class FillsFeed:
             self._next[partition] = offset + 1
             if report is not None:
                 self._waiting[partition].append(report)
+        if report is None:
+            self._bad_record()
 
 
 class KafkaEvents:

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from msgspec import Struct
 
-from connectors.kafka.client import KafkaException, TopicPartition
+from connectors.kafka.client import KafkaException, Message, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
-from connectors.kafka.messages import as_bytes, offset_of, sent_ns, traceparent
+from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin
 from connectors.kafka.reading import RETRY_S, bounds, read_to_end, reader
 from connectors.kafka.topics import Topics
 from gateway.adapters.kafka_fills import reports_between
 from gateway.control.topic import ControlListener
-from trading.errors import ServiceUnavailable
+from trading.encoding import Records
+from trading.errors import BadRecord, ServiceUnavailable
 from trading.events import Command, ExecutionReport
 from trading.risk.limits import LimitSet
 from trading.state.codec import newest_whole
-from trading.state.recovery import LoggedMessage
+from trading.state.log import Committed, LoggedMessage
 
 #: Longer than a transaction of a gateway that was killed can stay open.
 PENDING_TRANSACTION_S = 30.0
 #: A snapshot is looked for among so many of the newest chunks first.
 NEWEST_CHUNKS = (64, 1024)
+
+
+class LetterPlace(Struct):
+    """Of a dead letter: where its message lies."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+_letters = Records(LetterPlace)
 
 
 class FastSnapshots(Protocol):
@@ -58,8 +71,8 @@ class KafkaPartitionLog:
         self._bootstrap, self._group, self._topics = place.bootstrap, place.group, place.topics
         self._fast, self._listener = fast, listener
 
-    def committed(self) -> int:
-        """Stable: a transaction that is still open is waited for."""
+    def committed(self) -> Committed:
+        """Stable: a transaction that is still open is waited for. Raises ServiceUnavailable."""
         consumer = reader(self._bootstrap, self._group)
         wanted = [TopicPartition(self._topics.ticks, self.partition)]
         try:
@@ -68,11 +81,27 @@ class KafkaPartitionLog:
             raise translated(error, f"the commits of {self._group} cannot be read") from error
         finally:
             consumer.close()
-        return int(found.offset) if found.offset >= 0 else 0
+        if found.error is not None:
+            # No answer is not "never committed".
+            raise ServiceUnavailable(f"the commits of {self._group} cannot be read ({found.error.str()})")
+        return Committed(max(-1, int(found.offset)), found.metadata or "")
 
-    def first_tick(self) -> int:
-        """The low watermark of the ticks."""
-        return bounds(self._bootstrap, self._topics.ticks, self.partition)[0]
+    def bounds(self) -> tuple[int, int]:
+        """The watermarks of the ticks."""
+        return bounds(self._bootstrap, self._topics.ticks, self.partition)
+
+    def buried(self, since: int) -> set[int]:
+        """Read from the dead letters' partition, which is that of their ticks."""
+        topic = self._topics.dead_letters
+        low, _ = bounds(self._bootstrap, topic, self.partition)
+        found: set[int] = set()
+        for messages in read_to_end(self._bootstrap, topic, self.partition, low):
+            for message in messages:
+                with suppress(BadRecord):
+                    place = _letters.read(as_bytes(message.value()))
+                    if place.topic == self.ticks_topic and place.partition == self.partition:
+                        found.add(place.offset)
+        return {offset for offset in found if offset >= since}
 
     def snapshots(self) -> Iterator[tuple[str, bytes]]:
         """Redis's, then Kafka's."""
@@ -85,12 +114,7 @@ class KafkaPartitionLog:
         """From `start` to before `stop`."""
         for messages in read_to_end(self._bootstrap, self._topics.ticks, self.partition, start, stop):
             now_ns = time.time_ns()
-            yield [
-                LoggedMessage(
-                    offset_of(m), sent_ns(m, now_ns), as_bytes(m.key()), as_bytes(m.value()), traceparent(m)
-                )
-                for m in messages
-            ]
+            yield [logged(m, now_ns) for m in messages]
 
     def decisions(self, start: int) -> Iterator[Sequence[tuple[int, bytes]]]:
         """From `start` to the end."""
@@ -130,6 +154,14 @@ class KafkaPartitionLog:
             if found is not None or start == low:
                 return found
         return None
+
+
+def logged(message: Message, now_ns: int) -> LoggedMessage:
+    """A consumed message as a rebuild takes it."""
+    appended = appended_ns(message, now_ns)
+    sent, trace = origin(message, appended)
+    key, value = as_bytes(message.key()), as_bytes(message.value())
+    return LoggedMessage(offset_of(message), sent, key, value, trace, appended)
 
 
 def open_logs(

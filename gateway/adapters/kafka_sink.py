@@ -58,10 +58,10 @@ class KafkaDecisionSink:
         self._tracker.begin(partition, next_offset)
         self._ends.begin(partition, decisions_from)
 
-    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
+    def publish(self, outbox: Outbox, wanted: Callable[[int], bool]) -> None:
         """Hand all to the producer."""
         for number, part in outbox.items():
-            if not owned(number):
+            if not wanted(number):
                 continue
             if not self._waiting:
                 self._progress_at = time.monotonic()

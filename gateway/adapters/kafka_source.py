@@ -13,9 +13,10 @@ import structlog
 
 from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from connectors.kafka.errors import translated
-from connectors.kafka.messages import as_bytes, offset_of, partition_of, sent_ns, traceparent, usable
+from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, usable
 from connectors.logs import kafka_logger
 from gateway.ports import RawBatch, RawSlice
+from gateway.workers import Worker
 from trading.state.recovery import Restored
 
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class KafkaTickSource:
         group: str,
         instance: str,
         topic: str,
+        log_name: str,
         restore: Callable[[int], Restored],
         assignment: Assignment,
     ) -> None:
@@ -69,10 +71,11 @@ class KafkaTickSource:
             group: consumer group.
             instance: this member's lasting name within it.
             topic: ticks.
+            log_name: noted with committed offsets: of a topic that is made anew they mean nothing.
             restore: rebuilds a partition; called in a thread of its own.
             assignment: told as partitions come and go, in the polling thread.
         """
-        self.topic = topic
+        self.topic, self._log_name = topic, log_name
         self._restore, self._assignment = restore, assignment
         #: Partition -> the next offset that is wanted of it.
         self._wanted: dict[int, int] = {}
@@ -84,8 +87,8 @@ class KafkaTickSource:
         self._metadata_is_old = True
         self._bootstrap, self._group, self._instance = bootstrap, group, instance
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
-        self._worker = threading.Thread(target=self._rebuild_all, name="restore", daemon=True)
-        self._worker.start()
+        self.worker = Worker("restore", self._rebuild_all)
+        self.worker.start()
         self._consumer = self._join()
 
     def group_metadata(self, *, renew: bool = False) -> Any:
@@ -140,7 +143,7 @@ class KafkaTickSource:
         """Commit; a failed commit only makes a restart replay more."""
         if not next_offsets:
             return
-        offsets = [TopicPartition(self.topic, p, n) for p, n in next_offsets.items()]
+        offsets = [TopicPartition(self.topic, p, n, metadata=self._log_name) for p, n in next_offsets.items()]
         try:
             if wait:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
@@ -149,6 +152,15 @@ class KafkaTickSource:
         except KafkaException as error:
             if wait and error.args[0].code() not in HARMLESS_COMMIT_ERRORS:
                 raise translated(error, "offsets were not committed") from error
+
+    def rebuild(self, partitions: list[int]) -> None:
+        """Forget what was made of them, and make it anew as if they had just come; they stay ours."""
+        mine = [p for p in partitions if self._wanted.pop(p, None) is not None]
+        self._pause(mine)
+        self._assignment.lost(mine)
+        for number in mine:
+            assignment = self._assignments[number] = time.monotonic_ns()
+            self._orders.put((number, assignment))
 
     def close(self) -> None:
         """Leave; the group keeps our place for a session's length."""
@@ -163,7 +175,8 @@ class KafkaTickSource:
                 "group.instance.id": self._instance,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
+                # What is gone before it was read is not passed over.
+                "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
@@ -182,13 +195,16 @@ class KafkaTickSource:
 
     def _slice(self, partition: int, messages: list[Message], received_ns: int) -> RawSlice:
         good = unread(messages, self._wanted, partition)
+        appended = [appended_ns(m, received_ns) for m in good]
+        origins = [origin(m, at_ns) for m, at_ns in zip(good, appended, strict=True)]
         return RawSlice(
             partition=partition,
             offsets=[offset_of(m) for m in good],
-            sent_ns=[sent_ns(m, received_ns) for m in good],
+            sent_ns=[sent for sent, _ in origins],
             keys=[as_bytes(m.key()) for m in good],
             payloads=[as_bytes(m.value()) for m in good],
-            traceparents=[traceparent(m) for m in good],
+            traceparents=[trace for _, trace in origins],
+            appended_ns=appended,
         )
 
     def _rejoin_if_forgotten(self) -> None:

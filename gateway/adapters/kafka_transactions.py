@@ -32,6 +32,7 @@ from gateway.adapters.kafka_sink import (
     produce_all,
 )
 from gateway.ports import Outbox, PartitionOutbox, Stream
+from trading.errors import ServiceUnavailable
 
 log = structlog.get_logger()
 #: Longer than a broker's restart takes; shorter than what readers of a dead gateway should wait.
@@ -46,7 +47,13 @@ class TransactionalSink:
     """Implements DecisionSink; `publish` returns when the transaction is committed."""
 
     def __init__(
-        self, bootstrap: str, topics: Topics, group: str, instance: str, metadata: Callable[[bool], Any]
+        self,
+        bootstrap: str,
+        topics: Topics,
+        group: str,
+        instance: str,
+        log_name: str,
+        metadata: Callable[[bool], Any],
     ) -> None:
         """Connect, and end what a predecessor of this instance left open.
 
@@ -55,10 +62,11 @@ class TransactionalSink:
             topics: where to.
             group: whose offsets are committed.
             instance: lasting name of this gateway; the transactional id.
+            log_name: noted with the offsets: of a topic that is made anew they mean nothing.
             metadata: our place in the group; True asks for a newer one, which comes in a moment.
         """
         self._bootstrap, self._topics, self._group, self._instance = bootstrap, topics, group, instance
-        self._names, self._metadata = names(topics), metadata
+        self._names, self._log_name, self._metadata = names(topics), log_name, metadata
         self._ends = DecisionEnds(topics.decisions)
         self._safe: dict[int, int] = {}
         self._producers = [self._new_producer(turn) for turn in range(TURNS)]
@@ -70,10 +78,10 @@ class TransactionalSink:
         self._safe[partition] = next_offset
         self._ends.begin(partition, decisions_from)
 
-    def publish(self, outbox: Outbox, owned: Callable[[int], bool]) -> None:
-        """One transaction, tried again until it is committed or nothing of it is ours any more."""
+    def publish(self, outbox: Outbox, wanted: Callable[[int], bool]) -> None:
+        """One transaction, tried again until it is committed or nothing of it is wanted any more."""
         deadline = time.monotonic() + STALLED_AFTER_S
-        while parts := {p: part for p, part in outbox.items() if owned(p)}:
+        while parts := {p: part for p, part in outbox.items() if wanted(p)}:
             try:
                 self._within(lambda: self._transact(parts))
             except KafkaException as error:
@@ -136,7 +144,10 @@ class TransactionalSink:
         for partition, part in parts.items():
             self._produce(producer, partition, part)
         metadata = self._metadata(False)
-        offsets = [TopicPartition(self._topics.ticks, p, part.next_offset) for p, part in parts.items()]
+        offsets = [
+            TopicPartition(self._topics.ticks, p, part.next_offset, metadata=self._log_name)
+            for p, part in parts.items()
+        ]
         producer.send_offsets_to_transaction(offsets, metadata, STEP_S)
         producer.commit_transaction(STEP_S)
 
@@ -178,6 +189,9 @@ class TransactionalSink:
             raise translated(error, "committed offsets cannot be read") from error
         finally:
             consumer.close()
+        if failed := next((place.error for place in found if place.error is not None), None):
+            # No answer is not "not committed": published again it would be published twice.
+            raise ServiceUnavailable(f"committed offsets cannot be read ({failed.str()})")
         return all(place.offset >= parts[place.partition].next_offset for place in found)
 
     def _new_producer(self, turn: int) -> Producer:

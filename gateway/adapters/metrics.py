@@ -122,6 +122,16 @@ class PrometheusMetrics:
         self._partitions = Gauge("gateway_partitions", "Partitions that this gateway decides", registry=registry)
         self._held = Gauge("gateway_held", "1 while nothing more fits in flight", registry=registry)
         self._breaker = Gauge("gateway_breaker_state", "1 for the breaker's state", ["state"], registry=registry)
+        self._overtaken = Counter(
+            "gateway_overtaken",
+            "Shares whose orders did not leave, and were decided again",
+            ["why"],
+            registry=registry,
+        )
+        self._lost = Counter("gateway_lost_ticks", "Ticks deleted before they were decided", registry=registry)
+        self._bad = Counter(
+            "gateway_bad_records", "Records that are not what their topic holds", ["topic"], registry=registry
+        )
         self._snapshots = Counter(
             "gateway_snapshot_bytes", "Snapshots written, in bytes", ["where"], registry=registry
         )
@@ -172,6 +182,18 @@ class PrometheusMetrics:
     def dead_letters(self, count: int) -> None:
         """Messages were no ticks."""
         self._letters.inc(count)
+
+    def lost(self, count: int) -> None:
+        """Ticks were deleted before they were decided."""
+        self._lost.inc(count)
+
+    def bad_record(self, topic: str) -> None:
+        """A record of a topic (by its role) was not what it must be, and was left aside."""
+        self._bad.labels(topic).inc()
+
+    def overtaken(self, *, late: bool) -> None:
+        """A partition's orders did not leave, and are decided again."""
+        self._overtaken.labels("expired" if late else "stopped").inc()
 
     def paused(self, paused: bool) -> None:
         """Whether the source is held."""

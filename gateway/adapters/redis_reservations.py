@@ -23,6 +23,7 @@ import structlog
 from msgspec import Struct
 
 from connectors.redis import RedisError, open_client
+from gateway.workers import Worker
 
 log = structlog.get_logger()
 KEY = "ultrathink:desk"
@@ -99,8 +100,8 @@ class RedisReservations:
         self._books: dict[int, Reserved] = {}
         self._lock, self._wake, self._closing = threading.Lock(), threading.Event(), threading.Event()
         self._failing = False
-        self._thread = threading.Thread(target=self._renew_all, name="reservations", daemon=True)
-        self._thread.start()
+        self.worker = Worker("reservations", self._renew_all)
+        self.worker.start()
 
     def quota(self, partition: int, gross: float) -> float:
         """What the book may grow to; NaN when that is not known."""
@@ -150,7 +151,7 @@ class RedisReservations:
         """Stop renewing."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(2.0)
+        self.worker.join(2.0)
         with contextlib.suppress(RedisError):
             self._client.close()
 

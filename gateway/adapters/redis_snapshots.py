@@ -10,6 +10,7 @@ import structlog
 
 from connectors.redis import RedisError, open_client
 from gateway.ports import Stream
+from gateway.workers import Worker
 from trading.state.codec import encode_snapshot, to_chunks
 from trading.state.partition import Snapshot
 
@@ -73,8 +74,8 @@ class SnapshotKeeper:
         self._records: dict[int, list[tuple[Stream, bytes | None, bytes]]] = {}
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._closing = False
-        self._writer = threading.Thread(target=self._write_all, name="snapshots", daemon=True)
-        self._writer.start()
+        self.worker = Worker("snapshots", self._write_all)
+        self.worker.start()
 
     def due(self, partition: int) -> bool:
         """Once an interval."""
@@ -104,7 +105,7 @@ class SnapshotKeeper:
         """Write what waits, and stop."""
         self._closing = True
         self._wake.set()
-        self._writer.join(2.0)
+        self.worker.join(2.0)
         self._fast.close()
 
     def _write_all(self) -> None:

@@ -5,18 +5,18 @@ Stopping works while one of the two answers; going on needs both.
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
 from msgspec import Struct
 
 from connectors.redis import connect
 from gateway.control import redis_latch
 from gateway.control import topic as control_topic
 from gateway.ports import StateStore
-from trading.errors import ServiceUnavailable, UltraThinkError
+from trading.encoding import encode
+from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.events import Command, CommandKind
 from trading.risk.limits import LimitsFile
 from trading.risk.trading_state import SEVERITY, LatchedState, TradingState
@@ -54,8 +54,7 @@ class Control:
         for name, one in running.items():
             try:
                 one.result()
-            except UltraThinkError as error:
-                # A wrong address too: what was told the other way must be said.
+            except Exception as error:  # noqa: BLE001 - whatever keeps one from being told, the other must be
                 failures.append(f"{name}: {error}")
             else:
                 arrived.append(name)
@@ -64,37 +63,43 @@ class Control:
         return Reach(arrived, failures)
 
     def _resume(self, reason: str, by: str) -> Reach:
-        """Both or neither: what could not be told everywhere must not become true later by itself."""
+        """The log first, while Redis still holds the desk: a resume that fails half way lifts nothing."""
         try:
             client = connect(self._redis_url)
-            before = redis_latch.read(client)
+            logged = control_topic.in_force(self._bootstrap, self._topic).latched
+            # While only one of the two goes on, the other must hold the desk.
+            held = most_severe(redis_latch.read(client), logged)
+            redis_latch.write(client, held.state, held.reason, held.by)
+            self.command("trading_state", TradingState.ACTIVE.value, reason, by)
             redis_latch.write(client, TradingState.ACTIVE, reason, by)
-            try:
-                self.command("trading_state", TradingState.ACTIVE.value, reason, by)
-            except ServiceUnavailable:
-                redis_latch.write(client, before.state, before.reason, before.by)
-                raise
         except ServiceUnavailable as error:
             raise ServiceUnavailable(f"the desk is not set to active: {error}") from error
         return Reach(["Kafka", "Redis"], [])
 
     def command(self, kind: CommandKind, value: str, reason: str, by: str) -> None:
         """Tell every gateway that listens. Raises ServiceUnavailable."""
-        control_topic.send(self._bootstrap, self._topic, Command(kind, value, reason, by, time.time_ns()))
+        control_topic.send(self._bootstrap, self._topic, control_topic.told(kind, value, reason, by))
 
     def limits(self) -> tuple[Command, LimitsFile] | None:
-        """The limits in force, and who set them; None where nobody has. Raises ServiceUnavailable."""
-        return control_topic.limits_in(self._bootstrap, self._topic)
+        """The limits in force, and who set them; None where nobody has.
+
+        Raises:
+            ServiceUnavailable: the log cannot be read.
+            ConfigurationError: they are not understood.
+        """
+        return control_topic.in_force(self._bootstrap, self._topic).limits()
 
     def apply(self, limits: LimitsFile, reason: str, by: str) -> None:
         """From now on these limits, for every gateway. Raises ServiceUnavailable."""
-        self.command("limits", msgspec.json.encode(limits).decode(), reason, by)
+        self.command("limits", encode(limits).decode(), reason, by)
 
     def effective(self) -> LatchedState:
         """The more severe of the two. Raises ServiceUnavailable when one cannot be read."""
         stored = redis_latch.read(connect(self._redis_url))
-        logged = control_topic.latched(self._bootstrap, self._topic)
-        return most_severe(stored, logged)
+        found = control_topic.in_force(self._bootstrap, self._topic)
+        with contextlib.suppress(ConfigurationError):
+            found.limits()
+        return most_severe(stored, found.state())
 
     def _latch_in_redis(self, state: TradingState, reason: str, by: str) -> None:
         redis_latch.write(connect(self._redis_url), state, reason, by)

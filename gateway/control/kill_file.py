@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from gateway.ports import StateStore
-from trading.errors import ServiceUnavailable
+from gateway.workers import Worker
 from trading.risk.trading_state import TradingState
 
 log = structlog.get_logger()
@@ -34,8 +34,8 @@ class KillFile:
         self._path, self._states, self._latch = path, states, latch
         self._killed = is_there(path)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="kill-file", daemon=True)
-        self._thread.start()
+        self.worker = Worker("kill-file", self._look)
+        self.worker.start()
 
     def trading_state(self) -> TradingState:
         """The more severe of both."""
@@ -46,7 +46,7 @@ class KillFile:
     def close(self) -> None:
         """Stop looking."""
         self._closing.set()
-        self._thread.join(2.0)
+        self.worker.join(2.0)
 
     def _look(self) -> None:
         told = heard = False
@@ -64,7 +64,7 @@ class KillFile:
     def _told(self) -> bool:
         try:
             self._latch(f"{self._path} exists")
-        except ServiceUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, this gateway is killed, and tries again
             log.warning("killed here; the others could not be told", reason=str(error)[:200])
             self._closing.wait(AGAIN_S)
             return False

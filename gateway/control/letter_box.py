@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
-import msgspec
 from msgspec import Struct, structs
 
-from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
-from connectors.kafka.messages import MS, usable
+from connectors.kafka.messages import MS, as_bytes, usable
 from connectors.kafka.reading import bounds, read_to_end, reader
 from trading.dead_letters import DeadLetter
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.encoding import Records, encode
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 #: Headers of what was sent again.
 REPLAY_OF, REPLAYED_BY = "replay-of", "replayed-by"
-#: Key of a note in the dead-letter topic that a letter was replayed.
-NOTE_KEY = b"replayed"
+#: Header of a note in the dead-letter topic that a letter was replayed: keys and values are the producers'.
+NOTE = "ultrathink-note"
 
 
 class FoundLetter(Struct):
@@ -52,6 +53,15 @@ class Note(Struct, frozen=True):
     at_ns: int
 
 
+_notes, _letters = Records(Note), Records(DeadLetter)
+
+
+def is_note(message: Message) -> bool:
+    """Whether a record of the dead-letter topic says that a letter was sent again."""
+    headers: Any = message.headers() or []
+    return any(name == NOTE for name, _ in headers)
+
+
 class Replayed(Struct, frozen=True):
     """How many went, and what the log no longer holds."""
 
@@ -64,6 +74,8 @@ class LetterBox:
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._bootstrap, self._topic = bootstrap, topic
+        #: Records of the topic that were neither letters nor notes.
+        self.bad = 0
 
     def read(self, reason: str = "", since_ns: int | None = None, until_ns: int | None = None) -> list[FoundLetter]:
         """Letters whose reason contains a text, by time. Raises ServiceUnavailable."""
@@ -116,8 +128,9 @@ class LetterBox:
                 letter = found.letter
                 headers: list[tuple[str, str | bytes | None]] = [(REPLAY_OF, found.place), (REPLAYED_BY, by)]
                 producer.produce(letter.topic, value, key, partition=letter.partition, headers=headers)
-                note = msgspec.json.encode(Note(found.place, by, time.time_ns()))
-                producer.produce(self._topic, note, NOTE_KEY, partition=letter.partition)
+                note = encode(Note(found.place, by, time.time_ns()))
+                marks: list[tuple[str, str | bytes | None]] = [(NOTE, b"replayed")]
+                producer.produce(self._topic, note, key, partition=letter.partition, headers=marks)
             producer.commit_transaction(CONTROL_TIMEOUT_S)
         except KafkaException as error:
             raise translated(error, "nothing was sent") from error
@@ -140,13 +153,16 @@ class LetterBox:
         low, _ = bounds(self._bootstrap, self._topic, partition)
         for messages in read_to_end(self._bootstrap, self._topic, partition, low):
             for message in messages:
-                value = message.value() or b""
-                if message.key() == NOTE_KEY:
-                    note = msgspec.json.decode(value, type=Note)
-                    if note.replay_of in found:
-                        found[note.replay_of] = structs.replace(found[note.replay_of], replayed=True)
+                try:
+                    if is_note(message):
+                        note = _notes.read(as_bytes(message.value()))
+                        if note.replay_of in found:
+                            found[note.replay_of] = structs.replace(found[note.replay_of], replayed=True)
+                        continue
+                    letter = _letters.read(as_bytes(message.value()))
+                except BadRecord:
+                    self.bad += 1
                     continue
-                letter = msgspec.json.decode(value, type=DeadLetter)
                 made = FoundLetter(letter, message.timestamp()[1] * MS)
                 found.setdefault(made.place, made)
         return list(found.values())

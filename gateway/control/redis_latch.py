@@ -6,15 +6,19 @@ import contextlib
 import threading
 import time
 
-import msgspec
-
 from connectors.redis import Redis, RedisError, connect, translated
+from gateway.workers import Worker
+from trading.encoding import Records, encode, safe_text
+from trading.errors import BadRecord
 from trading.risk.trading_state import SEVERITY, LatchedState, TradingState, latched_after
 
 KEY = "ultrathink:trading_state"
 POLL_S = 0.02
 #: Unread for so long, the state counts as unknown, and unknown is not ACTIVE.
 UNKNOWN_AFTER_S = 2.0
+#: Of a text, so many characters are kept.
+MOST_REASON = 1_000
+_latched = Records(LatchedState)
 
 
 def read(client: Redis) -> LatchedState:
@@ -24,18 +28,18 @@ def read(client: Redis) -> LatchedState:
         why = "no trading state is stored: set one with `ultrathink gateway resume --reason ...`"
         return LatchedState(TradingState.HALTED, why, "gateway")
     try:
-        return msgspec.json.decode(stored, type=LatchedState)
-    except msgspec.DecodeError as error:
+        return _latched.read(stored)
+    except BadRecord as error:
         return LatchedState(TradingState.HALTED, f"the stored state cannot be read: {error}", "gateway")
 
 
 def write(client: Redis, state: TradingState, reason: str, by: str) -> LatchedState:
     """Latch a state, unless a more severe one is; only ACTIVE ends that. Raises ServiceUnavailable."""
-    latched = LatchedState(state, reason, by, time.time_ns())
+    latched = LatchedState(state, safe_text(reason)[:MOST_REASON], safe_text(by)[:MOST_REASON], time.time_ns())
     try:
         if client.exists(KEY) and latched_after((before := read(client)).state, state) is not state:
             return before
-        client.set(KEY, msgspec.json.encode(latched))
+        client.set(KEY, encode(latched))
     except RedisError as error:
         raise translated(error, "the trading state was not stored") from error
     return latched
@@ -49,7 +53,8 @@ class RedisStateStore:
         self._state = read(self._client).state
         self._read_at = time.monotonic()
         self._closing = threading.Event()
-        threading.Thread(target=self._watch, name="trading-state", daemon=True).start()
+        self.worker = Worker("trading-state", self._watch)
+        self.worker.start()
 
     def trading_state(self) -> TradingState:
         """The latest state; at least REDUCING while Redis cannot be read."""

@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import msgspec
 import structlog
 
 from connectors.kafka.client import KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import as_bytes, is_end, offset_of, usable
 from connectors.kafka.reading import read_to_end, reader
-from trading.errors import ConfigurationError, ServiceUnavailable
-from trading.events import Command
-from trading.portfolio.book import RESETS
-from trading.risk.limits import LimitSet, LimitsFile
-from trading.risk.trading_state import LatchedState, TradingState, latched_after
+from gateway.control.redis_latch import MOST_REASON
+from gateway.control.steering import SteeringLog, steers
+from gateway.workers import Worker
+from trading.control import InForce, read_command
+from trading.encoding import encode, safe_text
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
+from trading.events import Command, CommandKind
+from trading.risk.limits import LimitSet
+from trading.risk.trading_state import LatchedState
 
 log = structlog.get_logger()
-#: Part of a partition's state: taken before a tick, and again there in a rebuild.
-STEERING = ("limits", "reset")
+#: What a broker takes by default, less what a record needs beside its value.
+MOST_BYTES = 1_000_000
 
-_decoder = msgspec.json.Decoder(Command)
+
+def told(kind: CommandKind, value: str, reason: str, by: str) -> Command:
+    """A command of now, whose texts can be written whatever they are."""
+    return Command(kind, value, safe_text(reason)[:MOST_REASON], safe_text(by)[:MOST_REASON], time.time_ns())
 
 
 def send(bootstrap: str, topic: str, command: Command) -> None:
-    """Write a command. Raises ServiceUnavailable."""
+    """Write a command.
+
+    Raises:
+        ServiceUnavailable: it did not reach the log.
+        ConfigurationError: it is too large for a record.
+    """
+    payload = encode(command)
+    if len(payload) > MOST_BYTES:
+        raise ConfigurationError(
+            f"the {command.kind} are {len(payload):,} bytes, and a record of {topic} holds {MOST_BYTES:,}: give "
+            "what many symbols share under `defaults`"
+        )
     failures: list[str] = []
 
     def report(error: object, _: Message) -> None:
@@ -43,7 +60,10 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
             "log_level": 0,
         }
     )
-    producer.produce(topic, msgspec.json.encode(command), command.kind, partition=0, on_delivery=report)
+    try:
+        producer.produce(topic, payload, command.kind, partition=0, on_delivery=report)
+    except KafkaException as error:
+        raise translated(error, f"the command did not reach {topic} on {bootstrap}") from error
     left = producer.flush(CONTROL_TIMEOUT_S + 1)
     if left or failures:
         raise ServiceUnavailable(
@@ -51,64 +71,31 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
         )
 
 
-def decode(message: Message) -> Command | None:
-    """The command; None for what is none."""
-    try:
-        return _decoder.decode(as_bytes(message.value()) or b"")
-    except msgspec.DecodeError as error:
-        log.warning("no command", offset=message.offset(), reason=str(error))
-        return None
-
-
-def all_commands(bootstrap: str, topic: str) -> list[Command]:
-    """Everything that was ever asked. Raises ServiceUnavailable."""
+def all_commands(bootstrap: str, topic: str) -> Iterator[Command]:
+    """Everything that was ever asked, but what was no command. Raises ServiceUnavailable."""
     require(bootstrap, topic)
-    return [
-        command
-        for messages in read_to_end(bootstrap, topic, 0, 0)
-        for message in messages
-        if (command := decode(message)) is not None
-    ]
+    for _, payload in _records(bootstrap, topic):
+        try:
+            yield read_command(payload)
+        except BadRecord as error:
+            log.warning("no command", reason=str(error))
 
 
-def latched(bootstrap: str, topic: str) -> LatchedState | None:
-    """The trading state that the log holds; None where nobody has set one. Raises ServiceUnavailable."""
-    found: LatchedState | None = None
-    for command in all_commands(bootstrap, topic):
-        if command.kind == "trading_state":
-            found = folded(found, to_state(command))
+def in_force(bootstrap: str, topic: str) -> InForce:
+    """What the log holds now. Raises ServiceUnavailable."""
+    require(bootstrap, topic)
+    found = InForce()
+    for offset, payload in _records(bootstrap, topic):
+        found.take(offset, payload)
     return found
 
 
-def folded(before: LatchedState | None, told: LatchedState) -> LatchedState:
-    """What holds after another word: the more severe, until somebody says ACTIVE."""
-    if before is not None and latched_after(before.state, told.state) is not told.state:
-        return before
-    return told
-
-
-def to_state(command: Command) -> LatchedState:
-    """HALTED where the value is no state: only a human's word is ACTIVE."""
-    state = TradingState(command.value) if command.value in set(TradingState) else TradingState.HALTED
-    return LatchedState(state, command.reason, command.by, command.at_ns)
-
-
-def limits_in(bootstrap: str, topic: str) -> tuple[Command, LimitsFile] | None:
-    """The limits that are in force, and who set them; None where nobody has. Raises ServiceUnavailable."""
-    found = None
-    for command in all_commands(bootstrap, topic):
-        if command.kind == "limits" and (file := limits_of(command)) is not None:
-            found = command, file
-    return found
-
-
-def limits_of(command: Command) -> LimitsFile | None:
-    """The limits that a command sets; None, and a warning, for what is none: refused as a whole."""
-    try:
-        return msgspec.json.decode(command.value, type=LimitsFile)
-    except msgspec.DecodeError as error:
-        log.warning("limits refused", by=command.by, reason=str(error))
-        return None
+def _records(
+    bootstrap: str, topic: str, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, bytes | None]]:
+    for messages in read_to_end(bootstrap, topic, 0, start, stop):
+        for message in messages:
+            yield offset_of(message), as_bytes(message.value())
 
 
 class ControlListener:
@@ -118,51 +105,73 @@ class ControlListener:
     while we listen, so that a restart does not drain again.
     """
 
-    def __init__(self, bootstrap: str, topic: str, base: LimitSet) -> None:
-        """Read what there is.
+    def __init__(
+        self, bootstrap: str, topic: str, base: LimitSet, bad_record: Callable[[], None] = lambda: None
+    ) -> None:
+        """Read what there is, however long that takes, as long as it comes.
 
         Args:
             bootstrap: broker addresses.
             topic: of the commands.
             base: whose limits are resolved.
+            bad_record: told of each record that is no command.
 
         Raises:
             ServiceUnavailable: the topic cannot be read.
+            ConfigurationError: the limits in force are not understood.
         """
-        self._base = base
-        self._steering: list[tuple[int, Command, LimitSet | None]] = []
+        self._bad_record = bad_record
+        self._in_force = InForce()
+        self._steering = SteeringLog(base, lambda start, stop: _records(bootstrap, topic, start, stop))
+        self.limits: LimitSet | None = None
         self.end = 0
         self._act: Callable[[Command], None] = lambda _: None
-        self.latched: LatchedState | None = None
         self._consumer = reader(bootstrap)
-        self._consumer.assign([TopicPartition(topic, 0, 0)])
         self._closing = threading.Event()
-        deadline = time.monotonic() + CONTROL_TIMEOUT_S
-        while not self._step(live=False, timeout_s=0.1):
-            if time.monotonic() > deadline:
-                raise ServiceUnavailable(f"{topic} on {bootstrap} cannot be read")
-        self._thread = threading.Thread(target=self._follow, name="control", daemon=True)
+        self.worker = Worker("control", self._follow)
+        try:
+            self._consumer.assign([TopicPartition(topic, 0, 0)])
+            self._read_whole(f"{topic} on {bootstrap}")
+            self._use_newest_limits()
+            if self.problem:
+                raise ConfigurationError(self.problem)
+        except BaseException:
+            self._consumer.close()
+            raise
 
     def follow(self, act: Callable[[Command], None]) -> None:
         """From now on `act` is told every command as it comes."""
         self._act = act
-        self._thread.start()
+        self.worker.start()
 
     @property
-    def limits(self) -> LimitSet | None:
-        """Those in force; None where nobody has set any."""
-        return next((limits for _, _, limits in reversed(self._steering) if limits is not None), None)
+    def latched(self) -> LatchedState | None:
+        """The trading state; at least REDUCING while limits were set that this gateway cannot use."""
+        return self._in_force.state()
+
+    @property
+    def problem(self) -> str:
+        """Why this gateway does not trade by the limits that were set last; "" where it does."""
+        return self._in_force.refused
 
     def between(self, start: int, stop: int) -> list[tuple[Command, LimitSet | None]]:
         """Commands that change limits or latches, from `start` to before `stop`, in order."""
-        return [(command, limits) for offset, command, limits in self._steering if start <= offset < stop]
+        return self._steering.between(start, stop)
 
     def close(self) -> None:
         """Stop listening."""
         self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join(2.0)
+        if self.worker.is_alive():
+            self.worker.join(2.0)
         self._consumer.close()
+
+    def _read_whole(self, what: str) -> None:
+        quiet_since, read_to = time.monotonic(), -1
+        while not self._step(live=False, timeout_s=0.1):
+            if self.end != read_to:
+                quiet_since, read_to = time.monotonic(), self.end
+            elif time.monotonic() - quiet_since > CONTROL_TIMEOUT_S:
+                raise ServiceUnavailable(f"{what} cannot be read: nothing came for {CONTROL_TIMEOUT_S:.0f} s")
 
     def _step(self, *, live: bool, timeout_s: float) -> bool:
         """Take one message; returns whether the end was reached."""
@@ -173,34 +182,46 @@ class ControlListener:
             return True
         if not usable(message):
             return False
-        if (command := decode(message)) is not None:
-            if command.kind == "trading_state":
-                self.latched = folded(self.latched, to_state(command))
-            elif command.kind in STEERING:
-                self._steer(offset_of(message), command)
-            if live:
-                log.info("command", kind=command.kind, value=command.value[:100], reason=command.reason,
-                         by=command.by, offset=offset_of(message))  # fmt: skip
-                self._act(command)
+        offset = offset_of(message)
+        self.take(offset, as_bytes(message.value()), live=live)
         # After what it means: whoever reads the end finds everything before it.
-        self.end = offset_of(message) + 1
+        self.end = offset + 1
         return False
 
-    def _steer(self, offset: int, command: Command) -> None:
-        limits = None
-        if command.kind == "limits":
-            if (file := limits_of(command)) is None:
-                return
-            try:
-                # Everything that it means, now: nothing of it may fail while a tick is decided.
-                limits = self._base.like(file).whole()
-            except ConfigurationError as error:
-                log.warning("limits refused", by=command.by, reason=str(error))
-                return
-        elif command.value not in RESETS:
-            log.warning("nothing to reset", value=command.value, by=command.by)
+    def take(self, offset: int, payload: bytes | None, *, live: bool) -> None:
+        """Take a record; what it is about is done at once only if it is `live`."""
+        command = self._in_force.take(offset, payload)
+        if command is None:
+            log.warning("no command", offset=offset)
+            self._bad_record()
             return
-        self._steering.append((offset, command, limits))
+        if steers(command):
+            self._steering.add(offset, command)
+        elif command.kind == "reset":
+            log.warning("nothing to reset", value=command.value[:100], by=command.by)
+        if live:
+            log.info("command", kind=command.kind, value=command.value[:100], reason=command.reason,
+                     by=command.by, offset=offset)  # fmt: skip
+            self._use_newest_limits()
+            self._carry_out(command)
+
+    def _use_newest_limits(self) -> None:
+        """Resolve what was set last; where that cannot be used, the limits before stay, and the desk reduces."""
+        newest = self._in_force.newest
+        if newest is None or self._in_force.refused:
+            return
+        found = self._steering.resolve(*newest)
+        if isinstance(found, str):
+            self._in_force.refuse(found)
+        else:
+            self.limits = found
+
+    def _carry_out(self, command: Command) -> None:
+        try:
+            self._act(command)
+        except Exception as error:  # noqa: BLE001 - a command that fails must not keep later ones from being heard
+            log.warning("command failed", kind=command.kind, value=command.value[:100], reason=str(error)[:200])
+            self._bad_record()
 
     def _follow(self) -> None:
         while not self._closing.is_set():

@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from connectors.kafka.client import KafkaError, KafkaException, Message, Producer
 from connectors.kafka.errors import silent, translated
+from connectors.kafka.messages import sent_header
 from loadtest.open_loop.schedule import Planned
 from trading.encoding import encode
 from trading.errors import ServiceUnavailable
@@ -113,7 +114,10 @@ class TickPublisher:
         report = partial(self._report, intended_ns, done)
         while True:
             try:
-                self._producer.produce(self._topic, encode(tick), tick.symbol.encode(), on_delivery=report)
+                headers = [sent_header(time.time_ns())]
+                self._producer.produce(
+                    self._topic, encode(tick), tick.symbol.encode(), on_delivery=report, headers=headers
+                )
             except BufferError:
                 self._producer.poll(0.01)
             else:

@@ -56,6 +56,10 @@ def read(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
         consumer.close()
 
 
+#: A partition has not so many: a decision that names a later tick is of nobody.
+MOST_TICKS = 1_000_000_000
+
+
 class Rows:
     """What was seen and not written yet, and which ticks of each partition are decided, a byte a tick."""
 
@@ -98,7 +102,7 @@ class Rows:
     def _mark(self, partition: int, offset: int) -> bool:
         """Note a decided tick; returns whether it is one worth waiting for: ours, and new."""
         place = offset - self._origins.get(partition, offset + 1)
-        if place < 0:
+        if not 0 <= place < MOST_TICKS:
             return False
         decided = self._decided[partition]
         if place >= len(decided):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from connectors.kafka.client import KafkaError, KafkaException, Message, Producer
+from connectors.kafka.messages import sent_header
 from loadtest.errors import InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say, sentence
 from loadtest.open_loop.pacing import Monotonic, pace
@@ -88,7 +89,13 @@ class Desk:
         while True:
             now = self._now_ns()
             try:
-                self._producer.produce(self._topic, payload, template.key, partition=template.partition)
+                self._producer.produce(
+                    self._topic,
+                    payload,
+                    template.key,
+                    template.partition,
+                    headers=[sent_header(now + self.wall_ns)],
+                )
                 break
             except BufferError:
                 self._producer.poll(0.001)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from connectors.kafka.client import Consumer, KafkaException, TopicPartition
 from connectors.kafka.errors import silent, translated
 from trading.decision.schema import Decision
-from trading.decision.wire import decision_id, decode_decision, place
+from trading.decision.wire import decode_decision, place_of
 from trading.errors import ServiceUnavailable
 
 MAX_LATENCY_US = 600_000_000
@@ -82,13 +82,13 @@ class DecisionWatcher:
             fresh = self.payloads[read:]
             if fresh:
                 read, since = read + len(fresh), time.monotonic()
-                left.difference_update(place(decision_id(p)) for p in fresh)
+                left.difference_update(where for p in fresh if (where := place_of(p)) is not None)
                 show(read)
             else:
                 time.sleep(0.02)
 
     def decisions(self) -> list[Decision]:
-        """Everything seen, in the order in which it was read."""
+        """Everything seen, in the order in which it was read. Raises BadRecord for what is no decision."""
         return [decode_decision(p) for p in self.payloads]
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class DecisionWatcher:
 
 def completeness(sent: Mapping[tuple[int, int], int], payloads: Iterable[bytes]) -> Completeness:
     """Count decisions of the sent ticks by their ids."""
-    known = [key for key in (place(decision_id(p)) for p in payloads) if key in sent]
+    known = [where for p in payloads if (where := place_of(p)) is not None and where in sent]
     distinct = len(set(known))
     return Completeness(len(sent), len(known), len(sent) - distinct, len(known) - distinct)
 
@@ -129,8 +129,8 @@ def latency(
     histogram = HdrHistogram(1, MAX_LATENCY_US, 3)
     counted: set[tuple[int, int]] = set()
     for payload, visible in zip(payloads, visible_ns, strict=True):
-        key = place(decision_id(payload))
-        if key in sent and key not in counted:
+        key = place_of(payload)
+        if key is not None and key in sent and key not in counted:
             counted.add(key)
             histogram.record_value(max(1, (visible - sent[key]) // 1000))
     at = [histogram.get_value_at_percentile(p) / 1000.0 for p in (50.0, 99.0, 99.9)]

@@ -14,6 +14,7 @@ from locust import constant_pacing, tag, task
 from msgspec import structs
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.messages import sent_header
 from connectors.kafka.topics import TOPICS
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.join import UNDECIDED
@@ -108,6 +109,7 @@ class DeskConnection:
                 TICKS,
                 encode(tick),
                 tick.symbol.encode(),
+                headers=[sent_header(time.time_ns())],
                 on_delivery=lambda error, message: self._tell("sent", number, delivered(error, message)),
             )
             reason, size = answer.get(timeout=TIMEOUT_S)

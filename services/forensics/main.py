@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from services.forensics.audit import follow
 from services.forensics.bootstrap import build
+from services.forensics.ports import Kept
 from services.forensics.settings import ForensicsSettings
 
 
-def run(settings: ForensicsSettings, began: Callable[[str], None], progress: Callable[[int], None]) -> int:
-    """Store published decisions until SIGTERM or SIGINT; returns how many were new.
+def run(settings: ForensicsSettings, began: Callable[[str], None], progress: Callable[[int], None]) -> Kept:
+    """Store published decisions until SIGTERM or SIGINT; returns how much was new.
 
     Args:
         settings: of the audit trail.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from connectors.kafka.client import Consumer, KafkaException
-from connectors.kafka.errors import translated
+from connectors.kafka.client import Consumer, KafkaError, KafkaException
+from connectors.kafka.errors import Meaning, meaning, passes, translated
 from connectors.kafka.messages import usable
 
 
@@ -29,10 +29,16 @@ class DecisionReader:
         return [m.value() or b"" for m in messages if usable(m)]
 
     def commit(self) -> None:
-        """All that was read is stored. Raises ServiceUnavailable."""
+        """All that was read is stored. Raises ServiceUnavailable.
+
+        Who was away from the group for long, because the archive was, reads again: what is stored is known.
+        """
         try:
             self._consumer.commit(asynchronous=False)
         except KafkaException as error:
+            said = error.args[0]
+            if meaning(said) is Meaning.FENCED or passes(said) or said.code() == KafkaError._NO_OFFSET:  # noqa: SLF001 - its name
+                return
             raise translated(error, "audit offsets were not committed") from error
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connectors.kafka.cluster import require
-from services.paper_broker.broker import reports
+from services.paper_broker.broker import answer
 from services.paper_broker.exchange import PaperExchange
 from services.paper_broker.settings import BrokerSettings
 
@@ -13,10 +13,10 @@ def build(settings: BrokerSettings) -> PaperExchange:
 
     Raises ServiceUnavailable where Kafka does not answer, or has no such topics.
     """
-    for topic in (settings.orders_topic, settings.fills_topic):
+    for topic in (settings.orders_topic, settings.fills_topic, settings.control_topic):
         require(settings.kafka_bootstrap, topic)
     model = settings.fill_model()
     return PaperExchange(
         settings.kafka_bootstrap, settings.group, settings.orders_topic, settings.fills_topic,
-        lambda order: reports(order, model),
+        settings.control_topic, lambda order, at_ns, stopped: answer(order, at_ns, stopped, model),
     )  # fmt: skip

@@ -69,6 +69,16 @@ def reports(order: NewOrder, fill_model: FillModel) -> list[Due]:
     return found
 
 
+def answer(order: NewOrder, appended_ns: int, stopped: str, fill_model: FillModel) -> list[Due]:
+    """What is said of an order that came at `appended_ns`: everything, or that it is refused and why."""
+    why = "expired" if appended_ns > order.expires_ns else stopped
+    if why:
+        return [
+            Due(appended_ns, report(order, 0, ReportKind.REJECT, 0.0, 0.0, appended_ns, fill_model, why)),
+        ]
+    return reports(order, fill_model)
+
+
 def delay_ns(chance: random.Random, fill_model: FillModel) -> int:
     """The time that the next report takes."""
     jitter = chance.expovariate(1.0 / fill_model.jitter_ms) if fill_model.jitter_ms > 0.0 else 0.0

@@ -12,16 +12,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import structlog
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
-from connectors.kafka.errors import translated
-from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.messages import appended_ns, as_bytes, is_end, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
+from connectors.kafka.reading import reader
 from services.paper_broker.broker import Due
-from trading.encoding import encode
-from trading.errors import ServiceUnavailable
+from services.paper_broker.stops import Stops
+from trading.encoding import Records, encode
+from trading.errors import BadRecord, ServiceUnavailable
 from trading.events import ExecutionReport, NewOrder
 
 log = structlog.get_logger()
@@ -29,15 +30,26 @@ CHUNK = 1000
 TURN_S = 0.002
 COMMIT_EVERY_S = 0.2
 DRAIN_S = 10.0
-_decoder = msgspec.json.Decoder(NewOrder)
+_new_orders = Records(NewOrder)
+#: Of an order: when it came, and why the desk's own stop forbids it, "" where it does not.
+Answer = Callable[[NewOrder, int, str], list[Due]]
 
 
 class PaperExchange:
     """Runs until stopped; what was begun is then ended early."""
 
-    def __init__(
-        self, bootstrap: str, group: str, orders: str, fills: str, answer: Callable[[NewOrder], list[Due]]
-    ) -> None:
+    def __init__(self, bootstrap: str, group: str, orders: str, fills: str, control: str, answer: Answer) -> None:
+        """Connect, and hear what the desk was told so far.
+
+        Args:
+            bootstrap: broker addresses.
+            group: consumer group.
+            orders, fills, control: topics.
+            answer: what is said of an order.
+
+        Raises:
+            ServiceUnavailable: the control topic cannot be read.
+        """
         self._orders, self._fills, self._answer = orders, fills, answer
         shared: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 3}
         self._consumer = Consumer(
@@ -54,13 +66,22 @@ class PaperExchange:
         self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 0})
         self._tracker = OffsetTracker()
         self._due: list[tuple[int, int, int, ExecutionReport, Ticket]] = []
+        self._stops, self._control = Stops(), reader(bootstrap)
+        self._control.assign([TopicPartition(control, 0, 0)])
+        quiet_since = time.monotonic()
+        while not self._hear(0.1):
+            if time.monotonic() - quiet_since > CONTROL_TIMEOUT_S:
+                raise ServiceUnavailable(f"{control} on {bootstrap} cannot be read to its end")
         self._count, self._failure = 0, ""
+        #: Records that were no orders.
+        self.bad = 0
 
     def run(self, stopping: threading.Event, progress: Callable[[int], None] = lambda _: None) -> int:
         """Returns how many reports were sent. Raises ServiceUnavailable."""
         sent, next_commit = 0, 0.0
         try:
             while not stopping.is_set():
+                self._hear(0.0)
                 self._take_orders()
                 sent += self._send(time.time_ns())
                 if time.monotonic() > next_commit:
@@ -75,7 +96,19 @@ class PaperExchange:
             raise translated(error, "the paper broker's Kafka fails") from error
         finally:
             self._consumer.close()
+            self._control.close()
         return sent
+
+    def _hear(self, timeout_s: float) -> bool:
+        """Take what the control topic told since; returns whether all was heard."""
+        for message in self._control.consume(CHUNK, timeout_s):
+            if is_end(message):
+                return True
+            if usable(message):
+                self._stops.take(
+                    offset_of(message), appended_ns(message, time.time_ns()), as_bytes(message.value())
+                )
+        return False
 
     def _take_orders(self) -> None:
         first = self._consumer.poll(TURN_S)
@@ -88,9 +121,12 @@ class PaperExchange:
     def _take(self, message: Message) -> None:
         partition, offset = partition_of(message), offset_of(message)
         try:
-            found = self._answer(_decoder.decode(as_bytes(message.value()) or b""))
-        except msgspec.DecodeError as error:
-            log.warning("no order", partition=partition, offset=offset, reason=str(error))
+            order = _new_orders.read(as_bytes(message.value()))
+            at_ns = appended_ns(message, time.time_ns())
+            found = self._answer(order, at_ns, self._stops.refusal(order, at_ns))
+        except BadRecord as error:
+            self.bad += 1
+            log.warning("no order", partition=partition, offset=offset, bad=self.bad, reason=str(error))
             found = []
         ticket = self._tracker.sent(partition, offset + 1, len(found))
         for due in found:

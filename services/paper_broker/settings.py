@@ -18,6 +18,7 @@ class BrokerSettings(BaseSettings):
     group: str = "paper-broker"
     orders_topic: str = TOPICS.orders
     fills_topic: str = TOPICS.fills
+    control_topic: str = TOPICS.control
     latency_ms: float = Field(default=8.0, ge=0)
     jitter_ms: float = Field(default=4.0, ge=0, description="mean of what comes on top of the latency")
     partial_share: float = Field(default=0.2, ge=0, le=1)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-import msgspec
 from msgspec import Struct, structs
 
 from connectors.kafka.reading import read_to_end, reader
 from trading.dead_letters import DeadLetter
 from trading.decision.schema import Decision, StageTimes
 from trading.decision.wire import decode_decision, place
-from trading.encoding import encode
+from trading.encoding import Records, encode
+from trading.errors import BadRecord
 
+_letters = Records(DeadLetter)
 NO_TIMES = StageTimes(0.0, 0.0, 0.0, 0.0)
 Place = tuple[int, int]
 
@@ -28,6 +29,7 @@ class PublishedLog(Struct):
         repeated: places that came more than once.
         disordered: places that came after a later one of their partition.
         broken: places whose decision does not begin where the symbol's last one ended.
+        unreadable: records that are neither a decision nor a dead letter, wherever they belong.
     """
 
     evidence: dict[Place, bytes]
@@ -36,6 +38,7 @@ class PublishedLog(Struct):
     repeated: list[Place]
     disordered: list[Place]
     broken: list[Place]
+    unreadable: int = 0
 
 
 class Span(Struct, frozen=True):
@@ -72,10 +75,18 @@ def read_trail(bootstrap: str, decisions: str, letters: str) -> PublishedLog:
     latest: dict[int, int] = {}
     positions: dict[tuple[int, str], float] = {}
     for payload in read_all(bootstrap, decisions):
-        decision = decode_decision(payload)
-        note(trail, decision, latest, positions)
+        try:
+            decision = decode_decision(payload)
+        except BadRecord:
+            trail.unreadable += 1
+        else:
+            note(trail, decision, latest, positions)
     for payload in read_all(bootstrap, letters):
-        letter = msgspec.json.decode(payload, type=DeadLetter)
+        try:
+            letter = _letters.read(payload)
+        except BadRecord:
+            trail.unreadable += 1
+            continue
         where = (letter.partition, letter.offset)
         if where in trail.letters:
             trail.repeated.append(where)
@@ -112,7 +123,7 @@ def compare(calm: PublishedLog, storm: PublishedLog, span: Span, *, whole_eviden
     different += sum(where in storm.letters and storm.letters[where] != calm.letters[where] for where in letters)
     # What the calm series does not have at all is an invention.
     different += sum(where not in reference for where in found if span.holds(where))
-    different += sum(map(span.holds, storm.broken))
+    different += sum(map(span.holds, storm.broken)) + storm.unreadable
     return LogComparison(
         ticks=len(places),
         letters=len(letters),

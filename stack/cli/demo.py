@@ -79,6 +79,7 @@ def run_stages(
     from stack.demo import result as made
     from stack.demo import run as work
     from stack.demo.report import write_report
+    from stack.servers.ownership import claim
     from stack.workflows import export_workflow
     from stack.workflows.training.settings import TrainRequest
     from stack.workflows.training.train import train
@@ -105,6 +106,7 @@ def run_stages(
 
         run = work.decide_all(settings, source, speed, limit, show)
     stage(5, "write the report")
+    claim(settings.absolute_home, ["report"], alone=False)
     report = settings.absolute_home / "report" / "report.html"
     seconds = round(time.monotonic() - started, 1)
     result = made.result_of(run, trained, exported, settings.absolute_home, report, source.spec, speed, seconds)

@@ -31,8 +31,10 @@ def run(
             if heartbeat is not None:
                 heartbeat.touch()
 
-        stored = serve(forensics_settings(), began, progress)
-    out.print(f"{stored:,} decisions stored")
+        kept = serve(forensics_settings(), began, progress)
+    out.print(f"{kept.new:,} decisions stored")
+    if kept.aside:
+        err.print(f"[yellow]{kept.aside:,} records were no decisions[/]: see the table undecodable_decisions")
 
 
 @app.command(epilog="Example: ultrathink forensics show market.ticks-0-4711")

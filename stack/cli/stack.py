@@ -24,22 +24,37 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 @app.command(epilog="Example: ultrathink stack up --brokers 3 --ports auto")
 def up(
     brokers: Annotated[int | None, typer.Option(min=1, max=3, help="1 (default), or 3 with replication.")] = None,
-    ports: Annotated[Literal["default", "auto"], typer.Option(help="auto: any free ports.")] = "default",
+    ports: Annotated[
+        Literal["default", "auto"] | None,
+        typer.Option(help="auto: any free ports; default: as before, or default."),
+    ] = None,
     model_repository: Annotated[
         Path | None, typer.Option(help="Folder that Triton serves; default: model_repository.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Start every server and wait until each answers in its own protocol. Twice is harmless."""
-    from stack.servers.settings import ServerPorts, from_environment
+    """Start every server and wait until each answers in its own protocol. Twice is harmless.
+
+    What was chosen at the first start is kept in the home folder and used again; what is given now changes it.
+    """
+    from stack.servers.lifecycle import check_same
+    from stack.servers.settings import ServerPorts, chosen, differences, is_started, load
+    from stack.servers.status import read_status
     from trading.errors import ConfigurationError
 
-    settings = from_environment(brokers=brokers, model_repository=model_repository)
-    settings = settings.model_copy(update={"model_repository": settings.model_repository.resolve()})
+    settings = chosen(brokers=brokers, model_repository=model_repository)
+    home = settings.absolute_home
     if settings.brokers == 2:
         raise ConfigurationError("--brokers 2 cannot lose one: use 1, or 3")
-    if ports == "auto":
-        settings = settings.model_copy(update={"ports": ServerPorts.automatic()})
+    running = read_status(home)
+    if running is not None and running.alive:
+        check_same(settings, load(home))
+    elif ports is not None:
+        made = ServerPorts.automatic() if ports == "auto" else ServerPorts()
+        settings = settings.model_copy(update={"ports": made})
+    if is_started(home):
+        for change in differences(load(home), settings):
+            err.print(f"[yellow]changed:[/] {escape(change)}", soft_wrap=True)
     start(settings, json=json)
 
 
@@ -95,15 +110,19 @@ def status(json: Json = False) -> None:
     found = read_status(home)
     running = found is not None and found.alive
     if json:
-        services = found.services if found else []
-        print_json({"ready": bool(running and found and found.ready), "services": services})
+        services, problems = (found.services, found.problems) if found else ([], [])
+        print_json({"ready": bool(found and found.ready), "services": services, "problems": problems})
     elif found is None:
         out.print(f"nothing runs in {home}: start it with `ultrathink stack up`")
     else:
         out.print(matrix(found))
         if not running:
             out.print("[red]the supervisor is gone: `ultrathink stack up` starts anew[/]")
-    if not (running and found is not None and found.ready):
+        elif not found.fresh:
+            out.print("[red]the supervisor has told nothing for long: this is how it was; is its disk full?[/]")
+        for problem in found.problems:
+            out.print(f"[red]{escape(problem)}[/]", soft_wrap=True)
+    if not (found is not None and found.ready):
         raise typer.Exit(1)
 
 
@@ -131,12 +150,16 @@ def logs(
 
 @app.command(epilog="Example: ultrathink stack down --purge")
 def down(
-    purge: Annotated[bool, typer.Option(help="Delete all data of this home folder too.")] = False,
+    purge: Annotated[bool, typer.Option(help="Delete what a stack made in this home folder too.")] = False,
 ) -> None:
     """End what `up` started, and nothing else. Data is kept unless --purge."""
+    from stack.servers.lifecycle import delete_data
     from stack.servers.lifecycle import down as bring_down
     from stack.servers.settings import load
 
     home = load().absolute_home
-    ran = bring_down(home, purge=purge)
-    out.print(("stopped" if ran else "nothing was running") + (f"; {home} deleted" if purge else ""))
+    ran = bring_down(home)
+    out.print("stopped" if ran else "nothing was running")
+    if purge:
+        left = delete_data(home)
+        out.print(f"what a stack made in {home} is deleted" + (f"; left: {', '.join(left)}" if left else ""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,31 +13,17 @@ from pathlib import Path
 
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import tail
+from stack.servers.ownership import claim, delete
 from stack.servers.ports import holder, is_free
-from stack.servers.settings import StackSettings, free_disk_mb
+from stack.servers.settings import STORED, StackSettings, differences, free_disk_mb, is_started, load
 from stack.servers.status import FAILED, StackStatus, log_path, read_status, status_path
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 UP_TIMEOUT_S = 180.0
-MIN_DISK_MB = 1024
-#: Everything that a stack writes into its home folder; the file that marks it comes last.
-DATA = (
-    *(
-        "kafka",
-        "redis",
-        "postgres",
-        "mlflow",
-        "triton",
-        "prometheus",
-        "logs",
-        "run",
-        "secrets",
-        "report",
-        "loadtest",
-        "model_repository",
-    ),
-    *(".demo", ".models.staging", ".model_repository.staging", "stack.json"),
-)
+#: Folders of the home folder that the servers write, and nobody else may.
+FOLDERS = ("kafka", "redis", "postgres", "mlflow", "triton", "prometheus", "logs", "run", "secrets")
+#: Files that we write into it.
+FILES = (STORED, ".demo")
 
 
 def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackStatus:
@@ -52,19 +37,26 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
         The status, all ready. A stack that runs already is left as it is.
 
     Raises:
-        ConfigurationError: a port is taken, or something is not installed.
+        ConfigurationError: a port is taken, something is not installed, the home folder holds what is not
+            ours, or another stack than this one runs there.
         ServiceUnavailable: a service did not come up; nothing is left running.
     """
     home = settings.absolute_home
     current = read_status(home)
     if current is not None and current.alive:
+        check_same(settings, load(home))
         return wait_until_ready(home, show)
     if current is not None:
         end_orphans(current)
     check_ports(settings)
-    if free_disk_mb(home) < MIN_DISK_MB:
-        raise ConfigurationError(f"less than {MIN_DISK_MB} MB is free for {home}: free some or move --home")
+    if free_disk_mb(home) < settings.least_disk_mb:
+        raise ConfigurationError(
+            f"less than {settings.least_disk_mb} MB is free for {home}: free some or move --home"
+        )
     check_brokers(settings)
+    # A stack of before there was such a record used whatever lay there; it goes on, and `purge` leaves that alone.
+    claim(home, FOLDERS, alone=not is_started(home))
+    claim(home, folders_of(settings.model_repository, home), alone=False)
     settings.save()
     status_path(home).unlink(missing_ok=True)
     supervisor = start_supervisor(home)
@@ -147,18 +139,31 @@ def down(home: Path, *, purge: bool = False) -> bool:
     return ran
 
 
-def delete_data(home: Path) -> None:
-    """Delete what a stack wrote into its home folder, by name: the folder may be anybody's."""
-    if not (home / "stack.json").is_file():
-        return
-    for name in DATA:
-        path = home / name
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def delete_data(home: Path) -> list[str]:
+    """Delete what a stack made in its home folder, and that if it is empty then; returns what is left, by name."""
+    if not is_started(home):
+        return []
+    left = delete(home)
+    for name in FILES:
+        (home / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         home.rmdir()
+    return [name for name in left if name not in FILES]
+
+
+def folders_of(repository: Path, home: Path) -> list[str]:
+    """A model repository and its exporters' own folder, by name, where they lie right in the home folder."""
+    folder = repository.expanduser().resolve()
+    return [folder.name, f".{folder.name}.ultrathink"] if folder.parent == home else []
+
+
+def check_same(wanted: StackSettings, running: StackSettings) -> None:
+    """Raise ConfigurationError where something else is asked for than what runs."""
+    if found := differences(running, wanted):
+        raise ConfigurationError(
+            "a stack runs here that was started otherwise: " + "; ".join(found) + ". End it first, "
+            "`ultrathink stack down`, or ask for what runs"
+        )
 
 
 def end_orphans(status: StackStatus) -> None:

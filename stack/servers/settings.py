@@ -61,6 +61,9 @@ class StackSettings(BaseSettings):
     model_repository: Path = Path("model_repository")
     ports: ServerPorts = ServerPorts()
     kafka_extra: dict[str, str] = Field(default={}, description="lines for server.properties that override ours")
+    least_disk_mb: int = Field(
+        default=1024, ge=0, description="left on the home folder's disk; below it the desk reduces"
+    )
     triton_threads: int = Field(default=1, ge=1, description="CPU threads of one model instance")
 
     @property
@@ -124,6 +127,35 @@ def load(home: Path | None = None) -> StackSettings:
         return settings
     stored = StackSettings.model_validate_json((settings.absolute_home / STORED).read_text())
     return stored.model_copy(update={"home": settings.absolute_home})
+
+
+def differences(kept: StackSettings, wanted: StackSettings) -> list[str]:
+    """What two stacks of one home folder differ in, for people: names, what is kept and what is wanted."""
+    before, after = kept.model_dump(mode="json"), wanted.model_dump(mode="json")
+    found = []
+    for name in before.keys() - {"home"}:
+        if name == "ports":
+            pairs = [(f"ports.{k}", before[name][k], after[name][k]) for k in before[name]]
+        else:
+            pairs = [(name, before[name], after[name])]
+        found += [f"{what} is {old}, asked for is {new}" for what, old, new in pairs if old != new]
+    return sorted(found)
+
+
+def chosen(**given: Any) -> StackSettings:
+    """What was given now, by flag or environment; else what was chosen when the stack was first started here.
+
+    So whoever starts a stack anew, from wherever, need not know how it was started. Raises ConfigurationError.
+    """
+    told = from_environment(**given)
+    if not is_started(told.absolute_home):
+        return told.model_copy(update={"model_repository": told.model_repository.expanduser().resolve()})
+    kept = load(told.home)
+    changes = {name: getattr(told, name) for name in told.model_fields_set - {"home", "ports"}}
+    if "model_repository" in changes:
+        changes["model_repository"] = told.model_repository.expanduser().resolve()
+    ports = {name: getattr(told.ports, name) for name in told.ports.model_fields_set}
+    return kept.model_copy(update={**changes, "ports": kept.ports.model_copy(update=ports)})
 
 
 def is_started(home: Path) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
 from stack.servers.identity import Identity
+from trading.encoding import Records, encode
+from trading.errors import BadRecord
 from trading.files import write_atomically
 
+#: Written five times a second; so old, it tells nothing of now.
+STALE_S = 10.0
 #: States of a service, in the order of its life.
 WAITING, STARTING, READY, BACKING_OFF, FAILED, STOPPED = (
     "waiting",
@@ -38,20 +42,37 @@ class ServiceStatus(Struct):
 
 
 class StackStatus(Struct):
-    """The supervisor and its services."""
+    """The supervisor and its services.
+
+    Attributes:
+        supervisor: which process.
+        services: each with its state.
+        at_s: wall time of writing.
+        problems: what is wrong with the machine, for people.
+    """
 
     supervisor: Identity
     services: list[ServiceStatus]
+    at_s: float = 0.0
+    problems: list[str] = []
 
     @property
     def ready(self) -> bool:
-        """Whether every service answers."""
-        return all(s.state == READY for s in self.services)
+        """Whether every service answers, as a supervisor that lives has said just now."""
+        return all(s.state == READY for s in self.services) and self.fresh and self.alive
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was written just now: a supervisor whose disk is full cannot tell what has changed."""
+        return abs(time.time() - self.at_s) < STALE_S
 
     @property
     def alive(self) -> bool:
         """Whether the supervisor runs."""
         return self.supervisor.find() is not None
+
+
+_status = Records(StackStatus)
 
 
 def status_path(home: Path) -> Path:
@@ -61,14 +82,14 @@ def status_path(home: Path) -> Path:
 
 def write_status(home: Path, status: StackStatus) -> None:
     """Publish the status."""
-    write_atomically(status_path(home), msgspec.json.encode(status).decode())
+    write_atomically(status_path(home), encode(status).decode())
 
 
 def read_status(home: Path) -> StackStatus | None:
-    """The latest status; None where no stack was started."""
+    """The latest status; None where no stack was started, or what lies there is no status."""
     try:
-        return msgspec.json.decode(status_path(home).read_bytes(), type=StackStatus)
-    except FileNotFoundError:
+        return _status.read(status_path(home).read_bytes())
+    except (OSError, BadRecord):
         return None
 
 

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -18,7 +17,7 @@ from trading.decision.decide import broken_rules, decide
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import CODES, Decision, Reason
 from trading.decision.wire import decode_decision
-from trading.errors import ConfigurationError
+from trading.errors import BadRecord, ConfigurationError
 from trading.features.definitions import FEATURES
 from trading.features.engine import FeatureEngine
 from trading.history import Source
@@ -221,7 +220,7 @@ def parts_of_decisions(payloads: Iterable[bytes]) -> Iterator[SimulationPart]:
     for payload in payloads:
         try:
             decision = decode_decision(payload)
-        except msgspec.DecodeError as error:
+        except BadRecord as error:
             raise ConfigurationError(f"a line is no decision of this version: {error}") from error
         place = decision.decision_id.rsplit("-", 2)
         if len(place) != 3 or not place[1].isdigit():

@@ -36,6 +36,7 @@ from trading.decision.wire import decode_decision
 from trading.history import open_source
 from trading.risk.limits import LimitsFile
 from trading.risk.trading_state import TradingState
+from trading.state.log import log_name
 
 CLI = CliRunner()
 TICKS = "market.ticks"
@@ -209,14 +210,19 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
     base = settings.limit_set(stack.partitions)
     listener = ControlListener(stack.kafka_bootstrap, "gateway.control", base)
     topics = Topics()
-    cluster = check_cluster(stack.kafka_bootstrap, topics, "gateway")
+    cluster = check_cluster(stack.kafka_bootstrap, topics)
     fast = RedisSnapshots(stack.redis_url, "gateway")
 
     class FromTheBeginning(KafkaPartitionLog):
         def snapshots(self):
             return iter(())
 
-    place = LogPlace(stack.kafka_bootstrap, "gateway", topics, cluster.log)
+    place = LogPlace(
+        stack.kafka_bootstrap,
+        "gateway",
+        topics,
+        log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, "gateway"),
+    )
 
     def restore(log, measured):
         recovery = PartitionRecovery(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 
-import msgspec
 from msgspec import Struct
 
 from trading.decision.schema import Decision
+from trading.encoding import Records
+from trading.errors import BadRecord
 
 #: What a decision begins with, up to its id.
 HEAD = b'{"decision_id":"'
@@ -42,19 +43,17 @@ class _OnlyId(Struct):
     decision_id: str
 
 
-_decision = msgspec.json.Decoder(Decision)
-_order = msgspec.json.Decoder(PublishedOrder)
-_only_id = msgspec.json.Decoder(_OnlyId)
+_decision, _order, _only_id = Records(Decision), Records(PublishedOrder), Records(_OnlyId)
 
 
 def decode_decision(payload: bytes) -> Decision:
-    """Read a published decision; raises msgspec.DecodeError for anything else."""
-    return _decision.decode(payload)
+    """Read a published decision; raises BadRecord for anything else."""
+    return _decision.read(payload)
 
 
 def decode_order(payload: bytes) -> PublishedOrder:
-    """The order of a decision that is no HOLD. Raises msgspec.DecodeError for what is no decision."""
-    return _order.decode(payload)
+    """The order of a decision that is no HOLD. Raises BadRecord for what is no decision."""
+    return _order.read(payload)
 
 
 def make_id(topic: str, partition: int, offset: int) -> str:
@@ -69,8 +68,16 @@ def place(decision_id: str) -> tuple[int, int]:
 
 
 def decision_id(payload: bytes) -> str:
-    """The id of an encoded decision. Raises msgspec.DecodeError for what is none."""
-    return _only_id.decode(payload).decision_id
+    """The id of an encoded decision. Raises BadRecord for what is none."""
+    return _only_id.read(payload).decision_id
+
+
+def place_of(payload: bytes) -> tuple[int, int] | None:
+    """Partition and offset of the tick that an encoded decision is about; None for what is no decision."""
+    try:
+        return place(decision_id(payload))
+    except (BadRecord, ValueError):
+        return None
 
 
 def place_in(payload: bytes) -> tuple[int, int]:
@@ -94,7 +101,7 @@ def id_prefix(topic: str, partition: int) -> bytes:
 def offset_in(payload: bytes, prefix: bytes) -> int:
     """The tick's offset that a decision's id names; -1 for the id of another topic or partition.
 
-    `prefix` is that of `id_prefix`. Raises msgspec.DecodeError for what is no decision.
+    `prefix` is that of `id_prefix`. Raises BadRecord for what is no decision.
     """
     if payload.startswith(prefix):
         digits = payload[len(prefix) : payload.find(b'"', len(prefix))]
@@ -109,7 +116,7 @@ def offset_in(payload: bytes, prefix: bytes) -> int:
         return int(rest)
     # "market.ticks-0-" begins ids of a topic "market.ticks-0" too.
     if _OTHER.fullmatch(rest) is None:
-        raise msgspec.DecodeError(f"{found.decode()!r} is no id of a decision")
+        raise BadRecord(f"{found.decode()!r} is no id of a decision")
     return -1
 
 
@@ -124,8 +131,8 @@ def applied_tail(payload: bytes) -> bytes:
 
 
 def applied_in(tail: bytes) -> tuple[int, int]:
-    """How far fills and the control topic had been taken. Raises msgspec.DecodeError for what is no such end."""
+    """How far fills and the control topic had been taken. Raises BadRecord for what is no such end."""
     found = _TAIL.fullmatch(tail)
     if found is None:
-        raise msgspec.DecodeError("it does not end with what was taken of fills and commands")
+        raise BadRecord("it does not end with what was taken of fills and commands")
     return int(found[1]), int(found[2])

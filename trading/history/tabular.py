@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from trading.arrays import Int64Array
+from trading.encoding import END
 from trading.errors import SourceError
 from trading.history.source import Dropped, Record, Source, existing
 from trading.market import (
@@ -34,7 +35,7 @@ from trading.market import (
     TickBatch,
 )
 
-SYMBOL = re.compile(rf"(?=.{{1,{MAX_SYMBOL_LENGTH}}}$){SYMBOL_PATTERN}")
+SYMBOL = re.compile(rf"(?=.{{1,{MAX_SYMBOL_LENGTH}}}{END}){SYMBOL_PATTERN}")
 TIME_COLUMNS = ("event_time_ns", "timestamp", "time", "datetime", "date")
 VALUE_COLUMNS: dict[str, tuple[str, ...]] = {
     "bid": ("bid",),

@@ -18,12 +18,14 @@ from trading.events import ExecutionReport, ReportKind
 from trading.portfolio import marks, orders, totals
 from trading.portfolio.tables import allocate_tables
 from trading.portfolio.verdict import allocate_results, finite, verdict_of
-from trading.portfolio.working_orders import WorkingOrder, WorkingOrders
+from trading.portfolio.working_orders import MOST_FINISHED, OrdersDump, WorkingOrders
 from trading.risk.limits import BARS, MOST_LOSSES, MOST_ORDERS, MOST_SYMBOL_ORDERS, LimitSet
 from trading.risk.model import ACCOUNT_DTYPE, POSITION_DTYPE, Order
 from trading.risk.verdict import Verdict
 
 FIRST_ROWS = 16
+#: Symbols that reports may bring a book to: what ticks bring is bounded by their admission.
+MOST_ROWS = 8192
 NO_FILL = (0.0, 0.0, 0.0)
 
 
@@ -44,8 +46,7 @@ class BookDump(Struct, frozen=True, array_like=True):
     layout: str
     symbols: list[str]
     tables: list[bytes]
-    working: dict[int, WorkingOrder]
-    finished: dict[int, int]
+    orders: OrdersDump
 
 
 #: A dump of other columns is of another version.
@@ -179,11 +180,16 @@ class Book:
     def apply(self, reports: Sequence[ExecutionReport]) -> None:
         """Take the broker's reports, in order; one that comes again is not taken again.
 
-        A fill of an order that does not work here was traded all the same: it moves position and cash.
+        A fill of an order that does not work here was traded all the same: it moves position and cash. Of so many
+        such orders or symbols that they are no longer told apart the drawdown is latched: what the book holds is
+        not known, and only exits are let through until a human has looked.
         """
         rows, releases, fills = [], [], []
         for report in reports:
             if self.working.is_repeated(report):
+                continue
+            if self._is_beyond(report):
+                self.latch_drawdown()
                 continue
             ended = self.working.take(report)
             row, released = (self.row(report.symbol), 0.0) if ended is None else ended
@@ -193,6 +199,12 @@ class Book:
             fills.append((report.quantity, report.price, report.fee) if is_fill else NO_FILL)
         if rows:
             orders.apply(self.tables, np.array(rows), np.array(releases), np.array(fills))
+
+    def _is_beyond(self, report: ExecutionReport) -> bool:
+        """Whether a report would make the book grow without end: more symbols or more orders of others."""
+        new_row = report.symbol not in self._rows and len(self._rows) >= MOST_ROWS
+        foreign = report.number < 0 and report.order_id not in self.working.foreign
+        return new_row or (foreign and len(self.working.foreign) >= MOST_FINISHED)
 
     def replay(
         self,
@@ -271,10 +283,13 @@ class Book:
     def dump(self) -> BookDump:
         """A copy."""
         n, t = len(self._rows), self.tables
-        parts = [t.positions[:n], t.account, t.order_ns[:n], t.all_order_ns, t.loss_ns[:n], t.all_loss_ns]
+        parts = [
+            t.positions[:n], t.account, t.order_ns[:n], t.order_quantities[:n], t.order_prices[:n], t.all_order_ns,
+            t.loss_ns[:n], t.all_loss_ns,
+        ]  # fmt: skip
         if not math.isinf(t.limits.max_value_at_risk[0]):
             parts += [t.returns[:n], t.scenarios]
-        return BookDump(LAYOUT, self.symbols, [part.tobytes() for part in parts], *self.working.dump())
+        return BookDump(LAYOUT, self.symbols, [part.tobytes() for part in parts], self.working.dump())
 
     @classmethod
     def load(cls, dump: BookDump, limits: LimitSet) -> Self:
@@ -282,6 +297,8 @@ class Book:
         if dump.layout != LAYOUT:
             raise ValueError("the book has other columns")
         book, n = cls(limits), len(dump.symbols)
+        if len(set(dump.symbols)) != n:
+            raise ValueError("a symbol has two rows")
         book._grow(max(FIRST_ROWS, n))
         book._rows = {symbol: row for row, symbol in enumerate(dump.symbols)}
         t = book.tables
@@ -289,6 +306,8 @@ class Book:
             "positions",
             "account",
             "order_ns",
+            "order_quantities",
+            "order_prices",
             "all_order_ns",
             "loss_ns",
             "all_loss_ns",
@@ -299,9 +318,11 @@ class Book:
             into = getattr(t, name)
             found = np.frombuffer(content, into.dtype).reshape(-1, *into.shape[1:])
             into[: len(found)] = found
+        if int(t.account[0].rows) != n:
+            raise ValueError(f"the account counts {int(t.account[0].rows)} rows of {n}")
         for symbol, row in book._rows.items():
             t.limits[row] = limits.record(symbol)
-        book.working = WorkingOrders.load(dump.working, dump.finished)
+        book.working = WorkingOrders.load(dump.orders)
         return book
 
     def _limit(self, row: int, symbol: str) -> None:

@@ -6,7 +6,7 @@ import math
 
 from trading.compiled import entry, inline
 from trading.portfolio.tables import BookTables
-from trading.portfolio.totals import join_totals, leave_totals, reweigh
+from trading.portfolio.totals import join_totals, leave_totals, recount, weigh_all
 from trading.risk.calendar import Calendar, trading_day
 from trading.risk.limits import LimitRow
 from trading.risk.measures import equity, worst_case_position
@@ -28,7 +28,7 @@ def observe(
     """
     position, account, limits = book.positions[row], book.account[0], book.limits[row]
     account.now_ns = max(account.now_ns, event_ns)
-    begin_day(account, calendar)
+    begin_day(book, calendar)
     if not math.isinf(limits.max_value_at_risk):
         begin_bar(book, int(limits.var_interval_s * SECOND))
     delay = sent_ns - event_ns
@@ -50,11 +50,14 @@ def observe(
 
 
 @inline
-def begin_day(account: Account, calendar: Calendar) -> None:
-    """A new trading day forgets what the last one lost."""
+def begin_day(book: BookTables, calendar: Calendar) -> None:
+    """A new trading day forgets what the last one lost, and adds the totals up anew."""
+    account = book.account[0]
     day = trading_day(account.now_ns, calendar)
-    if day != account.day:
+    # Forward only: at a change of clocks, or under another session, a day could come again and clear its latch.
+    if day > account.day:
         account.day = day
+        recount(book)
         account.day_equity = equity(account)
         account.daily_loss_latched = False
 
@@ -76,10 +79,7 @@ def begin_bar(book: BookTables, interval_ns: int) -> None:
         any_known |= known
     account.bars += 1 if any_known else 0
     account.bar = bar
-    book.scenarios[:] = 0.0
-    for row in range(account.rows):
-        book.positions[row].at_risk = 0.0
-        reweigh(book, row)
+    weigh_all(book)
 
 
 @inline

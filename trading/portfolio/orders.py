@@ -7,6 +7,7 @@ import math
 from trading.arrays import FloatArray, Int64Array
 from trading.compiled import entry, inline
 from trading.portfolio.marks import observe, watch
+from trading.portfolio.sums import added
 from trading.portfolio.tables import BookTables, windows_of
 from trading.portfolio.totals import join_totals, leave_totals, reweigh
 from trading.risk.calendar import Calendar
@@ -38,12 +39,13 @@ def judge(
 def accept(book: BookTables, row: int, quantity: float, price: float, number: int, assumed: bool) -> None:
     """An order was accepted at the stream's time: it works, or counts as filled at once at its price."""
     position, account, limits = book.positions[row], book.account[0], book.limits[row]
-    book.order_ns[row, position.orders % book.order_ns.shape[1]] = account.now_ns
+    place = position.orders % book.order_ns.shape[1]
+    book.order_ns[row, place] = account.now_ns
+    book.order_quantities[row, place], book.order_prices[row, place] = quantity, price
     book.all_order_ns[account.orders % len(book.all_order_ns)] = account.now_ns
     position.orders += 1
     account.orders += 1
-    position.last_number, position.last_ns = number, account.now_ns
-    position.last_quantity, position.last_price = quantity, price
+    position.last_number = number
     side = 1 if quantity > 0.0 else -1
     position.run = position.run + side if position.run * side > 0 else side
     if abs(position.run) >= limits.max_same_way_executions:
@@ -97,7 +99,8 @@ def fill(book: BookTables, row: int, quantity: float, price: float, fee: float) 
     position.quantity = round_quantity(before + quantity)
     if position.quantity == 0.0:
         position.average_price = 0.0
-    position.cash -= quantity * price + fee
+    position.cash, position.cash_rest = added(position.cash, position.cash_rest, -quantity * price)
+    position.cash, position.cash_rest = added(position.cash, position.cash_rest, -fee)
     position.realised += gain
     position.fees += fee
     if not math.isnan(position.rate):

@@ -21,6 +21,7 @@ class BookTables(NamedTuple):
         limits: records of `Limits`.
         account: one record of `Account`.
         order_ns: int64 [rows, .], rings of the times of accepted orders.
+        order_quantities, order_prices: float64 [rows, .], rings of what they were.
         all_order_ns: int64 [.], the same of the book.
         loss_ns: int64 [rows, 2, .], rings of the times of losses, of longs and of shorts.
         all_loss_ns: int64 [.], the same of the book.
@@ -32,6 +33,8 @@ class BookTables(NamedTuple):
     limits: Table
     account: Table
     order_ns: Int64Array
+    order_quantities: FloatArray
+    order_prices: FloatArray
     all_order_ns: Int64Array
     loss_ns: Int64Array
     all_loss_ns: Int64Array
@@ -46,6 +49,8 @@ def allocate_tables(rows: int) -> BookTables:
         limits=table(LIMITS, rows),
         account=table(ACCOUNT_DTYPE, 1),
         order_ns=np.zeros((rows, MOST_SYMBOL_ORDERS), np.int64),
+        order_quantities=np.zeros((rows, MOST_SYMBOL_ORDERS)),
+        order_prices=np.zeros((rows, MOST_SYMBOL_ORDERS)),
         all_order_ns=np.zeros(MOST_ORDERS, np.int64),
         loss_ns=np.zeros((rows, 2, MOST_LOSSES), np.int64),
         all_loss_ns=np.zeros(MOST_LOSSES, np.int64),
@@ -57,4 +62,11 @@ def allocate_tables(rows: int) -> BookTables:
 @inline
 def windows_of(book: BookTables, row: int) -> RollingWindows:
     """What the rules see of the windows."""
-    return RollingWindows(book.order_ns[row], book.all_order_ns, book.returns[row], book.scenarios)
+    return RollingWindows(
+        book.order_ns[row],
+        book.order_quantities[row],
+        book.order_prices[row],
+        book.all_order_ns,
+        book.returns[row],
+        book.scenarios,
+    )

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from trading.arrays import Int64Array
 from trading.compiled import inline
+from trading.encoding import END
 from trading.errors import ConfigurationError
 
 SECOND = 1_000_000_000
@@ -24,7 +25,7 @@ FIRST_YEAR, LAST_YEAR = 1970, 2100
 #: 1970-01-01 was a Thursday.
 THURSDAY = 3
 
-TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")]
+TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]" + END + "|^24:00" + END)]
 
 
 class Session(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +43,7 @@ class Session(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     opens: TimeOfDay = "00:00"
     closes: TimeOfDay = "24:00"
     days: tuple[Day, ...] = DAYS
-    holidays: tuple[Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")], ...] = ()
+    holidays: tuple[Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}" + END)], ...] = ()
     rolls: TimeOfDay = "00:00"
 
 

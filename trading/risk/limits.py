@@ -17,12 +17,15 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from trading.encoding import END, Records
 from trading.errors import ConfigurationError
 from trading.records import record_type, table
 from trading.risk.calendar import Calendar, Session, compile_session
 
 #: What the rings hold at most: a limit that counts cannot be larger.
 MOST_SYMBOL_ORDERS, MOST_ORDERS, MOST_LOSSES = 64, 2048, 16
+#: More in a row is no limit.
+MOST_EXECUTIONS = 1_000_000
 #: Returns that value at risk looks back on.
 BARS = 256
 
@@ -54,7 +57,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for one symbol of one book. Money is in the account's currency; None is off."""
 
     currency: Annotated[
-        Annotated[str, Meta(pattern=r"^([A-Z0-9]{2,10})?$")],
+        Annotated[str, Meta(pattern=r"^([A-Z0-9]{2,10})?" + END)],
         Limit("Of the symbol's price and fees; '' is the account's."),
     ] = ""
     price_increment: Annotated[Amount, Limit("Prices are multiples of it; 0 is any.", "price", permissive=0.0)] = (
@@ -76,7 +79,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     order_window_s: Annotated[Seconds, Limit("Of both order rates.", "seconds", scope="book")] = 1.0
     max_same_way_executions: Annotated[
-        Annotated[int, Meta(ge=1)] | None,
+        Annotated[int, Meta(ge=1, le=MOST_EXECUTIONS)] | None,
         Limit("Buys, or sells, of a symbol in a row, after which a human must look.", "orders"),
     ] = None
     restricted: Annotated[bool, Limit("Only exits.", permissive=False)] = False
@@ -192,13 +195,16 @@ class LimitsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     version: Literal[1] = 1
-    currency: Annotated[str, Meta(pattern=r"^[A-Z0-9]{2,10}$")] = "USD"
+    currency: Annotated[str, Meta(pattern=r"^[A-Z0-9]{2,10}" + END)] = "USD"
     rates: dict[str, Positive] = {}
     session: Session | None = None
     defaults: Level = {}
     accounts: dict[str, Level] = {}
     strategies: dict[str, Level] = {}
     symbols: dict[str, Level] = {}
+
+
+_stored = Records(tuple[LimitsFile, str, str, Annotated[int, Meta(ge=1)]])
 
 
 class LimitSet:
@@ -240,8 +246,8 @@ class LimitSet:
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        """Raises msgspec.DecodeError, or ConfigurationError."""
-        return cls(*msgspec.json.decode(payload, type=tuple[LimitsFile, str, str, int]))
+        """Raises BadRecord, or ConfigurationError."""
+        return cls(*_stored.read(payload))
 
     def like(self, file: LimitsFile) -> LimitSet:
         """Another file's limits, of the same book."""
@@ -289,14 +295,19 @@ class LimitSet:
         return known
 
     def _shared(self, limits: Limits) -> Limits:
-        """The book's part of what is divided; orders are counted in whole ones, at least one a book."""
+        """The book's part of what is divided, orders in whole ones. Raises ConfigurationError for too few."""
         if self.books == 1:
             return limits
         changes: dict[str, Any] = {}
         for name, limit in DECLARED.items():
             value = getattr(limits, name)
             if limit.divided and value is not None:
-                changes[name] = max(1, value // self.books) if name == "max_orders" else value / self.books
+                changes[name] = value // self.books if isinstance(value, int) else value / self.books
+                if not changes[name]:
+                    raise ConfigurationError(
+                        f"{name} {value} is fewer than the {self.books} books (a partition each) that share it: "
+                        f"each needs one at least; give {self.books} or more"
+                    )
         return msgspec.structs.replace(limits, **changes)
 
     def _rate(self, currency: str) -> float:

@@ -103,7 +103,11 @@ def is_unpriced(position: Position) -> bool:
 @inline
 def others_gross(position: Position, account: Account) -> float:
     """Gross exposure of the other lines, in money; NaN when a position cannot be valued."""
-    return max(0.0, account.gross - exposure_before(position)) if account.unpriced == 0 else np.nan
+    return (
+        max(0.0, (account.gross - exposure_before(position)) + account.gross_rest)
+        if account.unpriced == 0
+        else np.nan
+    )
 
 
 @inline

@@ -57,13 +57,13 @@ class Position:
         quantity: signed.
         buying, selling: of working orders that are not filled yet; neither is negative.
         average_price: of the open position.
-        cash: earned and paid by fills and fees.
+        cash: earned and paid by fills and fees; `cash_rest` is what a number of this size cannot hold of it.
         mark: latest mid; NaN while none is known.
         rate: value of the symbol's currency in the account's; NaN where nobody has given one.
         realised: profit of closed quantities, before fees.
         fees: paid.
         orders: how many were accepted.
-        last_number, last_ns, last_quantity, last_price: of the newest accepted order.
+        last_number: of the newest accepted order.
         run: accepted orders of one side in a row; negative are sells.
         stopped: whether a run was long enough for a human to look.
         longs_paused_until_ns, shorts_paused_until_ns: cooldown after losses.
@@ -80,15 +80,13 @@ class Position:
     selling: float
     average_price: float
     cash: float
+    cash_rest: float
     mark: float
     rate: float
     realised: float
     fees: float
     orders: int
     last_number: int
-    last_ns: int
-    last_quantity: float
-    last_price: float
     run: int
     stopped: bool
     longs_paused_until_ns: int
@@ -110,6 +108,7 @@ class Account:
         worth: sum over positions of cash and position x mark.
         gross: sum of the largest abs(position) that working orders could make, x mark.
         net: signed sum of positions and working orders, x mark.
+        worth_rest, gross_rest, net_rest: what numbers of these sizes cannot hold of the sums.
         unpriced: positions that hold something and cannot be valued.
         realised, fees: of all positions, each at its rate of that time.
         high_water: largest equity.
@@ -126,8 +125,11 @@ class Account:
 
     capital: float
     worth: float
+    worth_rest: float
     gross: float
+    gross_rest: float
     net: float
+    net_rest: float
     unpriced: int
     realised: float
     fees: float
@@ -153,12 +155,15 @@ class RollingWindows(NamedTuple):
 
     Attributes:
         order_ns: int64 [.], times of the symbol's accepted orders.
+        order_quantities, order_prices: float64 [.], their signed quantities and their prices.
         all_order_ns: int64 [.], times of the book's.
         returns: float64 [bars], the symbol's returns, a bar each.
         scenarios: float64 [bars], what the book's present exposures would have earned in each bar.
     """
 
     order_ns: Int64Array
+    order_quantities: FloatArray
+    order_prices: FloatArray
     all_order_ns: Int64Array
     returns: FloatArray
     scenarios: FloatArray

@@ -7,11 +7,14 @@ the restart then reads more of the log, and is slower, never wrong.
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from trading.encoding import Count, Int64, Records
+from trading.errors import BadRecord
 from trading.features import kernel
 from trading.features.definitions import FEATURE_VERSION
 from trading.portfolio.book import LAYOUT, BookDump
@@ -20,6 +23,8 @@ from trading.state.partition import FeatureDump, Snapshot
 DIGEST_BYTES = 16
 #: Kafka refuses messages above 1 MB by default.
 CHUNK_BYTES = 512 * 1024
+#: Of one snapshot: two gigabytes.
+MOST_CHUNKS = 4096
 
 
 class StoredSnapshot(Struct, frozen=True, array_like=True):
@@ -28,23 +33,23 @@ class StoredSnapshot(Struct, frozen=True, array_like=True):
     log: str
     feature_version: int
     partition: int
-    offset: int
-    decisions_from: int
+    offset: Count
+    decisions_from: Count
     symbols: list[str]
     ints: bytes
     floats: bytes
     book: BookDump
     limits: bytes
-    fills_to: int
-    control_to: int
+    fills_to: Int64
+    control_to: Int64
 
 
 class Chunk(Struct, frozen=True, array_like=True):
     """A part of an encoded snapshot, small enough for one message."""
 
-    offset: int
-    number: int
-    count: int
+    offset: Count
+    number: Annotated[int, Meta(ge=0, lt=MOST_CHUNKS)]
+    count: Annotated[int, Meta(ge=1, le=MOST_CHUNKS)]
     content: bytes
 
 
@@ -52,8 +57,15 @@ class UnusableSnapshot(Exception):
     """The bytes are no snapshot of this log and version."""
 
 
-_decoder = msgspec.msgpack.Decoder(StoredSnapshot)
-_chunk_decoder = msgspec.msgpack.Decoder(Chunk)
+class ForeignSnapshot(UnusableSnapshot):
+    """A snapshot of another log, named by `log`."""
+
+    def __init__(self, message: str, log: str) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+_snapshots, _chunks = Records(StoredSnapshot, packed=True), Records(Chunk, packed=True)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -85,13 +97,15 @@ def decode_snapshot(payload: bytes, log: str, partition: int) -> Snapshot:
     if digest(content) != payload[:DIGEST_BYTES]:
         raise UnusableSnapshot("its digest does not fit: it was cut short or changed")
     try:
-        found = _decoder.decode(content)
+        found = _snapshots.read(content)
         symbols = len(found.symbols)
         ints = np.frombuffer(found.ints, np.int64).reshape(symbols, kernel.INT_WIDTH)
         floats = np.frombuffer(found.floats, np.float64).reshape(symbols, kernel.FLOAT_WIDTH)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (BadRecord, ValueError) as error:
         raise UnusableSnapshot(f"it was made by another version ({error})") from error
-    if (found.log, found.partition, found.feature_version) != (log, partition, FEATURE_VERSION):
+    if found.log != log:
+        raise ForeignSnapshot(f"it is of the log {found.log}; this is {log}", found.log)
+    if (found.partition, found.feature_version) != (partition, FEATURE_VERSION):
         raise UnusableSnapshot(
             f"it is of {found.log}[{found.partition}], features {found.feature_version}; "
             f"this is {log}[{partition}], features {FEATURE_VERSION}"
@@ -120,16 +134,19 @@ def to_chunks(payload: bytes, offset: int) -> list[tuple[bytes, bytes]]:
 
 
 def newest_whole(values: list[bytes]) -> bytes | None:
-    """The newest snapshot whose chunks are all among `values`, which are in log order."""
+    """The newest snapshot whose chunks are all among `values`, which are in log order.
+
+    By its place in the log, not by its offset: that of a topic that was made anew begins again.
+    """
     parts: dict[int, dict[int, Chunk]] = {}
     for value in values:
         try:
-            chunk = _chunk_decoder.decode(value)
-        except msgspec.DecodeError:
+            chunk = _chunks.read(value)
+        except BadRecord:
             continue
-        parts.setdefault(chunk.offset, {})[chunk.number] = chunk
-    for offset in sorted(parts, reverse=True):
-        chunks = parts[offset]
+        known = parts.pop(chunk.offset, {})
+        parts[chunk.offset] = {**known, chunk.number: chunk}
+    for chunks in reversed(parts.values()):
         if set(chunks) == set(range(next(iter(chunks.values())).count)):
             return b"".join(chunks[k].content for k in range(len(chunks)))
     return None

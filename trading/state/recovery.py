@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -21,68 +20,29 @@ from msgspec import Struct
 from trading.dead_letters import DeadLetter, dead_letter
 from trading.decision import wire
 from trading.decision.wire import PublishedOrder
+from trading.errors import BadRecord, ConfigurationError
 from trading.events import Command, ExecutionReport, PartitionEvents
 from trading.intake import Admission
 from trading.market import Tick
 from trading.risk.limits import LimitSet
-from trading.state.codec import UnusableSnapshot, decode_snapshot
+from trading.state.codec import ForeignSnapshot, UnusableSnapshot, decode_snapshot
+from trading.state.log import LoggedMessage, PartitionLog, check_log, same_desk
 from trading.state.partition import PartitionState, Snapshot
 from trading.trace import TraceIds
 
 Reports = deque[tuple[int, ExecutionReport]]
 
 
-class LoggedMessage(Struct, frozen=True):
-    """A message of the ticks' partition as it lies in the log; `sent_ns` is the producer's wall time."""
-
-    offset: int
-    sent_ns: int
-    key: bytes | None
-    payload: bytes | None
-    traceparent: bytes | None
-
-
-class PartitionLog(Protocol):
-    """What a rebuild reads of one partition. Every method may raise ServiceUnavailable.
-
-    Attributes:
-        name: what a snapshot must say that it is of: these very logs, and the group's.
-        ticks_topic: where the ticks lie.
-        partition: which of its partitions.
-    """
-
-    name: str
-    ticks_topic: str
-    partition: int
-
-    def committed(self) -> int:
-        """The group's committed offset of the ticks, 0 for none; an open transaction is waited for."""
-
-    def first_tick(self) -> int:
-        """The first offset that the ticks still hold."""
-
-    def snapshots(self) -> Iterator[tuple[str, bytes]]:
-        """Where a snapshot lay, and its bytes; the quickest to have first, read as far as they are asked for."""
-
-    def ticks(self, start: int, stop: int) -> Iterator[Sequence[LoggedMessage]]:
-        """Messages from `start` to before `stop`, in order, some at a time."""
-
-    def decisions(self, start: int) -> Iterator[Sequence[tuple[int, bytes]]]:
-        """Offsets and payloads of decisions from `start` to the end, in order, some at a time."""
-
-    def reports(self, start: int, stop: int) -> list[tuple[int, ExecutionReport]]:
-        """Offsets and reports of the broker from `start` to before `stop`; the log must reach that far."""
-
-    def commands(self, start: int, stop: int) -> list[tuple[Command, LimitSet | None]]:
-        """Commands that change limits or latches, from `start` to before `stop` of the control topic."""
-
-
 class AppliedOffsets(Struct, frozen=True):
-    """Before the tick at `offset` so much was taken of fills (negative: no broker) and of the control topic."""
+    """Before the tick at `offset` so much was taken of fills (negative: no broker) and of the control topic.
+
+    `unknown`: a record lay here that is no decision; it says neither, and what it ordered is not known.
+    """
 
     offset: int
     fills_to: int
     control_to: int
+    unknown: bool = False
 
     @property
     def assumed(self) -> bool:
@@ -98,12 +58,14 @@ class DecisionLog(Struct):
         end: of the decisions.
         orders: by offset of their ticks.
         applied: where fills or commands were taken, or the broker came or went, in order.
+        unreadable: how many records were no decisions.
     """
 
     decided: int
     end: int
     orders: dict[int, PublishedOrder]
     applied: list[AppliedOffsets]
+    unreadable: int = 0
 
 
 class Restored(Struct, frozen=True):
@@ -116,6 +78,9 @@ class Restored(Struct, frozen=True):
         ticks: how many were replayed.
         snapshot: where the snapshot lay; "none" without one.
         forgotten: orders of ticks that the log no longer holds.
+        unreadable: records among the decisions that were none.
+        unknown_limits: limits that held at some time, and are not understood.
+        lost: messages of the ticks that were deleted before they were decided.
     """
 
     state: PartitionState
@@ -125,6 +90,9 @@ class Restored(Struct, frozen=True):
     ticks: int = 0
     snapshot: str = "none"
     forgotten: int = 0
+    unreadable: int = 0
+    unknown_limits: int = 0
+    lost: int = 0
 
 
 class Recovery:
@@ -148,24 +116,36 @@ class Recovery:
         self._log, self._admission, self._limits, self._set_aside = log, admission, limits, set_aside
         self._trace_ids = TraceIds(log.ticks_topic)
         self._state, self._since, self._kind = PartitionState(limits), 0, "none"
-        self._first = self._committed = 0
+        self._first = self._committed = self._lost = 0
         self._decided = DecisionLog(-1, 0, {}, [])
         self._letters: list[DeadLetter] = []
+        self._unknown_limits, self._foreign = 0, ""
 
     def read(self) -> None:
-        """Choose a snapshot, and read the decisions since. Raises msgspec.DecodeError for what is no decision."""
-        self._committed, self._first = self._log.committed(), self._log.first_tick()
+        """Choose a snapshot, and read the decisions since.
+
+        Raises:
+            OtherLog: the ticks or the decisions were recreated or cut short since.
+        """
+        committed = self._log.committed()
+        self._first, end = self._log.bounds()
+        self._committed = max(0, committed.offset)
         decisions_from = 0
         for kind, payload in self._log.snapshots():
-            snapshot = self._fitting(payload)
-            if snapshot is None:
+            found = self._fitting(payload)
+            if found is None:
                 continue
+            snapshot, state = found
             # One that begins before the log does would leave a gap.
             if snapshot.offset >= self._first:
-                self._state, self._since, self._kind = PartitionState.of(snapshot), snapshot.offset, kind
+                self._state, self._since, self._kind = state, snapshot.offset, kind
                 decisions_from = snapshot.decisions_from
             break
         self._decided = self._read_decisions(decisions_from)
+        known = max(self._committed, self._decided.decided + 1)
+        check_log(self._log, committed, known, end, self._decided.end, self._foreign)
+        if committed.offset >= 0 or self._decided.decided >= 0:
+            self._lost = max(0, self._first - known)
 
     def replay(self) -> Restored:
         """Take again what was decided, in its order."""
@@ -174,43 +154,61 @@ class Recovery:
         applied, reports = deque(decided.applied), self._reports()
         forgotten = self._take_forgotten(applied, reports)
         ticks = self._replay_ticks(applied, reports, following)
+        letters = self._letters
+        if letters:
+            buried = self._log.buried(letters[0].offset)
+            letters = [letter for letter in letters if letter.offset not in buried]
         # The same file may mean other limits for the account and strategy that this gateway trades for.
         mine = self._limits.like(state.book.limits.file)
         if mine.version != state.book.limits.version:
             state.book.set_limits(mine)
-        return Restored(state, following, decided.end, self._letters, ticks, self._kind, forgotten)
+        return Restored(
+            state, following, decided.end, letters, ticks, self._kind, forgotten, decided.unreadable,
+            self._unknown_limits, self._lost,
+        )  # fmt: skip
 
-    def _fitting(self, payload: bytes) -> Snapshot | None:
+    def _fitting(self, payload: bytes) -> tuple[Snapshot, PartitionState] | None:
         try:
             snapshot = decode_snapshot(payload, self._log.name, self._log.partition)
-        except UnusableSnapshot as error:
+            state = PartitionState.of(snapshot)
+        except ForeignSnapshot as error:
+            self._set_aside(str(error))
+            if same_desk(error.log, self._log.name):
+                self._foreign = error.log
+            return None
+        except (UnusableSnapshot, ConfigurationError, BadRecord, ValueError) as error:
             self._set_aside(str(error))
             return None
         if snapshot.offset > self._committed:
             self._set_aside("it is ahead of what is committed")
             return None
-        return snapshot
+        return snapshot, state
 
     def _read_decisions(self, start: int) -> DecisionLog:
         """What the decisions of ticks at or after the snapshot say, reading from offset `start`.
 
         An offset that does not advance is a repeat, or the late word of a gateway that had lost the
         partition: the first decision of a tick stands. Ids of another topic are not ours.
+        A record that is no decision is left aside, and counted.
         """
         found = DecisionLog(self._since - 1, start, {}, [])
         prefix = wire.id_prefix(self._log.ticks_topic, self._log.partition)
         tail = b""
         for chunk in self._log.decisions(start):
             for _, payload in chunk:
-                offset = wire.offset_in(payload, prefix)
-                if offset <= found.decided:
-                    continue
-                found.decided = offset
-                if not wire.is_hold(payload):
-                    found.orders[offset] = wire.decode_order(payload)
-                if (end := wire.applied_tail(payload)) != tail:
-                    tail = end
-                    found.applied.append(AppliedOffsets(offset, *wire.applied_in(end)))
+                try:
+                    offset = wire.offset_in(payload, prefix)
+                    if offset <= found.decided:
+                        continue
+                    found.decided = offset
+                    if not wire.is_hold(payload):
+                        found.orders[offset] = wire.decode_order(payload)
+                    if (end := wire.applied_tail(payload)) != tail:
+                        found.applied.append(AppliedOffsets(offset, *wire.applied_in(end)))
+                        tail = end
+                except BadRecord:
+                    found.unreadable += 1
+                    found.applied.append(AppliedOffsets(found.decided, 0, 0, unknown=True))
             found.end = chunk[-1][0] + 1
         if found.decided < self._since:
             found.decided = -1
@@ -231,8 +229,7 @@ class Recovery:
         assumed, book = True, self._state.book
         for offset, order in forgotten.items():
             while applied and applied[0].offset <= offset:
-                assumed = applied[0].assumed
-                self._apply(applied.popleft(), reports)
+                assumed = self._apply(applied.popleft(), reports, assumed)
             times = np.array([[order.event_time_ns] * 3])
             made = np.array([[order.quantity, order.reference_price]])
             mids, numbers = made[:, 1].copy(), np.array([offset])
@@ -245,18 +242,18 @@ class Recovery:
         """Feed the ticks up to before `stop`; returns their number, and keeps letters that are not yet safe."""
         count = 0
         orders = {offset: (order.quantity, order.reference_price) for offset, order in self._decided.orders.items()}
-        assumed = next((one.assumed for one in reversed(self._decided.applied) if one not in applied), True)
+        known = [one for one in self._decided.applied if one not in applied and not one.unknown]
+        assumed = known[-1].assumed if known else True
         for messages in self._log.ticks(max(self._since, self._first), stop):
             admitted = self._admission.admit_all(
-                [m.payload for m in messages], [m.sent_ns for m in messages], self._state.features.symbols
+                [m.payload for m in messages], [m.appended_ns for m in messages], self._state.features.symbols
             )
             kept = [(m, tick) for m, tick in zip(messages, admitted, strict=True) if isinstance(tick, Tick)]
             places = [m.offset for m, _ in kept]
             begin = 0
             while begin < len(kept):
                 while applied and applied[0].offset <= places[begin]:
-                    assumed = applied[0].assumed
-                    self._apply(applied.popleft(), reports)
+                    assumed = self._apply(applied.popleft(), reports, assumed)
                 end = bisect_left(places, applied[0].offset, begin) if applied else len(kept)
                 part = kept[begin:end]
                 sent_ns = [m.sent_ns for m, _ in part]
@@ -265,7 +262,7 @@ class Recovery:
             count += len(kept)
             self._keep_letters(messages, admitted)
         while applied:
-            self._apply(applied.popleft(), reports)
+            assumed = self._apply(applied.popleft(), reports, assumed)
         return count
 
     def _keep_letters(self, messages: Sequence[LoggedMessage], admitted: Sequence[Tick | str]) -> None:
@@ -277,10 +274,25 @@ class Recovery:
                 place = (self._log.ticks_topic, partition, message.offset)
                 self._letters.append(dead_letter(*place, found, message.key, message.payload, trace_id))
 
-    def _apply(self, applied: AppliedOffsets, reports: Reports) -> None:
-        """Take again what was taken before a tick."""
+    def _apply(self, applied: AppliedOffsets, reports: Reports, assumed: bool) -> bool:
+        """Take again what was taken before a tick; returns whether orders count as filled from there on."""
+        if applied.unknown:
+            self._state.book.latch_drawdown()
+            return assumed
         mine = []
         while reports and reports[0][0] < applied.fills_to:
             mine.append(reports.popleft()[1])
         commands = self._log.commands(self._state.control_to, applied.control_to)
-        self._state.take(PartitionEvents(commands, applied.control_to, mine, applied.fills_to))
+        since = 0
+        for k, (command, limits) in enumerate(commands):
+            if command.kind == "limits" and limits is None:
+                # A gateway that knew them may have latched what nobody can tell now; a later reset ends that.
+                self._take_commands(commands[since:k])
+                self._unknown_limits += 1
+                self._state.book.latch_drawdown()
+                since = k + 1
+        self._state.take(PartitionEvents(commands[since:], applied.control_to, mine, applied.fills_to))
+        return applied.assumed
+
+    def _take_commands(self, commands: Sequence[tuple[Command, LimitSet | None]]) -> None:
+        self._state.take(PartitionEvents(commands, 0, [], 0))

@@ -70,12 +70,15 @@ def seconds_of(text: str) -> float:
 def folder_of(wanted: Path | None) -> Path:
     """Where results go, and can be written: checked before a long run, not after it. Raises ConfigurationError."""
     from loadtest.report import fresh
+    from stack.servers.ownership import claim
     from stack.servers.settings import load
     from stack.workflows.loadtest.locust import USERS
     from trading.errors import ConfigurationError
 
     if wanted is None:
-        return load().absolute_home / RUNS / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+        home = load().absolute_home
+        claim(home, [RUNS], alone=False)
+        return home / RUNS / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
     try:
         fresh(wanted, ["decision", "triton", *USERS.values()])
     except ConfigurationError as error:

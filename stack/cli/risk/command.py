@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stack.cli.output import err
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.errors import ServiceUnavailable
 
 app = typer.Typer(no_args_is_help=True, help="Limits: try them, explain them, change them, prove them.")
 limits_app = typer.Typer(no_args_is_help=True, help="The limits in force, and their changes.")
@@ -23,7 +23,10 @@ ReasonOption = Annotated[str, typer.Option(help="Recorded with the change.")]
 
 
 def in_force(path: Path | None) -> tuple[Any, str]:
-    """A file's limits, or those of the control topic, or the defaults; and which."""
+    """A file's limits, or those of the control topic, or the defaults; and which.
+
+    Raises ConfigurationError where those in force are not understood: they are not the defaults.
+    """
     from stack.cli.gateway import control
     from stack.servers.settings import is_started, load
     from trading.risk import limits_file
@@ -35,7 +38,7 @@ def in_force(path: Path | None) -> tuple[Any, str]:
         return LimitsFile(), "the defaults: there is no stack here"
     try:
         found = control().limits()
-    except (ServiceUnavailable, ConfigurationError) as error:
+    except ServiceUnavailable as error:
         err.print(
             f"[yellow]no stack answers, so these are the default limits[/] ({str(error)[:100]})", soft_wrap=True
         )

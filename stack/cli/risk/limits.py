@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from stack.cli.output import out, print_json, table
+from stack.cli.output import err, out, print_json, table
 from stack.cli.risk.command import Json, LimitsOption, ReasonOption, in_force, limits_app, resolved
 from trading.errors import ConfigurationError
 
@@ -80,10 +81,21 @@ def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: ReasonOpt
     problems = [f"{p.rule} ({p.scope}): {p.problem}" for p in prove_all(resolved(file), Book) if p.problem]
     if problems:
         raise ConfigurationError(f"{path} is refused, the limits in force stay: " + "; ".join(problems))
-    before, _ = in_force(None)
+    before = before_change()
     control().apply(file, reason, getpass.getuser())
     count = len(limits_file.changes(before, file))
     out.print(f"{path}: set by {getpass.getuser()} because {reason!r}; {count} limits changed")
+
+
+def before_change() -> Any:
+    """The limits in force; none of them where they are not understood, and so are to be replaced."""
+    from trading.risk.limits import LimitsFile
+
+    try:
+        return in_force(None)[0]
+    except ConfigurationError as error:
+        err.print(f"[yellow]replaced:[/] {escape(str(error))}", soft_wrap=True)
+        return LimitsFile()
 
 
 @limits_app.command("history", epilog="Example: ultrathink risk limits history --json")
@@ -94,7 +106,7 @@ def history(json: Json = False) -> None:
     from stack.processes.settings import gateway_settings
 
     settings = gateway_settings()
-    found = all_commands(settings.kafka_bootstrap, settings.control_topic)
+    found = list(all_commands(settings.kafka_bootstrap, settings.control_topic))
     if json:
         print_json(found)
         return

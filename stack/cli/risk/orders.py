@@ -11,7 +11,7 @@ import typer
 from stack.cli.output import err, out, print_json, table
 from stack.cli.risk.command import Json, LimitsOption, app, limit_set
 from trading.decision import wire
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 
 @app.command(epilog="Example: ultrathink risk check --price 61000 --position 0.2 BTCUSDT -- -0.5")
@@ -105,15 +105,13 @@ def explain(
 
 def find_decision(name: str) -> Any:
     """From a file, from the archive, or from the topic itself."""
-    import msgspec
-
     from trading.decision.wire import decode_decision
 
     try:
         if Path(name).is_file():
             return decode_decision(Path(name).read_bytes())
         return decode_decision(from_archive(name) or from_topic(name))
-    except msgspec.DecodeError as error:
+    except BadRecord as error:
         raise ConfigurationError(f"{name} holds no decision of this version: {error}") from error
 
 

@@ -62,14 +62,6 @@ def counted(parts: Iterator[Any], status: Any) -> Iterator[Any]:
         status.update(f"{seen:,} ticks decided twice")
 
 
-def place_of(line: bytes) -> tuple[int, int] | None:
-    """Partition and offset of a recorded decision; None for what is none, which is told when it is decoded."""
-    try:
-        return wire.place_in(line)
-    except ValueError:
-        return None
-
-
 def recorded(source: str, limit: int | None) -> tuple[Iterator[bytes], int]:
     """Payloads of recorded decisions, and how many books they are of."""
     from itertools import islice
@@ -80,7 +72,7 @@ def recorded(source: str, limit: int | None) -> tuple[Iterator[bytes], int]:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-        partitions = {place[0] for line in lines if (place := place_of(line)) is not None}
+        partitions = {place[0] for line in lines if (place := wire.place_of(line)) is not None}
         return iter(lines[:limit]), max(1, len(partitions))
     from connectors.kafka.messages import as_bytes
     from connectors.kafka.reading import read_to_end

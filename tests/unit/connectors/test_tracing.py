@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from connectors import tracing
 from connectors.tracing import SpanTracer, open_tracer
 from services.forensics.audit import follow
+from services.forensics.ports import Kept
 from tests.fakes import FakeClock, raw_batch
 from tests.unit.gateway.test_pipeline import Bench, quotes
 from trading.encoding import encode
@@ -37,7 +38,7 @@ class Published:
 
     def store(self, payloads):
         self.stored += payloads
-        return len(payloads)
+        return Kept(len(payloads))
 
 
 def exported(share=1.0):
@@ -54,7 +55,7 @@ def test_tick_decision_and_audit_share_their_trace_id():
     first, second = bench.run()
     stopping = threading.Event()
     published = Published([encode(first), encode(second)], stopping)
-    assert follow(published, published, stopping, tracer=tracer) == 2
+    assert follow(published, published, stopping, tracer=tracer) == Kept(2)
     tracer.close()
     spans = exporter.get_finished_spans()
     assert [(s.name, f"{s.context.trace_id:032x}") for s in spans] == [

@@ -60,7 +60,7 @@ def make_batch(rows, clock, state, first_offset):
     n = len(ticks)
     sent = [clock.now_ns() - age * 1_000_000 for *_, age in rows]
     given = [b"00-" + b"ab" * 16 + b"-00000000000000ff-01" if k % 3 == 0 else None for k in range(n)]
-    raw = RawSlice(2, list(range(first_offset, first_offset + n)), sent, [None] * n, [b""] * n, given)
+    raw = RawSlice(2, list(range(first_offset, first_offset + n)), sent, [None] * n, [b""] * n, given, sent)
     batch = TickBatch.from_ticks(ticks)
     part = PartitionBatch(raw, state, 0, n, list(range(n)), [], None)
     shed = np.array([ASKED if row[5] is None else CODES[row[5]] for row in rows], np.int8)

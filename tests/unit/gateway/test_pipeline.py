@@ -535,3 +535,91 @@ def test_a_reset_reaches_the_book():
     bench.source.batches = [raw_batch(quotes(1), bench.clock)]
     bench.run()
     assert bench.state.books()[0].latched == []
+
+
+# ---- orders that must not leave any more --------------------------------------------------------
+
+
+class StallingSink(FakeSink):
+    """Before it publishes something happens; then it asks what it still may, as a sink does before each try."""
+
+    def __init__(self, happens):
+        super().__init__()
+        self.happens = happens
+
+    def publish(self, outbox, wanted):
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        super().publish(outbox, wanted)
+
+
+def stalled(happens, target=0.5, ticks=WARM_TICKS + 3):
+    """A desk that buys on its last ticks, and whose sink stalls before it publishes them."""
+    bench = Bench(predictor=FakePredictor(target=target))
+    bench.sink = StallingSink(lambda: happens(bench))
+    bench.build(POLICY)
+    bench.source.batches = [raw_batch(quotes(ticks), bench.clock)]
+    bench.run()
+    bench.pipeline.turn()  # the next one, as it would come
+    return bench
+
+
+def test_an_order_that_has_expired_while_it_waited_does_not_leave_and_is_decided_again():
+    bench = stalled(lambda bench: bench.clock.advance(4_000))
+    assert bench.sink.decisions == []
+    assert bench.metrics.overtaken_shares == [True]
+    assert bench.source.rebuilt == [0]
+    # What was made of it is not kept either: a restart must not find an order that never left.
+    assert bench.snapshots.kept == []
+    assert bench.source.committed == {}
+
+
+def test_an_order_that_was_decided_before_a_kill_does_not_leave_after_it():
+    def kill(bench):
+        bench.states.state = TradingState.KILLED
+
+    bench = stalled(kill)
+    assert (bench.sink.decisions, bench.metrics.overtaken_shares, bench.source.rebuilt) == ([], [False], [0])
+
+
+def test_a_state_that_became_less_severe_holds_nothing_up():
+    bench = Bench(predictor=FakePredictor(target=0.5), states=FakeStates(TradingState.REDUCING))
+
+    def resume():
+        bench.states.state = TradingState.ACTIVE
+
+    bench.sink = StallingSink(resume)
+    bench.build(POLICY)
+    bench.source.batches = [raw_batch(quotes(WARM_TICKS + 3), bench.clock)]
+    assert len(bench.run()) == WARM_TICKS + 3
+
+
+def test_what_has_no_orders_leaves_however_late_it_is():
+    bench = stalled(lambda bench: bench.clock.advance(60_000), ticks=WARM_TICKS - 1)
+    assert len(bench.sink.decisions) == WARM_TICKS - 1
+    assert bench.metrics.overtaken_shares == []
+
+
+def test_what_was_decided_on_top_of_an_order_that_did_not_leave_is_not_published_either():
+    bench = Bench(predictor=FakePredictor(target=0.5))
+    bench.sink = StallingSink(lambda: bench.clock.advance(4_000))
+    bench.build(POLICY)
+    first, later = quotes(WARM_TICKS + 3), quotes(5, first=WARM_TICKS + 3)
+    bench.source.batches = [
+        raw_batch(first, bench.clock, partition=0),
+        raw_batch(later, bench.clock, first_offset=WARM_TICKS + 3, partition=0),
+        raw_batch(quotes(4, symbol="B"), bench.clock, partition=1),
+    ]
+    bench.run()
+    assert {d.decision_id.split("-")[1] for d in bench.sink.decisions} == {"1"}
+    assert bench.source.rebuilt == [0]
+
+
+def test_an_order_says_when_it_expires_and_what_it_was_decided_under():
+    bench = Bench(predictor=FakePredictor(target=0.5), settings=PipelineSettings(order_lifetime_ns=7 * SECOND))
+    bench.build(DecisionPolicy(LIMITS, assumed_fills=False))
+    bench.source.batches = [raw_batch(quotes(WARM_TICKS + 1), bench.clock)]
+    bench.run()
+    (order,) = bench.sink.orders
+    assert order.expires_ns == order.sent_ns + 7 * SECOND
+    assert order.state_version == bench.state.of(0).control_to

@@ -6,15 +6,23 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.settings import GatewaySettings
+from trading.errors import ConfigurationError
 from trading.risk.limits import LimitsFile
 
 
 def test_a_partition_gets_its_share_of_what_is_divided():
-    file = LimitsFile(defaults={"max_gross_notional": 1_000.0, "max_orders": 3, "max_leverage": 2.0})
+    file = LimitsFile(defaults={"max_gross_notional": 1_000.0, "max_orders": 8, "max_leverage": 2.0})
     limits = GatewaySettings().limit_set(4, file).book
     assert (limits.max_gross_notional, limits.capital) == (250.0, 500_000.0)
-    assert limits.max_orders == 1
+    assert limits.max_orders == 2
     assert limits.max_leverage == 2.0
+
+
+def test_fewer_orders_than_books_are_refused_for_they_would_add_up_to_more():
+    file = LimitsFile(defaults={"max_orders": 2})
+    with pytest.raises(ConfigurationError, match="max_orders 2 is fewer than the 4 books"):
+        GatewaySettings().limit_set(4, file)
+    assert GatewaySettings().limit_set(2, file).book.max_orders == 1
 
 
 @pytest.mark.parametrize("bad", [{"budget_ms": 0}, {"max_batch": 5000}, {"rebalance_band": 1.0}, {"unknown": 1}])

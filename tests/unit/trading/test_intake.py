@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trading.encoding import encode
-from trading.intake import MAX_TICK_BYTES, decode_tick, decode_ticks
+from trading.intake import FIRST_NS, MAX_TICK_BYTES, decode_tick, decode_ticks, in_time
 from trading.market import Tick
 
 T = 1_700_000_000_000_000_000
@@ -37,6 +37,7 @@ def test_an_unknown_field_is_absent_not_zero():
         (b'{"symbol":"A"}', "event_time_ns"),
         (b'{"symbol":"","event_time_ns":1}', "length"),
         (b'{"symbol":"a b","event_time_ns":1}', "regex"),
+        (b'{"symbol":"AAPL\\n","event_time_ns":1}', "regex"),
         (b'{"symbol":"A","event_time_ns":0}', ">= 1"),
         (b'{"symbol":"A","event_time_ns":9000000000000000000}', "<"),
         (b'{"symbol":"A","event_time_ns":1,"bid":-1}', ">= 1e-09"),
@@ -71,3 +72,28 @@ def test_a_payload_cannot_smuggle_a_second_tick_in():
 @given(st.lists(st.binary(max_size=40) | st.just(GOOD) | st.none(), max_size=8))
 def test_a_batch_decodes_as_its_payloads_do_one_by_one(payloads):
     assert decode_ticks(payloads) == [decode_tick(p) for p in payloads]
+
+
+@pytest.mark.parametrize(
+    ("time", "unit"),
+    [
+        (1_700_000_000, "seconds"),
+        (1_700_000_000_000, "milliseconds"),
+        (1_700_000_000_000_000, "microseconds"),
+        (1, "nanoseconds since 1970"),
+        (4_102_444_800, "seconds"),
+        (4_102_444_800_000, "milliseconds"),
+        (FIRST_NS - 1, "microseconds"),
+        (2_000_000_000_000_000, "microseconds"),
+    ],
+)
+def test_a_time_in_another_unit_is_named(time, unit):
+    found = in_time(Tick("A", time, last=1.0), T)
+    assert isinstance(found, str)
+    assert f"event_time_ns {time} lies in January 1970" in found
+    assert unit in found
+
+
+def test_from_february_1970_on_a_time_is_one():
+    tick = Tick("A", FIRST_NS, last=1.0)
+    assert in_time(tick, T) is tick

@@ -7,27 +7,38 @@ import math
 from trading.compiled import inline
 from trading.risk.limits import LimitRow
 from trading.risk.measures import flag, off
-from trading.risk.model import SECOND, TINY, Account, CheckResult, Order, Position, RollingWindows
+from trading.risk.model import TINY, Account, CheckResult, Order, Position, RollingWindows
 from trading.risk.proof import PRICE, Begin, Shown, set_limit
+from trading.risk.rate import within_window
 
 NAME, UNIT, PARAMETERS = "duplicate_order", "", ("duplicate_window_s",)
 REGULATION = "SEC 15c3-5(c)(1)(ii): duplicative orders"
-ON_MISSING_DATA = "denies what has no number of its own"
+ON_MISSING_DATA = "denies what has no number of its own, and what more orders came before than are remembered"
 
 
 @inline
 def check(
     order: Order, position: Position, account: Account, windows: RollingWindows, limits: LimitRow
 ) -> CheckResult:
-    """Compared with the symbol's newest accepted order; event time."""
+    """Compared with all of the symbol's accepted orders within the window; event time.
+
+    So many are remembered as `max_symbol_orders` may be: where all of them lie within the window, that an older
+    one was the same is not excluded, and the order is denied.
+    """
     if math.isinf(limits.duplicate_window_s):
         return off()
     if position.orders == 0:
         return flag(order.number >= 0, 0.0)
-    recent = order.now_ns - position.last_ns < limits.duplicate_window_s * SECOND
-    same_size = abs(order.quantity - position.last_quantity) <= TINY * abs(position.last_quantity)
-    same_price = abs(order.price - position.last_price) <= TINY * abs(position.last_price)
-    return flag(order.number > position.last_number and not (recent and same_size and same_price), 0.0)
+    size = len(windows.order_ns)
+    recent = within_window(windows.order_ns, position.orders, order.now_ns, limits.duplicate_window_s)
+    passed = order.number > position.last_number and recent < size
+    for back in range(1, recent + 1):
+        quantity = windows.order_quantities[(position.orders - back) % size]
+        price = windows.order_prices[(position.orders - back) % size]
+        same_size = abs(order.quantity - quantity) <= TINY * abs(quantity)
+        same_price = abs(order.price - price) <= TINY * abs(price)
+        passed = passed and not (same_size and same_price)
+    return flag(passed, 0.0)
 
 
 def prove(begin: Begin) -> Shown:

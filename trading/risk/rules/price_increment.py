@@ -14,9 +14,10 @@ from trading.risk.proof import Begin, Shown
 
 NAME, UNIT, PARAMETERS = "price_increment", "", ("price_increment",)
 REGULATION = "RTS 11 (EU 2017/588): tick sizes"
-ON_MISSING_DATA = "denies: an unknown price is no multiple"
-#: Of an increment: prices come as binary fractions of decimal numbers.
-ALLOWED = 1e-6
+ON_MISSING_DATA = "denies: an unknown price is no multiple, nor one too large to tell its multiples apart"
+#: Units in the last place of the price: prices and increments are the binary fractions next to decimal numbers.
+ALLOWED = 8.0
+LAST_PLACE = 2.0**-52
 
 
 @inline
@@ -27,8 +28,10 @@ def check(
     if limits.price_increment == 0.0:
         return off()
     price = order.price if math.isnan(order.limit_price) else order.limit_price
-    steps = price / limits.price_increment
-    return flag(abs(steps - np.floor(steps + 0.5)) <= ALLOWED, 0.0)
+    nearest = np.floor(price / limits.price_increment + 0.5) * limits.price_increment
+    allowed = ALLOWED * LAST_PLACE * abs(price)
+    # Where numbers of the price's size cannot tell its multiples apart, nothing is known to be one.
+    return flag(abs(price - nearest) <= allowed and 2.0 * allowed < limits.price_increment, 0.0)
 
 
 def prove(begin: Begin) -> Shown:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 
+from services.forensics import audit
 from services.forensics.audit import follow
+from services.forensics.ports import Kept
 from trading.errors import ServiceUnavailable
 from trading.trace import Traced
 
@@ -29,18 +31,20 @@ class FakeReader:
 
 
 class FakeArchive:
-    """Keeps payloads, each once; may be down."""
+    """Keeps payloads, each once; is down for so many calls, and then stops the loop if it is told to."""
 
-    def __init__(self, journal, down=False):
+    def __init__(self, journal, down=0):
         self.journal, self.down, self.kept = journal, down, set()
 
     def store(self, payloads):
         if self.down:
+            self.down -= 1
+            self.journal.append("refused")
             raise ServiceUnavailable("decisions cannot be stored")
         before = len(self.kept)
         self.kept |= set(payloads)
         self.journal.append("store")
-        return len(self.kept) - before
+        return Kept(len(self.kept) - before)
 
 
 class FakeTracer:
@@ -54,31 +58,43 @@ class FakeTracer:
         self.recorded.append(traced)
 
 
-def run(batches, *, down=False):
+def run(batches, *, down=0, stop_after=None):
     stopping, journal, tracer, turns = threading.Event(), [], FakeTracer(), []
     archive = FakeArchive(journal, down)
-    reader = FakeReader(batches, stopping, journal)
-    try:
-        stored = follow(reader, archive, stopping, turns.append, tracer)
-    except ServiceUnavailable:
-        stored = None
-    return stored, journal, tracer, turns
+
+    def progress(count):
+        turns.append(count)
+        if len(turns) == stop_after:
+            stopping.set()
+
+    kept = follow(FakeReader(batches, stopping, journal), archive, stopping, progress, tracer)
+    return kept, journal, tracer, turns
 
 
 def test_what_comes_again_is_stored_once_and_each_batch_is_kept_before_it_is_committed():
-    stored, journal, _, turns = run([[KNOWN], [], [KNOWN, UNTRACED]])
-    assert stored == 2
+    kept, journal, _, turns = run([[KNOWN], [], [KNOWN, UNTRACED]])
+    assert kept == Kept(2)
     assert journal == ["store", "commit", "store", "commit"]
     # A turn without decisions shows that the consumer lives.
     assert turns == [1, 1, 2, 2]
 
 
-def test_what_could_not_be_stored_is_not_committed():
-    assert run([[KNOWN]], down=True)[:2] == (None, [])
+def test_an_archive_that_is_away_is_waited_for_and_nothing_is_lost(monkeypatch):
+    monkeypatch.setattr(audit, "FIRST_PAUSE_S", 0.001)
+    kept, journal, _, turns = run([[KNOWN], [UNTRACED]], down=4)
+    assert kept == Kept(2)
+    assert journal == [*["refused"] * 4, "store", "commit", "store", "commit"]
+    # Whoever watches sees that it lives meanwhile.
+    assert turns[:4] == [0, 0, 0, 0]
+
+
+def test_stopped_while_it_waits_it_commits_nothing(monkeypatch):
+    monkeypatch.setattr(audit, "FIRST_PAUSE_S", 0.001)
+    assert run([[KNOWN]], down=1000, stop_after=3)[:2] == (Kept(), ["refused"] * 3)
 
 
 def test_only_decisions_of_a_trace_are_recorded_from_when_they_were_decided():
-    _, _, tracer, _ = run([[KNOWN, UNTRACED]])
+    _, _, tracer, _ = run([[KNOWN, UNTRACED, b"rubbish", b"\xff"]])
     (found,) = tracer.recorded
     assert (found.trace_id, found.begin_ns) == ("0af7651916cd43dd8448eb211c80319c", 5)
     assert found.attributes == {"ultrathink.decision_id": "market.ticks-0-1"}

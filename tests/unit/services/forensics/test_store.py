@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from services.forensics.store import row, to_time
 from tests.unit.gateway.test_pipeline import Bench, quotes
 from trading.encoding import encode
+from trading.errors import BadRecord
 
 
 def test_a_row_has_the_decisions_own_times_and_every_byte():
@@ -25,5 +25,5 @@ def test_times_keep_microseconds_and_their_zone():
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"rubbish", b"\xff"])
 def test_what_is_no_decision_is_no_row(payload):
-    with pytest.raises(msgspec.DecodeError):
+    with pytest.raises(BadRecord):
         row(payload)

@@ -5,14 +5,31 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.paper_broker.broker import MS, FillModel, reports
+from services.paper_broker.broker import MS, FillModel, answer, reports
+from services.paper_broker.stops import Stops
 from tests.fakes import limit_set
-from trading.events import NewOrder, ReportKind
+from trading.encoding import encode
+from trading.events import Command, NewOrder, ReportKind
 from trading.portfolio.book import Book
 
+LIFETIME = 500 * MS
 
-def order(number=1, quantity=10.0, price=100.0):
-    return NewOrder(f"market.ticks-0-{number}", number, "A", quantity, price, 0, 1_000 * MS, "desk", "s")
+
+def order(number=1, quantity=10.0, price=100.0, version=0):
+    sent_ns = 1_000 * MS
+    return NewOrder(
+        f"market.ticks-0-{number}",
+        number,
+        "A",
+        quantity,
+        price,
+        0,
+        sent_ns,
+        sent_ns + LIFETIME,
+        version,
+        "desk",
+        "s",
+    )
 
 
 @given(st.integers(0, 10_000), st.floats(0.001, 1e6), st.booleans())
@@ -64,3 +81,44 @@ def test_a_book_that_takes_all_reports_holds_what_was_filled_and_nothing_works()
     position = book.position("A")
     assert (position.buying, position.selling, len(book.working)) == (0.0, 0.0, 0)
     assert abs(position.quantity - total) < 1e-6
+
+
+def test_an_order_that_comes_after_it_has_expired_is_refused_also_after_a_restart():
+    asked, terms = order(), FillModel(reject_share=0.0)
+    in_time = answer(asked, asked.expires_ns, "", terms)
+    assert [d.report.kind for d in in_time] != [ReportKind.REJECT]
+    late = answer(asked, asked.expires_ns + 1, "", terms)
+    assert [(d.report.kind, d.report.reason, d.report.quantity) for d in late] == [
+        (ReportKind.REJECT, "expired", 0.0)
+    ]
+    assert answer(asked, asked.expires_ns + 1, "", terms) == late
+
+
+def told(*words):
+    """Stops after trading states, each with the time at which the broker took it; offsets count from 0."""
+    found = Stops()
+    for offset, (at_ns, state) in enumerate(words):
+        payload = state if isinstance(state, bytes) else encode(Command("trading_state", state, "x", "y", 1))
+        found.take(offset, at_ns, payload)
+    return found
+
+
+def test_a_killed_desk_has_no_orders_and_a_resumed_one_has():
+    stops = told((10, "active"), (20, "killed"), (30, "active"))
+    assert stops.refusal(order(), 19) == ""
+    assert stops.refusal(order(version=99), 20) == stops.refusal(order(), 29) == "the desk is killed"
+    assert stops.refusal(order(), 30) == ""
+    assert told().refusal(order(), 5) == ""
+
+
+def test_under_a_lesser_stop_only_those_are_taken_that_were_decided_knowing_it():
+    stops = told((10, "active"), (20, "halted"))
+    assert stops.refusal(order(version=1), 25) == "decided before the desk was halted"
+    assert stops.refusal(order(version=2), 25) == ""
+    assert stops.refusal(order(version=1), 19) == ""
+
+
+def test_what_the_broker_does_not_understand_stops_and_rubbish_does_not():
+    stops = told((10, b"\xff"), (15, b"rubbish"), (20, b'{"kind":"rebalance"}'))
+    assert stops.refusal(order(), 19) == ""
+    assert stops.refusal(order(), 20) == "decided before the desk was reducing"

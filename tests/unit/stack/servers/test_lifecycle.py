@@ -19,16 +19,6 @@ def test_passwords_are_asked_for_only_after_up(tmp_path):
         _ = StackSettings(home=tmp_path).redis_url
 
 
-def test_purge_deletes_what_a_stack_wrote_and_nothing_else(tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
-    (tmp_path / "logs").mkdir()
-    down(tmp_path, purge=True)
-    assert (tmp_path / "logs").is_dir()
-    (tmp_path / "stack.json").write_text("{}")
-    down(tmp_path, purge=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
-
-
 def test_data_of_another_number_of_brokers_is_named(tmp_path):
     (tmp_path / "kafka" / "1").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match="1 broker"):

@@ -17,8 +17,9 @@ from trading.events import Command
 from trading.intake import Admission
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.state.codec import encode_snapshot
+from trading.state.log import Committed, LoggedMessage, OtherLog
 from trading.state.partition import PartitionState
-from trading.state.recovery import LoggedMessage, Recovery
+from trading.state.recovery import Recovery
 
 SOURCE = "simulate:regimes?seed=4&ticks=1500&symbols=3"
 FILE = LimitsFile(defaults={"capital": 3e6, "max_staleness_s": 1e6, "max_order_notional": 1e6})
@@ -42,7 +43,7 @@ class RecordingBroker(Broker):
 class FakeLog:
     """A partition's log in lists; implements PartitionLog."""
 
-    name, ticks_topic = "log", FakeSource.topic
+    name, ticks_topic = "cluster/ticks/decisions/group", FakeSource.topic
 
     def __init__(self, run, partition):
         self.partition = partition
@@ -50,14 +51,18 @@ class FakeLog:
         self.published = list(run.decisions[partition])
         self.kept = []
         self.fills, self.told = run.broker.fills[partition], run.broker.commands
-        self.commit = self.messages[-1].offset + 1
-        self.first = 0
+        self.commit, self.commit_log = self.messages[-1].offset + 1, self.name
+        self.first, self.end = 0, self.commit
+        self.letters = set()
 
     def committed(self):
-        return self.commit
+        return Committed(self.commit, self.commit_log)
 
-    def first_tick(self):
-        return self.first
+    def bounds(self):
+        return self.first, self.end
+
+    def buried(self, since):
+        return {offset for offset in self.letters if offset >= since}
 
     def snapshots(self):
         return iter(self.kept)
@@ -102,7 +107,15 @@ class Run:
                 self.broker.commands.append((Command("limits", "", "t", "t", 0), self.limits.like(OTHER).whole()))
                 self.broker.commands.append((Command("reset", "drawdown", "t", "t", 0), None))
             for part in raw.slices:
-                columns = zip(part.offsets, part.sent_ns, part.keys, part.payloads, part.traceparents, strict=True)
+                columns = zip(
+                    part.offsets,
+                    part.sent_ns,
+                    part.keys,
+                    part.payloads,
+                    part.traceparents,
+                    part.appended_ns,
+                    strict=True,
+                )
                 self.messages[part.partition] += [LoggedMessage(*message) for message in columns]
             pending = pipeline.decide(raw)
             self.snapshots += pending.snapshots
@@ -176,7 +189,9 @@ def test_a_snapshot_shortens_it_and_changes_nothing(run, partition, log):
     for snapshot in (kept[2], kept[len(kept) // 2]):
         places = [wire.place_in(payload)[1] for payload in log.published]
         since = next(k for k, place in enumerate(places) if place >= snapshot.offset)
-        log.kept = [("redis", encode_snapshot(msgspec.structs.replace(snapshot, decisions_from=since), "log"))]
+        log.kept = [
+            ("redis", encode_snapshot(msgspec.structs.replace(snapshot, decisions_from=since), FakeLog.name))
+        ]
         found = rebuilt(log, run.limits)
         assert (found.snapshot, found.next_offset) == ("redis", whole.next_offset)
         assert 0 < found.ticks < whole.ticks
@@ -185,7 +200,7 @@ def test_a_snapshot_shortens_it_and_changes_nothing(run, partition, log):
 
 def test_a_snapshot_that_does_not_fit_is_left_aside_with_its_reason(run, partition, log):
     last = next(s for s in reversed(run.snapshots) if s.partition == partition)
-    ahead = encode_snapshot(msgspec.structs.replace(last, offset=log.commit + 1), "log")
+    ahead = encode_snapshot(msgspec.structs.replace(last, offset=log.commit + 1), FakeLog.name)
     log.kept = [("redis", b"rubbish"), ("topic", encode_snapshot(last, "another log")), ("topic", ahead)]
     reasons: list[str] = []
     found = rebuilt(log, run.limits, reasons)
@@ -235,7 +250,134 @@ def test_orders_of_ticks_that_are_gone_latch_the_drawdown(run, partition, log):
     assert "drawdown" in found.state.book.summary().latched
 
 
-def test_a_topic_of_something_else_is_refused(run, log):
-    log.published.insert(3, b'{"neither":1}')
-    with pytest.raises(msgspec.DecodeError):
+NO_DECISION = [b'{"neither":1}', b"", b"rubbish", b"\xff\xfe", b"[" * 10_000, b'{"decision_id":7}']
+
+
+@pytest.mark.parametrize("payload", NO_DECISION)
+def test_a_record_that_is_no_decision_is_set_aside_and_lets_only_exits_through(run, partition, log, payload):
+    log.published.append(payload)
+    found = rebuilt(log, run.limits)
+    assert (found.unreadable, found.next_offset) == (1, log.messages[-1].offset + 1)
+    assert found.decisions_from == len(log.published)
+    assert "drawdown" in found.state.book.summary().latched
+    assert found.state.book.positions() == run.state(partition).book.positions()
+
+
+def test_a_decision_that_was_cut_short_is_not_decided_again(run, partition, log):
+    place = next(k for k, p in reversed(list(enumerate(log.published))) if not wire.is_hold(p))
+    log.published[place] = log.published[place][:200]
+    found = rebuilt(log, run.limits)
+    assert (found.unreadable, found.next_offset) == (1, log.messages[-1].offset + 1)
+    assert "drawdown" in found.state.book.summary().latched
+
+
+def test_what_a_human_has_looked_at_is_not_latched_again_by_the_next_rebuild(run, partition, log):
+    log.published.insert(0, b"rubbish")  # before the reset that the run was told of
+    found = rebuilt(log, run.limits)
+    assert found.unreadable == 1
+    same(found.state, run.state(partition))
+
+
+def test_limits_that_are_not_understood_latch_the_drawdown_until_a_reset(run, partition, log):
+    log.told = [(Command("limits", "of another version", "t", "t", 0), None), *log.told[1:]]
+    found = rebuilt(log, run.limits)
+    assert found.unknown_limits == 1
+    assert "drawdown" not in found.state.book.summary().latched
+    log.told = [log.told[1], log.told[0]]
+    assert "drawdown" in rebuilt(log, run.limits).state.book.summary().latched
+
+
+@pytest.mark.parametrize(
+    "limits", [b'[{"surprise":1},"desk","",2]', b"rubbish", b'[{"version":2},"desk","",2]', b"\xff"]
+)
+def test_a_snapshot_of_limits_that_are_unknown_now_is_left_aside(run, partition, log, limits):
+    last = next(s for s in reversed(run.snapshots) if s.partition == partition)
+    log.kept = [("redis", encode_snapshot(msgspec.structs.replace(last, limits=limits), FakeLog.name))]
+    reasons: list[str] = []
+    found = rebuilt(log, run.limits, reasons)
+    assert (found.snapshot, len(reasons)) == ("none", 1)
+    same(found.state, run.state(partition))
+
+
+def test_a_snapshot_whose_tables_do_not_fit_is_left_aside(run, partition, log):
+    last = next(s for s in reversed(run.snapshots) if s.partition == partition)
+    book = last.book
+    for broken in (
+        msgspec.structs.replace(book, symbols=[*book.symbols, "X"]),
+        msgspec.structs.replace(book, symbols=book.symbols[:1] * len(book.symbols)),
+        msgspec.structs.replace(book, tables=[t[:-1] for t in book.tables]),
+        msgspec.structs.replace(book, tables=[*book.tables[:1], b"", *book.tables[2:]]),
+    ):
+        log.kept = [("redis", encode_snapshot(msgspec.structs.replace(last, book=broken), FakeLog.name))]
+        found = rebuilt(log, run.limits)
+        assert found.snapshot == "none"
+        same(found.state, run.state(partition))
+
+
+# ---- whose log it is ----------------------------------------------------------------------------
+
+
+def test_offsets_that_were_committed_for_another_topic_of_the_name_are_refused(run, log):
+    log.commit_log = "cluster/other/decisions/group"
+    with pytest.raises(OtherLog, match=r"is committed to \d+ of the log cluster/other/decisions/group"):
         rebuilt(log, run.limits)
+
+
+def test_ticks_that_end_before_what_is_decided_are_refused_with_both_offsets(run, log):
+    log.commit, log.end = -1, 17
+    with pytest.raises(OtherLog, match=rf"is decided to {log.messages[-1].offset + 1} and ends at 17"):
+        rebuilt(log, run.limits)
+
+
+def test_ticks_that_end_before_what_is_committed_are_refused(run, log):
+    log.published, log.end = [], log.commit - 1
+    with pytest.raises(OtherLog, match="and ends at"):
+        rebuilt(log, run.limits)
+
+
+def test_ticks_that_were_made_anew_and_have_outgrown_what_is_decided_are_known_by_a_snapshot(run, partition, log):
+    last = next(s for s in reversed(run.snapshots) if s.partition == partition)
+    log.commit = -1  # Kafka forgets the offsets of a topic that is deleted
+    log.kept = [("kafka", encode_snapshot(last, "cluster/other/decisions/group"))]
+    with pytest.raises(OtherLog, match="a snapshot of that is of the log cluster/other/decisions/group"):
+        rebuilt(log, run.limits)
+    # Of another desk, or where all begins anew, it says nothing.
+    log.kept = [("kafka", encode_snapshot(last, "cluster/other/decisions/others"))]
+    assert rebuilt(log, run.limits).snapshot == "none"
+    log.kept, log.published = [("kafka", encode_snapshot(last, "cluster/other/decisions/group"))], []
+    assert rebuilt(log, run.limits).next_offset == 0
+
+
+def test_decisions_that_were_made_anew_under_committed_offsets_are_no_flat_book(run, log):
+    log.published, log.commit_log = [], ""  # committed before logs were noted
+    with pytest.raises(OtherLog, match="nothing lies in its decisions"):
+        rebuilt(log, run.limits)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_was_deleted_before_it_was_decided_is_counted(run, log, committed):
+    log.published, log.commit = log.published[:30], 40 if committed else -1
+    known = max(log.commit, wire.place_in(log.published[-1])[1] + 1)
+    log.first = known + 25
+    found = rebuilt(log, run.limits)
+    assert (found.lost, found.next_offset) == (25, log.first)
+    log.first = known
+    assert rebuilt(log, run.limits).lost == 0
+
+
+def test_a_desk_that_is_new_has_lost_nothing_of_an_old_topic(run, log):
+    log.published, log.commit, log.commit_log, log.first = [], -1, "", 50
+    found = rebuilt(log, run.limits)
+    assert (found.lost, found.next_offset) == (0, 50)
+
+
+def test_letters_that_are_buried_are_not_buried_again_by_a_new_group(run):
+    partition = next(p for p in run.partitions() if run.letters[p])
+    log = FakeLog(run, partition)
+    log.commit, log.commit_log = -1, ""
+    everyone = [letter.offset for letter in rebuilt(log, run.limits).letters]
+    assert everyone
+    log.letters = set(everyone[:-1])
+    assert [letter.offset for letter in rebuilt(log, run.limits).letters] == everyone[-1:]
+    log.letters = set(everyone)
+    assert rebuilt(log, run.limits).letters == []

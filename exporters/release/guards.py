@@ -1,0 +1,55 @@
+"""What must hold before a release changes anything: whose folder the server reads, and what was before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from exporters.errors import ExportError
+from exporters.release.configurations import widened
+from exporters.release.journal import Journal, ReleaseChange, Transaction
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+
+
+def check_folder(repository: ModelRepository, triton: TritonServer) -> None:
+    """Prove that the server reads this repository: it sees a folder that is nowhere else. Raises ExportError."""
+    with repository.nonce() as nonce:
+        if any(model.name == nonce for model in triton.index()):
+            return
+    raise ExportError(
+        f"Triton at {triton.address} does not serve from {repository.root}: it does not see a folder that was made "
+        "there. Name the one that it serves with --repository; nothing was changed"
+    )
+
+
+def check_served(repository: ModelRepository, triton: TritonServer, changes: Mapping[str, ReleaseChange]) -> None:
+    """Raise ExportError where the server serves what this repository does not say that it serves."""
+    for name, change in changes.items():
+        served = triton.ready(name)
+        if served and not change.before.versions:
+            raise ExportError(
+                f"Triton at {triton.address} serves {name} {', '.join(map(str, sorted(served)))}, and "
+                f"{repository.root / name / 'config.pbtxt'} does not say so: unload it, or release it from "
+                "where it came; nothing was changed"
+            )
+
+
+def superseded(repository: ModelRepository, journal: Journal, transaction: Transaction) -> str:
+    """Why a transaction's `before` is no longer what was before; "" where it still is.
+
+    It could not be settled while somebody held one of its models, and others were released meanwhile.
+    """
+    all_of_them = journal.transactions()
+    later = all_of_them[[t.begun.id for t in all_of_them].index(transaction.begun.id) + 1 :]
+    for other in later:
+        shared = sorted(set(other.changes) & set(transaction.changes))
+        if shared and other.last.step in {"flipped", "done"}:
+            return f"{other.begun.action} {other.begun.model} {other.begun.version} changed {shared[0]} since"
+    for name, change in transaction.changes.items():
+        possible = [change.before, change.after]
+        with contextlib.suppress(ExportError):
+            possible.append(widened(repository, change))
+        if repository.serving(name) not in possible:
+            return f"{name} was configured by somebody else since"
+    return ""

@@ -1,0 +1,79 @@
+"""Files of a repository: replaced whole, compared, hashed, synced."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from exporters import probes
+from trading.files import replace_file
+from trading.models.signature import ModelSignature
+
+
+def warm_up(signature: ModelSignature) -> dict[str, bytes]:
+    """One real row an input, as raw bytes."""
+    rows = probes.golden(signature, 1)
+    return {t.name: np.ascontiguousarray(a).tobytes() for t, a in zip(signature.inputs, rows, strict=True)}
+
+
+def write_warm_up(folder: Path, signature: ModelSignature, *, refresh: bool) -> None:
+    """A file an input; see `configure`."""
+    wanted = warm_up(signature)
+    if not refresh and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == len(v) for name, v in wanted.items()
+    ):
+        return
+    folder.mkdir(exist_ok=True)
+    for name, content in wanted.items():
+        replace_bytes(folder / name, content)
+
+
+def same(path: Path, content: bytes) -> bool:
+    """Whether a file holds exactly this."""
+    return path.is_file() and path.read_bytes() == content
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Fsync a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file whole, only where its text changes."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Replace a file whole, only where its content changes."""
+    if same(path, content):
+        return
+    replace_file(path, content)
+    sync(path.parent)
+
+
+def user() -> str:
+    """Who is at work."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,84 @@
+"""What we made in a home folder, by a record of its own: the folder may be anybody's, and so may its names."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec import Struct
+
+from trading.encoding import Records, encode
+from trading.errors import BadRecord, ConfigurationError
+from trading.files import write_atomically
+
+RECORD = ".ultrathink-made.json"
+
+
+class Made(Struct, frozen=True):
+    """The record: name of a folder -> its device and inode, so that another of that name is not taken for it."""
+
+    folders: dict[str, tuple[int, int]]
+
+
+_made = Records(Made)
+
+
+def claim(home: Path, names: Iterable[str], *, alone: bool) -> None:
+    """Make folders in a home folder, and note those that were not there, or were empty, as ours.
+
+    Args:
+        home: made too where it is missing.
+        names: of the folders.
+        alone: whether what somebody else has put into one of them is refused; else it is used and stays theirs.
+
+    Raises:
+        ConfigurationError: a folder is somebody else's, or cannot be made; nothing was noted.
+    """
+    known, found = made(home), dict(made(home))
+    for name in names:
+        folder = home / name
+        try:
+            theirs = folder.is_symlink() or (folder.exists() and name not in known and any(folder.iterdir()))
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"{folder} cannot be made ({error.strerror}): give another --home") from error
+        if not theirs:
+            found[name] = identity(folder)
+        elif alone:
+            raise ConfigurationError(
+                f"{folder} was not made by a stack, and holds something: give the stack an empty --home of its own"
+            )
+    if found != known:
+        write_atomically(home / RECORD, encode(Made(found)).decode())
+
+
+def made(home: Path) -> dict[str, tuple[int, int]]:
+    """The folders that we made here and that are still the same ones."""
+    try:
+        noted = _made.read((home / RECORD).read_bytes()).folders
+    except (OSError, BadRecord):
+        return {}
+    return {
+        name: at
+        for name, at in noted.items()
+        # Of our own record too, nothing is used as a path that is not a plain name.
+        if name == Path(name).name not in {"", ".", ".."}
+        and not (home / name).is_symlink()
+        and (home / name).is_dir()
+        and identity(home / name) == at
+    }
+
+
+def delete(home: Path) -> list[str]:
+    """Delete the folders that we made, and the record; returns the names that are left in the home folder."""
+    for name in made(home):
+        shutil.rmtree(home / name, ignore_errors=True)
+    (home / RECORD).unlink(missing_ok=True)
+    return sorted(path.name for path in home.iterdir()) if home.is_dir() else []
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """Device and inode."""
+    told = folder.stat()
+    return told.st_dev, told.st_ino

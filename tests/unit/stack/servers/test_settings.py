@@ -1,0 +1,55 @@
+"""What was chosen at the first start is used again, wherever and however the stack is started anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from stack.servers.lifecycle import check_same
+from stack.servers.settings import ServerPorts, StackSettings, chosen, differences, load
+from trading.errors import ConfigurationError
+
+
+@pytest.fixture
+def first(tmp_path, monkeypatch):
+    """A stack that was started once, from somewhere, with everything chosen."""
+    home = tmp_path / "home"
+    made = StackSettings(
+        home=home, brokers=3, partitions=8, model_repository=tmp_path / "models", ports=ServerPorts.automatic()
+    )
+    made.save()
+    monkeypatch.setenv("ULTRATHINK_HOME", str(home))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return made
+
+
+def test_a_start_from_elsewhere_without_flags_is_the_same_stack(first):
+    assert differences(first, chosen()) == []
+    assert chosen().model_repository == first.model_repository
+
+
+def test_what_is_given_now_is_used_and_told(first, tmp_path, monkeypatch):
+    assert differences(first, chosen(brokers=1)) == ["brokers is 3, asked for is 1"]
+    found = chosen(model_repository=tmp_path / "others")
+    assert differences(first, found) == [
+        f"model_repository is {tmp_path / 'models'}, asked for is {tmp_path / 'others'}"
+    ]
+    monkeypatch.setenv("ULTRATHINK_PORTS__REDIS", "7000")
+    moved = chosen()
+    assert (moved.ports.redis, moved.ports.triton_http) == (7000, first.ports.triton_http)
+    assert [line.partition(" ")[0] for line in differences(first, moved)] == ["ports.redis"]
+
+
+def test_another_stack_than_the_one_that_runs_is_refused(first):
+    check_same(chosen(), load())
+    with pytest.raises(ConfigurationError, match="brokers is 3, asked for is 1"):
+        check_same(chosen(brokers=1), load())
+
+
+def test_a_first_start_takes_the_defaults_and_keeps_no_path_that_moves(tmp_path, monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_HOME", str(tmp_path / "new"))
+    monkeypatch.chdir(tmp_path)
+    found = chosen()
+    assert (found.brokers, found.ports) == (1, ServerPorts())
+    assert found.model_repository == tmp_path / "model_repository"

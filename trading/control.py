@@ -1,0 +1,161 @@
+"""What the records of the control topic say, and what holds after them. Pure; a function of the log alone.
+
+What is not understood is never taken for what is permissive: a stop counts whatever else its record says, a
+command of an unknown kind reduces, and limits that cannot be read leave the desk reducing until others are set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from trading.encoding import QUOTED, Records
+from trading.errors import BadRecord, ConfigurationError
+from trading.events import Command
+from trading.risk.calendar import compile_session
+from trading.risk.limits import DECLARED, Limits, LimitsFile
+from trading.risk.trading_state import SEVERITY, LatchedState, TradingState, latched_after
+
+
+class NewerCommand(Struct):
+    """As much of a command as any version writes."""
+
+    kind: str
+    value: str = ""
+    reason: str = ""
+    by: str = ""
+    at_ns: int = 0
+
+
+class _Versioned(Struct):
+    version: Any = None
+
+
+_commands, _newer = Records(Command), Records(NewerCommand)
+_limits, _versioned = Records(LimitsFile), Records(_Versioned)
+
+
+def read_command(payload: bytes | None) -> Command:
+    """The command that a record holds.
+
+    A record of a newer version, with a kind or field that is not known here, stops where it says so and reduces
+    otherwise, until a human says ACTIVE.
+
+    Raises:
+        BadRecord: it is no command of any version.
+    """
+    try:
+        return _commands.read(payload)
+    except BadRecord as error:
+        told = _newer.read(payload)
+        state, reason = TradingState.REDUCING, f"a command that this version does not understand: {error}"
+        if told.kind == "trading_state" and told.value != TradingState.ACTIVE:
+            state, reason = to_state(told.value), told.reason
+        return Command("trading_state", state.value, reason, told.by, min(max(told.at_ns, 0), 2**62))
+
+
+def read_limits(text: str) -> LimitsFile:
+    """The limits that a command sets, every level of them looked at.
+
+    Raises:
+        BadRecord: naming the field, and the version of the format that they say they are of.
+    """
+    try:
+        file = _limits.read(text)
+        for level in ({"": file.defaults}, file.accounts, file.strategies, file.symbols):
+            for values in level.values():
+                msgspec.convert(values, Limits, strict=False)
+        wrong = sorted(n for values in file.symbols.values() for n in values if DECLARED[n].scope == "book")
+        if wrong:
+            raise BadRecord(f"`{wrong[0]}` of a symbol holds for the whole book")
+        compile_session(file.session)
+    except (BadRecord, ConfigurationError, msgspec.ValidationError) as error:
+        raise BadRecord(
+            f"{str(error)[:QUOTED]} (format version {_version(text)!r}; this gateway reads 1)"
+        ) from None
+    return file
+
+
+def _version(text: str) -> object:
+    try:
+        return _versioned.read(text).version
+    except BadRecord:
+        return None
+
+
+def to_state(value: str) -> TradingState:
+    """HALTED where the value is no state: only a human's word is ACTIVE."""
+    return TradingState(value) if value in set(TradingState) else TradingState.HALTED
+
+
+def folded(before: LatchedState | None, told: LatchedState) -> LatchedState:
+    """What holds after another word: the more severe, until somebody says ACTIVE."""
+    if before is not None and latched_after(before.state, told.state) is not told.state:
+        return before
+    return told
+
+
+class InForce:
+    """What holds after the records that were taken, from the first on.
+
+    Attributes:
+        latched: the trading state; None where nobody has set one.
+        bad: how many records were no commands.
+        newest: offset and command of the limits that were set last; None where nobody has set any.
+        refused: why these are not used; "" where they are, or have not been looked at.
+    """
+
+    def __init__(self) -> None:
+        self.latched: LatchedState | None = None
+        self.bad = 0
+        self.newest: tuple[int, Command] | None = None
+        self.refused = ""
+
+    def take(self, offset: int, payload: bytes | None) -> Command | None:
+        """Take the next record; None for one that is no command: it is counted."""
+        try:
+            command = read_command(payload)
+        except BadRecord:
+            self.bad += 1
+            return None
+        if command.kind == "trading_state":
+            told = LatchedState(to_state(command.value), command.reason, command.by, command.at_ns)
+            self.latched = folded(self.latched, told)
+        elif command.kind == "limits":
+            self.newest, self.refused = (offset, command), ""
+        return command
+
+    def limits(self) -> tuple[Command, LimitsFile] | None:
+        """The limits that were set last, and who set them; None where nobody has.
+
+        Raises:
+            ConfigurationError: they are not understood.
+        """
+        if self.newest is None:
+            return None
+        try:
+            return self.newest[1], read_limits(self.newest[1].value)
+        except BadRecord as error:
+            self.refuse(str(error))
+            raise ConfigurationError(self.refused) from None
+
+    def refuse(self, why: str) -> None:
+        """The limits that were set last cannot be used."""
+        if self.newest is not None:
+            offset, command = self.newest
+            self.refused = (
+                f"the limits that were set last (offset {offset} of the control topic, by {command.by}) are not "
+                f"understood: {why}; use a gateway that knows them, or set others with "
+                "`ultrathink risk limits apply`"
+            )
+
+    def state(self) -> LatchedState | None:
+        """The trading state; at least REDUCING while the limits that were set last are not used."""
+        if not self.refused:
+            return self.latched
+        reducing = LatchedState(TradingState.REDUCING, self.refused, "gateway")
+        if self.latched is None:
+            return reducing
+        return max(reducing, self.latched, key=lambda latched: SEVERITY[latched.state])

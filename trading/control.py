@@ -53,7 +53,7 @@ def read_command(payload: bytes | None) -> Command:
         state, reason = TradingState.REDUCING, f"a command that this version does not understand: {error}"
         if told.kind == "trading_state" and told.value != TradingState.ACTIVE:
             state, reason = to_state(told.value), told.reason
-        return Command("trading_state", state.value, reason, told.by, min(max(told.at_ns, 0), 2**62))
+        return Command("trading_state", state.value, reason, told.by or "somebody", min(max(told.at_ns, 0), 2**62))
 
 
 def read_limits(text: str) -> LimitsFile:

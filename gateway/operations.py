@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from msgspec import Struct
 
 from connectors.logs import LogLevel
@@ -25,6 +26,7 @@ from trading.events import Command
 from trading.portfolio.book import RESETS
 from trading.risk.trading_state import TradingState
 
+log = structlog.get_logger()
 #: So long without a poll, the gateway is stuck.
 POLL_SILENCE_S = 10.0
 LATCHES = {
@@ -111,24 +113,26 @@ class Operations:
             ValueError: no such command, or something is missing.
             ServiceUnavailable: it could not be latched.
         """
+        if name not in COMMANDS:
+            raise ValueError(f"{name!r} is no command: expected {', '.join(COMMANDS)}")
+        if not (reason := given.get("reason", "")):
+            raise ValueError(f"{name} needs a reason")
+        # Who has the token may call himself anything; that it came this way stays in the record.
+        by = "admin endpoint" + (f" ({given['by']})" if given.get("by") else "")
         if name in LATCHES:
-            if not given.get("reason"):
-                raise ValueError(f"{name} needs a reason")
-            reach = self._control.latch(LATCHES[name], given["reason"], given.get("by", "admin endpoint"))
+            reach = self._control.latch(LATCHES[name], reason, by)
             return f"{LATCHES[name]}, latched in {' and '.join(reach.arrived)}"
         if name == "reset":
-            what, reason = given.get("what", ""), given.get("reason")
-            if what not in RESETS or not reason:
-                raise ValueError(f"reset needs a reason, and what: one of {', '.join(RESETS)}")
-            self._control.command("reset", what, reason, given.get("by", "admin endpoint"))
+            if (what := given.get("what", "")) not in RESETS:
+                raise ValueError(f"reset needs what: one of {', '.join(RESETS)}")
+            self._control.command("reset", what, reason, by)
             return f"{what} reset"
+        log.info("command of this gateway alone", command=name, log_level=given.get("level", ""), reason=reason, by=by)
         if name == "drain":
             self._pipeline.stop()
             return "draining"
-        if name == "log-level":
-            self._log_level.set(given.get("level", ""))
-            return f"log level {self._log_level.level}"
-        raise ValueError(f"{name!r} is no command: expected {', '.join(COMMANDS)}")
+        self._log_level.set(given.get("level", ""))
+        return f"log level {self._log_level.level}"
 
     def act(self, command: Command) -> None:
         """Carry out what the control topic told; the trading state is latched there already."""

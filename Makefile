@@ -8,11 +8,12 @@ DATA ?= skfolio:sp500
 DEMO_ARGS ?=
 CHAOS_ARGS ?=
 LOADTEST_ARGS ?=
+FUZZ_ARGS ?=
 DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: setup demo test test-slow proof unit lint types chaos models-report bench loadtest lock up down clean
+.PHONY: setup demo test test-slow fuzz proof unit lint types chaos models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -45,6 +46,10 @@ unit: setup
 # Kills, floods, releases under load, long evidence.
 test-slow: setup
 	@$(BIN)/pytest -m slow
+
+# A million inputs, guided by coverage; `make test` has a short form.
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 # What takes longer than a change may wait for; its figures are written with commit and date, to be committed.
 proof: setup

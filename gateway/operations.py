@@ -127,7 +127,9 @@ class Operations:
                 raise ValueError(f"reset needs what: one of {', '.join(RESETS)}")
             self._control.command("reset", what, reason, by)
             return f"{what} reset"
-        log.info("command of this gateway alone", command=name, log_level=given.get("level", ""), reason=reason, by=by)
+        log.info(
+            "command of this gateway alone", command=name, log_level=given.get("level", ""), reason=reason, by=by
+        )
         if name == "drain":
             self._pipeline.stop()
             return "draining"

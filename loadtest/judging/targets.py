@@ -57,6 +57,8 @@ def read(path: Path = DEFAULT) -> dict[str, Target]:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is no text") from error
+    except RecursionError:
+        raise ConfigurationError(f"{path} is nested too deeply") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""

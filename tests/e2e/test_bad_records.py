@@ -53,6 +53,7 @@ def active(stack):
     control(stack).latch(TradingState.ACTIVE, "test over", "test")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_after_records_that_are_no_commands_a_gateway_still_hears(stack, active):
     wrong_level = encode(Command("log_level", "trace", "x", "test", 1))
@@ -67,6 +68,7 @@ def test_after_records_that_are_no_commands_a_gateway_still_hears(stack, active)
         assert status(stack)["trading_state"] == "halted"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_a_command_of_a_newer_version_reduces_until_a_human_resumes(stack, active):
     with running_gateway(stack):
@@ -77,6 +79,7 @@ def test_a_command_of_a_newer_version_reduces_until_a_human_resumes(stack, activ
         eventually(lambda: status(stack)["trading_state"] == "active")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_limits_of_a_newer_version_reduce_a_gateway_and_keep_another_from_starting(stack, active, tmp_path):
     topic = "gateway.control"
@@ -148,6 +151,7 @@ def test_a_resume_that_fails_lifts_nothing_not_even_for_a_moment(stack, active, 
     assert active.effective().state is TradingState.HALTED
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_a_producers_key_is_no_note_of_ours(stack):
     box = LetterBox(stack.kafka_bootstrap, "market.ticks.dlq")

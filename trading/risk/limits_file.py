@@ -46,6 +46,13 @@ def read(path: Path) -> LimitsFile:
 def parse(text: str, name: str = "limits") -> LimitsFile:
     """Raises LimitsError with every error and its line."""
     try:
+        return _parse(text, name)
+    except RecursionError:
+        raise LimitsError(name, [Problem(1, "no limits: nested too deeply")]) from None
+
+
+def _parse(text: str, name: str) -> LimitsFile:
+    try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

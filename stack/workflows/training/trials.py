@@ -120,7 +120,7 @@ def read_experiments(file: Path) -> list[Experiment]:
         found = msgspec.convert(told, list[Experiment], strict=False, dec_hook=as_path)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{file} does not exist") from error
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (OSError, yaml.YAMLError, msgspec.ValidationError, RecursionError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} is no list of experiments: {error}") from error
     for one in found:
         unheard = [name for name in NOT_QUEUED if getattr(one, name) != getattr(TrainRequest(), name)]

@@ -142,3 +142,11 @@ def test_the_example_is_read_without_an_error_and_documents_most_limits():
     file = limits_file.read(EXAMPLE)
     assert len(file.defaults) > 20
     assert LimitSet(file).of("BTCUSDT").price_increment == 0.1
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5_000, "{a: " * 5_000, "- " * 5_000, "defaults: " + "[" * 3_000 + "]" * 3_000]
+)
+def test_what_is_nested_too_deeply_is_refused(text):
+    with pytest.raises(LimitsError):
+        limits_file.parse(text)

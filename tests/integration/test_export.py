@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from exporters.errors import Busy, ExportError, ParityError
 from exporters.export import export_model, export_pipeline
-from exporters.formats.config_pbtxt import Serving
+from exporters.formats.config_pbtxt import Serving, render_json
 from exporters.options import Options
 from exporters.parity.difference import diff
 from exporters.performance.latency import compare
@@ -463,12 +463,37 @@ def test_a_triton_that_is_down_is_a_sentence(stack, repository, tmp_path):
         TritonServer(f"127.0.0.1:{port}")
 
 
-def test_another_repository_than_the_servers_is_noticed(triton, tmp_path):
-    elsewhere = ModelRepository(tmp_path / "elsewhere")
-    publish_times(elsewhere, tmp_path, 2.0, name="elsewhere")
-    with pytest.raises(ExportError, match="is --repository the folder that this server serves"):
-        Releases(elsewhere, triton, find_gpu("rtx5070"), quiet).release("elsewhere", 1)
-    assert elsewhere.serving("elsewhere").versions == ()
+def test_another_repository_than_the_servers_is_noticed_before_anything_begins(
+    repository, releases, triton, tmp_path
+):
+    """Also where it has the same model, in an equal or another version: what is live stays live."""
+    publish_times(repository, tmp_path, 2.0, name="live")
+    releases.release("live", 1)
+    elsewhere = ModelRepository(tmp_path / "elsewhere" / "models")
+    for name, factor in (("absent", 2.0), ("live", 2.0), ("live", 3.0)):
+        version = publish_times(elsewhere, tmp_path, factor, name=name)
+        with pytest.raises(ExportError, match=f"does not serve from {elsewhere.root}"):
+            Releases(elsewhere, triton, find_gpu("rtx5070"), quiet).release(name, version)
+        assert elsewhere.serving(name).versions == ()
+    assert triton.ready("live") == {1}
+    assert triton.ready("absent") == set()
+    releases.probe("live", 1)
+
+
+def test_what_somebody_else_has_loaded_is_not_replaced(repository, releases, triton, tmp_path):
+    """The server has the name, and this repository does not say that it serves it."""
+    publish_times(repository, tmp_path, 2.0, name="theirs")
+    lineage = repository.lineage("theirs", 1)
+    content = (repository.folder("theirs", 1) / "model.onnx").read_bytes()
+    triton.load_copy(
+        lineage.contract, render_json(lineage.contract, "cpu", Serving(versions=(1,), real_rows=False)), 1, content
+    )
+    try:
+        with pytest.raises(ExportError, match="serves theirs 1, and .* does not say so"):
+            releases.release("theirs", 1)
+        assert triton.ready("theirs") == {1}
+    finally:
+        triton.unload("theirs")
 
 
 def test_two_exporters_at_once(repository, releases, tmp_path):

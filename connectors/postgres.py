@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg import Connection, DataError, Error, ProgrammingError, connect, sql
+from psycopg import Connection, Error, ProgrammingError, connect, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from connectors.addresses import scrubbed, shown
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
-__all__ = ["Connection", "DataError", "Error", "connect", "connect_url", "sql", "translated", "translating"]
+__all__ = ["Connection", "Error", "connect", "connect_url", "sql", "translated", "translating"]
 CONNECT_S = 5
+REFUSED = frozenset({"22", "23", "54"})
 
 
 def connect_url(url: str) -> Connection:
@@ -37,11 +38,15 @@ def translated(error: Error, what: str) -> ServiceUnavailable:
 
 
 @contextmanager
-def translating(what: str, but: type[Error] | None = None) -> Iterator[None]:
-    """Raise ServiceUnavailable for whatever PostgreSQL's client raises within, but for a kind that is known."""
+def translating(what: str) -> Iterator[None]:
+    """Raise for whatever PostgreSQL's client raises within: BadRecord where it is the values that are refused.
+
+    By the class of the SQLSTATE: data exceptions, integrity constraints, program limits. Everything else is
+    ServiceUnavailable.
+    """
     try:
         yield
     except Error as error:
-        if but is not None and isinstance(error, but):
-            raise
+        if (error.sqlstate or "")[:2] in REFUSED:
+            raise BadRecord(f"{what}: {str(error).strip()}") from error
         raise translated(error, what) from error

@@ -60,6 +60,10 @@ class OutboxBuilder:
             self._put(part, decided, trading_state, pending)
         return pending
 
+    def offset_alone(self, partition: int, next_offset: int, polled_ns: int) -> PendingBatch:
+        """No records: what lies before this offset is done with."""
+        return PendingBatch(0, polled_ns, {partition: PartitionOutbox([], next_offset)}, [], counted=False)
+
     def letters(self, letters: list[DeadLetter], polled_ns: int) -> PendingBatch:
         """Dead letters of a rebuilt partition, which may be missing; there is at least one."""
         records = [letter_record(letter) for letter in letters]

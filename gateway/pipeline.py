@@ -158,6 +158,8 @@ class Pipeline:
         """One turn: poll what has arrived, decide it, hand it over."""
         self._commit_now_and_then()
         if overtaken := self._publisher.take_overtaken():
+            # What was handed over before is in the log, or never will be, when that is read again.
+            self._flush()
             self._source.rebuild(overtaken)
         if not self._publisher.take_room(POLL_S):
             self._stay_in_group()
@@ -240,7 +242,12 @@ class Pipeline:
     def adopt(self, partition: int, restored: Restored) -> None:
         """Take a rebuilt partition over; called by the deciding thread, before its first tick."""
         self._states.put(partition, restored.state)
-        self._ports.sink.begin(partition, restored.next_offset, restored.decisions_from)
+        # What was lost is committed with the first outbox, and not counted again.
+        self._ports.sink.begin(partition, restored.next_offset - restored.lost, restored.decisions_from)
+        if restored.lost:
+            self._publisher.hand_over(
+                self._outbox.offset_alone(partition, restored.next_offset, self._clock.monotonic_ns())
+            )
         if restored.letters:
             self._publisher.hand_over(self._outbox.letters(restored.letters, self._clock.monotonic_ns()))
 

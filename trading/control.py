@@ -23,10 +23,10 @@ class NewerCommand(Struct):
     """As much of a command as any version writes."""
 
     kind: str
-    value: str = ""
-    reason: str = ""
-    by: str = ""
-    at_ns: int = 0
+    value: Any = ""
+    reason: Any = ""
+    by: Any = ""
+    at_ns: Any = 0
 
 
 class _Versioned(Struct):
@@ -49,11 +49,14 @@ def read_command(payload: bytes | None) -> Command:
     try:
         return _commands.read(payload)
     except BadRecord as error:
-        told = _newer.read(payload)
+        # A reason in another encoding must not keep a stop from being heard.
+        told = _newer.read((payload or b"").decode("utf-8", "replace"))
         state, reason = TradingState.REDUCING, f"a command that this version does not understand: {error}"
         if told.kind == "trading_state" and told.value != TradingState.ACTIVE:
-            state, reason = to_state(told.value), told.reason
-        return Command("trading_state", state.value, reason, told.by or "somebody", min(max(told.at_ns, 0), 2**62))
+            state, reason = to_state(told.value), as_text(told.reason) or reason
+        at_ns = told.at_ns if isinstance(told.at_ns, int) else 0
+        by = as_text(told.by) or "somebody"
+        return Command("trading_state", state.value, reason, by, min(max(at_ns, 0), 2**62))
 
 
 def read_limits(text: str) -> LimitsFile:
@@ -85,9 +88,15 @@ def _version(text: str) -> object:
         return None
 
 
-def to_state(value: str) -> TradingState:
+def as_text(value: object) -> str:
+    """A text; "" for what is none."""
+    return value if isinstance(value, str) else ""
+
+
+def to_state(value: object) -> TradingState:
     """HALTED where the value is no state: only a human's word is ACTIVE."""
-    return TradingState(value) if value in set(TradingState) else TradingState.HALTED
+    known = {state.value: state for state in TradingState}
+    return known.get(as_text(value), TradingState.HALTED)
 
 
 def folded(before: LatchedState | None, told: LatchedState) -> LatchedState:
@@ -150,6 +159,10 @@ class InForce:
                 f"understood: {why}; use a gateway that knows them, or set others with "
                 "`ultrathink risk limits apply`"
             )
+
+    def broken(self, why: str) -> None:
+        """What follows is no longer the log that was taken."""
+        self.refused = why
 
     def state(self) -> LatchedState | None:
         """The trading state; at least REDUCING while the limits that were set last are not used."""

@@ -37,11 +37,12 @@ class NewOrder(Struct, frozen=True):
     price: Number
     event_time_ns: Int64
     sent_ns: Int64
-    expires_ns: Int64
-    state_version: Int64
     account: str
     strategy: str
     trace_id: str = ""
+    # An order of before there were these has expired.
+    expires_ns: Int64 = 0
+    state_version: Int64 = 0
 
 
 class ReportKind(StrEnum):

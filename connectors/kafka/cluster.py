@@ -28,7 +28,7 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     Raises:
         ServiceUnavailable: no broker answers.
         ConfigurationError: a topic is missing, or they are partitioned differently: a decision
-            must lie in the partition of its tick; or the ticks are dated by their producers.
+            must lie in the partition of its tick; or one is dated by its producers that must not be.
     """
     admin = admin_client(bootstrap)
     try:
@@ -44,7 +44,8 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     counts = {n: len(found.topics[n].partitions) for n in beside}
     if len(set(counts.values())) != 1:
         raise ConfigurationError(f"the topics must have the same number of partitions: {counts}")
-    check_clock(admin, topics.ticks)
+    for topic in (topics.ticks, topics.orders, topics.control):
+        check_clock(admin, topic)
     names = [topics.ticks, topics.decisions]
     try:
         described = admin.describe_topics(TopicCollection(names))
@@ -54,21 +55,21 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     return Cluster(next(iter(counts.values())), str(found.cluster_id), *ids)
 
 
-def check_clock(admin: AdminClient, ticks: str) -> None:
-    """Ticks must be dated by the broker: a producer whose clock runs ahead would move everybody's.
+def check_clock(admin: AdminClient, topic: str) -> None:
+    """What time decides must be dated by the broker: a producer whose clock runs ahead would move everybody's.
 
     Raises:
         ServiceUnavailable: the broker does not describe the topic.
         ConfigurationError: with the command that sets it.
     """
-    resource = ConfigResource(ConfigResource.Type.TOPIC, ticks)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     (described,) = admin.describe_configs([resource]).values()
-    with translating(f"the configuration of {ticks} cannot be read"):
+    with translating(f"the configuration of {topic} cannot be read"):
         found = described.result(CONTROL_TIMEOUT_S)["message.timestamp.type"].value
     if found != "LogAppendTime":
         raise ConfigurationError(
-            f"{ticks} is dated by its producers (message.timestamp.type={found}), and one whose clock runs ahead "
-            f"would move everybody's: kafka-configs.sh --alter --entity-type topics --entity-name {ticks} "
+            f"{topic} is dated by its producers (message.timestamp.type={found}), and one whose clock runs ahead "
+            f"would move everybody's: kafka-configs.sh --alter --entity-type topics --entity-name {topic} "
             "--add-config message.timestamp.type=LogAppendTime"
         )
 

@@ -83,7 +83,7 @@ class TransactionalSink:
         deadline = time.monotonic() + STALLED_AFTER_S
         while parts := {p: part for p, part in outbox.items() if wanted(p)}:
             try:
-                self._within(lambda: self._transact(parts))
+                committed = self._within(lambda: self._transact(parts, wanted))
             except KafkaException as error:
                 log.warning("transaction failed", reason=error.args[0].str(), code=error.args[0].name())
                 if time.monotonic() > deadline:
@@ -93,7 +93,8 @@ class TransactionalSink:
                 self._metadata(True)
                 time.sleep(RETRY_S)
             else:
-                break
+                if committed:
+                    break
         for partition, part in parts.items():
             if partition in self._safe:
                 self._safe[partition] = part.next_offset
@@ -123,22 +124,24 @@ class TransactionalSink:
     def flush(self, timeout_s: float) -> None:
         """Nothing is ever left open between two calls of `publish`."""
 
-    def _within(self, work: Callable[[], None]) -> None:
-        """Run one transaction, and wait for it no longer than it may take.
+    def _within(self, work: Callable[[], bool]) -> bool:
+        """Run one transaction, and wait for it no longer than it may take; returns what it returned.
 
         librdkafka's own limits do not hold where a coordinator answers "loading" again and again; the
         thread that waits for it ends when its producer's successor has fenced it.
         """
         future = self._workers[self._turn].submit(work)
         try:
-            future.result(LIMIT_S)
+            committed = future.result(LIMIT_S)
         except FutureTimeout:
             self._workers[self._turn] = ThreadPoolExecutor(1, thread_name_prefix="transact")
             error = KafkaError(KafkaError._TIMED_OUT, f"no end within {LIMIT_S:.0f} s")  # noqa: SLF001
             raise KafkaException(error) from None
         self._turn = (self._turn + 1) % TURNS
+        return committed
 
-    def _transact(self, parts: Outbox) -> None:
+    def _transact(self, parts: Outbox, wanted: Callable[[int], bool]) -> bool:
+        """Returns whether it was committed: what is not wanted any more just before is aborted."""
         producer = self._producers[self._turn]
         producer.begin_transaction()
         for partition, part in parts.items():
@@ -149,7 +152,12 @@ class TransactionalSink:
             for p, part in parts.items()
         ]
         producer.send_offsets_to_transaction(offsets, metadata, STEP_S)
+        # A coordinator may have stalled for seconds: an order must not become visible late, or after a stop.
+        if [partition for partition in parts if not wanted(partition)]:
+            producer.abort_transaction(STEP_S)
+            return False
         producer.commit_transaction(STEP_S)
+        return True
 
     def _produce(self, producer: Producer, partition: int, part: PartitionOutbox) -> None:
         last = max((k for k, r in enumerate(part.records) if r[0] is Stream.DECISIONS), default=-1)

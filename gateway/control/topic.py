@@ -183,6 +183,10 @@ class ControlListener:
         if not usable(message):
             return False
         offset = offset_of(message)
+        if offset < self.end:
+            # Books have taken more than this log holds: what is told now would never reach them.
+            self._in_force.broken("the control topic was recreated or cut short: end every gateway and look")
+            return False
         self.take(offset, as_bytes(message.value()), live=live)
         # After what it means: whoever reads the end finds everything before it.
         self.end = offset + 1

@@ -75,7 +75,7 @@ class DecisionArchive:
                 bad.append(aside(payload, str(error)))
         try:
             return self._store(good, bad)
-        except postgres.DataError:
+        except BadRecord:
             # One of them is no text or number of PostgreSQL's: the others must not wait for it.
             for refused in self._refused(good):
                 good.remove(refused)
@@ -111,7 +111,7 @@ class DecisionArchive:
         if self._connection.closed or self._connection.broken:
             self._connection = self._connect()
         with (
-            postgres.translating("decisions cannot be stored", but=postgres.DataError),
+            postgres.translating("decisions cannot be stored"),
             self._connection.transaction(),
             self._connection.cursor() as cursor,
         ):
@@ -128,11 +128,11 @@ class DecisionArchive:
         for one in rows:
             try:
                 with (
-                    postgres.translating("decisions cannot be stored", but=postgres.DataError),
+                    postgres.translating("decisions cannot be stored"),
                     self._connection.transaction(force_rollback=True),
                 ):
                     self._connection.execute(INSERT, one)
-            except postgres.DataError:
+            except BadRecord:
                 found.append(one)
         return found
 

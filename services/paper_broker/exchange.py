@@ -18,7 +18,7 @@ from connectors.kafka.client import Consumer, KafkaException, Message, Producer,
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import appended_ns, as_bytes, is_end, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
-from connectors.kafka.reading import reader
+from connectors.kafka.reading import bounds, partitions_of, reader
 from services.paper_broker.broker import Due
 from services.paper_broker.stops import Stops
 from trading.encoding import Records, encode
@@ -68,10 +68,14 @@ class PaperExchange:
         self._due: list[tuple[int, int, int, ExecutionReport, Ticket]] = []
         self._stops, self._control = Stops(), reader(bootstrap)
         self._control.assign([TopicPartition(control, 0, 0)])
-        quiet_since = time.monotonic()
+        quiet_since, heard = time.monotonic(), 0
         while not self._hear(0.1):
-            if time.monotonic() - quiet_since > CONTROL_TIMEOUT_S:
+            if self._stops.heard != heard:
+                quiet_since, heard = time.monotonic(), self._stops.heard
+            elif time.monotonic() - quiet_since > CONTROL_TIMEOUT_S:
                 raise ServiceUnavailable(f"{control} on {bootstrap} cannot be read to its end")
+        #: Before these offsets an order may have been answered by a predecessor, and must be answered the same.
+        self._known_to = {p: bounds(bootstrap, orders, p)[1] for p in partitions_of(bootstrap, orders)}
         self._count, self._failure = 0, ""
         #: Records that were no orders.
         self.bad = 0
@@ -101,14 +105,14 @@ class PaperExchange:
 
     def _hear(self, timeout_s: float) -> bool:
         """Take what the control topic told since; returns whether all was heard."""
+        ended = False
         for message in self._control.consume(CHUNK, timeout_s):
-            if is_end(message):
-                return True
-            if usable(message):
-                self._stops.take(
-                    offset_of(message), appended_ns(message, time.time_ns()), as_bytes(message.value())
-                )
-        return False
+            # More may follow an end that was reached before it came.
+            ended = is_end(message)
+            if not ended and usable(message):
+                at_ns = appended_ns(message, time.time_ns())
+                self._stops.take(offset_of(message), at_ns, as_bytes(message.value()))
+        return ended
 
     def _take_orders(self) -> None:
         first = self._consumer.poll(TURN_S)
@@ -122,7 +126,7 @@ class PaperExchange:
         partition, offset = partition_of(message), offset_of(message)
         try:
             order = _new_orders.read(as_bytes(message.value()))
-            at_ns = appended_ns(message, time.time_ns())
+            at_ns = self._came_ns(message)
             found = self._answer(order, at_ns, self._stops.refusal(order, at_ns))
         except BadRecord as error:
             self.bad += 1
@@ -132,6 +136,16 @@ class PaperExchange:
         for due in found:
             self._count += 1
             heapq.heappush(self._due, (due.at_ns, self._count, partition, due.report, ticket))
+
+    def _came_ns(self, message: Message) -> int:
+        """When an order came: when it could be read, or, of those that lay there at the start, when the log got it.
+
+        A transaction's records have their time from before its commit, which may be seconds later.
+        """
+        now_ns = time.time_ns()
+        at_ns = appended_ns(message, now_ns)
+        again = offset_of(message) < self._known_to.get(partition_of(message), 0)
+        return at_ns if again else max(at_ns, now_ns)
 
     def _send(self, until_ns: int) -> int:
         sent = 0

@@ -24,11 +24,14 @@ class Stops:
 
     def __init__(self) -> None:
         self._in_force = InForce()
+        #: Records that were taken.
+        self.heard = 0
         self._told: list[Stop] = []
         self._times: list[int] = []
 
     def take(self, offset: int, appended_ns: int, payload: bytes | None) -> None:
         """The next record of the control topic, and when the broker took it."""
+        self.heard += 1
         self._in_force.take(offset, payload)
         latched = self._in_force.state()
         state = TradingState.ACTIVE if latched is None else latched.state

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import tail
-from stack.servers.ownership import claim, delete
+from stack.servers.ownership import adopt, claim, delete
 from stack.servers.ports import holder, is_free
 from stack.servers.settings import STORED, StackSettings, differences, free_disk_mb, is_started, load
 from stack.servers.status import FAILED, StackStatus, log_path, read_status, status_path
@@ -55,6 +55,7 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
         )
     check_brokers(settings)
     # A stack of before there was such a record used whatever lay there; it goes on, and `purge` leaves that alone.
+    adopt(home)
     claim(home, FOLDERS, alone=not is_started(home))
     claim(home, folders_of(settings.model_repository, home), alone=False)
     settings.save()
@@ -143,7 +144,11 @@ def delete_data(home: Path) -> list[str]:
     """Delete what a stack made in its home folder, and that if it is empty then; returns what is left, by name."""
     if not is_started(home):
         return []
+    adopt(home)
     left = delete(home)
+    if set(left) & set(FOLDERS):
+        # Not ours by any record: it stays a stack's home, or the next start would be refused.
+        return [name for name in left if name not in FILES]
     for name in FILES:
         (home / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -13,6 +14,21 @@ from trading.errors import BadRecord, ConfigurationError
 from trading.files import write_atomically
 
 RECORD = ".ultrathink-made.json"
+
+
+SECRET = re.compile(r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*")
+#: How a stack's folders are known by what lies in them; what people have under these names looks otherwise.
+RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
+    "kafka": lambda names: bool(names) and names <= {"1", "2", "3", "cluster.id", "cluster_id"},
+    "redis": lambda names: any(name.startswith(("dump.rdb", "appendonly", "server.conf")) for name in names),
+    "postgres": lambda names: "PG_VERSION" in names or "postgresql.conf" in names or "data" in names,
+    "mlflow": lambda names: bool(names & {"artifacts", "mlartifacts", "mlruns"}),
+    "triton": lambda names: "backends" in names,
+    "prometheus": lambda names: names <= {"prometheus.yml", "data", "wal", "chunks_head", "queries.active", "lock"},
+    "logs": lambda names: "supervisor.log" in names,
+    "run": lambda names: names <= {"status.json"},
+    "secrets": lambda names: bool(names) and all(SECRET.fullmatch(name) for name in names),
+}
 
 
 class Made(Struct, frozen=True):
@@ -50,6 +66,19 @@ def claim(home: Path, names: Iterable[str], *, alone: bool) -> None:
                 f"{folder} was not made by a stack, and holds something: give the stack an empty --home of its own"
             )
     if found != known:
+        write_atomically(home / RECORD, encode(Made(found)).decode())
+
+
+def adopt(home: Path) -> None:
+    """In a home folder of before there was a record, note what can only be a stack's: by what lies in it."""
+    if (home / RECORD).exists():
+        return
+    found = {}
+    for name, is_ours in RECOGNISED.items():
+        folder = home / name
+        if folder.is_dir() and not folder.is_symlink() and is_ours({p.name for p in folder.iterdir()}):
+            found[name] = identity(folder)
+    if found:
         write_atomically(home / RECORD, encode(Made(found)).decode())
 
 

@@ -210,7 +210,7 @@ def example_snapshot() -> bytes:
 
 TICK = b'{"symbol":"A","event_time_ns":%d,"bid":99.5,"ask":100.5,"bid_size":3,"ask_size":1e3,"last":100}' % NOW_NS
 REPORT = ExecutionReport("market.ticks-0-1", 1, 0, "A", ReportKind.FILL, 2.0, 100.5, 0.01, 3.0, NOW_NS)
-ORDER = NewOrder("market.ticks-0-1", 1, "A", 5.0, 100.0, NOW_NS, NOW_NS, NOW_NS + 10**9, 4, "desk", "s")
+ORDER = NewOrder("market.ticks-0-1", 1, "A", 5.0, 100.0, NOW_NS, NOW_NS, "desk", "s", "", NOW_NS + 10**9, 4)
 FILE = LimitsFile(defaults={"max_drawdown": 0.1}, symbols={"A": {"lot": 0.5}}, rates={"EUR": 1.1})
 YAML = b"""version: 1
 currency: USD

@@ -77,7 +77,7 @@ class Restored(Struct, frozen=True):
         letters: dead letters that may be missing.
         ticks: how many were replayed.
         snapshot: where the snapshot lay; "none" without one.
-        forgotten: orders of ticks that the log no longer holds.
+        forgotten: orders of ticks that the log no longer holds, or that are none by the rules of this version.
         unreadable: records among the decisions that were none.
         unknown_limits: limits that held at some time, and are not understood.
         lost: messages of the ticks that were deleted before they were decided.
@@ -119,7 +119,7 @@ class Recovery:
         self._first = self._committed = self._lost = 0
         self._decided = DecisionLog(-1, 0, {}, [])
         self._letters: list[DeadLetter] = []
-        self._unknown_limits, self._foreign = 0, ""
+        self._unknown_limits, self._unadmitted, self._foreign = 0, 0, ""
 
     def read(self) -> None:
         """Choose a snapshot, and read the decisions since.
@@ -163,8 +163,8 @@ class Recovery:
         if mine.version != state.book.limits.version:
             state.book.set_limits(mine)
         return Restored(
-            state, following, decided.end, letters, ticks, self._kind, forgotten, decided.unreadable,
-            self._unknown_limits, self._lost,
+            state, following, decided.end, letters, ticks, self._kind, forgotten + self._unadmitted,
+            decided.unreadable,            self._unknown_limits, self._lost,
         )  # fmt: skip
 
     def _fitting(self, payload: bytes) -> tuple[Snapshot, PartitionState] | None:
@@ -226,23 +226,27 @@ class Recovery:
         What equity was between them is not known any more, so the drawdown is latched until a human has looked.
         """
         forgotten = {offset: order for offset, order in self._decided.orders.items() if offset < self._first}
-        assumed, book = True, self._state.book
+        assumed = True
         for offset, order in forgotten.items():
             while applied and applied[0].offset <= offset:
                 assumed = self._apply(applied.popleft(), reports, assumed)
-            times = np.array([[order.event_time_ns] * 3])
-            made = np.array([[order.quantity, order.reference_price]])
-            mids, numbers = made[:, 1].copy(), np.array([offset])
-            book.replay([order.symbol], times, mids, numbers, made, assumed=assumed)
-        if forgotten:
-            book.latch_drawdown()
+            self._take_without_tick(offset, order, assumed=assumed)
         return len(forgotten)
+
+    def _take_without_tick(self, offset: int, order: PublishedOrder, *, assumed: bool) -> None:
+        """An order whose tick is not there, or is none any more by the rules of this version."""
+        times = np.array([[order.event_time_ns] * 3])
+        made = np.array([[order.quantity, order.reference_price]])
+        mids, numbers = made[:, 1].copy(), np.array([offset])
+        self._state.book.replay([order.symbol], times, mids, numbers, made, assumed=assumed)
+        self._state.book.latch_drawdown()
 
     def _replay_ticks(self, applied: deque[AppliedOffsets], reports: Reports, stop: int) -> int:
         """Feed the ticks up to before `stop`; returns their number, and keeps letters that are not yet safe."""
         count = 0
         orders = {offset: (order.quantity, order.reference_price) for offset, order in self._decided.orders.items()}
-        known = [one for one in self._decided.applied if one not in applied and not one.unknown]
+        taken = self._decided.applied[: len(self._decided.applied) - len(applied)]
+        known = [one for one in taken if not one.unknown]
         assumed = known[-1].assumed if known else True
         for messages in self._log.ticks(max(self._since, self._first), stop):
             admitted = self._admission.admit_all(
@@ -260,6 +264,10 @@ class Recovery:
                 self._state.replay([tick for _, tick in part], sent_ns, places[begin:end], orders, assumed=assumed)
                 begin = end
             count += len(kept)
+            for message, tick in zip(messages, admitted, strict=True):
+                if isinstance(tick, str) and (order := self._decided.orders.get(message.offset)) is not None:
+                    self._take_without_tick(message.offset, order, assumed=assumed)
+                    self._unadmitted += 1
             self._keep_letters(messages, admitted)
         while applied:
             assumed = self._apply(applied.popleft(), reports, assumed)

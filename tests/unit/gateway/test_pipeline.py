@@ -623,3 +623,12 @@ def test_an_order_says_when_it_expires_and_what_it_was_decided_under():
     (order,) = bench.sink.orders
     assert order.expires_ns == order.sent_ns + 7 * SECOND
     assert order.state_version == bench.state.of(0).control_to
+
+
+def test_what_was_lost_is_told_once_the_next_restart_finds_it_behind_the_commit():
+    bench = Bench()
+    state = PartitionState(LIMITS)
+    bench.pipeline.adopt(0, Restored(state, 90, 0, [], lost=25))
+    bench.run()
+    assert bench.sink.decisions == []
+    assert bench.source.committed == {0: 90}

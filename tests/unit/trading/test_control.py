@@ -63,7 +63,6 @@ BAD = [
     b"",
     b"rubbish",
     b"\xff\xfe",
-    b'{"kind":"drain","value":"\xff","reason":"","by":"","at_ns":1}',
     b"[" * 10_000,
     b'{"kind":"limits","value":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
     b"[1]",
@@ -89,6 +88,12 @@ def test_what_is_no_command_is_counted_and_changes_nothing(payload):
         (command("trading_state", "killed")[:-1] + b',"account":"a"}', KILLED),
         (command("trading_state", "paused")[:-1] + b',"account":"a"}', HALTED),
         (command("trading_state", "active")[:-1] + b',"account":"a"}', REDUCING),
+        # Nor does what else is wrong with it.
+        (b'{"kind":"trading_state","value":"killed","reason":null,"by":5,"at_ns":1.5}', KILLED),
+        (b'{"kind":"trading_state","value":"killed","reason":"gestoppt \xfcber Nacht","by":"","at_ns":1}', KILLED),
+        (b'{"kind":"trading_state","value":null}', HALTED),
+        (b'{"kind":"trading_state","value":{"state":"killed"}}', HALTED),
+        (b'{"kind":"kill_all","value":{"accounts":["a"]}}', REDUCING),
     ],
 )
 def test_a_command_of_a_newer_version_stops_or_reduces_until_a_human_says_active(payload, holds):

@@ -18,18 +18,9 @@ LIFETIME = 500 * MS
 def order(number=1, quantity=10.0, price=100.0, version=0):
     sent_ns = 1_000 * MS
     return NewOrder(
-        f"market.ticks-0-{number}",
-        number,
-        "A",
-        quantity,
-        price,
-        0,
-        sent_ns,
-        sent_ns + LIFETIME,
-        version,
-        "desk",
-        "s",
-    )
+        f"market.ticks-0-{number}", number, "A", quantity, price, 0, sent_ns, "desk", "s",
+        expires_ns=sent_ns + LIFETIME, state_version=version,
+    )  # fmt: skip
 
 
 @given(st.integers(0, 10_000), st.floats(0.001, 1e6), st.booleans())

@@ -93,3 +93,31 @@ def test_a_record_that_cannot_be_read_deletes_nothing(tmp_path, content):
     (tmp_path / RECORD).write_text(content)
     started(tmp_path)
     assert delete_data(tmp_path) == ["kafka"]
+
+
+def old_home(home):
+    """As a stack left it before there was a record."""
+    for name, files in {
+        "kafka": ["1/meta.properties"], "redis": ["dump.rdb"], "postgres": ["PG_VERSION"], "logs": ["supervisor.log"],
+        "run": ["status.json"], "secrets": ["redis", "postgres-admin"], "loadtest": ["a/result.json"],
+    }.items():  # fmt: skip
+        for file in files:
+            (home / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (home / name / file).write_text("x")
+    started(home)
+
+
+def test_a_home_of_before_there_was_a_record_is_purged_of_what_can_only_be_a_stacks(tmp_path):
+    old_home(tmp_path)
+    assert delete_data(tmp_path) == ["loadtest"]
+    # And the next start there is not refused.
+    claim(tmp_path, ["kafka", "run", "secrets", "logs"], alone=True)
+
+
+def test_in_an_old_home_peoples_own_folders_of_these_names_are_left_and_it_stays_a_stacks(tmp_path):
+    old_home(tmp_path)
+    (tmp_path / "secrets" / "my-bank").write_text("mine")
+    (tmp_path / "run" / "run.sh").write_text("mine")
+    assert delete_data(tmp_path) == ["loadtest", "run", "secrets"]
+    assert (tmp_path / "stack.json").is_file()
+    assert (tmp_path / "secrets" / "my-bank").is_file()

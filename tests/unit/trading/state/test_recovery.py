@@ -381,3 +381,18 @@ def test_letters_that_are_buried_are_not_buried_again_by_a_new_group(run):
     assert [letter.offset for letter in rebuilt(log, run.limits).letters] == everyone[-1:]
     log.letters = set(everyone)
     assert rebuilt(log, run.limits).letters == []
+
+
+def test_an_order_whose_tick_is_none_by_todays_rules_stays_in_the_book_and_is_looked_at(run, partition, log):
+    """What a version before admitted, and traded on."""
+    places = [wire.place_in(p)[1] for p in log.published if not wire.is_hold(p)]
+    place = places[-1]
+    log.messages = [
+        msgspec.structs.replace(m, payload=b'{"symbol":"A","event_time_ns":1}') if m.offset == place else m
+        for m in log.messages
+    ]
+    found = rebuilt(log, run.limits)
+    assert found.forgotten == 1
+    assert "drawdown" in found.state.book.summary().latched
+    assert found.state.book.positions() == run.state(partition).book.positions()
+    assert len(found.state.book.working) == len(run.state(partition).book.working)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.partitions import PartitionStates
 from gateway.pipeline import Pipeline, PipelineSettings
-from gateway.ports import Ports, Stream
+from gateway.ports import Ports, RawBatch, Stream
 from tests.fakes import (
     FakeClock,
     FakeEvents,
@@ -632,3 +632,22 @@ def test_what_was_lost_is_told_once_the_next_restart_finds_it_behind_the_commit(
     bench.run()
     assert bench.sink.decisions == []
     assert bench.source.committed == {0: 90}
+
+
+def test_limits_that_arrive_between_two_partitions_of_a_batch_are_told_for_each_row():
+    bench = Bench()
+    events, other = FakeEvents(), limit_set(max_order_notional=7.0).whole()
+    bench.build(POLICY, events=events)
+    bench.source.batches = [
+        RawBatch(
+            [
+                *raw_batch(quotes(3), bench.clock, partition=0).slices,
+                *raw_batch(quotes(3), bench.clock, partition=1).slices,
+            ],
+            bench.clock.now_ns(),
+        )
+    ]
+    told = Command("limits", "", "smaller", "somebody", 1)
+    events.waiting[1] = PartitionEvents([(told, other)], 8, [], 0)
+    found = {d.decision_id.split("-")[1]: (d.limits_version, d.control_to) for d in bench.run()}
+    assert found == {"0": (LIMITS.version, 0), "1": (other.version, 8)}

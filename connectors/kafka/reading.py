@@ -15,15 +15,15 @@ READ_CHUNK = 5000
 RETRY_S = 0.1
 
 
-def reader(bootstrap: str, group: str = "ultrathink-reader") -> Consumer:
-    """A read-committed consumer that joins no group and tells the end of a partition."""
+def reader(bootstrap: str, group: str = "ultrathink-reader", isolation: str = "read_committed") -> Consumer:
+    """A consumer, read-committed by default, that joins no group and tells the end of a partition."""
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
+            "isolation.level": isolation,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 10,
             "log_level": 3,
@@ -64,12 +64,31 @@ def read_to_end(
     raise ServiceUnavailable(f"{topic}[{partition}] cannot be read to its end: nothing came for ten seconds")
 
 
-def bounds(bootstrap: str, topic: str, partition: int) -> tuple[int, int]:
+def wait_until_settled(bootstrap: str, topic: str, partition: int, timeout_s: float) -> None:
+    """Until every transaction that has written to a partition is ended there, whichever way.
+
+    A coordinator tells the leaders one after another: offsets may be committed, and the records that were committed
+    with them not yet be read.
+
+    Raises:
+        ServiceUnavailable: one is still open when the time is over.
+    """
+    _, end = bounds(bootstrap, topic, partition, isolation="read_uncommitted")
+    deadline = time.monotonic() + timeout_s
+    while bounds(bootstrap, topic, partition)[1] < end:
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable(f"a transaction on {topic}[{partition}] is open for {timeout_s:.0f} s")
+        time.sleep(RETRY_S)
+
+
+def bounds(bootstrap: str, topic: str, partition: int, isolation: str = "read_committed") -> tuple[int, int]:
     """The first offset, and the one after the last. Raises ServiceUnavailable.
+
+    Read-committed, the last is that of what is committed.
 
     A broker that has just come back says for a moment that it does not lead its partitions.
     """
-    consumer, deadline = reader(bootstrap), time.monotonic() + CONTROL_TIMEOUT_S
+    consumer, deadline = reader(bootstrap, isolation=isolation), time.monotonic() + CONTROL_TIMEOUT_S
     try:
         while True:
             try:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from connectors.kafka.client import KafkaException, Message, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin
-from connectors.kafka.reading import RETRY_S, bounds, read_to_end, reader
+from connectors.kafka.reading import RETRY_S, bounds, read_to_end, reader, wait_until_settled
 from connectors.kafka.topics import Topics
 from gateway.adapters.kafka_fills import reports_between
 from gateway.control.topic import ControlListener
@@ -117,7 +117,8 @@ class KafkaPartitionLog:
             yield [logged(m, now_ns) for m in messages]
 
     def decisions(self, start: int) -> Iterator[Sequence[tuple[int, bytes]]]:
-        """From `start` to the end."""
+        """From `start` to the end, once every transaction there is ended."""
+        wait_until_settled(self._bootstrap, self._topics.decisions, self.partition, PENDING_TRANSACTION_S)
         for messages in read_to_end(self._bootstrap, self._topics.decisions, self.partition, start):
             yield [(offset_of(m), as_bytes(m.value()) or b"") for m in messages]
 

@@ -11,7 +11,9 @@ from connectors.kafka.reading import bounds, reader
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan
 from stack.servers.settings import StackSettings
+from trading.encoding import encode
 from trading.errors import ServiceUnavailable
+from trading.events import Command
 from trading.history import open_source
 
 SYMBOLS = 12
@@ -102,6 +104,16 @@ class Feed:
             else:
                 self._rubbish.poll(0)
                 return
+
+
+def spoil_control(bootstrap: str, topic: str) -> None:
+    """Write what is no command among the commands, and one that cannot be carried out."""
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    unfit = encode(Command("log_level", "trace", "chaos", "chaos", time.time_ns()))
+    for payload in (b"\xff\xfe", b"[" * 10_000, b"rubbish", b"", unfit):
+        producer.produce(topic, payload, partition=0)
+    if producer.flush(10.0):
+        raise ServiceUnavailable(f"nothing could be written to {topic}")
 
 
 def wait_until_decided(

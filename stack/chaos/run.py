@@ -9,12 +9,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from connectors.redis import open_client
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.chaos.evidence import PublishedLog, Span, compare, read_trail
-from stack.chaos.feed import Feed, symbols, wait_until_decided
+from stack.chaos.feed import Feed, spoil_control, symbols, wait_until_decided
 from stack.chaos.proxy import Proxy
 from stack.chaos.recovery import Fault, recovered_after
 from stack.chaos.servers import ServerFaults
@@ -177,6 +178,8 @@ class Chaos:
                     )
                 )
             if faults:
+                action = partial(spoil_control, self._settings.kafka_bootstrap, topics.control)
+                done.append(self._watch("bad control records", feed, watcher, topics, action))
                 done += self._group_faults(topics, feed, watcher, process, proxy_ports)
             self._catch_up(topics, feed.ends())
             process.drain()

@@ -114,6 +114,11 @@ class SeriesTopics(Struct, frozen=True):
         return f"{self.series}.decisions"
 
     @property
+    def control(self) -> str:
+        """Where its commands lie."""
+        return f"{self.series}.control"
+
+    @property
     def dead_letters(self) -> str:
         """Where its dead letters lie."""
         return f"{self.series}.dead_letters"

@@ -18,7 +18,9 @@ from gateway.control.letter_box import LetterBox
 from gateway.control.topic import send, told
 from stack.cli.main import app
 from stack.processes.gateway import running_gateway
+from stack.processes.own import running
 from tests.e2e.test_control import control, eventually, url
+from tests.e2e.test_whose_log import Desk
 from trading.encoding import encode
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.events import Command
@@ -27,7 +29,7 @@ from trading.risk.trading_state import TradingState
 
 CLI = CliRunner()
 NEWER = '{"defaults":{"max_sector_notional":7}}'
-UNHEARD = (b"\xff\xfe", b'{"kind":"drain","value":"\xff"}', b"[" * 10_000, b"rubbish", b"")
+UNHEARD = (b"\xff\xfe", b'{"kind":7}', b"[" * 10_000, b"rubbish", b"")
 
 
 def produce(stack, topic, *payloads, key=None):
@@ -81,30 +83,33 @@ def test_a_command_of_a_newer_version_reduces_until_a_human_resumes(stack, activ
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("exported")
-def test_limits_of_a_newer_version_reduce_a_gateway_and_keep_another_from_starting(stack, active, tmp_path):
-    topic = "gateway.control"
-    try:
-        with running_gateway(stack):
-            eventually(lambda: httpx.get(url(stack, "/readyz")).status_code == 200)
-            send(stack.kafka_bootstrap, topic, told("limits", NEWER, "new desk", "Ada"))
-            eventually(lambda: status(stack)["trading_state"] == "reducing")
-            problems = " ".join(httpx.get(url(stack, "/readyz")).json()["problems"])
-            assert "max_sector_notional" in problems
-            assert "format version None; this gateway reads 1" in problems
-        assert CLI.invoke(app, ["gateway", "state", "--json"]).output.count("max_sector_notional") == 1
-        with pytest.raises(ServiceUnavailable, match="max_sector_notional"), running_gateway(stack):
-            pass
-        shown = CLI.invoke(app, ["risk", "limits", "show"])
-        assert isinstance(shown.exception, ConfigurationError)
-        assert "by Ada" in str(shown.exception)
-        good = tmp_path / "good.yaml"
-        good.write_text("defaults: {max_order_notional: 40000}")
-        done = CLI.invoke(app, ["risk", "limits", "apply", str(good), "--reason", "ours"])
-        assert done.exit_code == 0, done.exception
-        with running_gateway(stack):
-            assert status(stack)["trading_state"] == "active"
-    finally:
-        active.apply(LimitsFile(), "test over", "test")
+def test_limits_of_a_newer_version_reduce_a_gateway_and_keep_another_from_starting(stack, tmp_path, monkeypatch):
+    """On topics of its own: a rebuild that finds such limits in its past latches the drawdown, also for others."""
+    desk = Desk(stack)
+    topic = desk.topics.control
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_CONTROL_TOPIC", topic)
+    with running(desk.gateway()) as process:
+        process.wait_for_partitions()
+        here = f"http://127.0.0.1:{process.port}"
+        eventually(lambda: httpx.get(f"{here}/readyz").status_code == 200)
+        send(stack.kafka_bootstrap, topic, told("limits", NEWER, "new desk", "Ada"))
+        eventually(lambda: httpx.get(f"{here}/status").json()["trading_state"] == "reducing")
+        problems = " ".join(httpx.get(f"{here}/readyz").json()["problems"])
+        assert "max_sector_notional" in problems
+        assert "format version None; this gateway reads 1" in problems
+    assert CLI.invoke(app, ["gateway", "state", "--json"]).output.count("max_sector_notional") == 1
+    with pytest.raises(ServiceUnavailable, match="max_sector_notional"), running(desk.gateway()) as process:
+        process.wait_for_partitions()
+    shown = CLI.invoke(app, ["risk", "limits", "show"])
+    assert isinstance(shown.exception, ConfigurationError)
+    assert "by Ada" in str(shown.exception)
+    good = tmp_path / "good.yaml"
+    good.write_text("defaults: {max_order_notional: 40000}")
+    done = CLI.invoke(app, ["risk", "limits", "apply", str(good), "--reason", "ours"])
+    assert done.exit_code == 0, done.exception
+    with running(desk.gateway()) as process:
+        process.wait_for_partitions()
+        assert httpx.get(f"http://127.0.0.1:{process.port}/status").json()["trading_state"] == "active"
 
 
 def test_limits_that_no_record_holds_are_refused_in_words(stack):

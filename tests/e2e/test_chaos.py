@@ -15,7 +15,7 @@ def test_kills_and_faults_leave_the_log_as_an_undisturbed_run_would(stack):
     report = Chaos(stack, seed=3, progress=lambda _: None).run(kills=5, poison=5_000, faults=True, proxy_ports=None)
     assert [row.fault for row in report.rows] == [
         "gateway killed (-9)", "Triton killed", "Triton frozen for 3 s", "Redis killed", "Kafka broker killed",
-        "5,000 poison messages", "gateway paused beyond its session", "gateway killed, another takes over",
+        "5,000 poison messages", "bad control records", "gateway paused beyond its session", "gateway killed, another takes over",
     ]  # fmt: skip
     assert {row.fault: row.verdict for row in report.rows if not row.verdict.ok} == {}
     kills = report.rows[0]

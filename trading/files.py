@@ -44,3 +44,12 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Text that other processes read while we write it; makes the folder. Not durable: see replace_file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, text.encode(), mode=mode, durable=False)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

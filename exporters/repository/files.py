@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from exporters import probes
-from trading.files import replace_file
+from trading.files import replace_file, sync
 from trading.models.signature import ModelSignature
 
 
@@ -42,15 +42,6 @@ def sha256(path: Path) -> str:
     """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Fsync a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def replace_text(path: Path, text: str) -> None:

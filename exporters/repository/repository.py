@@ -32,7 +32,6 @@ from exporters.repository.files import (
     replace_text,
     same,
     sha256,
-    sync,
     user,
     warm_up,
     write_warm_up,
@@ -40,6 +39,7 @@ from exporters.repository.files import (
 from exporters.repository.lineage import Lineage
 from trading.encoding import Records
 from trading.errors import BadRecord
+from trading.files import sync
 from trading.models.signature import MODELS, ModelSignature, contract
 
 LINEAGE, GOLDEN = "lineage.json", "golden.npz"

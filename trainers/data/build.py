@@ -25,14 +25,13 @@ from msgspec import Struct
 from trading.errors import ConfigurationError, SourceError
 from trading.features.definitions import FEATURE_VERSION, FEATURES
 from trading.features.engine import FeatureEngine
-from trading.files import replace_file
+from trading.files import replace_file, sync
 from trading.history import Source
 from trading.market import Tick, TickBatch
 from trainers.code_version import git_commit
 from trainers.data import labels as barrier
 from trainers.data.bars import Bars, Sampling
 from trainers.data.column_spool import Scratch, slices
-from trainers.data.folders import sync_folder
 from trainers.data.labels import Barriers
 from trainers.data.manifest import FORMAT, NAME, Manifest, SourceSpan
 from trainers.data.parquet_rows import FILE_ROWS, write_rows
@@ -94,11 +93,11 @@ def build(
         manifest = whole.write(staging, progress)
         scratch.close()
         shutil.rmtree(staging / "scratch")
-        sync_folder(staging)
+        sync(staging)
         if out.exists():
             out.rmdir()
         staging.rename(out)
-        sync_folder(out.parent)
+        sync(out.parent)
     except BaseException:
         scratch.close()
         shutil.rmtree(staging, ignore_errors=True)

@@ -19,7 +19,7 @@ from trading.errors import BadRecord
 HEAD = b'{"decision_id":"'
 ACTION, REASON = b',"action":"', b'","reason":"'
 #: What it ends with: last, so that they are found from the end.
-FILLS_TO, CONTROL_TO = b',"fills_to":', b',"control_to":'
+LIMITS_VERSION, FILLS_TO, CONTROL_TO = b',"limits_version":"', b',"fills_to":', b',"control_to":'
 #: Action and reason stand within so many bytes from the beginning.
 HEAD_BYTES = 400
 _HOLD = ACTION + b"hold" + REASON
@@ -128,6 +128,14 @@ def is_hold(payload: bytes) -> bool:
 def applied_tail(payload: bytes) -> bytes:
     """The end of an encoded decision, which says what was taken before it."""
     return payload[payload.rfind(FILLS_TO) :]
+
+
+def limits_version_in(payload: bytes) -> bytes:
+    """The version of the limits that an encoded decision was judged by; b"" where it says none."""
+    begin = payload.find(LIMITS_VERSION)
+    return (
+        b"" if begin < 0 else payload[begin + len(LIMITS_VERSION) : payload.find(b'"', begin + len(LIMITS_VERSION))]
+    )
 
 
 def applied_in(tail: bytes) -> tuple[int, int]:

@@ -36,10 +36,12 @@ Reports = deque[tuple[int, ExecutionReport]]
 class AppliedOffsets(Struct, frozen=True):
     """Before the tick at `offset` so much was taken of fills (negative: no broker) and of the control topic.
 
-    `unknown`: a record lay here that is no decision; it says neither, and what it ordered is not known.
+    `limits_version` names the limits that it was judged by. `unknown`: a record lay here that is no decision; it
+    says none of this, and what it ordered is not known.
     """
 
     offset: int
+    limits_version: str
     fills_to: int
     control_to: int
     unknown: bool = False
@@ -120,6 +122,8 @@ class Recovery:
         self._decided = DecisionLog(-1, 0, {}, [])
         self._letters: list[DeadLetter] = []
         self._unknown_limits, self._unadmitted, self._foreign = 0, 0, ""
+        #: Whether the limits that were set last are unknown, and whoever decided did not know them either.
+        self._left_aside = False
 
     def read(self) -> None:
         """Choose a snapshot, and read the decisions since.
@@ -193,7 +197,7 @@ class Recovery:
         """
         found = DecisionLog(self._since - 1, start, {}, [])
         prefix = wire.id_prefix(self._log.ticks_topic, self._log.partition)
-        tail = b""
+        before = (b"", b"")
         for chunk in self._log.decisions(start):
             for _, payload in chunk:
                 try:
@@ -203,12 +207,13 @@ class Recovery:
                     found.decided = offset
                     if not wire.is_hold(payload):
                         found.orders[offset] = wire.decode_order(payload)
-                    if (end := wire.applied_tail(payload)) != tail:
-                        found.applied.append(AppliedOffsets(offset, *wire.applied_in(end)))
-                        tail = end
+                    taken = (wire.limits_version_in(payload), wire.applied_tail(payload))
+                    if taken != before:
+                        found.applied.append(AppliedOffsets(offset, taken[0].decode(), *wire.applied_in(taken[1])))
+                        before = taken
                 except BadRecord:
                     found.unreadable += 1
-                    found.applied.append(AppliedOffsets(found.decided, 0, 0, unknown=True))
+                    found.applied.append(AppliedOffsets(found.decided, "", 0, 0, unknown=True))
             found.end = chunk[-1][0] + 1
         if found.decided < self._since:
             found.decided = -1
@@ -291,16 +296,26 @@ class Recovery:
         while reports and reports[0][0] < applied.fills_to:
             mine.append(reports.popleft()[1])
         commands = self._log.commands(self._state.control_to, applied.control_to)
-        since = 0
-        for k, (command, limits) in enumerate(commands):
-            if command.kind == "limits" and limits is None:
-                # A gateway that knew them may have latched what nobody can tell now; a later reset ends that.
-                self._take_commands(commands[since:k])
-                self._unknown_limits += 1
-                self._state.book.latch_drawdown()
-                since = k + 1
-        self._state.take(PartitionEvents(commands[since:], applied.control_to, mine, applied.fills_to))
+        self._take_commands(commands, applied.limits_version)
+        self._state.take(PartitionEvents([], applied.control_to, mine, applied.fills_to))
         return applied.assumed
 
-    def _take_commands(self, commands: Sequence[tuple[Command, LimitSet | None]]) -> None:
-        self._state.take(PartitionEvents(commands, 0, [], 0))
+    def _take_commands(self, commands: Sequence[tuple[Command, LimitSet | None]], judged_by: str) -> None:
+        """Take commands, after which a tick was judged by the limits of this version.
+
+        Where limits were set that this gateway does not know, a gateway that knew them may have latched what nobody
+        can tell now, unless the version says that it left them aside too. A later reset ends that.
+        """
+        known = [limits for _, limits in commands if limits is not None]
+        was_known = (known[-1] if known else self._state.book.limits).version == judged_by
+        for command, limits in commands:
+            if command.kind == "limits":
+                self._unknown_limits += limits is None
+                self._left_aside = limits is None and was_known
+                if limits is None and not was_known:
+                    self._state.book.latch_drawdown()
+            self._state.take(PartitionEvents([(command, limits)], 0, [], 0))
+        if self._left_aside and not was_known:
+            # Another gateway, which knew them, went on.
+            self._state.book.latch_drawdown()
+            self._left_aside = False

@@ -39,6 +39,7 @@ def test_what_is_sniffed_is_what_is_decoded(topic, partition, offset, action, fi
     assert wire.is_hold(payload) is (action is Action.HOLD)
     assert wire.reason_in(payload).decode() == made.reason
     assert wire.applied_in(wire.applied_tail(payload)) == (fills_to, control_to)
+    assert wire.limits_version_in(payload) == b"v"
     assert wire.decode_decision(payload) == made
     order = wire.decode_order(payload)
     assert (order.decision_id, order.quantity, order.variant, order.model_version) == (

@@ -287,6 +287,28 @@ def test_limits_that_are_not_understood_latch_the_drawdown_until_a_reset(run, pa
     assert "drawdown" in rebuilt(log, run.limits).state.book.summary().latched
 
 
+def judged_by(payload, version):
+    """A decision that says that it was judged by other limits."""
+    return payload.replace(wire.limits_version_in(payload), version)
+
+
+def test_limits_that_the_gateway_left_aside_too_change_nothing(run, partition, log):
+    """It lived over them, reducing; a rebuild is what lived, to the last bit."""
+    last = wire.applied_in(wire.applied_tail(log.published[-1]))[1]
+    log.told = [*log.told[:last], (Command("limits", "of another version", "t", "t", 0), None)]
+    old, new = (wire.CONTROL_TO + b"%d}" % at for at in (last, last + 1))
+    log.published[-5:] = [payload.removesuffix(old) + new for payload in log.published[-5:]]
+    found = rebuilt(log, run.limits)
+    assert found.unknown_limits == 1
+    assert found.state.book.dump() == run.state(partition).book.dump()
+    # Decided by who knew them, at once or later, without another word between.
+    for others in (5, 3):
+        again = FakeLog(run, partition)
+        again.told, again.published = log.told, list(log.published)
+        again.published[-others:] = [judged_by(payload, b"0123456789ab") for payload in again.published[-others:]]
+        assert "drawdown" in rebuilt(again, run.limits).state.book.summary().latched
+
+
 @pytest.mark.parametrize(
     "limits", [b'[{"surprise":1},"desk","",2]', b"rubbish", b'[{"version":2},"desk","",2]', b"\xff"]
 )

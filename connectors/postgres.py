@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg import Connection, Error, ProgrammingError, connect, sql
+from psycopg import Connection, DataError, Error, ProgrammingError, connect, sql
 from psycopg.conninfo import conninfo_to_dict
 
 from connectors.addresses import scrubbed, shown
@@ -47,6 +47,7 @@ def translating(what: str) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        if (error.sqlstate or "")[:2] in REFUSED:
+        # What the client itself cannot send has no state.
+        if isinstance(error, DataError) or (error.sqlstate or "")[:2] in REFUSED:
             raise BadRecord(f"{what}: {str(error).strip()}") from error
         raise translated(error, what) from error

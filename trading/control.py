@@ -6,6 +6,7 @@ command of an unknown kind reduces, and limits that cannot be read leave the des
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ class _Versioned(Struct):
 
 
 _commands, _newer = Records(Command), Records(NewerCommand)
+_TRADING_STATE, _VALUE = re.compile(rb'"kind"\s*:\s*"trading_state"'), re.compile(rb'"value"\s*:\s*"(\w+)"')
 _limits, _versioned = Records(LimitsFile), Records(_Versioned)
 
 
@@ -49,14 +51,28 @@ def read_command(payload: bytes | None) -> Command:
     try:
         return _commands.read(payload)
     except BadRecord as error:
-        # A reason in another encoding must not keep a stop from being heard.
-        told = _newer.read((payload or b"").decode("utf-8", "replace"))
+        told = _any_version(payload or b"")
         state, reason = TradingState.REDUCING, f"a command that this version does not understand: {error}"
         if told.kind == "trading_state" and told.value != TradingState.ACTIVE:
             state, reason = to_state(told.value), as_text(told.reason) or reason
         at_ns = told.at_ns if isinstance(told.at_ns, int) else 0
         by = as_text(told.by) or "somebody"
         return Command("trading_state", state.value, reason, by, min(max(at_ns, 0), 2**62))
+
+
+def _any_version(payload: bytes) -> NewerCommand:
+    """As much of a command as can be made out. Raises BadRecord where nothing can.
+
+    A reason in another encoding, a number that is none, or a field that nobody can read must not keep a stop from
+    being heard: where all else fails its own two words are looked for.
+    """
+    try:
+        return _newer.read(payload.decode("utf-8", "replace").removeprefix("\ufeff"))
+    except BadRecord:
+        if _TRADING_STATE.search(payload) is None:
+            raise
+        value = _VALUE.search(payload)
+        return NewerCommand("trading_state", "" if value is None else value[1].decode())
 
 
 def read_limits(text: str) -> LimitsFile:
@@ -114,24 +130,37 @@ class InForce:
         bad: how many records were no commands.
         newest: offset and command of the limits that were set last; None where nobody has set any.
         refused: why these are not used; "" where they are, or have not been looked at.
+        severed: why what follows is not the log that was taken; "" where it is.
     """
 
     def __init__(self) -> None:
         self.latched: LatchedState | None = None
         self.bad = 0
         self.newest: tuple[int, Command] | None = None
-        self.refused = ""
+        self.refused = self.severed = ""
+        self._end = 0
 
     def take(self, offset: int, payload: bytes | None) -> Command | None:
-        """Take the next record; None for one that is no command: it is counted."""
+        """Take the next record; None for one that is no command, or is not of the log so far: it is counted.
+
+        Of a log that was recreated or cut short only stops are taken: books have taken more than it holds, and what
+        it tells would never reach them.
+        """
+        if offset < self._end:
+            self.severed = "the control topic was recreated or cut short: end every gateway and look"
+        self._end = max(self._end, offset + 1)
         try:
             command = read_command(payload)
         except BadRecord:
             self.bad += 1
             return None
+        if self.severed:
+            if command.kind == "trading_state" and to_state(command.value) is not TradingState.ACTIVE:
+                self._latch(command)
+            self.bad += 1
+            return None
         if command.kind == "trading_state":
-            told = LatchedState(to_state(command.value), command.reason, command.by, command.at_ns)
-            self.latched = folded(self.latched, told)
+            self._latch(command)
         elif command.kind == "limits":
             self.newest, self.refused = (offset, command), ""
         return command
@@ -160,15 +189,20 @@ class InForce:
                 "`ultrathink risk limits apply`"
             )
 
-    def broken(self, why: str) -> None:
-        """What follows is no longer the log that was taken."""
-        self.refused = why
+    @property
+    def problem(self) -> str:
+        """Why this gateway does not do as it was told last; "" where it does."""
+        return self.severed or self.refused
+
+    def _latch(self, command: Command) -> None:
+        told = LatchedState(to_state(command.value), command.reason, command.by, command.at_ns)
+        self.latched = folded(self.latched, told)
 
     def state(self) -> LatchedState | None:
-        """The trading state; at least REDUCING while the limits that were set last are not used."""
-        if not self.refused:
+        """The trading state; at least REDUCING while there is a problem."""
+        if not self.problem:
             return self.latched
-        reducing = LatchedState(TradingState.REDUCING, self.refused, "gateway")
+        reducing = LatchedState(TradingState.REDUCING, self.problem, "gateway")
         if self.latched is None:
             return reducing
         return max(reducing, self.latched, key=lambda latched: SEVERITY[latched.state])

@@ -28,7 +28,7 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     Raises:
         ServiceUnavailable: no broker answers.
         ConfigurationError: a topic is missing, or they are partitioned differently: a decision
-            must lie in the partition of its tick; or one is dated by its producers that must not be.
+            must lie in the partition of its tick; or the ticks are dated by their producers.
     """
     admin = admin_client(bootstrap)
     try:
@@ -44,8 +44,7 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     counts = {n: len(found.topics[n].partitions) for n in beside}
     if len(set(counts.values())) != 1:
         raise ConfigurationError(f"the topics must have the same number of partitions: {counts}")
-    for topic in (topics.ticks, topics.orders, topics.control):
-        check_clock(admin, topic)
+    check_clock(admin, topics.ticks)
     names = [topics.ticks, topics.decisions]
     try:
         described = admin.describe_topics(TopicCollection(names))
@@ -56,7 +55,7 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
 
 
 def check_clock(admin: AdminClient, topic: str) -> None:
-    """What time decides must be dated by the broker: a producer whose clock runs ahead would move everybody's.
+    """Ticks must be dated by the broker: a producer whose clock runs ahead would move everybody's.
 
     Raises:
         ServiceUnavailable: the broker does not describe the topic.

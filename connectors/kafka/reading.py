@@ -101,14 +101,3 @@ def bounds(bootstrap: str, topic: str, partition: int, isolation: str = "read_co
                 return int(low), int(high)
     finally:
         consumer.close()
-
-
-def partitions_of(bootstrap: str, topic: str) -> list[int]:
-    """The partitions of a topic. Raises ServiceUnavailable."""
-    consumer = reader(bootstrap)
-    try:
-        return sorted(consumer.list_topics(topic, timeout=CONTROL_TIMEOUT_S).topics[topic].partitions)
-    except KafkaException as error:
-        raise translated(error, f"{topic} cannot be described") from error
-    finally:
-        consumer.close()

@@ -30,13 +30,11 @@ FOR_GOOD = {"retention.ms": "-1"}
 KEPT: dict[str, dict[str, str]] = {
     # By the broker's clock: a producer's must not move a partition's.
     "ticks": {"message.timestamp.type": "LogAppendTime"},
-    # When an order came, and when a stop, decides whether the broker takes it: also after a restart.
-    "orders": {"message.timestamp.type": "LogAppendTime"},
     # Decisions hold the book's past: without them a restart would find a flat book.
     "decisions": FOR_GOOD,
     "fills": FOR_GOOD,
     # The latched state, and limits, hold until somebody sets others.
-    "control": {**FOR_GOOD, "message.timestamp.type": "LogAppendTime"},
+    "control": FOR_GOOD,
     # Compacted soon: a restart reads what is left of it.
     "snapshots": {
         "cleanup.policy": "compact",

@@ -152,7 +152,7 @@ class ControlListener:
     @property
     def problem(self) -> str:
         """Why this gateway does not trade by the limits that were set last; "" where it does."""
-        return self._in_force.refused
+        return self._in_force.problem
 
     def between(self, start: int, stop: int) -> list[tuple[Command, LimitSet | None]]:
         """Commands that change limits or latches, from `start` to before `stop`, in order."""
@@ -183,13 +183,9 @@ class ControlListener:
         if not usable(message):
             return False
         offset = offset_of(message)
-        if offset < self.end:
-            # Books have taken more than this log holds: what is told now would never reach them.
-            self._in_force.broken("the control topic was recreated or cut short: end every gateway and look")
-            return False
         self.take(offset, as_bytes(message.value()), live=live)
         # After what it means: whoever reads the end finds everything before it.
-        self.end = offset + 1
+        self.end = max(self.end, offset + 1)
         return False
 
     def take(self, offset: int, payload: bytes | None, *, live: bool) -> None:

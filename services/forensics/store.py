@@ -142,8 +142,12 @@ def row(payload: bytes) -> Row:
     d = decode_decision(payload)
     try:
         event_time, decided_at = to_time(d.event_time_ns), to_time(d.decided_at_ns)
+        text = payload.decode()
     except OverflowError as error:
         raise BadRecord(f"its time is none: {error}") from None
+    except UnicodeDecodeError as error:
+        # In a field that nobody here reads.
+        raise BadRecord(str(error)) from None
     return (
         d.decision_id,
         event_time,
@@ -155,7 +159,7 @@ def row(payload: bytes) -> Row:
         d.reference_price,
         d.position_after,
         d.model_version,
-        payload.decode(),
+        text,
     )
 
 

@@ -69,14 +69,21 @@ def reports(order: NewOrder, fill_model: FillModel) -> list[Due]:
     return found
 
 
-def answer(order: NewOrder, appended_ns: int, stopped: str, fill_model: FillModel) -> list[Due]:
-    """What is said of an order that came at `appended_ns`: everything, or that it is refused and why."""
-    why = "expired" if appended_ns > order.expires_ns else stopped
-    if why:
-        return [
-            Due(appended_ns, report(order, 0, ReportKind.REJECT, 0.0, 0.0, appended_ns, fill_model, why)),
-        ]
-    return reports(order, fill_model)
+class PaperAnswers(Struct, frozen=True):
+    """Implements Answers by a fill model."""
+
+    model: FillModel
+
+    def fresh(self, order: NewOrder, now_ns: int, stopped: str) -> list[Due]:
+        """Everything, or that it is refused and why."""
+        why = "expired" if now_ns > order.expires_ns else stopped
+        if why:
+            return [Due(now_ns, report(order, 0, ReportKind.REJECT, 0.0, 0.0, now_ns, self.model, why))]
+        return reports(order, self.model)
+
+    def again(self, order: NewOrder) -> list[Due]:
+        """The same as before."""
+        return reports(order, self.model)
 
 
 def delay_ns(chance: random.Random, fill_model: FillModel) -> int:

@@ -1,7 +1,8 @@
 """The paper broker's ends: orders in, reports out when they are due.
 
 An order is committed when its last report is delivered. After a kill some reports come again, each the
-same as before: the book knows them by their sequence.
+same as before: the book knows them by their sequence. Whether an order is taken depends on when it comes, so
+what was said of it before is looked up, and kept to.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import heapq
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
-from connectors.kafka.messages import appended_ns, as_bytes, is_end, offset_of, partition_of, usable
+from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
-from connectors.kafka.reading import bounds, partitions_of, reader
+from connectors.kafka.reading import reader
+from services.paper_broker.answered import answered
 from services.paper_broker.broker import Due
 from services.paper_broker.stops import Stops
 from trading.encoding import Records, encode
@@ -31,26 +33,34 @@ TURN_S = 0.002
 COMMIT_EVERY_S = 0.2
 DRAIN_S = 10.0
 _new_orders = Records(NewOrder)
-#: Of an order: when it came, and why the desk's own stop forbids it, "" where it does not.
-Answer = Callable[[NewOrder, int, str], list[Due]]
+
+
+class Answers(Protocol):
+    """What a broker says of orders."""
+
+    def fresh(self, order: NewOrder, now_ns: int, stopped: str) -> list[Due]:
+        """Of one that comes now, and that the desk's own stop forbids where `stopped` says why."""
+
+    def again(self, order: NewOrder) -> list[Due]:
+        """Of one that was taken before."""
 
 
 class PaperExchange:
     """Runs until stopped; what was begun is then ended early."""
 
-    def __init__(self, bootstrap: str, group: str, orders: str, fills: str, control: str, answer: Answer) -> None:
+    def __init__(self, bootstrap: str, group: str, orders: str, fills: str, control: str, answers: Answers) -> None:
         """Connect, and hear what the desk was told so far.
 
         Args:
             bootstrap: broker addresses.
             group: consumer group.
             orders, fills, control: topics.
-            answer: what is said of an order.
+            answers: what is said of orders.
 
         Raises:
             ServiceUnavailable: the control topic cannot be read.
         """
-        self._orders, self._fills, self._answer = orders, fills, answer
+        self._bootstrap, self._orders, self._fills, self._answers = bootstrap, orders, fills, answers
         shared: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 3}
         self._consumer = Consumer(
             {
@@ -62,9 +72,11 @@ class PaperExchange:
                 "fetch.wait.max.ms": 5,
             }
         )
-        self._consumer.subscribe([orders])
+        self._consumer.subscribe([orders], on_assign=self._learn)
         self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 0})
         self._tracker = OffsetTracker()
+        #: Orders that may be read again, and whether they were taken.
+        self._answered: dict[str, bool] = {}
         self._due: list[tuple[int, int, int, ExecutionReport, Ticket]] = []
         self._stops, self._control = Stops(), reader(bootstrap)
         self._control.assign([TopicPartition(control, 0, 0)])
@@ -74,8 +86,6 @@ class PaperExchange:
                 quiet_since, heard = time.monotonic(), self._stops.heard
             elif time.monotonic() - quiet_since > CONTROL_TIMEOUT_S:
                 raise ServiceUnavailable(f"{control} on {bootstrap} cannot be read to its end")
-        #: Before these offsets an order may have been answered by a predecessor, and must be answered the same.
-        self._known_to = {p: bounds(bootstrap, orders, p)[1] for p in partitions_of(bootstrap, orders)}
         self._count, self._failure = 0, ""
         #: Records that were no orders.
         self.bad = 0
@@ -110,8 +120,7 @@ class PaperExchange:
             # More may follow an end that was reached before it came.
             ended = is_end(message)
             if not ended and usable(message):
-                at_ns = appended_ns(message, time.time_ns())
-                self._stops.take(offset_of(message), at_ns, as_bytes(message.value()))
+                self._stops.take(offset_of(message), as_bytes(message.value()))
         return ended
 
     def _take_orders(self) -> None:
@@ -126,8 +135,7 @@ class PaperExchange:
         partition, offset = partition_of(message), offset_of(message)
         try:
             order = _new_orders.read(as_bytes(message.value()))
-            at_ns = self._came_ns(message)
-            found = self._answer(order, at_ns, self._stops.refusal(order, at_ns))
+            found = self._say(order)
         except BadRecord as error:
             self.bad += 1
             log.warning("no order", partition=partition, offset=offset, bad=self.bad, reason=str(error))
@@ -137,15 +145,18 @@ class PaperExchange:
             self._count += 1
             heapq.heappush(self._due, (due.at_ns, self._count, partition, due.report, ticket))
 
-    def _came_ns(self, message: Message) -> int:
-        """When an order came: when it could be read, or, of those that lay there at the start, when the log got it.
+    def _say(self, order: NewOrder) -> list[Due]:
+        taken = self._answered.pop(order.order_id, None)
+        if taken is None:
+            # Now, not when the log got it: a transaction's records are dated before its commit.
+            return self._answers.fresh(order, time.time_ns(), self._stops.refusal(order))
+        return self._answers.again(order) if taken else []
 
-        A transaction's records have their time from before its commit, which may be seconds later.
-        """
-        now_ns = time.time_ns()
-        at_ns = appended_ns(message, now_ns)
-        again = offset_of(message) < self._known_to.get(partition_of(message), 0)
-        return at_ns if again else max(at_ns, now_ns)
+    def _learn(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """What was said of the orders that come again with these partitions."""
+        for place in consumer.committed(partitions, CONTROL_TIMEOUT_S):
+            since = max(0, place.offset)
+            self._answered.update(answered(self._bootstrap, self._orders, self._fills, place.partition, since))
 
     def _send(self, until_ns: int) -> int:
         sent = 0

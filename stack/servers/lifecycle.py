@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import tail
-from stack.servers.ownership import adopt, claim, delete
+from stack.servers.ownership import RECORD, adopt, claim, delete, disown
 from stack.servers.ports import holder, is_free
 from stack.servers.settings import STORED, StackSettings, differences, free_disk_mb, is_started, load
 from stack.servers.status import FAILED, StackStatus, log_path, read_status, status_path
@@ -55,7 +55,8 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
         )
     check_brokers(settings)
     # A stack of before there was such a record used whatever lay there; it goes on, and `purge` leaves that alone.
-    adopt(home)
+    if is_started(home):
+        adopt(home)
     claim(home, FOLDERS, alone=not is_started(home))
     claim(home, folders_of(settings.model_repository, home), alone=False)
     settings.save()
@@ -145,15 +146,16 @@ def delete_data(home: Path) -> list[str]:
     if not is_started(home):
         return []
     adopt(home)
-    left = delete(home)
+    left = [name for name in delete(home) if name not in FILES]
     if set(left) & set(FOLDERS):
-        # Not ours by any record: it stays a stack's home, or the next start would be refused.
-        return [name for name in left if name not in FILES]
-    for name in FILES:
+        # It stays a stack's home, or the next start would be refused.
+        disown(home)
+        return left
+    for name in (*FILES, RECORD):
         (home / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         home.rmdir()
-    return [name for name in left if name not in FILES]
+    return left
 
 
 def folders_of(repository: Path, home: Path) -> list[str]:

@@ -19,10 +19,10 @@ RECORD = ".ultrathink-made.json"
 SECRET = re.compile(r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*")
 #: How a stack's folders are known by what lies in them; what people have under these names looks otherwise.
 RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
-    "kafka": lambda names: bool(names) and names <= {"1", "2", "3", "cluster.id", "cluster_id"},
-    "redis": lambda names: any(name.startswith(("dump.rdb", "appendonly", "server.conf")) for name in names),
-    "postgres": lambda names: "PG_VERSION" in names or "postgresql.conf" in names or "data" in names,
-    "mlflow": lambda names: bool(names & {"artifacts", "mlartifacts", "mlruns"}),
+    "kafka": lambda names: bool(names) and names <= {"1", "2", "3"},
+    "redis": lambda names: "server.conf" in names,
+    "postgres": lambda names: "PG_VERSION" in names,
+    "mlflow": lambda names: names == {"artifacts"},
     "triton": lambda names: "backends" in names,
     "prometheus": lambda names: names <= {"prometheus.yml", "data", "wal", "chunks_head", "queries.active", "lock"},
     "logs": lambda names: "supervisor.log" in names,
@@ -100,11 +100,15 @@ def made(home: Path) -> dict[str, tuple[int, int]]:
 
 
 def delete(home: Path) -> list[str]:
-    """Delete the folders that we made, and the record; returns the names that are left in the home folder."""
+    """Delete the folders that we made; returns the names that are left beside the record."""
     for name in made(home):
         shutil.rmtree(home / name, ignore_errors=True)
-    (home / RECORD).unlink(missing_ok=True)
-    return sorted(path.name for path in home.iterdir()) if home.is_dir() else []
+    return sorted(path.name for path in home.iterdir() if path.name != RECORD) if home.is_dir() else []
+
+
+def disown(home: Path) -> None:
+    """Note that what is left is nobody's of ours: without a record it could be taken for ours."""
+    write_atomically(home / RECORD, encode(Made({})).decode())
 
 
 def identity(folder: Path) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from exporters.release.journal import Journal
 from exporters.repository.repository import ModelRepository
 from gateway.control.steering import SteeringLog, steers
 from services.forensics.store import row
-from services.paper_broker.broker import FillModel, answer
+from services.paper_broker.broker import FillModel, PaperAnswers
 from services.paper_broker.stops import Stops
 from trading.control import InForce
 from trading.decision import wire
@@ -80,7 +80,7 @@ def control(data: bytes) -> None:
         [encode(Command("trading_state", "halted", "", "", 1)), *data.split(b"\0"), data]
     ):
         command = log.take(offset, payload)
-        stops.take(offset, offset, payload)
+        stops.take(offset, payload)
         if command is not None and steers(command):
             steering.add(offset, command)
     assert log.state() is not None
@@ -126,7 +126,7 @@ def orders(data: bytes) -> None:
         reasoned(error)
         return
     stops = Stops()
-    for due in answer(order, NOW_NS, stops.refusal(order, NOW_NS), FillModel()):
+    for due in PaperAnswers(FillModel()).fresh(order, NOW_NS, stops.refusal(order)):
         assert _reports.read(encode(due.report)) == due.report
 
 

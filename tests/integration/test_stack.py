@@ -211,6 +211,7 @@ def test_an_archive_that_restarts_and_records_that_are_no_decisions_lose_nothing
             decision(7).replace(b'"symbol":"A"', b'"symbol":"A\n"'),
             b"\xff",
             decision(8, variant="a\x00b"),
+            decision(10, model_version="a\x00b"),
             decision(9, event_time_ns=10**21),
         )
         produce(decision(1), *bad, bad[1], decision(2))
@@ -223,5 +224,5 @@ def test_an_archive_that_restarts_and_records_that_are_no_decisions_lose_nothing
         reader.close()
         archive.close()
     assert not thread.is_alive()
-    assert count("undecodable_decisions") == 4
-    assert (found[0].new, found[0].aside) == (3, 4)
+    assert count("undecodable_decisions") == 5
+    assert (found[0].new, found[0].aside) == (3, 5)

@@ -22,9 +22,11 @@ ACTION, REASON = b',"action":"', b'","reason":"'
 LIMITS_VERSION, FILLS_TO, CONTROL_TO = b',"limits_version":"', b',"fills_to":', b',"control_to":'
 #: Action and reason stand within so many bytes from the beginning.
 HEAD_BYTES = 400
+#: Of an offset: an int64.
+MOST_DIGITS, MOST = 19, 2**63 - 1
 _HOLD = ACTION + b"hold" + REASON
 _OTHER = re.compile(rb"(.*-)?\d+-\d+")
-_TAIL = re.compile(FILLS_TO + rb"(-?\d+)" + CONTROL_TO + rb"(\d+)}")
+_TAIL = re.compile(FILLS_TO + rb"(-?\d{1,19})" + CONTROL_TO + rb"(\d{1,19})}")
 
 
 class PublishedOrder(Struct):
@@ -105,19 +107,26 @@ def offset_in(payload: bytes, prefix: bytes) -> int:
     """
     if payload.startswith(prefix):
         digits = payload[len(prefix) : payload.find(b'"', len(prefix))]
-        if digits.isdigit():
-            return int(digits)
+        if digits.isdigit() and len(digits) <= MOST_DIGITS:
+            return bounded(int(digits))
     # Written by somebody else, with white space or fields in another order.
     found, own = decision_id(payload).encode(), prefix[len(HEAD) :]
     if not found.startswith(own):
         return -1
     rest = found[len(own) :]
-    if rest.isdigit():
-        return int(rest)
+    if rest.isdigit() and len(rest) <= MOST_DIGITS:
+        return bounded(int(rest))
     # "market.ticks-0-" begins ids of a topic "market.ticks-0" too.
-    if _OTHER.fullmatch(rest) is None:
-        raise BadRecord(f"{found.decode()!r} is no id of a decision")
+    if rest.isdigit() or _OTHER.fullmatch(rest) is None:
+        raise BadRecord(f"{found[:100].decode(errors='replace')!r} is no id of a decision")
     return -1
+
+
+def bounded(number: int) -> int:
+    """An offset. Raises BadRecord for what no log holds."""
+    if number > MOST:
+        raise BadRecord(f"{number} is no offset")
+    return number
 
 
 def is_hold(payload: bytes) -> bool:
@@ -131,7 +140,7 @@ def applied_tail(payload: bytes) -> bytes:
 
 
 def limits_version_in(payload: bytes) -> bytes:
-    """The version of the limits that an encoded decision was judged by; b"" where it says none."""
+    """The version of the limits that an encoded decision was judged by, as it stands; b"" for none."""
     begin = payload.find(LIMITS_VERSION)
     return (
         b"" if begin < 0 else payload[begin + len(LIMITS_VERSION) : payload.find(b'"', begin + len(LIMITS_VERSION))]
@@ -143,4 +152,4 @@ def applied_in(tail: bytes) -> tuple[int, int]:
     found = _TAIL.fullmatch(tail)
     if found is None:
         raise BadRecord("it does not end with what was taken of fills and commands")
-    return int(found[1]), int(found[2])
+    return bounded(int(found[1])), bounded(int(found[2]))

@@ -168,7 +168,7 @@ class Recovery:
             state.book.set_limits(mine)
         return Restored(
             state, following, decided.end, letters, ticks, self._kind, forgotten + self._unadmitted,
-            decided.unreadable,            self._unknown_limits, self._lost,
+            decided.unreadable, self._unknown_limits, self._lost,
         )  # fmt: skip
 
     def _fitting(self, payload: bytes) -> tuple[Snapshot, PartitionState] | None:
@@ -209,7 +209,9 @@ class Recovery:
                         found.orders[offset] = wire.decode_order(payload)
                     taken = (wire.limits_version_in(payload), wire.applied_tail(payload))
                     if taken != before:
-                        found.applied.append(AppliedOffsets(offset, taken[0].decode(), *wire.applied_in(taken[1])))
+                        found.applied.append(
+                            AppliedOffsets(offset, taken[0].decode(errors="replace"), *wire.applied_in(taken[1]))
+                        )
                         before = taken
                 except BadRecord:
                     found.unreadable += 1
@@ -233,8 +235,7 @@ class Recovery:
         forgotten = {offset: order for offset, order in self._decided.orders.items() if offset < self._first}
         assumed = True
         for offset, order in forgotten.items():
-            while applied and applied[0].offset <= offset:
-                assumed = self._apply(applied.popleft(), reports, assumed)
+            assumed = self._apply_until(offset, applied, reports, assumed)
             self._take_without_tick(offset, order, assumed=assumed)
         return len(forgotten)
 
@@ -257,22 +258,24 @@ class Recovery:
             admitted = self._admission.admit_all(
                 [m.payload for m in messages], [m.appended_ns for m in messages], self._state.features.symbols
             )
-            kept = [(m, tick) for m, tick in zip(messages, admitted, strict=True) if isinstance(tick, Tick)]
-            places = [m.offset for m, _ in kept]
-            begin = 0
-            while begin < len(kept):
-                while applied and applied[0].offset <= places[begin]:
-                    assumed = self._apply(applied.popleft(), reports, assumed)
-                end = bisect_left(places, applied[0].offset, begin) if applied else len(kept)
+            pairs = list(zip(messages, admitted, strict=True))
+            kept = [(m, tick) for m, tick in pairs if isinstance(tick, Tick)]
+            lone = deque(m.offset for m, found in pairs if isinstance(found, str) and m.offset in orders)
+            places, begin = [m.offset for m, _ in kept], 0
+            while begin < len(kept) or lone:
+                if lone and (begin == len(kept) or lone[0] < places[begin]):
+                    assumed = self._apply_until(lone[0], applied, reports, assumed)
+                    self._take_without_tick(lone[0], self._decided.orders[lone.popleft()], assumed=assumed)
+                    self._unadmitted += 1
+                    continue
+                assumed = self._apply_until(places[begin], applied, reports, assumed)
+                stops = [applied[0].offset] if applied else []
+                end = bisect_left(places, min([*stops, *list(lone)[:1]]), begin) if stops or lone else len(kept)
                 part = kept[begin:end]
                 sent_ns = [m.sent_ns for m, _ in part]
                 self._state.replay([tick for _, tick in part], sent_ns, places[begin:end], orders, assumed=assumed)
                 begin = end
             count += len(kept)
-            for message, tick in zip(messages, admitted, strict=True):
-                if isinstance(tick, str) and (order := self._decided.orders.get(message.offset)) is not None:
-                    self._take_without_tick(message.offset, order, assumed=assumed)
-                    self._unadmitted += 1
             self._keep_letters(messages, admitted)
         while applied:
             assumed = self._apply(applied.popleft(), reports, assumed)
@@ -286,6 +289,12 @@ class Recovery:
                 trace_id = self._trace_ids.of(partition, message.offset, message.traceparent)
                 place = (self._log.ticks_topic, partition, message.offset)
                 self._letters.append(dead_letter(*place, found, message.key, message.payload, trace_id))
+
+    def _apply_until(self, offset: int, applied: deque[AppliedOffsets], reports: Reports, assumed: bool) -> bool:
+        """Take again all that was taken before the tick at `offset`; returns as `_apply` does."""
+        while applied and applied[0].offset <= offset:
+            assumed = self._apply(applied.popleft(), reports, assumed)
+        return assumed
 
     def _apply(self, applied: AppliedOffsets, reports: Reports, assumed: bool) -> bool:
         """Take again what was taken before a tick; returns whether orders count as filled from there on."""

@@ -93,6 +93,13 @@ def test_what_is_no_command_is_counted_and_changes_nothing(payload):
         (b'{"kind":"trading_state","value":"killed","reason":"gestoppt \xfcber Nacht","by":"","at_ns":1}', KILLED),
         (b'{"kind":"trading_state","value":null}', HALTED),
         (b'{"kind":"trading_state","value":{"state":"killed"}}', HALTED),
+        (b'{"kind":"trading_state","value":"killed","reason":"a \\udcff b","by":"","at_ns":1}', KILLED),
+        (b'{"kind":"trading_state","value":"killed","reason":"two\nlines","by":"","at_ns":1}', KILLED),
+        (b'\xef\xbb\xbf{"kind":"trading_state","value":"killed","reason":"","by":"","at_ns":1}', KILLED),
+        (b'{"kind":"trading_state","value":"killed","at_ns":NaN}', KILLED),
+        (b'{"kind":"trading_state","value":"halted","at_ns":' + b"9" * 5000 + b"}", HALTED),
+        (b'{"kind" : "trading_state", "value" : "killed", "x":' + b"[" * 10_000 + b"]" * 10_000 + b"}", KILLED),
+        (b'{"kind":"trading_state","value":"active","at_ns":NaN}', REDUCING),
         (b'{"kind":"kill_all","value":{"accounts":["a"]}}', REDUCING),
     ],
 )
@@ -154,3 +161,18 @@ def test_every_limit_has_a_bound():
 def test_a_command_is_read_as_it_was_written():
     given = Command("reset", "drawdown", "looked", "somebody", 5)
     assert read_command(encode(given)) == given
+
+
+def test_of_a_log_that_was_made_anew_only_stops_are_taken():
+    found = after(command("trading_state", "active"), command("limits", limits_text(lot=1.0)), command("drain", ""))
+    assert found.problem == ""
+    found.take(1, command("trading_state", "active"))
+    assert (found.state().state, found.bad) == (REDUCING, 1)
+    assert "recreated or cut short" in found.problem
+    found.take(2, command("limits", limits_text(lot=2.0)))
+    found.take(9, command("limits", limits_text(lot=3.0)))
+    assert found.limits()[1].defaults["lot"] == 1.0
+    assert found.state().state is REDUCING
+    found.take(10, command("trading_state", "killed"))
+    found.take(11, command("trading_state", "active"))
+    assert found.state().state is KILLED

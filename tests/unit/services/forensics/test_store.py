@@ -23,6 +23,12 @@ def test_times_keep_microseconds_and_their_zone():
     assert to_time(1_704_067_200_123_456_789).isoformat() == "2024-01-01T00:00:00.123456+00:00"
 
 
+def test_bytes_that_are_no_text_in_a_field_that_nobody_reads_are_no_row():
+    payload = encode(Bench([quotes(1)]).run()[0])
+    with pytest.raises(BadRecord):
+        row(payload[:-1] + b',"x":"\xff"}')
+
+
 @pytest.mark.parametrize("payload", [b"", b"{}", b"rubbish", b"\xff"])
 def test_what_is_no_decision_is_no_row(payload):
     with pytest.raises(BadRecord):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.paper_broker.broker import MS, FillModel, answer, reports
+from services.paper_broker.broker import MS, FillModel, PaperAnswers, reports
 from services.paper_broker.stops import Stops
 from tests.fakes import limit_set
 from trading.encoding import encode
@@ -74,42 +74,53 @@ def test_a_book_that_takes_all_reports_holds_what_was_filled_and_nothing_works()
     assert abs(position.quantity - total) < 1e-6
 
 
-def test_an_order_that_comes_after_it_has_expired_is_refused_also_after_a_restart():
-    asked, terms = order(), FillModel(reject_share=0.0)
-    in_time = answer(asked, asked.expires_ns, "", terms)
+def test_an_order_that_can_be_read_only_after_it_has_expired_is_refused():
+    asked, broker = order(), PaperAnswers(FillModel(reject_share=0.0))
+    in_time = broker.fresh(asked, asked.expires_ns, "")
     assert [d.report.kind for d in in_time] != [ReportKind.REJECT]
-    late = answer(asked, asked.expires_ns + 1, "", terms)
+    late = broker.fresh(asked, asked.expires_ns + 1, "")
     assert [(d.report.kind, d.report.reason, d.report.quantity) for d in late] == [
         (ReportKind.REJECT, "expired", 0.0)
     ]
-    assert answer(asked, asked.expires_ns + 1, "", terms) == late
+    # What was taken once is answered as it was, however late it is read again.
+    assert broker.again(asked) == in_time
 
 
-def told(*words):
-    """Stops after trading states, each with the time at which the broker took it; offsets count from 0."""
+def told(*states):
+    """Stops after trading states, as they lie in the log from offset 0 on."""
     found = Stops()
-    for offset, (at_ns, state) in enumerate(words):
-        payload = state if isinstance(state, bytes) else encode(Command("trading_state", state, "x", "y", 1))
-        found.take(offset, at_ns, payload)
+    for offset, state in enumerate(states):
+        found.take(offset, state if isinstance(state, bytes) else command(state))
     return found
 
 
+def command(state):
+    return encode(Command("trading_state", state, "x", "y", 1))
+
+
 def test_a_killed_desk_has_no_orders_and_a_resumed_one_has():
-    stops = told((10, "active"), (20, "killed"), (30, "active"))
-    assert stops.refusal(order(), 19) == ""
-    assert stops.refusal(order(version=99), 20) == stops.refusal(order(), 29) == "the desk is killed"
-    assert stops.refusal(order(), 30) == ""
-    assert told().refusal(order(), 5) == ""
+    assert told().refusal(order()) == told("active").refusal(order()) == ""
+    assert told("active", "killed").refusal(order(version=99)) == "the desk is killed"
+    assert told("active", "killed", "active").refusal(order()) == ""
 
 
 def test_under_a_lesser_stop_only_those_are_taken_that_were_decided_knowing_it():
-    stops = told((10, "active"), (20, "halted"))
-    assert stops.refusal(order(version=1), 25) == "decided before the desk was halted"
-    assert stops.refusal(order(version=2), 25) == ""
-    assert stops.refusal(order(version=1), 19) == ""
+    stops = told("active", "halted")
+    assert stops.refusal(order(version=1)) == "decided before the desk was halted"
+    assert stops.refusal(order(version=2)) == ""
 
 
 def test_what_the_broker_does_not_understand_stops_and_rubbish_does_not():
-    stops = told((10, b"\xff"), (15, b"rubbish"), (20, b'{"kind":"rebalance"}'))
-    assert stops.refusal(order(), 19) == ""
-    assert stops.refusal(order(), 20) == "decided before the desk was reducing"
+    assert told(b"\xff", b"rubbish").refusal(order()) == ""
+    assert told(b"\xff", b'{"kind":"rebalance"}').refusal(order()) == "decided before the desk was reducing"
+
+
+def test_of_a_log_that_was_made_anew_stops_are_heard_and_nobody_goes_on():
+    stops = told("active", "active", "active")
+    stops.take(0, command("active"))
+    assert stops.refusal(order(version=99)) == "decided before the desk was reducing"
+    stops.take(1, command("killed"))
+    assert stops.refusal(order(version=99)) == "the desk is killed"
+    stops.take(2, command("active"))
+    stops.take(3, command("active"))
+    assert stops.refusal(order(version=99)) == "the desk is killed"

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from stack.servers.lifecycle import delete_data
+from stack.servers.lifecycle import delete_data, up
 from stack.servers.ownership import RECORD, claim, made
+from stack.servers.settings import ServerPorts, StackSettings
 from trading.errors import ConfigurationError
 
 
@@ -98,7 +99,7 @@ def test_a_record_that_cannot_be_read_deletes_nothing(tmp_path, content):
 def old_home(home):
     """As a stack left it before there was a record."""
     for name, files in {
-        "kafka": ["1/meta.properties"], "redis": ["dump.rdb"], "postgres": ["PG_VERSION"], "logs": ["supervisor.log"],
+        "kafka": ["1/meta.properties"], "redis": ["dump.rdb", "server.conf"], "postgres": ["PG_VERSION"], "logs": ["supervisor.log"],
         "run": ["status.json"], "secrets": ["redis", "postgres-admin"], "loadtest": ["a/result.json"],
     }.items():  # fmt: skip
         for file in files:
@@ -121,3 +122,25 @@ def test_in_an_old_home_peoples_own_folders_of_these_names_are_left_and_it_stays
     assert delete_data(tmp_path) == ["loadtest", "run", "secrets"]
     assert (tmp_path / "stack.json").is_file()
     assert (tmp_path / "secrets" / "my-bank").is_file()
+
+
+def test_a_second_purge_does_not_take_what_the_first_one_left(tmp_path):
+    old_home(tmp_path)
+    (tmp_path / "secrets" / "my-bank").write_text("mine")
+    assert delete_data(tmp_path) == ["loadtest", "secrets"]
+    (tmp_path / "secrets" / "my-bank").unlink()
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "server.conf").write_text("mine")
+    assert delete_data(tmp_path) == ["loadtest", "redis", "secrets"]
+
+
+def test_a_folder_where_no_stack_ever_ran_is_not_adopted_by_what_lies_in_it(tmp_path):
+    for name, file in (("redis", "server.conf"), ("postgres", "PG_VERSION"), ("mlflow", "artifacts")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("mine")
+    settings = StackSettings(home=tmp_path, ports=ServerPorts.automatic(), model_repository=tmp_path / "models")
+    with pytest.raises(ConfigurationError, match="was not made by a stack"):
+        up(settings, lambda _: None)
+    assert made(tmp_path) == {}
+    assert delete_data(tmp_path) == []
+    assert (tmp_path / "redis" / "server.conf").is_file()

@@ -1,0 +1,83 @@
+"""The paper broker on the real Kafka: a restart keeps to what was said, and what was not said is judged now."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import msgspec
+import pytest
+
+from connectors.kafka.client import Producer
+from connectors.kafka.reading import read_to_end
+from services.paper_broker.bootstrap import build
+from services.paper_broker.broker import FillModel, PaperAnswers
+from services.paper_broker.settings import BrokerSettings
+from stack.servers.kafka import create_topics
+from trading.encoding import encode
+from trading.events import Command, ExecutionReport, NewOrder, ReportKind
+
+NAMES = {"keeps.orders": "trading.orders", "keeps.fills": "trading.fills", "keeps.control": "gateway.control"}
+MODEL = FillModel(reject_share=0.0, cancel_share=0.0)
+
+
+@pytest.fixture
+def settings(stack):
+    create_topics(stack, NAMES)
+    orders, fills, control = NAMES
+    return BrokerSettings(
+        kafka_bootstrap=stack.kafka_bootstrap, group="keeps", orders_topic=orders, fills_topic=fills,
+        control_topic=control, reject_share=0.0, cancel_share=0.0,
+    )  # fmt: skip
+
+
+def produce(stack, topic, *values):
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
+    for value in values:
+        producer.produce(topic, encode(value), partition=0)
+    assert producer.flush(10) == 0
+
+
+def reports(stack):
+    found = [m.value() for some in read_to_end(stack.kafka_bootstrap, "keeps.fills", 0, 0) for m in some]
+    return [msgspec.json.decode(value, type=ExecutionReport) for value in found]
+
+
+def test_what_was_said_is_said_again_and_what_was_not_is_judged_now(stack, settings):
+    now = time.time_ns()
+
+    def order(number, lives_s):
+        return NewOrder(
+            f"t-0-{number}", number, "A", 8.0, 100.0, 0, now, "desk", "", expires_ns=now + int(lives_s * 1e9)
+        )
+
+    # All of a predecessor that was killed before it committed: one taken, one rejected, one that it never saw.
+    taken, rejected, unseen, fresh = order(1, -1), order(2, 60), order(3, -1), order(4, 60)
+    produce(stack, "keeps.orders", taken, rejected, unseen, fresh)
+    first = PaperAnswers(MODEL).again(taken)[0].report
+    refused = msgspec.structs.replace(first, order_id="t-0-2", number=2, kind=ReportKind.REJECT, quantity=0.0)
+    produce(stack, "keeps.fills", first, refused)
+    stopping = threading.Event()
+    running = threading.Thread(target=build(settings).run, args=(stopping,))
+    running.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not any(r.number == 4 for r in reports(stack)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        produce(stack, "keeps.control", Command("trading_state", "killed", "drill", "test", 1))
+        time.sleep(1.0)
+        produce(stack, "keeps.orders", order(5, 60))
+        while not any(r.number == 5 for r in reports(stack)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        stopping.set()
+        running.join(20)
+    said = {k: [r for r in reports(stack) if r.number == k] for k in range(1, 6)}
+    assert [r.sequence for r in said[1]] == [0, *(d.report.sequence for d in PaperAnswers(MODEL).again(taken))]
+    assert {r.kind for r in said[1]} == {ReportKind.FILL}
+    assert [r.kind for r in said[2]] == [ReportKind.REJECT]
+    assert [(r.kind, r.reason) for r in said[3]] == [(ReportKind.REJECT, "expired")]
+    assert {r.kind for r in said[4]} == {ReportKind.FILL}
+    assert [(r.kind, r.reason) for r in said[5]] == [(ReportKind.REJECT, "the desk is killed")]

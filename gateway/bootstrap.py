@@ -14,6 +14,7 @@ from connectors.kafka.cluster import Cluster, check_cluster
 from connectors.logs import LogLevel
 from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.kafka_cancels import KafkaCancels
 from gateway.adapters.kafka_fills import FillsFeed, KafkaEvents
 from gateway.adapters.kafka_recovery import LogPlace, open_logs
 from gateway.adapters.kafka_sink import KafkaDecisionSink
@@ -167,10 +168,8 @@ def put_together(
 ) -> Running:
     """The pipeline on its adapters; the group is joined here, last."""
     bootstrap, topics = settings.kafka_bootstrap, settings.topics
-    clock, fills = SystemClock(), None
-    if not served.policy.assumed_fills:
-        fills = FillsFeed(bootstrap, topics, lambda: metrics.bad_record("fills"))
-        opened.callback(fills.close)
+    clock = SystemClock()
+    fills, cancels = (None, None) if served.policy.assumed_fills else open_broker(settings, metrics, opened)
     fast = RedisSnapshots(settings.redis_url.get_secret_value(), settings.group)
     name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, settings.group)
     keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
@@ -194,6 +193,7 @@ def put_together(
         clock=clock,
         metrics=metrics,
         events=KafkaEvents(controlled.listener, fills),
+        cancels=cancels,
         reservations=controlled.reservations,
         tracer=tracer,
     )
@@ -205,6 +205,17 @@ def put_together(
         instance, pipeline, source, served.predictor, breaker, controlled.stored, controlled.states, assignment,
         metrics, controlled.listener, workers,
     )  # fmt: skip
+
+
+def open_broker(
+    settings: GatewaySettings, metrics: PrometheusMetrics, opened: ExitStack
+) -> tuple[FillsFeed, KafkaCancels]:
+    """What the broker reports, and how it is asked to end orders."""
+    fills = FillsFeed(settings.kafka_bootstrap, settings.topics, lambda: metrics.bad_record("fills"))
+    opened.callback(fills.close)
+    cancels = KafkaCancels(settings.kafka_bootstrap, settings.topics.orders)
+    opened.callback(cancels.close)
+    return fills, cancels
 
 
 def rebuilder(

@@ -26,6 +26,10 @@ class PartitionStates:
         """Each partition's book at a glance, from any thread."""
         return {partition: state.book.summary() for partition, state in sorted(self._partitions.copy().items())}
 
+    def all(self) -> list[tuple[int, PartitionState]]:
+        """Each partition and its state."""
+        return list(self._partitions.items())
+
     def put(self, partition: int, state: PartitionState) -> None:
         """Take over a rebuilt state."""
         self._partitions[partition] = state

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from gateway.batch import Batch, BatchBuilder, BatchTiming, Budget
+from gateway.cancels import OrderCanceller
 from gateway.decider import Decided, Decider
 from gateway.outbox import OutboxBuilder, PendingBatch
 from gateway.partitions import PartitionStates
@@ -117,6 +118,9 @@ class Pipeline:
             ports.sink, ports.snapshots, ports.states, ports.clock, ports.metrics, settings.max_unpublished,
             settings.publish_every_s,
         )  # fmt: skip
+        self._canceller: OrderCanceller | None = None
+        if ports.cancels is not None:
+            self._canceller = OrderCanceller(ports.source.topic, states, ports.cancels, ports.clock, ports.metrics)
         self._stopping = threading.Event()
         self._next_commit_ns = 0
         self._last_poll_ns = self._last_room_ns = ports.clock.monotonic_ns()
@@ -157,6 +161,9 @@ class Pipeline:
     def turn(self) -> None:
         """One turn: poll what has arrived, decide it, hand it over."""
         self._commit_now_and_then()
+        if self._canceller is not None:
+            # Before whatever may wait: a stop must not.
+            self._canceller.look(self._ports.states.trading_state())
         if overtaken := self._publisher.take_overtaken():
             # What was handed over before is in the log, or never will be, when that is read again.
             self._flush()
@@ -242,6 +249,8 @@ class Pipeline:
     def adopt(self, partition: int, restored: Restored) -> None:
         """Take a rebuilt partition over; called by the deciding thread, before its first tick."""
         self._states.put(partition, restored.state)
+        if self._canceller is not None:
+            self._canceller.forget([partition])
         # What was lost is committed with the first outbox, and not counted again.
         self._ports.sink.begin(partition, restored.next_offset - restored.lost, restored.decisions_from)
         if restored.lost:
@@ -268,6 +277,8 @@ class Pipeline:
     def forget(self, partitions: list[int]) -> None:
         """Their snapshots that wait are no longer ours to keep; called while nothing is in flight."""
         self._publisher.forget(partitions)
+        if self._canceller is not None:
+            self._canceller.forget(partitions)
 
     # ---- offsets and the group ----------------------------------------------------------------
 

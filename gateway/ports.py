@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
 
 from trading.arrays import Float32Array, FloatArray
-from trading.events import PartitionEvents
+from trading.events import CancelOrder, PartitionEvents
 from trading.models.prediction import Prediction
 from trading.risk.trading_state import SEVERITY, TradingState
 from trading.state.partition import Snapshot
@@ -144,6 +144,16 @@ class DecisionSink(Protocol):
         """Wait until all is delivered. Raises ServiceUnavailable when it is not."""
 
 
+class CancelSink(Protocol):
+    """How the broker is asked to end orders, beside everything else that is published."""
+
+    def send(self, partition: int, cancels: Sequence[CancelOrder]) -> None:
+        """Ask; never waits, and raises nothing."""
+
+    def undelivered(self) -> dict[int, set[int]]:
+        """Partition -> numbers of orders whose cancel did not arrive, since the last call."""
+
+
 class SnapshotStore(Protocol):
     """Keeps the newest snapshot of each partition, off the live path."""
 
@@ -229,6 +239,9 @@ class Metrics(Protocol):
     def overtaken(self, *, late: bool) -> None:
         """A partition's orders did not leave: too late, or the trading state had become more severe."""
 
+    def cancelled(self, orders: int) -> None:
+        """The broker is asked to end so many orders, because the desk is stopped."""
+
     def paused(self, paused: bool) -> None:
         """Whether the source is held because nothing more fits in flight."""
 
@@ -239,6 +252,7 @@ class Ports(Struct, frozen=True):
     Attributes:
         source, predictor, sink, snapshots, states, clock, metrics: always.
         events: what reaches partitions beside their ticks; None where nothing can.
+        cancels: how a broker is asked to end orders; None where orders count as filled.
         reservations: of the desk's common limit; None where no book has a quota.
         tracer: where traces go; None where they are off.
     """
@@ -251,5 +265,6 @@ class Ports(Struct, frozen=True):
     clock: Clock
     metrics: Metrics
     events: EventSource | None = None
+    cancels: CancelSink | None = None
     reservations: ExposureReservation | None = None
     tracer: Tracer | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision
 from trading.encoding import encode
 from trading.errors import PredictionError
-from trading.events import NewOrder, PartitionEvents
+from trading.events import CancelOrder, NewOrder, PartitionEvents
 from trading.market import Tick
 from trading.models.prediction import Prediction
 from trading.models.signature import STRATEGIES
@@ -175,6 +175,26 @@ class FakeSink:
         self._waiting.clear()
 
 
+class FakeCancels:
+    """Keeps what the broker was asked to end; `fail` loses what was asked last."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, CancelOrder]] = []
+        self._failed: dict[int, set[int]] = {}
+
+    def send(self, partition: int, cancels: Sequence[CancelOrder]) -> None:
+        self.sent += [(partition, cancel) for cancel in cancels]
+
+    def undelivered(self) -> dict[int, set[int]]:
+        found, self._failed = self._failed, {}
+        return found
+
+    def fail(self) -> None:
+        for partition, cancel in self.sent:
+            self._failed.setdefault(partition, set()).add(cancel.number)
+        self.sent = []
+
+
 class FakeSnapshots:
     """Wants one of every batch, and keeps them."""
 
@@ -233,6 +253,7 @@ class FakeMetrics:
         self.letters = 0
         self.ticks = 0
         self.overtaken_shares: list[bool] = []
+        self.cancelled_orders = 0
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         self.batches.append(size)
@@ -251,6 +272,9 @@ class FakeMetrics:
 
     def overtaken(self, *, late: bool) -> None:
         self.overtaken_shares.append(late)
+
+    def cancelled(self, orders: int) -> None:
+        self.cancelled_orders += orders
 
     def paused(self, paused: bool) -> None:
         pass

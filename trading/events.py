@@ -8,9 +8,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from trading.encoding import Count, Int64, Number
+from trading.encoding import Count, Int64, Number, Records
+from trading.errors import BadRecord
 from trading.market import Symbol
 from trading.risk.limits import LimitSet
+from trading.risk.trading_state import TradingState
 
 
 class NewOrder(Struct, frozen=True):
@@ -43,6 +45,46 @@ class NewOrder(Struct, frozen=True):
     # An order of before there were these has expired.
     expires_ns: Int64 = 0
     state_version: Int64 = 0
+
+
+class CancelOrder(Struct, frozen=True, tag_field="kind", tag="cancel"):
+    """The desk wants nothing more of an order; it lies behind the order in the same partition.
+
+    The broker answers with a report of kind cancel, unless it is done with the order, or does not know it.
+
+    Attributes:
+        order_id, number, symbol: of the order.
+        left: signed, of it, still working when this was written, as far as was reported.
+        state: of the desk, because of which it is cancelled.
+        sent_ns: wall time.
+        account, strategy: whose.
+    """
+
+    order_id: str
+    number: Int64
+    symbol: Symbol
+    left: Number
+    state: TradingState
+    sent_ns: Int64
+    account: str
+    strategy: str
+
+
+class _Kind(Struct):
+    kind: str = "new"
+
+
+_kinds, _new_orders, _cancels = Records(_Kind), Records(NewOrder), Records(CancelOrder)
+
+
+def read_order(payload: bytes | str | None) -> NewOrder | CancelOrder:
+    """What a record of the orders topic asks. Raises BadRecord, for a kind that is not known too."""
+    kind = _kinds.read(payload).kind
+    if kind == "new":
+        return _new_orders.read(payload)
+    if kind == "cancel":
+        return _cancels.read(payload)
+    raise BadRecord(f"an order message of kind {kind[:20]!r}: expected new or cancel")
 
 
 class ReportKind(StrEnum):

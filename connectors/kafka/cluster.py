@@ -73,11 +73,12 @@ def check_clock(admin: AdminClient, topic: str) -> None:
         )
 
 
-def require(bootstrap: str, topic: str) -> None:
-    """A broker answers and has the topic; asked without a word from librdkafka. Raises ServiceUnavailable."""
+def require(bootstrap: str, topic: str) -> list[int]:
+    """The partitions of a topic that is there; asked without a word from librdkafka. Raises ServiceUnavailable."""
     try:
         found = admin_client(bootstrap).list_topics(topic, timeout=REQUIRE_S)
     except KafkaException as error:
         raise translated(error, silent(bootstrap)) from error
     if found.topics[topic].error is not None:
         raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {found.topics[topic].error}")
+    return sorted(found.topics[topic].partitions)

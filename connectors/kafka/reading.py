@@ -101,3 +101,17 @@ def bounds(bootstrap: str, topic: str, partition: int, isolation: str = "read_co
                 return int(low), int(high)
     finally:
         consumer.close()
+
+
+def offset_at(bootstrap: str, topic: str, partition: int, time_ms: int) -> int:
+    """The first offset at or after a time; the end where there is none. Raises ServiceUnavailable."""
+    consumer = reader(bootstrap)
+    try:
+        (found,) = consumer.offsets_for_times(
+            [TopicPartition(topic, partition, max(0, time_ms))], CONTROL_TIMEOUT_S
+        )
+    except KafkaException as error:
+        raise translated(error, f"{topic}[{partition}] cannot be read") from error
+    finally:
+        consumer.close()
+    return int(found.offset) if found.offset >= 0 else bounds(bootstrap, topic, partition)[1]

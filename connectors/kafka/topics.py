@@ -33,6 +33,8 @@ KEPT: dict[str, dict[str, str]] = {
     # Decisions hold the book's past: without them a restart would find a flat book.
     "decisions": FOR_GOOD,
     "fills": FOR_GOOD,
+    # What the broker was asked, and when: how soon a stop had ended what worked.
+    "orders": FOR_GOOD,
     # The latched state, and limits, hold until somebody sets others.
     "control": FOR_GOOD,
     # Compacted soon: a restart reads what is left of it.

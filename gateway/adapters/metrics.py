@@ -128,6 +128,9 @@ class PrometheusMetrics:
             ["why"],
             registry=registry,
         )
+        self._cancelled = Counter(
+            "gateway_cancelled_orders", "Orders that the broker was asked to end, by a stop", registry=registry
+        )
         self._lost = Counter("gateway_lost_ticks", "Ticks deleted before they were decided", registry=registry)
         self._bad = Counter(
             "gateway_bad_records", "Records that are not what their topic holds", ["topic"], registry=registry
@@ -194,6 +197,10 @@ class PrometheusMetrics:
     def overtaken(self, *, late: bool) -> None:
         """A partition's orders did not leave, and are decided again."""
         self._overtaken.labels("expired" if late else "stopped").inc()
+
+    def cancelled(self, orders: int) -> None:
+        """The broker is asked to end orders."""
+        self._cancelled.inc(orders)
 
     def paused(self, paused: bool) -> None:
         """Whether the source is held."""

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import MS, as_bytes, usable
 from connectors.kafka.reading import bounds, read_to_end, reader
@@ -81,7 +82,7 @@ class LetterBox:
         """Letters whose reason contains a text, by time. Raises ServiceUnavailable."""
         found = [
             f
-            for partition in self._partitions()
+            for partition in require(self._bootstrap, self._topic)
             for f in self._read_partition(partition)
             if reason in f.letter.reason
             and (since_ns is None or f.at_ns >= since_ns)
@@ -96,7 +97,8 @@ class LetterBox:
             raise ConfigurationError(
                 f"{place!r} is no PARTITION-OFFSET, as 2-4711; `gateway dlq list --each` has them"
             )
-        for found in self._read_partition(int(partition)) if int(partition) in self._partitions() else []:
+        known = int(partition) in require(self._bootstrap, self._topic)
+        for found in self._read_partition(int(partition)) if known else []:
             if found.letter.offset == int(offset):
                 return found
         raise ConfigurationError(f"no dead letter of {place} in {self._topic}; `gateway dlq list --each` has them")
@@ -135,18 +137,6 @@ class LetterBox:
         except KafkaException as error:
             raise translated(error, "nothing was sent") from error
         return Replayed(len(chosen) - len(expired), expired)
-
-    def _partitions(self) -> list[int]:
-        consumer = reader(self._bootstrap)
-        try:
-            topics = consumer.list_topics(self._topic, timeout=CONTROL_TIMEOUT_S).topics
-        except KafkaException as error:
-            raise ServiceUnavailable(
-                f"Kafka at {self._bootstrap} does not answer: start it with `ultrathink stack up`"
-            ) from error
-        finally:
-            consumer.close()
-        return sorted(topics[self._topic].partitions)
 
     def _read_partition(self, partition: int) -> list[FoundLetter]:
         found: dict[str, FoundLetter] = {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from connectors.kafka.client import KafkaException, TopicPartition
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from typing import NamedTuple
+
 from connectors.kafka.messages import as_bytes
-from connectors.kafka.reading import bounds, read_to_end, reader
+from connectors.kafka.reading import bounds, offset_at, read_to_end
 from trading.encoding import Records
 from trading.errors import BadRecord
 from trading.events import ExecutionReport, ReportKind
@@ -15,8 +15,18 @@ MARGIN_MS = 60_000
 _reports = Records(ExecutionReport)
 
 
-def answered(bootstrap: str, orders: str, fills: str, partition: int, since: int) -> dict[str, bool]:
-    """Of the orders from `since` on that have reports, by id: whether they were taken, rather than rejected.
+class Said(NamedTuple):
+    """How many reports of an order there are, and the signed quantity that they leave working; 0 ends it."""
+
+    reports: int
+    left: float
+
+
+NOTHING_SAID = Said(0, 0.0)
+
+
+def answered(bootstrap: str, orders: str, fills: str, partition: int, since: int) -> dict[str, Said]:
+    """Of the orders from `since` on that have reports, by id.
 
     Raises ServiceUnavailable.
     """
@@ -26,7 +36,7 @@ def answered(bootstrap: str, orders: str, fills: str, partition: int, since: int
     )
     if first is None:
         return {}
-    found: dict[str, bool] = {}
+    found: dict[str, Said] = {}
     begin = offset_at(bootstrap, fills, partition, int(first.timestamp()[1]) - MARGIN_MS)
     for messages in read_to_end(bootstrap, fills, partition, begin):
         for message in messages:
@@ -34,19 +44,10 @@ def answered(bootstrap: str, orders: str, fills: str, partition: int, since: int
                 report = _reports.read(as_bytes(message.value()))
             except BadRecord:
                 continue
-            found.setdefault(report.order_id, report.kind is not ReportKind.REJECT)
+            left = report.left if report.kind is ReportKind.FILL else 0.0
+            found[report.order_id] = max(
+                found.get(report.order_id, NOTHING_SAID),
+                Said(report.sequence + 1, left),
+                key=lambda said: said.reports,
+            )
     return found
-
-
-def offset_at(bootstrap: str, topic: str, partition: int, time_ms: int) -> int:
-    """The first offset at or after a time; the end where there is none. Raises ServiceUnavailable."""
-    consumer = reader(bootstrap)
-    try:
-        (found,) = consumer.offsets_for_times(
-            [TopicPartition(topic, partition, max(0, time_ms))], CONTROL_TIMEOUT_S
-        )
-    except KafkaException as error:
-        raise translated(error, f"{topic}[{partition}] cannot be read") from error
-    finally:
-        consumer.close()
-    return int(found.offset) if found.offset >= 0 else bounds(bootstrap, topic, partition)[1]

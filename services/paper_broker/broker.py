@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from services.paper_broker.answered import Said
 from trading.events import ExecutionReport, NewOrder, ReportKind
 
 MS = 1_000_000
@@ -81,9 +83,25 @@ class PaperAnswers(Struct, frozen=True):
             return [Due(now_ns, report(order, 0, ReportKind.REJECT, 0.0, 0.0, now_ns, self.model, why))]
         return reports(order, self.model)
 
-    def again(self, order: NewOrder) -> list[Due]:
-        """The same as before."""
-        return reports(order, self.model)
+    def rest(self, order: NewOrder, said: Said) -> list[Due]:
+        """What was not said then; where that does not fit what was, because the model is another now, one fill."""
+        if said.left == 0.0:
+            return []
+        found = reports(order, self.model)[said.reports :]
+        if found and math.isclose(found[0].report.quantity + found[0].report.left, said.left, abs_tol=1e-9):
+            return found
+        if found and found[0].report.kind is ReportKind.CANCEL:
+            return found
+        at_ns = order.sent_ns + int(self.model.latency_ms * MS)
+        fill = report(order, said.reports, ReportKind.FILL, said.left, 0.0, at_ns, self.model)
+        return [Due(at_ns, fill)]
+
+
+def cancelled(report: ExecutionReport, now_ns: int, reason: str) -> ExecutionReport:
+    """What is said in place of a report that is not sent: nothing more of the order is done."""
+    return structs.replace(
+        report, kind=ReportKind.CANCEL, quantity=0.0, price=0.0, fee=0.0, left=0.0, at_ns=now_ns, reason=reason
+    )
 
 
 def delay_ns(chance: random.Random, fill_model: FillModel) -> int:

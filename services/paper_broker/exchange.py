@@ -1,8 +1,8 @@
-"""The paper broker's ends: orders in, reports out when they are due.
+"""The paper broker's ends: orders and cancels in, reports out when they are due.
 
-An order is committed when its last report is delivered. After a kill some reports come again, each the
-same as before: the book knows them by their sequence. Whether an order is taken depends on when it comes, so
-what was said of it before is looked up, and kept to.
+An order is committed when its last report is delivered. Whether it is taken depends on when it comes, and what
+becomes of it on whether it is cancelled, so after a kill what was said of it before is looked up, and kept to; a
+report that was on its way may come again, the same as before: the book knows it by its sequence.
 """
 
 from __future__ import annotations
@@ -10,29 +10,47 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
+from msgspec import Struct
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
 from connectors.kafka.reading import reader
-from services.paper_broker.answered import answered
-from services.paper_broker.broker import Due
+from services.paper_broker.answered import Said, answered
+from services.paper_broker.broker import Due, cancelled
 from services.paper_broker.stops import Stops
-from trading.encoding import Records, encode
+from trading.encoding import encode
 from trading.errors import BadRecord, ServiceUnavailable
-from trading.events import ExecutionReport, NewOrder
+from trading.events import CancelOrder, NewOrder, read_order
 
 log = structlog.get_logger()
 CHUNK = 1000
 TURN_S = 0.002
 COMMIT_EVERY_S = 0.2
 DRAIN_S = 10.0
-_new_orders = Records(NewOrder)
+SESSION_MS = 6_000
+
+
+class Working(Struct):
+    """An order of which something is left to say.
+
+    Attributes:
+        partition: of its reports.
+        due: what is left to say, in order of time.
+        ticket: of the order's record.
+        turn: of its next report among those that wait; another one is of before a cancel.
+    """
+
+    partition: int
+    due: deque[Due]
+    ticket: Ticket
+    turn: int = 0
 
 
 class Answers(Protocol):
@@ -41,8 +59,8 @@ class Answers(Protocol):
     def fresh(self, order: NewOrder, now_ns: int, stopped: str) -> list[Due]:
         """Of one that comes now, and that the desk's own stop forbids where `stopped` says why."""
 
-    def again(self, order: NewOrder) -> list[Due]:
-        """Of one that was taken before."""
+    def rest(self, order: NewOrder, said: Said) -> list[Due]:
+        """What is left to say of one that was taken before."""
 
 
 class PaperExchange:
@@ -70,14 +88,19 @@ class PaperExchange:
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 5,
+                # So long its orders wait for a successor of one that was killed.
+                "session.timeout.ms": SESSION_MS,
+                "heartbeat.interval.ms": SESSION_MS // 3,
             }
         )
         self._consumer.subscribe([orders], on_assign=self._learn)
         self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 0})
         self._tracker = OffsetTracker()
-        #: Orders that may be read again, and whether they were taken.
-        self._answered: dict[str, bool] = {}
-        self._due: list[tuple[int, int, int, ExecutionReport, Ticket]] = []
+        #: Orders that may be read again.
+        self._answered: dict[str, Said] = {}
+        self._working: dict[str, Working] = {}
+        #: When the next report of an order is due, its turn, and the order's id.
+        self._due: list[tuple[int, int, str]] = []
         self._stops, self._control = Stops(), reader(bootstrap)
         self._control.assign([TopicPartition(control, 0, 0)])
         quiet_since, heard = time.monotonic(), 0
@@ -87,7 +110,7 @@ class PaperExchange:
             elif time.monotonic() - quiet_since > CONTROL_TIMEOUT_S:
                 raise ServiceUnavailable(f"{control} on {bootstrap} cannot be read to its end")
         self._count, self._failure = 0, ""
-        #: Records that were no orders.
+        #: Records that were neither orders nor cancels.
         self.bad = 0
 
     def run(self, stopping: threading.Event, progress: Callable[[int], None] = lambda _: None) -> int:
@@ -133,24 +156,47 @@ class PaperExchange:
 
     def _take(self, message: Message) -> None:
         partition, offset = partition_of(message), offset_of(message)
+        asked: NewOrder | CancelOrder | None = None
         try:
-            order = _new_orders.read(as_bytes(message.value()))
-            found = self._say(order)
+            asked = read_order(as_bytes(message.value()))
         except BadRecord as error:
             self.bad += 1
             log.warning("no order", partition=partition, offset=offset, bad=self.bad, reason=str(error))
-            found = []
+        found = self._say(asked) if isinstance(asked, NewOrder) else []
         ticket = self._tracker.sent(partition, offset + 1, len(found))
-        for due in found:
-            self._count += 1
-            heapq.heappush(self._due, (due.at_ns, self._count, partition, due.report, ticket))
+        if isinstance(asked, CancelOrder):
+            self._cancel(asked)
+        elif asked is not None and found:
+            self._working[asked.order_id] = Working(partition, deque(found), ticket)
+            self._await_next(asked.order_id)
 
     def _say(self, order: NewOrder) -> list[Due]:
-        taken = self._answered.pop(order.order_id, None)
-        if taken is None:
+        if order.order_id in self._working:
+            return []
+        said = self._answered.pop(order.order_id, None)
+        if said is None:
             # Now, not when the log got it: a transaction's records are dated before its commit.
             return self._answers.fresh(order, time.time_ns(), self._stops.refusal(order))
-        return self._answers.again(order) if taken else []
+        return self._answers.rest(order, said)
+
+    def _cancel(self, asked: CancelOrder) -> None:
+        """End what works still; of an order that is done with, or is not known, there is nothing to say."""
+        working = self._working.get(asked.order_id)
+        if working is None:
+            return
+        now_ns = time.time_ns()
+        next_report = working.due[0].report
+        for _ in range(len(working.due) - 1):
+            self._tracker.done(working.ticket)
+        report = cancelled(next_report, now_ns, f"cancelled: the desk is {asked.state}")
+        working.due = deque([Due(now_ns, report)])
+        self._await_next(asked.order_id)
+
+    def _await_next(self, order_id: str) -> None:
+        working = self._working[order_id]
+        self._count += 1
+        working.turn = self._count
+        heapq.heappush(self._due, (working.due[0].at_ns, working.turn, order_id))
 
     def _learn(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """What was said of the orders that come again with these partitions."""
@@ -161,7 +207,15 @@ class PaperExchange:
     def _send(self, until_ns: int) -> int:
         sent = 0
         while self._due and self._due[0][0] <= until_ns:
-            _, _, partition, report, ticket = heapq.heappop(self._due)
+            _, turn, order_id = heapq.heappop(self._due)
+            working = self._working.get(order_id)
+            if working is None or working.turn != turn:
+                continue
+            report, ticket = working.due.popleft().report, working.ticket
+            if working.due:
+                self._await_next(order_id)
+            else:
+                del self._working[order_id]
 
             def delivered(error: Any, _: Message, ticket: Ticket = ticket) -> None:
                 if error is not None:
@@ -170,7 +224,9 @@ class PaperExchange:
                     self._tracker.done(ticket)
 
             key = report.symbol.encode()
-            self._producer.produce(self._fills, encode(report), key, partition=partition, on_delivery=delivered)
+            self._producer.produce(
+                self._fills, encode(report), key, partition=working.partition, on_delivery=delivered
+            )
             sent += 1
         self._producer.poll(0)
         if self._failure:

@@ -86,13 +86,19 @@ def latch(state_name: str, reason: str) -> None:
 
 @app.command(epilog='Example: ultrathink gateway kill --reason "orders look wrong"')
 def kill(reason: Annotated[str, typer.Option(help="Recorded with the state.")]) -> None:
-    """The kill switch: no order from any gateway, not even an exit, until `resume`. Survives every restart."""
+    """The kill switch: no order from any gateway, not even an exit, until `resume`. Survives every restart.
+
+    What works at the broker is cancelled; `ultrathink gateway stops` tells how soon it had ended.
+    """
     latch("killed", reason)
 
 
 @app.command(epilog='Example: ultrathink gateway halt --reason "feed looks wrong"')
 def halt(reason: Annotated[str, typer.Option(help="Recorded with the state.")]) -> None:
-    """No orders from any gateway until `resume`, but exits where the limits say so (halted_allows_exits)."""
+    """No orders from any gateway until `resume`, but exits where the limits say so (halted_allows_exits).
+
+    What works at the broker is cancelled, but for such exits; `ultrathink gateway stops` tells how soon.
+    """
     latch("halted", reason)
 
 
@@ -116,6 +122,43 @@ def state(json: Annotated[bool, typer.Option("--json", help="Print JSON on stdou
         print_json(latched)
     else:
         out.print(f"{latched.state}" + (f", set by {latched.by}: {latched.reason}" if latched.by else ""))
+
+
+@app.command(epilog="Example: ultrathink gateway stops --last 3 --json")
+def stops(
+    last: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Every halt and kill: by whom and why, which orders worked then, and how soon they had ended.
+
+    Exit code 1 when an order of the newest stop is still open.
+    """
+    from datetime import UTC, datetime
+
+    from gateway.control.stop_audit import read_stops
+    from stack.processes.settings import gateway_settings
+
+    settings = gateway_settings()
+    found = read_stops(settings.kafka_bootstrap, settings.topics, last)
+    if json:
+        print_json(found)
+    else:
+        rows = [
+            [
+                datetime.fromtimestamp(one.at_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+                one.state.value,
+                *(str(count) for count in (one.orders, one.cancelled, one.filled, one.rejected, one.open)),
+                *("-" if ms is None else f"{ms:,.0f}" for ms in (one.asked_ms, one.ended_ms)),
+                escape(f"{one.by}: {one.reason}"),
+            ]
+            for one in found
+        ]
+        columns = [
+            "UTC", "state", "orders", "cancelled", "filled", "rejected", "open", "asked ms", "ended ms", "by"
+        ]  # fmt: skip
+        out.print(table("", columns, rows, right=tuple(range(2, 9))))
+    if found and found[-1].open:
+        raise typer.Exit(1)
 
 
 @app.command(epilog='Example: ultrathink gateway drain --reason "new version"')

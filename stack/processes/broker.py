@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from stack.processes.own import OwnProcess, running
 from stack.servers.settings import StackSettings
 
 
 @contextmanager
-def running_broker(settings: StackSettings) -> Iterator[OwnProcess]:
-    """The paper broker; ended at the end, and its exit code checked."""
-    with running(OwnProcess(settings, ("broker", "run"), "broker", {})) as process:
+def running_broker(settings: StackSettings, **given: Any) -> Iterator[OwnProcess]:
+    """The paper broker; ended at the end, and its exit code checked. `given` are its settings by their names."""
+    environment = {f"ULTRATHINK_BROKER_{name.upper()}": str(value) for name, value in given.items()}
+    with running(OwnProcess(settings, ("broker", "run"), "broker", environment)) as process:
         yield process

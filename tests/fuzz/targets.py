@@ -21,24 +21,25 @@ from exporters.release.journal import Journal
 from exporters.repository.repository import ModelRepository
 from gateway.control.steering import SteeringLog, steers
 from services.forensics.store import row
-from services.paper_broker.broker import FillModel, PaperAnswers
+from services.paper_broker.broker import FillModel, PaperAnswers, cancelled
 from services.paper_broker.stops import Stops
 from trading.control import InForce
 from trading.decision import wire
 from trading.encoding import Records, encode
 from trading.errors import BadRecord, ConfigurationError
-from trading.events import Command, ExecutionReport, NewOrder, ReportKind
+from trading.events import CancelOrder, Command, ExecutionReport, NewOrder, ReportKind, read_order
 from trading.intake import Admission, decode_ticks
 from trading.market import Tick, TickBatch
 from trading.portfolio.book import Book
 from trading.risk import limits_file
 from trading.risk.limits import LimitSet, LimitsFile
+from trading.risk.trading_state import TradingState
 from trading.state import codec
 from trading.state.partition import PartitionState
 from trading.trace import TraceIds
 
 NOW_NS = 1_700_000_000_000_000_000
-_reports, _orders = Records(ExecutionReport), Records(NewOrder)
+_reports = Records(ExecutionReport)
 LIMITS = LimitSet(LimitsFile(defaults={"max_value_at_risk": 1e9, "max_drawdown": 0.9}))
 
 
@@ -119,15 +120,20 @@ def fills(data: bytes) -> None:
 
 
 def orders(data: bytes) -> None:
-    """Orders as the broker takes them: every one has an answer that can be written and read."""
+    """Orders and cancels as the broker takes them: every order has an answer that can be written and read."""
     try:
-        order = _orders.read(data)
+        asked = read_order(data)
     except BadRecord as error:
         reasoned(error)
         return
+    if isinstance(asked, CancelOrder):
+        assert read_order(encode(asked)) == asked
+        return
     stops = Stops()
-    for due in PaperAnswers(FillModel()).fresh(order, NOW_NS, stops.refusal(order)):
+    for due in PaperAnswers(FillModel()).fresh(asked, NOW_NS, stops.refusal(asked)):
         assert _reports.read(encode(due.report)) == due.report
+        ended = cancelled(due.report, NOW_NS, "cancelled: the desk is killed")
+        assert _reports.read(encode(ended)) == ended
 
 
 def limits(data: bytes) -> None:
@@ -211,6 +217,7 @@ def example_snapshot() -> bytes:
 TICK = b'{"symbol":"A","event_time_ns":%d,"bid":99.5,"ask":100.5,"bid_size":3,"ask_size":1e3,"last":100}' % NOW_NS
 REPORT = ExecutionReport("market.ticks-0-1", 1, 0, "A", ReportKind.FILL, 2.0, 100.5, 0.01, 3.0, NOW_NS)
 ORDER = NewOrder("market.ticks-0-1", 1, "A", 5.0, 100.0, NOW_NS, NOW_NS, "desk", "s", "", NOW_NS + 10**9, 4)
+CANCEL = CancelOrder("market.ticks-0-1", 1, "A", 5.0, TradingState.KILLED, NOW_NS, "desk", "s")
 FILE = LimitsFile(defaults={"max_drawdown": 0.1}, symbols={"A": {"lot": 0.5}}, rates={"EUR": 1.1})
 YAML = b"""version: 1
 currency: USD
@@ -250,7 +257,7 @@ TARGETS: dict[str, Target] = {
     "fills": Target(
         fills, [encode(REPORT), encode(REPORT) + b"\0" + encode(msgspec.structs.replace(REPORT, number=-1))]
     ),
-    "orders": Target(orders, [encode(ORDER)]),
+    "orders": Target(orders, [encode(ORDER), encode(CANCEL)]),
     "limits": Target(limits, [YAML, encode(FILE)]),
     "snapshots": Target(snapshots, [example_snapshot()]),
     "decisions": Target(decisions, [DECISION]),

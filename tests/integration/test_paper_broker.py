@@ -11,11 +11,13 @@ import pytest
 from connectors.kafka.client import Producer
 from connectors.kafka.reading import read_to_end
 from services.paper_broker.bootstrap import build
-from services.paper_broker.broker import FillModel, PaperAnswers
+from services.paper_broker.broker import FillModel
+from services.paper_broker.broker import reports as reports_of
 from services.paper_broker.settings import BrokerSettings
 from stack.servers.kafka import create_topics
 from trading.encoding import encode
-from trading.events import Command, ExecutionReport, NewOrder, ReportKind
+from trading.events import CancelOrder, Command, ExecutionReport, NewOrder, ReportKind
+from trading.risk.trading_state import TradingState
 
 NAMES = {"keeps.orders": "trading.orders", "keeps.fills": "trading.fills", "keeps.control": "gateway.control"}
 MODEL = FillModel(reject_share=0.0, cancel_share=0.0)
@@ -43,6 +45,58 @@ def reports(stack):
     return [msgspec.json.decode(value, type=ExecutionReport) for value in found]
 
 
+def run_until(settings, condition):
+    """A broker, until something is so."""
+    stopping = threading.Event()
+    running = threading.Thread(target=build(settings).run, args=(stopping,))
+    running.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        stopping.set()
+        running.join(20)
+
+
+def test_a_cancel_ends_what_is_left_and_a_restart_keeps_to_what_was_said(stack, settings):
+    """The predecessor was killed: of its orders it had ended one, filled a part of two, and said nothing of one."""
+    now, slow = time.time_ns(), settings.model_copy(update={"latency_ms": 3_600_000.0})
+
+    def order(number):
+        return NewOrder(f"c-0-{number}", number, "A", 8.0, 100.0, 0, now, "desk", "", expires_ns=now + 60 * 10**9)
+
+    def cancel(number):
+        return CancelOrder(f"c-0-{number}", number, "A", 8.0, TradingState.HALTED, now, "desk", "")
+
+    def fill(number, quantity, left):
+        return ExecutionReport(f"c-0-{number}", number, 0, "A", ReportKind.FILL, quantity, 100.0, 0.0, left, now)
+
+    produce(stack, "keeps.orders", *map(order, (21, 22, 23, 24)), cancel(21), cancel(22), cancel(24), cancel(99))
+    produce(stack, "keeps.fills", fill(21, 8.0, 0.0), fill(22, 3.0, 5.0), fill(23, 3.0, 5.0))
+
+    def of(number):
+        return [(r.sequence, r.kind, r.quantity, r.left) for r in reports(stack) if r.number == number]
+
+    def check():
+        run_until(slow, lambda: len(of(22)) == 2 and len(of(24)) == 1)
+        assert of(21) == [(0, ReportKind.FILL, 8.0, 0.0)]
+        assert of(22) == [(0, ReportKind.FILL, 3.0, 5.0), (1, ReportKind.CANCEL, 0.0, 0.0)]
+        assert of(24) == [(0, ReportKind.CANCEL, 0.0, 0.0)]
+        # Nobody cancelled this one; a broker that ends says the rest early.
+        assert of(23)[0] == (0, ReportKind.FILL, 3.0, 5.0)
+        assert sum(quantity for _, _, quantity, _ in of(23)) == pytest.approx(8.0)
+
+    check()
+    said = len(reports(stack))
+    # All is committed, the cancel of an order that nobody knows too: another broker says nothing more.
+    produce(stack, "keeps.orders", order(25), cancel(25))
+    run_until(slow, lambda: of(25))
+    check()
+    assert len(reports(stack)) == said + 1
+
+
 def test_what_was_said_is_said_again_and_what_was_not_is_judged_now(stack, settings):
     now = time.time_ns()
 
@@ -54,7 +108,7 @@ def test_what_was_said_is_said_again_and_what_was_not_is_judged_now(stack, setti
     # All of a predecessor that was killed before it committed: one taken, one rejected, one that it never saw.
     taken, rejected, unseen, fresh = order(1, -1), order(2, 60), order(3, -1), order(4, 60)
     produce(stack, "keeps.orders", taken, rejected, unseen, fresh)
-    first = PaperAnswers(MODEL).again(taken)[0].report
+    first = reports_of(taken, MODEL)[0].report
     refused = msgspec.structs.replace(first, order_id="t-0-2", number=2, kind=ReportKind.REJECT, quantity=0.0)
     produce(stack, "keeps.fills", first, refused)
     stopping = threading.Event()
@@ -75,7 +129,8 @@ def test_what_was_said_is_said_again_and_what_was_not_is_judged_now(stack, setti
         stopping.set()
         running.join(20)
     said = {k: [r for r in reports(stack) if r.number == k] for k in range(1, 6)}
-    assert [r.sequence for r in said[1]] == [0, *(d.report.sequence for d in PaperAnswers(MODEL).again(taken))]
+    # Each report once.
+    assert [r.sequence for r in said[1]] == [d.report.sequence for d in reports_of(taken, MODEL)]
     assert {r.kind for r in said[1]} == {ReportKind.FILL}
     assert [r.kind for r in said[2]] == [ReportKind.REJECT]
     assert [(r.kind, r.reason) for r in said[3]] == [(ReportKind.REJECT, "expired")]

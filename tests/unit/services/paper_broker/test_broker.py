@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.paper_broker.broker import MS, FillModel, PaperAnswers, reports
+from services.paper_broker.answered import Said
+from services.paper_broker.broker import MS, FillModel, PaperAnswers, cancelled, reports
 from services.paper_broker.stops import Stops
 from tests.fakes import limit_set
 from trading.encoding import encode
@@ -82,8 +83,31 @@ def test_an_order_that_can_be_read_only_after_it_has_expired_is_refused():
     assert [(d.report.kind, d.report.reason, d.report.quantity) for d in late] == [
         (ReportKind.REJECT, "expired", 0.0)
     ]
-    # What was taken once is answered as it was, however late it is read again.
-    assert broker.again(asked) == in_time
+
+
+@given(st.integers(0, 10_000), st.integers(0, 3), st.sampled_from([0.0, 0.5]))
+def test_what_was_taken_once_is_answered_to_its_end_by_whatever_model(number, said, partial_share):
+    before = FillModel(partial_share=0.9, reject_share=0.0, cancel_share=0.1)
+    asked = order(number)
+    all_of_it = [d.report for d in reports(asked, before)]
+    told = all_of_it[:said]
+    left = told[-1].left if told else asked.quantity
+    for now in (before, FillModel(partial_share=partial_share, seed=9, reject_share=0.0)):
+        rest = [d.report for d in PaperAnswers(now).rest(asked, Said(len(told), left))]
+        whole = [*told, *rest]
+        assert [r.sequence for r in whole] == list(range(len(whole)))
+        assert whole[-1].left == 0.0
+        if whole[-1].kind is ReportKind.FILL:
+            assert abs(sum(r.quantity for r in whole) - asked.quantity) < 1e-6
+    assert told + [d.report for d in PaperAnswers(before).rest(asked, Said(len(told), left))] == all_of_it
+
+
+def test_a_cancel_ends_an_order_in_place_of_its_next_report():
+    asked = order()
+    first = reports(asked, FillModel(reject_share=0.0))[0].report
+    ended = cancelled(first, 7, "cancelled: the desk is halted")
+    assert (ended.order_id, ended.sequence, ended.kind) == (asked.order_id, 0, ReportKind.CANCEL)
+    assert (ended.quantity, ended.price, ended.fee, ended.left, ended.at_ns) == (0.0, 0.0, 0.0, 0.0, 7)
 
 
 def told(*states):

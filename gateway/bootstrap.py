@@ -174,7 +174,7 @@ def put_together(
     name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, settings.group)
     keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     opened.callback(keeper.close)
-    place = LogPlace(bootstrap, settings.group, topics, name)
+    place = LogPlace(bootstrap, cluster.id, settings.group, topics, name)
     restore = rebuilder(settings, place, fast, served.limits, controlled, metrics).restore
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills

@@ -52,12 +52,14 @@ class LogPlace(Struct, frozen=True):
 
     Attributes:
         bootstrap: broker addresses.
+        cluster: the id of theirs.
         group: whose commits count.
         topics: ticks, decisions, fills, control and durable snapshots.
         name: what a snapshot must say that it is of.
     """
 
     bootstrap: str
+    cluster: str
     group: str
     topics: Topics
     name: str
@@ -68,22 +70,23 @@ class KafkaPartitionLog:
 
     def __init__(self, place: LogPlace, partition: int, fast: FastSnapshots, listener: ControlListener) -> None:
         self.name, self.ticks_topic, self.partition = place.name, place.topics.ticks, partition
-        self._bootstrap, self._group, self._topics = place.bootstrap, place.group, place.topics
+        self.cluster, self.group = place.cluster, place.group
+        self._bootstrap, self._topics = place.bootstrap, place.topics
         self._fast, self._listener = fast, listener
 
     def committed(self) -> Committed:
         """Stable: a transaction that is still open is waited for. Raises ServiceUnavailable."""
-        consumer = reader(self._bootstrap, self._group)
+        consumer = reader(self._bootstrap, self.group)
         wanted = [TopicPartition(self._topics.ticks, self.partition)]
         try:
             (found,) = consumer.committed(wanted, PENDING_TRANSACTION_S)
         except KafkaException as error:
-            raise translated(error, f"the commits of {self._group} cannot be read") from error
+            raise translated(error, f"the commits of {self.group} cannot be read") from error
         finally:
             consumer.close()
         if found.error is not None:
             # No answer is not "never committed".
-            raise ServiceUnavailable(f"the commits of {self._group} cannot be read ({found.error.str()})")
+            raise ServiceUnavailable(f"the commits of {self.group} cannot be read ({found.error.str()})")
         return Committed(max(-1, int(found.offset)), found.metadata or "")
 
     def bounds(self) -> tuple[int, int]:

@@ -123,7 +123,8 @@ class SnapshotKeeper:
         partition = snapshot.partition
         payload = encode_snapshot(snapshot, self._log_name)
         now = time.monotonic()
-        if now >= self._durable_due.setdefault(partition, now + self._durable_every_s):
+        # The first at once: until there is one, nothing durable says whose log these decisions are of.
+        if now >= self._durable_due.get(partition, 0.0):
             self._durable_due[partition] = now + self._durable_every_s
             chunks = to_chunks(payload, snapshot.offset)
             self._records[partition] = [(Stream.SNAPSHOTS, key, value) for key, value in chunks]

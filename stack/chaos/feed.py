@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from connectors.kafka.client import KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import bounds, reader
@@ -16,6 +16,7 @@ from trading.errors import ServiceUnavailable
 from trading.events import Command
 from trading.history import open_source
 
+Progress = Callable[[str], None]
 SYMBOLS = 12
 #: How long a broker that was killed may take to lead its partitions again, on a busy machine.
 BROKER_BACK_S = 60.0

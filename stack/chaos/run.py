@@ -15,7 +15,8 @@ from typing import Any
 from connectors.redis import open_client
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.chaos.evidence import PublishedLog, Span, compare, read_trail
-from stack.chaos.feed import Feed, spoil_control, symbols, wait_until_decided
+from stack.chaos.feed import Feed, Progress, spoil_control, symbols, wait_until_decided
+from stack.chaos.log_faults import LogFaults
 from stack.chaos.proxy import Proxy
 from stack.chaos.recovery import Fault, recovered_after
 from stack.chaos.servers import ServerFaults
@@ -35,8 +36,6 @@ RECOVERY_GOAL_S = 10.0
 #: Longer than the group's session.
 PAUSE_S = 9.0
 SETTLE_S = 3.0
-
-Progress = Callable[[str], None]
 
 
 def proxied(settings: StackSettings) -> tuple[StackSettings, int, int]:
@@ -96,6 +95,8 @@ class Chaos:
         if watched:
             found = self._trail(breeze)
             rows += [row(i, compare(reference, found, i.span, whole_evidence=False), "features") for i in watched]
+        if faults:
+            rows += LogFaults(self._settings, self._series, self._seed, self._servers, self._progress).rows()
         restarts = sorted(self._restarts) or [math.nan]
         return ChaosReport(rows, restarts[len(restarts) // 2], restarts[-1], time.monotonic() - began)
 

@@ -114,6 +114,11 @@ class SeriesTopics(Struct, frozen=True):
         return f"{self.series}.decisions"
 
     @property
+    def orders(self) -> str:
+        """Where its orders and cancels lie."""
+        return f"{self.series}.orders"
+
+    @property
     def control(self) -> str:
         """Where its commands lie."""
         return f"{self.series}.control"

@@ -16,6 +16,7 @@ def test_kills_and_faults_leave_the_log_as_an_undisturbed_run_would(stack):
     assert [row.fault for row in report.rows] == [
         "gateway killed (-9)", "Triton killed", "Triton frozen for 3 s", "Redis killed", "Kafka broker killed",
         "5,000 poison messages", "bad control records", "gateway paused beyond its session", "gateway killed, another takes over",
+        "killed during a stalled publish", "ticks deleted by retention", "ticks topic recreated",
     ]  # fmt: skip
     assert {row.fault: row.verdict for row in report.rows if not row.verdict.ok} == {}
     kills = report.rows[0]

@@ -219,6 +219,7 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
 
     place = LogPlace(
         stack.kafka_bootstrap,
+        cluster.id,
         "gateway",
         topics,
         log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, "gateway"),

@@ -22,10 +22,9 @@ def log_name(cluster: str, ticks_id: str, decisions_id: str, group: str) -> str:
     return f"{cluster}/{ticks_id}/{decisions_id}/{group}"
 
 
-def same_desk(log: str, other: str) -> bool:
-    """Whether two names of logs are of one cluster and one group."""
-    one, two = log.split("/", 3), other.split("/", 3)
-    return len(one) == len(two) == 4 and (one[0], one[3]) == (two[0], two[3])
+def is_of_desk(name: str, cluster: str, group: str) -> bool:
+    """Whether a name of logs is of this cluster and group. Ids are base64: a slash may be part of one."""
+    return name.startswith(f"{cluster}/") and name.endswith(f"/{group}")
 
 
 class LoggedMessage(Struct, frozen=True):
@@ -46,11 +45,14 @@ class PartitionLog(Protocol):
 
     Attributes:
         name: what a snapshot must say that it is of: these very logs, and the group's.
+        cluster, group: what any log of this desk is named by.
         ticks_topic: where the ticks lie.
         partition: which of its partitions.
     """
 
     name: str
+    cluster: str
+    group: str
     ticks_topic: str
     partition: int
 

@@ -26,7 +26,7 @@ from trading.intake import Admission
 from trading.market import Tick
 from trading.risk.limits import LimitSet
 from trading.state.codec import ForeignSnapshot, UnusableSnapshot, decode_snapshot
-from trading.state.log import LoggedMessage, PartitionLog, check_log, same_desk
+from trading.state.log import LoggedMessage, PartitionLog, check_log, is_of_desk
 from trading.state.partition import PartitionState, Snapshot
 from trading.trace import TraceIds
 
@@ -177,7 +177,7 @@ class Recovery:
             state = PartitionState.of(snapshot)
         except ForeignSnapshot as error:
             self._set_aside(str(error))
-            if same_desk(error.log, self._log.name):
+            if is_of_desk(error.log, self._log.cluster, self._log.group):
                 self._foreign = error.log
             return None
         except (UnusableSnapshot, ConfigurationError, BadRecord, ValueError) as error:

@@ -44,6 +44,7 @@ class FakeLog:
     """A partition's log in lists; implements PartitionLog."""
 
     name, ticks_topic = "cluster/ticks/decisions/group", FakeSource.topic
+    cluster, group = "cluster", "group"
 
     def __init__(self, run, partition):
         self.partition = partition
@@ -362,6 +363,10 @@ def test_ticks_that_were_made_anew_and_have_outgrown_what_is_decided_are_known_b
     log.commit = -1  # Kafka forgets the offsets of a topic that is deleted
     log.kept = [("kafka", encode_snapshot(last, "cluster/other/decisions/group"))]
     with pytest.raises(OtherLog, match="a snapshot of that is of the log cluster/other/decisions/group"):
+        rebuilt(log, run.limits)
+    # An id is base64, and may hold a slash.
+    log.kept = [("kafka", encode_snapshot(last, "cluster/o/the+r/decisions/group"))]
+    with pytest.raises(OtherLog, match=r"is of the log cluster/o/the\+r/decisions/group"):
         rebuilt(log, run.limits)
     # Of another desk, or where all begins anew, it says nothing.
     log.kept = [("kafka", encode_snapshot(last, "cluster/other/decisions/others"))]

@@ -8,6 +8,7 @@ import sys
 
 import structlog
 
+from connectors.kafka.identity import act_as
 from connectors.logs import configure
 from gateway.bootstrap import build
 from gateway.settings import GatewaySettings
@@ -25,6 +26,7 @@ def run(settings: GatewaySettings) -> None:
         UltraThinkError: the gateway could not start, or a server failed for good.
     """
     log_level = configure(settings.log_level)
+    act_as("gateway")
     gateway = build(settings, log_level)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: gateway.pipeline.stop())

@@ -7,17 +7,37 @@ from collections.abc import Mapping
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.admin._metadata import ClusterMetadata
+from confluent_kafka.cimpl import KafkaException, NewTopic
 
-from connectors.kafka.errors import silent, translating
+from connectors.kafka.errors import silent, translated, translating
+from connectors.kafka.identity import credentials
 
-__all__ = ["AdminClient", "ConfigResource", "NewTopic", "TopicCollection", "admin_client", "create_topics"]
+__all__ = [
+    "AdminClient",
+    "ConfigResource",
+    "NewTopic",
+    "TopicCollection",
+    "admin_client",
+    "create_topics",
+    "listed",
+]
 LIST_S, CREATE_S = 10.0, 15.0
 
 
 def admin_client(bootstrap: str) -> AdminClient:
-    """A client that says nothing by itself."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    """A client of this process's role that says nothing by itself."""
+    return AdminClient({**credentials(), "bootstrap.servers": bootstrap, "log_level": 0})
+
+
+def listed(admin: AdminClient, bootstrap: str, timeout_s: float, topic: str | None = None) -> ClusterMetadata:
+    """The topics that this process's user may know of, or one of them. Raises ServiceUnavailable."""
+    try:
+        return admin.list_topics(topic, timeout=timeout_s) if topic else admin.list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        # What the client met by itself, as a password that is refused, is told here.
+        admin.poll(0)
+        raise translated(error, silent(bootstrap)) from error
 
 
 def create_topics(
@@ -35,8 +55,7 @@ def create_topics(
         ServiceUnavailable: the broker does not answer, or refuses.
     """
     admin = admin_client(bootstrap)
-    with translating(silent(bootstrap)):
-        present = admin.list_topics(timeout=LIST_S).topics
+    present = listed(admin, bootstrap, LIST_S).topics
     new = [
         NewTopic(name, num_partitions=partitions[name], replication_factor=replicas, config=dict(config))
         for name, config in wanted.items()

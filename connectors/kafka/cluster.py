@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from connectors.kafka.admin import AdminClient, ConfigResource, TopicCollection, admin_client
+from connectors.kafka.admin import AdminClient, ConfigResource, TopicCollection, admin_client, listed
 from connectors.kafka.client import KafkaException
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, silent, translated, translating
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, denied, is_denied, translated, translating
 from connectors.kafka.topics import Topics
 from trading.errors import ConfigurationError, ServiceUnavailable
 
@@ -31,15 +31,13 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
             must lie in the partition of its tick; or the ticks are dated by their producers.
     """
     admin = admin_client(bootstrap)
-    try:
-        found = admin.list_topics(timeout=CONTROL_TIMEOUT_S)
-    except KafkaException as error:
-        raise translated(error, silent(bootstrap)) from error
+    found = listed(admin, bootstrap, CONTROL_TIMEOUT_S)
     beside = [
         topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots, topics.orders, topics.fills,
     ]  # fmt: skip
     missing = [n for n in (*beside, topics.control) if n not in found.topics]
     if missing:
+        refuse_denied(bootstrap, missing)
         raise ConfigurationError(f"topic {', '.join(missing)} does not exist on {bootstrap}: create it first")
     counts = {n: len(found.topics[n].partitions) for n in beside}
     if len(set(counts.values())) != 1:
@@ -52,6 +50,15 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     except KafkaException as error:
         raise translated(error, "Kafka does not describe its topics") from error
     return Cluster(next(iter(counts.values())), str(found.cluster_id), *ids)
+
+
+def refuse_denied(bootstrap: str, names: list[str]) -> None:
+    """A list of all topics leaves out what one may not know of. Raises ServiceUnavailable for the first such."""
+    admin = admin_client(bootstrap)
+    for name in names:
+        problem = listed(admin, bootstrap, REQUIRE_S, name).topics[name].error
+        if problem is not None and is_denied(problem):
+            raise denied(bootstrap, name)
 
 
 def check_clock(admin: AdminClient, topic: str) -> None:
@@ -75,10 +82,9 @@ def check_clock(admin: AdminClient, topic: str) -> None:
 
 def require(bootstrap: str, topic: str) -> list[int]:
     """The partitions of a topic that is there; asked without a word from librdkafka. Raises ServiceUnavailable."""
-    try:
-        found = admin_client(bootstrap).list_topics(topic, timeout=REQUIRE_S)
-    except KafkaException as error:
-        raise translated(error, silent(bootstrap)) from error
-    if found.topics[topic].error is not None:
-        raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {found.topics[topic].error}")
+    found = listed(admin_client(bootstrap), bootstrap, REQUIRE_S, topic)
+    if (problem := found.topics[topic].error) is not None:
+        if is_denied(problem):
+            raise denied(bootstrap, topic)
+        raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {problem}")
     return sorted(found.topics[topic].partitions)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
 from connectors.kafka.client import KafkaError, KafkaException
+from connectors.kafka.identity import SECRETS, role, who_is_refused
 from trading.errors import ServiceUnavailable
 
 #: How long a broker may take for what is asked of it once: metadata, commits, the end of a partition.
@@ -108,9 +110,24 @@ def is_denied(error: KafkaError) -> bool:
 def translated(error: KafkaException, what: str) -> ServiceUnavailable:
     """Our error: what could not be done, what Kafka said, and the way out."""
     said: KafkaError = error.args[0]
-    found = meaning(said)
-    out = "" if found in {Meaning.PASSES, Meaning.CLIENT} else f"; {found.value}"
-    return ServiceUnavailable(f"{what} ({said.str()}){out}")
+    return ServiceUnavailable(f"{what} ({said.str()}){way_out(meaning(said))}")
+
+
+def way_out(found: Meaning) -> str:
+    """What to do about it, after a semicolon; "" where there is nothing to do."""
+    if found in {Meaning.PASSES, Meaning.DOWN} and (refused := who_is_refused()):
+        return f"; {refused}"
+    if found in {Meaning.PASSES, Meaning.CLIENT}:
+        return ""
+    anonymous = found is Meaning.DOWN and not os.environ.get(SECRETS)
+    return f"; {found.value}" + (f", or set {SECRETS} where it asks for a password" if anonymous else "")
+
+
+def denied(bootstrap: str, topic: str) -> ServiceUnavailable:
+    """What is said of a topic that this process's user may not even know of."""
+    return ServiceUnavailable(
+        f"Kafka at {bootstrap} does not let the user {role()!r} use {topic}; {Meaning.DENIED.value}"
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes, translated
 from connectors.kafka.messages import is_end, offset_of, usable
 from connectors.logs import kafka_logger
@@ -61,6 +62,8 @@ def read_to_end(
         raise translated(error, f"{topic}[{partition}] cannot be read") from error
     finally:
         consumer.close()
+    # A topic that one may not read says nothing at all.
+    require(bootstrap, topic)
     raise ServiceUnavailable(f"{topic}[{partition}] cannot be read to its end: nothing came for ten seconds")
 
 
@@ -95,6 +98,7 @@ def bounds(bootstrap: str, topic: str, partition: int, isolation: str = "read_co
                 low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), CONTROL_TIMEOUT_S)
             except KafkaException as error:
                 if time.monotonic() > deadline or not passes(error.args[0]):
+                    require(bootstrap, topic)
                     raise translated(error, f"{topic}[{partition}] cannot be read") from error
                 time.sleep(RETRY_S)
             else:

@@ -208,6 +208,6 @@ def connect(producer: Producer, topic: str) -> None:
     """Connect and get the producer's id now, not while the first tick's budget runs."""
     try:
         producer.list_topics(topic, timeout=CONTROL_TIMEOUT_S)
+        producer.poll(CONNECT_S)
     except KafkaException as error:
-        raise translated(error, "Kafka does not answer") from error
-    producer.poll(CONNECT_S)
+        raise translated(error, f"{topic} cannot be written to") from error

@@ -254,7 +254,7 @@ class KafkaTickSource:
         except KafkaException as error:
             raise translated(error, f"{self.topic}[{partition}]") from error
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
         self._metadata_is_old = True
         consumer.incremental_assign([TopicPartition(self.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
@@ -263,14 +263,14 @@ class KafkaTickSource:
             assignment = self._assignments[number] = time.monotonic_ns()
             self._orders.put((number, assignment))
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         # Now, not at the next poll: what is in flight is published before this returns.
         self._metadata = consumer.consumer_group_metadata()
         self._metadata_is_old = True
         self._assignment.revoked(self._give_up(partitions))
         consumer.incremental_unassign(partitions)
 
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return  # of a member that was replaced
         self._rejoin_by = time.monotonic() + self._rejoin_after_s

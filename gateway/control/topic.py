@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from connectors.kafka.client import KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.client import KafkaError, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translating
 from connectors.kafka.messages import as_bytes, is_end, offset_of, usable
 from connectors.kafka.reading import read_to_end, reader
 from gateway.control.redis_latch import MOST_REASON
@@ -46,11 +46,11 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
             f"the {command.kind} are {len(payload):,} bytes, and a record of {topic} holds {MOST_BYTES:,}: give "
             "what many symbols share under `defaults`"
         )
-    failures: list[str] = []
+    failures: list[KafkaError] = []
 
-    def report(error: object, _: Message) -> None:
+    def report(error: KafkaError | None, _: Message) -> None:
         if error is not None:
-            failures.append(str(error))
+            failures.append(error)
 
     producer = Producer(
         {
@@ -60,15 +60,13 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
             "log_level": 0,
         }
     )
-    try:
+    with translating(f"the command did not reach {topic} on {bootstrap}"):
         producer.produce(topic, payload, command.kind, partition=0, on_delivery=report)
-    except KafkaException as error:
-        raise translated(error, f"the command did not reach {topic} on {bootstrap}") from error
-    left = producer.flush(CONTROL_TIMEOUT_S + 1)
-    if left or failures:
-        raise ServiceUnavailable(
-            f"the command did not reach {topic} on {bootstrap}: {failures[0] if failures else 'no answer'}"
-        )
+        left = producer.flush(CONTROL_TIMEOUT_S + 1)
+        if failures:
+            raise KafkaException(failures[0])
+    if left:
+        raise ServiceUnavailable(f"the command did not reach {topic} on {bootstrap}: no answer")
 
 
 def all_commands(bootstrap: str, topic: str) -> Iterator[Command]:

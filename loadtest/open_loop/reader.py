@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.identity import act_as
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say
 from loadtest.open_loop.pacing import Monotonic
 from trading.decision import wire
@@ -150,4 +151,5 @@ def row_of(payload: bytes, visible_ns: int) -> Row | None:
 
 
 if __name__ == "__main__":
+    act_as("reader")
     run(read)

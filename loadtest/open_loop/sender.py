@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from connectors.kafka.client import KafkaError, KafkaException, Message, Producer
+from connectors.kafka.identity import act_as
 from connectors.kafka.messages import sent_header
 from loadtest.errors import InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say, sentence
@@ -165,4 +166,5 @@ def send(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    act_as("sender")
     run(send)

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 
+from connectors.kafka.identity import act_as
 from services.forensics.audit import follow
 from services.forensics.bootstrap import build
 from services.forensics.ports import Kept
@@ -23,6 +24,7 @@ def run(settings: ForensicsSettings, began: Callable[[str], None], progress: Cal
     Raises:
         ServiceUnavailable: a server does not answer.
     """
+    act_as("forensics")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -198,7 +198,7 @@ class PaperExchange:
         working.turn = self._count
         heapq.heappush(self._due, (working.due[0].at_ns, working.turn, order_id))
 
-    def _learn(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _learn(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """What was said of the orders that come again with these partitions."""
         for place in consumer.committed(partitions, CONTROL_TIMEOUT_S):
             since = max(0, place.offset)

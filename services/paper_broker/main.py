@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 
+from connectors.kafka.identity import act_as
 from services.paper_broker.bootstrap import build
 from services.paper_broker.settings import BrokerSettings
 
@@ -15,6 +16,7 @@ def run(settings: BrokerSettings, progress: Callable[[int], None]) -> int:
 
     `progress` is told how many so far. Raises ServiceUnavailable when Kafka fails.
     """
+    act_as("broker")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -31,6 +31,10 @@ def up(
     model_repository: Annotated[
         Path | None, typer.Option(help="Folder that Triton serves; default: model_repository.")
     ] = None,
+    kafka_security: Annotated[
+        Literal["none", "sasl"] | None,
+        typer.Option(help="sasl: Kafka knows each client by a password, and lets it do what its role needs."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start every server and wait until each answers in its own protocol. Twice is harmless.
@@ -42,7 +46,7 @@ def up(
     from stack.servers.status import read_status
     from trading.errors import ConfigurationError
 
-    settings = chosen(brokers=brokers, model_repository=model_repository)
+    settings = chosen(brokers=brokers, model_repository=model_repository, kafka_security=kafka_security)
     home = settings.absolute_home
     if settings.brokers == 2:
         raise ConfigurationError("--brokers 2 cannot lose one: use 1, or 3")

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from connectors.kafka import admin
+from connectors.kafka.access import ACCESS, grant
 from connectors.kafka.client import KafkaException
+from connectors.kafka.identity import ADMIN, SCRAM
 from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
+from stack.servers.secrets import ensure_secret
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
@@ -69,7 +72,7 @@ def broker(settings: StackSettings, index: int) -> Service:
         probe=probe,
         memory_limit_mb=MEMORY_LIMIT_MB,
         prepare=preparation(settings, node, folder),
-        on_ready=lambda: create_topics(settings) if index == 0 else None,
+        on_ready=lambda: set_up(settings) if index == 0 else None,
         folder=folder,
     )
 
@@ -106,7 +109,8 @@ def preparation(settings: StackSettings, node: int, folder: Path) -> Callable[[]
             )
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "log4j2.properties", LOG4J)
-        write_atomically(folder / "server.properties", properties(settings, node, folder))
+        # It may hold a password.
+        write_atomically(folder / "server.properties", properties(settings, node, folder), mode=0o600)
         if not (folder / "data" / "meta.properties").is_file():
             command = java_command(
                 "kafka.tools.StorageTool", folder, "format", f"--cluster-id={cluster_id(settings)}"
@@ -168,7 +172,48 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         "num.network.threads": 2,
         "num.io.threads": 2,
     }
+    if settings.kafka_security == "sasl":
+        values |= secured(settings, port, controller)
     return "".join(f"{key}={value}\n" for key, value in {**values, **settings.kafka_extra}.items())
+
+
+def secured(settings: StackSettings, port: int, controller: int) -> dict[str, object]:
+    """Every connection says who it is, and may do what its role needs (connectors/kafka/access.py).
+
+    Brokers and controllers are the administrator, by a password in this file alone: they start before there is a
+    log that could hold users.
+    """
+    secret = ensure_secret(settings.absolute_home, f"kafka-{ADMIN}")
+    login = (
+        f'org.apache.kafka.common.security.plain.PlainLoginModule required username="{ADMIN}" password="{secret}"'
+    )
+    both = f'{login} user_{ADMIN}="{secret}";'
+    return {
+        "listeners": f"SASL://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller}",
+        "advertised.listeners": f"SASL://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "SASL:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+        "inter.broker.listener.name": "SASL",
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+        "sasl.mechanism.controller.protocol": "PLAIN",
+        "sasl.enabled.mechanisms": f"{SCRAM},PLAIN",
+        "listener.name.sasl.plain.sasl.jaas.config": both,
+        "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.controller.plain.sasl.jaas.config": both,
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{ADMIN}",
+        "allow.everyone.if.no.acl.found": "false",
+    }
+
+
+def set_up(settings: StackSettings) -> None:
+    """Topics, and where clients have names, their users and permissions."""
+    create_topics(settings)
+    if settings.kafka_security == "sasl":
+        home = settings.absolute_home
+        grant(settings.kafka_bootstrap, TOPICS, {role: ensure_secret(home, f"kafka-{role}") for role in ACCESS})
 
 
 def create_topics(settings: StackSettings, names: dict[str, str] | None = None) -> None:

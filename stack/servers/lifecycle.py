@@ -60,6 +60,7 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
     claim(home, FOLDERS, alone=not is_started(home))
     claim(home, folders_of(settings.model_repository, home), alone=False)
     settings.save()
+    settings.tell_clients()
     status_path(home).unlink(missing_ok=True)
     supervisor = start_supervisor(home)
     try:

@@ -16,7 +16,7 @@ from trading.files import write_atomically
 RECORD = ".ultrathink-made.json"
 
 
-SECRET = re.compile(r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*")
+SECRET = re.compile(r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+")
 #: How a stack's folders are known by what lies in them; what people have under these names looks otherwise.
 RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "kafka": lambda names: bool(names) and names <= {"1", "2", "3"},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from connectors.kafka.identity import SECRETS
 from stack.servers.ports import free_ports
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
@@ -60,6 +61,9 @@ class StackSettings(BaseSettings):
     partitions: int = Field(default=4, ge=1, le=256)
     model_repository: Path = Path("model_repository")
     ports: ServerPorts = ServerPorts()
+    kafka_security: Literal["none", "sasl"] = Field(
+        default="none", description="sasl: every client of Kafka has a password and just what its role needs"
+    )
     kafka_extra: dict[str, str] = Field(default={}, description="lines for server.properties that override ours")
     least_disk_mb: int = Field(
         default=1024, ge=0, description="left on the home folder's disk; below it the desk reduces"
@@ -105,6 +109,15 @@ class StackSettings(BaseSettings):
         """The database of a role; each role owns the database of its own name."""
         return f"postgresql://{role}:{self.secret(f'postgres-{role}')}@{LOOPBACK}:{self.ports.postgres}/{role}"
 
+    def tell_clients(self) -> None:
+        """Where this process, and what it starts, finds Kafka's passwords, if it was told no other place."""
+        ours = os.fspath(self.absolute_home / "secrets")
+        if self.kafka_security == "sasl":
+            os.environ.setdefault(SECRETS, ours)
+        elif os.environ.get(SECRETS) == ours:
+            # Of before it was switched off.
+            del os.environ[SECRETS]
+
     def save(self) -> None:
         """Write the settings where `load` finds them."""
         write_atomically(self.absolute_home / STORED, self.model_dump_json(indent=2))
@@ -126,7 +139,9 @@ def load(home: Path | None = None) -> StackSettings:
     if not is_started(settings.absolute_home):
         return settings
     stored = StackSettings.model_validate_json((settings.absolute_home / STORED).read_text())
-    return stored.model_copy(update={"home": settings.absolute_home})
+    found = stored.model_copy(update={"home": settings.absolute_home})
+    found.tell_clients()
+    return found
 
 
 def differences(kept: StackSettings, wanted: StackSettings) -> list[str]:

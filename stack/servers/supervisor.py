@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from connectors.kafka.identity import ADMIN, act_as
 from stack.servers.catalogue import services
 from stack.servers.disk import DiskWatch, reduce_desk
 from stack.servers.identity import Identity
@@ -29,6 +30,7 @@ def supervise(home: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = load(home)
+    act_as(ADMIN)
     runners: dict[str, Runner] = {}
     for service in services(settings):
         runners[service.name] = Runner(home, service, runners)

@@ -1,0 +1,138 @@
+"""Kafka with passwords and permissions, as a stack gives them: a whole desk works, and everybody else is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from connectors.kafka import identity
+from connectors.kafka.client import Producer
+from connectors.kafka.cluster import check_cluster, require
+from connectors.kafka.reading import bounds, read_to_end
+from connectors.kafka.topics import TOPICS
+from gateway.adapters.kafka_sink import KafkaDecisionSink
+from gateway.adapters.kafka_transactions import TransactionalSink
+from gateway.control.topic import send, told
+from loadtest.open_loop.drive import Load, drive
+from services.forensics.store import DecisionArchive
+from stack.cli.main import app
+from stack.processes.broker import running_broker
+from stack.processes.gateway import GatewayProcess, running_gateway
+from stack.processes.own import OwnProcess, running
+from stack.servers.lifecycle import down, up
+from stack.servers.settings import ServerPorts, StackSettings
+from trading.errors import ServiceUnavailable
+
+pytestmark = pytest.mark.slow
+CLI = CliRunner()
+DENIED = "give the client the permission"
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory, stack, exported):
+    """A stack of its own, which serves what the other has released."""
+    home = tmp_path_factory.mktemp("secured")
+    settings = StackSettings(
+        home=home, ports=ServerPorts.automatic(), model_repository=stack.model_repository, kafka_security="sasl"
+    )
+    before = os.environ["ULTRATHINK_HOME"]
+    os.environ["ULTRATHINK_HOME"] = str(home)
+    up(settings, lambda _: None)
+    try:
+        yield settings
+    finally:
+        down(home)
+        os.environ["ULTRATHINK_HOME"] = before
+        del os.environ[identity.SECRETS]
+
+
+@pytest.fixture
+def acting():
+    """Who this process is; as before afterwards."""
+    before = identity.role()
+    yield identity.act_as
+    identity.act_as(before)
+
+
+def eventually(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def test_a_whole_desk_works_with_what_each_role_may(secured):
+    bootstrap = secured.kafka_bootstrap
+    forensics = OwnProcess(secured, ("forensics", "run"), "forensics", {})
+    with running_broker(secured), running(forensics), running_gateway(secured, execution="broker"):
+        # A sender and a reader of their own, each under its own name.
+        found = drive(Load(bootstrap, "simulate:regimes?seed=5&ticks=2000&symbols=3", "500/s", 2000, warm_up_s=1.0))
+        assert (found.sent, found.missing, found.repeated) == (2000, 0, 0)
+        assert any(bounds(bootstrap, TOPICS.fills, p)[1] for p in range(secured.partitions))
+        archive = DecisionArchive(secured.postgres_url("ultrathink"))
+        eventually(lambda: archive.count() >= 2000)
+        archive.close()
+        assert CLI.invoke(app, ["gateway", "kill", "--reason", "drill"]).exit_code == 0
+        stops = CLI.invoke(app, ["gateway", "stops", "--json"])
+        assert [s["reason"] for s in json.loads(stops.output)] == ["drill"]
+        assert CLI.invoke(app, ["gateway", "resume", "--reason", "drill over"]).exit_code == 0
+        rubbish = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+        rubbish.produce(TOPICS.ticks, b"rubbish", partition=0)
+        assert rubbish.flush(10) == 0
+        eventually(lambda: "malformed" in CLI.invoke(app, ["gateway", "dlq", "list"]).output)
+        replayed = CLI.invoke(app, ["gateway", "dlq", "replay", "--reason", "malformed", "--json"])
+        assert replayed.exit_code == 0, (replayed.output, replayed.exception)
+
+
+@pytest.mark.parametrize(
+    ("role", "what", "act"),
+    [
+        ("reader", "stops the desk", lambda b: send(b, TOPICS.control, told("drain", "", "x", "y"))),
+        ("forensics", "stops the desk", lambda b: send(b, TOPICS.control, told("drain", "", "x", "y"))),
+        ("sender", "reads decisions", lambda b: list(read_to_end(b, TOPICS.decisions, 0, 0))),
+        ("sender", "looks at decisions", lambda b: bounds(b, TOPICS.decisions, 0)),
+        ("broker", "knows of ticks", lambda b: require(b, TOPICS.ticks)),
+        ("reader", "begins a gateway", lambda b: check_cluster(b, TOPICS)),
+        ("reader", "decides", lambda b: KafkaDecisionSink(b, TOPICS)),
+        ("broker", "decides", lambda b: TransactionalSink(b, TOPICS, "gateway", "x", "log", lambda _: None)),
+    ],
+)
+def test_what_a_role_may_not_do_is_refused_with_a_sentence(secured, acting, role, what, act):
+    acting(role)
+    with pytest.raises(ServiceUnavailable, match=DENIED):
+        act(secured.kafka_bootstrap)
+
+
+def refusal(secured, **environment):
+    """What a gateway that does not start says."""
+    process = GatewayProcess(secured, environment=environment)
+    process.start()
+    try:
+        with pytest.raises(ServiceUnavailable) as said:
+            process.wait_for_partitions()
+    finally:
+        process.kill()
+    assert "Traceback" not in str(said.value)
+    return str(said.value)
+
+
+def test_a_gateway_with_another_password_says_whose_and_where(secured, tmp_path):
+    (tmp_path / "kafka-gateway").write_text("wrong")
+    said = refusal(secured, **{identity.SECRETS: str(tmp_path)})
+    assert f"it refuses the user 'gateway': {tmp_path}/kafka-gateway must hold the right password" in said
+
+
+def test_a_gateway_without_a_password_says_which_file_is_missing(secured, tmp_path):
+    assert f"cannot be read from {tmp_path}/kafka-gateway" in refusal(secured, **{identity.SECRETS: str(tmp_path)})
+
+
+def test_what_holds_passwords_is_its_owners_alone(secured):
+    home = secured.absolute_home
+    secret = [*(home / "secrets").iterdir(), home / "kafka" / "1" / "server.properties"]
+    assert {oct(path.stat().st_mode & 0o777) for path in secret} == {"0o600"}
+    assert oct((home / "secrets").stat().st_mode & 0o777) == "0o700"

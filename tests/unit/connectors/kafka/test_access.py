@@ -1,0 +1,58 @@
+"""What each role may do, and that nobody may do more."""
+
+from __future__ import annotations
+
+import pytest
+from confluent_kafka.admin import AclOperation, AclPermissionType, ResourceType
+
+from connectors.kafka.access import ACCESS, bindings
+from connectors.kafka.topics import TOPICS, Topics
+
+
+def may(operation, topic):
+    """The roles that may do this with a topic."""
+    found = bindings(TOPICS)
+    return {
+        b.principal.removeprefix("User:")
+        for b in found
+        if b.restype is ResourceType.TOPIC and b.name == topic and b.operation is operation
+    }
+
+
+@pytest.mark.parametrize(
+    ("topic", "writers"),
+    [
+        ("market.ticks", {"sender", "operator"}),
+        ("trading.decisions", {"gateway"}),
+        ("trading.orders", {"gateway"}),
+        ("trading.fills", {"broker"}),
+        ("gateway.control", {"gateway", "operator"}),
+        ("gateway.snapshots", {"gateway"}),
+        ("market.ticks.dlq", {"gateway", "operator"}),
+    ],
+)
+def test_who_writes(topic, writers):
+    assert may(AclOperation.WRITE, topic) == writers
+
+
+def test_every_topic_is_read_by_somebody_and_only_the_desk_reads_what_steers_it():
+    assert all(may(AclOperation.READ, topic) for topic in TOPICS.by_role().values())
+    assert may(AclOperation.READ, "gateway.control") == {"gateway", "broker", "operator"}
+    assert may(AclOperation.READ, "trading.fills") == {"gateway", "broker", "operator"}
+
+
+def test_nothing_is_granted_but_reading_writing_and_looking_up():
+    found = bindings(TOPICS)
+    assert {b.permission_type for b in found} == {AclPermissionType.ALLOW}
+    assert {b.operation for b in found} == {
+        AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS,
+    }  # fmt: skip
+    assert {b.restype for b in found} == {ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID}
+    assert "*" not in {b.name for b in found}
+    assert {b.principal.removeprefix("User:") for b in found} == set(ACCESS)
+
+
+def test_permissions_follow_the_names_of_the_topics():
+    found = bindings(Topics(ticks="other.ticks"))
+    assert "market.ticks" not in {b.name for b in found}
+    assert [b for b in found if b.name == "other.ticks" and b.principal == "User:sender"]

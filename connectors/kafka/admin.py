@@ -12,6 +12,7 @@ from confluent_kafka.cimpl import KafkaException, NewTopic
 
 from connectors.kafka.errors import silent, translated, translating
 from connectors.kafka.identity import credentials
+from connectors.kafka.topics import KEPT, UNPARTITIONED
 
 __all__ = [
     "AdminClient",
@@ -19,7 +20,7 @@ __all__ = [
     "NewTopic",
     "TopicCollection",
     "admin_client",
-    "create_topics",
+    "create_desk_topics",
     "listed",
 ]
 LIST_S, CREATE_S = 10.0, 15.0
@@ -38,6 +39,26 @@ def listed(admin: AdminClient, bootstrap: str, timeout_s: float, topic: str | No
         # What the client met by itself, as a password that is refused, is told here.
         admin.poll(0)
         raise translated(error, silent(bootstrap)) from error
+
+
+def create_desk_topics(bootstrap: str, like: Mapping[str, str], partitions: int, replicas: int) -> None:
+    """Create what is missing of a desk's topics. All are partitioned alike: a decision lies where its tick lay.
+
+    Args:
+        bootstrap: broker addresses.
+        like: name -> role, which says how the topic is kept.
+        partitions: of each but the control topic.
+        replicas: of each partition.
+
+    Raises:
+        ServiceUnavailable: the broker does not answer, or refuses.
+    """
+    create_topics(
+        bootstrap,
+        {name: KEPT.get(role, {}) for name, role in like.items()},
+        {name: 1 if role in UNPARTITIONED else partitions for name, role in like.items()},
+        replicas,
+    )
 
 
 def create_topics(

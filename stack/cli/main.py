@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from stack.cli import broker, chaos, data, demo, export, forensics, gateway, loadtest, risk, stack, ticks, train
+from stack.cli import (
+    broker,
+    chaos,
+    data,
+    demo,
+    export,
+    forensics,
+    gateway,
+    kafka,
+    loadtest,
+    risk,
+    stack,
+    ticks,
+    train,
+)  # fmt: skip
 from stack.cli.output import err
 from trading.errors import ConfigurationError, UltraThinkError
 
@@ -35,7 +49,7 @@ ROLE_OF = {
 }
 for name, group in {
     "stack": stack, "data": data, "train": train, "export": export, "gateway": gateway, "risk": risk,
-    "broker": broker, "ticks": ticks, "forensics": forensics, "loadtest": loadtest,
+    "broker": broker, "kafka": kafka, "ticks": ticks, "forensics": forensics, "loadtest": loadtest,
 }.items():  # fmt: skip
     app.add_typer(group.app, name=name)
 app.command("demo")(demo.demo)

@@ -13,7 +13,7 @@ from connectors.kafka import admin
 from connectors.kafka.access import ACCESS, grant
 from connectors.kafka.client import KafkaException
 from connectors.kafka.identity import ADMIN, SCRAM
-from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
+from connectors.kafka.topics import TOPICS
 from stack.servers.secrets import ensure_secret
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
@@ -217,18 +217,11 @@ def set_up(settings: StackSettings) -> None:
 
 
 def create_topics(settings: StackSettings, names: dict[str, str] | None = None) -> None:
-    """Create what is missing. All are partitioned alike: a decision lies where its tick lay.
-
-    `names` gives topics of another name than the system's, each with the one that it is like.
-    """
+    """Create what is missing; `names` gives other topics than a desk's, each with the one that it is like."""
     roles = {name: role for role, name in TOPICS.by_role().items()}
     wanted = {name: roles[like] for name, like in (names or {name: name for name in roles}).items()}
-    admin.create_topics(
-        settings.kafka_bootstrap,
-        {name: KEPT.get(role, {}) for name, role in wanted.items()},
-        {name: 1 if role in UNPARTITIONED else settings.partitions for name, role in wanted.items()},
-        replicas=3 if settings.brokers == 3 else 1,
-    )
+    replicas = 3 if settings.brokers == 3 else 1
+    admin.create_desk_topics(settings.kafka_bootstrap, wanted, settings.partitions, replicas)
 
 
 LOG4J = """\

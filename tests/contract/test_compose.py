@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,15 +11,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from connectors.kafka.topics import KEPT, TOPICS, UNPARTITIONED
+from connectors.kafka.access import ACCESS
+from connectors.kafka.identity import ADMIN
+from connectors.kafka.topics import TOPICS
 from gateway.settings import GatewaySettings
+from stack.cli.kafka import setup as command
 from stack.servers import kafka
 from stack.servers.settings import ServerPorts, StackSettings
 from tests.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-LONG_RUNNING = {name: s for name, s in SERVICES.items() if name != "topics"}
+LONG_RUNNING = {name: s for name, s in SERVICES.items() if name not in {"kafka-setup", "operator"}}
 
 
 def published():
@@ -63,19 +68,75 @@ def test_ports_are_those_of_the_stack():
     assert GatewaySettings().metrics_port == ports.gateway_metrics
 
 
-def test_topics_and_partitions_are_those_of_the_stack():
-    (command,) = SERVICES["topics"]["command"]
-    lines = [line.partition("create ") for line in command.splitlines() if "create " in line]
-    created = [(before, *rest.split()) for before, _, rest in lines if before in {"", "PARTITIONS=1 "}]
-    roles = {name: role for role, name in TOPICS.by_role().items()}
-    assert {name for _, name, *_ in created} == roles.keys()
-    for before, name, *options in created:
-        assert (before == "PARTITIONS=1 ") is (roles[name] in UNPARTITIONED)
-        wanted = KEPT.get(roles[name], {})
-        assert options == [word for key, value in wanted.items() for word in ("--config", f"{key}={value}")]
-    assert f"--partitions $${{PARTITIONS:-{StackSettings.model_fields['partitions'].default}}} " in command
-    assert "--replication-factor 3" in command
+def test_topics_users_and_permissions_are_made_by_the_stacks_own_table():
+    setup = SERVICES["kafka-setup"]
+    assert setup["command"][:3] == ["ultrathink", "kafka", "setup"]
+    options = inspect.signature(command).parameters
+    partitions, replicas = options["partitions"].default, options["replicas"].default
+    assert (partitions, replicas) == (StackSettings.model_fields["partitions"].default, 3)
+    assert set(setup["secrets"]) == {f"kafka-{role}" for role in (ADMIN, *ACCESS)}
     assert GatewaySettings().topics == TOPICS
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nobody_is_root_nor_can_become_it_nor_writes_beside_what_is_his(name):
+    service = SERVICES[name]
+    user = str(service["user"]).split(":")[0]
+    assert user.isdigit()
+    assert user != "0"
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert not service.get("privileged")
+    binds = [v for v in service.get("volumes", []) if v.startswith(("./", "/"))]
+    assert all(v.endswith(":ro") for v in binds)
+
+
+def test_each_container_sees_the_passwords_of_its_own_role_alone():
+    seen = {name: service.get("secrets", []) for name, service in SERVICES.items() if name != "kafka-setup"}
+    assert {name: found for name, found in seen.items() if found} == {
+        "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics"], "operator": ["kafka-operator"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_password_is_on_a_command_line(name):
+    service = SERVICES[name]
+    lines = [*service.get("entrypoint", []), *service.get("command", [])]
+    # What the shell writes into a file is no argument of a program that goes on running.
+    programs = [part for line in lines for part in line.split("&&") if "printf" not in part]
+    assert [part for part in programs if "PASSWORD" in part.upper() or "requirepass" in part] == []
+
+
+def test_the_script_makes_every_password_that_is_asked_for_and_keeps_those_that_are_there(tmp_path):
+    script = ROOT / "deploy" / "docker" / "make-secrets.sh"
+
+    def make():
+        subprocess.run(["/bin/sh", script], cwd=tmp_path, check=True, capture_output=True)
+        return {p: p.read_text() for p in (tmp_path / ".env", *(tmp_path / "secrets").iterdir())}
+
+    (tmp_path / ".env").write_text("REDIS_PASSWORD=mine\nGRAFANA_PASSWORD=\nOTHER=x\n")
+    made = make()
+    assert make() == made
+    environment = dict(line.split("=", 1) for line in made[tmp_path / ".env"].splitlines())
+    asked = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yml").read_text()))
+    assert asked <= environment.keys()
+    assert (environment["REDIS_PASSWORD"], environment["OTHER"]) == ("mine", "x")
+    passwords = [environment[name] for name in asked - {"REDIS_PASSWORD"}]
+    assert all(re.fullmatch(r"[\w-]{32}", password) for password in passwords)
+    assert len(set(passwords)) == len(passwords)
+    files = {path.name: text for path, text in made.items() if path.name != ".env"}
+    assert (
+        set(files)
+        == {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()}
+        == set(COMPOSE["secrets"])
+    )
+    assert files["kafka-admin"] == environment["KAFKA_ADMIN_PASSWORD"]
+    assert len(set(files.values())) == len(files)
+    example = [line.partition("=")[0] for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line]
+    assert set(example) == asked
+    assert oct((tmp_path / "secrets").stat().st_mode & 0o777) == "0o700"
 
 
 def test_broker_settings_are_those_of_the_stack(tmp_path):

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Passwords for docker-compose.yml: .env, and a file in secrets/ for each of Kafka's roles. What is there is kept.
+# Run it in the folder of docker-compose.yml: sh deploy/docker/make-secrets.sh
+set -eu
+umask 077
+new() { head -c 24 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n'; }
+mkdir -p secrets
+touch .env
+for name in POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD \
+    GATEWAY_ADMIN_TOKEN KAFKA_ADMIN_PASSWORD; do
+    if grep -q "^$name=." .env; then continue; fi
+    grep -v "^$name=" .env > .env.new || true
+    echo "$name=$(new)" >> .env.new
+    mv .env.new .env
+done
+for role in gateway broker forensics sender reader operator; do
+    if [ ! -s "secrets/kafka-$role" ]; then new > "secrets/kafka-$role"; fi
+done
+sed -n 's/^KAFKA_ADMIN_PASSWORD=//p' .env | tr -d '\n' > secrets/kafka-admin
+# The folder is its owner's alone; a container's user, who is somebody else, sees the one file that it is given.
+chmod 444 secrets/kafka-*
+echo "passwords are in .env and secrets/"

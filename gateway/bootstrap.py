@@ -34,7 +34,7 @@ from gateway.instance import Instance
 from gateway.operations import Operations, Running
 from gateway.pipeline import Pipeline
 from gateway.ports import DecisionSink, Ports, StateStore
-from gateway.recovery import PartitionRecovery
+from gateway.recovery import PartitionRecovery, known_alone
 from gateway.settings import GatewaySettings
 from gateway.warm_up import warm_up
 from gateway.workers import Worker
@@ -175,7 +175,11 @@ def put_together(
     keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     opened.callback(keeper.close)
     place = LogPlace(bootstrap, cluster.id, settings.group, topics, name)
-    restore = rebuilder(settings, place, fast, served.limits, controlled, metrics).restore
+    restore = known_alone(
+        cluster.partitions,
+        topics.ticks,
+        rebuilder(settings, place, fast, served.limits, controlled, metrics).restore,
+    )
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )

@@ -7,12 +7,33 @@ from collections.abc import Callable
 import structlog
 
 from gateway.ports import Clock
+from trading.errors import ConfigurationError
 from trading.intake import Admission
 from trading.risk.limits import LimitSet
 from trading.state.log import PartitionLog
 from trading.state.recovery import Recovery, Restored
 
 log = structlog.get_logger()
+
+
+def known_alone(partitions: int, topic: str, restore: Callable[[int], Restored]) -> Callable[[int], Restored]:
+    """Rebuilds the partitions that there were when this gateway started, and refuses those that came since.
+
+    Each book has its share of the limits by their number then: with more books the shares would be more than the
+    whole. And a symbol whose ticks move to a new partition would have two books.
+    """
+
+    def restored(partition: int) -> Restored:
+        if partition >= partitions:
+            raise ConfigurationError(
+                f"{topic} has got partitions since this gateway started: it knows {partitions}, and is given "
+                f"number {partition}. Limits are shared by partition, and a symbol may have moved to another book: "
+                "halt the desk, flatten it, give every topic the same number of partitions, and start all gateways "
+                "again"
+            )
+        return restore(partition)
+
+    return restored
 
 
 class PartitionRecovery:

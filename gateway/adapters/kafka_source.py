@@ -255,6 +255,8 @@ class KafkaTickSource:
             raise translated(error, f"{self.topic}[{partition}]") from error
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        if self._is_replaced(consumer):
+            return
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
         self._metadata_is_old = True
         consumer.incremental_assign([TopicPartition(self.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
@@ -264,6 +266,8 @@ class KafkaTickSource:
             self._orders.put((number, assignment))
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        if self._is_replaced(consumer):
+            return
         # Now, not at the next poll: what is in flight is published before this returns.
         self._metadata = consumer.consumer_group_metadata()
         self._metadata_is_old = True
@@ -271,12 +275,16 @@ class KafkaTickSource:
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        if consumer is not self._consumer:
-            return  # of a member that was replaced
+        if self._is_replaced(consumer):
+            return
         self._rejoin_by = time.monotonic() + self._rejoin_after_s
         self._metadata_is_old = True
         self._assignment.lost(self._give_up(partitions))
         consumer.incremental_unassign(partitions)
+
+    def _is_replaced(self, consumer: Any) -> bool:
+        """Whether it is another member that tells this: what that had is ours, and another thread ends it."""
+        return consumer is not self._consumer
 
     def _give_up(self, partitions: list[TopicPartition]) -> list[int]:
         gone = [p.partition for p in partitions]

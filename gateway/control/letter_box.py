@@ -17,6 +17,8 @@ from trading.dead_letters import DeadLetter
 from trading.encoding import Records, encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
+#: Readers of the ticks wait for a replay that was killed at most so long, or until somebody else replays.
+TRANSACTION_TIMEOUT_MS = 15_000
 #: Headers of what was sent again.
 REPLAY_OF, REPLAYED_BY = "replay-of", "replayed-by"
 #: Header of a note in the dead-letter topic that a letter was replayed: keys and values are the producers'.
@@ -106,22 +108,28 @@ class LetterBox:
     def replay(self, chosen: Sequence[FoundLetter], by: str) -> Replayed:
         """Send the originals to their own topic and partition, and note it, all in one transaction.
 
-        A letter keeps only the beginning of its payload, so the message itself is read again.
+        A letter keeps only the beginning of its payload, so the message itself is read again. Of two who replay at
+        once the later begins after the earlier has sent, or sends in his place; what was sent since it was chosen
+        is left out.
 
         Raises:
             ServiceUnavailable: nothing was sent.
         """
-        originals = [(f, self._original(f.letter)) for f in chosen]
-        expired = [f.place for f, original in originals if original is None]
         producer = Producer(
             {
                 "bootstrap.servers": self._bootstrap,
-                "transactional.id": f"dlq-replay-{time.time_ns()}",
+                # One for all: who begins ends what another has left open, and what was sent before him is known.
+                "transactional.id": f"dlq-replay-{self._topic}",
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "log_level": 0,
             }
         )
         try:
             producer.init_transactions(CONTROL_TIMEOUT_S)
+            sent_since = self._replayed_of({f.letter.partition for f in chosen})
+            chosen = [f for f in chosen if f.replayed or f.place not in sent_since]
+            originals = [(f, self._original(f.letter)) for f in chosen]
+            expired = [f.place for f, original in originals if original is None]
             producer.begin_transaction()
             for found, original in originals:
                 if original is None:
@@ -137,6 +145,9 @@ class LetterBox:
         except KafkaException as error:
             raise translated(error, "nothing was sent") from error
         return Replayed(len(chosen) - len(expired), expired)
+
+    def _replayed_of(self, partitions: set[int]) -> set[str]:
+        return {f.place for p in sorted(partitions) for f in self._read_partition(p) if f.replayed}
 
     def _read_partition(self, partition: int) -> list[FoundLetter]:
         found: dict[str, FoundLetter] = {}

@@ -123,6 +123,8 @@ def test_dead_letters_are_listed_shown_and_sent_again_once(stack):
         assert box.find(letter.place).replayed
         twice = CLI.invoke(app, ["gateway", "dlq", "replay", letter.place, "--json"])
         assert json.loads(twice.output)["sent"] == 0
+        # Another operator had chosen it before that, and sends now.
+        assert box.replay([letter], "another").sent == 0
     listed = CLI.invoke(app, ["gateway", "dlq", "list", "--json"])
     assert any(line["reason"].startswith("JSON is malformed") for line in json.loads(listed.output))
     assert CLI.invoke(app, ["gateway", "dlq", "replay"]).exit_code != 0

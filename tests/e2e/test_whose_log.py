@@ -17,6 +17,7 @@ from connectors.kafka.reading import bounds, wait_until_settled
 from gateway.control.control import Control
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
+from stack.chaos.evidence import read_trail
 from stack.chaos.feed import wait_until_decided
 from stack.processes.gateway import SeriesTopics, series_gateway
 from stack.processes.own import running
@@ -40,8 +41,8 @@ class Desk:
         self.admin = AdminClient({"bootstrap.servers": stack.kafka_bootstrap})
         create_topics(stack, self.topics.names)
 
-    def gateway(self):
-        return series_gateway(self.stack, self.topics, "a", **PATIENT)
+    def gateway(self, **more):
+        return series_gateway(self.stack, self.topics, "a", **PATIENT, **more)
 
     def publish(self, ticks, seed=1):
         source = open_source(f"simulate:regimes?seed={seed}&ticks={ticks}&symbols=3")
@@ -170,3 +171,41 @@ def test_decisions_whose_transaction_is_not_ended_yet_are_waited_for(desk):
     wait_until_settled(bootstrap, topic, 0, 20.0)
     assert time.monotonic() - began >= 0.9
     ending.join()
+
+
+def test_of_two_gateways_of_one_name_the_later_decides_and_the_other_says_why_it_ends(desk, tmp_path):
+    """As on two machines: the lock that keeps one machine from it lies in another folder."""
+    elsewhere = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    first, second = desk.gateway(), desk.gateway(environment=elsewhere)
+    first.log, second.log = tmp_path / "first.log", tmp_path / "second.log"
+    stopping = threading.Event()
+
+    def feed():
+        seed = 10
+        while not stopping.is_set():
+            desk.publish(200, seed)
+            seed += 1
+
+    feeding = threading.Thread(target=feed)
+    try:
+        first.start()
+        first.wait_for_partitions()
+        feeding.start()
+        second.start()
+        eventually(lambda: first.ended() is not None, 60)
+        second.wait_for_partitions()
+        stopping.set()
+        feeding.join()
+        assert wait_until_decided(desk.stack, desk.topics.series, desk.topics.ticks, desk.ends(), 30.0)
+    finally:
+        stopping.set()
+        first.kill()
+        second.kill()
+    said = first.log.read_text()
+    assert "another gateway runs as 'a' in the group" in said
+    assert "Traceback" not in said
+    # It met the other at most once with each of its two producers, and fenced it no more after that.
+    assert second.log.read_text().count("transaction failed") <= 4
+    trail = read_trail(desk.stack.kafka_bootstrap, desk.topics.decisions, desk.topics.dead_letters)
+    assert set(trail.evidence) == {(p, offset) for p, end in desk.ends().items() for offset in range(end)}
+    assert (trail.repeated, trail.disordered, trail.broken) == ([], [], [])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.adapters.kafka_source import unread
+import pytest
+
+from connectors.kafka.client import TopicPartition
+from gateway.adapters.kafka_source import KafkaTickSource, unread
 
 
 class Message:
@@ -31,3 +34,44 @@ def test_what_comes_again_is_not_read_again():
     assert offsets(unread([*first, *first, Message(1)], wanted, 3)) == [0, 1, 2, 3]
     assert offsets(unread([*first, Message(4), Message(9)], wanted, 2)) == [4, 9]
     assert wanted == {2: 10, 3: 4}
+
+
+class Told:
+    """An assignment that keeps what it is told."""
+
+    def __init__(self):
+        self.heard = []
+
+    def ready(self, partition, restored):
+        self.heard.append(("ready", partition))
+
+    def revoked(self, partitions):
+        self.heard.append(("revoked", partitions))
+
+    def lost(self, partitions):
+        self.heard.append(("lost", partitions))
+
+
+class Member:
+    """A member of the group that was replaced."""
+
+    def incremental_assign(self, partitions):
+        raise AssertionError("it must not be given anything")
+
+    def incremental_unassign(self, partitions):
+        raise AssertionError("it is ended by another thread")
+
+    def consumer_group_metadata(self):
+        raise AssertionError("it is nobody in the group any more")
+
+
+@pytest.mark.parametrize("what", ["_on_assign", "_on_revoke", "_on_lost"])
+def test_what_a_replaced_member_tells_moves_nothing(what):
+    told = Told()
+    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, told)
+    try:
+        source._assignments, source._wanted = {2: 1}, {2: 40}
+        getattr(source, what)(Member(), [TopicPartition("t", 2)])
+        assert (source._assignments, source._wanted, told.heard) == ({2: 1}, {2: 40}, [])
+    finally:
+        source.close()

@@ -31,6 +31,7 @@ PARTS = {
     "exporters": "benchmarks.exporters",
     "trainers": "benchmarks.trainers",
     "peers": "benchmarks.peers",
+    "cancels": "benchmarks.cancels",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -20,22 +20,31 @@ class OrderCanceller:
     """Asks the broker to end each order that a stop ends, once it is seen to work; the deciding thread uses it.
 
     What was asked is kept in memory only. Who rebuilds a partition asks again, which does no harm: the broker ends
-    an order once. A cancel is no part of any transaction, and waits for none.
+    an order once. A cancel is no part of any transaction. It waits until its order is published for good, so that
+    it lies behind it: a broker that meets the cancel first has nothing to end, and takes the order then.
     """
 
     def __init__(
-        self, topic: str, states: PartitionStates, sink: CancelSink, clock: Clock, metrics: Metrics
+        self,
+        topic: str,
+        states: PartitionStates,
+        safe: Callable[[int], int],
+        sink: CancelSink,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         """Prepare.
 
         Args:
             topic: of the ticks.
             states: of the partitions that this gateway owns.
+            safe: of a partition, the offset before which every order is published for good.
             sink: how the broker is asked.
             clock: of the gateway.
             metrics: told how many orders the broker was asked to end.
         """
-        self._topic, self._states, self._sink, self._clock, self._metrics = topic, states, sink, clock, metrics
+        self._topic, self._states, self._safe, self._sink = topic, states, safe, sink
+        self._clock, self._metrics = clock, metrics
         #: Partition -> numbers of orders whose cancel is on its way, or there.
         self._asked: dict[int, set[int]] = {}
 
@@ -51,7 +60,8 @@ class OrderCanceller:
         for partition, state in self._states.all():
             asked, book = self._asked.setdefault(partition, set()), state.book
             asked.intersection_update(book.working.open)
-            found = [one for one in to_cancel(book, severity) if one.number not in asked]
+            safe = self._safe(partition)
+            found = [one for one in to_cancel(book, severity) if one.number < safe and one.number not in asked]
             if not found:
                 continue
             asked.update(one.number for one in found)

@@ -120,7 +120,9 @@ class Pipeline:
         )  # fmt: skip
         self._canceller: OrderCanceller | None = None
         if ports.cancels is not None:
-            self._canceller = OrderCanceller(ports.source.topic, states, ports.cancels, ports.clock, ports.metrics)
+            self._canceller = OrderCanceller(
+                ports.source.topic, states, ports.sink.safe, ports.cancels, ports.clock, ports.metrics
+            )
         self._stopping = threading.Event()
         self._next_commit_ns = 0
         self._last_poll_ns = self._last_room_ns = ports.clock.monotonic_ns()

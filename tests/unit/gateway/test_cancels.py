@@ -39,7 +39,10 @@ class Desk:
         self.states, self.sink, self.metrics = PartitionStates(), FakeCancels(), FakeMetrics()
         self.states.put(0, working(4, 7))
         self.states.put(3, working(2))
-        self.canceller = OrderCanceller("market.ticks", self.states, self.sink, FakeClock(), self.metrics)
+        self.safe = {0: 8, 3: 10}
+        self.canceller = OrderCanceller(
+            "market.ticks", self.states, self.safe.__getitem__, self.sink, FakeClock(), self.metrics
+        )
 
     def asked(self):
         found, self.sink.sent = [(p, cancel.number) for p, cancel in self.sink.sent], []
@@ -69,6 +72,15 @@ def test_an_order_that_is_seen_to_work_later_is_cancelled_then(desk):
     assert desk.asked() == [(3, 9)]
 
 
+def test_a_cancel_waits_until_its_order_is_published_and_so_lies_behind_it(desk):
+    desk.safe[0] = 7  # the order of 7 is on its way
+    desk.canceller.look(KILLED)
+    assert desk.asked() == [(0, 4), (3, 2)]
+    desk.safe[0] = 8
+    desk.canceller.look(KILLED)
+    assert desk.asked() == [(0, 7)]
+
+
 def test_what_did_not_arrive_is_asked_again(desk):
     desk.canceller.look(HALTED)
     desk.sink.fail()
@@ -92,6 +104,7 @@ def test_a_pipeline_that_has_no_ticks_and_no_room_cancels_all_the_same():
     cancels = FakeCancels()
     bench.build(POLICY, cancels=cancels)
     bench.state.put(2, working(5))
+    bench.sink.begin(2, 6, 0)
     bench.pipeline.turn()
     assert cancels.sent == []
     bench.states.state = KILLED

@@ -49,6 +49,7 @@ from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.self_test import prove_all
 from trading.risk.trading_state import TradingState
 from trading.state.log import log_name
+from trading.state.recovery import Restored
 from trading.trace import Tracer
 
 #: How long a server that does not answer yet is waited for at the start.
@@ -175,11 +176,7 @@ def put_together(
     keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     opened.callback(keeper.close)
     place = LogPlace(bootstrap, cluster.id, settings.group, topics, name)
-    restore = known_alone(
-        cluster.partitions,
-        topics.ticks,
-        rebuilder(settings, place, fast, served.limits, controlled, metrics).restore,
-    )
+    restore = rebuilder(settings, cluster, place, fast, served.limits, controlled, metrics)
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )
@@ -224,18 +221,20 @@ def open_broker(
 
 def rebuilder(
     settings: GatewaySettings,
+    cluster: Cluster,
     place: LogPlace,
     fast: RedisSnapshots,
     limits: LimitSet,
     controlled: Controlled,
     metrics: PrometheusMetrics,
-) -> PartitionRecovery:
+) -> Callable[[int], Restored]:
     """What rebuilds a partition that comes."""
-    return PartitionRecovery(
+    recovery = PartitionRecovery(
         open_logs(place, fast, controlled.listener), settings.admission(), limits, SystemClock(),
         settings.topics.decisions, metrics.restored, lambda: metrics.bad_record("decisions"),
         partial(halt_for_lost, controlled.control, metrics, settings.topics.ticks),
     )  # fmt: skip
+    return known_alone(cluster.partitions, settings.topics.ticks, recovery.restore)
 
 
 def open_sink(settings: GatewaySettings, instance: str, name: str, source: KafkaTickSource) -> DecisionSink:

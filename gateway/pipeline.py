@@ -118,11 +118,7 @@ class Pipeline:
             ports.sink, ports.snapshots, ports.states, ports.clock, ports.metrics, settings.max_unpublished,
             settings.publish_every_s,
         )  # fmt: skip
-        self._canceller: OrderCanceller | None = None
-        if ports.cancels is not None:
-            self._canceller = OrderCanceller(
-                ports.source.topic, states, ports.sink.safe, ports.cancels, ports.clock, ports.metrics
-            )
+        self._canceller = None if ports.cancels is None else OrderCanceller(ports, ports.cancels, states)
         self._stopping = threading.Event()
         self._next_commit_ns = 0
         self._last_poll_ns = self._last_room_ns = ports.clock.monotonic_ns()
@@ -132,7 +128,7 @@ class Pipeline:
 
     def run(self) -> None:
         """Decide until stopped, then drain. Raises what the publishing thread died of."""
-        self._publisher.start(failed=self._stopping.set)
+        self._publisher.start(failed=self._stopping.set, meanwhile=self._look_for_stops)
         try:
             while not self._stopping.is_set():
                 self.turn()
@@ -163,9 +159,8 @@ class Pipeline:
     def turn(self) -> None:
         """One turn: poll what has arrived, decide it, hand it over."""
         self._commit_now_and_then()
-        if self._canceller is not None:
-            # Before whatever may wait: a stop must not.
-            self._canceller.look(self._ports.states.trading_state())
+        # Before whatever may wait, and while it does: a stop must not.
+        self._look_for_stops()
         if overtaken := self._publisher.take_overtaken():
             # What was handed over before is in the log, or never will be, when that is read again.
             self._flush()
@@ -300,6 +295,10 @@ class Pipeline:
             self._source.hold()
             self._last_poll_ns = now_ns
             self._set_held(held=True)
+
+    def _look_for_stops(self) -> None:
+        if self._canceller is not None:
+            self._canceller.look()
 
     def _set_held(self, *, held: bool) -> None:
         if held is not self._held:

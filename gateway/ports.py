@@ -10,7 +10,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trading.arrays import Float32Array, FloatArray
-from trading.events import CancelOrder, PartitionEvents
+from trading.events import CancelOrder, ExecutionReport, PartitionEvents
 from trading.models.prediction import Prediction
 from trading.risk.trading_state import SEVERITY, TradingState
 from trading.state.partition import Snapshot
@@ -179,6 +179,9 @@ class EventSource(Protocol):
 
     def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         """What came since these offsets, in order; None where nothing has. Never waits."""
+
+    def untaken(self, partition: int) -> Sequence[ExecutionReport]:
+        """The broker's reports that have come and were not taken yet, in order. Never waits."""
 
 
 class ExposureReservation(Protocol):

@@ -86,14 +86,20 @@ class Publisher:
         self._unsafe: list[Snapshot] = []
         self._unsafe_lock = threading.Lock()
         self._failed: Callable[[], None] = lambda: None
+        self._meanwhile: Callable[[], None] = lambda: None
         self._thread: threading.Thread | None = None
         self.failure: BaseException | None = None
 
     # ---- the deciding thread ------------------------------------------------------------------
 
-    def start(self, failed: Callable[[], None]) -> None:
-        """Begin to publish; `failed` is called when that can go on no longer."""
-        self._failed = failed
+    def start(self, failed: Callable[[], None], meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Begin to publish.
+
+        Args:
+            failed: called when that can go on no longer.
+            meanwhile: called again and again by the deciding thread while that waits for what is published.
+        """
+        self._failed, self._meanwhile = failed, meanwhile
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self._thread.start()
 
@@ -124,10 +130,15 @@ class Publisher:
 
     def wait_until_idle(self) -> None:
         """Until all that was handed over is published, or publishing has failed. Raises ServiceUnavailable."""
+        for _ in range(int(DRAIN_S / POLL_S)):
+            if self._is_idle_within(POLL_S):
+                return
+            self._meanwhile()
+        raise ServiceUnavailable(f"{self._batches} batches were still in flight after {DRAIN_S:.0f} s")
+
+    def _is_idle_within(self, seconds: float) -> bool:
         with self._idle:
-            idle = self._idle.wait_for(lambda: self._batches == 0 or self.failure is not None, DRAIN_S)
-        if not idle:
-            raise ServiceUnavailable(f"{self._batches} batches were still in flight after {DRAIN_S:.0f} s")
+            return self._idle.wait_for(lambda: self._batches == 0 or self.failure is not None, seconds)
 
     def abandon(self, partitions: list[int]) -> None:
         """Another gateway owns them already: what is in flight of them must not be published."""

@@ -16,7 +16,7 @@ from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision
 from trading.encoding import encode
 from trading.errors import PredictionError
-from trading.events import CancelOrder, NewOrder, PartitionEvents
+from trading.events import CancelOrder, ExecutionReport, NewOrder, PartitionEvents
 from trading.market import Tick
 from trading.models.prediction import Prediction
 from trading.models.signature import STRATEGIES
@@ -223,6 +223,10 @@ class FakeEvents:
     def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         self.asked.append((partition, fills_to, control_to))
         return self.waiting.pop(partition, None)
+
+    def untaken(self, partition: int) -> Sequence[ExecutionReport]:
+        found = self.waiting.get(partition)
+        return [] if found is None else found.reports
 
 
 class FakeReservations:

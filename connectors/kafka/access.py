@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.admin._scram import (
     ScramCredentialInfo,
@@ -14,7 +15,7 @@ from confluent_kafka.admin._scram import (
 )
 from msgspec import Struct
 
-from connectors.kafka.admin import admin_client
+from connectors.kafka.admin import AdminClient, admin_client
 from connectors.kafka.errors import translating
 from connectors.kafka.identity import OPERATOR
 from connectors.kafka.topics import Topics
@@ -40,6 +41,8 @@ class Access(Struct, frozen=True):
     looks_up: tuple[str, ...] = ()
 
 
+#: What the gateways' group is called unless a setting says otherwise; their transactions begin with it too.
+GROUP = "gateway"
 #: Our readers of a partition's past name this group and never join it.
 READER = "ultrathink-"
 ACCESS: dict[str, Access] = {
@@ -47,8 +50,8 @@ ACCESS: dict[str, Access] = {
         reads=("ticks", "decisions", "dead_letters", "snapshots", "fills", "control"),
         # To the control topic: what halts the desk, and the limits of a first start.
         writes=("decisions", "dead_letters", "snapshots", "orders", "control"),
-        groups=("gateway", READER),
-        transactions=("gateway",),
+        groups=(GROUP, READER),
+        transactions=(GROUP,),
         looks_up=("ticks",),
     ),
     "broker": Access(reads=("orders", "fills", "control"), writes=("fills",), groups=("paper-broker", READER)),
@@ -59,15 +62,16 @@ ACCESS: dict[str, Access] = {
     OPERATOR: Access(
         reads=("ticks", "decisions", "dead_letters", "snapshots", "orders", "fills", "control"),
         writes=("control", "ticks", "dead_letters"),
-        groups=("gateway", READER),
+        # Not the gateway's: who may read with a group may also move its offsets.
+        groups=(READER,),
         transactions=("dlq-replay-",),
         looks_up=("ticks",),
     ),
 }
 
 
-def bindings(topics: Topics) -> list[AclBinding]:
-    """Every permission of every role; what is not here is denied."""
+def bindings(topics: Topics, group: str = GROUP) -> list[AclBinding]:
+    """Every permission of every role; what is not here is denied. `group` is the gateways'."""
     names, found = topics.by_role(), []
     for role, access in ACCESS.items():
         for operation, roles in (
@@ -77,14 +81,20 @@ def bindings(topics: Topics) -> list[AclBinding]:
         ):
             found += [allowed(role, ResourceType.TOPIC, names[topic], operation) for topic in roles]
         found += [
-            allowed(role, ResourceType.GROUP, group, AclOperation.READ, prefix=True) for group in access.groups
+            allowed(role, ResourceType.GROUP, renamed(begin, group), AclOperation.READ, prefix=True)
+            for begin in access.groups
         ]
         for operation in (AclOperation.DESCRIBE, AclOperation.WRITE) if access.transactions else ():
             found += [
-                allowed(role, ResourceType.TRANSACTIONAL_ID, begin, operation, prefix=True)
+                allowed(role, ResourceType.TRANSACTIONAL_ID, renamed(begin, group), operation, prefix=True)
                 for begin in access.transactions
             ]
     return found
+
+
+def renamed(begin: str, group: str) -> str:
+    """What names begin with, where the gateways' group has another name."""
+    return group if begin == GROUP else begin
 
 
 def allowed(
@@ -95,13 +105,14 @@ def allowed(
     return AclBinding(kind, name, pattern, f"User:{role}", "*", operation, AclPermissionType.ALLOW)
 
 
-def grant(bootstrap: str, topics: Topics, passwords: Mapping[str, str]) -> None:
-    """Make each role's user, with its password, and give the roles what they need; twice is harmless.
+def grant(bootstrap: str, topics: Topics, passwords: Mapping[str, str], group: str = GROUP) -> None:
+    """Make each role's user, with its password, and give the roles what they need and no more; twice is harmless.
 
     Args:
         bootstrap: broker addresses.
         topics: whose names the permissions are for.
         passwords: by role; one that changed is changed.
+        group: of the gateways.
 
     Raises:
         ServiceUnavailable: the broker does not answer, or refuses.
@@ -116,6 +127,36 @@ def grant(bootstrap: str, topics: Topics, passwords: Mapping[str, str]) -> None:
     for role, future in admin.alter_user_scram_credentials(upserts).items():
         with translating(f"Kafka's user {role} cannot be made"):
             future.result(GRANT_S)
-    for binding, future in admin.create_acls(bindings(topics)).items():
+    wanted = bindings(topics, group)
+    for binding, future in admin.create_acls(wanted).items():
         with translating(f"a permission of {binding.principal} cannot be given"):
+            future.result(GRANT_S)
+    take_away(admin, wanted)
+
+
+def take_away(admin: AdminClient, wanted: Collection[AclBinding]) -> None:
+    """What our roles may do by an earlier table and not by this one. Raises ServiceUnavailable."""
+    # Its stub asks for texts where None is any.
+    any_text: Any = None
+    anything = AclBindingFilter(
+        ResourceType.ANY,
+        any_text,
+        ResourcePatternType.ANY,
+        any_text,
+        any_text,
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
+    with translating("the permissions cannot be read"):
+        found = admin.describe_acls(anything).result(GRANT_S)
+    ours = {f"User:{role}" for role in ACCESS}
+    stale = [
+        AclBindingFilter(
+            b.restype, b.name, b.resource_pattern_type, b.principal, b.host, b.operation, b.permission_type
+        )
+        for b in found
+        if b.principal in ours and b not in wanted
+    ]
+    for future in (admin.delete_acls(stale) if stale else {}).values():
+        with translating("a permission of before cannot be taken away"):
             future.result(GRANT_S)

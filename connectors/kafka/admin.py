@@ -13,6 +13,7 @@ from confluent_kafka.cimpl import KafkaException, NewTopic
 from connectors.kafka.errors import silent, translated, translating
 from connectors.kafka.identity import credentials
 from connectors.kafka.topics import KEPT, UNPARTITIONED
+from trading.errors import ConfigurationError
 
 __all__ = [
     "AdminClient",
@@ -52,13 +53,18 @@ def create_desk_topics(bootstrap: str, like: Mapping[str, str], partitions: int,
 
     Raises:
         ServiceUnavailable: the broker does not answer, or refuses.
+        ConfigurationError: a topic is there with another number of partitions.
     """
-    create_topics(
-        bootstrap,
-        {name: KEPT.get(role, {}) for name, role in like.items()},
-        {name: 1 if role in UNPARTITIONED else partitions for name, role in like.items()},
-        replicas,
-    )
+    wanted = {name: 1 if role in UNPARTITIONED else partitions for name, role in like.items()}
+    create_topics(bootstrap, {name: KEPT.get(role, {}) for name, role in like.items()}, wanted, replicas)
+    present = listed(admin_client(bootstrap), bootstrap, LIST_S).topics
+    # One that is still being made is not listed yet.
+    found = {name: len(present[name].partitions) for name in like if name in present}
+    if other := [f"{name} has {count}" for name, count in found.items() if count not in {0, wanted[name]}]:
+        raise ConfigurationError(
+            f"asked for {partitions} partitions, but {', '.join(other)}: ask for what is there, or begin with "
+            "other topics; a symbol that moves to another partition would have two books"
+        )
 
 
 def create_topics(

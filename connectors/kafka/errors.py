@@ -119,15 +119,15 @@ def way_out(found: Meaning) -> str:
         return f"; {refused}"
     if found in {Meaning.PASSES, Meaning.CLIENT}:
         return ""
+    if found is Meaning.DENIED and os.environ.get(SECRETS):
+        return f"; give the user {role()!r} the permission, or other credentials (`ultrathink kafka roles`)"
     anonymous = found is Meaning.DOWN and not os.environ.get(SECRETS)
     return f"; {found.value}" + (f", or set {SECRETS} where it asks for a password" if anonymous else "")
 
 
 def denied(bootstrap: str, topic: str) -> ServiceUnavailable:
     """What is said of a topic that this process's user may not even know of."""
-    return ServiceUnavailable(
-        f"Kafka at {bootstrap} does not let the user {role()!r} use {topic}; {Meaning.DENIED.value}"
-    )
+    return ServiceUnavailable(f"Kafka at {bootstrap} does not let this client use {topic}{way_out(Meaning.DENIED)}")
 
 
 @contextmanager

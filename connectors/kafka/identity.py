@@ -7,6 +7,7 @@ travels with every address.
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,24 @@ def password(name: str) -> str:
 
 def credentials() -> dict[str, Any]:
     """What a client adds to its settings; nothing where no folder of secrets is told. Raises ConfigurationError."""
+    authority = os.environ.get(CA)
     if not os.environ.get(SECRETS):
+        if authority:
+            raise ConfigurationError(f"{CA} is set and {SECRETS} is not: an encrypted connection needs a user too")
         return {}
     found: dict[str, Any] = {
         "error_cb": note_error,
-        "security.protocol": "SASL_SSL" if os.environ.get(CA) else "SASL_PLAINTEXT",
+        "security.protocol": "SASL_SSL" if authority else "SASL_PLAINTEXT",
         # The administrator is known to the brokers before there is a log that could hold users.
         "sasl.mechanism": "PLAIN" if _role == ADMIN else SCRAM,
         "sasl.username": _role,
         "sasl.password": password(_role),
     }
-    if authority := os.environ.get(CA):
+    if authority:
+        try:
+            ssl.create_default_context(cafile=authority)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(f"{CA} names {authority}, which is no certificate in PEM: {error}") from None
         found["ssl.ca.location"] = authority
     return found
 

@@ -3,20 +3,23 @@
 # Run it in the folder of docker-compose.yml: sh deploy/docker/make-secrets.sh
 set -eu
 umask 077
+if [ ! -f docker-compose.yml ]; then
+    echo "docker-compose.yml is not in $(pwd): run this in its folder" >&2
+    exit 2
+fi
 new() { head -c 24 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n'; }
 mkdir -p secrets
 touch .env
 for name in POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD \
     GATEWAY_ADMIN_TOKEN KAFKA_ADMIN_PASSWORD; do
     if grep -q "^$name=." .env; then continue; fi
-    grep -v "^$name=" .env > .env.new || true
-    echo "$name=$(new)" >> .env.new
-    mv .env.new .env
+    { grep -v "^$name=" .env || true; echo "$name=$(new)"; } > secrets/.env.new
+    mv secrets/.env.new .env
 done
-for role in gateway broker forensics sender reader operator; do
-    if [ ! -s "secrets/kafka-$role" ]; then new > "secrets/kafka-$role"; fi
-done
-sed -n 's/^KAFKA_ADMIN_PASSWORD=//p' .env | tr -d '\n' > secrets/kafka-admin
 # The folder is its owner's alone; a container's user, who is somebody else, sees the one file that it is given.
-chmod 444 secrets/kafka-*
+keep() { cat > "secrets/.$1.new"; chmod 444 "secrets/.$1.new"; mv -f "secrets/.$1.new" "secrets/$1"; }
+for role in gateway broker forensics sender reader operator; do
+    if [ ! -s "secrets/kafka-$role" ]; then new | keep "kafka-$role"; fi
+done
+sed -n 's/^KAFKA_ADMIN_PASSWORD=//p' .env | tr -d '\n' | keep kafka-admin
 echo "passwords are in .env and secrets/"

@@ -84,6 +84,11 @@ class FillsFeed:
             self._waiting[partition] = []
             return found, self._next[partition]
 
+    def untaken(self, partition: int) -> list[ExecutionReport]:
+        """What has come and waits to be taken, a copy."""
+        with self._lock:
+            return list(self._waiting.get(partition, ()))
+
     def close(self) -> None:
         """Stop reading."""
         self._closing.set()
@@ -131,6 +136,10 @@ class KafkaEvents:
 
     def __init__(self, listener: ControlListener, fills: FillsFeed | None) -> None:
         self._listener, self._fills = listener, fills
+
+    def untaken(self, partition: int) -> list[ExecutionReport]:
+        """Of the broker."""
+        return [] if self._fills is None else self._fills.untaken(partition)
 
     def take(self, partition: int, fills_to: int, control_to: int) -> PartitionEvents | None:
         """What came since; two comparisons where nothing has."""

@@ -57,6 +57,8 @@ class TickPublisher:
         try:
             topics = self._producer.list_topics(timeout=5.0).topics
         except KafkaException as error:
+            # What the client met by itself, as a password that is refused, is told here.
+            self._producer.poll(0)
             raise translated(error, silent(bootstrap)) from error
         if topic not in topics:
             raise ServiceUnavailable(f"topic {topic} does not exist on {bootstrap}")

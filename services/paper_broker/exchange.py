@@ -27,7 +27,7 @@ from services.paper_broker.broker import Due, cancelled
 from services.paper_broker.stops import Stops
 from trading.encoding import encode
 from trading.errors import BadRecord, ServiceUnavailable
-from trading.events import CancelOrder, NewOrder, read_order
+from trading.events import CancelOrder, NewOrder, ReportKind, read_order
 
 log = structlog.get_logger()
 CHUNK = 1000
@@ -64,7 +64,7 @@ class Answers(Protocol):
 
 
 class PaperExchange:
-    """Runs until stopped; what was begun is then ended early."""
+    """Runs until stopped; what is not due by then is left to a successor, which keeps to what was said."""
 
     def __init__(self, bootstrap: str, group: str, orders: str, fills: str, control: str, answers: Answers) -> None:
         """Connect, and hear what the desk was told so far.
@@ -93,7 +93,7 @@ class PaperExchange:
                 "heartbeat.interval.ms": SESSION_MS // 3,
             }
         )
-        self._consumer.subscribe([orders], on_assign=self._learn)
+        self._consumer.subscribe([orders], on_assign=self._learn, on_revoke=self._forget, on_lost=self._forget)
         self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 0})
         self._tracker = OffsetTracker()
         #: Orders that may be read again.
@@ -125,7 +125,6 @@ class PaperExchange:
                     next_commit = time.monotonic() + COMMIT_EVERY_S
                     self._commit()
                     progress(sent)
-            sent += self._send(2**62)
             if self._producer.flush(DRAIN_S):
                 raise ServiceUnavailable(f"reports were not delivered within {DRAIN_S:.0f} s")
             self._commit()
@@ -144,6 +143,10 @@ class PaperExchange:
             ended = is_end(message)
             if not ended and usable(message):
                 self._stops.take(offset_of(message), as_bytes(message.value()))
+        if self._stops.killed:
+            # The desk's own cancels may never come: whoever sends them may be dead.
+            for order_id in list(self._working):
+                self._cancel(order_id, "the desk is killed")
         return ended
 
     def _take_orders(self) -> None:
@@ -165,10 +168,12 @@ class PaperExchange:
         found = self._say(asked) if isinstance(asked, NewOrder) else []
         ticket = self._tracker.sent(partition, offset + 1, len(found))
         if isinstance(asked, CancelOrder):
-            self._cancel(asked)
+            self._cancel(asked.order_id, f"the desk is {asked.state}")
         elif asked is not None and found:
             self._working[asked.order_id] = Working(partition, deque(found), ticket)
             self._await_next(asked.order_id)
+            if self._stops.killed:
+                self._cancel(asked.order_id, "the desk is killed")
 
     def _say(self, order: NewOrder) -> list[Due]:
         if order.order_id in self._working:
@@ -179,18 +184,17 @@ class PaperExchange:
             return self._answers.fresh(order, time.time_ns(), self._stops.refusal(order))
         return self._answers.rest(order, said)
 
-    def _cancel(self, asked: CancelOrder) -> None:
+    def _cancel(self, order_id: str, reason: str) -> None:
         """End what works still; of an order that is done with, or is not known, there is nothing to say."""
-        working = self._working.get(asked.order_id)
-        if working is None:
+        working = self._working.get(order_id)
+        if working is None or working.due[0].report.kind is ReportKind.REJECT:
             return
         now_ns = time.time_ns()
         next_report = working.due[0].report
         for _ in range(len(working.due) - 1):
             self._tracker.done(working.ticket)
-        report = cancelled(next_report, now_ns, f"cancelled: the desk is {asked.state}")
-        working.due = deque([Due(now_ns, report)])
-        self._await_next(asked.order_id)
+        working.due = deque([Due(now_ns, cancelled(next_report, now_ns, f"cancelled: {reason}"))])
+        self._await_next(order_id)
 
     def _await_next(self, order_id: str) -> None:
         working = self._working[order_id]
@@ -203,6 +207,13 @@ class PaperExchange:
         for place in consumer.committed(partitions, CONTROL_TIMEOUT_S):
             since = max(0, place.offset)
             self._answered.update(answered(self._bootstrap, self._orders, self._fills, place.partition, since))
+
+    def _forget(self, _: Any, partitions: list[TopicPartition]) -> None:
+        """Another broker answers the orders of these partitions: what works here is its to say."""
+        gone = {place.partition for place in partitions}
+        self._working = {name: one for name, one in self._working.items() if one.partition not in gone}
+        for partition in gone:
+            self._tracker.forget(partition)
 
     def _send(self, until_ns: int) -> int:
         sent = 0

@@ -34,13 +34,18 @@ class Stops:
             self._version = offset + 1
         self._state = state
 
+    @property
+    def killed(self) -> bool:
+        """Whether a killed desk has no orders: neither new ones nor those that work."""
+        return self._state is TradingState.KILLED
+
     def refusal(self, order: NewOrder) -> str:
         """Why an order that comes now is not taken; "" where it is.
 
         A killed desk has no orders. Under a lesser stop those are taken that were decided knowing it: they shrink
         a position.
         """
-        if self._state is TradingState.KILLED:
+        if self.killed:
             return "the desk is killed"
         if SEVERITY[self._state] > 0 and order.state_version < self._version:
             return f"decided before the desk was {self._state}"

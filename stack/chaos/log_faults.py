@@ -40,8 +40,6 @@ RATE_HZ = 400.0
 ADMIN_S = 20.0
 #: Of the stall, before the kill and after it; together as long as a transaction is waited for.
 STALL_S = 2.0
-#: Until every gateway has heard of a stop.
-HEARD_NS = 250 * MS
 REFUSAL = re.compile(r"is decided to \d+ and ends at \d+: it was recreated or cut short")
 
 
@@ -80,7 +78,7 @@ class LogFaults:
         try:
             with running(self._gateway(topics, execution="broker")) as process:
                 process.wait_for_partitions()
-                killed_ns = self._kill_in_a_stall(topics)
+                self._kill_in_a_stall(topics)
                 self._catch_up(topics, feed.ends())
                 resumed_ns = time.time_ns()
                 self._control(topics).latch(TradingState.ACTIVE, "chaos goes on", "chaos")
@@ -97,12 +95,11 @@ class LogFaults:
         # A position moves by the broker's reports, of which there are none here, and not by the last decision.
         found.broken.clear()
         verdict = compare(self._trail(calm), found, whole, whole_evidence=False)
-        late, working = self._after_the_kill(topics, killed_ns, resumed_ns)
+        late, working = self._after_the_kill(topics, resumed_ns)
         verdict = structs.replace(verdict, different=verdict.different + late, missing=verdict.missing + working)
         return FaultRow("killed during a stalled publish", 1, verdict, None, None, "features, orders")
 
-    def _kill_in_a_stall(self, topics: SeriesTopics) -> int:
-        """Returns the wall time from which on no order may leave."""
+    def _kill_in_a_stall(self, topics: SeriesTopics) -> None:
         self._wait_for_orders(topics)
         pids = [self._servers.pid(f"kafka-{k + 1}") for k in range(self._settings.brokers)]
         for pid in pids:
@@ -113,32 +110,37 @@ class LogFaults:
             telling = threading.Thread(
                 target=self._control(topics).latch, args=(TradingState.KILLED, "chaos", "chaos")
             )
-            killed_ns = time.time_ns() + HEARD_NS
             telling.start()
             time.sleep(STALL_S)
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
         telling.join()
-        return killed_ns
 
     def _wait_for_orders(self, topics: SeriesTopics) -> None:
         deadline = time.monotonic() + CATCH_UP_S
-        while next(self._orders(topics), None) is None:
+        while not any(True for p in range(self._settings.partitions) for _ in self._orders(topics, p)):
             if time.monotonic() > deadline:
                 raise ServiceUnavailable(f"the desk ordered nothing within {CATCH_UP_S:.0f} s: nothing to stop")
             time.sleep(0.2)
 
-    def _after_the_kill(self, topics: SeriesTopics, killed_ns: int, resumed_ns: int) -> tuple[int, int]:
-        """How many orders were written while the desk was killed, and how many of before nobody cancelled."""
-        orders = list(self._orders(topics))
-        late = sum(killed_ns < at_ns < resumed_ns for at_ns, asked in orders if isinstance(asked, NewOrder))
-        cancelled = {asked.order_id for _, asked in orders if isinstance(asked, CancelOrder)}
-        working = sum(
-            asked.order_id not in cancelled
-            for at_ns, asked in orders
-            if isinstance(asked, NewOrder) and at_ns <= killed_ns
-        )
+    def _after_the_kill(self, topics: SeriesTopics, resumed_ns: int) -> tuple[int, int]:
+        """How many orders lie behind a cancel, and how many have none behind them, of those before the resumption.
+
+        A gateway that cancels knows of the kill: what it lets out after that is late, whenever it was decided. By
+        offsets, because that is what a broker sees.
+        """
+        late = working = 0
+        for partition in range(self._settings.partitions):
+            seen, stopped = list[str](), False
+            for at_ns, asked in self._orders(topics, partition):
+                if isinstance(asked, CancelOrder):
+                    stopped = True
+                    seen = [order_id for order_id in seen if order_id != asked.order_id]
+                elif at_ns < resumed_ns:
+                    late += stopped
+                    seen.append(asked.order_id)
+            working += len(seen)
         return late, working
 
     # ---- topics ---------------------------------------------------------------------------------
@@ -238,15 +240,14 @@ class LogFaults:
     def _ends(self, topics: SeriesTopics) -> dict[int, int]:
         return {p: bounds(self._bootstrap, topics.ticks, p)[1] for p in range(self._settings.partitions)}
 
-    def _orders(self, topics: SeriesTopics) -> Iterator[tuple[int, NewOrder | CancelOrder]]:
-        """Each with the wall time at which it was written."""
-        for partition in range(self._settings.partitions):
-            for messages in read_to_end(self._bootstrap, topics.orders, partition, 0):
-                for message in messages:
-                    try:
-                        yield message.timestamp()[1] * MS, read_order(as_bytes(message.value()))
-                    except BadRecord:
-                        continue
+    def _orders(self, topics: SeriesTopics, partition: int) -> Iterator[tuple[int, NewOrder | CancelOrder]]:
+        """Each with the wall time of whoever wrote it, in their order."""
+        for messages in read_to_end(self._bootstrap, topics.orders, partition, 0):
+            for message in messages:
+                try:
+                    yield message.timestamp()[1] * MS, read_order(as_bytes(message.value()))
+                except BadRecord:
+                    continue
 
     def _topics(self, name: str) -> SeriesTopics:
         topics = SeriesTopics(f"{self._series}-{name}", ticks=f"{self._series}-{name}.ticks")

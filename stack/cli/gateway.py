@@ -74,11 +74,13 @@ def latch(state_name: str, reason: str) -> None:
 
     told = control()
     reach = told.latch(TradingState(state_name), reason, getpass.getuser())
-    out.print(f"{state_name}: set by {getpass.getuser()} because {reason!r}; it stays until a human changes it")
-    if not reach.failures and (held := told.effective()).state != state_name:
+    held = None if reach.failures else told.effective()
+    if held is None or held.state == state_name:
+        out.print(f"{state_name}: set by {getpass.getuser()} because {reason!r}; it stays until a human changes it")
+    else:
         err.print(
             f"[yellow]the desk stays {held.state}[/], set by {escape(held.by)}: {escape(held.reason)}; "
-            "only `ultrathink gateway resume` ends that"
+            f"{state_name} is noted, and only `ultrathink gateway resume` ends the other"
         )
     for failure in reach.failures:
         err.print(f"[yellow]not told:[/] {escape(failure)}")
@@ -131,7 +133,7 @@ def stops(
 ) -> None:
     """Every halt and kill: by whom and why, which orders worked then, and how soon they had ended.
 
-    Exit code 1 when an order of the newest stop is still open.
+    Exit code 1 when an order of one of them is still open.
     """
     from datetime import UTC, datetime
 
@@ -142,6 +144,8 @@ def stops(
     found = read_stops(settings.kafka_bootstrap, settings.topics, last)
     if json:
         print_json(found)
+    elif not found:
+        out.print("the desk was never halted or killed")
     else:
         rows = [
             [
@@ -157,7 +161,7 @@ def stops(
             "UTC", "state", "orders", "cancelled", "filled", "rejected", "open", "asked ms", "ended ms", "by"
         ]  # fmt: skip
         out.print(table("", columns, rows, right=tuple(range(2, 9))))
-    if found and found[-1].open:
+    if any(one.open for one in found):
         raise typer.Exit(1)
 
 

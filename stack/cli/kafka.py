@@ -27,20 +27,23 @@ def setup(
     from connectors.kafka.access import ACCESS, grant
     from connectors.kafka.admin import create_desk_topics
     from connectors.kafka.identity import ADMIN, SECRETS, act_as, password
-    from connectors.kafka.topics import TOPICS
+    from stack.processes.settings import gateway_settings
 
+    # Whatever the gateways' settings call them.
+    settings = gateway_settings()
+    topics = settings.topics
     secured = bool(os.environ.get(SECRETS))
     # All of them first: half of the users are no use to anybody.
     passwords = {role: password(role) for role in ACCESS} if secured else {}
     before = act_as(ADMIN)
     try:
-        create_desk_topics(bootstrap, {name: role for role, name in TOPICS.by_role().items()}, partitions, replicas)
+        create_desk_topics(bootstrap, {name: role for role, name in topics.by_role().items()}, partitions, replicas)
         if secured:
-            grant(bootstrap, TOPICS, passwords)
+            grant(bootstrap, topics, passwords, settings.group)
     finally:
         act_as(before)
     out.print(
-        f"{len(TOPICS.by_role())} topics" + (f", {len(passwords)} users" if secured else "") + f" on {bootstrap}"
+        f"{len(topics.by_role())} topics" + (f", {len(passwords)} users" if secured else "") + f" on {bootstrap}"
     )
 
 
@@ -48,19 +51,26 @@ def setup(
 def roles(json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
     """What each role may do; whatever is not listed is denied."""
     from connectors.kafka.access import ACCESS
-    from connectors.kafka.topics import TOPICS
+    from stack.processes.settings import gateway_settings
 
-    if json:
-        print_json(ACCESS)
-        return
-    names = TOPICS.by_role()
-    rows = [
-        [
-            role,
-            ", ".join(names[topic] for topic in access.reads),
-            ", ".join(names[topic] for topic in access.writes),
-            ", ".join(f"{group}*" for group in access.groups),
-        ]
+    names = gateway_settings().topics.by_role()
+    found = {
+        role: {
+            "reads": [names[topic] for topic in access.reads],
+            "writes": [names[topic] for topic in access.writes],
+            "looks up": [names[topic] for topic in access.looks_up],
+            "groups": [f"{begin}*" for begin in access.groups],
+            "transactions": [f"{begin}*" for begin in access.transactions],
+        }
         for role, access in ACCESS.items()
+    }
+    if json:
+        print_json(found)
+        return
+    rows = [
+        [role if not k else "", what, ", ".join(some)]
+        for role, access in found.items()
+        for k, (what, some) in enumerate((what, some) for what, some in access.items() if some)
     ]
-    out.print(table("", ["role", "reads", "writes", "groups"], rows, prose=True))
+    out.print(table("", ["role", "", "whose names begin so where there is a *"], rows))
+    out.print("admin may do everything: brokers, and `ultrathink kafka setup`, are it")

@@ -21,6 +21,10 @@ DEFAULT_HOME = Path(".ultrathink")
 STORED = "stack.json"
 
 
+#: What we have told this process, in place of a person.
+_told: dict[str, str] = {}
+
+
 class ServerPorts(BaseModel):
     """TCP ports on loopback; the defaults are what each program uses elsewhere."""
 
@@ -110,12 +114,14 @@ class StackSettings(BaseSettings):
         return f"postgresql://{role}:{self.secret(f'postgres-{role}')}@{LOOPBACK}:{self.ports.postgres}/{role}"
 
     def tell_clients(self) -> None:
-        """Where this process, and what it starts, finds Kafka's passwords, if it was told no other place."""
-        ours = os.fspath(self.absolute_home / "secrets")
+        """Where this process, and what it starts, finds Kafka's passwords, if a person told it no other place."""
+        told = os.environ.get(SECRETS)
+        if told is not None and told != _told.get(SECRETS):
+            return
         if self.kafka_security == "sasl":
-            os.environ.setdefault(SECRETS, ours)
-        elif os.environ.get(SECRETS) == ours:
-            # Of before it was switched off.
+            os.environ[SECRETS] = _told[SECRETS] = os.fspath(self.absolute_home / "secrets")
+        elif told is not None:
+            # Of another stack, or of before it was switched off.
             del os.environ[SECRETS]
 
     def save(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from tests.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-LONG_RUNNING = {name: s for name, s in SERVICES.items() if name not in {"kafka-setup", "operator"}}
+LONG_RUNNING = {n: s for n, s in SERVICES.items() if n not in {"kafka-setup", "operator", "paper-broker"}}
 
 
 def published():
@@ -97,7 +99,28 @@ def test_each_container_sees_the_passwords_of_its_own_role_alone():
     seen = {name: service.get("secrets", []) for name, service in SERVICES.items() if name != "kafka-setup"}
     assert {name: found for name, found in seen.items() if found} == {
         "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics"], "operator": ["kafka-operator"],
+        "paper-broker": ["kafka-broker"],
     }  # fmt: skip
+
+
+OURS = [
+    n
+    for n, s in SERVICES.items()
+    if s["image"].startswith(("ultrathink-pilot-gateway", "ultrathink-pilot-services"))
+]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_whoever_imports_what_is_compiled_can_write_where_it_is_kept(name):
+    """Numba looks for a folder that it may write to as it is imported, whether anything is compiled or not."""
+    service = SERVICES[name]
+    writable = [w.split(":")[0] for w in service["tmpfs"]] + [v.split(":")[1] for v in service.get("volumes", [])]
+    assert {"/tmp", "/cache"} <= set(writable)
+    assert "NUMBA_CACHE_DIR=/cache" in (ROOT / "deploy/docker/Dockerfile").read_text()
+
+
+def test_kafka_can_load_the_libraries_that_it_unpacks():
+    assert "/tmp:exec" in SERVICES["kafka-1"]["tmpfs"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -109,14 +132,30 @@ def test_no_password_is_on_a_command_line(name):
     assert [part for part in programs if "PASSWORD" in part.upper() or "requirepass" in part] == []
 
 
-def test_the_script_makes_every_password_that_is_asked_for_and_keeps_those_that_are_there(tmp_path):
+@pytest.fixture
+def somebody():
+    """A folder of its own, and as whom a program runs there: whoever deploys is not root."""
+    who = {} if os.getuid() else {"user": 65534, "group": 65534, "extra_groups": []}
+    # Not below pytest's folder, which is root's alone where root runs it.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "docker-compose.yml").touch()
+        (folder / ".env").write_text("REDIS_PASSWORD=mine\nGRAFANA_PASSWORD=\nOTHER=x\n")
+        for path in (folder, folder / ".env"):
+            os.chown(path, who.get("user", -1), who.get("group", -1))
+        yield folder, who
+
+
+def test_the_script_makes_every_password_that_is_asked_for_and_keeps_those_that_are_there(somebody):
     script = ROOT / "deploy" / "docker" / "make-secrets.sh"
+    tmp_path, who = somebody
 
     def make():
-        subprocess.run(["/bin/sh", script], cwd=tmp_path, check=True, capture_output=True)
+        program = ["/bin/sh", "-c", script.read_text()]
+        done = subprocess.run(program, cwd=tmp_path, check=False, capture_output=True, text=True, **who)
+        assert done.returncode == 0, done.stderr
         return {p: p.read_text() for p in (tmp_path / ".env", *(tmp_path / "secrets").iterdir())}
 
-    (tmp_path / ".env").write_text("REDIS_PASSWORD=mine\nGRAFANA_PASSWORD=\nOTHER=x\n")
     made = make()
     assert make() == made
     environment = dict(line.split("=", 1) for line in made[tmp_path / ".env"].splitlines())

@@ -49,15 +49,16 @@ def newest():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("exported")
-def test_a_kill_ends_what_works_at_the_broker_and_the_log_tells_how_soon(stack, control):
+def test_a_halt_ends_what_works_at_the_broker_and_the_log_tells_how_soon(stack, control):
+    """A halt, not a kill: that the broker hears of by itself."""
     with (
         running_broker(stack, **SLOW),
         running_gateway(stack, execution="broker", **PATIENT),
     ):
         feed(stack, 61)
-        assert CLI.invoke(app, ["gateway", "kill", "--reason", "drill 1"]).exit_code == 0
+        assert CLI.invoke(app, ["gateway", "halt", "--reason", "drill 1"]).exit_code == 0
         found, code = eventually(lambda: done if (done := newest())[0]["open"] == 0 < done[0]["orders"] else None)
-    assert (found["state"], found["reason"], code) == ("killed", "drill 1", 0)
+    assert (found["state"], found["reason"], code) == ("halted", "drill 1", 0)
     assert found["cancelled"] == found["orders"] > 3
     assert 0.0 < found["asked_ms"] <= found["ended_ms"]
     shown = CLI.invoke(app, ["gateway", "stops"])

@@ -8,9 +8,18 @@ import subprocess
 
 import pytest
 import yaml
+from confluent_kafka.admin import (
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)  # fmt: skip
 from typer.testing import CliRunner
 
 from connectors.kafka import identity
+from connectors.kafka.access import allowed, bindings
+from connectors.kafka.admin import admin_client
 from connectors.kafka.cluster import check_cluster, require
 from connectors.kafka.topics import TOPICS
 from stack.cli.main import app
@@ -90,6 +99,21 @@ def test_setup_makes_a_desk_of_it_twice_and_each_role_gets_in_by_either_listener
         return CliRunner().invoke(app, ["kafka", "setup", "--bootstrap", inner, "--replicas", "1"])
 
     eventually(lambda: setup().exit_code == 0, 60.0)
+    # Of a table of before: it is taken away.
+    before = identity.act_as("admin")
+    try:
+        wider = allowed("reader", ResourceType.TOPIC, TOPICS.orders, AclOperation.WRITE)
+        admin = admin_client(inner)
+        admin.create_acls([wider])[wider].result(15)
+        setup()
+        everything = AclBindingFilter(
+            ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+        )
+        assert set(admin.describe_acls(everything).result(15)) == set(bindings(TOPICS))
+    finally:
+        identity.act_as(before)
+    more = CliRunner().invoke(app, ["kafka", "setup", "--bootstrap", inner, "--replicas", "1", "--partitions", "8"])
+    assert "asked for 8 partitions, but market.ticks has 4" in str(more.exception)
     done = setup()
     assert (done.exit_code, done.output.strip()) == (0, f"7 topics, 6 users on {inner}")
     before = identity.act_as("gateway")
@@ -97,7 +121,7 @@ def test_setup_makes_a_desk_of_it_twice_and_each_role_gets_in_by_either_listener
         assert check_cluster(outer, TOPICS).partitions == 4
         identity.act_as("sender")
         assert require(outer, TOPICS.ticks) == [0, 1, 2, 3]
-        with pytest.raises(ServiceUnavailable, match="does not let the user 'sender' use gateway.control"):
+        with pytest.raises(ServiceUnavailable, match=r"use gateway.control; give the user 'sender'"):
             require(inner, TOPICS.control)
     finally:
         identity.act_as(before)

@@ -29,7 +29,7 @@ from trading.errors import ServiceUnavailable
 
 pytestmark = pytest.mark.slow
 CLI = CliRunner()
-DENIED = "give the client the permission"
+DENIED = "give the user '{}' the permission"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
 )
 def test_what_a_role_may_not_do_is_refused_with_a_sentence(secured, acting, role, what, act):
     acting(role)
-    with pytest.raises(ServiceUnavailable, match=DENIED):
+    with pytest.raises(ServiceUnavailable, match=DENIED.format(role)):
         act(secured.kafka_bootstrap)
 
 

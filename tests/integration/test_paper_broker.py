@@ -84,9 +84,8 @@ def test_a_cancel_ends_what_is_left_and_a_restart_keeps_to_what_was_said(stack, 
         assert of(21) == [(0, ReportKind.FILL, 8.0, 0.0)]
         assert of(22) == [(0, ReportKind.FILL, 3.0, 5.0), (1, ReportKind.CANCEL, 0.0, 0.0)]
         assert of(24) == [(0, ReportKind.CANCEL, 0.0, 0.0)]
-        # Nobody cancelled this one; a broker that ends says the rest early.
-        assert of(23)[0] == (0, ReportKind.FILL, 3.0, 5.0)
-        assert sum(quantity for _, _, quantity, _ in of(23)) == pytest.approx(8.0)
+        # Nobody cancelled this one, and it is not due for an hour: it is left to whoever comes next.
+        assert of(23) == [(0, ReportKind.FILL, 3.0, 5.0)]
 
     check()
     said = len(reports(stack))
@@ -95,6 +94,33 @@ def test_a_cancel_ends_what_is_left_and_a_restart_keeps_to_what_was_said(stack, 
     run_until(slow, lambda: of(25))
     check()
     assert len(reports(stack)) == said + 1
+
+
+def test_a_kill_ends_what_works_though_nobody_cancels_it_and_a_restart_fills_nothing(stack, settings):
+    now, slow = time.time_ns(), settings.model_copy(update={"latency_ms": 3_600_000.0})
+
+    def order(number):
+        return NewOrder(f"k-0-{number}", number, "A", 8.0, 100.0, 0, now, "desk", "", expires_ns=now + 60 * 10**9)
+
+    def of(number):
+        return [(r.sequence, r.kind, r.left, r.reason) for r in reports(stack) if r.number == number]
+
+    produce(stack, "keeps.orders", order(31))
+    killed = Command("trading_state", "killed", "drill", "test", 1)
+    telling = threading.Timer(2.0, produce, (stack, "keeps.control", killed))
+    telling.start()
+    run_until(slow, lambda: of(31))
+    telling.join()
+    ended = (ReportKind.CANCEL, 0.0, "cancelled: the desk is killed")
+    assert of(31) == [(0, *ended)]
+    # Of a predecessor: a part is filled, the rest is long due, and the desk is killed.
+    produce(stack, "keeps.orders", order(32), order(33))
+    part = ExecutionReport("k-0-32", 32, 0, "A", ReportKind.FILL, 3.0, 100.0, 0.0, 5.0, now)
+    produce(stack, "keeps.fills", part)
+    run_until(settings.model_copy(update={"latency_ms": 0.0}), lambda: len(of(32)) == 2 and of(33))
+    assert of(32)[1] == (1, *ended)
+    assert of(33) == [(0, ReportKind.REJECT, 0.0, "the desk is killed")]
+    produce(stack, "keeps.control", Command("trading_state", "active", "test over", "test", 2))
 
 
 def test_what_was_said_is_said_again_and_what_was_not_is_judged_now(stack, settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import certifi
 import pytest
 from confluent_kafka import KafkaError
 
@@ -46,8 +47,26 @@ def test_a_role_is_known_by_its_own_password(secrets):
 
 def test_with_an_authority_the_connection_is_encrypted_too(secrets, monkeypatch):
     (secrets / "kafka-gateway").write_text("x")
+    authority = certifi.where()
+    monkeypatch.setenv(identity.CA, authority)
+    assert (told()["security.protocol"], told()["ssl.ca.location"]) == ("SASL_SSL", authority)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_authority_that_is_none_is_refused_before_anything_connects(secrets, tmp_path, monkeypatch, content):
+    (secrets / "kafka-gateway").write_text("x")
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv(identity.CA, str(path))
+    with pytest.raises(ConfigurationError, match=f"{identity.CA} names {path}"):
+        identity.credentials()
+
+
+def test_an_authority_without_a_user_is_no_plain_connection(monkeypatch):
     monkeypatch.setenv(identity.CA, "/etc/ca.pem")
-    assert (told()["security.protocol"], told()["ssl.ca.location"]) == ("SASL_SSL", "/etc/ca.pem")
+    with pytest.raises(ConfigurationError, match=f"{identity.SECRETS} is not"):
+        identity.credentials()
 
 
 def test_the_administrator_is_known_before_the_log_is(secrets):

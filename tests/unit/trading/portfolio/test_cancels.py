@@ -74,3 +74,14 @@ def test_a_part_that_was_filled_is_not_cancelled_and_a_finished_order_neither():
         ]
     )
     assert [(one.number, one.left) for one in to_cancel(made, KILLED)] == [(1, 2.0)]
+
+
+def test_reports_that_have_come_count_before_a_tick_takes_them_and_leave_the_book_as_it_is():
+    made = book(EXITS, 10.0, -6.0, -3.0, 2.0)
+    before = made.dump()
+    filled = ExecutionReport("a", 1, 0, "A", ReportKind.FILL, -6.0, 100.0, 0.0, 0.0, 0)
+    other = ExecutionReport("x", -1, 0, "A", ReportKind.FILL, -2.0, 100.0, 0.0, 0.0, 0)
+    assert ended(made, HALTED) == [3]
+    # Of the 10 held 2 are left, and an exit of 3 would cross zero; the first has done its work.
+    assert [one.number for one in to_cancel(made, HALTED, [filled, filled, other])] == [2, 3]
+    assert made.dump() == before

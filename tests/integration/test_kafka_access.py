@@ -14,7 +14,6 @@ from connectors.kafka.client import Producer
 from connectors.kafka.cluster import check_cluster, require
 from connectors.kafka.reading import bounds, read_to_end
 from connectors.kafka.topics import TOPICS
-from gateway.adapters.kafka_sink import KafkaDecisionSink
 from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.control.topic import send, told
 from loadtest.open_loop.drive import Load, drive
@@ -98,7 +97,6 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
         ("sender", "looks at decisions", lambda b: bounds(b, TOPICS.decisions, 0)),
         ("broker", "knows of ticks", lambda b: require(b, TOPICS.ticks)),
         ("reader", "begins a gateway", lambda b: check_cluster(b, TOPICS)),
-        ("reader", "decides", lambda b: KafkaDecisionSink(b, TOPICS)),
         ("broker", "decides", lambda b: TransactionalSink(b, TOPICS, "gateway", "x", "log", lambda _: None)),
     ],
 )

@@ -46,7 +46,7 @@ def secured(tmp_path_factory, stack, exported):
     finally:
         down(home)
         os.environ["ULTRATHINK_HOME"] = before
-        del os.environ[identity.SECRETS]
+        os.environ.pop(identity.SECRETS, None)
 
 
 @pytest.fixture

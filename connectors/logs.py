@@ -73,13 +73,36 @@ class ToStructlog(logging.Handler):
         structlog.get_logger().warning("kafka client", said=record.getMessage()[:300])
 
 
-def kafka_logger() -> logging.Logger:
-    """For the `logger` argument of confluent-kafka's clients."""
+class Fatal(logging.Handler):
+    """Tells what a client of Kafka logs as fatal."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it, if it is."""
+        said = record.getMessage()
+        if said.startswith("FATAL "):
+            self._tell(said)
+
+
+def kafka_logger(fatal: Callable[[str], None] | None = None) -> logging.Logger:
+    """For the `logger` argument of confluent-kafka's clients.
+
+    `fatal` is told what a client cannot go on after: librdkafka does not raise everything that it logs as such.
+    """
     logger = logging.getLogger("ultrathink.kafka")
     if not logger.handlers:
         logger.addHandler(ToStructlog())
         logger.propagate = False
-    return logger
+    if fatal is None:
+        return logger
+    # Of this client alone; its lines go on to the other one.
+    own = logging.Logger("ultrathink.kafka.client")  # noqa: LOG001 - one a client, which ends with it
+    own.parent = logger
+    own.addHandler(Fatal(fatal))
+    return own
 
 
 def configure(level: Level) -> LogLevel:

@@ -17,6 +17,7 @@ from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, 
 from connectors.logs import kafka_logger
 from gateway.ports import RawBatch, RawSlice
 from gateway.workers import Worker
+from trading.errors import ServiceUnavailable
 from trading.state.recovery import Restored
 
 log = structlog.get_logger()
@@ -87,6 +88,8 @@ class KafkaTickSource:
         self._metadata_is_old = True
         self._bootstrap, self._group, self._instance = bootstrap, group, instance
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
+        #: What the member cannot go on after: librdkafka only logs it, and polls bring nothing any more.
+        self._fatal = ""
         self.worker = Worker("restore", self._rebuild_all)
         self.worker.start()
         self._consumer = self._join()
@@ -110,6 +113,7 @@ class KafkaTickSource:
         self._take_rebuilt()
         self._rejoin_if_forgotten()
         first = self._consumer.poll(timeout_s)
+        self._raise_fatal()
         self._renew_metadata()
         if first is None:
             return None
@@ -134,6 +138,7 @@ class KafkaTickSource:
             self._on_hold = True
             self._pause(list(self._wanted))
         message = self._consumer.poll(0)
+        self._raise_fatal()
         self._renew_metadata()
         if message is not None and usable(message):
             # It was fetched before the pause: it is read again.
@@ -186,7 +191,7 @@ class KafkaTickSource:
                 "reconnect.backoff.max.ms": 1_000,
                 "log_level": 3,
             },
-            logger=kafka_logger(),
+            logger=kafka_logger(fatal=self._note_fatal),
         )
         consumer.subscribe([self.topic], self._on_assign, self._on_revoke, self._on_lost)
         return consumer
@@ -252,7 +257,23 @@ class KafkaTickSource:
         try:
             self._consumer.seek(TopicPartition(self.topic, partition, offset))
         except KafkaException as error:
+            # A member that is nobody any more cannot seek either: why it is not lies in its queue.
+            self._consumer.poll(0)
+            self._raise_fatal()
             raise translated(error, f"{self.topic}[{partition}]") from error
+
+    def _note_fatal(self, said: str) -> None:
+        self._fatal = said
+
+    def _raise_fatal(self) -> None:
+        if not self._fatal:
+            return
+        if "fenced" in self._fatal:
+            raise ServiceUnavailable(
+                f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of its "
+                "own, --instance"
+            )
+        raise ServiceUnavailable(f"{self.topic} cannot be read any more: {self._fatal}")
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if self._is_replaced(consumer):

@@ -173,8 +173,12 @@ def test_decisions_whose_transaction_is_not_ended_yet_are_waited_for(desk):
     ending.join()
 
 
-def test_of_two_gateways_of_one_name_the_later_decides_and_the_other_says_why_it_ends(desk, tmp_path):
-    """As on two machines: the lock that keeps one machine from it lies in another folder."""
+@pytest.mark.parametrize("busy", [True, False])
+def test_of_two_gateways_of_one_name_the_later_decides_and_the_other_says_why_it_ends(desk, tmp_path, busy):
+    """As on two machines: the lock that keeps one machine from it lies in another folder.
+
+    Where nothing comes, no transaction fails either: only the group tells.
+    """
     elsewhere = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     first, second = desk.gateway(), desk.gateway(environment=elsewhere)
     first.log, second.log = tmp_path / "first.log", tmp_path / "second.log"
@@ -182,7 +186,7 @@ def test_of_two_gateways_of_one_name_the_later_decides_and_the_other_says_why_it
 
     def feed():
         seed = 10
-        while not stopping.is_set():
+        while busy and not stopping.is_set():
             desk.publish(200, seed)
             seed += 1
 
@@ -196,6 +200,7 @@ def test_of_two_gateways_of_one_name_the_later_decides_and_the_other_says_why_it
         second.wait_for_partitions()
         stopping.set()
         feeding.join()
+        desk.publish(200, 9)
         assert wait_until_decided(desk.stack, desk.topics.series, desk.topics.ticks, desk.ends(), 30.0)
     finally:
         stopping.set()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from connectors.kafka.client import TopicPartition
+from connectors.logs import kafka_logger
 from gateway.adapters.kafka_source import KafkaTickSource, unread
+from trading.errors import ServiceUnavailable
 
 
 class Message:
@@ -63,6 +65,28 @@ class Member:
 
     def consumer_group_metadata(self):
         raise AssertionError("it is nobody in the group any more")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Broker: Static consumer fenced by other consumer", "another gateway runs as 'one' in the group 'g'"),
+        ("Local: out of order", "t cannot be read any more: FATAL .*Local: out of order"),
+    ],
+)
+def test_what_the_client_only_logs_ends_the_gateway(said, words):
+    """A member that was fenced while nothing came: its polls bring nothing, for ever."""
+    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
+    try:
+        logger = kafka_logger(fatal=source._note_fatal)
+        logger.warning("FAIL [rdkafka#consumer-1]: it passes")
+        assert source.poll(1, 0.01) is None
+        logger.critical("FATAL [rdkafka#consumer-1]: %s", said)
+        for take in (lambda: source.poll(1, 0.01), source.hold):
+            with pytest.raises(ServiceUnavailable, match=words):
+                take()
+    finally:
+        source.close()
 
 
 @pytest.mark.parametrize("what", ["_on_assign", "_on_revoke", "_on_lost"])

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -90,6 +91,7 @@ class KafkaTickSource:
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
         #: What the member cannot go on after: librdkafka only logs it, and polls bring nothing any more.
         self._fatal = ""
+        self._members = 0
         self.worker = Worker("restore", self._rebuild_all)
         self.worker.start()
         self._consumer = self._join()
@@ -173,6 +175,7 @@ class KafkaTickSource:
         self._consumer.close()
 
     def _join(self) -> Consumer:
+        self._members += 1
         consumer = Consumer(
             {
                 "bootstrap.servers": self._bootstrap,
@@ -191,7 +194,7 @@ class KafkaTickSource:
                 "reconnect.backoff.max.ms": 1_000,
                 "log_level": 3,
             },
-            logger=kafka_logger(fatal=self._note_fatal),
+            logger=kafka_logger(fatal=partial(self._note_fatal, self._members)),
         )
         consumer.subscribe([self.topic], self._on_assign, self._on_revoke, self._on_lost)
         return consumer
@@ -262,8 +265,10 @@ class KafkaTickSource:
             self._raise_fatal()
             raise translated(error, f"{self.topic}[{partition}]") from error
 
-    def _note_fatal(self, said: str) -> None:
-        self._fatal = said
+    def _note_fatal(self, member: int, said: str) -> None:
+        # One that we have replaced ourselves is fenced, as it must be.
+        if member == self._members:
+            self._fatal = said
 
     def _raise_fatal(self) -> None:
         if not self._fatal:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from connectors.kafka.client import TopicPartition
@@ -78,13 +80,25 @@ def test_what_the_client_only_logs_ends_the_gateway(said, words):
     """A member that was fenced while nothing came: its polls bring nothing, for ever."""
     source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
     try:
-        logger = kafka_logger(fatal=source._note_fatal)
+        logger = kafka_logger(fatal=partial(source._note_fatal, source._members))
         logger.warning("FAIL [rdkafka#consumer-1]: it passes")
         assert source.poll(1, 0.01) is None
         logger.critical("FATAL [rdkafka#consumer-1]: %s", said)
         for take in (lambda: source.poll(1, 0.01), source.hold):
             with pytest.raises(ServiceUnavailable, match=words):
                 take()
+    finally:
+        source.close()
+
+
+def test_a_member_that_was_replaced_on_purpose_is_fenced_and_ends_nothing():
+    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
+    try:
+        before = kafka_logger(fatal=partial(source._note_fatal, source._members))
+        source._rejoin_by = 0.0
+        source.poll(1, 0.01)  # joins anew
+        before.critical("FATAL [rdkafka#consumer-1]: Broker: Static consumer fenced by other consumer")
+        assert source.poll(1, 0.01) is None
     finally:
         source.close()
 

@@ -101,7 +101,10 @@ class KafkaTickSource:
 
         As of the last rebalance; `renew` asks the polling thread to look again. Asked from another
         thread, librdkafka now and then takes a second to answer.
+
+        Raises ServiceUnavailable where another gateway has taken our place: to try again would fence it.
         """
+        self._raise_fatal()
         self._metadata_is_old |= renew
         return self._metadata
 

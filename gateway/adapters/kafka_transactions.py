@@ -10,7 +10,6 @@ and refuses the same producer's next one until then.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -82,7 +81,7 @@ class TransactionalSink:
     def publish(self, outbox: Outbox, wanted: Callable[[int], bool]) -> None:
         """One transaction, tried again until it is committed or nothing of it is wanted any more.
 
-        Raises ServiceUnavailable, also where another gateway has taken this one's place.
+        Raises ServiceUnavailable, also where the metadata cannot be had because this member's place is taken.
         """
         deadline = time.monotonic() + STALLED_AFTER_S
         while parts := {p: part for p, part in outbox.items() if wanted(p)}:
@@ -90,8 +89,6 @@ class TransactionalSink:
                 committed = self._within(lambda: self._transact(parts, wanted))
             except KafkaException as error:
                 log.warning("transaction failed", reason=error.args[0].str(), code=error.args[0].name())
-                if error.args[0].code() == KafkaError.FENCED_INSTANCE_ID:
-                    raise self._replaced() from error
                 if time.monotonic() > deadline:
                     raise translated(error, "decisions cannot be published") from error
                 if self._recover(error, parts):
@@ -173,16 +170,6 @@ class TransactionalSink:
     def _report(self, error: Any, message: Message) -> None:
         if error is None:
             self._ends.note(message)
-
-    def _replaced(self) -> ServiceUnavailable:
-        """Another gateway has our name, and our place: to begin anew would fence it."""
-        with contextlib.suppress(KafkaException):
-            # Or readers would wait until it times out.
-            self._producers[self._turn].abort_transaction(STEP_S)
-        return ServiceUnavailable(
-            f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of its "
-            "own, --instance"
-        )
 
     def _recover(self, error: KafkaException, parts: Outbox) -> bool:
         """Abort, or begin anew with another producer; returns whether it was committed after all.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.workflows.export_workflow import export
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
+from tests.stacks import running_stack
 
 SOURCE = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 
@@ -26,17 +24,8 @@ def stack(tmp_path_factory):
     """All servers up, models trained on a simulated market, exported, loaded."""
     home = tmp_path_factory.mktemp("stack")
     settings = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=home / "models")
-    before = os.environ.get("ULTRATHINK_HOME")
-    os.environ["ULTRATHINK_HOME"] = str(home)
-    up(settings, lambda _: None)
-    try:
+    with running_stack(settings):
         yield settings
-    finally:
-        down(home)
-        if before is None:
-            del os.environ["ULTRATHINK_HOME"]
-        else:
-            os.environ["ULTRATHINK_HOME"] = before
 
 
 @pytest.fixture(scope="session")

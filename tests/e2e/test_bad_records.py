@@ -19,8 +19,9 @@ from gateway.control.topic import send, told
 from stack.cli.main import app
 from stack.processes.gateway import running_gateway
 from stack.processes.own import running
-from tests.e2e.test_control import control, eventually, url
+from tests.e2e.test_control import control, url
 from tests.e2e.test_whose_log import Desk
+from tests.waiting import eventually
 from trading.encoding import encode
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.events import Command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import httpx
 import pytest
@@ -17,6 +16,7 @@ from loadtest.open_loop.schedule import Speed, plan
 from stack.chaos.feed import wait_until_decided
 from stack.cli.main import app
 from stack.processes.gateway import running_gateway
+from tests.waiting import eventually
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.history import open_source
 from trading.risk.trading_state import TradingState
@@ -30,14 +30,6 @@ def control(stack):
 
 def url(stack, path):
     return f"http://127.0.0.1:{stack.ports.gateway_metrics}{path}"
-
-
-def eventually(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 @pytest.mark.usefixtures("exported")

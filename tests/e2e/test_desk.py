@@ -32,6 +32,7 @@ from loadtest.open_loop.watcher import DecisionWatcher
 from stack.cli.main import app
 from stack.processes.broker import running_broker
 from stack.processes.gateway import running_gateway
+from tests.waiting import eventually
 from trading.decision.wire import decode_decision
 from trading.history import open_source
 from trading.risk.limits import LimitsFile
@@ -55,14 +56,6 @@ def decide(stack, watcher, ticks, seed):
     published = publish(stack, ticks, seed)
     watcher.wait_for(published.intended_ns, 20.0, lambda _: None)
     return watcher.decisions()[before:]
-
-
-def eventually(condition, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture

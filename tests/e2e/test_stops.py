@@ -14,7 +14,8 @@ from loadtest.open_loop.schedule import Speed, plan
 from stack.cli.main import app
 from stack.processes.broker import running_broker
 from stack.processes.gateway import running_gateway
-from tests.e2e.test_desk import PATIENT, eventually
+from tests.e2e.test_desk import PATIENT
+from tests.waiting import eventually
 from trading.history import open_source
 from trading.risk.limits import LimitsFile
 from trading.risk.trading_state import TradingState

@@ -22,7 +22,7 @@ from stack.chaos.feed import wait_until_decided
 from stack.processes.gateway import SeriesTopics, series_gateway
 from stack.processes.own import running
 from stack.servers.kafka import create_topics
-from tests.e2e.test_control import eventually
+from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 from trading.history import open_source
 from trading.risk.trading_state import TradingState

@@ -15,6 +15,7 @@ from stack.cli.main import app
 from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings, free_disk_mb
 from stack.servers.status import read_status
+from tests.waiting import eventually
 from trading.risk.trading_state import TradingState
 
 pytestmark = pytest.mark.slow
@@ -35,13 +36,6 @@ def small(tmp_path):
         yield home
     finally:
         subprocess.run(["umount", "-l", os.fspath(home)], check=True)
-
-
-def eventually(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def leave(home, megabytes):

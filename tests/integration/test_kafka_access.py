@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 
 import pytest
 from typer.testing import CliRunner
@@ -22,8 +20,9 @@ from stack.cli.main import app
 from stack.processes.broker import running_broker
 from stack.processes.gateway import GatewayProcess, running_gateway
 from stack.processes.own import OwnProcess, running
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings
+from tests.stacks import running_stack
+from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 
 pytestmark = pytest.mark.slow
@@ -38,15 +37,8 @@ def secured(tmp_path_factory, stack, exported):
     settings = StackSettings(
         home=home, ports=ServerPorts.automatic(), model_repository=stack.model_repository, kafka_security="sasl"
     )
-    before = os.environ["ULTRATHINK_HOME"]
-    os.environ["ULTRATHINK_HOME"] = str(home)
-    up(settings, lambda _: None)
-    try:
+    with running_stack(settings):
         yield settings
-    finally:
-        down(home)
-        os.environ["ULTRATHINK_HOME"] = before
-        os.environ.pop(identity.SECRETS, None)
 
 
 @pytest.fixture
@@ -55,14 +47,6 @@ def acting():
     before = identity.role()
     yield identity.act_as
     identity.act_as(before)
-
-
-def eventually(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return found
 
 
 def test_a_whole_desk_works_with_what_each_role_may(secured):

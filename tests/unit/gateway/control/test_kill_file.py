@@ -7,15 +7,9 @@ import time
 from gateway.control import kill_file
 from gateway.control.kill_file import KillFile
 from tests.fakes import FakeStates
+from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 from trading.risk.trading_state import TradingState
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_the_file_kills_and_the_latch_stays_when_it_is_gone(tmp_path):

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -105,6 +105,31 @@ def kafka_logger(fatal: Callable[[str], None] | None = None) -> logging.Logger:
     return own
 
 
+class NeverFails:
+    """A stream whose lines are lost where they cannot be written: telling must not stop what is told."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        #: What could not be written, or flushed.
+        self.lost = 0
+
+    def write(self, text: str) -> int:
+        """Write it, or lose it."""
+        try:
+            return self._stream.write(text)
+        # ValueError: it is closed.
+        except (OSError, ValueError):
+            self.lost += 1
+            return 0
+
+    def flush(self) -> None:
+        """Flush, or lose what was held back."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+
 def configure(level: Level) -> LogLevel:
     """Set logging up for the process; returns what changes its level."""
     chosen = LogLevel(level)
@@ -116,7 +141,7 @@ def configure(level: Level) -> LogLevel:
             structlog.processors.add_log_level,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", NeverFails(sys.stderr))),
     )
     return chosen
 
@@ -125,5 +150,5 @@ if not structlog.is_configured():
     # Of commands, which do not configure it: what they print on stdout is their result.
     structlog.configure(
         processors=[RateLimit(), *structlog.get_config()["processors"]],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", NeverFails(sys.stderr))),
     )

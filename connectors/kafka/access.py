@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
@@ -127,35 +127,37 @@ def grant(bootstrap: str, topics: Topics, passwords: Mapping[str, str], group: s
     for role, future in admin.alter_user_scram_credentials(upserts).items():
         with translating(f"Kafka's user {role} cannot be made"):
             future.result(GRANT_S)
-    wanted = bindings(topics, group)
-    for binding, future in admin.create_acls(wanted).items():
+    for binding, future in admin.create_acls(bindings(topics, group)).items():
         with translating(f"a permission of {binding.principal} cannot be given"):
             future.result(GRANT_S)
-    take_away(admin, wanted)
+    take_away(admin, topics, group)
 
 
-def take_away(admin: AdminClient, wanted: Collection[AclBinding]) -> None:
-    """What our roles may do by an earlier table and not by this one. Raises ServiceUnavailable."""
+def take_away(admin: AdminClient, topics: Topics, group: str) -> None:
+    """What our roles may do with this desk's own things by an earlier table and not by this one.
+
+    Another desk on the cluster has topics of other names, and what somebody denies is his affair. Raises
+    ServiceUnavailable.
+    """
     # Its stub asks for texts where None is any.
     any_text: Any = None
-    anything = AclBindingFilter(
-        ResourceType.ANY,
-        any_text,
-        ResourcePatternType.ANY,
-        any_text,
-        any_text,
-        AclOperation.ANY,
-        AclPermissionType.ANY,
-    )
+    given = AclBindingFilter(
+        ResourceType.ANY, any_text, ResourcePatternType.ANY, any_text, any_text, AclOperation.ANY,
+        AclPermissionType.ALLOW,
+    )  # fmt: skip
     with translating("the permissions cannot be read"):
-        found = admin.describe_acls(anything).result(GRANT_S)
-    ours = {f"User:{role}" for role in ACCESS}
+        found = admin.describe_acls(given).result(GRANT_S)
+    wanted = bindings(topics, group)
+    ours, principals = {(b.restype, b.name) for b in wanted}, {b.principal for b in wanted}
     stale = [
         AclBindingFilter(
             b.restype, b.name, b.resource_pattern_type, b.principal, b.host, b.operation, b.permission_type
         )
         for b in found
-        if b.principal in ours and b not in wanted
+        if b.permission_type is AclPermissionType.ALLOW
+        and b.principal in principals
+        and (b.restype, b.name) in ours
+        and b not in wanted
     ]
     for future in (admin.delete_acls(stale) if stale else {}).values():
         with translating("a permission of before cannot be taken away"):

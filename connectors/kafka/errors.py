@@ -15,6 +15,15 @@ from trading.errors import ServiceUnavailable
 CONTROL_TIMEOUT_S = 10.0
 
 
+#: Of a commit that came too late, or for nothing: whoever has the partition now reads a little again.
+HARMLESS_COMMIT_ERRORS = {
+    KafkaError._NO_OFFSET,  # noqa: SLF001 - the name that librdkafka gave it
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.ILLEGAL_GENERATION,
+}
+
+
 class Meaning(Enum):
     """What a code means for whoever asked, with the way out."""
 

@@ -56,6 +56,8 @@ def password(name: str) -> str:
             f"the password of Kafka's user {name!r} cannot be read from {path} ({error.strerror}): put it there, "
             f"or unset {SECRETS} where Kafka asks for none"
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is no text ({error.reason}): write Kafka's password in UTF-8") from None
     if not found:
         raise ConfigurationError(f"{path} is empty: it must hold the password of Kafka's user {name!r}")
     return found

@@ -10,11 +10,24 @@ fi
 new() { head -c 24 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n'; }
 mkdir -p secrets
 touch .env
-for name in POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD \
-    GATEWAY_ADMIN_TOKEN KAFKA_ADMIN_PASSWORD; do
+if [ ! -r .env ]; then
+    echo ".env cannot be read: what is in it would be lost" >&2
+    exit 2
+fi
+without() { grep -v "^$1=" .env || [ $? = 1 ]; }
+names="POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD
+GATEWAY_ADMIN_TOKEN KAFKA_ADMIN_PASSWORD"
+for name in $names; do
     if grep -q "^$name=." .env; then continue; fi
-    { grep -v "^$name=" .env || true; echo "$name=$(new)"; } > secrets/.env.new
+    { without "$name"; echo "$name=$(new)"; } > secrets/.env.new
     mv secrets/.env.new .env
+done
+for name in $names; do
+    # Compose takes quotes off, and the last of two: what it makes of anything else is not what is written there.
+    if [ "$(grep -c "^$name=" .env)" != 1 ] || ! grep -qx "$name=[A-Za-z0-9_-]*" .env; then
+        echo ".env: $name must be there once, of letters, digits, - and _ only, without quotes or spaces" >&2
+        exit 2
+    fi
 done
 # The folder is its owner's alone; a container's user, who is somebody else, sees the one file that it is given.
 keep() { cat > "secrets/.$1.new"; chmod 444 "secrets/.$1.new"; mv -f "secrets/.$1.new" "secrets/$1"; }

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
-from connectors.kafka.errors import translated
+from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.errors import HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, usable
 from connectors.logs import kafka_logger
 from gateway.ports import RawBatch, RawSlice
@@ -27,12 +27,6 @@ SESSION_TIMEOUT_MS = 6_000
 REJOIN_AFTER_S = 3.0
 LONGEST_REJOIN_S = 30.0
 #: Nothing to commit, or a rebalance is under way: a restart replays a little more.
-HARMLESS_COMMIT_ERRORS = {
-    KafkaError._NO_OFFSET,  # noqa: SLF001 - the name that librdkafka gave it
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.ILLEGAL_GENERATION,
-}
 
 
 class Assignment(Protocol):

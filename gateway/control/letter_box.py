@@ -8,17 +8,21 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.client import Consumer, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translating
 from connectors.kafka.messages import MS, as_bytes, usable
-from connectors.kafka.reading import bounds, read_to_end, reader
+from connectors.kafka.reading import bounds, read_to_end, reader, wait_until_settled
 from trading.dead_letters import DeadLetter
 from trading.encoding import Records, encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 #: Readers of the ticks wait for a replay that was killed at most so long, or until somebody else replays.
 TRANSACTION_TIMEOUT_MS = 15_000
+#: Longer than a transaction of a gateway that was killed stays open.
+SETTLED_S = 30.0
+#: So many messages wait in memory; more are sent as these leave.
+MOST_QUEUED, ROOM_S = 1_000, 0.05
 #: Headers of what was sent again.
 REPLAY_OF, REPLAYED_BY = "replay-of", "replayed-by"
 #: Header of a note in the dead-letter topic that a letter was replayed: keys and values are the producers'.
@@ -113,7 +117,7 @@ class LetterBox:
         is left out.
 
         Raises:
-            ServiceUnavailable: nothing was sent.
+            ServiceUnavailable: nothing was sent, or, as it says, that is not known.
         """
         producer = Producer(
             {
@@ -121,32 +125,47 @@ class LetterBox:
                 # One for all: who begins ends what another has left open, and what was sent before him is known.
                 "transactional.id": f"dlq-replay-{self._topic}",
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "queue.buffering.max.messages": MOST_QUEUED,
                 "log_level": 0,
             }
         )
-        try:
+        with translating("nothing was sent"):
             producer.init_transactions(CONTROL_TIMEOUT_S)
             sent_since = self._replayed_of({f.letter.partition for f in chosen})
             chosen = [f for f in chosen if f.replayed or f.place not in sent_since]
-            originals = [(f, self._original(f.letter)) for f in chosen]
+            originals = self._originals(chosen)
             expired = [f.place for f, original in originals if original is None]
             producer.begin_transaction()
             for found, original in originals:
-                if original is None:
-                    continue
-                key, value = original
-                letter = found.letter
-                headers: list[tuple[str, str | bytes | None]] = [(REPLAY_OF, found.place), (REPLAYED_BY, by)]
-                producer.produce(letter.topic, value, key, partition=letter.partition, headers=headers)
-                note = encode(Note(found.place, by, time.time_ns()))
-                marks: list[tuple[str, str | bytes | None]] = [(NOTE, b"replayed")]
-                producer.produce(self._topic, note, key, partition=letter.partition, headers=marks)
+                if original is not None:
+                    self._send(producer, found, original, by)
+            producer.flush(CONTROL_TIMEOUT_S)
+        with translating("whether they were sent is not known: look with `ultrathink gateway dlq list`"):
             producer.commit_transaction(CONTROL_TIMEOUT_S)
-        except KafkaException as error:
-            raise translated(error, "nothing was sent") from error
         return Replayed(len(chosen) - len(expired), expired)
 
+    def _send(
+        self, producer: Producer, found: FoundLetter, original: tuple[bytes | None, bytes | None], by: str
+    ) -> None:
+        """The message, and the note of it; waits for room in the producer."""
+        key, value = original
+        letter = found.letter
+        headers: list[tuple[str, str | bytes | None]] = [(REPLAY_OF, found.place), (REPLAYED_BY, by)]
+        marks: list[tuple[str, str | bytes | None]] = [(NOTE, b"replayed")]
+        note = encode(Note(found.place, by, time.time_ns()))
+        for topic, content, marked in ((letter.topic, value, headers), (self._topic, note, marks)):
+            while True:
+                try:
+                    producer.produce(topic, content, key, partition=letter.partition, headers=marked)
+                except BufferError:
+                    producer.poll(ROOM_S)
+                else:
+                    break
+
     def _replayed_of(self, partitions: set[int]) -> set[str]:
+        """Places that were sent by now; a note behind a transaction that is still open would not be seen."""
+        for partition in sorted(partitions):
+            wait_until_settled(self._bootstrap, self._topic, partition, SETTLED_S)
         return {f.place for p in sorted(partitions) for f in self._read_partition(p) if f.replayed}
 
     def _read_partition(self, partition: int) -> list[FoundLetter]:
@@ -168,22 +187,33 @@ class LetterBox:
                 found.setdefault(made.place, made)
         return list(found.values())
 
-    def _original(self, letter: DeadLetter) -> tuple[bytes | None, bytes | None] | None:
-        """Key and value of the message; None when the log no longer holds it."""
-        low, _ = bounds(self._bootstrap, letter.topic, letter.partition)
-        if letter.offset < low:
-            return None
+    def _originals(
+        self, chosen: Sequence[FoundLetter]
+    ) -> list[tuple[FoundLetter, tuple[bytes | None, bytes | None] | None]]:
+        """Key and value of each letter's message; None when the log no longer holds it."""
+        lows = {
+            place: bounds(self._bootstrap, *place)[0]
+            for place in {(f.letter.topic, f.letter.partition) for f in chosen}
+        }
         consumer: Consumer = reader(self._bootstrap)
         try:
-            consumer.assign([TopicPartition(letter.topic, letter.partition, letter.offset)])
-            deadline = time.monotonic() + CONTROL_TIMEOUT_S
-            while time.monotonic() < deadline:
-                message = consumer.poll(0.5)
-                if message is not None and usable(message):
-                    same = message.offset() == letter.offset
-                    return (message.key(), message.value()) if same else None
+            return [(f, self._original(consumer, f.letter, lows)) for f in chosen]
         finally:
             consumer.close()
+
+    @staticmethod
+    def _original(
+        consumer: Consumer, letter: DeadLetter, lows: dict[tuple[str, int], int]
+    ) -> tuple[bytes | None, bytes | None] | None:
+        if letter.offset < lows[letter.topic, letter.partition]:
+            return None
+        consumer.assign([TopicPartition(letter.topic, letter.partition, letter.offset)])
+        deadline = time.monotonic() + CONTROL_TIMEOUT_S
+        while time.monotonic() < deadline:
+            message = consumer.poll(0.5)
+            if message is not None and usable(message):
+                same = message.offset() == letter.offset
+                return (message.key(), message.value()) if same else None
         raise ServiceUnavailable(f"{letter.topic}[{letter.partition}] cannot be read at {letter.offset}")
 
 

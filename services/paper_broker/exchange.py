@@ -18,7 +18,7 @@ import structlog
 from msgspec import Struct
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
 from connectors.kafka.reading import reader
@@ -96,6 +96,8 @@ class PaperExchange:
         self._consumer.subscribe([orders], on_assign=self._learn, on_revoke=self._forget, on_lost=self._forget)
         self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 0})
         self._tracker = OffsetTracker()
+        #: Partitions whose orders are answered here.
+        self._mine: set[int] = set()
         #: Orders that may be read again.
         self._answered: dict[str, Said] = {}
         self._working: dict[str, Working] = {}
@@ -154,7 +156,8 @@ class PaperExchange:
         if first is None:
             return
         for message in [first, *self._consumer.consume(CHUNK, 0.0)]:
-            if usable(message):
+            # A rebalance may have been served between the two calls: its orders are another broker's.
+            if usable(message) and partition_of(message) in self._mine:
                 self._take(message)
 
     def _take(self, message: Message) -> None:
@@ -204,6 +207,7 @@ class PaperExchange:
 
     def _learn(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """What was said of the orders that come again with these partitions."""
+        self._mine |= {place.partition for place in partitions}
         for place in consumer.committed(partitions, CONTROL_TIMEOUT_S):
             since = max(0, place.offset)
             self._answered.update(answered(self._bootstrap, self._orders, self._fills, place.partition, since))
@@ -211,6 +215,7 @@ class PaperExchange:
     def _forget(self, _: Any, partitions: list[TopicPartition]) -> None:
         """Another broker answers the orders of these partitions: what works here is its to say."""
         gone = {place.partition for place in partitions}
+        self._mine -= gone
         self._working = {name: one for name, one in self._working.items() if one.partition not in gone}
         for partition in gone:
             self._tracker.forget(partition)
@@ -246,5 +251,10 @@ class PaperExchange:
 
     def _commit(self) -> None:
         places = [TopicPartition(self._orders, p, n) for p, n in self._tracker.committable().items()]
-        if places:
+        if not places:
+            return
+        try:
             self._consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() not in HARMLESS_COMMIT_ERRORS:
+                raise

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from connectors.kafka.identity import SECRETS
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import tail
 from stack.servers.ownership import RECORD, adopt, claim, delete, disown
@@ -61,10 +60,7 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
     claim(home, FOLDERS, alone=not is_started(home))
     claim(home, folders_of(settings.model_repository, home), alone=False)
     settings.save()
-    if settings.kafka_security == "none":
-        # Passwords of a cluster elsewhere are not this one's.
-        os.environ.pop(SECRETS, None)
-    settings.tell_clients()
+    settings.tell_clients(alone=True)
     status_path(home).unlink(missing_ok=True)
     supervisor = start_supervisor(home)
     try:

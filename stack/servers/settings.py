@@ -10,7 +10,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from connectors.kafka.identity import SECRETS
+from connectors.kafka.identity import CA, SECRETS
 from stack.servers.ports import free_ports
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
@@ -113,8 +113,14 @@ class StackSettings(BaseSettings):
         """The database of a role; each role owns the database of its own name."""
         return f"postgresql://{role}:{self.secret(f'postgres-{role}')}@{LOOPBACK}:{self.ports.postgres}/{role}"
 
-    def tell_clients(self) -> None:
-        """Where this process, and what it starts, finds Kafka's passwords, if a person told it no other place."""
+    def tell_clients(self, *, alone: bool = False) -> None:
+        """Where this process, and what it starts, finds Kafka's passwords, if a person told it no other place.
+
+        With `alone` it connects to this stack and to no other cluster, and what a person told of one is forgotten.
+        """
+        if alone:
+            for name in (SECRETS, CA):
+                os.environ.pop(name, None)
         told = os.environ.get(SECRETS)
         if told is not None and told != _told.get(SECRETS):
             return

@@ -146,12 +146,33 @@ def somebody():
         yield folder, who
 
 
+SCRIPT = ROOT / "deploy" / "docker" / "make-secrets.sh"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'KAFKA_ADMIN_PASSWORD="abc"',
+        "REDIS_PASSWORD=abc\r",
+        "REDIS_PASSWORD=a b",
+        "GRAFANA_PASSWORD=a\nGRAFANA_PASSWORD=b",
+    ],
+)
+def test_what_compose_would_read_otherwise_is_refused_by_name(somebody, line):
+    folder, who = somebody
+    (folder / ".env").write_text(line + "\n", newline="")
+    program = ["/bin/sh", "-c", SCRIPT.read_text()]
+    done = subprocess.run(program, cwd=folder, check=False, capture_output=True, text=True, **who)
+    assert (done.returncode, done.stderr.count(line.partition("=")[0])) == (2, 1)
+    assert line in (folder / ".env").read_bytes().decode()
+    assert not (folder / "secrets" / "kafka-admin").exists()
+
+
 def test_the_script_makes_every_password_that_is_asked_for_and_keeps_those_that_are_there(somebody):
-    script = ROOT / "deploy" / "docker" / "make-secrets.sh"
     tmp_path, who = somebody
 
     def make():
-        program = ["/bin/sh", "-c", script.read_text()]
+        program = ["/bin/sh", "-c", SCRIPT.read_text()]
         done = subprocess.run(program, cwd=tmp_path, check=False, capture_output=True, text=True, **who)
         assert done.returncode == 0, done.stderr
         return {p: p.read_text() for p in (tmp_path / ".env", *(tmp_path / "secrets").iterdir())}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import httpx
 import pytest
@@ -117,9 +119,39 @@ def test_dead_letters_are_listed_shown_and_sent_again_once(stack):
         assert json.loads(twice.output)["sent"] == 0
         # Another operator had chosen it before that, and sends now.
         assert box.replay([letter], "another").sent == 0
+    # A gateway that was killed has left a transaction open there: a note behind that could not be seen yet.
+    open_one = Producer({"bootstrap.servers": stack.kafka_bootstrap, "transactional.id": "left-open"})
+    open_one.init_transactions(10)
+    open_one.begin_transaction()
+    open_one.produce("market.ticks.dlq", b"no letter", partition=2)
+    assert open_one.flush(10) == 0
+    ending = threading.Timer(1.0, open_one.abort_transaction, [10])
+    ending.start()
+    began = time.monotonic()
+    assert box.replay([letter], "another").sent == 0
+    assert time.monotonic() - began >= 0.9
+    ending.join()
     listed = CLI.invoke(app, ["gateway", "dlq", "list", "--json"])
     assert any(line["reason"].startswith("JSON is malformed") for line in json.loads(listed.output))
     assert CLI.invoke(app, ["gateway", "dlq", "replay"]).exit_code != 0
     for nonsense in ("x", "2-99999999"):
         with pytest.raises(ConfigurationError, match="dlq list"):
             box.find(nonsense)
+
+
+@pytest.mark.usefixtures("exported")
+def test_more_letters_than_wait_in_memory_are_sent_again_each_once(stack):
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
+    for number in range(700):
+        producer.produce("market.ticks", b"many %d" % number, b"K", partition=number % 4)
+    assert producer.flush(20) == 0
+    box = LetterBox(stack.kafka_bootstrap, "market.ticks.dlq")
+
+    def mine():
+        return [f for f in box.read("malformed") if f.letter.payload.startswith("many ")]
+
+    with running_gateway(stack):
+        found = eventually(lambda: all_of_them if len(all_of_them := mine()) >= 700 else None, 30.0)
+        assert box.replay(found, "test").sent == 700
+        eventually(lambda: len(mine()) == 1400, 30.0)
+        assert box.replay(found, "test").sent == 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka.admin import AclOperation, AclPermissionType, ResourceType
+from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
-from connectors.kafka.access import ACCESS, bindings
+from connectors.kafka.access import ACCESS, allowed, bindings, take_away
 from connectors.kafka.topics import TOPICS, Topics
 
 
@@ -56,3 +56,42 @@ def test_permissions_follow_the_names_of_the_topics():
     found = bindings(Topics(ticks="other.ticks"))
     assert "market.ticks" not in {b.name for b in found}
     assert [b for b in found if b.name == "other.ticks" and b.principal == "User:sender"]
+
+
+class FakeFuture:
+    def __init__(self, value=None):
+        self._value = value
+
+    def result(self, timeout_s):
+        return self._value
+
+
+class FakeAdmin:
+    """A cluster with permissions."""
+
+    def __init__(self, present):
+        self.present, self.deleted = present, []
+
+    def describe_acls(self, _):
+        return FakeFuture(self.present)
+
+    def delete_acls(self, filters):
+        self.deleted += [(f.name, f.principal, f.operation, f.permission_type) for f in filters]
+        return {f: FakeFuture() for f in filters}
+
+
+def test_only_what_this_desk_gave_is_taken_away():
+    """Not another desk's on the same cluster, and never a refusal of somebody else's."""
+    others = bindings(Topics(ticks="two.ticks", control="two.control", orders="two.orders"), "two")
+    stale = allowed("reader", ResourceType.TOPIC, TOPICS.orders, AclOperation.WRITE)
+    group = allowed("operator", ResourceType.GROUP, "gateway", AclOperation.READ, prefix=True)
+    denied = AclBinding(
+        ResourceType.TOPIC, TOPICS.orders, ResourcePatternType.LITERAL, "User:operator", "*", AclOperation.READ,
+        AclPermissionType.DENY,
+    )  # fmt: skip
+    foreign = allowed("somebody", ResourceType.TOPIC, TOPICS.orders, AclOperation.READ)
+    admin = FakeAdmin([*bindings(TOPICS), *others, stale, group, denied, foreign])
+    take_away(admin, TOPICS, "gateway")
+    assert [(name, principal) for name, principal, *_ in admin.deleted] == [
+        (TOPICS.orders, "User:reader"), ("gateway", "User:operator"),
+    ]  # fmt: skip

@@ -96,3 +96,9 @@ def test_a_broker_that_refuses_the_password_does_not_look_like_one_that_is_down(
 def test_whoever_says_nothing_is_told_how_to_say_it():
     down = KafkaException(KafkaError(KafkaError._TRANSPORT))
     assert f"or set {identity.SECRETS} where it asks for a password" in str(translated(down, "x"))
+
+
+def test_a_password_of_odd_bytes_is_a_sentence_too(secrets):
+    (secrets / "kafka-gateway").write_bytes(b"p\xe4ss")
+    with pytest.raises(ConfigurationError, match="is no text"):
+        identity.credentials()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from connectors.kafka.identity import CA, SECRETS
 from stack.servers.lifecycle import check_same
 from stack.servers.settings import ServerPorts, StackSettings, chosen, differences, load
 from trading.errors import ConfigurationError
@@ -53,3 +56,20 @@ def test_a_first_start_takes_the_defaults_and_keeps_no_path_that_moves(tmp_path,
     found = chosen()
     assert (found.brokers, found.ports) == (1, ServerPorts())
     assert found.model_repository == tmp_path / "model_repository"
+
+
+@pytest.mark.parametrize("security", ["none", "sasl"])
+def test_a_stack_that_starts_connects_as_it_says_whatever_a_person_told_of_another_cluster(
+    tmp_path, monkeypatch, security
+):
+    monkeypatch.setenv(SECRETS, "/somewhere/else")
+    monkeypatch.setenv(CA, "/somewhere/ca.pem")
+    StackSettings(home=tmp_path, kafka_security=security).tell_clients(alone=True)
+    found = os.environ.get(SECRETS), os.environ.get(CA)
+    assert found == ((None, None) if security == "none" else (f"{tmp_path}/secrets", None))
+
+
+def test_a_command_keeps_to_what_a_person_told_it(tmp_path, monkeypatch):
+    monkeypatch.setenv(SECRETS, "/somewhere/else")
+    StackSettings(home=tmp_path, kafka_security="sasl").tell_clients()
+    assert os.environ[SECRETS] == "/somewhere/else"

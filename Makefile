@@ -28,9 +28,9 @@ $(STAMP): requirements.lock pyproject.toml stack/servers/files/kafka/jgo.toml st
 	@$(BIN)/python -m stack.servers.install_kafka
 	@touch $@
 
-# What decides is compiled now, not while the first gateway starts.
+# What decides is compiled now, not while the first gateway starts; meanwhile it is recorded what Kafka's Java starts with.
 $(COMPILED): $(STAMP) $(shell find trading -name '*.py')
-	@$(BIN)/python -m gateway.precompile
+	@$(BIN)/python -m stack.servers.record_kafka & recording=$$!; $(BIN)/python -m gateway.precompile && wait $$recording
 	@touch $@
 
 demo: setup

@@ -1,9 +1,9 @@
 """A tick's path: poll, decode, features, predict, decide, risk | publish with its offset.
 
-One thread decides, another publishes. While a batch is decided nothing is polled, so the next one
-gathers by itself: no tick waits for a timer, and load makes batches larger, not queues longer. What is
-decided while a transaction commits goes with the next. On two cores a thread that is woken costs more
-than what it could do meanwhile: a third, for inference, made every latency longer.
+One thread decides, another publishes. While a batch is decided and published nothing is polled, so the next
+one gathers by itself: load makes batches larger, not queues longer (`gateway.pace` says when large ones overlap).
+On two cores a thread that is woken costs more than what it could do meanwhile: a third, for inference, made every
+latency longer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.batch import Batch, BatchBuilder, BatchTiming, Budget
 from gateway.cancels import OrderCanceller
 from gateway.decider import Decided, Decider
 from gateway.outbox import OutboxBuilder, PendingBatch
+from gateway.pace import Pace
 from gateway.partitions import PartitionStates
 from gateway.ports import DecisionCounts, Ports, RawBatch
 from gateway.publisher import DRAIN_S, POLL_S, Publisher
@@ -33,7 +34,7 @@ from trading.trace import TraceIds
 
 COMMIT_EVERY_NS = 100_000_000
 #: Without room for so long, the source is held: its queue stops growing, and it stays in its group.
-HOLD_AFTER_NS = 100_000_000
+HOLD_AFTER_NS = 500_000_000
 
 
 class PipelineSettings(Struct, frozen=True):
@@ -47,7 +48,7 @@ class PipelineSettings(Struct, frozen=True):
             symbol has come.
         max_batch: rows of one call.
         max_unpublished: batches between poll and publication.
-        publish_every_s: decisions of batches that come faster are published together.
+        gather_s: between two polls while many ticks come; less while few do.
         order_lifetime_ns: from its decision, after which an order must neither leave nor be taken.
         variant: name of the arm that decides every row, as long as no experiment runs.
     """
@@ -57,7 +58,7 @@ class PipelineSettings(Struct, frozen=True):
     shed_below_ns: int = 25_000_000
     max_batch: int = 1024
     max_unpublished: int = 16
-    publish_every_s: float = 0.004
+    gather_s: float = 0.012
     variant: str = "champion"
     order_lifetime_ns: int = 1_000_000_000
 
@@ -115,10 +116,10 @@ class Pipeline:
             to_broker=not policy.assumed_fills,
         )  # fmt: skip
         self._publisher = Publisher(
-            ports.sink, ports.snapshots, ports.states, ports.clock, ports.metrics, settings.max_unpublished,
-            settings.publish_every_s,
-        )  # fmt: skip
+            ports.sink, ports.snapshots, ports.states, ports.clock, ports.metrics, settings.max_unpublished
+        )
         self._canceller = None if ports.cancels is None else OrderCanceller(ports, ports.cancels, states)
+        self._pace = Pace(settings.gather_s, settings.max_batch)
         self._stopping = threading.Event()
         self._next_commit_ns = 0
         self._last_poll_ns = self._last_room_ns = ports.clock.monotonic_ns()
@@ -165,12 +166,15 @@ class Pipeline:
             # What was handed over before is in the log, or never will be, when that is read again.
             self._flush()
             self._source.rebuild(overtaken)
-        if not self._publisher.take_room(POLL_S):
+        if not self._take_room():
             self._stay_in_group()
             return
+        if (wait_ns := self._pace.wait_ns(self._clock.monotonic_ns())) > 0:
+            self._clock.sleep(wait_ns / 1e9)
         self._set_held(held=False)
         self._last_poll_ns = self._last_room_ns = self._clock.monotonic_ns()
         raw = self._source.poll(self._settings.max_batch, POLL_S)
+        self._pace.polled(0 if raw is None else len(raw), self._clock.monotonic_ns())
         if raw is None:
             self._publisher.give_room()
             return
@@ -288,6 +292,11 @@ class Pipeline:
         if now_ns >= self._next_commit_ns:
             self._next_commit_ns = now_ns + COMMIT_EVERY_NS
             self._source.commit(self._ports.sink.committable())
+
+    def _take_room(self) -> bool:
+        """Whether another batch may be read, within a moment."""
+        alone = not self._pace.overlaps
+        return (not alone or self._publisher.is_idle_within(POLL_S)) and self._publisher.take_room(POLL_S)
 
     def _stay_in_group(self) -> None:
         now_ns = self._clock.monotonic_ns()

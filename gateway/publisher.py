@@ -59,7 +59,6 @@ class Publisher:
         clock: Clock,
         metrics: Metrics,
         max_unpublished: int,
-        every_s: float,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -70,11 +69,9 @@ class Publisher:
             clock: of the gateway.
             metrics: what is counted.
             max_unpublished: batches between poll and publication.
-            every_s: decisions of batches that come faster are published together.
         """
         self._sink, self._snapshots, self._states = sink, snapshots, states
         self._clock, self._metrics = clock, metrics
-        self._every_ns = int(every_s * 1e9)
         #: Bounded by the tokens.
         self._outgoing: queue.SimpleQueue[PendingBatch | None] = queue.SimpleQueue()
         self._room = Tokens(max_unpublished)
@@ -131,12 +128,13 @@ class Publisher:
     def wait_until_idle(self) -> None:
         """Until all that was handed over is published, or publishing has failed. Raises ServiceUnavailable."""
         for _ in range(int(DRAIN_S / POLL_S)):
-            if self._is_idle_within(POLL_S):
+            if self.is_idle_within(POLL_S):
                 return
             self._meanwhile()
         raise ServiceUnavailable(f"{self._batches} batches were still in flight after {DRAIN_S:.0f} s")
 
-    def _is_idle_within(self, seconds: float) -> bool:
+    def is_idle_within(self, seconds: float) -> bool:
+        """Whether all that was handed over is published, or publishing has failed, within the time."""
         with self._idle:
             return self._idle.wait_for(lambda: self._batches == 0 or self.failure is not None, seconds)
 
@@ -176,7 +174,6 @@ class Publisher:
                 self._idle.notify_all()
 
     def _run_until_stopped(self) -> None:
-        next_publish_ns = 0
         while True:
             self._sink.poll()
             try:
@@ -186,9 +183,6 @@ class Publisher:
                 continue
             if first is None:
                 return
-            if (left_ns := next_publish_ns - self._clock.monotonic_ns()) > 0:
-                self._clock.sleep(left_ns / 1e9)
-            next_publish_ns = self._clock.monotonic_ns() + self._every_ns
             together, ended = self._all_that_wait(first)
             self._publish(together)
             if ended:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +27,8 @@ SESSION_TIMEOUT_MS = 6_000
 #: From losing all partitions to joining anew, unless the group has answered.
 REJOIN_AFTER_S = 3.0
 LONGEST_REJOIN_S = 30.0
+#: A leader that does not answer so soon is asked by the fetch that follows.
+WAKE_S = 0.1
 #: Nothing to commit, or a rebalance is under way: a restart replays a little more.
 
 
@@ -233,7 +236,7 @@ class KafkaTickSource:
     def _go_on(self) -> None:
         if self._on_hold:
             self._on_hold = False
-            self._consumer.resume([TopicPartition(self.topic, p) for p in self._wanted])
+            self._resume(list(self._wanted))
 
     def _pause(self, partitions: list[int]) -> None:
         self._consumer.pause([TopicPartition(self.topic, p) for p in partitions])
@@ -251,7 +254,15 @@ class KafkaTickSource:
             self._assignment.ready(partition, outcome)
             self._wanted[partition] = outcome.next_offset
             self._seek(partition, outcome.next_offset)
-            self._consumer.resume([TopicPartition(self.topic, partition)])
+            self._resume([partition])
+
+    def _resume(self, partitions: list[int]) -> None:
+        """Fetch again at once: librdkafka notices within a second, or when it asks the leader something."""
+        places = [TopicPartition(self.topic, p) for p in partitions]
+        self._consumer.resume(places)
+        for place in places:
+            with suppress(KafkaException):
+                self._consumer.get_watermark_offsets(place, WAKE_S)
 
     def _seek(self, partition: int, offset: int) -> None:
         try:

@@ -48,7 +48,7 @@ class TickPublisher:
             {
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
-                "linger.ms": 0.5,
+                "linger.ms": 2,
                 "compression.type": "lz4",
                 "message.timeout.ms": 30_000,
                 "log_level": 3,

@@ -14,6 +14,7 @@ from connectors.kafka.topics import TOPICS
 from stack.processes.own import OwnProcess, running
 from stack.processes.scrape import Scrape
 from stack.servers.identity import describe_exit
+from stack.servers.loopback import client
 from stack.servers.ports import free_ports
 from stack.servers.settings import LOOPBACK, StackSettings
 
@@ -51,14 +52,14 @@ class GatewayProcess(OwnProcess):
     def partitions(self) -> list[int]:
         """Owned and ready; none while it does not answer."""
         try:
-            found = httpx.get(f"http://{LOOPBACK}:{self.port}/status", timeout=1.0).json()["partitions"]
+            found = client().get(f"http://{LOOPBACK}:{self.port}/status", timeout=1.0).json()["partitions"]
         except (httpx.HTTPError, ValueError, KeyError):
             return []
         return [int(p) for p in found]
 
     def scrape(self) -> Scrape:
         """Its metrics now."""
-        return Scrape.of(httpx.get(f"http://{LOOPBACK}:{self.port}/metrics", timeout=5.0).text, {})
+        return Scrape.of(client().get(f"http://{LOOPBACK}:{self.port}/metrics", timeout=5.0).text, {})
 
     def decided(self) -> float:
         """Decisions published so far."""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from connectors.kafka import admin
@@ -20,7 +20,7 @@ from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
 
-HEAP_MB = 384
+HEAP_MB, YOUNG_MB = 384, 224
 MEMORY_LIMIT_MB = 1024
 DAY_MS = 86_400_000
 
@@ -46,8 +46,8 @@ def services(settings: StackSettings) -> list[Service]:
     return [broker(settings, index) for index in range(settings.brokers)]
 
 
-def broker(settings: StackSettings, index: int) -> Service:
-    """Broker number `index` (from 0)."""
+def broker(settings: StackSettings, index: int, *options: str) -> Service:
+    """Broker number `index` (from 0); `options` of Java replace the cache that was recorded."""
     node = index + 1
     folder = settings.absolute_home / "kafka" / str(node)
     port = settings.ports.kafka[index]
@@ -68,7 +68,9 @@ def broker(settings: StackSettings, index: int) -> Service:
         name=f"kafka-{node}",
         endpoint=f"{LOOPBACK}:{port}",
         ports=(port, settings.ports.kafka_controller[index]),
-        command=lambda: java_command("kafka.Kafka", folder, str(folder / "server.properties")),
+        command=lambda: java_command(
+            "kafka.Kafka", folder, str(folder / "server.properties"), options=options or recorded()
+        ),
         probe=probe,
         memory_limit_mb=MEMORY_LIMIT_MB,
         prepare=preparation(settings, node, folder),
@@ -83,13 +85,26 @@ def version() -> str:
     return jar.stem.removeprefix("kafka_2.13-") if jar else "unknown"
 
 
-def java_command(main_class: str, folder: Path, *arguments: str) -> list[str]:
+def aot_cache() -> Path:
+    """Where `python -m stack.servers.record_kafka` keeps what Java needs at its start."""
+    return jar_folder() / "kafka.aot"
+
+
+def recorded() -> tuple[str, ...]:
+    """Java's option for the cache, where there is one; one of another Java is passed over by Java itself."""
+    return (f"-XX:AOTCache={aot_cache()}",) if aot_cache().is_file() else ()
+
+
+def java_command(main_class: str, folder: Path, *arguments: str, options: Sequence[str] = ()) -> list[str]:
     """Run a class of Kafka with all its jars. Serial GC and few threads: it shares two cores."""
     return [
         str(java()),
         f"-Xms{HEAP_MB}m",
         f"-Xmx{HEAP_MB}m",
         "-XX:+UseSerialGC",
+        # A collection stops everything for what survives it, however much there was: the fewer the better.
+        f"-Xmn{YOUNG_MB}m",
+        *options,
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",
         "-cp",

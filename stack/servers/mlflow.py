@@ -6,6 +6,7 @@ import sys
 
 import httpx
 
+from stack.servers.loopback import client
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 
@@ -24,8 +25,8 @@ def service(settings: StackSettings) -> Service:
 
     def probe() -> str:
         try:
-            healthy = httpx.get(f"{settings.mlflow_uri}/health", timeout=1.0)
-            version = httpx.get(f"{settings.mlflow_uri}/version", timeout=1.0)
+            healthy = client().get(f"{settings.mlflow_uri}/health", timeout=1.0)
+            version = client().get(f"{settings.mlflow_uri}/version", timeout=1.0)
         except httpx.HTTPError as error:
             raise NotReady(str(error)) from error
         if healthy.status_code != 200:

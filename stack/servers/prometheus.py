@@ -7,6 +7,7 @@ import shutil
 
 import httpx
 
+from stack.servers.loopback import client
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.files import write_atomically
@@ -37,8 +38,8 @@ def service(settings: StackSettings) -> Service:
 
     def probe() -> str:
         try:
-            httpx.get(f"{address}/-/ready", timeout=1.0).raise_for_status()
-            build = httpx.get(f"{address}/api/v1/status/buildinfo", timeout=1.0).json()
+            client().get(f"{address}/-/ready", timeout=1.0).raise_for_status()
+            build = client().get(f"{address}/api/v1/status/buildinfo", timeout=1.0).json()
         except (httpx.HTTPError, ValueError) as error:
             raise NotReady(str(error)) from error
         return str(build["data"]["version"])

@@ -162,7 +162,7 @@ def test_a_stop_is_carried_out_while_the_pipeline_waits_for_what_it_has_publishe
         return bool(cancels.sent)
 
     publisher.start(failed=lambda: None, meanwhile=bench.pipeline._look_for_stops)
-    publisher._is_idle_within = not_idle_until_the_stop_is_carried_out
+    publisher.is_idle_within = not_idle_until_the_stop_is_carried_out
     bench.states.state = KILLED
     publisher.wait_until_idle()
     publisher.stop()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gateway.partitions import PartitionStates
-from gateway.pipeline import Pipeline, PipelineSettings
+from gateway.pipeline import HOLD_AFTER_NS, Pipeline, PipelineSettings
 from gateway.ports import Ports, RawBatch, Stream
 from tests.fakes import (
     FakeClock,
@@ -408,11 +408,17 @@ def test_a_wall_clock_that_steps_ahead_holds():
 
 
 def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more():
+    # A full batch is followed by others while it is published, a smaller one by none.
+    held_and_let_go(max_batch=1, room=3, read=3)
+    held_and_let_go(max_batch=4, room=3, read=1)
+
+
+def held_and_let_go(max_batch, room, read):
     clock = FakeClock()
-    room = 3
     stream = quotes(8)
     batches = [raw_batch([t], clock, first_offset=k) for k, t in enumerate(stream)]
-    bench = Bench(batches, clock=clock, settings=PipelineSettings(max_unpublished=room))
+    settings = PipelineSettings(max_unpublished=room, max_batch=max_batch)
+    bench = Bench(batches, clock=clock, settings=settings)
     gate, publish = threading.Event(), bench.sink.publish
     bench.sink.publish = lambda outbox, owned: (gate.wait(10), publish(outbox, owned))
     runner = threading.Thread(target=bench.run, daemon=True)
@@ -421,8 +427,8 @@ def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more():
     while bench.source.held < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-        clock.advance(ms=60)
-    assert len(bench.predictor.batches) == room
+        clock.advance(ms=HOLD_AFTER_NS / 1e6 / 2)
+    assert len(bench.predictor.batches) == read
     assert bench.pipeline.status().held
     gate.set()
     runner.join(10)

@@ -1,0 +1,220 @@
+"""Record what Kafka's Java needs at its start, once: `python -m stack.servers.record_kafka`.
+
+Java 25 keeps classes that are loaded and linked, and which methods were hot, in an ahead-of-time cache (JEP 483,
+514 and 515). Without one a broker interprets and compiles for its first half minute, and every decision of that
+time is late. A broker of its own is started here, does for some seconds what a desk asks of one, and is stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
+from connectors.kafka.topics import TOPICS
+from stack.servers import kafka
+from stack.servers.server import NotReady, Service
+from stack.servers.settings import ServerPorts, StackSettings
+
+#: The first Java that keeps methods' profiles too.
+LEAST_JAVA = 25
+EXERCISE_S = 12.0
+START_S, WRITE_S = 60.0, 120.0
+#: A broker that has just started refuses its first clients for a moment.
+QUIET = {"log_level": 3}
+BATCH, VALUE, DECISION = 16, b"t" * 180, b"d" * 2600
+
+
+def main() -> None:
+    """Record what is not yet recorded; where that cannot be done say why, and that brokers start without."""
+    if kafka.aot_cache().is_file():
+        return
+    began = time.monotonic()
+    try:
+        kept = record(kafka.aot_cache())
+    except RecordingFailed as failure:
+        sys.stdout.write(f"Kafka's ahead-of-time cache is left out, brokers warm up slower: {failure}\n")
+    else:
+        size = f"{kept.stat().st_size / 2**20:.0f} MB"
+        sys.stdout.write(f"recorded Kafka's ahead-of-time cache in {time.monotonic() - began:.0f} s ({size})\n")
+
+
+class RecordingFailed(Exception):
+    """There is no cache, for this reason."""
+
+
+def record(target: Path) -> Path:
+    """Make the cache, whole or not at all. Raises RecordingFailed."""
+    if (found := java_version()) < LEAST_JAVA:
+        raise RecordingFailed(f"Java {found} has none, {LEAST_JAVA} has")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ultrathink-record-") as name:
+        settings = StackSettings(home=Path(name), ports=ServerPorts.automatic())
+        made = target.with_suffix(".new")
+        made.unlink(missing_ok=True)
+        service = kafka.broker(settings, 0, f"-XX:AOTCacheOutput={made}")
+        log = Path(name) / "broker.log"
+        try:
+            run(service, settings, log)
+        except (KafkaException, OSError, subprocess.SubprocessError) as error:
+            raise RecordingFailed(f"{error}; {end_of(log)}") from error
+        if not made.is_file():
+            raise RecordingFailed(f"Java wrote none; {end_of(log)}")
+        made.replace(target)
+    return target
+
+
+def java_version() -> int:
+    """The major version of the wheel's Java."""
+    done = subprocess.run(
+        [kafka.java(), "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False
+    )
+    for line in done.stderr.splitlines():
+        name, _, value = line.strip().partition(" = ")
+        if name == "java.specification.version":
+            return int(value.partition(".")[0])
+    return 0
+
+
+def run(service: Service, settings: StackSettings, log: Path) -> None:
+    """Start, exercise, stop."""
+    service.prepare()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(service.command()), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            cwd=service.folder, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_until_ready(service, process, log)
+        kafka.create_topics(settings)
+        exercise(settings.kafka_bootstrap)
+        process.send_signal(signal.SIGTERM)
+        process.wait(WRITE_S)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Raises RecordingFailed where it ends or takes too long."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            service.probe()
+        except NotReady:
+            time.sleep(0.1)
+        else:
+            return
+    raise RecordingFailed(f"the broker does not start; {end_of(log)}")
+
+
+def end_of(log: Path) -> str:
+    """The last line of a log."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return f"it said: {lines[-1][:300]}" if lines else "it said nothing"
+
+
+def exercise(bootstrap: str) -> None:
+    """What a desk asks of a broker, as fast as it goes. Raises KafkaException."""
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def guarded(work: Callable[[str, threading.Event], None]) -> None:
+        try:
+            work(bootstrap, stop)
+        except KafkaException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in (send, follow, transact, watch)]
+    for thread in threads:
+        thread.start()
+    stop.wait(EXERCISE_S)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def send(bootstrap: str, stop: threading.Event) -> None:
+    """Ticks."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "linger.ms": 0.5,
+            "compression.type": "lz4",
+            **QUIET,
+        }
+    )
+    number = 0
+    while not stop.is_set():
+        producer.produce(TOPICS.ticks, VALUE, b"%d" % (number % 20), headers=[("sent-ns", b"1")])
+        number += 1
+        producer.poll(0)
+        if number % BATCH == 0:
+            time.sleep(0.004)
+    producer.flush(10.0)
+
+
+def follow(bootstrap: str, stop: threading.Event) -> None:
+    """A member of a group."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap, "group.id": "record", "group.instance.id": "record",
+            "enable.auto.commit": False, "isolation.level": "read_committed",
+            "partition.assignment.strategy": "cooperative-sticky", "auto.offset.reset": "earliest",
+        }
+    )  # fmt: skip
+    consumer.subscribe([TOPICS.ticks])
+    while not stop.is_set():
+        if consumer.poll(0.05) is not None:
+            consumer.consume(1000, 0)
+    consumer.close()
+
+
+def transact(bootstrap: str, stop: threading.Event) -> None:
+    """Decisions, orders and offsets in transactions."""
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap, "transactional.id": "record", "linger.ms": 0, "compression.type": "lz4",
+            "retry.backoff.ms": 2, **QUIET,
+        }
+    )  # fmt: skip
+    producer.init_transactions(START_S)
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "record-offsets"})
+    metadata, turn = reader.consumer_group_metadata(), 0
+    partitions = list(producer.list_topics(TOPICS.decisions, 10.0).topics[TOPICS.decisions].partitions)
+    while not stop.is_set():
+        producer.begin_transaction()
+        for partition in partitions:
+            producer.produce_batch(TOPICS.decisions, [{"value": DECISION, "key": b"k"}] * 4, partition=partition)
+            producer.produce(TOPICS.orders, VALUE, b"k", partition)
+        turn += 1
+        producer.send_offsets_to_transaction([TopicPartition(TOPICS.ticks, p, turn) for p in partitions], metadata)
+        producer.commit_transaction()
+    reader.close()
+
+
+def watch(bootstrap: str, stop: threading.Event) -> None:
+    """Decisions, as everybody reads them."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "record-watch", "isolation.level": "read_committed"}
+    )
+    found = consumer.list_topics(TOPICS.decisions, 10.0).topics[TOPICS.decisions].partitions
+    consumer.assign([TopicPartition(TOPICS.decisions, p) for p in found])
+    while not stop.is_set():
+        if consumer.poll(0.05) is not None:
+            consumer.consume(1000, 0)
+    consumer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -181,6 +181,8 @@ def put_together(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )
     tracer = open_traces(settings, opened)
+    # Before the first partition is rebuilt.
+    metrics.watch_compiled()
     source = KafkaTickSource(bootstrap, settings.group, instance, topics.ticks, name, restore, assignment)
     opened.callback(source.close)
     sink = open_sink(settings, instance, name, source)

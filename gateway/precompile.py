@@ -19,10 +19,7 @@ from trading.decision.policy import DecisionPolicy
 from trading.history import open_source
 from trading.models.prediction import Prediction, to_prediction
 from trading.models.signature import REGIMES, STRATEGIES
-from trading.portfolio.book import Book
 from trading.risk.limits import LimitSet
-from trading.risk.self_test import prove_all
-from trading.state.partition import PartitionState
 
 #: As long as an older release may still be started on this machine.
 KEPT_S = 30 * 86_400
@@ -68,12 +65,8 @@ def main() -> None:
             "name another folder with NUMBA_CACHE_DIR"
         ) from None
     limits = LimitSet()
-    prove_all(limits, Book)
     ticks = [record.tick for record in open_source(PROBE).records()]
     warm_up(ticks, Nobody(), DecisionPolicy(limits), SystemClock())
-    state = PartitionState(limits)
-    state.replay(ticks, [1] * len(ticks), range(len(ticks)), {}, assumed=True)
-    state.book.set_limits(limits)
     forget_old()
     sys.stdout.write(f"compiled in {time.monotonic() - began:.0f} s\n")
 

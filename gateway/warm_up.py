@@ -1,6 +1,7 @@
 """Everything that is compiled or connected at its first use, used once before the first tick.
 
-A first call compiles for seconds where nothing is cached yet, and a tick has 50 ms.
+A first call compiles for seconds where nothing is cached yet, and a tick has 50 ms. What must have been used is
+not a list here: `trading.compiled` registers it, and says what was left out.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from gateway.batch import Batch, BatchTiming, PartitionBatch
 from gateway.decider import Decider
 from gateway.load_shedding import ASKED
 from gateway.ports import Clock, Predictor, RawSlice
+from trading.compiled import types_by_entry
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Reason
-from trading.events import ExecutionReport, PartitionEvents, ReportKind
+from trading.events import Command, ExecutionReport, PartitionEvents, ReportKind
 from trading.experiments.arms import Arm
 from trading.market import Tick, TickBatch
+from trading.portfolio.book import RESETS, Book
+from trading.risk.limits import LimitSet
+from trading.risk.self_test import prove_all
 from trading.risk.trading_state import TradingState
+from trading.state.codec import decode_snapshot, encode_snapshot
 from trading.state.partition import PartitionState
 from trading.trace import TraceIds
 
@@ -24,10 +30,11 @@ PREDICT_S = 5.0
 
 
 def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clock: Clock) -> None:
-    """Decide made-up ticks into nowhere, with an answer of the model and without.
+    """A made-up life of a partition, into nowhere: every branch with the types that it will see.
 
     Raises:
         PredictionError: the server does not answer.
+        AssertionError: a compiled function was not used: it would be compiled in mid-traffic.
     """
     n, now_ns = len(ticks), clock.now_ns()
     together, state = TickBatch.from_ticks(ticks), PartitionState(policy.limits)
@@ -49,6 +56,29 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
     timing = BatchTiming(now_ns, 0.0, 0.0, now_ns)
     for prediction in (predictor.predict(batch.rows.values, PREDICT_S), None):
         decider.decide(batch, prediction, Reason.PREDICTOR_UNAVAILABLE, timing, TradingState.ACTIVE)
-    # The first fill must not be what the code for fills is loaded, or compiled, for.
-    fill = ExecutionReport("warm-up", -1, 0, ticks[0].symbol, ReportKind.FILL, 1.0, 1.0, 0.0, 0.0, now_ns)
-    state.take(PartitionEvents([], 0, [fill], 0))
+    state.take(everything_else(ticks[0].symbol, policy.limits, now_ns))
+    rebuilt_like(state, ticks, policy.limits)
+    prove_all(policy.limits, Book)
+    unused = [name for name, types in types_by_entry().items() if not types]
+    if unused:
+        raise AssertionError(f"the warm-up leaves out {', '.join(unused)}")
+
+
+def everything_else(symbol: str, limits: LimitSet, now_ns: int) -> PartitionEvents:
+    """Each kind of what reaches a partition beside its ticks."""
+    reports = [
+        ExecutionReport("warm-up", -1, number, symbol, kind, 1.0, 1.0, 0.0, 0.0, now_ns)
+        for number, kind in enumerate(ReportKind)
+    ]
+    commands = [Command("reset", what, "warm-up", "gateway", now_ns) for what in RESETS]
+    changed = (Command("limits", "", "warm-up", "gateway", now_ns), limits)
+    return PartitionEvents([changed, *((command, None) for command in commands)], 0, reports, 0)
+
+
+def rebuilt_like(state: PartitionState, ticks: list[Tick], limits: LimitSet) -> None:
+    """As a partition is rebuilt, from a snapshot and from ticks, and goes on."""
+    name, n = "warm-up", len(ticks)
+    payload = encode_snapshot(state.snapshot(0, n, 0, state.dump_features()), name)
+    loaded = PartitionState.of(decode_snapshot(payload, name, 0))
+    for one, assumed in ((loaded, True), (PartitionState(limits), False)):
+        one.replay(ticks, [tick.event_time_ns for tick in ticks], range(n), {0: (1.0, 1.0)}, assumed=assumed)

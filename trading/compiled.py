@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
 from numba import njit
+from numba.core.dispatcher import Dispatcher
 from platformdirs import user_cache_path
 
 #: Readers of recorded ticks: whatever else lies in this package may be frozen into what is compiled.
@@ -54,8 +57,25 @@ def mark(folder: Path) -> None:
 
 numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
-#: A function that plain code calls; kept when compiled. What is divided by zero is no number, and denies: it
-#: must not end the gateway.
-entry = njit(cache=True, nogil=True, error_model="numpy")
+#: Every function that `entry` has declared, in the modules that are imported.
+ENTRIES: list[Dispatcher] = []
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def entry(function: F) -> F:
+    """A function that plain code calls; kept when compiled, and registered so that none is left out of a warm-up.
+
+    What is divided by zero is no number, and denies: it must not end the gateway.
+    """
+    compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
+    ENTRIES.append(compiled)
+    return cast("F", compiled)
+
+
+def types_by_entry() -> dict[str, int]:
+    """Of each registered function, for how many combinations of types it is compiled or was loaded."""
+    return {f"{e.py_func.__module__}.{e.py_func.__name__}": len(e.signatures) for e in ENTRIES}
+
+
 #: A function that entries call; compiled into them.
 inline = njit(nogil=True, error_model="numpy")

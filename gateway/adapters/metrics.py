@@ -9,10 +9,11 @@ from itertools import accumulate
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from gateway.ports import DecisionCounts
 from trading.arrays import FloatArray
+from trading.compiled import types_by_entry
 from trading.portfolio.book import BookSummary
 
 #: 0.1 ms to 1 s, ten steps a decade where decisions happen.
@@ -95,6 +96,21 @@ class BookCollector:
         yield from columns.values()
 
 
+class CompiledCollector:
+    """What of the live path was compiled, or loaded, after it had begun: each costs the ticks of that moment."""
+
+    def __init__(self) -> None:
+        self._before = sum(types_by_entry().values())
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """What a scrape reads."""
+        family = CounterMetricFamily(
+            "gateway_late_compilations", "Functions compiled, or loaded, for types that the warm-up had not seen"
+        )
+        family.add_metric([], sum(types_by_entry().values()) - self._before)
+        yield family
+
+
 class PrometheusMetrics:
     """Implements Metrics; the admin endpoint serves `registry` at /metrics."""
 
@@ -149,6 +165,10 @@ class PrometheusMetrics:
     def watch_books(self, books: Callable[[], dict[int, BookSummary]]) -> None:
         """From now on a scrape shows each partition's book."""
         self.registry.register(BookCollector(books))
+
+    def watch_compiled(self) -> None:
+        """From now on a scrape shows what is compiled: nothing should be."""
+        self.registry.register(CompiledCollector())
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         """A batch was read."""

@@ -198,7 +198,8 @@ class Book:
             releases.append(released)
             fills.append((report.quantity, report.price, report.fee) if is_fill else NO_FILL)
         if rows:
-            orders.apply(self.tables, np.array(rows), np.array(releases), np.array(fills))
+            columns = np.array(rows, np.int64), np.array(releases, np.float64), np.array(fills, np.float64)
+            orders.apply(self.tables, *columns)
 
     def _is_beyond(self, report: ExecutionReport) -> bool:
         """Whether a report would make the book grow without end: more symbols or more orders of others."""

@@ -242,7 +242,7 @@ class Recovery:
     def _take_without_tick(self, offset: int, order: PublishedOrder, *, assumed: bool) -> None:
         """An order whose tick is not there, or is none any more by the rules of this version."""
         times = np.array([[order.event_time_ns] * 3])
-        made = np.array([[order.quantity, order.reference_price]])
+        made = np.array([[order.quantity, order.reference_price]], np.float64)
         mids, numbers = made[:, 1].copy(), np.array([offset])
         self._state.book.replay([order.symbol], times, mids, numbers, made, assumed=assumed)
         self._state.book.latch_drawdown()

@@ -23,12 +23,13 @@ DEMO_HOME = Path(".ultrathink-demo")
 def demo(
     data: Annotated[str, typer.Option(help="A SOURCE.")] = "skfolio:sp500",
     speed: Annotated[
-        str | None, typer.Option(help="real, Nx, N/s or max; default: 4x, or 2500/s for daily data.")
+        str | None, typer.Option(help="real, Nx, N/s or max; default: 4x, or 2000/s for daily data.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use so many ticks only.")] = None,
     home: Annotated[
         Path, typer.Option(help="Folder of the demo's own stack; begun anew each time.", envvar="ULTRATHINK_HOME")
     ] = DEMO_HOME,
+    year: Annotated[int | None, typer.Option(help="Plot a symbol over this year alone.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -50,7 +51,7 @@ def demo(
     if moved:
         err.print("[yellow]a default port is taken: this stack uses free ports instead[/]")
     try:
-        result, shown = run_stages(settings, source, chosen, limit, started, json=json)
+        result, shown = run_stages(settings, source, chosen, limit, started, year, json=json)
     except BaseException:
         down(settings.absolute_home)
         raise
@@ -72,7 +73,14 @@ def demo(
 
 
 def run_stages(
-    settings: StackSettings, source: Source, speed: str, limit: int | None, started: float, *, json: bool
+    settings: StackSettings,
+    source: Source,
+    speed: str,
+    limit: int | None,
+    started: float,
+    year: int | None,
+    *,
+    json: bool,
 ) -> tuple[DemoResult, Decision]:
     """Every stage as it happens; returns the result and the decision to show."""
     from stack.cli.stack import start
@@ -97,8 +105,8 @@ def run_stages(
         trained = train(request, lambda stage, done, _: status.update(f"train: {stage} {done:,}"))
     stage(3, "export, publish and load the models")
     with err.status("export") as status:
-        exported = export_workflow.export(status.update)
-    stage(4, f"start the gateway and publish {source.spec} at {speed}")
+        exported = export_workflow.export(status.update, fuse=True)
+    stage(4, f"start the gateway and publish {source.spec} at {speed}; the first {work.WARM_UP_S:.0f} s warm up")
     with err.status("publish") as status:
 
         def show(sent: int, seen: int, rate: float) -> None:
@@ -111,7 +119,7 @@ def run_stages(
     seconds = round(time.monotonic() - started, 1)
     result = made.result_of(run, trained, exported, settings.absolute_home, report, source.spec, speed, seconds)
     shown = made.evidence_of(run.decisions)
-    write_report(report, result, run, shown)
+    write_report(report, result, run, shown, year)
     made.save_result(report.with_suffix(".json"), result)
     stage(6, "done")
     return result, shown
@@ -137,9 +145,13 @@ def show_result(result: DemoResult, shown: Decision) -> None:
         f"[bold]{result.missing}[/] missing, [bold]{result.repeated}[/] repeated"
     )
     out.print(
-        "latency, intended send to visible: "
+        f"latency after {result.warm_up_s:.0f} s of warm-up, intended send to visible: "
         + ", ".join(f"{k.replace('_', '.')} [bold]{v:.1f} ms[/]" for k, v in latency.items())
+        + f"; [bold]{result.late:.2%}[/] late or superseded"
     )
+    if result.kept_per_s is not None:
+        kept = f"it keeps {result.kept_per_s:,.0f}/s" if result.kept_per_s else "nor any rate that was tried"
+        out.print(f"[yellow]this machine does not keep {result.speed}; {kept}[/]")
     for title, counts in (
         ("actions", result.actions),
         ("holds by reason", result.holds_by_reason),
@@ -149,7 +161,7 @@ def show_result(result: DemoResult, shown: Decision) -> None:
         out.print(f"{title}: " + (", ".join(f"{k} {v:,}" for k, v in sorted(counts.items())) or "none"))
     out.print(f"paper broker: {result.fills:,} fills, fees {result.fees:,.0f}")
     out.print(
-        "least headroom left: "
+        "least headroom (below 0 an order was denied or made smaller): "
         + (", ".join(f"{rule} {share:.0%}" for rule, share in list(result.headroom_by_rule.items())[:8]) or "none")
     )
     rows = [

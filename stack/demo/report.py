@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter, deque
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from stack.demo.result import headroom_path
 from stack.workflows.explain import to_text
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision
 from trading.decision.wire import place
+from trading.errors import ConfigurationError
 from trading.events import ExecutionReport
 from trading.features.definitions import FEATURES
 from trading.models.signature import REGIMES, STRATEGIES
@@ -26,6 +29,9 @@ from trading.risk.verdict import RuleResult
 mpl.use("Agg")
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_POINTS = 3000
+#: Of the time that a symbol's plots show.
+SHOWN_PARTS = 250
+BUDGET_MS = 50.0
 REGIME_COLOURS = ("#2e9e5b", "#d1495b", "#8d99ae")
 STRATEGY_COLOURS = ("#264653", "#2a9d8f", "#e9c46a", "#e76f51", "#8ac926", "#d1495b", "#8d99ae")
 #: Of the headroom's plot: parts of the run, rules, and how far below zero is shown.
@@ -35,17 +41,24 @@ RULE_COLOURS = (
 )  # fmt: skip
 
 
-def write_report(path: Path, result: object, run: Any, shown: Decision) -> None:
-    """Write one self-contained HTML file of a demo's run."""
+def write_report(path: Path, result: object, run: Any, shown: Decision, year: int | None = None) -> None:
+    """Write one self-contained HTML file of a demo's run; a symbol is plotted over a year, or over all of them.
+
+    Raises:
+        ConfigurationError: there is no decision of that year.
+    """
     decisions: list[Decision] = run.decisions
     symbol = Counter(d.symbol for d in decisions if d.quantity).most_common(1)
     name = symbol[0][0] if symbol else decisions[0].symbol
-    mine = [d for d in decisions if d.symbol == name]
+    mine = [d for d in decisions if d.symbol == name and year in (None, year_of(d))]
+    if not mine:
+        first, last = year_of(decisions[0]), year_of(decisions[-1])
+        raise ConfigurationError(f"--year {year}: {name} has no decision of it; the run is from {first} to {last}")
     pictures = {
         f"{name}: price, regimes, weights, position": encode(symbol_figure(name, mine)),
         "Profit of the paper book, spread, slippage and fees included": encode(equity_figure(decisions, run.fills)),
         "Headroom: how much of each limit was left": encode(headroom_figure(decisions)),
-        "Latency: intended send to decision visible": encode(latency_figure(run.histogram)),
+        "Latency: intended send to decision visible": encode(latency_figure(run)),
     }
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(default=True), trim_blocks=True
@@ -54,6 +67,11 @@ def write_report(path: Path, result: object, run: Any, shown: Decision) -> None:
     template = environment.get_template("report.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(r=result, pictures=pictures, shown=shown))
+
+
+def year_of(decision: Decision) -> int:
+    """Of its tick, UTC."""
+    return datetime.fromtimestamp(decision.event_time_ns / 1e9, UTC).year
 
 
 def evidence(d: Decision) -> list[tuple[str, str]]:
@@ -115,37 +133,54 @@ def encode(figure: Figure) -> str:
 
 
 def symbol_figure(name: str, decisions: list[Decision]) -> Figure:
-    """Price, regime probabilities, strategy weights and position of one symbol."""
-    step = max(1, len(decisions) // MAX_POINTS)
-    some = decisions[::step]
-    x = np.array([d.event_time_ns for d in some], "datetime64[ns]")
+    """Price, regime probabilities, strategy weights and position of one symbol, each over parts of the time."""
+    times = np.array([d.event_time_ns for d in decisions])
+    edges = np.unique(np.searchsorted(times, np.linspace(times[0], times[-1], SHOWN_PARTS + 1)[:-1]))
+    parts = [decisions[a:b] for a, b in zip(edges, [*edges[1:], len(decisions)], strict=True)]
+    x = np.array([part[0].event_time_ns for part in parts], "datetime64[ns]")
     figure = Figure(figsize=(11, 10), layout="constrained")
     price, regimes, weights, position = figure.subplots(4, 1, sharex=True)
-    price.plot(x, [d.mid_price or np.nan for d in some], color="black", linewidth=0.9)
-    for action, marker, colour in (("buy", "^", "#2e9e5b"), ("sell", "v", "#d1495b")):
-        trades = [d for d in some if d.action.value == action]
-        price.scatter(
-            np.array([d.event_time_ns for d in trades], "datetime64[ns]"),
-            [d.mid_price or np.nan for d in trades],
-            marker=marker,
-            s=14,
-            color=colour,
-            label=action,
-            zorder=3,
-        )
+    prices = np.array([part[-1].mid_price or np.nan for part in parts])
+    price.plot(x, prices, color="black", linewidth=0.9)
+    traded = np.array([sum(d.quantity for d in part) for part in parts])
+    for action, marker, colour, there in (
+        ("bought, net", "^", "#2e9e5b", traded > 0.0),
+        ("sold, net", "v", "#d1495b", traded < 0.0),
+    ):
+        price.scatter(x[there], prices[there], marker=marker, s=14, color=colour, label=action, zorder=3)
     price.set_title(name)
     price.set_ylabel("price")
     price.legend(loc="upper left")
-    stack(regimes, x, [d.regime_probabilities for d in some], REGIMES, REGIME_COLOURS, "regime")
-    stack(weights, x, [d.strategy_weights for d in some], STRATEGIES, STRATEGY_COLOURS, "weight")
-    position.step(x, [d.position_after for d in some], where="post", color="#264653")
+    stack(
+        regimes,
+        x,
+        [mean([d.regime_probabilities for d in part]) for part in parts],
+        REGIMES,
+        REGIME_COLOURS,
+        "regime",
+    )
+    stack(
+        weights,
+        x,
+        [mean([d.strategy_weights for d in part]) for part in parts],
+        STRATEGIES,
+        STRATEGY_COLOURS,
+        "weight",
+    )
+    position.step(x, [part[-1].position_after for part in parts], where="post", color="#264653")
     position.axhline(0, color="black", linewidth=0.6)
     position.set_ylabel("position")
     return figure
 
 
+def mean(rows: list[list[float]]) -> list[float]:
+    """Of the rows that there are; nothing where there is none."""
+    known = [row for row in rows if row]
+    return np.mean(known, axis=0).tolist() if known else []
+
+
 def stack(axes: Any, x: Any, rows: list[list[float]], names: tuple[str, ...], colours: Any, label: str) -> None:
-    """A stacked area; ticks without a prediction leave a gap."""
+    """A stacked area; where no tick had a prediction there is a gap."""
     values = np.array([row or [np.nan] * len(names) for row in rows])
     axes.stackplot(x, np.nan_to_num(values).T, labels=names, colors=colours, linewidth=0)
     axes.set_ylim(0, 1)
@@ -188,21 +223,6 @@ def equity_figure(decisions: list[Decision], fills: dict[int, list[tuple[int, Ex
     return figure
 
 
-def headroom_path(decisions: list[Decision], bins: int) -> dict[str, FloatArray]:
-    """Of each rule with a number, the smallest share of its limit that was left, in each of `bins` parts of a run.
-
-    Below zero an order was denied, or made smaller, or an exit was let through beyond the limit. NaN: no order.
-    """
-    found: dict[str, FloatArray] = {}
-    for k, d in enumerate(decisions):
-        for r in d.verdict.results if d.verdict else ():
-            if r.headroom is not None and r.limit:
-                path = found.setdefault(r.rule, np.full(bins, np.nan))
-                place = k * bins // len(decisions)
-                path[place] = np.fmin(path[place], r.headroom / r.limit)
-    return found
-
-
 def headroom_figure(decisions: list[Decision]) -> Figure:
     """The rules that came nearest to their limits, over the run."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -216,26 +236,48 @@ def headroom_figure(decisions: list[Decision]) -> Figure:
     axes.set_ylim(LOWEST * 1.05, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("decision")
-    axes.set_ylabel("left of the limit, at least")
+    axes.set_ylabel(f"left of the limit, at least (cut at {LOWEST:.0%})")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     return figure
 
 
-def latency_figure(histogram: Any) -> Figure:
-    """How many decisions took how long, both axes logarithmic, with the percentiles that matter."""
-    figure = Figure(figsize=(11, 3.5), layout="constrained")
-    axes = figure.subplots()
+def latency_figure(run: Any) -> Figure:
+    """How many decisions took how long after the warm-up, and each second's percentiles over the whole run."""
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    counted, over_time = figure.subplots(2, 1)
+    histogram = run.histogram
     values = [
         (i.value_iterated_to / 1000.0, i.count_added_in_this_iter_step) for i in histogram.get_recorded_iterator()
     ]
     edges = np.logspace(np.log10(max(0.05, values[0][0] * 0.9)), np.log10(values[-1][0] * 1.1), 80)
-    axes.hist([v for v, _ in values], bins=edges.tolist(), weights=[c for _, c in values], color="#2a9d8f")
+    counted.hist([v for v, _ in values], bins=edges.tolist(), weights=[c for _, c in values], color="#2a9d8f")
     for percentile in (50.0, 99.0, 99.9):
         at = histogram.get_value_at_percentile(percentile) / 1000.0
-        axes.axvline(at, color="#d1495b", linewidth=1)
-        axes.text(at, axes.get_ylim()[1] * 0.6, f" p{percentile:g} {at:.1f} ms", rotation=90, fontsize=8)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("ms")
-    axes.set_ylabel("decisions")
+        counted.axvline(at, color="#d1495b", linewidth=1)
+        counted.text(at, counted.get_ylim()[1] * 0.6, f" p{percentile:g} {at:.1f} ms", rotation=90, fontsize=8)
+    counted.set_xscale("log")
+    counted.set_yscale("log")
+    counted.set_xlabel("ms")
+    counted.set_ylabel("decisions")
+    for label, colour, ms in by_second(run.seconds, run.latencies_ms):
+        over_time.plot(np.arange(len(ms)) + 0.5, ms, label=label, color=colour, linewidth=1.2)
+    over_time.axhline(BUDGET_MS, color="black", linewidth=0.8, linestyle="--", label=f"budget {BUDGET_MS:g} ms")
+    over_time.axvspan(0.0, run.warm_up_s, color="#8d99ae", alpha=0.25, label="warm-up, not counted")
+    over_time.set_yscale("log")
+    over_time.set_xlabel("second of the run")
+    over_time.set_ylabel("ms")
+    over_time.legend(loc="upper right", fontsize=8, ncols=5)
     return figure
+
+
+def by_second(seconds: FloatArray, ms: FloatArray) -> list[tuple[str, str, FloatArray]]:
+    """Label, colour and value a second, of median, 99th percentile and worst; NaN where nothing was sent."""
+    cells = [ms[seconds.astype(np.int64) == k] for k in range(int(seconds.max()) + 1)]
+    return [
+        (label, colour, np.array([of(cell) if len(cell) else np.nan for cell in cells]))
+        for label, colour, of in (
+            ("p50", "#2a9d8f", lambda cell: np.percentile(cell, 50.0)),
+            ("p99", "#e76f51", lambda cell: np.percentile(cell, 99.0)),
+            ("worst", "#d1495b", np.max),
+        )
+    ]

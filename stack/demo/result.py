@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from stack.demo.run import Run
 from stack.servers.status import ServiceStatus, read_status
 from stack.workflows.export_workflow import ServedVersion
 from stack.workflows.training.train import TrainReport
+from trading.arrays import FloatArray
 from trading.decision.schema import Decision
 from trading.errors import UltraThinkError
 from trading.risk.verdict import Outcome
@@ -41,7 +43,10 @@ class ServiceRow(Struct, frozen=True):
 class DemoResult(Struct, frozen=True):
     """What `ultrathink demo --json` prints.
 
-    Latency: intended send to decision visible, ms. Headroom: the smallest share of each limit that was left.
+    Latency: intended send to decision visible, ms, of what came after the warm-up; so is `late`, the share of ticks
+    that was held because its budget was spent or a newer tick had come. Headroom: the smallest share of each limit
+    that was left; below 0 an order was denied, or made smaller, or an exit was let through beyond the limit.
+    `kept_per_s`: the rate that this machine keeps, where that asked for was not kept; 0 where none was found.
     """
 
     source: str
@@ -51,7 +56,10 @@ class DemoResult(Struct, frozen=True):
     missing: int
     repeated: int
     ticks_per_second: float
+    warm_up_s: float
     latency_ms: dict[str, float]
+    late: float
+    kept_per_s: float | None
     actions: dict[str, int]
     holds_by_reason: dict[str, int]
     denials_by_rule: dict[str, int]
@@ -83,13 +91,24 @@ def clips(decisions: list[Decision]) -> dict[str, int]:
     )
 
 
-def smallest_headroom(decisions: list[Decision]) -> dict[str, float]:
-    """Of each rule with a number, the smallest share of its limit that an order which passed it left."""
-    found: dict[str, float] = {}
-    for d in decisions:
+def headroom_path(decisions: list[Decision], bins: int) -> dict[str, FloatArray]:
+    """Of each rule with a number, the smallest share of its limit that was left, in each of `bins` parts of a run.
+
+    Below zero an order was denied, or made smaller, or an exit was let through beyond the limit. NaN: no order.
+    """
+    found: dict[str, FloatArray] = {}
+    for k, d in enumerate(decisions):
         for r in d.verdict.results if d.verdict else ():
-            if r.passed and r.headroom is not None and r.limit and r.headroom >= 0.0:
-                found[r.rule] = min(found.get(r.rule, 1.0), r.headroom / r.limit)
+            if r.headroom is not None and r.limit:
+                path = found.setdefault(r.rule, np.full(bins, np.nan))
+                at = k * bins // len(decisions)
+                path[at] = np.fmin(path[at], r.headroom / r.limit)
+    return found
+
+
+def smallest_headroom(decisions: list[Decision]) -> dict[str, float]:
+    """The lowest point of each rule's path."""
+    found = {rule: float(path[0]) for rule, path in headroom_path(decisions, 1).items()}
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
@@ -141,6 +160,9 @@ def result_of(
         missing=run.counts.missing,
         repeated=run.counts.repeated,
         ticks_per_second=run.published.sent / run.published.seconds,
+        warm_up_s=run.warm_up_s,
+        late=run.late,
+        kept_per_s=run.kept_per_s,
         latency_ms={"p50": latency.p50, "p99": latency.p99, "p99_9": latency.p99_9, "max": latency.max},
         actions=actions,
         holds_by_reason=holds,

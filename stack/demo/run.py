@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+import numpy as np
+from msgspec import Struct, structs
 
 from connectors.kafka.reading import bounds
 from connectors.kafka.topics import TOPICS
@@ -22,14 +25,28 @@ from stack.servers.catalogue import services
 from stack.servers.lifecycle import down
 from stack.servers.ports import is_free
 from stack.servers.settings import ServerPorts, StackSettings, from_environment
-from trading.decision.schema import Decision
+from stack.workflows.sandbox import MODELS
+from trading.arrays import FloatArray
+from trading.decision.schema import Decision, Reason
+from trading.decision.wire import place
 from trading.errors import ConfigurationError
 from trading.events import ExecutionReport
+from trading.files import write_atomically
 from trading.history import Source, open_source
+from trading.risk import limits_file
 
 SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"
 QUIET_S = 15.0
+#: The servers of the demo have just started: what they do in this time is shown, and not counted.
+WARM_UP_S = 10.0
+#: Share of late ticks up to which a rate is kept; the least that is tried, and for how long.
+MOST_LATE, LEAST_RATE, TRY_S, TRY_WARM_UP_S = 0.01, 100.0, 10.0, 3.0
+LATE = frozenset({Reason.DEADLINE, Reason.SUPERSEDED})
+#: The three models as one graph: on few cores a call of the ensemble costs three.
+FUSED = MODELS[1]
+#: Ticks whose prices say what they are multiples of.
+LOOKED_AT = 2000
 MIN_TICKS = 8_000
 #: Tells a demo's folder from any other.
 MARKER = ".demo"
@@ -39,7 +56,8 @@ LIMITS = Path(__file__).with_name("limits.yaml")
 
 def choose_settings(home: Path) -> tuple[StackSettings, bool]:
     """Default ports where all are free, else free ones; a model repository of its own."""
-    settings = from_environment(home=home, model_repository=home.resolve() / "model_repository")
+    # One gateway decides all: more partitions would only make each of its transactions dearer.
+    settings = from_environment(home=home, model_repository=home.resolve() / "model_repository", partitions=1)
     wanted = [port for service in services(settings) for port in service.ports]
     wanted.append(settings.ports.gateway_metrics)
     if all(is_free(port) for port in wanted):
@@ -55,33 +73,70 @@ def choose_speed(source: Source) -> str:
 
 
 class Run(Struct, frozen=True):
-    """What was published and what came back."""
+    """What was published and what came back.
+
+    Attributes:
+        published, counts: of all ticks.
+        decisions: of all, in the order in which they were read.
+        warm_up_s: from the first tick; what was meant to be sent in that time is not in the figures below.
+        latency, histogram: from intended send to visible, of the others.
+        late: share of them that was held because its budget was spent, or a newer tick had come.
+        seconds, latencies_ms: float64 [ticks], of all: when each was meant to be sent, and how long it took.
+        fills: of the broker, by partition, each with its offset.
+        kept_per_s: the rate that this machine keeps, where that is not the one that was asked for; 0 where none
+            was found; None where the rate was kept, or none was asked for.
+    """
 
     published: Published
     decisions: list[Decision]
     counts: Completeness
+    warm_up_s: float
     latency: Latency
     histogram: Any
+    late: float
+    seconds: FloatArray
+    latencies_ms: FloatArray
     fills: dict[int, list[tuple[int, ExecutionReport]]]
+    kept_per_s: float | None = None
 
 
-def decide_all(
-    settings: StackSettings, source: Source, speed: str, limit: int | None, show: Callable[[int, int, float], None]
-) -> Run:
-    """The source through a gateway and the paper broker; `show` as `publish_and_watch` has it."""
-    limits_file = os.fspath(LIMITS)
-    with running_broker(settings), running_gateway(settings, execution="broker", limits_file=limits_file):
-        return publish_and_watch(settings, source, speed, limit, show)
+#: What is shown: ticks sent, decisions seen, ticks a second.
+Show = Callable[[int, int, float], None]
+
+
+def decide_all(settings: StackSettings, source: Source, speed: str, limit: int | None, show: Show) -> Run:
+    """The source through a gateway and the paper broker; `show` as `publish_and_watch` has it.
+
+    Where this machine does not keep the rate, it is tried which one it does.
+    """
+    limits = fitted_limits(source, settings.absolute_home)
+    gateway = running_gateway(settings, execution="broker", limits_file=os.fspath(limits), model_name=FUSED)
+    with running_broker(settings), gateway:
+        run = publish_and_watch(settings, source, speed, limit, WARM_UP_S, show)
+        asked = Speed.parse(speed)
+        if asked.kind != "constant" or run.late <= MOST_LATE:
+            return run
+        return structs.replace(run, kept_per_s=find_rate(settings, source, asked.rate_hz, show))
+
+
+def find_rate(settings: StackSettings, source: Source, failed_per_s: float, show: Show) -> float:
+    """Half the rate, and half of that, until one is kept for some seconds; 0 where none is."""
+    rate = failed_per_s / 2
+    while rate >= LEAST_RATE:
+        tried = publish_and_watch(settings, source, f"{rate:g}/s", int(rate * TRY_S), TRY_WARM_UP_S, show)
+        if tried.late <= MOST_LATE:
+            return rate
+        rate /= 2
+    return 0.0
 
 
 def publish_and_watch(
-    settings: StackSettings,
-    source: Source,
-    speed: str,
-    limit: int | None,
-    show: Callable[[int, int, float], None],
+    settings: StackSettings, source: Source, speed: str, limit: int | None, warm_up_s: float, show: Show
 ) -> Run:
-    """Send the source and read every decision. `show` gets ticks sent, decisions seen, ticks a second."""
+    """Send the source and read every decision; a source that is over soon warms up for a third of its time.
+
+    `show` gets ticks sent, decisions seen, ticks a second.
+    """
     watcher = DecisionWatcher(settings.kafka_bootstrap, TOPICS.decisions)
     try:
         publisher = TickPublisher(settings.kafka_bootstrap, TOPICS.ticks)
@@ -93,15 +148,50 @@ def publish_and_watch(
         watcher.wait_for(published.intended_ns, QUIET_S, lambda seen: show(published.sent, seen, rate))
     finally:
         watcher.close()
-    measured, histogram = latency(published.intended_ns, watcher.payloads, watcher.visible_ns)
+    intended, decisions = published.intended_ns, watcher.decisions()
+    first_ns = min(intended.values())
+    warm_up_s = min(warm_up_s, published.seconds / 3)
+    measured_ns = {at: ns for at, ns in intended.items() if ns >= first_ns + warm_up_s * 1e9}
+    found, histogram = latency(measured_ns, watcher.payloads, watcher.visible_ns)
+    taken = {place(d.decision_id): ns for d, ns in zip(decisions, watcher.visible_ns, strict=True)}
+    seen = [(ns, taken[at]) for at, ns in sorted(intended.items(), key=lambda one: one[1]) if at in taken]
+    meant, visible = np.array(seen, np.float64).reshape(-1, 2).T
     return Run(
         published=published,
-        decisions=watcher.decisions(),
-        counts=completeness(published.intended_ns, watcher.payloads),
-        latency=measured,
+        decisions=decisions,
+        counts=completeness(intended, watcher.payloads),
+        warm_up_s=warm_up_s,
+        latency=found,
         histogram=histogram,
+        late=sum(d.reason in LATE for d in decisions if place(d.decision_id) in measured_ns) / len(measured_ns),
+        seconds=(meant - first_ns) / 1e9,
+        latencies_ms=(visible - meant) / 1e6,
         fills=fills_of(settings),
     )
+
+
+def fitted_limits(source: Source, home: Path) -> Path:
+    """The demo's limits, with increments that the source's own prices keep: a spot market's are finer."""
+    limits = limits_file.read(LIMITS)
+    prices: dict[str, set[float]] = {}
+    for record in islice(source.records(), LOOKED_AT):
+        tick = record.tick
+        prices.setdefault(tick.symbol, set()).update(p for p in (tick.bid, tick.ask, tick.last) if p)
+    symbols = {
+        symbol: {**own, "price_increment": increment(prices.get(symbol, set()), own.get("price_increment", 0.0))}
+        for symbol, own in limits.symbols.items()
+    }
+    written = home / "limits.yaml"
+    write_atomically(written, msgspec.yaml.encode(structs.replace(limits, symbols=symbols)).decode())
+    return written
+
+
+def increment(prices: Collection[float], usual: Any) -> float:
+    """The usual increment where all prices are multiples of it, else the decimal unit that they are written in."""
+    exact = [Decimal(repr(price)) for price in prices]
+    if not usual or all(price % Decimal(repr(usual)) == 0 for price in exact):
+        return float(usual)
+    return float(min(Decimal(1).scaleb(int(price.normalize().as_tuple().exponent)) for price in exact))
 
 
 def fills_of(settings: StackSettings) -> dict[int, list[tuple[int, ExecutionReport]]]:

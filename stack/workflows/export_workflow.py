@@ -20,8 +20,10 @@ class ServedVersion(Struct, frozen=True):
     parity_max_abs_diff: float
 
 
-def export(progress: Callable[[str], None], alias: str = "challenger") -> list[ServedVersion]:
-    """Export the pipeline to the stack's Triton and release it: what the demo and the tests need."""
+def export(
+    progress: Callable[[str], None], alias: str = "challenger", *, fuse: bool = False
+) -> list[ServedVersion]:
+    """Export the pipeline to the stack's Triton and release it, with `fuse` as one graph too."""
     from exporters import profiles
     from exporters.export import export_pipeline
     from exporters.options import Options
@@ -36,13 +38,16 @@ def export(progress: Callable[[str], None], alias: str = "challenger") -> list[S
     repository, triton = ModelRepository(settings.model_repository), TritonServer(settings.triton_grpc)
     try:
         options = Options(settings.mlflow_uri, container, gpu, alias)
-        published = export_pipeline(TRADING_DECISION.name, options, repository, progress)
+        published = export_pipeline(TRADING_DECISION.name, options, repository, progress, fuse=fuse)
         releases = Releases(repository, triton, gpu, progress)
-        whole = next(p for p in published if p.name == TRADING_DECISION.name)
-        released = releases.release(whole.name, whole.version)
-        served = {whole.name: released.parity_max_abs_diff}
-        for step in published[:-1]:
-            served[step.name] = releases.probe(step.name, step.version).max_abs
+        served = {
+            p.name: releases.release(p.name, p.version).parity_max_abs_diff
+            for p in published
+            if p.name.startswith(TRADING_DECISION.name)
+        }
+        for step in published:
+            if step.name not in served:
+                served[step.name] = releases.probe(step.name, step.version).max_abs
     finally:
         triton.close()
     return [

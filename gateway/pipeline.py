@@ -55,7 +55,7 @@ class PipelineSettings(Struct, frozen=True):
 
     budget_ns: int = 50_000_000
     reserve_ns: int = 5_000_000
-    shed_below_ns: int = 25_000_000
+    shed_below_ns: int = 15_000_000
     max_batch: int = 1024
     max_unpublished: int = 16
     gather_s: float = 0.012

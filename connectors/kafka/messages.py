@@ -95,3 +95,18 @@ def sent_header(now_ns: int) -> tuple[str, str | bytes | None]:
 def as_bytes(value: Any) -> bytes | None:
     """Kafka's keys and values are bytes or absent."""
     return value if value is None or isinstance(value, bytes) else str(value).encode()
+
+
+def unread(messages: list[Message], wanted: dict[int, int], partition: int) -> list[Message]:
+    """The messages that were not read before, noted as read.
+
+    After a seek librdkafka was seen, once in some hundred restarts, to deliver the same messages again.
+    """
+    found, following = [], wanted[partition]
+    for message in messages:
+        offset = offset_of(message)
+        if offset >= following:
+            found.append(message)
+            following = offset + 1
+    wanted[partition] = following
+    return found

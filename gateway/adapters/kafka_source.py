@@ -15,7 +15,7 @@ import structlog
 
 from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.errors import HARMLESS_COMMIT_ERRORS, translated
-from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, usable
+from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, unread, usable
 from connectors.logs import kafka_logger
 from gateway.ports import RawBatch, RawSlice
 from gateway.workers import Worker
@@ -338,18 +338,3 @@ class KafkaTickSource:
             except BaseException as error:  # noqa: BLE001 - handed to poll(), which raises it
                 outcome = error
             self._rebuilt.put((partition, assignment, outcome))
-
-
-def unread(messages: list[Message], wanted: dict[int, int], partition: int) -> list[Message]:
-    """The messages that were not read before, noted as read.
-
-    After a seek librdkafka was seen, once in some hundred restarts, to deliver the same messages again.
-    """
-    found, following = [], wanted[partition]
-    for message in messages:
-        offset = offset_of(message)
-        if offset >= following:
-            found.append(message)
-            following = offset + 1
-    wanted[partition] = following
-    return found

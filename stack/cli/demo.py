@@ -13,6 +13,7 @@ from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
     from stack.demo.result import DemoResult
+    from stack.demo.run import Run
     from stack.servers.settings import StackSettings
     from trading.decision.schema import Decision
     from trading.history import Source
@@ -42,7 +43,7 @@ def demo(
     from stack.servers.lifecycle import down
 
     started = time.monotonic()
-    source = work.open_demo_source(data, limit)
+    source = work.open_demo_source(data, limit, year)
     chosen = speed or work.choose_speed(source)
     Speed.parse(chosen)
     work.begin_anew(home.resolve())
@@ -107,12 +108,7 @@ def run_stages(
     with err.status("export") as status:
         exported = export_workflow.export(status.update, fuse=True)
     stage(4, f"start the gateway and publish {source.spec} at {speed}; the first {work.WARM_UP_S:.0f} s warm up")
-    with err.status("publish") as status:
-
-        def show(sent: int, seen: int, rate: float) -> None:
-            status.update(f"{sent:,} ticks sent at {rate:,.0f}/s, {seen:,} decisions seen")
-
-        run = work.decide_all(settings, source, speed, limit, show)
+    run = publish(settings, source, speed, limit)
     stage(5, "write the report")
     claim(settings.absolute_home, ["report"], alone=False)
     report = settings.absolute_home / "report" / "report.html"
@@ -123,6 +119,19 @@ def run_stages(
     made.save_result(report.with_suffix(".json"), result)
     stage(6, "done")
     return result, shown
+
+
+def publish(settings: StackSettings, source: Source, speed: str, limit: int | None) -> Run:
+    """Stage 4, with what has been sent and seen."""
+    from stack.demo.run import decide_all
+
+    with err.status("publish") as status:
+        return decide_all(
+            settings, source, speed, limit,
+            lambda sent, seen, rate: status.update(
+                f"{sent:,} ticks sent at {rate:,.0f}/s, {seen:,} decisions seen"
+            ),
+        )  # fmt: skip
 
 
 def start_quietly(settings: StackSettings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter, deque
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from stack.demo.result import headroom_path
+from stack.demo.run import year_at
 from stack.workflows.explain import to_text
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision
 from trading.decision.wire import place
-from trading.errors import ConfigurationError
 from trading.events import ExecutionReport
 from trading.features.definitions import FEATURES
 from trading.models.signature import REGIMES, STRATEGIES
@@ -42,18 +41,12 @@ RULE_COLOURS = (
 
 
 def write_report(path: Path, result: object, run: Any, shown: Decision, year: int | None = None) -> None:
-    """Write one self-contained HTML file of a demo's run; a symbol is plotted over a year, or over all of them.
-
-    Raises:
-        ConfigurationError: there is no decision of that year.
-    """
+    """Write one self-contained HTML file of a demo's run; a symbol is plotted over a year, or over all of them."""
     decisions: list[Decision] = run.decisions
-    symbol = Counter(d.symbol for d in decisions if d.quantity).most_common(1)
-    name = symbol[0][0] if symbol else decisions[0].symbol
-    mine = [d for d in decisions if d.symbol == name and year in (None, year_of(d))]
-    if not mine:
-        first, last = year_of(decisions[0]), year_of(decisions[-1])
-        raise ConfigurationError(f"--year {year}: {name} has no decision of it; the run is from {first} to {last}")
+    shown_ones = [d for d in decisions if year in (None, year_of(d))]
+    symbol = Counter(d.symbol for d in shown_ones if d.quantity).most_common(1)
+    name = symbol[0][0] if symbol else shown_ones[0].symbol
+    mine = [d for d in shown_ones if d.symbol == name]
     pictures = {
         f"{name}: price, regimes, weights, position": encode(symbol_figure(name, mine)),
         "Profit of the paper book, spread, slippage and fees included": encode(equity_figure(decisions, run.fills)),
@@ -71,7 +64,7 @@ def write_report(path: Path, result: object, run: Any, shown: Decision, year: in
 
 def year_of(decision: Decision) -> int:
     """Of its tick, UTC."""
-    return datetime.fromtimestamp(decision.event_time_ns / 1e9, UTC).year
+    return year_at(decision.event_time_ns)
 
 
 def evidence(d: Decision) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -188,7 +189,8 @@ def fitted_limits(source: Source, home: Path) -> Path:
 
 def increment(prices: Collection[float], usual: Any) -> float:
     """The usual increment where all prices are multiples of it, else the decimal unit that they are written in."""
-    exact = [Decimal(repr(price)) for price in prices]
+    # Of a double the last digits are noise.
+    exact = [Decimal(f"{price:.12g}") for price in prices]
     if not usual or all(price % Decimal(repr(usual)) == 0 for price in exact):
         return float(usual)
     return float(min(Decimal(1).scaleb(int(price.normalize().as_tuple().exponent)) for price in exact))
@@ -208,13 +210,22 @@ def fills_of(settings: StackSettings) -> dict[int, list[tuple[int, ExecutionRepo
     }
 
 
-def open_demo_source(data: str, limit: int | None) -> Source:
+def year_at(time_ns: int) -> int:
+    """UTC."""
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).year
+
+
+def open_demo_source(data: str, limit: int | None, year: int | None) -> Source:
     """The SOURCE, checked before anything is started."""
     if limit is not None and limit < MIN_TICKS:
         raise ConfigurationError(f"--limit {limit}: at least {MIN_TICKS:,} ticks are needed to train")
     source = open_source(data)
     for _ in islice(source.records(), 1):
         pass
+    if year is not None:
+        years = {year_at(record.tick.event_time_ns) for record in islice(source.records(), limit)}
+        if year not in years:
+            raise ConfigurationError(f"--year {year}: {data} has ticks of {min(years)} to {max(years)}")
     return source
 
 

@@ -25,7 +25,7 @@ from stack.servers.settings import ServerPorts, StackSettings
 
 #: The first Java that keeps methods' profiles too.
 LEAST_JAVA = 25
-EXERCISE_S = 12.0
+EXERCISE_S = 8.0
 START_S, WRITE_S = 60.0, 120.0
 #: A broker that has just started refuses its first clients for a moment.
 QUIET = {"log_level": 3}

@@ -317,7 +317,7 @@ def test_overload_decides_the_newest_tick_of_each_symbol_and_holds_the_supersede
     clock = FakeClock()
     stream = [t for k in range(WARM_TICKS + 3) for t in (quotes(1, k, "A")[0], quotes(1, k, "B")[0])]
     waiting = raw_batch(stream, clock)
-    clock.advance(ms=30)  # 20 ms of 50 are left
+    clock.advance(ms=38)  # 12 ms of 50 are left
     bench = Bench([waiting], clock=clock)
     decisions = bench.run()
     assert [d.reason for d in decisions[:-2]] == [Reason.SUPERSEDED] * (len(stream) - 2)

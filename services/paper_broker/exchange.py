@@ -94,7 +94,8 @@ class PaperExchange:
             }
         )
         self._consumer.subscribe([orders], on_assign=self._learn, on_revoke=self._forget, on_lost=self._forget)
-        self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 0})
+        # Reports that are due within a moment of one another are one request.
+        self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 2})
         self._tracker = OffsetTracker()
         #: Partitions whose orders are answered here.
         self._mine: set[int] = set()

@@ -171,7 +171,12 @@ def show_result(result: DemoResult, shown: Decision) -> None:
     out.print(f"paper broker: {result.fills:,} fills, fees {result.fees:,.0f}")
     out.print(
         "least headroom (below 0 an order was denied or made smaller): "
-        + (", ".join(f"{rule} {share:.0%}" for rule, share in list(result.headroom_by_rule.items())[:8]) or "none")
+        + (
+            ", ".join(
+                f"{rule} {round(share, 2) + 0.0:.0%}" for rule, share in list(result.headroom_by_rule.items())[:8]
+            )
+            or "none"
+        )
     )
     rows = [
         [m.name, str(m.version), m.format, f"{m.parity_max_abs_diff:.1e}", m.run_id[:32]] for m in result.models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -138,6 +139,9 @@ def publish_and_watch(
 
     `show` gets ticks sent, decisions seen, ticks a second.
     """
+    # What was trained lies in this process: to walk it again and again would hold sender and reader up.
+    gc.collect()
+    gc.freeze()
     watcher = DecisionWatcher(settings.kafka_bootstrap, TOPICS.decisions)
     try:
         publisher = TickPublisher(settings.kafka_bootstrap, TOPICS.ticks)

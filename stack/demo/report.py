@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from stack.demo.result import headroom_path
 from stack.demo.run import year_at
@@ -247,7 +247,10 @@ def latency_figure(run: Any) -> Figure:
     for percentile in (50.0, 99.0, 99.9):
         at = histogram.get_value_at_percentile(percentile) / 1000.0
         counted.axvline(at, color="#d1495b", linewidth=1)
-        counted.text(at, counted.get_ylim()[1] * 0.6, f" p{percentile:g} {at:.1f} ms", rotation=90, fontsize=8)
+        counted.text(
+            at, 0.97, f" p{percentile:g} {at:.1f} ms", rotation=90, fontsize=8, va="top",
+            transform=counted.get_xaxis_transform(),
+        )  # fmt: skip
     counted.set_xscale("log")
     counted.set_yscale("log")
     counted.set_xlabel("ms")
@@ -257,6 +260,9 @@ def latency_figure(run: Any) -> Figure:
     over_time.axhline(BUDGET_MS, color="black", linewidth=0.8, linestyle="--", label=f"budget {BUDGET_MS:g} ms")
     over_time.axvspan(0.0, run.warm_up_s, color="#8d99ae", alpha=0.25, label="warm-up, not counted")
     over_time.set_yscale("log")
+    for axis in (over_time.yaxis, counted.xaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else ""))
     over_time.set_xlabel("second of the run")
     over_time.set_ylabel("ms")
     over_time.legend(loc="upper right", fontsize=8, ncols=5)

@@ -29,8 +29,9 @@ $(STAMP): requirements.lock pyproject.toml stack/servers/files/kafka/jgo.toml st
 	@touch $@
 
 # What decides is compiled now, not while the first gateway starts; meanwhile it is recorded what Kafka's Java starts with.
-$(COMPILED): $(STAMP) $(shell find trading -name '*.py')
-	@$(BIN)/python -m stack.servers.record_kafka & recording=$$!; $(BIN)/python -m gateway.precompile && wait $$recording
+$(COMPILED): $(STAMP) stack/servers/kafka.py $(shell find trading -name '*.py')
+	@$(BIN)/python -m stack.servers.record_kafka & recording=$$!; trap 'kill $$recording 2>/dev/null || true' EXIT; \
+		$(BIN)/python -m gateway.precompile && { wait $$recording || true; }
 	@touch $@
 
 demo: setup

@@ -48,7 +48,7 @@ class PipelineSettings(Struct, frozen=True):
             symbol has come.
         max_batch: rows of one call.
         max_unpublished: batches between poll and publication.
-        gather_s: between two polls while many ticks come; less while few do.
+        gather_s: between two polls while many ticks come, of a budget a quarter at most; less while few do.
         order_lifetime_ns: from its decision, after which an order must neither leave nor be taken.
         variant: name of the arm that decides every row, as long as no experiment runs.
     """
@@ -61,6 +61,11 @@ class PipelineSettings(Struct, frozen=True):
     gather_s: float = 0.012
     variant: str = "champion"
     order_lifetime_ns: int = 1_000_000_000
+
+    @property
+    def patience_s(self) -> float:
+        """What of a tick's budget it may spend for the sake of a larger batch, each time that it waits."""
+        return self.budget_ns / 4e9
 
     @property
     def budget(self) -> Budget:
@@ -119,7 +124,7 @@ class Pipeline:
             ports.sink, ports.snapshots, ports.states, ports.clock, ports.metrics, settings.max_unpublished
         )
         self._canceller = None if ports.cancels is None else OrderCanceller(ports, ports.cancels, states)
-        self._pace = Pace(settings.gather_s, settings.max_batch)
+        self._pace = Pace(min(settings.gather_s, settings.patience_s), settings.max_batch)
         self._stopping = threading.Event()
         self._next_commit_ns = 0
         self._last_poll_ns = self._last_room_ns = ports.clock.monotonic_ns()
@@ -294,9 +299,13 @@ class Pipeline:
             self._source.commit(self._ports.sink.committable())
 
     def _take_room(self) -> bool:
-        """Whether another batch may be read, within a moment."""
-        alone = not self._pace.overlaps
-        return (not alone or self._publisher.is_idle_within(POLL_S)) and self._publisher.take_room(POLL_S)
+        """Whether another batch may be read, within a moment.
+
+        A small one waits for the one before it to be published, but for no more than a part of its ticks' budget.
+        """
+        if not self._pace.overlaps:
+            self._publisher.is_idle_within(min(POLL_S, self._settings.patience_s))
+        return self._publisher.take_room(POLL_S)
 
     def _stay_in_group(self) -> None:
         now_ns = self._clock.monotonic_ns()

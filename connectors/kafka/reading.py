@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.cluster import require
@@ -119,3 +121,21 @@ def offset_at(bootstrap: str, topic: str, partition: int, time_ms: int) -> int:
     finally:
         consumer.close()
     return int(found.offset) if found.offset >= 0 else bounds(bootstrap, topic, partition)[1]
+
+
+def wake(consumer: Consumer, places: list[TopicPartition]) -> None:
+    """Have resumed partitions fetched at once: librdkafka notices within a second, or when it asks their leader.
+
+    It drops the connection of a request that it gave up: each is given as long as a leader may take, and after one
+    that does not answer no other is asked.
+    """
+    with suppress(KafkaException):
+        for place in places:
+            consumer.get_watermark_offsets(place, CONTROL_TIMEOUT_S)
+
+
+def leave(consumer: Consumer, waking: list[threading.Thread]) -> None:
+    """Close a member, once nobody asks anything of it."""
+    for thread in waking:
+        thread.join()
+    consumer.close()

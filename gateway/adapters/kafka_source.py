@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ import structlog
 from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.errors import HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, unread, usable
+from connectors.kafka.reading import leave, wake
 from connectors.logs import kafka_logger
 from gateway.ports import RawBatch, RawSlice
 from gateway.workers import Worker
@@ -27,8 +27,6 @@ SESSION_TIMEOUT_MS = 6_000
 #: From losing all partitions to joining anew, unless the group has answered.
 REJOIN_AFTER_S = 3.0
 LONGEST_REJOIN_S = 30.0
-#: A leader that does not answer so soon is asked by the fetch that follows.
-WAKE_S = 0.1
 #: Nothing to commit, or a rebalance is under way: a restart replays a little more.
 
 
@@ -82,6 +80,8 @@ class KafkaTickSource:
         self._orders: queue.Queue[tuple[int, int] | None] = queue.Queue()
         self._rebuilt: queue.Queue[tuple[int, int, Restored | BaseException]] = queue.Queue()
         self._on_hold = False
+        #: Threads that ask leaders of this member.
+        self._waking: list[threading.Thread] = []
         self._metadata: Any = None
         self._metadata_is_old = True
         self._bootstrap, self._group, self._instance = bootstrap, group, instance
@@ -172,7 +172,7 @@ class KafkaTickSource:
     def close(self) -> None:
         """Leave; the group keeps our place for a session's length."""
         self._orders.put(None)
-        self._consumer.close()
+        leave(self._consumer, self._waking)
 
     def _join(self) -> Consumer:
         self._members += 1
@@ -224,8 +224,9 @@ class KafkaTickSource:
         self._rejoin_by = time.monotonic() + self._rejoin_after_s
         self._assignments.clear()
         # The new member takes the old one's place by its name; nobody waits for the old one's end.
-        threading.Thread(target=self._consumer.close, name="leave", daemon=True).start()
-        self._consumer = self._join()
+        gone = (self._consumer, self._waking)
+        threading.Thread(target=leave, args=gone, name="leave", daemon=True).start()
+        self._waking, self._consumer = [], self._join()
         self._metadata_is_old = True
 
     def _renew_metadata(self) -> None:
@@ -257,12 +258,11 @@ class KafkaTickSource:
             self._resume([partition])
 
     def _resume(self, partitions: list[int]) -> None:
-        """Fetch again at once: librdkafka notices within a second, or when it asks the leader something."""
         places = [TopicPartition(self.topic, p) for p in partitions]
         self._consumer.resume(places)
-        for place in places:
-            with suppress(KafkaException):
-                self._consumer.get_watermark_offsets(place, WAKE_S)
+        self._waking = [thread for thread in self._waking if thread.is_alive()]
+        self._waking.append(threading.Thread(target=wake, args=(self._consumer, places), name="wake", daemon=True))
+        self._waking[-1].start()
 
     def _seek(self, partition: int, offset: int) -> None:
         try:

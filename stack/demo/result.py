@@ -46,7 +46,8 @@ class DemoResult(Struct, frozen=True):
     Latency: intended send to decision visible, ms, of what came after the warm-up; so is `late`, the share of ticks
     that was held because its budget was spent or a newer tick had come. Headroom: the smallest share of each limit
     that was left; below 0 an order was denied, or made smaller, or an exit was let through beyond the limit.
-    `kept_per_s`: the rate that this machine keeps, where that asked for was not kept; 0 where none was found.
+    `is_kept`: whether this machine keeps the rate that was asked for, if one was; `kept_per_s`: where not, the one
+    that it keeps, 0 where it keeps none that was tried, null where that could not be measured.
     """
 
     source: str
@@ -59,6 +60,7 @@ class DemoResult(Struct, frozen=True):
     warm_up_s: float
     latency_ms: dict[str, float]
     late: float
+    is_kept: bool
     kept_per_s: float | None
     actions: dict[str, int]
     holds_by_reason: dict[str, int]
@@ -162,6 +164,7 @@ def result_of(
         ticks_per_second=run.published.sent / run.published.seconds,
         warm_up_s=run.warm_up_s,
         late=run.late,
+        is_kept=run.is_kept,
         kept_per_s=run.kept_per_s,
         latency_ms={"p50": latency.p50, "p99": latency.p99, "p99_9": latency.p99_9, "max": latency.max},
         actions=actions,

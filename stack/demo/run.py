@@ -15,22 +15,24 @@ import msgspec
 import numpy as np
 from msgspec import Struct, structs
 
+from connectors.kafka.client import KafkaException
 from connectors.kafka.reading import bounds
-from connectors.kafka.topics import TOPICS
+from connectors.kafka.topics import TOPICS, Topics
 from gateway.adapters.kafka_fills import reports_between
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
 from stack.processes.broker import running_broker
-from stack.processes.gateway import running_gateway
+from stack.processes.gateway import SeriesTopics, running_gateway
 from stack.servers.catalogue import services
+from stack.servers.kafka import create_topics
 from stack.servers.lifecycle import down
 from stack.servers.ports import is_free
 from stack.servers.settings import ServerPorts, StackSettings, from_environment
 from stack.workflows.sandbox import MODELS
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision, Reason
-from trading.decision.wire import place
+from trading.decision.wire import decode_decision, place
 from trading.errors import ConfigurationError, UltraThinkError
 from trading.events import ExecutionReport
 from trading.files import write_atomically
@@ -85,8 +87,9 @@ class Run(Struct, frozen=True):
         late: share of them that was held because its budget was spent, or a newer tick had come.
         seconds, latencies_ms: float64 [ticks], of all: when each was meant to be sent, and how long it took.
         fills: of the broker, by partition, each with its offset.
-        kept_per_s: the rate that this machine keeps, where that is not the one that was asked for; 0 where none
-            was found; None where the rate was kept, or none was asked for.
+        is_kept: whether this machine keeps the rate; true where none was asked for.
+        kept_per_s: where not, the rate that it keeps; 0 where it keeps none that was tried, None where that could
+            not be measured.
     """
 
     published: Published
@@ -98,7 +101,8 @@ class Run(Struct, frozen=True):
     late: float
     seconds: FloatArray
     latencies_ms: FloatArray
-    fills: dict[int, list[tuple[int, ExecutionReport]]]
+    fills: dict[int, list[tuple[int, ExecutionReport]]] = {}
+    is_kept: bool = True
     kept_per_s: float | None = None
 
 
@@ -111,95 +115,107 @@ def decide_all(settings: StackSettings, source: Source, speed: str, limit: int |
 
     Where this machine does not keep the rate, it is tried which one it does.
     """
-    limits = fitted_limits(source, settings.absolute_home)
-    gateway = running_gateway(settings, execution="broker", limits_file=os.fspath(limits), model_name=FUSED)
+    limits = os.fspath(fitted_limits(source, settings.absolute_home))
+    gateway = running_gateway(settings, execution="broker", limits_file=limits, model_name=FUSED)
     with running_broker(settings), gateway:
-        run = publish_and_watch(settings, source, speed, limit, WARM_UP_S, show)
-        asked = Speed.parse(speed)
-        if asked.kind != "constant" or run.late <= MOST_LATE:
-            return run
-        return structs.replace(run, kept_per_s=find_rate(settings, source, asked.rate_hz, show))
+        run = publish_and_watch(settings.kafka_bootstrap, TOPICS, source, speed, limit, WARM_UP_S, show)
+        run = structs.replace(run, fills=fills_of(settings))
+    asked = Speed.parse(speed)
+    if asked.kind != "constant" or run.late <= MOST_LATE:
+        return run
+    kept = find_rate(asked.rate_hz, lambda rate: try_rate(settings, source, limits, rate, show))
+    return structs.replace(run, is_kept=False, kept_per_s=kept)
 
 
-def find_rate(settings: StackSettings, source: Source, failed_per_s: float, show: Show) -> float:
-    """A half of the rate, a quarter or an eighth, whichever is kept for some seconds; 0 where none is.
+def find_rate(failed_per_s: float, attempt: Callable[[float], Run]) -> float | None:
+    """A half of the rate, a quarter or an eighth, whichever is kept; 0 where none is.
 
-    What happened before is over: ticks of a try happen as they are sent, or every order would be denied as stale.
+    None where that cannot be measured: the run that is shown is whole all the same.
     """
     for part in TRIED:
-        rate = failed_per_s / part
         try:
-            tried = publish_and_watch(
-                settings, source, f"{rate:.3f}/s", max(1, int(rate * TRY_S)), TRY_WARM_UP_S, show, now=True
-            )
-        except UltraThinkError:
-            # The run itself is whole.
-            return 0.0
+            tried = attempt(failed_per_s / part)
+        except (UltraThinkError, KafkaException):
+            return None
         if tried.late <= MOST_LATE and not tried.counts.missing:
-            return rate
+            return failed_per_s / part
     return 0.0
 
 
+def try_rate(settings: StackSettings, source: Source, limits: str, rate: float, show: Show) -> Run:
+    """Some seconds of the source at a rate, from its beginning, through a gateway whose books are new.
+
+    The first run's books are where the source ends: they would deny what comes from its beginning again.
+    """
+    series = SeriesTopics(f"try-{rate:g}", f"try-{rate:g}.ticks")
+    create_topics(settings, series.names)
+    topics = series.topics
+    broker = running_broker(
+        settings, group=f"{series.series}-broker", orders_topic=topics.orders, fills_topic=topics.fills,
+        control_topic=topics.control,
+    )  # fmt: skip
+    given: dict[str, Any] = {"execution": "broker", "limits_file": limits, "model_name": FUSED, **series.settings()}
+    with broker, running_gateway(settings, **given):
+        count = max(1, int(rate * TRY_S))
+        return publish_and_watch(
+            settings.kafka_bootstrap, topics, source, f"{rate:.3f}/s", count, TRY_WARM_UP_S, show
+        )
+
+
 def publish_and_watch(
-    settings: StackSettings,
+    bootstrap: str,
+    topics: Topics,
     source: Source,
     speed: str,
     limit: int | None,
     warm_up_s: float,
     show: Show,
-    *,
-    now: bool = False,
 ) -> Run:
     """Send the source and read every decision; a source that is over soon warms up for a third of its time.
 
-    `show` gets ticks sent, decisions seen, ticks a second. With `now` each tick happens when it is sent.
+    `show` gets ticks sent, decisions seen, ticks a second.
     """
     # What was trained lies in this process: to walk it again and again would hold sender and reader up.
     gc.collect()
     gc.freeze()
-    watcher = DecisionWatcher(settings.kafka_bootstrap, TOPICS.decisions)
+    watcher = DecisionWatcher(bootstrap, topics.decisions)
     try:
-        publisher = TickPublisher(settings.kafka_bootstrap, TOPICS.ticks)
+        publisher = TickPublisher(bootstrap, topics.ticks)
         planned = plan(islice(source.records(), limit), Speed.parse(speed))
         published = publisher.publish(
-            planned,
-            shift_to_now=now,
-            progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9)),
+            planned, progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9))
         )
         rate = published.sent / published.seconds
         watcher.wait_for(published.intended_ns, QUIET_S, lambda seen: show(published.sent, seen, rate))
     finally:
         watcher.close()
-    return run_of(published, watcher, warm_up_s, fills_of(settings))
+    return run_of(published, watcher.payloads, watcher.visible_ns, warm_up_s)
 
 
-def run_of(
-    published: Published,
-    watcher: DecisionWatcher,
-    warm_up_s: float,
-    fills: dict[int, list[tuple[int, ExecutionReport]]],
-) -> Run:
-    """The figures of what was sent and seen."""
-    intended, decisions = published.intended_ns, watcher.decisions()
+def run_of(published: Published, payloads: list[bytes], visible_ns: list[int], warm_up_s: float) -> Run:
+    """The figures of what was sent, and of the decisions that were seen, each at its time.
+
+    Raises BadRecord for what is no decision.
+    """
+    intended, decisions = published.intended_ns, [decode_decision(payload) for payload in payloads]
     first_ns = min(intended.values())
     # Of the time in which ticks were meant, so that the last of them always counts.
     warm_up_s = min(warm_up_s, (max(intended.values()) - first_ns) / 3e9)
-    measured_ns = {at: ns for at, ns in intended.items() if ns >= first_ns + warm_up_s * 1e9}
-    found, histogram = latency(measured_ns, watcher.payloads, watcher.visible_ns)
-    taken = {place(d.decision_id): ns for d, ns in zip(decisions, watcher.visible_ns, strict=True)}
+    measured_ns = {at: ns for at, ns in intended.items() if ns >= first_ns + int(warm_up_s * 1e9)}
+    found, histogram = latency(measured_ns, payloads, visible_ns)
+    taken = {place(d.decision_id): ns for d, ns in zip(decisions, visible_ns, strict=True)}
     seen = [(ns, taken[at]) for at, ns in sorted(intended.items(), key=lambda one: one[1]) if at in taken]
     meant, visible = np.array(seen, np.float64).reshape(-1, 2).T
     return Run(
         published=published,
         decisions=decisions,
-        counts=completeness(intended, watcher.payloads),
+        counts=completeness(intended, payloads),
         warm_up_s=warm_up_s,
         latency=found,
         histogram=histogram,
         late=sum(d.reason in LATE for d in decisions if place(d.decision_id) in measured_ns) / len(measured_ns),
         seconds=(meant - first_ns) / 1e9,
         latencies_ms=(visible - meant) / 1e6,
-        fills=fills,
     )
 
 

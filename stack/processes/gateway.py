@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from msgspec import Struct
 
-from connectors.kafka.topics import TOPICS
+from connectors.kafka.topics import TOPICS, Topics
 from stack.processes.own import OwnProcess, running
 from stack.processes.scrape import Scrape
 from stack.servers.identity import describe_exit
@@ -98,36 +98,39 @@ class SeriesTopics(Struct, frozen=True):
     ticks: str
 
     @property
+    def topics(self) -> Topics:
+        """By their roles."""
+        own = {role: f"{self.series}.{role}" for role in TOPICS.by_role()}
+        return Topics(**{**own, "ticks": self.ticks})
+
+    @property
     def names(self) -> dict[str, str]:
         """Topic -> the desk's topic that it is like; the ticks too."""
-        roles = TOPICS.by_role()
-        own = {f"{self.series}.{role}": name for role, name in roles.items() if role != "ticks"}
-        return {self.ticks: TOPICS.ticks, **own}
+        return dict(zip(self.topics.by_role().values(), TOPICS.by_role().values(), strict=True))
 
     def settings(self) -> dict[str, str]:
         """What tells a gateway to read and write there."""
-        own = {f"{role}_topic": f"{self.series}.{role}" for role in TOPICS.by_role() if role != "ticks"}
-        return {"group": self.series, "ticks_topic": self.ticks, **own}
+        return {"group": self.series, **{f"{role}_topic": name for role, name in self.topics.by_role().items()}}
 
     @property
     def decisions(self) -> str:
         """Where its decisions lie."""
-        return f"{self.series}.decisions"
+        return self.topics.decisions
 
     @property
     def orders(self) -> str:
         """Where its orders and cancels lie."""
-        return f"{self.series}.orders"
+        return self.topics.orders
 
     @property
     def control(self) -> str:
         """Where its commands lie."""
-        return f"{self.series}.control"
+        return self.topics.control
 
     @property
     def dead_letters(self) -> str:
         """Where its dead letters lie."""
-        return f"{self.series}.dead_letters"
+        return self.topics.dead_letters
 
 
 def series_gateway(settings: StackSettings, topics: SeriesTopics, name: str, **given: Any) -> GatewayProcess:

@@ -10,14 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stack.servers.kafka import jar_folder
+from stack.servers.kafka import JARS, jar_folder
 
-FILES = Path(__file__).with_name("files") / "kafka"
+FILES = JARS.parent
 
 
 def expected() -> dict[str, str]:
     """Relative path -> sha256, from the committed lock."""
-    lines = (FILES / "jars.sha256").read_text().splitlines()
+    lines = JARS.read_text().splitlines()
     return {path: digest for digest, path in (line.split() for line in lines)}
 
 

@@ -8,6 +8,7 @@ time is late. A broker of its own is started here, does for some seconds what a 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
 from connectors.kafka.topics import TOPICS
 from stack.servers import kafka
+from stack.servers.log_files import tail
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import ServerPorts, StackSettings
 from trading.errors import UltraThinkError
@@ -27,18 +29,21 @@ from trading.errors import UltraThinkError
 #: The first Java that keeps methods' profiles too.
 LEAST_JAVA = 25
 EXERCISE_S = 8.0
-START_S, WRITE_S = 60.0, 120.0
-#: A broker that has just started refuses its first clients for a moment.
-QUIET = {"log_level": 3}
+START_S, STEP_S, WRITE_S = 60.0, 10.0, 120.0
+#: What the folder of a recording begins with, and how old one is that was killed.
+UNFINISHED, OLD_S = ".recording-", 3600.0
+#: A broker that has just started refuses its first clients for a moment, and one that is ended its last.
+QUIET = {"log_level": 0}
 BATCH, VALUE, DECISION = 16, b"t" * 180, b"d" * 2600
 
 
-def main() -> None:
+def main(target: Path) -> None:
     """Record what is not yet recorded; where that cannot be done say why, and that brokers start without."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # So that the broker is ended too.
-        signal.signal(number, lambda *_: sys.exit(1))
-    target, began = kafka.aot_cache(), time.monotonic()
+        # So that the broker is ended too. A hang-up that nohup ignores stays ignored.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: sys.exit(1))
+    began = time.monotonic()
     if target.is_file():
         return
     try:
@@ -70,16 +75,14 @@ def record(target: Path) -> Path:
     if (found := java_version()) < LEAST_JAVA:
         raise RecordingFailed(f"Java {found} has none, {LEAST_JAVA} has")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".recording-", dir=target.parent) as name:
+    forget_killed(target.parent)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as name:
         folder = Path(name)
         settings = StackSettings(
-            home=folder,
-            ports=ServerPorts.automatic(),
-            brokers=1,
-            partitions=4,
-            kafka_security="none",
-            kafka_extra={},
+            home=folder, ports=ServerPorts.automatic(), brokers=1, partitions=4, kafka_security="none"
         )
+        # Given as the others it would be merged with the environment's lines, which are of another broker.
+        settings = settings.model_copy(update={"kafka_extra": {}})
         settings.tell_clients(alone=True)
         made, log = folder / target.name, folder / "broker.log"
         run(kafka.broker(settings, 0, f"-XX:AOTCacheOutput={made}"), settings, log)
@@ -87,6 +90,13 @@ def record(target: Path) -> Path:
             raise RecordingFailed(f"Java wrote none; {end_of(log)}")
         made.replace(target)
     return target
+
+
+def forget_killed(parent: Path) -> None:
+    """Delete what recordings that were killed have left, once it is too old for one that runs."""
+    for folder in parent.glob(f"{UNFINISHED}*"):
+        if time.time() - folder.stat().st_mtime > OLD_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def java_version() -> int:
@@ -136,12 +146,15 @@ def wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: Pa
 
 def end_of(log: Path) -> str:
     """The last line of a log."""
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    lines = tail(log, 1)
     return f"it said: {lines[-1][:300]}" if lines else "it said nothing"
 
 
 def exercise(bootstrap: str) -> None:
-    """What a desk asks of a broker, as fast as it goes. Raises what one of the clients died of."""
+    """What a desk asks of a broker, as fast as it goes.
+
+    Raises what one of the clients died of, and RecordingFailed where one does not end.
+    """
     stop, failures = threading.Event(), list[BaseException]()
 
     def guarded(work: Callable[[str, threading.Event], None]) -> None:
@@ -150,15 +163,22 @@ def exercise(bootstrap: str) -> None:
         except BaseException as error:  # noqa: BLE001 - raised below: a cache of half the work is none
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in (send, follow, transact, watch)]
+    # Whatever ends us must not wait for them.
+    threads = [
+        threading.Thread(target=guarded, args=(work,), daemon=True) for work in (send, follow, transact, watch)
+    ]
     for thread in threads:
         thread.start()
-    stop.wait(EXERCISE_S)
-    stop.set()
+    try:
+        stop.wait(EXERCISE_S)
+    finally:
+        stop.set()
     for thread in threads:
-        thread.join()
+        thread.join(STEP_S)
     if failures:
         raise failures[0]
+    if any(thread.is_alive() for thread in threads):
+        raise RecordingFailed(f"a client of the broker does not end within {STEP_S:.0f} s")
 
 
 def send(bootstrap: str, stop: threading.Event) -> None:
@@ -188,7 +208,7 @@ def follow(bootstrap: str, stop: threading.Event) -> None:
         {
             "bootstrap.servers": bootstrap, "group.id": "record", "group.instance.id": "record",
             "enable.auto.commit": False, "isolation.level": "read_committed",
-            "partition.assignment.strategy": "cooperative-sticky", "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky", "auto.offset.reset": "earliest", **QUIET,
         }
     )  # fmt: skip
     consumer.subscribe([TOPICS.ticks])
@@ -207,7 +227,7 @@ def transact(bootstrap: str, stop: threading.Event) -> None:
         }
     )  # fmt: skip
     producer.init_transactions(START_S)
-    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "record-offsets"})
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "record-offsets", **QUIET})
     metadata, turn = reader.consumer_group_metadata(), 0
     partitions = list(producer.list_topics(TOPICS.decisions, 10.0).topics[TOPICS.decisions].partitions)
     while not stop.is_set():
@@ -216,15 +236,17 @@ def transact(bootstrap: str, stop: threading.Event) -> None:
             producer.produce_batch(TOPICS.decisions, [{"value": DECISION, "key": b"k"}] * 4, partition=partition)
             producer.produce(TOPICS.orders, VALUE, b"k", partition)
         turn += 1
-        producer.send_offsets_to_transaction([TopicPartition(TOPICS.ticks, p, turn) for p in partitions], metadata)
-        producer.commit_transaction()
+        producer.send_offsets_to_transaction(
+            [TopicPartition(TOPICS.ticks, p, turn) for p in partitions], metadata, STEP_S
+        )
+        producer.commit_transaction(STEP_S)
     reader.close()
 
 
 def watch(bootstrap: str, stop: threading.Event) -> None:
     """Decisions, as everybody reads them."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "record-watch", "isolation.level": "read_committed"}
+        {"bootstrap.servers": bootstrap, "group.id": "record-watch", "isolation.level": "read_committed", **QUIET}
     )
     found = consumer.list_topics(TOPICS.decisions, 10.0).topics[TOPICS.decisions].partitions
     consumer.assign([TopicPartition(TOPICS.decisions, p) for p in found])
@@ -235,4 +257,4 @@ def watch(bootstrap: str, stop: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(kafka.aot_cache())

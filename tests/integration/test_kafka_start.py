@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
 
 from stack.servers import kafka, record_kafka
-from stack.servers.record_kafka import LEAST_JAVA, java_version
+from stack.servers.record_kafka import LEAST_JAVA, UNFINISHED, java_version
+from tests.waiting import eventually
 
 
 def kafka_says(*options, folder):
@@ -39,8 +44,33 @@ def test_a_broker_starts_without_a_cache_that_is_spoilt(content, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_recording_is_whole_or_absent(tmp_path):
+def test_a_recording_is_whole_or_absent_and_touches_no_other_stack(tmp_path, monkeypatch):
+    other = tmp_path / "another stack's log"
+    monkeypatch.setenv("ULTRATHINK_BROKERS", "3")
+    monkeypatch.setenv("ULTRATHINK_KAFKA_SECURITY", "sasl")
+    monkeypatch.setenv("ULTRATHINK_KAFKA_SECRETS", os.fspath(tmp_path / "nowhere"))
+    monkeypatch.setenv("ULTRATHINK_KAFKA_EXTRA", json.dumps({"log.dirs": os.fspath(other)}))
+    old, young = tmp_path / "made" / f"{UNFINISHED}old", tmp_path / "made" / f"{UNFINISHED}young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
     made = record_kafka.record(tmp_path / "made" / "kafka.aot")
     done = kafka_says(f"-XX:AOTCache={made}", "-XX:AOTMode=on", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [path.name for path in made.parent.iterdir()] == ["kafka.aot"]
+    assert sorted(path.name for path in made.parent.iterdir()) == [young.name, "kafka.aot"]
+    assert not other.exists()
+
+
+def test_a_recording_that_is_ended_ends_its_broker_and_leaves_nothing(tmp_path):
+    code = f"from pathlib import Path; from stack.servers import record_kafka as r; r.main(Path({str(tmp_path / 'a')!r}) / 'k.aot')"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        eventually(lambda: list((tmp_path / "a").glob(f"{UNFINISHED}*/kafka/1/data/market.ticks-0")))
+        process.send_signal(signal.SIGTERM)
+        # It says nothing, and nobody is left who holds its output.
+        said, _ = process.communicate(timeout=30)
+        assert (said, process.returncode) == (b"", 1)
+        assert list((tmp_path / "a").iterdir()) == []
+    finally:
+        process.kill()
+        process.communicate()

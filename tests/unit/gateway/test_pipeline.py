@@ -11,6 +11,7 @@ import pytest
 from gateway.partitions import PartitionStates
 from gateway.pipeline import HOLD_AFTER_NS, Pipeline, PipelineSettings
 from gateway.ports import Ports, RawBatch, Stream
+from gateway.publisher import POLL_S
 from tests.fakes import (
     FakeClock,
     FakeEvents,
@@ -407,12 +408,9 @@ def test_a_wall_clock_that_steps_ahead_holds():
     assert {d.reason for d in Bench([batch], clock=clock).run()} == {Reason.DEADLINE}
 
 
-def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more():
-    held_and_let_go(max_batch=1)
-    held_and_let_go(max_batch=4)
-
-
-def held_and_let_go(max_batch):
+@pytest.mark.parametrize("max_batch", [1, 4])
+def test_a_stalled_pipeline_stays_in_its_group_and_reads_no_more(max_batch):
+    """Also where its batches are small, and wait for one another: for a part of the budget, not for ever."""
     room = 3
     clock = FakeClock()
     stream = quotes(8)
@@ -434,6 +432,34 @@ def held_and_let_go(max_batch):
     runner.join(10)
     assert len(bench.sink.decisions) == 8
     assert not bench.pipeline.status().held
+
+
+class NotedClock(FakeClock):
+    """Knows how long it was slept by, each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.slept = []
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        super().sleep(seconds)
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "gather_s", "longest_s"), [(50, 0.012, 0.012), (10, 0.012, 0.0025), (60_000, 1.0, POLL_S)]
+)
+def test_ticks_gather_for_a_part_of_their_budget_and_never_so_long_that_a_stop_would_wait(
+    budget_ms, gather_s, longest_s
+):
+    clock = NotedClock()
+    batches = [raw_batch(quotes(120, first=120 * k), clock, first_offset=120 * k) for k in range(60)]
+    settings = PipelineSettings(budget_ns=budget_ms * 1_000_000, gather_s=gather_s, max_batch=1024)
+    bench = Bench(batches, clock=clock, settings=settings)
+    bench.predictor.while_asked = lambda: clock.advance(ms=1)
+    bench.run()
+    assert max(clock.slept) == pytest.approx(longest_s, rel=0.2)
+    assert max(clock.slept) <= longest_s
 
 
 def test_the_producers_trace_id_is_kept_and_otherwise_one_is_made_of_the_place():

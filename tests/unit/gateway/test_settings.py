@@ -38,3 +38,9 @@ def test_the_environment_sets_what_flags_do_not(monkeypatch):
 
 def test_the_redis_password_is_not_printed():
     assert "hunter2" not in repr(GatewaySettings(redis_url="redis://:hunter2@127.0.0.1:6379/0"))
+
+
+def test_a_setting_of_before_is_refused_by_name_and_not_passed_over(monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_COMMIT_MS", "0")
+    with pytest.raises(ValueError, match=r"ULTRATHINK_GATEWAY_COMMIT_MS is gone: ULTRATHINK_GATEWAY_GATHER_MS"):
+        GatewaySettings()

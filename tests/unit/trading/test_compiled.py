@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -93,3 +94,13 @@ def test_a_second_process_compiles_nothing(tmp_path):
         return int(done.stdout)
 
     assert (run(), run()) == (0, 1)
+
+
+def test_without_a_compiler_nothing_is_registered_and_everything_works():
+    code = (
+        "from gateway.precompile import Nobody; from trading.compiled import types_by_entry; "
+        "import numpy as np; Nobody().predict(np.zeros((1, 32), np.float32), 1.0); print(types_by_entry())"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "{}\n"

@@ -6,12 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
-from stack.demo.report import by_second, mean, symbol_figure
+from loadtest.open_loop.publisher import Published
+from stack.demo.report import by_second, kept, latency_figure, mean, symbol_figure
 from stack.demo.result import headroom_path, smallest_headroom
-from stack.demo.run import LIMITS, fitted_limits, increment, open_demo_source
+from stack.demo.run import LIMITS, find_rate, fitted_limits, increment, open_demo_source, run_of
 from tests.unit.gateway.test_pipeline import Bench, quotes
-from trading.errors import ConfigurationError
+from trading.decision.wire import place
+from trading.encoding import encode
+from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.features.definitions import WARM_TICKS
 from trading.history.source import Record
 from trading.risk import limits_file
@@ -88,3 +92,54 @@ def test_each_second_has_its_own_percentiles():
     assert found["worst"][::2] == [30.0, 7.0]
     assert found["p50"][::2] == [20.0, 7.0]
     assert all(np.isnan(values[1]) for values in found.values())
+
+
+def sent(*intended_ns):
+    """What a publisher says of ticks of partition 0."""
+    return Published({(0, k): ns for k, ns in enumerate(intended_ns)}, len(intended_ns), 0.0, 1.0)
+
+
+def test_one_tick_is_measured_and_none_that_came_is_no_percentile():
+    now_ns = 1_732_000_000_123_456_789
+    run = run_of(sent(now_ns), [], [], 10.0)
+    assert (run.warm_up_s, run.late, run.counts.missing) == (0.0, 0.0, 1)
+    assert (
+        len(latency_figure(structs.replace(run, seconds=np.array([0.0]), latencies_ms=np.array([5.0]))).axes) == 2
+    )
+
+
+def test_the_warm_up_is_not_counted_and_a_third_of_a_short_run_at_most(decisions):
+    payloads = [encode(d) for d in decisions[:9]]
+    meant = [10**18 + k * 10**9 for k in range(9)]
+    seen = [ns + (k + 1) * 10**6 for k, ns in enumerate(meant)]
+    places = [place(d.decision_id) for d in decisions[:9]]
+    published = Published(dict(zip(places, meant, strict=True)), 9, 0.0, 9.0)
+    run = run_of(published, payloads, seen, 2.0)
+    assert (run.warm_up_s, run.counts.missing) == (2.0, 0)
+    assert run.latencies_ms.tolist() == pytest.approx(range(1, 10), abs=0.01)
+    assert run.histogram.get_total_count() == 7
+    assert run_of(published, payloads, seen, 60.0).warm_up_s == pytest.approx(8 / 3)
+
+
+@pytest.mark.parametrize(("keeps", "expected"), [(1000.0, 1000.0), (300.0, 250.0), (100.0, 0.0)])
+def test_the_rate_that_is_kept_is_looked_for_below_the_one_that_failed(keeps, expected):
+    tried = []
+
+    def attempt(rate):
+        tried.append(rate)
+        return SimpleNamespace(late=0.0 if rate <= keeps else 0.5, counts=SimpleNamespace(missing=0))
+
+    assert find_rate(2000.0, attempt) == expected
+    assert tried == [1000.0, 500.0, 250.0][: len(tried)]
+
+
+def test_a_rate_at_which_decisions_are_missing_is_not_kept():
+    assert find_rate(8.0, lambda _: SimpleNamespace(late=0.0, counts=SimpleNamespace(missing=1))) == 0.0
+
+
+def test_a_try_that_fails_leaves_the_run_as_it_is():
+    def attempt(_):
+        raise ServiceUnavailable("the gateway failed")
+
+    assert find_rate(2000.0, attempt) is None
+    assert "could not be measured" in kept(None)

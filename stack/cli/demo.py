@@ -86,7 +86,6 @@ def run_stages(
     """Every stage as it happens; returns the result and the decision to show."""
     from stack.cli.stack import start
     from stack.demo import result as made
-    from stack.demo import run as work
     from stack.demo.report import write_report
     from stack.servers.ownership import claim
     from stack.workflows import export_workflow

@@ -5,10 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 
-from connectors.kafka.topics import TOPICS
 from loadtest.measuring.result import RunResult
-from loadtest.open_loop.child_process import DONE, READY, Child
-from loadtest.open_loop.drive import Load
+from loadtest.open_loop.child_process import DONE, READY
+from loadtest.open_loop.drive import Load, sender_of
 from loadtest.open_loop.drive import drive as run
 
 
@@ -28,14 +27,7 @@ def drive(
 def send_only(bootstrap: str, source: str, speed: str, ticks: int) -> None:
     """Send ticks that nobody reads the decisions of: a backlog."""
     with tempfile.TemporaryDirectory() as folder:
-        sender = Child(
-            "loadtest.open_loop.sender",
-            {
-                "bootstrap": bootstrap, "topic": TOPICS.ticks, "out": folder, "source": source, "speed": speed,
-                "limit": ticks, "duration_s": None, "seed": 0,
-            },
-            lambda _: None,
-        )  # fmt: skip
+        sender = sender_of(Load(bootstrap, source, speed, ticks), folder, lambda _: None)
         try:
             sender.expect(READY)
             sender.tell("go")

@@ -36,6 +36,9 @@ class Load(Struct, frozen=True):
         warm_up_s: what is meant in the first seconds is sent, and not counted.
         seed: of Poisson's gaps.
         quiet_s: without a new decision for so long after the last tick, the rest is missing.
+        as_recorded: each tick happened when the source says, and is sent once; else it happens when it is sent.
+        keep_decisions: the reader keeps them whole.
+        linger_ms: how long the sender waits for more ticks to send together.
     """
 
     bootstrap: str
@@ -48,6 +51,9 @@ class Load(Struct, frozen=True):
     ticks_topic: str = TOPICS.ticks
     decisions_topic: str = TOPICS.decisions
     quiet_s: float = 20.0
+    as_recorded: bool = False
+    keep_decisions: bool = False
+    linger_ms: float = 1.0
 
     def check(self) -> None:
         """Raises ConfigurationError for what cannot be run."""
@@ -69,6 +75,12 @@ class Progress(Struct):
     sent: int = 0
     seen: int = 0
     lag_ms: float = 0.0
+
+    def hear(self, told: dict[str, Any]) -> None:
+        """Take what a child says."""
+        self.sent = told.get("sent", self.sent)
+        self.seen = told.get("seen", self.seen)
+        self.lag_ms = told.get("lag_ms", self.lag_ms)
 
 
 def drive(
@@ -96,9 +108,7 @@ def drive(
     state = Progress()
 
     def progress(told: dict[str, Any]) -> None:
-        state.sent = told.get("sent", state.sent)
-        state.seen = told.get("seen", state.seen)
-        state.lag_ms = told.get("lag_ms", state.lag_ms)
+        state.hear(told)
         show(state)
 
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -123,18 +133,24 @@ def drive(
     )
 
 
+def sender_of(load: Load, folder: str, progress: Callable[[dict[str, Any]], None]) -> Child:
+    """The sender's process."""
+    return Child("loadtest.open_loop.sender", {
+        "bootstrap": load.bootstrap, "topic": load.ticks_topic, "out": folder, "source": load.source,
+        "speed": load.speed, "limit": load.limit, "duration_s": load.duration_s, "seed": load.seed,
+        "as_recorded": load.as_recorded, "linger_ms": load.linger_ms,
+    }, progress)  # fmt: skip
+
+
 def send_and_read(
     load: Load, folder: str, servers: Mapping[str, int], progress: Callable[[dict[str, Any]], None]
 ) -> tuple[dict[str, Any], list[ServerSamples]]:
     """Run sender and reader, each in a process of its own; what was sent, and what the servers used meanwhile."""
     reader = Child("loadtest.open_loop.reader", {
         "bootstrap": load.bootstrap, "topic": load.decisions_topic, "ticks_topic": load.ticks_topic,
-        "out": folder, "quiet_s": load.quiet_s,
+        "out": folder, "quiet_s": load.quiet_s, "keep": load.keep_decisions,
     }, progress)  # fmt: skip
-    sender = Child("loadtest.open_loop.sender", {
-        "bootstrap": load.bootstrap, "topic": load.ticks_topic, "out": folder, "source": load.source,
-        "speed": load.speed, "limit": load.limit, "duration_s": load.duration_s, "seed": load.seed,
-    }, progress)  # fmt: skip
+    sender = sender_of(load, folder, progress)
     sampler = None
     try:
         reader.expect(READY, PREPARE_S)

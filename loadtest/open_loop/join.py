@@ -12,7 +12,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from loadtest.measuring.latency_tally import Tally
-from loadtest.open_loop.reader import ROW, UNKNOWN
+from loadtest.open_loop.reader import ROW, SEEN, UNKNOWN
 from trading.decision.schema import REASONS, Reason
 
 #: Rows that are joined at once.
@@ -73,7 +73,7 @@ def join(folder: Path, sent: dict[str, Any], warm_up_s: float) -> Joined:
     tally = Tally(from_ns, last_ns)
     undecided: Counter[str] = Counter()
     repeated = size = 0
-    for rows in pieces(folder / "seen.bin"):
+    for rows in pieces(folder / SEEN):
         for number, mine in partitions.items():
             places, first, again = mine.first_seen(rows[rows["partition"] == number])
             pairs = mine.pairs[places]

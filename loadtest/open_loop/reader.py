@@ -17,6 +17,8 @@ from loadtest.open_loop.pacing import Monotonic
 from trading.decision import wire
 from trading.decision.schema import REASONS
 
+#: The rows, and the decisions themselves, one after another, where they are to be kept.
+SEEN, WHOLE = "seen.bin", "decisions.bin"
 #: Of each decision: its tick's partition and offset, when it was visible, why it is what it is, and its size.
 ROW = np.dtype([("partition", "<i4"), ("reason", "<i2"), ("offset", "<i8"), ("visible_ns", "<i8"), ("size", "<i4")])
 CODES = {reason.value.encode(): code for code, reason in enumerate(REASONS)}
@@ -51,8 +53,9 @@ def read(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
     gc.freeze()
     say(READY)
     try:
-        with Path(spec["out"], "seen.bin").open("wb") as file:
-            return {"seen": follow(consumer, orders, Rows(file, origins), spec["quiet_s"])}
+        with Path(spec["out"], SEEN).open("wb") as file, Path(spec["out"], WHOLE).open("wb") as whole:
+            rows = Rows(file, origins, whole if spec["keep"] else None)
+            return {"seen": follow(consumer, orders, rows, spec["quiet_s"])}
     finally:
         consumer.close()
 
@@ -64,14 +67,20 @@ MOST_TICKS = 1_000_000_000
 class Rows:
     """What was seen and not written yet, and which ticks of each partition are decided, a byte a tick."""
 
-    def __init__(self, file: BinaryIO, origins: dict[int, int]) -> None:
-        """`origins`: the next offset of each partition of ticks before anything was sent."""
+    def __init__(self, file: BinaryIO, origins: dict[int, int], whole: BinaryIO | None = None) -> None:
+        """Nothing was seen yet.
+
+        Args:
+            file: where rows go.
+            origins: the next offset of each partition of ticks before anything was sent.
+            whole: where decisions go, one after another.
+        """
         self.seen = 0
         self.ends: dict[int, int] | None = None
         self._origins = origins
         self._decided = {partition: bytearray() for partition in origins}
         self._waiting: list[Row] = []
-        self._file = file
+        self._file, self._whole = file, whole
 
     @property
     def complete(self) -> bool:
@@ -90,9 +99,12 @@ class Rows:
         for message in messages:
             if message.error() is not None:
                 raise KafkaException(message.error())
-            row = row_of(message.value() or b"", visible_ns)
+            payload = message.value() or b""
+            row = row_of(payload, visible_ns)
             if row is None:
                 continue
+            if self._whole is not None:
+                self._whole.write(payload)
             news = self._mark(row[0], row[2]) or news
             self._waiting.append(row)
         self.seen += len(messages)

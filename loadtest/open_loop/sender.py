@@ -10,7 +10,8 @@ import gc
 import time
 import zlib
 from array import array
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,12 +23,12 @@ from connectors.kafka.messages import sent_header
 from loadtest.errors import InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say, sentence
 from loadtest.open_loop.pacing import Monotonic, pace
-from loadtest.open_loop.schedule import Speed, until
+from loadtest.open_loop.schedule import Nanoseconds, Speed, until
 from trading.encoding import encode
 from trading.history import open_source
 from trading.market import Tick
 
-#: Ticks of the source that are held; a longer run begins again with the first.
+#: Ticks of the source that are held; a longer run begins again with the first, or reads on while it sends.
 MAX_HELD = 300_000
 #: From the word to the first tick: the client library connects and gets its producer's id.
 LEAD_NS = 500_000_000
@@ -38,32 +39,49 @@ BUFFERED = 8192
 MARK = b'"event_time_ns":'
 
 
-class Template:
-    """A tick's JSON with a gap for its time: each tick happens when it is meant to be sent."""
+class Recorded:
+    """A tick's JSON as it is: the tick happened when the source says."""
 
-    __slots__ = ("after", "before", "key", "partition")
+    __slots__ = ("key", "partition", "payload")
 
     def __init__(self, tick: Tick, partitions: int) -> None:
-        payload = encode(tick)
-        begin = payload.index(MARK) + len(MARK)
-        self.before = payload[:begin]
-        self.after = payload[begin + len(str(tick.event_time_ns)) :]
+        self.payload = encode(tick)
         self.key = tick.symbol.encode()
         # As librdkafka's consistent partitioner does for other clients: a symbol has one partition.
         self.partition = zlib.crc32(self.key) % partitions
+
+    def at(self, _: int) -> bytes:
+        """The JSON, whenever it is sent."""
+        return self.payload
+
+
+class Template(Recorded):
+    """A tick's JSON with a gap for its time: each tick happens when it is meant to be sent."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self, tick: Tick, partitions: int) -> None:
+        super().__init__(tick, partitions)
+        begin = self.payload.index(MARK) + len(MARK)
+        self.before = self.payload[:begin]
+        self.after = self.payload[begin + len(str(tick.event_time_ns)) :]
+
+    def at(self, event_time_ns: int) -> bytes:
+        """The JSON of a tick of that time."""
+        return b"%b%d%b" % (self.before, event_time_ns, self.after)
 
 
 class Desk:
     """Sends to the topic of ticks, and keeps the times."""
 
-    def __init__(self, spec: dict[str, Any], templates: list[Template], partitions: int, out: Path) -> None:
-        self._templates, self._topic = templates, spec["topic"]
+    def __init__(self, spec: dict[str, Any], ticks: Iterator[Recorded], partitions: int, out: Path) -> None:
+        self._ticks, self._topic = ticks, spec["topic"]
         self._failure: KafkaError | None = None
         self._producer = Producer(
             {
                 "bootstrap.servers": spec["bootstrap"],
                 "enable.idempotence": True,
-                "linger.ms": 1,
+                "linger.ms": spec["linger_ms"],
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 1_000_000,
                 "delivery.report.only.error": True,
@@ -85,26 +103,26 @@ class Desk:
 
     def send(self, number: int, due_ns: int) -> None:
         """Hand one tick to the client library; a full queue is waited for, and that is lag."""
-        template = self._templates[number % len(self._templates)]
-        payload = b"%b%d%b" % (template.before, due_ns + self.wall_ns, template.after)
+        tick = next(self._ticks)
+        payload = tick.at(due_ns + self.wall_ns)
         while True:
             now = self._now_ns()
             try:
                 self._producer.produce(
                     self._topic,
                     payload,
-                    template.key,
-                    template.partition,
+                    tick.key,
+                    tick.partition,
                     headers=[sent_header(now + self.wall_ns)],
                 )
                 break
             except BufferError:
                 self._producer.poll(0.001)
-        self.sent[template.partition] += 1
-        self._times[template.partition].extend((due_ns, now))
+        self.sent[tick.partition] += 1
+        self._times[tick.partition].extend((due_ns, now))
         self._worst_ns = max(self._worst_ns, now - due_ns)
-        if len(self._times[template.partition]) >= BUFFERED:
-            self._write(template.partition)
+        if len(self._times[tick.partition]) >= BUFFERED:
+            self._write(tick.partition)
         if now >= self._next_ns:
             self._next_ns = now + PROGRESS_NS
             say(PROGRESS, {"sent": number + 1, "lag_ms": self._worst_ns / 1e6})
@@ -135,17 +153,30 @@ class Desk:
         self._failure = self._failure or error
 
 
+def prepare(spec: dict[str, Any], partitions: int) -> tuple[Nanoseconds, Iterator[Recorded]]:
+    """When the source's ticks arrived, and the ticks: each once as it is, or again and again, each at its new time.
+
+    Raises SourceError for what cannot be read.
+    """
+    limit, source = spec["limit"], open_source(spec["source"])
+    if not spec["as_recorded"]:
+        records = list(islice(source.records(), min(limit or MAX_HELD, MAX_HELD)))
+        held = [Template(r.tick, partitions) for r in records]
+        return np.array([r.arrival_ns for r in records], np.int64), cycle(held)
+    arrived = np.fromiter((r.arrival_ns for r in islice(source.records(), limit)), np.int64)
+    ticks = (Recorded(r.tick, partitions) for r in islice(source.records(), limit))
+    return arrived, chain(list(islice(ticks, MAX_HELD)), ticks)
+
+
 def send(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
     """Prepare, wait for the word, send; returns where the topic of ticks began and ends."""
     bases = ends_of(spec["bootstrap"], spec["topic"])
-    limit = spec["limit"]
-    records = list(islice(open_source(spec["source"]).records(), min(limit or MAX_HELD, MAX_HELD)))
-    arrived = np.array([r.arrival_ns for r in records], np.int64)
-    desk = Desk(spec, [Template(r.tick, len(bases)) for r in records], len(bases), Path(spec["out"]))
-    del records
+    arrived, ticks = prepare(spec, len(bases))
+    desk = Desk(spec, ticks, len(bases), Path(spec["out"]))
     speed = Speed.parse(spec["speed"])
     if speed.kind == "recorded" and arrived.max() == arrived[0]:
         raise InvalidRun(f"{spec['source']}: all its ticks arrived at one moment, and have no gaps: give a rate")
+    limit = len(arrived) if spec["as_recorded"] else spec["limit"]
     schedule = until(speed.arrivals(spec["seed"], arrived), limit=limit, duration_s=spec["duration_s"])
     desk.connect()
     gc.collect()

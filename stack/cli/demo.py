@@ -127,9 +127,7 @@ def publish(settings: StackSettings, source: Source, speed: str, limit: int | No
     with err.status("publish") as status:
         return decide_all(
             settings, source, speed, limit,
-            lambda sent, seen, rate: status.update(
-                f"{sent:,} ticks sent at {rate:,.0f}/s, {seen:,} decisions seen"
-            ),
+            lambda at: status.update(f"{at.sent:,} ticks sent, {at.seen:,} decisions seen"),
         )  # fmt: skip
 
 

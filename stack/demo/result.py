@@ -161,7 +161,7 @@ def result_of(
         decisions=run.counts.decisions,
         missing=run.counts.missing,
         repeated=run.counts.repeated,
-        ticks_per_second=run.published.sent / run.published.seconds,
+        ticks_per_second=run.per_s,
         warm_up_s=run.warm_up_s,
         late=run.late,
         is_kept=run.is_kept,

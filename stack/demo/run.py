@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -19,9 +18,10 @@ from connectors.kafka.client import KafkaException
 from connectors.kafka.reading import bounds
 from connectors.kafka.topics import TOPICS, Topics
 from gateway.adapters.kafka_fills import reports_between
-from loadtest.open_loop.publisher import Published, TickPublisher
-from loadtest.open_loop.schedule import Speed, plan
-from loadtest.open_loop.watcher import Completeness, DecisionWatcher, Latency, completeness, latency
+from loadtest.open_loop.drive import Load, Progress
+from loadtest.open_loop.replay import Replayed, replay
+from loadtest.open_loop.schedule import Speed
+from loadtest.open_loop.watcher import Completeness, Latency, completeness, latency
 from stack.processes.broker import running_broker
 from stack.processes.gateway import SeriesTopics, running_gateway
 from stack.servers.catalogue import services
@@ -41,7 +41,10 @@ from trading.risk import limits_file
 
 SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"
+#: Nothing has come for so long after the last tick: what is missing is missing.
 QUIET_S = 15.0
+#: On a machine that does all the rest too, a request for each tick would cost more than the tick.
+LINGER_MS = 2.0
 #: The servers of the demo have just started: what they do in this time is shown, and not counted.
 WARM_UP_S = 10.0
 #: Share of late ticks up to which a rate is kept; which parts of it are tried otherwise, and for how long.
@@ -80,7 +83,8 @@ class Run(Struct, frozen=True):
     """What was published and what came back.
 
     Attributes:
-        published, counts: of all ticks.
+        per_s: ticks a second, as they were meant.
+        counts: of all ticks.
         decisions: of all, in the order in which they were read.
         warm_up_s: from the first tick; what was meant to be sent in that time is not in the figures below.
         latency, histogram: from intended send to visible, of the others.
@@ -92,7 +96,7 @@ class Run(Struct, frozen=True):
             not be measured.
     """
 
-    published: Published
+    per_s: float
     decisions: list[Decision]
     counts: Completeness
     warm_up_s: float
@@ -106,19 +110,18 @@ class Run(Struct, frozen=True):
     kept_per_s: float | None = None
 
 
-#: What is shown: ticks sent, decisions seen, ticks a second.
-Show = Callable[[int, int, float], None]
+Show = Callable[[Progress], None]
 
 
 def decide_all(settings: StackSettings, source: Source, speed: str, limit: int | None, show: Show) -> Run:
-    """The source through a gateway and the paper broker; `show` as `publish_and_watch` has it.
+    """The source through a gateway and the paper broker; `show` hears how far that is a few times a second.
 
     Where this machine does not keep the rate, it is tried which one it does.
     """
     limits = os.fspath(fitted_limits(source, settings.absolute_home))
     gateway = running_gateway(settings, execution="broker", limits_file=limits, model_name=FUSED)
     with running_broker(settings), gateway:
-        run = publish_and_watch(settings.kafka_bootstrap, TOPICS, source, speed, limit, WARM_UP_S, show)
+        run = measured(settings.kafka_bootstrap, TOPICS, source, speed, limit, WARM_UP_S, show)
         run = structs.replace(run, fills=fills_of(settings))
     asked = Speed.parse(speed)
     if asked.kind != "constant" or run.late <= MOST_LATE:
@@ -157,47 +160,24 @@ def try_rate(settings: StackSettings, source: Source, limits: str, rate: float, 
     given: dict[str, Any] = {"execution": "broker", "limits_file": limits, "model_name": FUSED, **series.settings()}
     with broker, running_gateway(settings, **given):
         count = max(1, int(rate * TRY_S))
-        return publish_and_watch(
-            settings.kafka_bootstrap, topics, source, f"{rate:.3f}/s", count, TRY_WARM_UP_S, show
-        )
+        return measured(settings.kafka_bootstrap, topics, source, f"{rate:.3f}/s", count, TRY_WARM_UP_S, show)
 
 
-def publish_and_watch(
-    bootstrap: str,
-    topics: Topics,
-    source: Source,
-    speed: str,
-    limit: int | None,
-    warm_up_s: float,
-    show: Show,
+def measured(
+    bootstrap: str, topics: Topics, source: Source, speed: str, limit: int | None, warm_up_s: float, show: Show
 ) -> Run:
-    """Send the source and read every decision; a source that is over soon warms up for a third of its time.
-
-    `show` gets ticks sent, decisions seen, ticks a second.
-    """
-    # What was trained lies in this process: to walk it again and again would hold sender and reader up.
-    gc.collect()
-    gc.freeze()
-    watcher = DecisionWatcher(bootstrap, topics.decisions)
-    try:
-        publisher = TickPublisher(bootstrap, topics.ticks)
-        planned = plan(islice(source.records(), limit), Speed.parse(speed))
-        published = publisher.publish(
-            planned, progress=lambda p: show(p.sent, len(watcher.payloads), p.sent / max(p.seconds, 1e-9))
-        )
-        rate = published.sent / published.seconds
-        watcher.wait_for(published.intended_ns, QUIET_S, lambda seen: show(published.sent, seen, rate))
-    finally:
-        watcher.close()
-    return run_of(published, watcher.payloads, watcher.visible_ns, warm_up_s)
+    """Send the source and read every decision; a source that is over soon warms up for a third of its time."""
+    load = Load(
+        bootstrap, source.spec, speed, limit, ticks_topic=topics.ticks, decisions_topic=topics.decisions,
+        quiet_s=QUIET_S, linger_ms=LINGER_MS,
+    )  # fmt: skip
+    return run_of(replay(load, show), warm_up_s)
 
 
-def run_of(published: Published, payloads: list[bytes], visible_ns: list[int], warm_up_s: float) -> Run:
-    """The figures of what was sent, and of the decisions that were seen, each at its time.
-
-    Raises BadRecord for what is no decision.
-    """
-    intended, decisions = published.intended_ns, [decode_decision(payload) for payload in payloads]
+def run_of(replayed: Replayed, warm_up_s: float) -> Run:
+    """The figures of what was sent and seen. Raises BadRecord for what is no decision."""
+    intended, payloads, visible_ns = replayed.intended_ns, replayed.payloads, replayed.visible_ns
+    decisions = [decode_decision(payload) for payload in payloads]
     first_ns = min(intended.values())
     # Of the time in which ticks were meant, so that the last of them always counts.
     warm_up_s = min(warm_up_s, (max(intended.values()) - first_ns) / 3e9)
@@ -207,7 +187,7 @@ def run_of(published: Published, payloads: list[bytes], visible_ns: list[int], w
     seen = [(ns, taken[at]) for at, ns in sorted(intended.items(), key=lambda one: one[1]) if at in taken]
     meant, visible = np.array(seen, np.float64).reshape(-1, 2).T
     return Run(
-        published=published,
+        per_s=replayed.per_s,
         decisions=decisions,
         counts=completeness(intended, payloads),
         warm_up_s=warm_up_s,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from loadtest.open_loop.publisher import Published
+from loadtest.open_loop.replay import Replayed
 from stack.demo.report import by_second, kept, latency_figure, mean, symbol_figure
 from stack.demo.result import headroom_path, smallest_headroom
 from stack.demo.run import LIMITS, find_rate, fitted_limits, increment, open_demo_source, run_of
@@ -94,15 +94,10 @@ def test_each_second_has_its_own_percentiles():
     assert all(np.isnan(values[1]) for values in found.values())
 
 
-def sent(*intended_ns):
-    """What a publisher says of ticks of partition 0."""
-    return Published({(0, k): ns for k, ns in enumerate(intended_ns)}, len(intended_ns), 0.0, 1.0)
-
-
 def test_one_tick_is_measured_and_none_that_came_is_no_percentile():
     now_ns = 1_732_000_000_123_456_789
-    run = run_of(sent(now_ns), [], [], 10.0)
-    assert (run.warm_up_s, run.late, run.counts.missing) == (0.0, 0.0, 1)
+    run = run_of(Replayed({(0, 0): now_ns}, [], []), 10.0)
+    assert (run.warm_up_s, run.late, run.counts.missing, run.per_s) == (0.0, 0.0, 1, 0.0)
     assert (
         len(latency_figure(structs.replace(run, seconds=np.array([0.0]), latencies_ms=np.array([5.0]))).axes) == 2
     )
@@ -113,12 +108,12 @@ def test_the_warm_up_is_not_counted_and_a_third_of_a_short_run_at_most(decisions
     meant = [10**18 + k * 10**9 for k in range(9)]
     seen = [ns + (k + 1) * 10**6 for k, ns in enumerate(meant)]
     places = [place(d.decision_id) for d in decisions[:9]]
-    published = Published(dict(zip(places, meant, strict=True)), 9, 0.0, 9.0)
-    run = run_of(published, payloads, seen, 2.0)
-    assert (run.warm_up_s, run.counts.missing) == (2.0, 0)
+    replayed = Replayed(dict(zip(places, meant, strict=True)), payloads, seen)
+    run = run_of(replayed, 2.0)
+    assert (run.warm_up_s, run.counts.missing, run.per_s) == (2.0, 0, 1.0)
     assert run.latencies_ms.tolist() == pytest.approx(range(1, 10), abs=0.01)
     assert run.histogram.get_total_count() == 7
-    assert run_of(published, payloads, seen, 60.0).warm_up_s == pytest.approx(8 / 3)
+    assert run_of(replayed, 60.0).warm_up_s == pytest.approx(8 / 3)
 
 
 @pytest.mark.parametrize(("keeps", "expected"), [(1000.0, 1000.0), (300.0, 250.0), (100.0, 0.0)])

@@ -1,0 +1,69 @@
+"""A source is sent once as it was recorded, or again and again as if it happened now; decisions are kept whole."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import msgspec
+import numpy as np
+
+from loadtest.open_loop import sender
+from loadtest.open_loop.reader import SEEN, WHOLE, Rows
+from loadtest.open_loop.replay import collect
+from tests.unit.gateway.test_pipeline import Bench, quotes
+from tests.unit.loadtest.measuring.test_latencies import Message
+from trading.decision.wire import place
+from trading.encoding import encode
+from trading.features.definitions import WARM_TICKS
+from trading.history import open_source
+from trading.market import Tick
+
+SOURCE = "simulate:calm?ticks=50&symbols=2"
+
+
+def spec(**given):
+    return {"source": SOURCE, "limit": None, "as_recorded": False, **given}
+
+
+def test_what_was_recorded_is_sent_once_and_as_it_was(monkeypatch):
+    # What is held at once bounds memory only: what comes beyond is read while it is sent.
+    monkeypatch.setattr(sender, "MAX_HELD", 7)
+    recorded = list(open_source(SOURCE).records())
+    arrived, ticks = sender.prepare(spec(as_recorded=True), 3)
+    assert [msgspec.json.decode(t.at(123), type=Tick) for t in ticks] == [r.tick for r in recorded]
+    assert arrived.tolist() == [r.arrival_ns for r in recorded]
+    arrived, ticks = sender.prepare(spec(as_recorded=True, limit=9), 3)
+    assert len(arrived) == len(list(ticks)) == 9
+
+
+def test_what_happens_now_begins_anew_and_keeps_its_partition():
+    recorded = [r.tick for r in islice(open_source(SOURCE).records(), 10)]
+    arrived, ticks = sender.prepare(spec(limit=10), 3)
+    found = list(islice(ticks, 25))
+    assert len(arrived) == 10
+    sent = [msgspec.json.decode(t.at(1000 + k), type=Tick) for k, t in enumerate(found)]
+    assert [t.event_time_ns for t in sent] == list(range(1000, 1025))
+    assert [t.symbol for t in sent] == [recorded[k % 10].symbol for k in range(25)]
+    assert found[0].partition == found[10].partition
+
+
+def test_both_sides_of_a_run_are_read_back(tmp_path):
+    decisions = Bench([quotes(WARM_TICKS + 5)]).run()[:4]
+    places = [place(d.decision_id) for d in decisions]
+    base = places[0][1]
+    meant = [10**9 + k * 10**6 for k in range(5)]
+    np.array([(at, at + 5) for at in meant], np.int64).tofile(tmp_path / "sent_0.bin")
+    np.zeros((0, 2), np.int64).tofile(tmp_path / "sent_1.bin")
+    payloads = [encode(d) for d in decisions]
+    messages = [Message(p) for p in [*payloads, b"no decision"]]
+    with (tmp_path / SEEN).open("wb") as seen, (tmp_path / WHOLE).open("wb") as whole:
+        rows = Rows(seen, {0: base, 1: 7}, whole)
+        rows.add(messages[:3], 2 * 10**9)
+        rows.add(messages[3:], 3 * 10**9)
+        rows.write()
+    found = collect(tmp_path, {"0": base, "1": 7}, as_meant=True)
+    assert found.payloads == payloads
+    assert found.visible_ns == [2 * 10**9] * 3 + [3 * 10**9]
+    assert found.intended_ns == {(0, base + k): at for k, at in enumerate(meant)}
+    assert round(found.per_s) == 1000
+    assert collect(tmp_path, {"0": base}, as_meant=False).intended_ns[0, base] == meant[0] + 5

@@ -87,7 +87,7 @@ class PaperExchange:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 5,
+                "fetch.wait.max.ms": 100,
                 # So long its orders wait for a successor of one that was killed.
                 "session.timeout.ms": SESSION_MS,
                 "heartbeat.interval.ms": SESSION_MS // 3,
@@ -95,7 +95,7 @@ class PaperExchange:
         )
         self._consumer.subscribe([orders], on_assign=self._learn, on_revoke=self._forget, on_lost=self._forget)
         # Reports that are due within a moment of one another are one request.
-        self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 2})
+        self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 5})
         self._tracker = OffsetTracker()
         #: Partitions whose orders are answered here.
         self._mine: set[int] = set()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pwd
 import signal
+import threading
+import time
 from typing import Any
 
 import psutil
 from msgspec import Struct
+
+#: Of a look at all processes.
+FRESH_S = 1.0
 
 
 class Identity(Struct, frozen=True):
@@ -66,14 +72,38 @@ def group_alive(leader_pid: int) -> bool:
     return True
 
 
-def resident_mb(process: psutil.Process) -> float:
-    """Resident memory of a process and its children, in MB, shared pages counted once a process."""
-    total = 0
-    for p in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            memory = p.memory_info()
-            total += memory.rss - getattr(memory, "shared", 0)
-    return total / 2**20
+class Families:
+    """Who has which children, looked up once for all services: each look reads every process of the machine."""
+
+    def __init__(self, fresh_s: float = FRESH_S) -> None:
+        """`fresh_s`: how long a look holds."""
+        self._fresh_s, self._looked_s = fresh_s, -math.inf
+        self._children: dict[int, list[psutil.Process]] = {}
+        self._lock = threading.Lock()
+
+    def resident_mb(self, process: psutil.Process) -> float:
+        """Resident memory of a process and its descendants, in MB, shared pages counted once a process.
+
+        Raises psutil.NoSuchProcess when it is gone.
+        """
+        memory = [process.memory_info()]
+        with self._lock:
+            self._look()
+            left = list(self._children.get(process.pid, ()))
+            while left:
+                child = left.pop()
+                left += self._children.get(child.pid, ())
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    memory.append(child.memory_info())
+        return sum(m.rss - getattr(m, "shared", 0) for m in memory) / 2**20
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked_s < self._fresh_s:
+            return
+        self._children.clear()
+        for process in psutil.process_iter(["ppid"]):
+            self._children.setdefault(process.info["ppid"], []).append(process)
+        self._looked_s = time.monotonic()
 
 
 def describe_exit(code: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from stack.servers.identity import Identity, describe_exit, end, identity, resident_mb
+from stack.servers.identity import Families, Identity, describe_exit, end, identity
 from stack.servers.server import NotReady, Service
 from stack.servers.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, ServiceStatus, log_path
 
@@ -23,6 +23,7 @@ BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_S = 60.0
 PROBE_EVERY_S = 2.0
 MAX_LOG_BYTES = 20 * 2**20
+FAMILIES = Families()
 
 
 class Runner(threading.Thread):
@@ -37,6 +38,8 @@ class Runner(threading.Thread):
         self._home = home
         self._others = others
         self._stopping = threading.Event()
+        #: The process has ended, or must.
+        self._news = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._was_ready = False
@@ -54,6 +57,7 @@ class Runner(threading.Thread):
     def stop(self) -> None:
         """Ask the thread to end its service; join it to wait."""
         self._stopping.set()
+        self._news.set()
 
     def _requirements_met(self) -> bool:
         while any(self._others[name].status.state != READY for name in self.service.requires):
@@ -91,6 +95,13 @@ class Runner(threading.Thread):
                 start_new_session=True,
             )
         self.status.process = Identity.of(self._process.pid)
+        awaiting = threading.Thread(target=self._await_end, args=(self._process,), daemon=True)
+        awaiting.start()
+
+    def _await_end(self, process: subprocess.Popen[bytes]) -> None:
+        # Blocked, and so for nothing: to look ten times a second, for each service, is work.
+        process.wait()
+        self._news.set()
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.service.start_timeout_s
@@ -114,7 +125,9 @@ class Runner(threading.Thread):
 
     def _watch(self) -> None:
         next_probe = time.monotonic() + PROBE_EVERY_S
-        while not self._stopping.wait(0.1):
+        while not self._stopping.is_set():
+            if self._news.wait(max(0.0, next_probe - time.monotonic())):
+                self._news.clear()
             self._raise_if_dead()
             if time.monotonic() < next_probe:
                 continue
@@ -133,7 +146,7 @@ class Runner(threading.Thread):
             return
         try:
             process = psutil.Process(self._process.pid)
-            self.status.memory_mb = round(resident_mb(process), 1)
+            self.status.memory_mb = round(FAMILIES.resident_mb(process), 1)
             self.status.uptime_s = round(time.time() - process.create_time(), 1)
         except psutil.NoSuchProcess:
             return

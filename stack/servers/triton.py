@@ -71,7 +71,7 @@ def service(settings: StackSettings) -> Service:
         endpoint=settings.triton_grpc,
         ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         command=lambda: command(settings, folder, repository),
-        probe=lambda: probe(settings.triton_grpc),
+        probe=Probe(settings.triton_grpc),
         memory_limit_mb=4096,
         environment=lambda: environment(settings.triton_threads),
         prepare=lambda: prepare(folder, repository),
@@ -124,18 +124,29 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
-def probe(address: str) -> str:
-    """The server's version; raises NotReady."""
-    client = grpcclient.InferenceServerClient(address)
-    try:
-        if not client.is_server_ready(client_timeout=1.0):
-            raise NotReady("the server says that it is not ready")
-        client.get_model_repository_index(client_timeout=1.0)
-        return str(client.get_server_metadata(client_timeout=1.0).version)
-    except InferenceServerException as error:
-        raise NotReady(error.message() or "no answer") from error
-    finally:
-        client.close()
+class Probe:
+    """Asks over one connection, as long as it is answered over it: to connect costs more than to ask."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._client: grpcclient.InferenceServerClient | None = None
+
+    def __call__(self) -> str:
+        """The server's version; raises NotReady."""
+        client, self._client = self._client or grpcclient.InferenceServerClient(self._address), None
+        try:
+            if not client.is_server_ready(client_timeout=1.0):
+                raise NotReady("the server says that it is not ready")
+            client.get_model_repository_index(client_timeout=1.0)
+            version = str(client.get_server_metadata(client_timeout=1.0).version)
+        except InferenceServerException as error:
+            client.close()
+            raise NotReady(error.message() or "no answer") from error
+        except NotReady:
+            client.close()
+            raise
+        self._client = client
+        return version
 
 
 def reload_after_restart(repository: Path) -> list[str]:

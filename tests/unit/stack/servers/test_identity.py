@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from stack.servers.identity import Identity, describe_exit, end
+import psutil
+import pytest
+
+from stack.servers.identity import Families, Identity, describe_exit, end
 
 
 def test_only_the_process_that_was_meant_is_ended():
@@ -22,3 +25,20 @@ def test_exit_137_is_called_what_it_is():
     assert "out of memory" in describe_exit(-9)
     assert "memory" in describe_exit(137)
     assert describe_exit(1) == "exit 1"
+
+
+def test_memory_is_that_of_the_whole_family_and_nobody_else():
+    grandchild = "import time; held = bytearray(40 * 2**20); print(1, flush=True); time.sleep(60)"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    families = Families(fresh_s=0.0)
+    with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, start_new_session=True) as parent:
+        identity = Identity.of(parent.pid)
+        try:
+            assert parent.stdout.readline() == b"1\n"
+            assert 40 < families.resident_mb(psutil.Process(parent.pid)) < 200
+            below = psutil.Process(parent.pid).children()[0]
+            assert 40 < families.resident_mb(below) < families.resident_mb(psutil.Process(parent.pid))
+        finally:
+            end(identity, timeout_s=5)
+    with pytest.raises(psutil.NoSuchProcess):
+        families.resident_mb(psutil.Process(parent.pid))

@@ -43,8 +43,8 @@ SLOW_SOURCE_SPEED = "2000/s"
 FAST_SOURCE_SPEED = "4x"
 #: Nothing has come for so long after the last tick: what is missing is missing.
 QUIET_S = 15.0
-#: As Kafka's clients do where nobody says otherwise. On a machine that does all the rest too, a request for each tick
-#: would cost more than the tick.
+#: As Kafka's clients do where nobody says otherwise: on a machine that does all the rest too, a request for each
+#: tick would cost more than the tick.
 LINGER_MS = 5.0
 #: The servers of the demo have just started: what they do in this time is shown, and not counted.
 WARM_UP_S = 10.0

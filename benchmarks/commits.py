@@ -1,7 +1,8 @@
 """The code as it is against another commit, in turns: `python -m benchmarks.commits REV FEED.gz`.
 
-Latency at the gaps of a recorded feed, a backlog worked off, and a restart that replays the whole log; B over A
-with intervals of confidence, where A is the commit. One that holds 1 shows no difference. TURNS runs of each.
+Latency at the gaps of a recorded feed, processor time a decision, a backlog worked off, and a restart that replays
+the whole log; B over A with intervals of confidence, where A is the commit. One that holds 1 shows no difference.
+TURNS runs of each.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from benchmarks.figures import BenchmarkFigures, say
+from benchmarks.load import drive
 from benchmarks.load import send_only as send
 from benchmarks.run import FOREVER_MS, MARKET, drained
 from connectors.kafka.topics import TOPICS
@@ -24,9 +27,11 @@ from loadtest.open_loop.drive import Load
 from stack.processes.gateway import running_gateway
 from stack.servers.kafka import create_topics
 from stack.servers.settings import StackSettings
+from stack.servers.status import read_status
 from stack.workflows.loadtest.configuration import Configuration, code_of, in_turns, order
 from stack.workflows.sandbox import rate_between, sandbox
 
+RATE, COUNTED = "2000/s", 40_000
 TURNS = int(os.environ.get("TURNS", "4"))
 BACKLOG = 60_000
 
@@ -73,6 +78,47 @@ def catch_up(figures: BenchmarkFigures, revision: str) -> None:
         tell(figures, name, float(np.median(a)), float(np.median(b)), mean_ratio(np.asarray(b) / np.asarray(a)))
 
 
+def cost(figures: BenchmarkFigures, revision: str) -> None:
+    """Processor time of gateway and broker for each decision at 2,000 ticks/s, and of the gateway alone.
+
+    One broker serves both sides: what the stack around a gateway has saved is not in this.
+    """
+    say(f"processor time a decision at {RATE}:")
+    whole: tuple[list[float], list[float]] = ([], [])
+    alone: tuple[list[float], list[float]] = ([], [])
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ultrathink-commits-")))
+        code = [opened.enter_context(code_of(side)) for side in (revision, "")]
+        settings = opened.enter_context(sandbox(folder / "home", show=show))
+        # The first of all is not counted: brokers compile themselves.
+        for number, side in enumerate([1, *order(TURNS)]):
+            with running_gateway(settings, environment=code[side]) as running:
+                found = servers_of(settings, running.pid)
+                before = {name: processor_s(pid) for name, pid in found.items()}
+                drive(settings.kafka_bootstrap, MARKET.format(COUNTED), RATE, COUNTED)
+                used = {name: processor_s(pid) - before[name] for name, pid in found.items()}
+            show(f"{'AB'[side]}: " + ", ".join(f"{name} {s / COUNTED * 1e6:.0f} us" for name, s in used.items()))
+            if number:
+                whole[side].append(sum(used.values()) / COUNTED * 1e6)
+                alone[side].append(used["gateway"] / COUNTED * 1e6)
+    for name, (a, b) in (("gateway and broker, us/decision", whole), ("gateway, us/decision", alone)):
+        tell(figures, name, float(np.median(a)), float(np.median(b)), mean_ratio(np.asarray(b) / np.asarray(a)))
+
+
+def servers_of(settings: StackSettings, gateway_pid: int) -> dict[str, int]:
+    """The processes that a decision costs."""
+    status = read_status(settings.absolute_home)
+    services = status.services if status is not None else []
+    brokers = {s.name: s.process.pid for s in services if s.name.startswith("kafka-") and s.process is not None}
+    return {"gateway": gateway_pid, **brokers}
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    used = psutil.Process(pid).cpu_times()
+    return float(used.user + used.system)
+
+
 def forget_snapshots(settings: StackSettings, number: int) -> None:
     """So that a restart reads the log from its beginning."""
     create_topics(settings, {f"bench.snapshots.{number}": TOPICS.snapshots})
@@ -95,6 +141,7 @@ def main(words: list[str]) -> int:
         return 2
     figures = BenchmarkFigures("commits", f"this code over {words[0]}: {TURNS} runs of each, in turns")
     real_gaps(figures, words[0], os.fspath(Path(words[1]).resolve()))
+    cost(figures, words[0])
     catch_up(figures, words[0])
     figures.save({})
     return 0

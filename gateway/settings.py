@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.kafka.topics import TOPICS, Topics
-from gateway.pipeline import PipelineSettings
-from trading.decision.policy import REBALANCE_BAND, DecisionPolicy
-from trading.intake import Admission
-from trading.risk.limits import LimitSet, LimitsFile
+
+if TYPE_CHECKING:
+    # Commands that ask a gateway read its settings: what decides takes half a second to import.
+    from gateway.pipeline import PipelineSettings
+    from trading.decision.policy import DecisionPolicy
+    from trading.intake import Admission
+    from trading.risk.limits import LimitSet, LimitsFile
 
 MS = 1_000_000
 #: A setting of before, which must not be passed over as one that nobody knows.
@@ -76,7 +79,9 @@ class GatewaySettings(BaseSettings):
     )
     orders_topic: str = TOPICS.orders
     fills_topic: str = TOPICS.fills
-    rebalance_band: float = Field(default=REBALANCE_BAND, ge=0, lt=1)
+    rebalance_band: float = Field(
+        default=0.05, ge=0, lt=1, description="share of the position limit below which a change is not traded"
+    )
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:
@@ -111,19 +116,27 @@ class GatewaySettings(BaseSettings):
         Partitions are decided independently, so that each can be rebuilt from its own log; equal
         shares keep their sum within the account's limit without asking one another.
         """
+        from trading.risk.limits import LimitSet
+
         return LimitSet(file, self.account, self.strategy, partitions)
 
     def policy(self, limits: LimitSet) -> DecisionPolicy:
         """How a target becomes an order."""
+        from trading.decision.policy import DecisionPolicy
+
         return DecisionPolicy(limits, self.rebalance_band, self.execution == "assumed")
 
     def admission(self) -> Admission:
         """What is taken for a tick."""
+        from trading.intake import Admission
+
         listed = frozenset(name.strip() for name in self.symbols.split(",") if name.strip())
         return Admission(listed, self.max_symbols)
 
     def pipeline(self) -> PipelineSettings:
         """What the pipeline needs."""
+        from gateway.pipeline import PipelineSettings
+
         return PipelineSettings(
             budget_ns=int(self.budget_ms * MS),
             reserve_ns=int(self.reserve_ms * MS),

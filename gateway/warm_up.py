@@ -15,6 +15,7 @@ from gateway.ports import Clock, Predictor, RawSlice
 from trading.compiled import types_by_entry
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Reason
+from trading.decision.sizing import target_quantity
 from trading.events import Command, ExecutionReport, PartitionEvents, ReportKind
 from trading.experiments.arms import Arm
 from trading.market import Tick, TickBatch
@@ -59,6 +60,8 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
     state.take(everything_else(ticks[0].symbol, policy.limits, now_ns))
     rebuilt_like(state, ticks, policy.limits)
     prove_all(policy.limits, Book)
+    # What an export compares orders with.
+    target_quantity(0.5, 100.0, policy.limits.book.max_position_notional, policy.limits.book.lot)
     unused = [name for name, types in types_by_entry().items() if not types]
     if unused:
         raise AssertionError(f"the warm-up leaves out {', '.join(unused)}")

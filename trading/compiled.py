@@ -79,5 +79,6 @@ def types_by_entry() -> dict[str, int]:
     return {f"{e.py_func.__module__}.{e.py_func.__name__}": len(e.signatures) for e in ENTRIES}
 
 
-#: A function that entries call; compiled into them.
+#: A function that entries call; compiled into them, and kept nowhere: plain code that calls it has it compiled anew
+#: in each process.
 inline = njit(nogil=True, error_model="numpy")

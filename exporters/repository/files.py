@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from exporters import probes
 from trading.files import replace_file, sync
 from trading.models.signature import ModelSignature
 
 
 def warm_up(signature: ModelSignature) -> dict[str, bytes]:
     """One real row an input, as raw bytes."""
+    # What makes rows compiles features: who only reads a repository need not wait for that.
+    from exporters import probes
+
     rows = probes.golden(signature, 1)
     return {t.name: np.ascontiguousarray(a).tobytes() for t, a in zip(signature.inputs, rows, strict=True)}
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.kafka.topics import TOPICS
-from services.paper_broker.broker import FillModel
+
+if TYPE_CHECKING:
+    from services.paper_broker.broker import FillModel
 
 
 class BrokerSettings(BaseSettings):
@@ -30,5 +34,8 @@ class BrokerSettings(BaseSettings):
 
     def fill_model(self) -> FillModel:
         """How good the broker is."""
+        # Every command that looks for settings reads these: what answers orders is slow to import.
+        from services.paper_broker.broker import FillModel
+
         names = FillModel.__struct_fields__
         return FillModel(**{name: getattr(self, name) for name in names})

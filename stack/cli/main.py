@@ -1,4 +1,4 @@
-"""`ultrathink`: every command of the project. Imports are made by the command that needs them."""
+"""`ultrathink`: every command of the project."""
 
 from __future__ import annotations
 
@@ -11,27 +11,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from stack.cli import (
-    broker,
-    chaos,
-    data,
-    demo,
-    export,
-    forensics,
-    gateway,
-    kafka,
-    loadtest,
-    risk,
-    stack,
-    ticks,
-    train,
-)  # fmt: skip
+from stack.cli.commands import Commands
 from stack.cli.output import err
 from trading.errors import ConfigurationError, UltraThinkError
 
 OURS = {"trading", "connectors", "gateway", "services", "exporters", "trainers", "loadtest", "stack"}
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Serve trading models: real ticks, real brokers, real model servers, audited decisions.",
@@ -47,13 +34,6 @@ ROLE_OF = {
     "forensics": "services",
     "loadtest": "loadtest",
 }
-for name, group in {
-    "stack": stack, "data": data, "train": train, "export": export, "gateway": gateway, "risk": risk,
-    "broker": broker, "kafka": kafka, "ticks": ticks, "forensics": forensics, "loadtest": loadtest,
-}.items():  # fmt: skip
-    app.add_typer(group.app, name=name)
-app.command("demo")(demo.demo)
-app.command("chaos")(chaos.chaos)
 
 
 def show_version(wanted: bool) -> None:

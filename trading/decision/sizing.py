@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from trading.compiled import inline
+from trading.compiled import entry
 from trading.risk.engine import round_to_lot
 
 
-@inline
+@entry
 def target_quantity(target: float, mid: float, largest: float, lot: float) -> float:
     """Signed position that a target means, in units: its share of the largest position, rounded down to a lot.
 

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from trading.arrays import Int64Array
-from trading.compiled import inline
+from trading.compiled import entry, inline
 from trading.encoding import END
 from trading.errors import ConfigurationError
 
@@ -138,7 +138,7 @@ def trading_day(now_ns: int, calendar: Calendar) -> int:
     return (local_ns(now_ns, calendar) - calendar.rolls_ns) // DAY
 
 
-@inline
+@entry
 def is_open(now_ns: int, calendar: Calendar) -> bool:
     """Whether a session that opened on a trading day is still going on."""
     local = local_ns(now_ns, calendar)

@@ -1,0 +1,53 @@
+"""The commands, by name: each one's module is imported when it is called, and help is told without it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+#: What help says of each.
+COMMANDS = {
+    "demo": "Train, export, serve and decide real ticks on real servers, and show the evidence.",
+    "chaos": "Break a stack of its own on purpose, and compare with an undisturbed run byte for byte.",
+    "stack": "Start, watch and stop the real servers, without Docker.",
+    "data": "Datasets: recorded ticks through the gateway's features, labelled.",
+    "train": "Train models from market history and register them in MLflow.",
+    "export": "Bring registered models to Triton: verified, released, reversible. Works with any MLflow and any "
+    "Triton that runs with --model-control-mode=explicit.",
+    "gateway": "Decide ticks, and stop deciding them.",
+    "risk": "Limits: try them, explain them, change them, prove them.",
+    "broker": "A paper broker: accepted orders come back as fills.",
+    "kafka": "Topics, users and permissions of a desk, on any cluster.",
+    "ticks": "Feed recorded or simulated ticks.",
+    "forensics": "The audit trail: every decision, kept in PostgreSQL or TimescaleDB.",
+    "loadtest": "Load with arrivals fixed beforehand, judged by targets. Exit code: 0 held, 1 missed, 2 proves "
+    "nothing.",
+}
+
+
+class Commands(TyperGroup):
+    """Stand-ins for help and completion; the command itself where it is called."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands.update({name: TyperCommand(name, help=told) for name, told in COMMANDS.items()})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that is called, and what is left of the arguments."""
+        name, command, left = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, left
+
+
+def load(name: str) -> Any:
+    """A command, or a group of them."""
+    module = import_module(f"stack.cli.{name}")
+    if (group := getattr(module, "app", None)) is not None:
+        made: Any = typer.main.get_group(group)
+        made.name = name
+        return made
+    single = typer.Typer(add_completion=False)
+    single.command(name)(getattr(module, name))
+    return typer.main.get_command(single)

@@ -30,6 +30,7 @@ from stack.servers.settings import StackSettings
 from stack.servers.status import read_status
 from stack.workflows.loadtest.configuration import Configuration, code_of, in_turns, order
 from stack.workflows.sandbox import rate_between, sandbox
+from trading.errors import UltraThinkError
 
 RATE, COUNTED = "2000/s", 40_000
 TURNS = int(os.environ.get("TURNS", "4"))
@@ -95,9 +96,15 @@ def cost(figures: BenchmarkFigures, revision: str) -> None:
             with running_gateway(settings, environment=code[side]) as running:
                 found = servers_of(settings, running.pid)
                 before = {name: processor_s(pid) for name, pid in found.items()}
-                drive(settings.kafka_bootstrap, MARKET.format(COUNTED), RATE, COUNTED)
+                driven = drive(settings.kafka_bootstrap, MARKET.format(COUNTED), RATE, COUNTED)
+                if driven.missing:
+                    raise UltraThinkError(f"{driven.missing:,} of {COUNTED:,} ticks have no decision")
                 used = {name: processor_s(pid) - before[name] for name, pid in found.items()}
-            show(f"{'AB'[side]}: " + ", ".join(f"{name} {s / COUNTED * 1e6:.0f} us" for name, s in used.items()))
+            show(
+                f"{'AB'[side]}: "
+                + ", ".join(f"{name} {s / COUNTED * 1e6:.0f} us" for name, s in used.items())
+                + f"; {sum(driven.undecided.values()):,} not decided"
+            )
             if number:
                 whole[side].append(sum(used.values()) / COUNTED * 1e6)
                 alone[side].append(used["gateway"] / COUNTED * 1e6)

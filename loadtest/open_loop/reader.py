@@ -12,6 +12,7 @@ import numpy as np
 
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.identity import act_as
+from loadtest.errors import InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say
 from loadtest.open_loop.pacing import Monotonic
 from trading.decision import wire
@@ -93,7 +94,7 @@ class Rows:
     def add(self, messages: list[Message], visible_ns: int) -> bool:
         """Keep what became visible at once; returns whether there was anything worth waiting for.
 
-        Raises KafkaException for a message that is an error.
+        Raises KafkaException for a message that is an error, and InvalidRun, where all are kept, for no decision.
         """
         news = False
         for message in messages:
@@ -101,8 +102,10 @@ class Rows:
                 raise KafkaException(message.error())
             payload = message.value() or b""
             row = row_of(payload, visible_ns)
-            if row is None:
+            if row is None and self._whole is None:
                 continue
+            if row is None:
+                raise InvalidRun(f"{message.topic()}[{message.partition()}] has a record that is no decision")
             if self._whole is not None:
                 self._whole.write(payload)
             news = self._mark(row[0], row[2]) or news

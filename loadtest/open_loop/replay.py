@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from msgspec import Struct, structs
 
+from loadtest.errors import InvalidRun
 from loadtest.open_loop.drive import Load, Progress, send_and_read
 from loadtest.open_loop.reader import ROW, SEEN, WHOLE
 from loadtest.open_loop.schedule import Speed
+from trading.errors import UltraThinkError
 
 
 class Replayed(Struct, frozen=True):
@@ -22,17 +24,13 @@ class Replayed(Struct, frozen=True):
         intended_ns: (partition, offset) -> when the tick was meant to be sent.
         payloads: the decisions, in the order in which they were read.
         visible_ns: when each was.
+        per_s: ticks a second, as they were handed to the client library; 0 for one.
     """
 
     intended_ns: dict[tuple[int, int], int]
     payloads: list[bytes]
     visible_ns: list[int]
-
-    @property
-    def per_s(self) -> float:
-        """Ticks a second, as they were meant; 0 for one."""
-        seconds = (max(self.intended_ns.values()) - min(self.intended_ns.values())) / 1e9
-        return (len(self.intended_ns) - 1) / seconds if seconds else 0.0
+    per_s: float
 
 
 def replay(load: Load, show: Callable[[Progress], None] = lambda _: None) -> Replayed:
@@ -43,7 +41,7 @@ def replay(load: Load, show: Callable[[Progress], None] = lambda _: None) -> Rep
         show: called a few times a second.
 
     Raises:
-        InvalidRun: nothing came of it.
+        UltraThinkError: nothing came of it. What was asked for was in order: it is no fault of the input.
     """
     load = structs.replace(load, as_recorded=True, keep_decisions=True)
     state = Progress()
@@ -53,7 +51,10 @@ def replay(load: Load, show: Callable[[Progress], None] = lambda _: None) -> Rep
         show(state)
 
     with tempfile.TemporaryDirectory(prefix="ultrathink-replay-") as folder:
-        sent, _ = send_and_read(load, folder, {}, progress)
+        try:
+            sent, _ = send_and_read(load, folder, {}, progress)
+        except InvalidRun as error:
+            raise UltraThinkError(str(error)) from error
         return collect(Path(folder), sent["bases"], as_meant=Speed.parse(load.speed).kind != "max")
 
 
@@ -66,11 +67,16 @@ def collect(folder: Path, bases: dict[str, int], *, as_meant: bool) -> Replayed:
         as_meant: a tick counts from when it was meant; without a pace, from when it was handed over.
     """
     intended: dict[tuple[int, int], int] = {}
+    handed: list[int] = []
     for partition, base in bases.items():
         pairs = np.fromfile(folder / f"sent_{partition}.bin", np.int64).reshape(-1, 2)
         meant = pairs[:, 0 if as_meant else 1].tolist()
+        handed += pairs[:, 1].tolist()
         intended.update({(int(partition), base + k): ns for k, ns in enumerate(meant)})
     rows, whole = np.fromfile(folder / SEEN, ROW), (folder / WHOLE).read_bytes()
     ends = np.cumsum(rows["size"], dtype=np.int64).tolist()
     payloads = [whole[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    return Replayed(intended, payloads, rows["visible_ns"].tolist())
+    seconds = (max(handed) - min(handed)) / 1e9
+    return Replayed(
+        intended, payloads, rows["visible_ns"].tolist(), (len(handed) - 1) / seconds if seconds else 0.0
+    )

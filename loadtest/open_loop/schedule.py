@@ -87,19 +87,6 @@ class Speed(Struct, frozen=True):
             case "max":
                 return (np.zeros(CHUNK, np.int64) for _ in count())
 
-    def mean_hz(self, recorded_ns: Nanoseconds) -> float:
-        """Arrivals a second over a long time; infinite for max."""
-        match self.kind:
-            case "recorded":
-                return len(recorded_ns) / (_span_ns(recorded_ns) / self.factor) * NS
-            case "bursts":
-                share = self.lasts_s / self.every_s
-                return self.rate_hz * (1.0 - share) + self.peak_hz * share
-            case "max":
-                return float("inf")
-            case _:
-                return self.rate_hz
-
     def _recorded(self, recorded_ns: Nanoseconds | None) -> Iterator[Nanoseconds]:
         if recorded_ns is None:
             raise ValueError("recorded gaps need the recorded times")

@@ -10,7 +10,8 @@ import gc
 import time
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -156,36 +157,64 @@ class Desk:
 def prepare(spec: dict[str, Any], partitions: int) -> tuple[Nanoseconds, Iterator[Recorded]]:
     """When the source's ticks arrived, and the ticks: each once as it is, or again and again, each at its new time.
 
-    Raises SourceError for what cannot be read.
+    Of ticks that are sent once it is known only where their gaps are asked for: the source may be long. Raises
+    SourceError for what cannot be read.
     """
     limit, source = spec["limit"], open_source(spec["source"])
     if not spec["as_recorded"]:
         records = list(islice(source.records(), min(limit or MAX_HELD, MAX_HELD)))
         held = [Template(r.tick, partitions) for r in records]
         return np.array([r.arrival_ns for r in records], np.int64), cycle(held)
-    arrived = np.fromiter((r.arrival_ns for r in islice(source.records(), limit)), np.int64)
+    looked_at = limit if Speed.parse(spec["speed"]).kind == "recorded" else 0
+    arrived = np.fromiter((r.arrival_ns for r in islice(source.records(), looked_at)), np.int64)
     ticks = (Recorded(r.tick, partitions) for r in islice(source.records(), limit))
     return arrived, chain(list(islice(ticks, MAX_HELD)), ticks)
+
+
+class Lasting:
+    """Ticks, and a schedule that ends with them."""
+
+    def __init__(self, ticks: Iterator[Recorded], schedule: Iterable[Nanoseconds]) -> None:
+        self._ticks, self._schedule = ticks, schedule
+        self._ready: deque[Recorded] = deque()
+
+    def __iter__(self) -> Iterator[Recorded]:
+        """Those that the schedule has come to."""
+        return self
+
+    def __next__(self) -> Recorded:
+        """The next."""
+        return self._ready.popleft()
+
+    def schedule(self) -> Iterator[Nanoseconds]:
+        """The arrivals, in chunks, as far as there are ticks."""
+        for chunk in self._schedule:
+            self._ready.extend(islice(self._ticks, len(chunk)))
+            count = len(self._ready)
+            yield chunk[:count]
+            if count < len(chunk):
+                return
 
 
 def send(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
     """Prepare, wait for the word, send; returns where the topic of ticks began and ends."""
     bases = ends_of(spec["bootstrap"], spec["topic"])
     arrived, ticks = prepare(spec, len(bases))
-    desk = Desk(spec, ticks, len(bases), Path(spec["out"]))
     speed = Speed.parse(spec["speed"])
     if speed.kind == "recorded" and arrived.max() == arrived[0]:
         raise InvalidRun(f"{spec['source']}: all its ticks arrived at one moment, and have no gaps: give a rate")
-    limit = len(arrived) if spec["as_recorded"] else spec["limit"]
-    schedule = until(speed.arrivals(spec["seed"], arrived), limit=limit, duration_s=spec["duration_s"])
+    arrivals = until(speed.arrivals(spec["seed"], arrived), limit=spec["limit"], duration_s=spec["duration_s"])
+    lasting = Lasting(ticks, arrivals)
+    desk = Desk(spec, lasting, len(bases), Path(spec["out"]))
     desk.connect()
     gc.collect()
     gc.freeze()
-    say(READY, {"mean_hz": speed.mean_hz(arrived), "held": len(arrived)})
+    say(READY)
     orders.wait()
     start_ns = Monotonic.now_ns() + LEAD_NS
-    count = pace(schedule, desk.send, Monotonic, start_ns, desk.idle)
+    count = pace(lasting.schedule(), desk.send, Monotonic, start_ns, desk.idle)
     desk.finish()
+    say(PROGRESS, {"sent": count})
     ends = ends_of(spec["bootstrap"], spec["topic"])
     for partition, base in bases.items():
         if ends[partition] != base + desk.sent[partition]:

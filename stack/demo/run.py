@@ -84,7 +84,7 @@ class Run(Struct, frozen=True):
     """What was published and what came back.
 
     Attributes:
-        per_s: ticks a second, as they were meant.
+        per_s: ticks a second, as they were sent.
         counts: of all ticks.
         decisions: of all, in the order in which they were read.
         warm_up_s: from the first tick; what was meant to be sent in that time is not in the figures below.

@@ -81,25 +81,28 @@ class Families:
         self._children: dict[int, list[psutil.Process]] = {}
         self._lock = threading.Lock()
 
-    def resident_mb(self, process: psutil.Process) -> float:
+    def resident_mb(self, process: psutil.Process, *, anew: bool = False) -> float:
         """Resident memory of a process and its descendants, in MB, shared pages counted once a process.
 
-        Raises psutil.NoSuchProcess when it is gone.
+        `anew`: whoever was born since the last look counts too. Raises psutil.NoSuchProcess when it is gone.
         """
         memory = [process.memory_info()]
         with self._lock:
-            self._look()
+            if anew or time.monotonic() - self._looked_s >= self._fresh_s:
+                self._look()
             left = list(self._children.get(process.pid, ()))
+            counted = {process.pid}
             while left:
                 child = left.pop()
+                if child.pid in counted:
+                    continue
+                counted.add(child.pid)
                 left += self._children.get(child.pid, ())
                 with contextlib.suppress(psutil.NoSuchProcess):
                     memory.append(child.memory_info())
         return sum(m.rss - getattr(m, "shared", 0) for m in memory) / 2**20
 
     def _look(self) -> None:
-        if time.monotonic() - self._looked_s < self._fresh_s:
-            return
         self._children.clear()
         for process in psutil.process_iter(["ppid"]):
             self._children.setdefault(process.info["ppid"], []).append(process)

@@ -118,7 +118,7 @@ class Runner(threading.Thread):
         else:
             return
         self.service.on_ready()
-        self._measure()
+        self._measure(anew=True)
         self.status.detail = ""
         self.status.state = READY
         self._was_ready = True
@@ -141,12 +141,12 @@ class Runner(threading.Thread):
             if self.status.uptime_s > STABLE_S:
                 self._failures = 0
 
-    def _measure(self) -> None:
+    def _measure(self, *, anew: bool = False) -> None:
         if self._process is None:
             return
         try:
             process = psutil.Process(self._process.pid)
-            self.status.memory_mb = round(FAMILIES.resident_mb(process), 1)
+            self.status.memory_mb = round(FAMILIES.resident_mb(process, anew=anew), 1)
             self.status.uptime_s = round(time.time() - process.create_time(), 1)
         except psutil.NoSuchProcess:
             return

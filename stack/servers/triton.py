@@ -139,13 +139,12 @@ class Probe:
                 raise NotReady("the server says that it is not ready")
             client.get_model_repository_index(client_timeout=1.0)
             version = str(client.get_server_metadata(client_timeout=1.0).version)
+            self._client = client
         except InferenceServerException as error:
-            client.close()
             raise NotReady(error.message() or "no answer") from error
-        except NotReady:
-            client.close()
-            raise
-        self._client = client
+        finally:
+            if self._client is None:
+                client.close()
         return version
 
 

@@ -89,6 +89,12 @@ class Message:
     def error(self):
         return None
 
+    def topic(self):
+        return "trading.decisions"
+
+    def partition(self):
+        return 0
+
 
 def test_the_reader_waits_for_every_tick_in_whatever_order_and_for_no_other(tmp_path):
     with (tmp_path / "seen.bin").open("wb") as file:

@@ -6,10 +6,13 @@ from itertools import islice
 
 import msgspec
 import numpy as np
+import pytest
 
-from loadtest.open_loop import sender
+from loadtest.errors import InvalidRun
+from loadtest.open_loop import schedule, sender
 from loadtest.open_loop.reader import SEEN, WHOLE, Rows
 from loadtest.open_loop.replay import collect
+from loadtest.open_loop.schedule import Speed, until
 from tests.unit.gateway.test_pipeline import Bench, quotes
 from tests.unit.loadtest.measuring.test_latencies import Message
 from trading.decision.wire import place
@@ -22,7 +25,7 @@ SOURCE = "simulate:calm?ticks=50&symbols=2"
 
 
 def spec(**given):
-    return {"source": SOURCE, "limit": None, "as_recorded": False, **given}
+    return {"source": SOURCE, "limit": None, "as_recorded": False, "speed": "2x", **given}
 
 
 def test_what_was_recorded_is_sent_once_and_as_it_was(monkeypatch):
@@ -34,6 +37,17 @@ def test_what_was_recorded_is_sent_once_and_as_it_was(monkeypatch):
     assert arrived.tolist() == [r.arrival_ns for r in recorded]
     arrived, ticks = sender.prepare(spec(as_recorded=True, limit=9), 3)
     assert len(arrived) == len(list(ticks)) == 9
+
+
+@pytest.mark.parametrize(("speed", "limit", "count"), [("2000/s", None, 50), ("max", 9, 9), ("2x", None, 50)])
+def test_a_schedule_ends_with_its_ticks(monkeypatch, speed, limit, count):
+    monkeypatch.setattr(schedule, "CHUNK", 16)
+    arrived, ticks = sender.prepare(spec(as_recorded=True, speed=speed, limit=limit), 3)
+    lasting = sender.Lasting(ticks, until(Speed.parse(speed).arrivals(0, arrived), limit=limit, duration_s=None))
+    sent = [(at, next(lasting).at(0)) for chunk in lasting.schedule() for at in chunk.tolist()]
+    recorded = [r.tick for r in islice(open_source(SOURCE).records(), count)]
+    assert [msgspec.json.decode(payload, type=Tick) for _, payload in sent] == recorded
+    assert [at for at, _ in sent] == sorted(at for at, _ in sent)
 
 
 def test_what_happens_now_begins_anew_and_keeps_its_partition():
@@ -52,18 +66,21 @@ def test_both_sides_of_a_run_are_read_back(tmp_path):
     places = [place(d.decision_id) for d in decisions]
     base = places[0][1]
     meant = [10**9 + k * 10**6 for k in range(5)]
-    np.array([(at, at + 5) for at in meant], np.int64).tofile(tmp_path / "sent_0.bin")
+    # A sender that falls behind: a tick a millisecond was meant, and one in two was sent.
+    np.array([(at, at + 5 + k * 10**6) for k, at in enumerate(meant)], np.int64).tofile(tmp_path / "sent_0.bin")
     np.zeros((0, 2), np.int64).tofile(tmp_path / "sent_1.bin")
     payloads = [encode(d) for d in decisions]
-    messages = [Message(p) for p in [*payloads, b"no decision"]]
+    messages = [Message(p) for p in payloads]
     with (tmp_path / SEEN).open("wb") as seen, (tmp_path / WHOLE).open("wb") as whole:
         rows = Rows(seen, {0: base, 1: 7}, whole)
         rows.add(messages[:3], 2 * 10**9)
         rows.add(messages[3:], 3 * 10**9)
+        with pytest.raises(InvalidRun, match="no decision"):
+            rows.add([Message(b"no decision")], 4 * 10**9)
         rows.write()
     found = collect(tmp_path, {"0": base, "1": 7}, as_meant=True)
     assert found.payloads == payloads
     assert found.visible_ns == [2 * 10**9] * 3 + [3 * 10**9]
     assert found.intended_ns == {(0, base + k): at for k, at in enumerate(meant)}
-    assert round(found.per_s) == 1000
+    assert round(found.per_s) == 500
     assert collect(tmp_path, {"0": base}, as_meant=False).intended_ns[0, base] == meant[0] + 5

@@ -75,7 +75,6 @@ def test_recorded_gaps_are_kept_divided_and_begin_anew():
     assert found[:6].tolist() == [0, 0, 2, 2, 12.5, 20]
     turn = (40 + 40 / 5) / 2
     assert found[6:9].tolist() == pytest.approx([turn, turn, turn + 2])
-    assert Speed.parse("2x").mean_hz(RECORDED) == pytest.approx(6 / turn)
 
 
 def test_recorded_gaps_without_a_recording_are_an_error():
@@ -100,10 +99,6 @@ def test_a_duration_ends_a_run():
     assert len(found) == 7500
     both = np.concatenate(list(until(Speed.parse("1000/s").arrivals(0), limit=100, duration_s=7.5)))
     assert len(both) == 100
-
-
-def test_the_mean_rate_of_bursts_is_between():
-    assert Speed.parse("bursts:100/s,2000/s,10s,1s").mean_hz(RECORDED) == pytest.approx(290)
 
 
 def test_a_plan_keeps_the_recorded_gaps_and_never_steps_back():

@@ -12,6 +12,7 @@ import typer
 
 from exporters.release.triton_client import TritonServer
 from loadtest.open_loop.publisher import TickPublisher
+from stack.cli.commands import COMMANDS, load
 from stack.cli.main import app
 from stack.servers.ports import free_ports
 from tests.paths import ROOT
@@ -136,12 +137,34 @@ def told_commands():
             yield page.name, (line[0] or line[1]).replace("\\|", "|")
 
 
-@pytest.mark.parametrize(("page", "line"), sorted(set(told_commands())))
-def test_the_documents_name_only_commands_and_options_that_exist(page, line):
-    command, words = typer.main.get_command(app), line.split()[1:]
+def unknown_in(line):
+    """What a line names and there is not: a command, or options."""
+    words = line.split()[1:]
+    command = load(words.pop(0)) if words and words[0] in COMMANDS else typer.main.get_command(app)
     while words and hasattr(command, "commands") and words[0] in command.commands:
         command = command.commands[words.pop(0)]
-    assert not (words and hasattr(command, "commands") and words[0].isalpha() and words[0].islower()), line
+    if words and hasattr(command, "commands") and words[0].isalpha() and words[0].islower():
+        return {words[0]}
     known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
-    asked = {w.strip("[]").split("=")[0] for w in words if w.strip("[").startswith("--")}
-    assert asked <= known, (page, line)
+    return {w.strip("[]").split("=")[0] for w in words if w.strip("[").startswith("--")} - known
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(told_commands())))
+def test_the_documents_name_only_commands_and_options_that_exist(page, line):
+    assert not unknown_in(line), (page, line)
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("ultrathink stack nonsense", {"nonsense"}),
+        ("ultrathink export pipelin X --dry-run", {"pipelin"}),
+        ("ultrathink nothing", {"nothing"}),
+        ("ultrathink gateway dlq lst", {"lst"}),
+        ("ultrathink stack up --broker 3", {"--broker"}),
+        ("ultrathink demo --spee 2000/s", {"--spee"}),
+        ("ultrathink stack up --brokers 3", set()),
+    ],
+)
+def test_what_does_not_exist_is_found(line, unknown):
+    assert unknown_in(line) == unknown

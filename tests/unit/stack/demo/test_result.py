@@ -96,7 +96,7 @@ def test_each_second_has_its_own_percentiles():
 
 def test_one_tick_is_measured_and_none_that_came_is_no_percentile():
     now_ns = 1_732_000_000_123_456_789
-    run = run_of(Replayed({(0, 0): now_ns}, [], []), 10.0)
+    run = run_of(Replayed({(0, 0): now_ns}, [], [], 0.0), 10.0)
     assert (run.warm_up_s, run.late, run.counts.missing, run.per_s) == (0.0, 0.0, 1, 0.0)
     assert (
         len(latency_figure(structs.replace(run, seconds=np.array([0.0]), latencies_ms=np.array([5.0]))).axes) == 2
@@ -108,7 +108,7 @@ def test_the_warm_up_is_not_counted_and_a_third_of_a_short_run_at_most(decisions
     meant = [10**18 + k * 10**9 for k in range(9)]
     seen = [ns + (k + 1) * 10**6 for k, ns in enumerate(meant)]
     places = [place(d.decision_id) for d in decisions[:9]]
-    replayed = Replayed(dict(zip(places, meant, strict=True)), payloads, seen)
+    replayed = Replayed(dict(zip(places, meant, strict=True)), payloads, seen, 1.0)
     run = run_of(replayed, 2.0)
     assert (run.warm_up_s, run.counts.missing, run.per_s) == (2.0, 0, 1.0)
     assert run.latencies_ms.tolist() == pytest.approx(range(1, 10), abs=0.01)

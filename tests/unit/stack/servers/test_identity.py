@@ -42,3 +42,23 @@ def test_memory_is_that_of_the_whole_family_and_nobody_else():
             end(identity, timeout_s=5)
     with pytest.raises(psutil.NoSuchProcess):
         families.resident_mb(psutil.Process(parent.pid))
+
+
+def test_a_look_at_all_processes_holds_for_a_while():
+    families = Families(fresh_s=3600.0)
+    code = "import subprocess, sys; sys.stdin.readline(); subprocess.run([sys.executable, '-c', {!r}])"
+    held = "held = bytearray(40 * 2**20); print(1, flush=True); import time; time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code.format(held)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    ) as parent:  # fmt: skip
+        identity, process = Identity.of(parent.pid), psutil.Process(parent.pid)
+        try:
+            assert families.resident_mb(process) < 40
+            parent.stdin.write(b"go\n")
+            parent.stdin.flush()
+            assert parent.stdout.readline() == b"1\n"
+            assert families.resident_mb(process) < 40
+            assert families.resident_mb(process, anew=True) > 40
+        finally:
+            end(identity, timeout_s=5)

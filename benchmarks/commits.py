@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,21 @@ def real_gaps(figures: BenchmarkFigures, revision: str, feed: str) -> None:
         tell(figures, r.figure, r.a, r.b, (r.ratio, r.low, r.high))
 
 
+@contextmanager
+def desk(revision: str) -> Iterator[tuple[StackSettings, list[dict[str, str]]]]:
+    """Servers of their own, and for the commit and for this code the environment that runs it."""
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ultrathink-commits-")))
+        code = [opened.enter_context(code_of(side)) for side in (revision, "")]
+        yield opened.enter_context(sandbox(folder / "home", show=show)), code
+
+
 def catch_up(figures: BenchmarkFigures, revision: str) -> None:
     """A backlog worked off, and before it the replay of all that was decided, without a snapshot."""
     say(f"catching up, {BACKLOG:,} ticks a turn:")
     backlog: tuple[list[float], list[float]] = ([], [])
     replay: tuple[list[float], list[float]] = ([], [])
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ultrathink-commits-")))
-        code = [opened.enter_context(code_of(side)) for side in (revision, "")]
-        settings = opened.enter_context(sandbox(folder / "home", show=show))
+    with desk(revision) as (settings, code):
         # The first of all is not counted: there is nothing to replay yet, and brokers compile themselves.
         for number, side in enumerate([1, *order(TURNS)]):
             forget_snapshots(settings, number)
@@ -87,16 +94,13 @@ def cost(figures: BenchmarkFigures, revision: str) -> None:
     say(f"processor time a decision at {RATE}:")
     whole: tuple[list[float], list[float]] = ([], [])
     alone: tuple[list[float], list[float]] = ([], [])
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ultrathink-commits-")))
-        code = [opened.enter_context(code_of(side)) for side in (revision, "")]
-        settings = opened.enter_context(sandbox(folder / "home", show=show))
+    with desk(revision) as (settings, code):
         # The first of all is not counted: brokers compile themselves.
         for number, side in enumerate([1, *order(TURNS)]):
             with running_gateway(settings, environment=code[side]) as running:
                 found = servers_of(settings, running.pid)
                 before = {name: processor_s(pid) for name, pid in found.items()}
-                driven = drive(settings.kafka_bootstrap, MARKET.format(COUNTED), RATE, COUNTED)
+                driven = drive(settings.kafka_bootstrap, MARKET.format(COUNTED), RATE, COUNTED, warm_up_s=0.0)
                 if driven.missing:
                     raise UltraThinkError(f"{driven.missing:,} of {COUNTED:,} ticks have no decision")
                 used = {name: processor_s(pid) - before[name] for name, pid in found.items()}
@@ -147,10 +151,13 @@ def main(words: list[str]) -> int:
         sys.stderr.write("usage: python -m benchmarks.commits REV FEED.gz\n")
         return 2
     figures = BenchmarkFigures("commits", f"this code over {words[0]}: {TURNS} runs of each, in turns")
-    real_gaps(figures, words[0], os.fspath(Path(words[1]).resolve()))
-    cost(figures, words[0])
-    catch_up(figures, words[0])
-    figures.save({})
+    try:
+        real_gaps(figures, words[0], os.fspath(Path(words[1]).resolve()))
+        cost(figures, words[0])
+        catch_up(figures, words[0])
+    finally:
+        # What was measured before a failure took minutes too.
+        figures.save({})
     return 0
 
 

@@ -19,11 +19,11 @@ from typing import IO, Any
 
 from connectors.kafka.client import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors.kafka.errors import is_denied, silent, translated
-from loadtest.errors import InvalidRun
+from loadtest.errors import InvalidInput, InvalidRun
 from loadtest.measuring.preflight import only_loopback
-from trading.errors import UltraThinkError
+from trading.errors import SourceError, UltraThinkError
 
-READY, PROGRESS, DONE, ERROR = "ready", "at", "done", "error"
+READY, PROGRESS, DONE, ERROR, REFUSED = "ready", "at", "done", "error", "refused"
 ANSWER_S = 5.0
 #: What a broker says of a partition between two leaders.
 LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
@@ -96,6 +96,8 @@ class Child:
             self._progress(json.loads(rest))
         elif first == ERROR:
             raise InvalidRun(json.loads(rest))
+        elif first == REFUSED:
+            raise InvalidInput(json.loads(rest))
         elif not line:
             code = self._process.wait()
             raise InvalidRun(f"the {self._name} ended with exit code {code}; its error is above")
@@ -163,6 +165,8 @@ def run(work: Callable[[dict[str, Any], Orders], dict[str, Any]]) -> None:
     orders = Orders()
     try:
         told = work(json.loads(sys.argv[1]), orders)
+    except (InvalidInput, SourceError) as error:
+        say(REFUSED, str(error))
     except UltraThinkError as error:
         say(ERROR, str(error))
     except KafkaException as error:

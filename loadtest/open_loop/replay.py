@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct, structs
 
-from loadtest.errors import InvalidRun
+from loadtest.errors import InvalidInput, InvalidRun
 from loadtest.open_loop.drive import Load, Progress, send_and_read
 from loadtest.open_loop.reader import ROW, SEEN, WHOLE
 from loadtest.open_loop.schedule import Speed
@@ -41,7 +41,8 @@ def replay(load: Load, show: Callable[[Progress], None] = lambda _: None) -> Rep
         show: called a few times a second.
 
     Raises:
-        UltraThinkError: nothing came of it. What was asked for was in order: it is no fault of the input.
+        InvalidInput: the source cannot be sent at that pace.
+        UltraThinkError: nothing came of it, by no fault of the input.
     """
     load = structs.replace(load, as_recorded=True, keep_decisions=True)
     state = Progress()
@@ -53,6 +54,8 @@ def replay(load: Load, show: Callable[[Progress], None] = lambda _: None) -> Rep
     with tempfile.TemporaryDirectory(prefix="ultrathink-replay-") as folder:
         try:
             sent, _ = send_and_read(load, folder, {}, progress)
+        except InvalidInput:
+            raise
         except InvalidRun as error:
             raise UltraThinkError(str(error)) from error
         return collect(Path(folder), sent["bases"], as_meant=Speed.parse(load.speed).kind != "max")
@@ -65,6 +68,8 @@ def collect(folder: Path, bases: dict[str, int], *, as_meant: bool) -> Replayed:
         folder: where.
         bases: of each partition, the offset of the first tick.
         as_meant: a tick counts from when it was meant; without a pace, from when it was handed over.
+
+    Raises UltraThinkError where nothing was sent.
     """
     intended: dict[tuple[int, int], int] = {}
     handed: list[int] = []
@@ -73,6 +78,8 @@ def collect(folder: Path, bases: dict[str, int], *, as_meant: bool) -> Replayed:
         meant = pairs[:, 0 if as_meant else 1].tolist()
         handed += pairs[:, 1].tolist()
         intended.update({(int(partition), base + k): ns for k, ns in enumerate(meant)})
+    if not handed:
+        raise UltraThinkError("no tick was sent")
     rows, whole = np.fromfile(folder / SEEN, ROW), (folder / WHOLE).read_bytes()
     ends = np.cumsum(rows["size"], dtype=np.int64).tolist()
     payloads = [whole[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]

@@ -21,7 +21,7 @@ import numpy as np
 from connectors.kafka.client import KafkaError, KafkaException, Message, Producer
 from connectors.kafka.identity import act_as
 from connectors.kafka.messages import sent_header
-from loadtest.errors import InvalidRun
+from loadtest.errors import InvalidInput, InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say, sentence
 from loadtest.open_loop.pacing import Monotonic, pace
 from loadtest.open_loop.schedule import Nanoseconds, Speed, until
@@ -31,6 +31,8 @@ from trading.market import Tick
 
 #: Ticks of the source that are held; a longer run begins again with the first, or reads on while it sends.
 MAX_HELD = 300_000
+#: Ticks that are made ready together.
+PIECE = 16
 #: From the word to the first tick: the client library connects and gets its producer's id.
 LEAD_NS = 500_000_000
 PROGRESS_NS = 500_000_000
@@ -189,11 +191,14 @@ class Lasting:
     def schedule(self) -> Iterator[Nanoseconds]:
         """The arrivals, in chunks, as far as there are ticks."""
         for chunk in self._schedule:
-            self._ready.extend(islice(self._ticks, len(chunk)))
-            count = len(self._ready)
-            yield chunk[:count]
-            if count < len(chunk):
-                return
+            # A few at a time: what is not held is read here, and no tick is to wait for many of them.
+            for begin in range(0, len(chunk), PIECE):
+                piece = chunk[begin : begin + PIECE]
+                self._ready.extend(islice(self._ticks, len(piece)))
+                count = len(self._ready)
+                yield piece[:count]
+                if count < len(piece):
+                    return
 
 
 def send(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
@@ -202,7 +207,7 @@ def send(spec: dict[str, Any], orders: Orders) -> dict[str, Any]:
     arrived, ticks = prepare(spec, len(bases))
     speed = Speed.parse(spec["speed"])
     if speed.kind == "recorded" and arrived.max() == arrived[0]:
-        raise InvalidRun(f"{spec['source']}: all its ticks arrived at one moment, and have no gaps: give a rate")
+        raise InvalidInput(f"{spec['source']}: all its ticks arrived at one moment, and have no gaps: give a rate")
     arrivals = until(speed.arrivals(spec["seed"], arrived), limit=spec["limit"], duration_s=spec["duration_s"])
     lasting = Lasting(ticks, arrivals)
     desk = Desk(spec, lasting, len(bases), Path(spec["out"]))

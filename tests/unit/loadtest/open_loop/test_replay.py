@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from itertools import islice
 
 import msgspec
 import numpy as np
 import pytest
 
-from loadtest.errors import InvalidRun
+from loadtest.errors import InvalidInput, InvalidRun
 from loadtest.open_loop import schedule, sender
+from loadtest.open_loop.child_process import Child
 from loadtest.open_loop.reader import SEEN, WHOLE, Rows
 from loadtest.open_loop.replay import collect
 from loadtest.open_loop.schedule import Speed, until
@@ -17,6 +20,7 @@ from tests.unit.gateway.test_pipeline import Bench, quotes
 from tests.unit.loadtest.measuring.test_latencies import Message
 from trading.decision.wire import place
 from trading.encoding import encode
+from trading.errors import UltraThinkError
 from trading.features.definitions import WARM_TICKS
 from trading.history import open_source
 from trading.market import Tick
@@ -84,3 +88,39 @@ def test_both_sides_of_a_run_are_read_back(tmp_path):
     assert found.intended_ns == {(0, base + k): at for k, at in enumerate(meant)}
     assert round(found.per_s) == 500
     assert collect(tmp_path, {"0": base}, as_meant=False).intended_ns[0, base] == meant[0] + 5
+
+
+def test_nothing_that_was_sent_is_a_sentence(tmp_path):
+    np.zeros((0, 2), np.int64).tofile(tmp_path / "sent_0.bin")
+    with pytest.raises(UltraThinkError, match="no tick was sent"):
+        collect(tmp_path, {"0": 7}, as_meant=True)
+
+
+def test_what_is_not_held_is_read_a_few_at_a_time():
+    read = []
+
+    def ticks():
+        for k in range(40):
+            read.append(k)
+            yield k
+
+    lasting = sender.Lasting(ticks(), iter([np.arange(4096)]))
+    first = next(lasting.schedule())
+    assert len(first) == len(read) == sender.PIECE
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [("ServiceUnavailable", InvalidRun), ("SourceError", InvalidInput)]
+)
+def test_a_childs_sentence_says_whose_fault_it_is(tmp_path, monkeypatch, raised, expected):
+    module = f"from loadtest.open_loop.child_process import run\nfrom trading.errors import {raised}\n"
+    module += f"def work(spec, orders):\n    raise {raised}('a sentence')\nrun(work)\n"
+    (tmp_path / "blaming.py").write_text(module)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    child = Child("blaming", {}, lambda _: None)
+    try:
+        with pytest.raises(InvalidRun, match="a sentence") as found:
+            child.expect("done", 30.0)
+    finally:
+        child.close()
+    assert found.type is expected

@@ -139,11 +139,11 @@ def told_commands():
 
 def unknown_in(line):
     """What a line names and there is not: a command, or options."""
-    words = line.split()[1:]
+    words = re.sub(r" --home \S+", "", line, count=1).split()[1:]
     command = load(words.pop(0)) if words and words[0] in COMMANDS else typer.main.get_command(app)
     while words and hasattr(command, "commands") and words[0] in command.commands:
         command = command.commands[words.pop(0)]
-    if words and hasattr(command, "commands") and words[0].isalpha() and words[0].islower():
+    if words and hasattr(command, "commands") and re.fullmatch(r"[a-z]+(-[a-z]+)*", words[0]):
         return {words[0]}
     known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
     return {w.strip("[]").split("=")[0] for w in words if w.strip("[").startswith("--")} - known
@@ -158,6 +158,9 @@ def test_the_documents_name_only_commands_and_options_that_exist(page, line):
     ("line", "unknown"),
     [
         ("ultrathink stack nonsense", {"nonsense"}),
+        ("ultrathink stack non-sense", {"non-sense"}),
+        ("ultrathink --home X stack nonsense", {"nonsense"}),
+        ("ultrathink --home X stack up --brokers 3", set()),
         ("ultrathink export pipelin X --dry-run", {"pipelin"}),
         ("ultrathink nothing", {"nothing"}),
         ("ultrathink gateway dlq lst", {"lst"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from stack.servers import runner as module
@@ -30,12 +31,22 @@ def eventually(what, timeout_s=10.0):
         time.sleep(0.01)
 
 
-def test_a_service_that_ends_is_started_again_without_waiting_for_the_next_probe(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PROBE_EVERY_S", 3600.0)
+@contextmanager
+def running(folder):
+    """A runner of a service that only sleeps, and when that was asked whether it is ready."""
     probed = []
-    one = Runner(tmp_path, service("import time; time.sleep(600)", tmp_path, probed), {})
+    one = Runner(folder, service("import time; time.sleep(600)", folder, probed), {})
     one.start()
     try:
+        yield one, probed
+    finally:
+        one.stop()
+        one.join(10.0)
+
+
+def test_a_service_that_ends_is_started_again_without_waiting_for_the_next_probe(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 3600.0)
+    with running(tmp_path) as (one, probed):
         eventually(lambda: one.status.state == READY)
         first = one.status.process
         first.find().kill()
@@ -45,21 +56,12 @@ def test_a_service_that_ends_is_started_again_without_waiting_for_the_next_probe
         # Nothing but the two starts was asked for: no probe was due, and an end that was noticed is noticed once.
         time.sleep(0.2)
         assert len(probed) == 2
-    finally:
-        one.stop()
-        one.join(10.0)
     assert one.status.state == STOPPED
     assert one.status.process.find() is None
 
 
 def test_a_service_is_asked_now_and_then_while_it_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
-    probed = []
-    one = Runner(tmp_path, service("import time; time.sleep(600)", tmp_path, probed), {})
-    one.start()
-    try:
+    with running(tmp_path) as (one, probed):
         eventually(lambda: len(probed) > 5)
         assert one.status.memory_mb > 1
-    finally:
-        one.stop()
-        one.join(10.0)

@@ -88,3 +88,18 @@ def require(bootstrap: str, topic: str) -> list[int]:
             raise denied(bootstrap, topic)
         raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {problem}")
     return sorted(found.topics[topic].partitions)
+
+
+def static_member(bootstrap: str, group: str, instance: str) -> str | None:
+    """The member id of who holds a static member's name in a consumer group; None where nobody does.
+
+    A client id would not tell them apart: the group keeps that of the name's first holder.
+
+    Raises ServiceUnavailable where the group cannot be asked.
+    """
+    # Kept until it has answered: one that nobody holds answers nothing.
+    admin = admin_client(bootstrap)
+    with translating(f"the consumer group {group} cannot be described"):
+        asked = admin.describe_consumer_groups([group], request_timeout=REQUIRE_S)[group]
+        members = asked.result(2 * REQUIRE_S).members
+    return next((m.member_id for m in members if m.group_instance_id == instance), None)

@@ -141,11 +141,13 @@ def denied(bootstrap: str, topic: str) -> ServiceUnavailable:
 
 @contextmanager
 def translating(what: str) -> Iterator[None]:
-    """Raise ServiceUnavailable for whatever Kafka's client raises within."""
+    """Raise ServiceUnavailable for whatever Kafka's client raises within, and where it says nothing in time."""
     try:
         yield
     except KafkaException as error:
         raise translated(error, what) from error
+    except TimeoutError as error:
+        raise ServiceUnavailable(f"{what} (no answer in time){way_out(Meaning.DOWN)}") from error
 
 
 def silent(bootstrap: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.cluster import static_member
 from connectors.kafka.errors import HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, unread, usable
 from connectors.kafka.reading import leave, wake
@@ -86,9 +87,14 @@ class KafkaTickSource:
         self._metadata: Any = None
         self._metadata_is_old = True
         self._bootstrap, self._group, self._instance = bootstrap, group, instance
+        #: Ids that the group has given our members: whoever holds our name with another one is another gateway.
+        self._ids: set[str] = set()
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
         #: What the member cannot go on after: librdkafka only logs it, and polls bring nothing any more.
         self._fatal = ""
+        #: Whether what fenced the member was this process's own: asked once for each, by whoever meets it first.
+        self._fenced_by_us: bool | None = None
+        self._fence = threading.Lock()
         self._members = 0
         self.worker = Worker("restore", self._rebuild_all)
         self.worker.start()
@@ -100,7 +106,8 @@ class KafkaTickSource:
         As of the last rebalance; `renew` asks the polling thread to look again. Asked from another
         thread, librdkafka now and then takes a second to answer.
 
-        Raises ServiceUnavailable where another gateway has taken our place: to try again would fence it.
+        Raises ServiceUnavailable where another gateway has taken our place: to try again would fence it. Where
+        it was a request of our own, what is tried with the old place fails until the polling thread has a new one.
         """
         self._raise_fatal()
         self._metadata_is_old |= renew
@@ -112,9 +119,9 @@ class KafkaTickSource:
 
     def poll(self, max_messages: int, timeout_s: float) -> RawBatch | None:
         """One message by poll, the rest by consume: consume alone would wait its whole timeout."""
+        self._rejoin_if_needed()
         self._go_on()
         self._take_rebuilt()
-        self._rejoin_if_forgotten()
         first = self._consumer.poll(timeout_s)
         self._raise_fatal()
         self._renew_metadata()
@@ -177,6 +184,7 @@ class KafkaTickSource:
 
     def _join(self) -> Consumer:
         self._members += 1
+        self._fatal, self._fenced_by_us = "", None
         consumer = Consumer(
             {
                 "bootstrap.servers": self._bootstrap,
@@ -216,13 +224,21 @@ class KafkaTickSource:
             appended_ns=appended,
         )
 
-    def _rejoin_if_forgotten(self) -> None:
-        """After a coordinator's restart librdkafka's member may wait for ever: begin with a new one."""
-        if time.monotonic() < self._rejoin_by:
+    def _rejoin_if_needed(self) -> None:
+        """After a coordinator's restart librdkafka's member may wait for ever, or be fenced: begin with a new one.
+
+        It forgets its id in the group when its session times out; a heartbeat that it sends without one is fenced,
+        and that ends it.
+        """
+        self._raise_fatal()
+        if not self._fatal and time.monotonic() < self._rejoin_by:
             return
-        log.warning("not back in the group: joining anew", after_s=self._rejoin_after_s)
+        why = "the group has fenced our own member" if self._fatal else "not back in the group"
+        log.warning("joining anew", reason=why, next_after_s=self._rejoin_after_s)
         self._rejoin_after_s = min(2 * self._rejoin_after_s, LONGEST_REJOIN_S)
         self._rejoin_by = time.monotonic() + self._rejoin_after_s
+        self._assignment.lost(sorted(self._wanted))
+        self._wanted.clear()
         self._assignments.clear()
         # The new member takes the old one's place by its name; nobody waits for the old one's end.
         gone = (self._consumer, self._waking)
@@ -234,6 +250,7 @@ class KafkaTickSource:
         if self._metadata_is_old:
             self._metadata_is_old = False
             self._metadata = self._consumer.consumer_group_metadata()
+            self._ids.add(self._consumer.memberid() or "")
 
     def _go_on(self) -> None:
         if self._on_hold:
@@ -272,6 +289,8 @@ class KafkaTickSource:
             # A member that is nobody any more cannot seek either: why it is not lies in its queue.
             self._consumer.poll(0)
             self._raise_fatal()
+            if self._fatal:
+                return  # a new member is given everything anew
             raise translated(error, f"{self.topic}[{partition}]") from error
 
     def _note_fatal(self, member: int, said: str) -> None:
@@ -280,14 +299,21 @@ class KafkaTickSource:
             self._fatal = said
 
     def _raise_fatal(self) -> None:
+        """Raises ServiceUnavailable after anything fatal that joining anew does not mend."""
         if not self._fatal:
             return
-        if "fenced" in self._fatal:
+        if "fenced" not in self._fatal:
+            raise ServiceUnavailable(f"{self.topic} cannot be read any more: {self._fatal}")
+        with self._fence:
+            if self._fatal and self._fenced_by_us is None:
+                self._ids.add(self._consumer.memberid() or "")
+                holder = static_member(self._bootstrap, self._group, self._instance)
+                self._fenced_by_us = holder is None or holder in self._ids
+        if self._fenced_by_us is False:
             raise ServiceUnavailable(
                 f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of its "
                 "own, --instance"
             )
-        raise ServiceUnavailable(f"{self.topic} cannot be read any more: {self._fatal}")
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if self._is_replaced(consumer):

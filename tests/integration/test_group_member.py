@@ -1,0 +1,125 @@
+"""A gateway's place in the consumer group, on the real broker: who is fenced by whom."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import pytest
+
+from connectors.kafka.client import Consumer, Producer
+from connectors.kafka.cluster import static_member
+from connectors.logs import kafka_logger
+from gateway.adapters.kafka_source import KafkaTickSource
+from stack.processes.gateway import SeriesTopics
+from stack.servers.kafka import create_topics
+from tests.waiting import eventually
+from trading.errors import ServiceUnavailable
+from trading.state.partition import PartitionState
+from trading.state.recovery import Restored
+
+NUMBERS = itertools.count()
+
+
+class Told:
+    """An assignment that keeps what it is told."""
+
+    def __init__(self):
+        self.heard = []
+
+    def ready(self, partition, restored):
+        self.heard.append(("ready", partition))
+
+    def revoked(self, partitions):
+        self.heard.append(("revoked", partitions))
+
+    def lost(self, partitions):
+        self.heard.append(("lost", partitions))
+
+
+class Member:
+    """A source whose partitions are rebuilt as they come, each from what was read of it."""
+
+    def __init__(self, stack):
+        self.bootstrap, self.group = stack.kafka_bootstrap, f"member-{next(NUMBERS)}"
+        topics = SeriesTopics(self.group, ticks=f"{self.group}.ticks")
+        create_topics(stack, topics.names)
+        self.topic, self.told, self.read = topics.ticks, Told(), {}
+        self.source = KafkaTickSource(
+            self.bootstrap, self.group, "a", self.topic, "log",
+            lambda partition: Restored(PartitionState(), len(self.read.get(partition, [])), 0, []), self.told,
+        )  # fmt: skip
+
+    def send(self, count):
+        producer = Producer({"bootstrap.servers": self.bootstrap})
+        for k in range(count):
+            producer.produce(self.topic, f"{k}".encode(), partition=k % 2)
+        assert producer.flush(10) == 0
+
+    def poll(self):
+        if batch := self.source.poll(100, 0.05):
+            for part in batch.slices:
+                self.read.setdefault(part.partition, []).extend(part.offsets)
+        return self.read
+
+    def is_fenced(self):
+        """What the client logs then."""
+        logger = kafka_logger(fatal=partial(self.source._note_fatal, self.source._members))
+        logger.critical("FATAL [rdkafka#consumer-1]: Broker: Static consumer fenced by other consumer")
+
+
+@pytest.fixture
+def member(stack):
+    made = Member(stack)
+    yield made
+    made.source.close()
+
+
+def test_who_is_fenced_while_the_group_still_knows_it_joins_anew_and_reads_on(member):
+    """librdkafka forgets its id when its session times out, and a heartbeat without one is fenced."""
+    member.send(10)
+    eventually(lambda: member.poll() == {0: [*range(5)], 1: [*range(5)]}, 20)
+    before = static_member(member.bootstrap, member.group, "a")
+    assert before == member.source._consumer.memberid()
+    member.is_fenced()
+    member.send(10)
+    eventually(lambda: member.poll() == {0: [*range(10)], 1: [*range(10)]}, 20)
+    assert static_member(member.bootstrap, member.group, "a") not in {before, None}
+    everything = {p for _, p in member.told.heard if isinstance(p, int)}
+    ready, lost = [("ready", p) for p in sorted(everything)], ("lost", sorted(everything))
+    assert sorted(member.told.heard[: len(ready)]) == ready
+    assert member.told.heard[len(ready)] == lost
+    assert sorted(member.told.heard[len(ready) + 1 :]) == ready
+
+
+def test_who_is_fenced_by_another_process_stops(member):
+    member.send(2)
+    eventually(lambda: member.poll() == {0: [0], 1: [0]}, 20)
+    before = static_member(member.bootstrap, member.group, "a")
+    other = Consumer(
+        {"bootstrap.servers": member.bootstrap, "group.id": member.group, "group.instance.id": "a",
+         "partition.assignment.strategy": "cooperative-sticky"}
+    )  # fmt: skip
+    try:
+        other.subscribe([member.topic])
+        eventually(
+            lambda: other.poll(0.1) is None and static_member(member.bootstrap, member.group, "a") != before, 20
+        )
+        with pytest.raises(ServiceUnavailable, match="another gateway runs as 'a' in the group"):
+            eventually(lambda: member.poll() is None, 20)
+        # Whoever publishes is told the same.
+        with pytest.raises(ServiceUnavailable, match="another gateway runs as 'a' in the group"):
+            member.source.group_metadata()
+    finally:
+        other.close()
+
+
+def test_a_name_that_nobody_holds_any_more_is_taken_again(member):
+    assert static_member(member.bootstrap, f"{member.group}-none", "a") is None
+    member.send(2)
+    eventually(lambda: member.poll() == {0: [0], 1: [0]}, 20)
+    # As after a session's end at the broker.
+    member.source._group = f"{member.group}-none"
+    member.is_fenced()
+    member.send(2)
+    eventually(lambda: member.poll() == {0: [0, 1], 1: [0, 1]}, 20)

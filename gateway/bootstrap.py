@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -25,6 +24,7 @@ from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton import TritonPredictor
 from gateway.assignment import PartitionAssignment
+from gateway.before_joining import rehearse_start, self_test, wait_for_triton
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.control.control import Control, DualLatch
 from gateway.control.kill_file import KillFile
@@ -39,21 +39,16 @@ from gateway.settings import GatewaySettings
 from gateway.warm_up import warm_up
 from gateway.workers import Worker
 from trading.decision.policy import DecisionPolicy
-from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
 from trading.market import TickBatch
-from trading.portfolio.book import Book
 from trading.risk import limits_file
 from trading.risk.limits import LimitSet, LimitsFile
-from trading.risk.self_test import prove_all
 from trading.risk.trading_state import TradingState
 from trading.state.log import log_name
 from trading.state.recovery import Restored
 from trading.trace import Tracer
 
-#: How long a server that does not answer yet is waited for at the start.
-START_PATIENCE_S = 30.0
 #: Ticks of several symbols, whose rows fill the largest batch.
 PROBE = "simulate:regimes?seed=11&ticks=1024&symbols=3"
 log = structlog.get_logger()
@@ -106,6 +101,9 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         served = serve_model(settings, cluster, opened)
         metrics = PrometheusMetrics()
         controlled = listen_to_people(settings, served.limits, metrics, opened)
+        rehearse_start(
+            settings, instance.name, served.predictor, controlled.control, controlled.states, metrics, admin
+        )
         running = put_together(settings, instance.name, cluster, served, controlled, metrics, opened)
         operations = Operations(settings, running, controlled.control, log_level)
         controlled.listener.follow(operations.act)
@@ -318,33 +316,3 @@ def trading_states(
     file = KillFile(settings.kill_file, states, lambda why: control.latch(TradingState.KILLED, why, "kill file"))
     opened.callback(file.close)
     return file, [file.worker]
-
-
-def self_test(limits: LimitSet) -> None:
-    """Every limit that is set can deny, and does not deny everything; else no gateway.
-
-    Raises:
-        ConfigurationError: with each limit that is not proven.
-    """
-    began = time.monotonic()
-    proofs = prove_all(limits, Book)
-    problems = [f"  {p.rule} ({p.scope}): {p.problem}" for p in proofs if p.problem]
-    if problems:
-        raise ConfigurationError(
-            "limits are not proven; see `ultrathink risk selftest`, and set others with "
-            "`ultrathink risk limits apply`:\n" + "\n".join(problems)
-        )
-    log.info("limits proven", rules=sum(p.on for p in proofs), seconds=round(time.monotonic() - began, 3))
-
-
-def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
-    """Connect and check; a server that is being restarted is waited for, a wrong model is not."""
-    deadline = time.monotonic() + START_PATIENCE_S
-    while True:
-        try:
-            return TritonPredictor(settings.triton_url, settings.model_name, settings.model_version)
-        except ServiceUnavailable as error:
-            if time.monotonic() > deadline:
-                raise
-            log.info("waiting for Triton", reason=str(error)[:200])
-            time.sleep(1.0)

@@ -22,6 +22,7 @@ from gateway.pipeline import Pipeline
 from gateway.ports import StateStore
 from gateway.settings import GatewaySettings
 from gateway.workers import Worker
+from trading.errors import ServiceUnavailable
 from trading.events import Command
 from trading.portfolio.book import RESETS
 from trading.risk.trading_state import TradingState
@@ -113,15 +114,9 @@ class Operations:
             ValueError: no such command, or something is missing.
             ServiceUnavailable: it could not be latched.
         """
-        if name not in COMMANDS:
-            raise ValueError(f"{name!r} is no command: expected {', '.join(COMMANDS)}")
-        if not (reason := given.get("reason", "")):
-            raise ValueError(f"{name} needs a reason")
-        # Who has the token may call himself anything; that it came this way stays in the record.
-        by = "admin endpoint" + (f" ({given['by']})" if given.get("by") else "")
+        reason, by = checked(name, given)
         if name in LATCHES:
-            reach = self._control.latch(LATCHES[name], reason, by)
-            return f"{LATCHES[name]}, latched in {' and '.join(reach.arrived)}"
+            return latch(self._control, name, reason, by)
         if name == "reset":
             if (what := given.get("what", "")) not in RESETS:
                 raise ValueError(f"reset needs what: one of {', '.join(RESETS)}")
@@ -142,3 +137,66 @@ class Operations:
             self._pipeline.stop()
         elif command.kind == "log_level":
             self._log_level.set(command.value)
+
+
+def checked(name: str, given: dict[str, str]) -> tuple[str, str]:
+    """Why a command is given, and by whom. Raises ValueError where it is none, or without a reason."""
+    if name not in COMMANDS:
+        raise ValueError(f"{name!r} is no command: expected {', '.join(COMMANDS)}")
+    if not (reason := given.get("reason", "")):
+        raise ValueError(f"{name} needs a reason")
+    # Who has the token may call himself anything; that it came this way stays in the record.
+    return reason, "admin endpoint" + (f" ({given['by']})" if given.get("by") else "")
+
+
+def latch(control: Control, name: str, reason: str, by: str) -> str:
+    """Latch a trading state for the desk; returns where. Raises ServiceUnavailable where it could not be."""
+    reach = control.latch(LATCHES[name], reason, by)
+    return f"{LATCHES[name]}, latched in {' and '.join(reach.arrived)}"
+
+
+class WarmingUp:
+    """What a gateway answers before it has begun: it is well, and decides nothing yet; the desk can be stopped."""
+
+    def __init__(self, status: dict[str, Any], states: StateStore, control: Control) -> None:
+        """Begin.
+
+        Args:
+            status: what is known of it.
+            states: the latched trading state.
+            control: where a trading state is latched.
+        """
+        self._status, self._states, self._control = status, states, control
+        #: How far it is.
+        self.said = "warming up: connecting"
+
+    def say(self, text: str) -> None:
+        """How far it is now."""
+        self.said = text
+
+    def health(self) -> Health:
+        """Nothing is wrong."""
+        return Health(True, [])
+
+    def readiness(self) -> Health:
+        """Not ready, and how far."""
+        return Health(False, [self.said])
+
+    def status(self) -> dict[str, Any]:
+        """As `Operations.status`, of what there is."""
+        return {
+            **self._status, "trading_state": self._states.trading_state().value, "partitions": [], "ready": False,
+            "problems": [self.said],
+        }  # fmt: skip
+
+    def command(self, name: str, given: dict[str, str]) -> str:
+        """Latch a trading state.
+
+        Raises:
+            ValueError: no such command, or something is missing.
+            ServiceUnavailable: it could not be latched; or it is for a gateway that has begun.
+        """
+        reason, by = checked(name, given)
+        if name not in LATCHES:
+            raise ServiceUnavailable(f"{name} is not taken yet ({self.said}): try again in a moment")
+        return latch(self._control, name, reason, by)

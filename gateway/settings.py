@@ -79,6 +79,10 @@ class GatewaySettings(BaseSettings):
     )
     orders_topic: str = TOPICS.orders
     fills_topic: str = TOPICS.fills
+    scratch_topic: str = Field(default=TOPICS.scratch, description="where a start is rehearsed")
+    longest_rehearsal_s: float = Field(
+        default=10.0, ge=0, description="beside servers that have just started; 0: none"
+    )
     rebalance_band: float = Field(
         default=0.05, ge=0, lt=1, description="share of the position limit below which a change is not traded"
     )
@@ -108,6 +112,7 @@ class GatewaySettings(BaseSettings):
             control=self.control_topic,
             orders=self.orders_topic,
             fills=self.fills_topic,
+            scratch=self.scratch_topic,
         )
 
     def limit_set(self, partitions: int, file: LimitsFile | None = None) -> LimitSet:

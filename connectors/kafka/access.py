@@ -47,9 +47,9 @@ GROUP = "gateway"
 READER = "ultrathink-"
 ACCESS: dict[str, Access] = {
     "gateway": Access(
-        reads=("ticks", "decisions", "dead_letters", "snapshots", "fills", "control"),
+        reads=("ticks", "decisions", "dead_letters", "snapshots", "fills", "control", "scratch"),
         # To the control topic: what halts the desk, and the limits of a first start.
-        writes=("decisions", "dead_letters", "snapshots", "orders", "control"),
+        writes=("decisions", "dead_letters", "snapshots", "orders", "control", "scratch"),
         groups=(GROUP, READER),
         transactions=(GROUP,),
         looks_up=("ticks",),

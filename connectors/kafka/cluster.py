@@ -35,7 +35,7 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     beside = [
         topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots, topics.orders, topics.fills,
     ]  # fmt: skip
-    missing = [n for n in (*beside, topics.control) if n not in found.topics]
+    missing = [n for n in (*beside, topics.control, topics.scratch) if n not in found.topics]
     if missing:
         refuse_denied(bootstrap, missing)
         raise ConfigurationError(f"topic {', '.join(missing)} does not exist on {bootstrap}: create it first")

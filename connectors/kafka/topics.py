@@ -6,7 +6,7 @@ from msgspec import Struct, structs
 
 
 class Topics(Struct, frozen=True):
-    """Names by role. All but `control` are partitioned alike: what belongs to a tick lies beside it."""
+    """Names by role. All that has to do with ticks is partitioned alike: what belongs to one lies beside it."""
 
     ticks: str = "market.ticks"
     decisions: str = "trading.decisions"
@@ -15,6 +15,7 @@ class Topics(Struct, frozen=True):
     control: str = "gateway.control"
     orders: str = "trading.orders"
     fills: str = "trading.fills"
+    scratch: str = "gateway.scratch"
 
     def by_role(self) -> dict[str, str]:
         """Role -> name."""
@@ -24,7 +25,7 @@ class Topics(Struct, frozen=True):
 #: As a desk calls them.
 TOPICS = Topics()
 #: Roles whose topic has one partition, whatever the others have.
-UNPARTITIONED = frozenset({"control"})
+UNPARTITIONED = frozenset({"control", "scratch"})
 FOR_GOOD = {"retention.ms": "-1"}
 #: How a role's topic is kept, where that is not the broker's default.
 KEPT: dict[str, dict[str, str]] = {
@@ -37,6 +38,8 @@ KEPT: dict[str, dict[str, str]] = {
     "orders": FOR_GOOD,
     # The latched state, and limits, hold until somebody sets others.
     "control": FOR_GOOD,
+    # What a start is rehearsed with means nothing afterwards.
+    "scratch": {"retention.ms": "60000", "segment.ms": "60000"},
     # Compacted soon: a restart reads what is left of it.
     "snapshots": {
         "cleanup.policy": "compact",

@@ -51,12 +51,15 @@ class AdminServer:
         self.port = int(self._socket.getsockname()[1])
         self._server: Any = None
         self._closing = False
+        self._gateway: AdminPort | None = None
         self._thread: threading.Thread | None = None
 
     def serve(self, gateway: AdminPort) -> None:
-        """Answer for this gateway from now on."""
-        self._thread = threading.Thread(target=self._serve, args=(gateway,), name="admin", daemon=True)
-        self._thread.start()
+        """Answer for this gateway from now on, and no longer for one that was told before."""
+        self._gateway = gateway
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="admin", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """Stop serving."""
@@ -66,18 +69,23 @@ class AdminServer:
             self._thread.join(2.0)
         self._socket.close()
 
-    def _serve(self, gateway: AdminPort) -> None:
+    def _serve(self) -> None:
         import uvicorn
 
-        app = application(gateway, self._token)
+        app = application(self._answering, self._token)
         config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none")
         self._server = uvicorn.Server(config)
         if not self._closing:
             self._server.run(sockets=[self._socket])
 
+    def _answering(self) -> AdminPort:
+        if self._gateway is None:
+            raise AssertionError("nothing is served before a gateway is told")
+        return self._gateway
 
-def application(gateway: AdminPort, token: str) -> Any:
-    """The FastAPI application."""
+
+def application(answering: Callable[[], AdminPort], token: str) -> Any:
+    """The FastAPI application of whoever answers at the time."""
     from fastapi import Body, Depends, FastAPI, HTTPException, Response
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -86,28 +94,28 @@ def application(gateway: AdminPort, token: str) -> Any:
     def as_json(value: object, code: int = 200) -> Response:
         return Response(msgspec.json.encode(value), code, media_type="application/json")
 
-    def serve_health(ask: Callable[[], Health]) -> Callable[[], Any]:
+    def serve_health(ask: Callable[[AdminPort], Health]) -> Callable[[], Any]:
         def answer() -> Any:
-            found = ask()
+            found = ask(answering())
             return as_json(found, 200 if found.ok else 503)
 
         return answer
 
     def metrics() -> Any:
-        return Response(generate_latest(gateway.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(answering().registry), media_type=CONTENT_TYPE_LATEST)
 
     def command(name: str, given: dict[str, str] = Body(default={})) -> dict[str, str]:  # noqa: B008
         try:
-            return {"done": gateway.command(name, given)}
+            return {"done": answering().command(name, given)}
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         except UltraThinkError as error:
             raise HTTPException(503, str(error)) from error
 
-    app.get("/healthz")(serve_health(gateway.health))
-    app.get("/readyz")(serve_health(gateway.readiness))
+    app.get("/healthz")(serve_health(lambda gateway: gateway.health()))
+    app.get("/readyz")(serve_health(lambda gateway: gateway.readiness()))
     app.get("/metrics")(metrics)
-    app.get("/status")(lambda: as_json(gateway.status()))
+    app.get("/status")(lambda: as_json(answering().status()))
     app.post("/commands/{name}", dependencies=[Depends(bearer(token))])(command)
     return app
 

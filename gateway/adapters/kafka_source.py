@@ -7,20 +7,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
-from connectors.kafka.cluster import static_member
 from connectors.kafka.errors import HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, unread, usable
 from connectors.kafka.reading import leave, wake
-from connectors.logs import kafka_logger
+from gateway.adapters.kafka_member import Membership
 from gateway.ports import RawBatch, RawSlice
 from gateway.workers import Worker
-from trading.errors import ServiceUnavailable
 from trading.state.recovery import Restored
 
 log = structlog.get_logger()
@@ -87,15 +84,8 @@ class KafkaTickSource:
         self._metadata: Any = None
         self._metadata_is_old = True
         self._bootstrap, self._group, self._instance = bootstrap, group, instance
-        #: Ids that the group has given our members: whoever holds our name with another one is another gateway.
-        self._ids: set[str] = set()
+        self._membership = Membership(bootstrap, group, instance, topic)
         self._rejoin_by, self._rejoin_after_s = math.inf, REJOIN_AFTER_S
-        #: What the member cannot go on after: librdkafka only logs it, and polls bring nothing any more.
-        self._fatal = ""
-        #: Whether what fenced the member was this process's own: asked once for each, by whoever meets it first.
-        self._fenced_by_us: bool | None = None
-        self._fence = threading.Lock()
-        self._members = 0
         self.worker = Worker("restore", self._rebuild_all)
         self.worker.start()
         self._consumer = self._join()
@@ -109,7 +99,7 @@ class KafkaTickSource:
         Raises ServiceUnavailable where another gateway has taken our place: to try again would fence it. Where
         it was a request of our own, what is tried with the old place fails until the polling thread has a new one.
         """
-        self._raise_fatal()
+        self._has_ended()
         self._metadata_is_old |= renew
         return self._metadata
 
@@ -123,7 +113,7 @@ class KafkaTickSource:
         self._go_on()
         self._take_rebuilt()
         first = self._consumer.poll(timeout_s)
-        self._raise_fatal()
+        self._has_ended()
         self._renew_metadata()
         if first is None:
             return None
@@ -148,7 +138,7 @@ class KafkaTickSource:
             self._on_hold = True
             self._pause(list(self._wanted))
         message = self._consumer.poll(0)
-        self._raise_fatal()
+        self._has_ended()
         self._renew_metadata()
         if message is not None and usable(message):
             # It was fetched before the pause: it is read again.
@@ -183,8 +173,6 @@ class KafkaTickSource:
         leave(self._consumer, self._waking, CLOSE_S)
 
     def _join(self) -> Consumer:
-        self._members += 1
-        self._fatal, self._fenced_by_us = "", None
         consumer = Consumer(
             {
                 "bootstrap.servers": self._bootstrap,
@@ -203,7 +191,7 @@ class KafkaTickSource:
                 "reconnect.backoff.max.ms": 1_000,
                 "log_level": 3,
             },
-            logger=kafka_logger(fatal=partial(self._note_fatal, self._members)),
+            logger=self._membership.begin(),
         )
         consumer.subscribe([self.topic], self._on_assign, self._on_revoke, self._on_lost)
         return consumer
@@ -230,10 +218,12 @@ class KafkaTickSource:
         It forgets its id in the group when its session times out; a heartbeat that it sends without one is fenced,
         and that ends it.
         """
-        self._raise_fatal()
-        if not self._fatal and time.monotonic() < self._rejoin_by:
+        if self._has_ended():
+            why = "the group has fenced our own member"
+        elif time.monotonic() >= self._rejoin_by:
+            why = "not back in the group"
+        else:
             return
-        why = "the group has fenced our own member" if self._fatal else "not back in the group"
         log.warning("joining anew", reason=why, next_after_s=self._rejoin_after_s)
         self._rejoin_after_s = min(2 * self._rejoin_after_s, LONGEST_REJOIN_S)
         self._rejoin_by = time.monotonic() + self._rejoin_after_s
@@ -250,7 +240,7 @@ class KafkaTickSource:
         if self._metadata_is_old:
             self._metadata_is_old = False
             self._metadata = self._consumer.consumer_group_metadata()
-            self._ids.add(self._consumer.memberid() or "")
+            self._membership.given(self._consumer.memberid())
 
     def _go_on(self) -> None:
         if self._on_hold:
@@ -288,32 +278,13 @@ class KafkaTickSource:
         except KafkaException as error:
             # A member that is nobody any more cannot seek either: why it is not lies in its queue.
             self._consumer.poll(0)
-            self._raise_fatal()
-            if self._fatal:
+            if self._has_ended():
                 return  # a new member is given everything anew
             raise translated(error, f"{self.topic}[{partition}]") from error
 
-    def _note_fatal(self, member: int, said: str) -> None:
-        # One that we have replaced ourselves is fenced, as it must be.
-        if member == self._members:
-            self._fatal = said
-
-    def _raise_fatal(self) -> None:
-        """Raises ServiceUnavailable after anything fatal that joining anew does not mend."""
-        if not self._fatal:
-            return
-        if "fenced" not in self._fatal:
-            raise ServiceUnavailable(f"{self.topic} cannot be read any more: {self._fatal}")
-        with self._fence:
-            if self._fatal and self._fenced_by_us is None:
-                self._ids.add(self._consumer.memberid() or "")
-                holder = static_member(self._bootstrap, self._group, self._instance)
-                self._fenced_by_us = holder is None or holder in self._ids
-        if self._fenced_by_us is False:
-            raise ServiceUnavailable(
-                f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of its "
-                "own, --instance"
-            )
+    def _has_ended(self) -> bool:
+        """Whether our member is none any more and another of ours may go on. Raises ServiceUnavailable if not."""
+        return self._membership.ended(self._consumer.memberid)
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if self._is_replaced(consumer):

@@ -27,7 +27,7 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
     ready = "[green]ready[/]" if status["ready"] else f"[red]not ready[/]: {'; '.join(status['problems'])}"
     head = (
         f"{status['instance']} of {status['group']}, {status['delivery']}, {status['model']}: {ready}\n"
-        f"desk {status['trading_state']}, breaker {status['breaker']}, partitions "
+        f"desk {status['trading_state']}, breaker {status.get('breaker', 'not used yet')}, partitions "
         f"{', '.join(map(str, status['partitions'])) or 'none'}\n"
         f"{rate('gateway_ticks_total'):,.0f} ticks/s, {rate('gateway_inference_rows_total'):,.0f} rows/s asked, "
         f"{rate('gateway_dead_letters_total'):,.1f} dead letters/s, "

@@ -64,7 +64,7 @@ class Member:
 
     def is_fenced(self):
         """What the client logs then."""
-        logger = kafka_logger(fatal=partial(self.source._note_fatal, self.source._members))
+        logger = kafka_logger(fatal=partial(self.source._membership._note, self.source._membership._members))
         logger.critical("FATAL [rdkafka#consumer-1]: Broker: Static consumer fenced by other consumer")
 
 
@@ -119,7 +119,7 @@ def test_a_name_that_nobody_holds_any_more_is_taken_again(member):
     member.send(2)
     eventually(lambda: member.poll() == {0: [0], 1: [0]}, 20)
     # As after a session's end at the broker.
-    member.source._group = f"{member.group}-none"
+    member.source._membership._group = f"{member.group}-none"
     member.is_fenced()
     member.send(2)
     eventually(lambda: member.poll() == {0: [0, 1], 1: [0, 1]}, 20)

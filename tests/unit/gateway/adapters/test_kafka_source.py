@@ -73,7 +73,7 @@ def test_what_the_client_only_logs_ends_the_gateway():
     """A member that cannot go on, while nothing came: its polls bring nothing, for ever."""
     source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
     try:
-        logger = kafka_logger(fatal=partial(source._note_fatal, source._members))
+        logger = kafka_logger(fatal=partial(source._membership._note, source._membership._members))
         logger.warning("FAIL [rdkafka#consumer-1]: it passes")
         assert source.poll(1, 0.01) is None
         logger.critical("FATAL [rdkafka#consumer-1]: %s", "Local: out of order")
@@ -88,7 +88,7 @@ def test_who_is_fenced_and_cannot_learn_by_whom_stops():
     """To join anew would fence another gateway, if it was one."""
     source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
     try:
-        logger = kafka_logger(fatal=partial(source._note_fatal, source._members))
+        logger = kafka_logger(fatal=partial(source._membership._note, source._membership._members))
         logger.critical("FATAL [rdkafka#consumer-1]: Broker: Static consumer fenced by other consumer")
         with pytest.raises(ServiceUnavailable, match="the consumer group g cannot be described"):
             source.poll(1, 0.01)
@@ -99,7 +99,7 @@ def test_who_is_fenced_and_cannot_learn_by_whom_stops():
 def test_a_member_that_was_replaced_on_purpose_is_fenced_and_ends_nothing():
     source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
     try:
-        before = kafka_logger(fatal=partial(source._note_fatal, source._members))
+        before = kafka_logger(fatal=partial(source._membership._note, source._membership._members))
         source._rejoin_by = 0.0
         source.poll(1, 0.01)  # joins anew
         before.critical("FATAL [rdkafka#consumer-1]: Broker: Static consumer fenced by other consumer")

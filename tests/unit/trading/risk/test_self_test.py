@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.bootstrap import self_test
+from gateway.before_joining import self_test
 from trading.errors import ConfigurationError
 from trading.portfolio.book import Book
 from trading.risk import rules

@@ -1,0 +1,109 @@
+"""Rounds of a rehearsal: ticks go to the scratch topic, are read, asked of the model, published, and read again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.messages import usable
+from connectors.kafka.topics import Topics
+from connectors.logs import kafka_logger
+from gateway.adapters.kafka_sink import SHARED, KafkaDecisionSink
+from gateway.adapters.kafka_transactions import TransactionalSink
+from gateway.ports import DecisionSink, PartitionOutbox, Stream
+from trading.errors import ServiceUnavailable
+
+#: Of a scratch topic there is one.
+PARTITION = 0
+ROUND_S = 5.0
+#: As long as what is published usually is.
+TICK, DECISION = bytes(200), bytes(1200)
+
+
+class ScratchRounds:
+    """A producer, a consumer and a sink of their own; their group and transactions bear the gateway's name."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Topics,
+        group: str,
+        instance: str,
+        *,
+        exactly_once: bool,
+        predict: Callable[[int], object],
+    ) -> None:
+        """Connect.
+
+        Args:
+            bootstrap: broker addresses.
+            topics: of the desk; all that is written goes to its scratch topic.
+            group: of the gateways.
+            instance: of this one: it reads its own records and nobody else's.
+            exactly_once: whether decisions are published in transactions.
+            predict: asks the model for so many rows.
+        """
+        self._topic, self._key, self._predict = topics.scratch, instance.encode(), predict
+        nowhere = Topics(**dict.fromkeys(Topics.__struct_fields__, topics.scratch))
+        rehearsing = f"{group}-rehearsal"
+        self._producer = Producer({**SHARED, "bootstrap.servers": bootstrap, "linger.ms": 0}, logger=kafka_logger())
+        self._consumer = opened_at_the_end(bootstrap, rehearsing, topics.scratch)
+        metadata = self._consumer.consumer_group_metadata()
+        self._sink: DecisionSink = (
+            TransactionalSink(bootstrap, nowhere, rehearsing, instance, "", lambda _: metadata)
+            if exactly_once
+            else KafkaDecisionSink(bootstrap, nowhere)
+        )
+        self._sink.begin(PARTITION, 0, 0)
+        self._next = 0
+
+    def play(self, rows: int) -> None:
+        """One round. Raises ServiceUnavailable where it does not come to an end."""
+        for _ in range(rows):
+            self._producer.produce(self._topic, TICK, self._key, PARTITION)
+        self._producer.poll(0)
+        self._read(rows, TICK)
+        self._predict(rows)
+        self._next += rows
+        records: list[Any] = [(Stream.DECISIONS, self._key, DECISION)] * rows
+        self._sink.publish({PARTITION: PartitionOutbox(records, self._next)}, lambda _: True)
+        self._read(rows, DECISION)
+
+    def close(self) -> None:
+        """Leave nothing open."""
+        self._producer.flush(1.0)
+        self._sink.flush(1.0)
+        self._consumer.close()
+
+    def _read(self, count: int, value: bytes) -> None:
+        deadline = time.monotonic() + ROUND_S
+        while count > 0:
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(f"{self._topic} gave nothing back within {ROUND_S:.0f} s")
+            first = self._consumer.poll(0.05)
+            found = [] if first is None else [first, *self._consumer.consume(1000, 0.0)]
+            # Another gateway may rehearse too.
+            count -= sum(usable(m) and m.key() == self._key and m.value() == value for m in found)
+
+
+def opened_at_the_end(bootstrap: str, group: str, topic: str) -> Consumer:
+    """Reads what comes from now on. Raises ServiceUnavailable."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
+            # Another gateway that was killed in its rehearsal leaves a transaction open: nobody waits for that.
+            "isolation.level": "read_uncommitted", "fetch.wait.max.ms": 100, "log_level": 3,
+        },
+        logger=kafka_logger(),
+    )  # fmt: skip
+    place = TopicPartition(topic, PARTITION)
+    try:
+        place.offset = consumer.get_watermark_offsets(place, CONTROL_TIMEOUT_S)[1]
+        consumer.assign([place])
+    except KafkaException as error:
+        consumer.close()
+        raise translated(error, f"{topic} cannot be read") from error
+    return consumer

@@ -1,0 +1,105 @@
+"""What must answer, be proven and be warm before the group is joined: from then on ticks wait for this gateway."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import structlog
+from msgspec.structs import asdict
+
+from gateway.adapters.admin import AdminPort, AdminServer
+from gateway.adapters.clock import SystemClock
+from gateway.adapters.kafka_scratch import ROUND_S, ScratchRounds
+from gateway.adapters.metrics import PrometheusMetrics
+from gateway.adapters.triton import TritonPredictor
+from gateway.control.control import Control
+from gateway.operations import WarmingUp
+from gateway.ports import Predictor, StateStore
+from gateway.rehearsal import rehearse
+from gateway.settings import GatewaySettings
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.features.kernel import N_FEATURES
+from trading.portfolio.book import Book
+from trading.risk.limits import LimitSet
+from trading.risk.self_test import prove_all
+
+#: How long a server that does not answer yet is waited for at the start.
+START_PATIENCE_S = 30.0
+#: A rehearsal that takes longer is told of over HTTP.
+QUIET_S = 1.0
+log = structlog.get_logger()
+
+
+def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
+    """Connect and check; a server that is being restarted is waited for, a wrong model is not."""
+    deadline = time.monotonic() + START_PATIENCE_S
+    while True:
+        try:
+            return TritonPredictor(settings.triton_url, settings.model_name, settings.model_version)
+        except ServiceUnavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.info("waiting for Triton", reason=str(error)[:200])
+            time.sleep(1.0)
+
+
+def self_test(limits: LimitSet) -> None:
+    """Every limit that is set can deny, and does not deny everything; else no gateway.
+
+    Raises:
+        ConfigurationError: with each limit that is not proven.
+    """
+    began = time.monotonic()
+    proofs = prove_all(limits, Book)
+    problems = [f"  {p.rule} ({p.scope}): {p.problem}" for p in proofs if p.problem]
+    if problems:
+        raise ConfigurationError(
+            "limits are not proven; see `ultrathink risk selftest`, and set others with "
+            "`ultrathink risk limits apply`:\n" + "\n".join(problems)
+        )
+    log.info("limits proven", rules=sum(p.on for p in proofs), seconds=round(time.monotonic() - began, 3))
+
+
+def rehearse_start(
+    settings: GatewaySettings,
+    instance: str,
+    predictor: Predictor,
+    control: Control,
+    states: StateStore,
+    metrics: PrometheusMetrics,
+    admin: AdminServer,
+) -> None:
+    """The path over the servers, until it is quick: before the group is joined, for its ticks wait for nobody.
+
+    Raises ServiceUnavailable or PredictionError where a server does not answer.
+    """
+    if not settings.longest_rehearsal_s:
+        return
+    began = time.monotonic()
+    status = {
+        "instance": instance, "group": settings.group, "delivery": settings.delivery,
+        "model": predictor.model_name,
+    }  # fmt: skip
+    warming = WarmingUp(status, states, control)
+    port = AdminPort(warming.health, warming.readiness, warming.status, warming.command, metrics.registry)
+    telling = threading.Timer(QUIET_S, admin.serve, [port])
+    telling.start()
+    try:
+        rounds = ScratchRounds(
+            settings.kafka_bootstrap, settings.topics, settings.group, instance,
+            exactly_once=settings.delivery == "exactly-once",
+            predict=lambda rows: predictor.predict(np.zeros((rows, N_FEATURES), np.float32), ROUND_S),
+        )  # fmt: skip
+        connected_s = time.monotonic() - began
+        with closing(rounds):
+            done = rehearse(
+                rounds.play, SystemClock(), settings.longest_rehearsal_s, settings.budget_ms / 1e3, warming.say
+            )
+    finally:
+        # Told late, it would speak for a gateway that has begun.
+        telling.cancel()
+        telling.join()
+    log.info("rehearsed", connected_s=round(connected_s, 3), **asdict(done))

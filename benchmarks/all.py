@@ -32,6 +32,8 @@ PARTS = {
     "trainers": "benchmarks.trainers",
     "peers": "benchmarks.peers",
     "cancels": "benchmarks.cancels",
+    "cold": "benchmarks.cold",
+    "reactions": "benchmarks.reactions",
 }
 
 

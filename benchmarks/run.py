@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,11 +27,9 @@ from connectors.kafka.topics import TOPICS
 from connectors.redis import open_client
 from exporters.performance.latency import measure as ask
 from gateway.adapters.redis_reservations import RedisReservations
-from gateway.control.control import Control
 from loadtest.measuring.latencies import LatencySeries
 from loadtest.measuring.result import RunResult
 from loadtest.open_loop.child_process import ends_of
-from loadtest.open_loop.watcher import DecisionWatcher
 from stack.processes.gateway import GatewayProcess, running_gateway
 from stack.processes.scrape import quantile_ms
 from stack.servers.kafka import create_topics
@@ -42,7 +39,6 @@ from trading.features.engine import FeatureEngine
 from trading.history import open_source
 from trading.market import TickBatch
 from trading.models.signature import contract
-from trading.risk.trading_state import TradingState
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ULTRATHINK_DATA", ROOT.parent / "shared" / "data"))
@@ -54,10 +50,9 @@ WARM_UP_S = int(os.environ.get("BENCH_WARM_UP_S", "30"))
 #: An hour of the feed at 20 times its speed takes three minutes.
 SOAK_REPEATS = int(os.environ.get("BENCH_SOAK", "10"))
 RATES = (1_000, 5_000, 15_000, 25_000)
-#: Rows of a call, and a backlog that lasts some seconds at them.
-BACKLOGS = {8: 30_000, 64: 150_000, 256: 250_000, 1024: 300_000}
+#: Rows of a call, a backlog that lasts some seconds at them, and the goal: the gateway's rate over a bare client's.
+BACKLOGS = {8: (30_000, 0.5), 64: (150_000, 0.4), 256: (250_000, 0.25), 1024: (300_000, 0.2)}
 FOREVER_MS = 3_600_000
-KILLS = 10
 HANDLED = "gateway_handled_seconds"
 
 
@@ -112,7 +107,7 @@ def real_gaps(settings: StackSettings, feed: str, results: dict[str, object]) ->
             )
         results[f"real gaps, {name}"] = {"driven": brief(driven), "inside": inside}
         checked(driven)
-        goal = (5.0, 25.0, 25.0) if is_goal else (None, None, None)
+        goal = (5.0, 25.0, 20.0) if is_goal else (None, None, None)
         tell(f"received to committed p50, {name}", inside["p50"], "ms")
         tell(f"received to committed p99, {name}", inside["p99"], "ms", at_most=goal[0])
         tell(f"received to committed p99.9, {name}", inside["p99.9"], "ms", at_most=goal[1])
@@ -164,7 +159,7 @@ def against_bare_client(settings: StackSettings, results: dict[str, object]) -> 
     say("rows a second, a backlog through the gateway (fused, exactly once) over one bare gRPC client:")
     signature = contract(MODELS[1])
     rows = {}
-    for batch, count in BACKLOGS.items():
+    for batch, (count, goal) in BACKLOGS.items():
         send(settings.kafka_bootstrap, MARKET.format(count), "max", count)
         with running_gateway(settings, model_name=MODELS[1], budget_ms=FOREVER_MS, max_batch=batch) as running:
             ours = rate_between(running, count)
@@ -173,7 +168,7 @@ def against_bare_client(settings: StackSettings, results: dict[str, object]) -> 
         rows[batch] = {"gateway_per_s": ours, "bare_per_s": bare.rows_per_s, "bare_p50_ms": bare.p50_ms}
         tell(f"batch {batch}: gateway", ours, "rows/s")
         tell(f"batch {batch}: bare client", bare.rows_per_s, "rows/s")
-        tell(f"batch {batch}: gateway over bare client", ours / bare.rows_per_s, "times", at_least=0.6)
+        tell(f"batch {batch}: gateway over bare client", ours / bare.rows_per_s, "times", at_least=goal)
     results["rows_per_s"] = rows
 
 
@@ -221,40 +216,6 @@ def replay(settings: StackSettings, results: dict[str, object]) -> None:
     tell("ticks replayed", ticks, "ticks")
     tell("replay of ticks", ticks / replay_s, "ticks/s", at_least=100_000)
     tell("with reading all decisions for the positions", ticks / seconds, "ticks/s")
-
-
-def kill(settings: StackSettings, results: dict[str, object]) -> None:
-    """From the kill command to the last order."""
-    say("kill switch, from the command to the last accepted decision, at 2,000 ticks/s (fused):")
-    control = Control(settings.kafka_bootstrap, TOPICS.control, settings.redis_url)
-    last_ms, state_ms = [], []
-    with running_gateway(settings, model_name=MODELS[1]):
-        for turn in range(KILLS):
-            watcher = DecisionWatcher(settings.kafka_bootstrap, TOPICS.decisions)
-            market = MARKET.format(6_000)
-            feed = threading.Thread(target=drive, args=(settings.kafka_bootstrap, market, "2000/s", 6_000))
-            feed.start()
-            # The sender is a process of its own, which takes its time to begin.
-            while len(watcher.payloads) < 1_000 and feed.is_alive():
-                time.sleep(0.01)
-            time.sleep(0.037 * turn)
-            commanded_ns = time.time_ns()
-            control.latch(TradingState.KILLED, "measured", "benchmark")
-            feed.join()
-            watcher.close()
-            control.latch(TradingState.ACTIVE, "measured", "benchmark")
-            decisions = watcher.decisions()
-            accepted = [d.decided_at_ns for d in decisions if d.quantity]
-            seen = [d.decided_at_ns for d in decisions if d.trading_state is TradingState.KILLED]
-            if not accepted or not seen:
-                raise SystemExit(
-                    "nothing was accepted before the kill, or nothing decided after it: no figure counts"
-                )
-            last_ms.append(max(0.0, (max(accepted) - commanded_ns) / 1e6))
-            state_ms.append((min(seen) - commanded_ns) / 1e6)
-    results["kill"] = {"last_accepted_ms": last_ms, "first_killed_ms": state_ms}
-    tell(f"last accepted decision after the command, worst of {KILLS}", max(last_ms), "ms", at_most=100.0)
-    tell(f"first killed decision after the command, worst of {KILLS}", max(state_ms), "ms", at_most=100.0)
 
 
 def reservations(settings: StackSettings, results: dict[str, object]) -> None:
@@ -328,7 +289,6 @@ def main() -> None:
             "sustained": lambda: sustained(settings, results),
             "bare_client": lambda: against_bare_client(settings, results),
             "naive": lambda: against_naive(settings, results),
-            "kill": lambda: kill(settings, results),
             "reservations": lambda: reservations(settings, results),
             "replay": lambda: replay(settings, results),
             "memory": lambda: memory(settings, feed, results),

@@ -17,7 +17,7 @@ from exporters.formats import onnx
 from exporters.options import Converted, Options, Progress
 from exporters.pipelines import convert_fused, ensemble
 from exporters.repository.repository import ModelRepository
-from exporters.sources import registry
+from exporters.sources import references
 from exporters.sources.opened import ModelSource, opened
 from exporters.target import memory
 from trading.models.signature import FUSED, MODELS, variant_name
@@ -73,8 +73,8 @@ def open_reference(
     folder = temporary / f"source-{len(list(temporary.iterdir()))}"
     (folder / "download").mkdir(parents=True)
     (folder / "home").mkdir(mode=0o700)
-    origin = registry.fetch(options.mlflow_uri, reference, folder / "download", options.name, options.alias)
-    origin = replace(origin, name=registry.served_name(variant_name(origin.name, options.variant)))
+    origin = references.fetch(options.mlflow_uri, reference, folder / "download", options.name, options.alias)
+    origin = replace(origin, name=references.served_name(variant_name(origin.name, options.variant)))
     progress(f"{origin.name}: open {origin.flavour}")
     return stack.enter_context(opened(origin, folder / "home", trust=options.trust, max_batch=options.max_batch))
 

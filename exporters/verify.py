@@ -21,7 +21,7 @@ from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, newest
-from exporters.sources import registry
+from exporters.sources import references
 from exporters.sources.opened import opened, run_file
 from trading.models.signature import FEATURES_TENSOR
 
@@ -253,7 +253,7 @@ def open_one(
     (folder / "download").mkdir(parents=True)
     (folder / "home").mkdir(mode=0o700)
     reference = uri.removeprefix("file:")
-    origin = registry.fetch(mlflow_uri, reference, folder / "download", name)
+    origin = references.fetch(mlflow_uri, reference, folder / "download", name)
     source = stack.enter_context(opened(origin, folder / "home", trust=trust, max_batch=largest))
     return source.run, source.signature
 

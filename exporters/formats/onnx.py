@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from exporters.errors import ExportError
@@ -17,6 +16,10 @@ from exporters.formats import graph
 from exporters.formats.tensors import triton_name
 from exporters.profiles import Container
 from trading.models.signature import ModelSignature, TensorSpec
+
+# torch takes longer to import than an ONNX file takes to export.
+if TYPE_CHECKING:
+    import torch
 
 OPSET = 18
 MAX_BYTES = 2**31 - 1
@@ -35,6 +38,8 @@ def write(
     Raises:
         ExportError: an operator has no ONNX form at this opset.
     """
+    import torch
+
     # A batch of one could be folded into the graph as a constant.
     example = tuple(torch.randn(3, *t.dims) for t in inputs)
     names, out_names = [t.name for t in inputs], [t.name for t in outputs]

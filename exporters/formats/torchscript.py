@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from exporters.errors import ExportError, UnsafeArtefact
 from trading.models.signature import TensorSpec
+
+# torch takes longer to import than an ONNX file takes to export.
+if TYPE_CHECKING:
+    import torch
 
 
 def load(path: Path, name: str) -> torch.jit.ScriptModule:
@@ -19,6 +22,8 @@ def load(path: Path, name: str) -> torch.jit.ScriptModule:
         UnsafeArtefact: it is a pickle.
         ExportError: it is no archive, or a weight holds NaN.
     """
+    import torch
+
     if not is_torchscript(path, name):
         raise UnsafeArtefact(f"{name}: {path.name} is a pickle, not TorchScript: log torch.jit.trace(model)")
     module: torch.jit.ScriptModule = torch.jit.load(os.fspath(path), map_location="cpu")
@@ -52,6 +57,8 @@ def with_arguments(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...
     Raises:
         ExportError: it takes another number of them, or a name is no identifier.
     """
+    import torch
+
     wanted, found = [t.name for t in inputs], arguments(module)
     if wanted == found:
         return module
@@ -71,4 +78,6 @@ def with_arguments(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...
 
 def save(module: torch.jit.ScriptModule, path: Path) -> None:
     """Write the archive."""
+    import torch
+
     torch.jit.save(module, os.fspath(path))

@@ -47,7 +47,7 @@ LINEAGE, GOLDEN = "lineage.json", "golden.npz"
 NUMBER = re.compile(r"\s*[+-]?\d+")
 
 
-#: As `sources.registry.served_name` makes them, and a candidate's.
+#: As `sources.references.served_name` makes them, and a candidate's.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 #: How the folders begin that prove whose folder a server reads, and how long one may be needed.
 NONCE, NONCE_S = ".ultrathink-nonce-", 3600.0

@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnxruntime
-import torch
 from msgspec import Struct
 from msgspec.structs import replace
 
 from exporters.errors import ExportError
 from exporters.formats import onnx, torchscript
 from exporters.formats.tensors import Arrays, Run, check_shapes
-from exporters.sources.registry import Origin
+from exporters.sources.references import Origin
 from exporters.sources.sandbox import IsolatedModel
 from exporters.sources.sandbox_protocol import Request
 from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import MAX_BATCH_SIZE, ModelSignature, TensorSpec, contract
+
+if TYPE_CHECKING:
+    import torch
 
 Format = Literal["onnx", "torchscript", "auto"]
 
@@ -199,6 +201,7 @@ def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[Mode
 
 def run_module(module: torch.jit.ScriptModule) -> Run:
     """TorchScript in this process, on the CPU."""
+    import torch
 
     def run(arrays: Arrays) -> Arrays:
         with torch.inference_mode():

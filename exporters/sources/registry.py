@@ -1,10 +1,9 @@
-"""MLflow as the exporters see it: find a model, download it, log evidence back."""
+"""MLflow as the exporters see it: find a model, download it, read what was logged with it, log evidence back."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +11,13 @@ from typing import Any
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 import numpy as np
-from msgspec import Struct
 
 from connectors.mlflow import MlflowClient, MlflowException, Model, brief, mlflow, silent, use
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, dtype_of, triton_name
+from exporters.sources.references import FLAVOURS, Origin, served_name
 from trading.errors import ServiceUnavailable
 from trading.models.signature import TensorSpec
-
-FLAVOURS = ("onnx", "pytorch", "sklearn", "xgboost", "lightgbm")
-SERVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*")
-
-
-class Origin(Struct, frozen=True):
-    """A downloaded model and what is recorded about it.
-
-    Attributes:
-        name: to serve it under.
-        uri: "models:/NAME/3", "runs:/ID/model" or "file:...".
-        run_id: MLflow's run, or "".
-        flavour: one of FLAVOURS.
-        artefact: the file to open.
-        code: folder of modules that a pickle needs, or "".
-        inputs, outputs: of the signature; empty where it has none.
-        feature_version: of the kernel that it was trained on; None for a model that reads other rows.
-        example: the logged input example, or None.
-        data_hash, git_commit: of the training, or "unknown".
-    """
-
-    name: str
-    uri: str
-    run_id: str
-    flavour: str
-    artefact: Path
-    code: str = ""
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[TensorSpec, ...] = ()
-    feature_version: int | None = None
-    example: Arrays | None = None
-    data_hash: str = "unknown"
-    git_commit: str = "unknown"
 
 
 def connect(uri: str) -> MlflowClient:
@@ -65,21 +31,12 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
-def is_file(reference: str) -> bool:
-    """Whether a reference names a file or folder rather than something in MLflow."""
-    return not reference.startswith(("models:", "runs:")) and (
-        Path(reference).exists()
-        or reference.startswith(("/", "./", "../", "~"))
-        or reference.endswith((".onnx", ".pt"))
-    )
-
-
-def fetch(mlflow_uri: str, reference: str, folder: Path, name: str = "", alias: str = "") -> Origin:
+def download(mlflow_uri: str, reference: str, folder: Path, name: str = "", alias: str = "") -> Origin:
     """Download a model; nothing of it is opened.
 
     Args:
-        mlflow_uri: MLflow's address; not asked for a file.
-        reference: NAME, NAME@ALIAS, NAME/VERSION, a models: or runs: URI, or a file or MLflow folder.
+        mlflow_uri: MLflow's address.
+        reference: NAME, NAME@ALIAS, NAME/VERSION, or a models: or runs: URI.
         folder: where to; private to us.
         name: to serve it under; default: its registered name, or the file's.
         alias: taken for a plain NAME; "" takes the newest version.
@@ -88,8 +45,6 @@ def fetch(mlflow_uri: str, reference: str, folder: Path, name: str = "", alias: 
         ExportError: there is no such model, alias, version or file, or it has no flavour that we export.
         ServiceUnavailable: MLflow does not answer.
     """
-    if is_file(reference):
-        return from_path(Path(reference).expanduser(), name)
     client = connect(mlflow_uri)
     try:
         uri, run_id, registered = resolve(client, reference, alias)
@@ -155,34 +110,6 @@ def escaped(name: str) -> str:
     if "'" in name:
         raise ExportError(f"{name!r} is no model's name")
     return name
-
-
-def served_name(name: str) -> str:
-    """A name that is a folder and a URL's part. Raises ExportError for others."""
-    if not SERVED_NAME.fullmatch(name):
-        raise ExportError(
-            f"{name!r} cannot be a served model's name: use letters, digits, _ . and -, or say --name"
-        )
-    return name
-
-
-def from_path(path: Path, name: str) -> Origin:
-    """A file or an MLflow folder on this machine."""
-    if not path.exists():
-        raise ExportError(f"{path} is no file")
-    uri = f"file:{path.resolve()}"
-    if path.is_dir():
-        if not (path / "MLmodel").is_file():
-            raise ExportError(
-                f"{path} holds no MLmodel: name a model that MLflow has saved, or a .onnx or .pt file"
-            )
-        return describe(path, name=served_name(name or path.resolve().name), uri=uri, run_id="")
-    kinds = {".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch"}
-    if path.suffix not in kinds:
-        raise ExportError(
-            f"{path.name} is neither .onnx nor TorchScript (.pt): log it to MLflow, or convert it first"
-        )
-    return Origin(served_name(name or path.stem), uri, "", kinds[path.suffix], path)
 
 
 def describe(

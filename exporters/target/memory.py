@@ -12,18 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from msgspec import Struct
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from exporters.errors import ExportError
-from exporters.formats import torchscript
 from exporters.formats.config_pbtxt import Serving
-from exporters.formats.tensors import dtype_of
 from exporters.profiles import Gpu
 from exporters.repository.repository import ModelRepository
 from trading.models.signature import ModelSignature
@@ -107,6 +102,9 @@ def need(name: str, version: int, instances: int, weights: int, activations: int
 def measure(signature: ModelSignature, path: Path) -> tuple[int, int]:
     """Bytes of weights, and of activations at the largest batch, of one instance."""
     if path.suffix == ".pt":
+        # torch takes longer to import than an ONNX file takes to export.
+        from exporters.target.torchscript_memory import measure_torchscript
+
         return measure_torchscript(signature, path)
     model = onnx.load(path)
     weights = sum(int(np.prod(t.dims)) * itemsize(t.data_type) for t in model.graph.initializer)
@@ -139,32 +137,6 @@ def itemsize(kind: int) -> int:
         return int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize) or 8
     except KeyError:
         return 8
-
-
-class Allocations(TorchDispatchMode):
-    """Counts the bytes of every operator's results."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operator, count what it made; views of what was there count too."""
-        out = func(*args, **(kwargs or {}))
-        for made in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(made, torch.Tensor):
-                self.total += made.numel() * made.element_size()
-        return out
-
-
-def measure_torchscript(signature: ModelSignature, path: Path) -> tuple[int, int]:
-    """Activations are everything that one largest batch makes: nothing is taken for freed."""
-    module = torchscript.load(path, signature.name)
-    weights = sum(t.numel() * t.element_size() for t in module.state_dict().values())
-    rows = [torch.from_numpy(np.zeros((signature.max_batch_size, *t.dims), dtype_of(t))) for t in signature.inputs]
-    with torch.no_grad(), Allocations() as made:
-        module(*rows)
-    return weights, made.total + sum(r.numel() * r.element_size() for r in rows)
 
 
 def free_disk_bytes(path: Path) -> int:

@@ -49,7 +49,9 @@ class ScratchRounds:
         self._topic, self._key, self._predict = topics.scratch, instance.encode(), predict
         nowhere = Topics(**dict.fromkeys(Topics.__struct_fields__, topics.scratch))
         rehearsing = f"{group}-rehearsal"
-        self._producer = Producer({**SHARED, "bootstrap.servers": bootstrap, "linger.ms": 0}, logger=kafka_logger())
+        # Not idempotent: such a producer waits half a second for its number.
+        sending = {**SHARED, "enable.idempotence": False, "acks": "all", "linger.ms": 0}
+        self._producer = Producer({**sending, "bootstrap.servers": bootstrap}, logger=kafka_logger())
         self._consumer = opened_at_the_end(bootstrap, rehearsing, topics.scratch)
         metadata = self._consumer.consumer_group_metadata()
         self._sink: DecisionSink = (

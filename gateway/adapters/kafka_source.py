@@ -227,8 +227,9 @@ class KafkaTickSource:
         log.warning("joining anew", reason=why, next_after_s=self._rejoin_after_s)
         self._rejoin_after_s = min(2 * self._rejoin_after_s, LONGEST_REJOIN_S)
         self._rejoin_by = time.monotonic() + self._rejoin_after_s
-        self._assignment.lost(sorted(self._wanted))
-        self._wanted.clear()
+        if self._wanted:
+            self._assignment.lost(sorted(self._wanted))
+            self._wanted.clear()
         self._assignments.clear()
         # The new member takes the old one's place by its name; nobody waits for the old one's end.
         gone = (self._consumer, self._waking)

@@ -10,6 +10,7 @@ and refuses the same producer's next one until then.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,7 @@ class TransactionalSink:
         self._names, self._log_name, self._metadata = names(topics), log_name, metadata
         self._ends = DecisionEnds(topics.decisions)
         self._safe: dict[int, int] = {}
-        self._producers = [self._new_producer(turn) for turn in range(TURNS)]
+        self._producers = self._new_producers()
         self._workers = [ThreadPoolExecutor(1, thread_name_prefix="transact") for _ in range(TURNS)]
         self._turn = 0
 
@@ -186,9 +187,9 @@ class TransactionalSink:
             else:
                 return False
         # What the one has met, the other would meet next.
-        for turn in range(TURNS):
-            self._producers[turn].purge()
-            self._producers[turn] = self._new_producer(turn)
+        for old in self._producers:
+            old.purge()
+        self._producers = self._new_producers()
         # The old transaction is ended now, whichever way; its offsets tell which.
         return self._is_committed(parts)
 
@@ -205,6 +206,11 @@ class TransactionalSink:
             raise ServiceUnavailable(f"committed offsets cannot be read ({failed.str()})")
         return all(place.offset >= parts[place.partition].next_offset for place in found)
 
+    def _new_producers(self) -> list[Producer]:
+        """One a turn, at once: each waits for the brokers alone."""
+        with ThreadPoolExecutor(TURNS, thread_name_prefix="connect") as pool:
+            return list(pool.map(self._new_producer, range(TURNS)))
+
     def _new_producer(self, turn: int) -> Producer:
         producer = Producer(
             {
@@ -217,6 +223,11 @@ class TransactionalSink:
             },
             logger=kafka_logger(),
         )
+        # Before it has connected it looks for its coordinator twice a second only. The first answer tells it where
+        # the brokers are; the second comes from one of them.
+        with contextlib.suppress(KafkaException):
+            for _ in range(2):
+                producer.list_topics(self._topics.decisions, timeout=CONTROL_TIMEOUT_S)
         deadline = time.monotonic() + STALLED_AFTER_S
         while True:
             try:

@@ -55,7 +55,9 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            "enable.idempotence": True,
+            # Not idempotent: such a producer waits half a second for its number, and a stop must not. What is
+            # written twice is commanded twice.
+            "acks": "all",
             "message.timeout.ms": int(CONTROL_TIMEOUT_S * 1000),
             "log_level": 0,
         }

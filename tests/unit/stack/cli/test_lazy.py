@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from gateway.settings import GatewaySettings
 from stack.cli.commands import COMMANDS, load
@@ -25,7 +28,7 @@ def imported_by(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{told}"], capture_output=True, text=True, check=True, timeout=60
     )
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,21 @@ def imported_by(code: str) -> set[str]:
 )
 def test_what_a_command_does_not_need_it_does_not_import(code, spared):
     assert not imported_by(code) & spared
+
+
+def test_an_onnx_file_is_exported_without_torch_and_mlflow(tmp_path):
+    """Each takes longer to import than such a file takes to convert and to prove."""
+    weights = numpy_helper.from_array(np.eye(4, 3, dtype=np.float32), "w")
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", n])] for name, n in (("x", 4), ("y", 3))
+    )
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", inputs, outputs, [weights])
+    path = tmp_path / "small.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    given = ["export", "model", str(path), "--dry-run", "--json", "--repository", str(tmp_path / "models")]
+    imported = imported_by(f"from stack.cli.main import app; app({given!r}, standalone_mode=False)")
+    assert {"onnx", "onnxruntime"} <= imported
+    assert not imported & {"torch", "mlflow", "sklearn", "pandas"}
 
 
 def test_the_setting_and_the_policy_have_one_band():

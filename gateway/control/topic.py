@@ -21,7 +21,7 @@ from trading.encoding import encode, safe_text
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 from trading.events import Command, CommandKind
 from trading.risk.limits import LimitSet
-from trading.risk.trading_state import LatchedState
+from trading.risk.trading_state import LatchedState, TradingState
 
 log = structlog.get_logger()
 #: What a broker takes by default, less what a record needs beside its value.
@@ -33,8 +33,16 @@ def told(kind: CommandKind, value: str, reason: str, by: str) -> Command:
     return Command(kind, value, safe_text(reason)[:MOST_REASON], safe_text(by)[:MOST_REASON], time.time_ns())
 
 
+def is_stop(command: Command) -> bool:
+    """Whether it only ever reduces what the desk does."""
+    return command.kind == "trading_state" and command.value != TradingState.ACTIVE
+
+
 def send(bootstrap: str, topic: str, command: Command) -> None:
-    """Write a command.
+    """Write a command, once; a stop at once, and perhaps twice.
+
+    An idempotent producer waits half a second for its number, and a stop must not. But whatever else is written
+    again after an answer was lost may undo what came in between.
 
     Raises:
         ServiceUnavailable: it did not reach the log.
@@ -55,8 +63,7 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            # Not idempotent: such a producer waits half a second for its number, and a stop must not. What is
-            # written twice is commanded twice.
+            "enable.idempotence": not is_stop(command),
             "acks": "all",
             "message.timeout.ms": int(CONTROL_TIMEOUT_S * 1000),
             "log_level": 0,

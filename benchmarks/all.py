@@ -34,6 +34,7 @@ PARTS = {
     "cancels": "benchmarks.cancels",
     "cold": "benchmarks.cold",
     "reactions": "benchmarks.reactions",
+    "quix": "benchmarks.quix",
 }
 
 

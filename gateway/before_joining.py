@@ -20,7 +20,7 @@ from gateway.operations import WarmingUp
 from gateway.ports import Predictor, StateStore
 from gateway.rehearsal import rehearse
 from gateway.settings import GatewaySettings
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.errors import ConfigurationError, PredictionError, ServiceUnavailable
 from trading.features.kernel import N_FEATURES
 from trading.portfolio.book import Book
 from trading.risk.limits import LimitSet
@@ -66,6 +66,7 @@ def self_test(limits: LimitSet) -> None:
 def rehearse_start(
     settings: GatewaySettings,
     instance: str,
+    model: str,
     predictor: Predictor,
     control: Control,
     states: StateStore,
@@ -74,14 +75,13 @@ def rehearse_start(
 ) -> None:
     """The path over the servers, until it is quick: before the group is joined, for its ticks wait for nobody.
 
-    Raises ServiceUnavailable or PredictionError where a server does not answer.
+    Where a server does not answer it is left out, and this is logged: what follows needs the same servers.
     """
     if not settings.longest_rehearsal_s:
         return
     began = time.monotonic()
     status = {
-        "instance": instance, "group": settings.group, "delivery": settings.delivery,
-        "model": predictor.model_name,
+        "instance": instance, "group": settings.group, "delivery": settings.delivery, "model": model,
     }  # fmt: skip
     warming = WarmingUp(status, states, control)
     port = AdminPort(warming.health, warming.readiness, warming.status, warming.command, metrics.registry)
@@ -98,8 +98,11 @@ def rehearse_start(
             done = rehearse(
                 rounds.play, SystemClock(), settings.longest_rehearsal_s, settings.budget_ms / 1e3, warming.say
             )
+    except (ServiceUnavailable, PredictionError) as error:
+        log.warning("not rehearsed", reason=str(error)[:300], seconds=round(time.monotonic() - began, 3))
+    else:
+        log.info("rehearsed", connected_s=round(connected_s, 3), **asdict(done))
     finally:
         # Told late, it would speak for a gateway that has begun.
         telling.cancel()
         telling.join()
-    log.info("rehearsed", connected_s=round(connected_s, 3), **asdict(done))

@@ -101,8 +101,9 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         served = serve_model(settings, cluster, opened)
         metrics = PrometheusMetrics()
         controlled = listen_to_people(settings, served.limits, metrics, opened)
+        model = f"{served.predictor.model_name}/{served.predictor.model_version}"
         rehearse_start(
-            settings, instance.name, served.predictor, controlled.control, controlled.states, metrics, admin
+            settings, instance.name, model, served.predictor, controlled.control, controlled.states, metrics, admin
         )
         running = put_together(settings, instance.name, cluster, served, controlled, metrics, opened)
         operations = Operations(settings, running, controlled.control, log_level)
@@ -115,7 +116,6 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         )  # fmt: skip
         # Closed first too: nobody is answered from parts that are closed.
         opened.callback(admin.close)
-        model = f"{served.predictor.model_name}/{served.predictor.model_version}"
         return Gateway(running.pipeline, model, instance.name, opened.pop_all().close)
     raise AssertionError("unreachable")
 

@@ -27,6 +27,8 @@ def run(settings: GatewaySettings) -> None:
     """
     log_level = configure(settings.log_level)
     act_as("gateway")
+    # Told to stop while it starts, it closes what it has opened. A container's first process would not even end.
+    signal.signal(signal.SIGTERM, leave_at_once)
     gateway = build(settings, log_level)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: gateway.pipeline.stop())
@@ -50,3 +52,9 @@ def run(settings: GatewaySettings) -> None:
         log.info("gateway drained")
     finally:
         gateway.close()
+
+
+def leave_at_once(*_: object) -> None:
+    """There is nothing to finish yet."""
+    log.info("stopped while starting")
+    raise SystemExit(0)

@@ -13,12 +13,12 @@ from msgspec import Struct
 
 from gateway.ports import Clock
 
-#: Rounds that are compared with as many before them.
-COMPARED = 10
-#: A later half that is not this much quicker than the one before it is no quicker.
-GAIN = 0.9
 #: Rows of each round, over and over: a lone tick, and what gathers under load.
 SIZES = (1, 8, 32, 128)
+#: Rounds that are compared with as many before them: of each size as many in both.
+COMPARED = 3 * len(SIZES)
+#: A later half that is not this much quicker than the one before it is no quicker.
+GAIN = 0.9
 #: A share of the budget below which there is nothing to gain.
 QUICK = 0.25
 

@@ -81,7 +81,7 @@ class GatewaySettings(BaseSettings):
     fills_topic: str = TOPICS.fills
     scratch_topic: str = Field(default=TOPICS.scratch, description="where a start is rehearsed")
     longest_rehearsal_s: float = Field(
-        default=10.0, ge=0, description="beside servers that have just started; 0: none"
+        default=4.0, ge=0, description="beside servers that have just started; 0: none"
     )
     rebalance_band: float = Field(
         default=0.05, ge=0, lt=1, description="share of the position limit below which a change is not traded"

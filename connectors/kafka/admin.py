@@ -48,7 +48,7 @@ def create_desk_topics(bootstrap: str, like: Mapping[str, str], partitions: int,
     Args:
         bootstrap: broker addresses.
         like: name -> role, which says how the topic is kept.
-        partitions: of each but the control topic.
+        partitions: of each but the control topic and the scratch topic, which have one.
         replicas: of each partition.
 
     Raises:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 from msgspec import Struct
 
 from connectors.kafka.admin import AdminClient, ConfigResource, TopicCollection, admin_client, listed
 from connectors.kafka.client import KafkaException
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, denied, is_denied, translated, translating
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, denied, is_denied, passes, translated, translating
 from connectors.kafka.topics import Topics
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 REQUIRE_S = 5.0
+RETRY_S = 0.2
 
 
 class Cluster(Struct, frozen=True):
@@ -35,7 +38,7 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     beside = [
         topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots, topics.orders, topics.fills,
     ]  # fmt: skip
-    missing = [n for n in (*beside, topics.control, topics.scratch) if n not in found.topics]
+    missing = [n for n in (*beside, topics.control) if n not in found.topics]
     if missing:
         refuse_denied(bootstrap, missing)
         raise ConfigurationError(f"topic {', '.join(missing)} does not exist on {bootstrap}: create it first")
@@ -98,8 +101,17 @@ def static_member(bootstrap: str, group: str, instance: str) -> str | None:
     Raises ServiceUnavailable where the group cannot be asked.
     """
     # Kept until it has answered: one that nobody holds answers nothing.
-    admin = admin_client(bootstrap)
-    with translating(f"the consumer group {group} cannot be described"):
-        asked = admin.describe_consumer_groups([group], request_timeout=REQUIRE_S)[group]
-        members = asked.result(2 * REQUIRE_S).members
+    admin, deadline = admin_client(bootstrap), time.monotonic() + REQUIRE_S
+    while True:
+        try:
+            with translating(f"the consumer group {group} cannot be described"):
+                asked = admin.describe_consumer_groups([group], request_timeout=REQUIRE_S)[group]
+                members = asked.result(2 * REQUIRE_S).members
+            break
+        except ServiceUnavailable as error:
+            # Its coordinator may have moved, or be reading what it knows of the group.
+            cause = error.__cause__
+            if not (isinstance(cause, KafkaException) and passes(cause.args[0])) or time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
     return next((m.member_id for m in members if m.group_instance_id == instance), None)

@@ -36,9 +36,10 @@ class Membership:
 
     def begin(self) -> Logger:
         """Another member of ours begins; returns what its client logs to."""
-        self._members += 1
-        self._fatal, self._is_another = "", None
-        return kafka_logger(fatal=partial(self._note, self._members))
+        with self._asking:
+            self._members += 1
+            self._fatal, self._is_another = "", None
+            return kafka_logger(fatal=partial(self._note, self._members))
 
     def given(self, member_id: str | None) -> None:
         """The group knows the present member by this id."""
@@ -55,19 +56,21 @@ class Membership:
         """
         if not self._fatal:
             return False
-        if "fenced" not in self._fatal:
-            raise ServiceUnavailable(f"{self._topic} cannot be read any more: {self._fatal}")
         with self._asking:
+            if not self._fatal:
+                return False  # another member of ours has begun meanwhile
+            if "fenced" not in self._fatal:
+                raise ServiceUnavailable(f"{self._topic} cannot be read any more: {self._fatal}")
             if self._is_another is None:
                 self.given(member_id())
                 holder = static_member(self._bootstrap, self._group, self._instance)
                 self._is_another = holder is not None and holder not in self._ids
-        if self._is_another:
-            raise ServiceUnavailable(
-                f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of its "
-                "own, --instance"
-            )
-        return True
+            if self._is_another:
+                raise ServiceUnavailable(
+                    f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of "
+                    "its own, --instance"
+                )
+            return True
 
     def _note(self, member: int, said: str) -> None:
         # One that we have replaced ourselves is fenced, as it must be.

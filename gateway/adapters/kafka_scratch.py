@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.client import Producer, TopicPartition
 from connectors.kafka.messages import usable
+from connectors.kafka.reading import bounds, reader
 from connectors.kafka.topics import Topics
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import SHARED, KafkaDecisionSink
@@ -36,7 +36,7 @@ class ScratchRounds:
         exactly_once: bool,
         predict: Callable[[int], object],
     ) -> None:
-        """Connect.
+        """Connect. Raises ServiceUnavailable.
 
         Args:
             bootstrap: broker addresses.
@@ -46,21 +46,29 @@ class ScratchRounds:
             exactly_once: whether decisions are published in transactions.
             predict: asks the model for so many rows.
         """
-        self._topic, self._key, self._predict = topics.scratch, instance.encode(), predict
+        self._topic, self._key, self._predict = topics.scratch, f"{group} {instance}".encode(), predict
         nowhere = Topics(**dict.fromkeys(Topics.__struct_fields__, topics.scratch))
-        rehearsing = f"{group}-rehearsal"
+        rehearsing = f"{group}-rehearsal-{instance}"
         # Not idempotent: such a producer waits half a second for its number.
         sending = {**SHARED, "enable.idempotence": False, "acks": "all", "linger.ms": 0}
         self._producer = Producer({**sending, "bootstrap.servers": bootstrap}, logger=kafka_logger())
-        self._consumer = opened_at_the_end(bootstrap, rehearsing, topics.scratch)
-        metadata = self._consumer.consumer_group_metadata()
-        self._sink: DecisionSink = (
-            TransactionalSink(bootstrap, nowhere, rehearsing, instance, "", lambda _: metadata)
-            if exactly_once
-            else KafkaDecisionSink(bootstrap, nowhere)
-        )
+        self._consumer = reader(bootstrap, rehearsing, "read_uncommitted")
+        try:
+            # Another gateway that was killed in its rehearsal leaves a transaction open: nobody waits for that.
+            end = bounds(bootstrap, topics.scratch, PARTITION, "read_uncommitted")[1]
+            self._consumer.assign([TopicPartition(topics.scratch, PARTITION, end)])
+            metadata = self._consumer.consumer_group_metadata()
+            self._sink: DecisionSink = (
+                TransactionalSink(bootstrap, nowhere, rehearsing, instance, "", lambda _: metadata)
+                if exactly_once
+                else KafkaDecisionSink(bootstrap, nowhere)
+            )
+        except ServiceUnavailable:
+            self._consumer.close()
+            raise
         self._sink.begin(PARTITION, 0, 0)
-        self._next = 0
+        # Beyond what any rehearsal before has committed.
+        self._next = time.time_ns()
 
     def play(self, rows: int) -> None:
         """One round. Raises ServiceUnavailable where it does not come to an end."""
@@ -76,9 +84,11 @@ class ScratchRounds:
 
     def close(self) -> None:
         """Leave nothing open."""
-        self._producer.flush(1.0)
-        self._sink.flush(1.0)
-        self._consumer.close()
+        try:
+            self._producer.flush(1.0)
+            self._sink.flush(1.0)
+        finally:
+            self._consumer.close()
 
     def _read(self, count: int, value: bytes) -> None:
         deadline = time.monotonic() + ROUND_S
@@ -89,23 +99,3 @@ class ScratchRounds:
             found = [] if first is None else [first, *self._consumer.consume(1000, 0.0)]
             # Another gateway may rehearse too.
             count -= sum(usable(m) and m.key() == self._key and m.value() == value for m in found)
-
-
-def opened_at_the_end(bootstrap: str, group: str, topic: str) -> Consumer:
-    """Reads what comes from now on. Raises ServiceUnavailable."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
-            # Another gateway that was killed in its rehearsal leaves a transaction open: nobody waits for that.
-            "isolation.level": "read_uncommitted", "fetch.wait.max.ms": 100, "log_level": 3,
-        },
-        logger=kafka_logger(),
-    )  # fmt: skip
-    place = TopicPartition(topic, PARTITION)
-    try:
-        place.offset = consumer.get_watermark_offsets(place, CONTROL_TIMEOUT_S)[1]
-        consumer.assign([place])
-    except KafkaException as error:
-        consumer.close()
-        raise translated(error, f"{topic} cannot be read") from error
-    return consumer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import structlog
 
@@ -38,6 +39,16 @@ def is_stop(command: Command) -> bool:
     return command.kind == "trading_state" and command.value != TradingState.ACTIVE
 
 
+def producing(command: Command) -> dict[str, Any]:
+    """How a producer is set up for one command."""
+    return {
+        "enable.idempotence": not is_stop(command),
+        "acks": "all",
+        "message.timeout.ms": int(CONTROL_TIMEOUT_S * 1000),
+        "log_level": 0,
+    }
+
+
 def send(bootstrap: str, topic: str, command: Command) -> None:
     """Write a command, once; a stop at once, and perhaps twice.
 
@@ -60,15 +71,7 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
         if error is not None:
             failures.append(error)
 
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "enable.idempotence": not is_stop(command),
-            "acks": "all",
-            "message.timeout.ms": int(CONTROL_TIMEOUT_S * 1000),
-            "log_level": 0,
-        }
-    )
+    producer = Producer({"bootstrap.servers": bootstrap, **producing(command)})
     with translating(f"the command did not reach {topic} on {bootstrap}"):
         producer.produce(topic, payload, command.kind, partition=0, on_delivery=report)
         left = producer.flush(CONTROL_TIMEOUT_S + 1)

@@ -14,7 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="Topics, users and permissions of a
 @app.command(epilog="Example: ultrathink kafka setup --bootstrap kafka-1:19092 --replicas 3")
 def setup(
     bootstrap: Annotated[str, typer.Option(help="Broker addresses, comma-separated.")],
-    partitions: Annotated[int, typer.Option(min=1, max=256, help="Of each topic but the control topic.")] = 4,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=256, help="Of each topic; control and scratch have one.")
+    ] = 4,
     replicas: Annotated[int, typer.Option(min=1, help="Of each partition.")] = 3,
 ) -> None:
     """Create a desk's topics, and where Kafka knows users, those and what each may do. Twice is harmless.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 import time
 
 import httpx
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from connectors.kafka.client import Consumer, TopicPartition
 from connectors.kafka.topics import TOPICS
@@ -18,10 +20,14 @@ from gateway.adapters.metrics import PrometheusMetrics
 from gateway.before_joining import rehearse_start
 from gateway.control.control import Control
 from gateway.control.redis_latch import RedisStateStore
+from gateway.ports import PartitionOutbox
+from gateway.rehearsal import COMPARED
 from gateway.settings import GatewaySettings
-from stack.processes.gateway import SeriesTopics
+from stack.processes.gateway import SeriesTopics, series_gateway
 from stack.servers.kafka import create_topics
 from tests.waiting import eventually
+from trading.errors import PredictionError
+from trading.risk.trading_state import TradingState
 
 NUMBERS = itertools.count()
 
@@ -104,7 +110,7 @@ def test_while_it_warms_up_a_gateway_is_well_not_ready_and_can_stop_the_desk(sta
     control = Control(stack.kafka_bootstrap, topics.topics.control, stack.redis_url)
     admin, metrics, model = AdminServer("127.0.0.1", 0, "secret"), PrometheusMetrics(), SlowModel()
     going = threading.Thread(
-        target=rehearse_start, args=(settings, "a", model, control, stored, metrics, admin), daemon=True
+        target=rehearse_start, args=(settings, "a", "slow/1", model, control, stored, metrics, admin), daemon=True
     )
     going.start()
     try:
@@ -121,7 +127,7 @@ def test_while_it_warms_up_a_gateway_is_well_not_ready_and_can_stop_the_desk(sta
             assert ready.json()["problems"][0].startswith("warming up: ")
             assert http.get("/healthz").status_code == 200
             status = http.get("/status").json()
-            assert (status["ready"], status["partitions"], status["model"]) == (False, [], "slow")
+            assert (status["ready"], status["partitions"], status["model"]) == (False, [], "slow/1")
             header = {"Authorization": "Bearer secret"}
             later = http.post("/commands/drain", json={"reason": "x"}, headers=header)
             assert later.status_code == 503
@@ -134,12 +140,74 @@ def test_while_it_warms_up_a_gateway_is_well_not_ready_and_can_stop_the_desk(sta
         going.join(30)
         assert not going.is_alive()
         # They got no quicker.
-        assert len(model.rows) == 20
+        assert len(model.rows) == 2 * COMPARED
     finally:
-        control.latch("active", "the test is over", "test")
+        control.latch(TradingState.ACTIVE, "the test is over", "test")
         admin.close()
         stored.close()
 
 
+def test_what_an_earlier_rehearsal_committed_is_not_taken_for_a_later_ones(stack, topics):
+    def another():
+        return ScratchRounds(
+            stack.kafka_bootstrap, topics.topics, topics.series, "a", exactly_once=True, predict=lambda _: None
+        )
+
+    first = another()
+    first.play(128)
+    first.close()
+    again = another()
+    assert not again._sink._is_committed({0: PartitionOutbox([], again._next + 1)})
+    again.play(8)
+    assert again._sink._is_committed({0: PartitionOutbox([], again._next)})
+    again.close()
+
+
+class NoModel(SlowModel):
+    def predict(self, features, timeout_s):
+        raise PredictionError("it is being loaded")
+
+
+@pytest.mark.parametrize(
+    ("scratch", "model", "why"),
+    [
+        ("nowhere.scratch", SlowModel(), "nowhere.scratch"),
+        ("gateway.scratch", NoModel(), "it is being loaded"),
+    ],
+)
+def test_a_start_that_cannot_be_rehearsed_goes_on(stack, topics, scratch, model, why):
+    settings = GatewaySettings(
+        kafka_bootstrap=stack.kafka_bootstrap,
+        redis_url=stack.redis_url,
+        **topics.settings() | {"scratch_topic": scratch},
+    )
+    admin, stored = AdminServer("127.0.0.1", 0, ""), RedisStateStore(stack.redis_url)
+    control = Control(stack.kafka_bootstrap, topics.topics.control, stack.redis_url)
+    try:
+        with capture_logs() as told:
+            rehearse_start(settings, "a", "m/1", model, control, stored, PrometheusMetrics(), admin)
+    finally:
+        admin.close()
+        stored.close()
+    (said,) = [line for line in told if "rehearsed" in line["event"]]
+    assert (said["event"], said["log_level"]) == ("not rehearsed", "warning")
+    assert why in said["reason"]
+
+
 def test_the_desk_has_the_topic(stack):
     assert ends(stack, TOPICS.scratch).keys() == {0}
+
+
+def test_a_gateway_that_is_told_to_stop_while_it_starts_ends_at_once(stack, topics):
+    process = series_gateway(stack, topics, "a", triton_url="127.0.0.1:1")
+    process.start()
+    try:
+        eventually(lambda: "waiting for Triton" in process.log.read_text(), 30)
+        process.signal(signal.SIGTERM)
+        eventually(lambda: process.ended() is not None, 15)
+        assert process.ended() == 0
+    finally:
+        process.kill()
+    said = process.log.read_text()
+    assert "stopped while starting" in said
+    assert "Traceback" not in said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.control.topic import is_stop, told
+from gateway.control.topic import is_stop, producing, told
 from trading.risk.trading_state import TradingState
 
 
@@ -18,4 +18,7 @@ from trading.risk.trading_state import TradingState
     ],
 )
 def test_a_stop_is_what_only_reduces(kind, value, expected):
-    assert is_stop(told(kind, value, "why", "who")) is expected
+    command = told(kind, value, "why", "who")
+    assert is_stop(command) is expected
+    assert producing(command)["enable.idempotence"] is not expected
+    assert producing(command)["acks"] == "all"

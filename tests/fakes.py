@@ -23,6 +23,7 @@ from trading.models.signature import STRATEGIES
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.trading_state import TradingState
 from trading.state.partition import Snapshot
+from trading.state.recovery import Restored
 
 SECOND = 1_000_000_000
 
@@ -247,6 +248,22 @@ class FakeStates:
 
     def trading_state(self) -> TradingState:
         return self.state
+
+
+class FakeAssignment:
+    """Keeps what it is told of partitions that come and go."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int | list[int]]] = []
+
+    def ready(self, partition: int, restored: Restored) -> None:
+        self.heard.append(("ready", partition))
+
+    def revoked(self, partitions: list[int]) -> None:
+        self.heard.append(("revoked", partitions))
+
+    def lost(self, partitions: list[int]) -> None:
+        self.heard.append(("lost", partitions))
 
 
 class FakeMetrics:

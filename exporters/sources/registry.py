@@ -32,19 +32,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def download(mlflow_uri: str, reference: str, folder: Path, name: str = "", alias: str = "") -> Origin:
-    """Download a model; nothing of it is opened.
-
-    Args:
-        mlflow_uri: MLflow's address.
-        reference: NAME, NAME@ALIAS, NAME/VERSION, or a models: or runs: URI.
-        folder: where to; private to us.
-        name: to serve it under; default: its registered name, or the file's.
-        alias: taken for a plain NAME; "" takes the newest version.
-
-    Raises:
-        ExportError: there is no such model, alias, version or file, or it has no flavour that we export.
-        ServiceUnavailable: MLflow does not answer.
-    """
+    """As `references.fetch`, of what is no file. Raises ExportError or ServiceUnavailable."""
     client = connect(mlflow_uri)
     try:
         uri, run_id, registered = resolve(client, reference, alias)

@@ -13,28 +13,13 @@ from connectors.logs import kafka_logger
 from gateway.adapters.kafka_source import KafkaTickSource
 from stack.processes.gateway import SeriesTopics
 from stack.servers.kafka import create_topics
+from tests.fakes import FakeAssignment
 from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 from trading.state.partition import PartitionState
 from trading.state.recovery import Restored
 
 NUMBERS = itertools.count()
-
-
-class Told:
-    """An assignment that keeps what it is told."""
-
-    def __init__(self):
-        self.heard = []
-
-    def ready(self, partition, restored):
-        self.heard.append(("ready", partition))
-
-    def revoked(self, partitions):
-        self.heard.append(("revoked", partitions))
-
-    def lost(self, partitions):
-        self.heard.append(("lost", partitions))
 
 
 class Member:
@@ -44,7 +29,7 @@ class Member:
         self.bootstrap, self.group = stack.kafka_bootstrap, f"member-{next(NUMBERS)}"
         topics = SeriesTopics(self.group, ticks=f"{self.group}.ticks")
         create_topics(stack, topics.names)
-        self.topic, self.told, self.read = topics.ticks, Told(), {}
+        self.topic, self.told, self.read = topics.ticks, FakeAssignment(), {}
         self.source = KafkaTickSource(
             self.bootstrap, self.group, "a", self.topic, "log",
             lambda partition: Restored(PartitionState(), len(self.read.get(partition, [])), 0, []), self.told,

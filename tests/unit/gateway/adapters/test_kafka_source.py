@@ -9,6 +9,7 @@ import pytest
 from connectors.kafka.client import TopicPartition
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_source import KafkaTickSource, unread
+from tests.fakes import FakeAssignment
 from trading.errors import ServiceUnavailable
 
 
@@ -40,22 +41,6 @@ def test_what_comes_again_is_not_read_again():
     assert wanted == {2: 10, 3: 4}
 
 
-class Told:
-    """An assignment that keeps what it is told."""
-
-    def __init__(self):
-        self.heard = []
-
-    def ready(self, partition, restored):
-        self.heard.append(("ready", partition))
-
-    def revoked(self, partitions):
-        self.heard.append(("revoked", partitions))
-
-    def lost(self, partitions):
-        self.heard.append(("lost", partitions))
-
-
 class Member:
     """A member of the group that was replaced."""
 
@@ -71,7 +56,7 @@ class Member:
 
 def test_what_the_client_only_logs_ends_the_gateway():
     """A member that cannot go on, while nothing came: its polls bring nothing, for ever."""
-    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
+    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, FakeAssignment())
     try:
         logger = kafka_logger(fatal=partial(source._membership._note, source._membership._members))
         logger.warning("FAIL [rdkafka#consumer-1]: it passes")
@@ -86,7 +71,7 @@ def test_what_the_client_only_logs_ends_the_gateway():
 
 def test_who_is_fenced_and_cannot_learn_by_whom_stops():
     """To join anew would fence another gateway, if it was one."""
-    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
+    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, FakeAssignment())
     try:
         logger = kafka_logger(fatal=partial(source._membership._note, source._membership._members))
         logger.critical("FATAL [rdkafka#consumer-1]: Broker: Static consumer fenced by other consumer")
@@ -97,7 +82,7 @@ def test_who_is_fenced_and_cannot_learn_by_whom_stops():
 
 
 def test_a_member_that_was_replaced_on_purpose_is_fenced_and_ends_nothing():
-    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, Told())
+    source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, FakeAssignment())
     try:
         before = kafka_logger(fatal=partial(source._membership._note, source._membership._members))
         source._rejoin_by = 0.0
@@ -110,7 +95,7 @@ def test_a_member_that_was_replaced_on_purpose_is_fenced_and_ends_nothing():
 
 @pytest.mark.parametrize("what", ["_on_assign", "_on_revoke", "_on_lost"])
 def test_what_a_replaced_member_tells_moves_nothing(what):
-    told = Told()
+    told = FakeAssignment()
     source = KafkaTickSource("127.0.0.1:1", "g", "one", "t", "log", lambda _: None, told)
     try:
         source._assignments, source._wanted = {2: 1}, {2: 40}

@@ -12,6 +12,7 @@ from statistics import median
 
 from benchmarks.figures import BenchmarkFigures, say
 from benchmarks.load import drive
+from gateway.settings import GatewaySettings
 from loadtest.measuring.latencies import LatencySeries, quantile_ms
 from stack.processes.gateway import running_gateway
 from stack.servers.lifecycle import down, up
@@ -22,8 +23,8 @@ RATE = 2_000
 #: Seconds: the first, and a minute after the desk has become steady.
 FIRST, STEADY = (0, 10), (15, 75)
 TURNS = 2
-#: With a rehearsal and without.
-LONGEST_S = (10.0, 0.0)
+#: As a desk has it, and without a rehearsal.
+LONGEST_S = (float(GatewaySettings.model_fields["longest_rehearsal_s"].default), 0.0)
 SOURCE = f"simulate:regimes?ticks={RATE * STEADY[1]}&symbols=16"
 
 

@@ -96,7 +96,11 @@ def rehearse_start(
         connected_s = time.monotonic() - began
         with closing(rounds):
             done = rehearse(
-                rounds.play, SystemClock(), settings.longest_rehearsal_s, settings.budget_ms / 1e3, warming.say
+                rounds.play,
+                SystemClock(),
+                settings.longest_rehearsal_s - connected_s,
+                settings.budget_ms / 1e3,
+                warming.say,
             )
     except (ServiceUnavailable, PredictionError) as error:
         log.warning("not rehearsed", reason=str(error)[:300], seconds=round(time.monotonic() - began, 3))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from collections.abc import Callable
 
 import structlog
 
 from connectors.kafka.identity import act_as
 from connectors.logs import configure
-from gateway.bootstrap import build
+from gateway.bootstrap import Gateway, build
 from gateway.settings import GatewaySettings
 
 SWITCH_INTERVAL_S = 0.0005
@@ -27,9 +28,7 @@ def run(settings: GatewaySettings) -> None:
     """
     log_level = configure(settings.log_level)
     act_as("gateway")
-    # Told to stop while it starts, it closes what it has opened. A container's first process would not even end.
-    signal.signal(signal.SIGTERM, leave_at_once)
-    gateway = build(settings, log_level)
+    gateway = started(lambda: build(settings, log_level))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: gateway.pipeline.stop())
     # A thread that has work waits for the interpreter at most so long, not the default 5 ms.
@@ -54,7 +53,23 @@ def run(settings: GatewaySettings) -> None:
         gateway.close()
 
 
-def leave_at_once(*_: object) -> None:
-    """There is nothing to finish yet."""
-    log.info("stopped while starting")
-    raise SystemExit(0)
+def started(build: Callable[[], Gateway]) -> Gateway:
+    """What is built; if SIGTERM comes meanwhile, all that was opened is closed and the process ends with 0."""
+    asked: list[int] = []
+
+    def leave(number: int, _: object) -> None:
+        # Nothing is said here: what was interrupted may hold the log's lock.
+        asked.append(number)
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        gateway = build()
+        if asked:
+            # It was raised where nothing is let through.
+            gateway.close()
+            raise SystemExit(0)
+    except SystemExit:
+        log.info("stopped while starting")
+        raise
+    return gateway

@@ -79,7 +79,7 @@ class GatewaySettings(BaseSettings):
     )
     orders_topic: str = TOPICS.orders
     fills_topic: str = TOPICS.fills
-    scratch_topic: str = Field(default=TOPICS.scratch, description="where a start is rehearsed")
+    scratch_topic: str = Field(default=TOPICS.scratch, min_length=1, description="where a start is rehearsed")
     longest_rehearsal_s: float = Field(
         default=4.0, ge=0, description="beside servers that have just started; 0: none"
     )

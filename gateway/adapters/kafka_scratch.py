@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from connectors.kafka.client import Producer, TopicPartition
+from connectors.kafka.errors import translating
 from connectors.kafka.messages import usable
 from connectors.kafka.reading import bounds, reader
 from connectors.kafka.topics import Topics
@@ -18,7 +19,8 @@ from trading.errors import ServiceUnavailable
 
 #: Of a scratch topic there is one.
 PARTITION = 0
-ROUND_S = 5.0
+#: What is not answered within this is not rehearsed.
+ROUND_S = 2.0
 #: As long as what is published usually is.
 TICK, DECISION = bytes(200), bytes(1200)
 
@@ -56,14 +58,15 @@ class ScratchRounds:
         try:
             # Another gateway that was killed in its rehearsal leaves a transaction open: nobody waits for that.
             end = bounds(bootstrap, topics.scratch, PARTITION, "read_uncommitted")[1]
-            self._consumer.assign([TopicPartition(topics.scratch, PARTITION, end)])
-            metadata = self._consumer.consumer_group_metadata()
+            with translating(f"{topics.scratch} cannot be read"):
+                self._consumer.assign([TopicPartition(topics.scratch, PARTITION, end)])
+                metadata = self._consumer.consumer_group_metadata()
             self._sink: DecisionSink = (
-                TransactionalSink(bootstrap, nowhere, rehearsing, instance, "", lambda _: metadata)
+                TransactionalSink(bootstrap, nowhere, rehearsing, instance, "", lambda _: metadata, ROUND_S)
                 if exactly_once
                 else KafkaDecisionSink(bootstrap, nowhere)
             )
-        except ServiceUnavailable:
+        except BaseException:
             self._consumer.close()
             raise
         self._sink.begin(PARTITION, 0, 0)
@@ -72,15 +75,16 @@ class ScratchRounds:
 
     def play(self, rows: int) -> None:
         """One round. Raises ServiceUnavailable where it does not come to an end."""
-        for _ in range(rows):
-            self._producer.produce(self._topic, TICK, self._key, PARTITION)
-        self._producer.poll(0)
-        self._read(rows, TICK)
-        self._predict(rows)
-        self._next += rows
         records: list[Any] = [(Stream.DECISIONS, self._key, DECISION)] * rows
-        self._sink.publish({PARTITION: PartitionOutbox(records, self._next)}, lambda _: True)
-        self._read(rows, DECISION)
+        with translating(f"{self._topic} cannot be used"):
+            for _ in range(rows):
+                self._producer.produce(self._topic, TICK, self._key, PARTITION)
+            self._producer.poll(0)
+            self._read(rows, TICK)
+            self._predict(rows)
+            self._next += rows
+            self._sink.publish({PARTITION: PartitionOutbox(records, self._next)}, lambda _: True)
+            self._read(rows, DECISION)
 
     def close(self) -> None:
         """Leave nothing open."""

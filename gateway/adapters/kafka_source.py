@@ -133,7 +133,11 @@ class KafkaTickSource:
         return RawBatch(slices, received_ns) if slices else None
 
     def hold(self) -> None:
-        """Pause every partition and serve the group; `poll` resumes them."""
+        """Pause every partition and serve the group; `poll` resumes them, or joins anew where we were fenced."""
+        if self._has_ended():
+            # Nobody can publish what is in flight: it is not wanted any more, so that there is room to poll.
+            self._forget_all()
+            return
         if not self._on_hold:
             self._on_hold = True
             self._pause(list(self._wanted))
@@ -227,15 +231,18 @@ class KafkaTickSource:
         log.warning("joining anew", reason=why, next_after_s=self._rejoin_after_s)
         self._rejoin_after_s = min(2 * self._rejoin_after_s, LONGEST_REJOIN_S)
         self._rejoin_by = time.monotonic() + self._rejoin_after_s
-        if self._wanted:
-            self._assignment.lost(sorted(self._wanted))
-            self._wanted.clear()
+        self._forget_all()
         self._assignments.clear()
         # The new member takes the old one's place by its name; nobody waits for the old one's end.
         gone = (self._consumer, self._waking)
         threading.Thread(target=leave, args=gone, name="leave", daemon=True).start()
         self._waking, self._consumer = [], self._join()
         self._metadata_is_old = True
+
+    def _forget_all(self) -> None:
+        if self._wanted:
+            self._assignment.lost(sorted(self._wanted))
+            self._wanted.clear()
 
     def _renew_metadata(self) -> None:
         if self._metadata_is_old:

@@ -11,6 +11,9 @@ and refuses the same producer's next one until then.
 from __future__ import annotations
 
 import contextlib
+import operator
+import queue
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +58,7 @@ class TransactionalSink:
         instance: str,
         log_name: str,
         metadata: Callable[[bool], Any],
+        patience_s: float = STALLED_AFTER_S,
     ) -> None:
         """Connect, and end what a predecessor of this instance left open.
 
@@ -64,9 +68,11 @@ class TransactionalSink:
             group: whose offsets are committed.
             instance: lasting name of this gateway; the transactional id.
             log_name: noted with the offsets: of a topic that is made anew they mean nothing.
+            patience_s: how long it is tried, where the brokers say that it may succeed in a moment.
             metadata: our place in the group; True asks for a newer one, which comes in a moment.
         """
         self._bootstrap, self._topics, self._group, self._instance = bootstrap, topics, group, instance
+        self._patience_s = patience_s
         self._names, self._log_name, self._metadata = names(topics), log_name, metadata
         self._ends = DecisionEnds(topics.decisions)
         self._safe: dict[int, int] = {}
@@ -84,7 +90,7 @@ class TransactionalSink:
 
         Raises ServiceUnavailable, also where the metadata cannot be had because this member's place is taken.
         """
-        deadline = time.monotonic() + STALLED_AFTER_S
+        deadline = time.monotonic() + self._patience_s
         while parts := {p: part for p, part in outbox.items() if wanted(p)}:
             try:
                 committed = self._within(lambda: self._transact(parts, wanted))
@@ -207,9 +213,23 @@ class TransactionalSink:
         return all(place.offset >= parts[place.partition].next_offset for place in found)
 
     def _new_producers(self) -> list[Producer]:
-        """One a turn, at once: each waits for the brokers alone."""
-        with ThreadPoolExecutor(TURNS, thread_name_prefix="connect") as pool:
-            return list(pool.map(self._new_producer, range(TURNS)))
+        """One a turn, at once: each waits for the brokers alone, in a thread that keeps no process from ending."""
+        made: queue.SimpleQueue[tuple[int, Producer | BaseException]] = queue.SimpleQueue()
+
+        def make(turn: int) -> None:
+            try:
+                made.put((turn, self._new_producer(turn)))
+            except BaseException as error:  # noqa: BLE001 - raised below, in the thread that waits
+                made.put((turn, error))
+
+        for turn in range(TURNS):
+            threading.Thread(target=make, args=(turn,), name="connect", daemon=True).start()
+        found = []
+        for _, one in sorted((made.get() for _ in range(TURNS)), key=operator.itemgetter(0)):
+            if isinstance(one, BaseException):
+                raise one
+            found.append(one)
+        return found
 
     def _new_producer(self, turn: int) -> Producer:
         producer = Producer(
@@ -227,11 +247,11 @@ class TransactionalSink:
         # the brokers are; the second comes from one of them.
         with contextlib.suppress(KafkaException):
             for _ in range(2):
-                producer.list_topics(self._topics.decisions, timeout=CONTROL_TIMEOUT_S)
-        deadline = time.monotonic() + STALLED_AFTER_S
+                producer.list_topics(self._topics.decisions, timeout=min(CONTROL_TIMEOUT_S, self._patience_s))
+        deadline = time.monotonic() + self._patience_s
         while True:
             try:
-                producer.init_transactions(CONTROL_TIMEOUT_S)
+                producer.init_transactions(min(CONTROL_TIMEOUT_S, self._patience_s))
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise translated(error, "no transaction can be begun") from error

@@ -41,6 +41,11 @@ def run(
     kill_file: Annotated[Path | None, typer.Option(help="While this file exists the desk is killed.")] = None,
 ) -> None:
     """Decide ticks until SIGTERM or Ctrl-C, then drain. Settings: ULTRATHINK_GATEWAY_* too."""
+    import signal
+    import sys
+
+    # While the rest is imported too: a container's first process that handles no SIGTERM ignores it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from gateway.main import run as serve
     from stack.processes.settings import gateway_settings
 

@@ -108,3 +108,15 @@ def test_a_name_that_nobody_holds_any_more_is_taken_again(member):
     member.is_fenced()
     member.send(2)
     eventually(lambda: member.poll() == {0: [0, 1], 1: [0, 1]}, 20)
+
+
+def test_who_is_fenced_while_there_is_no_room_lets_go_of_what_is_in_flight(member):
+    """Else nothing would make room: what is in flight is published by nobody, and only a poll joins anew."""
+    member.send(2)
+    eventually(lambda: member.poll() == {0: [0], 1: [0]}, 20)
+    owned = sorted({p for what, p in member.told.heard if what == "ready"})
+    member.is_fenced()
+    member.source.hold()
+    assert member.told.heard[-1] == ("lost", owned)
+    member.send(2)
+    eventually(lambda: member.poll() == {0: [0, 1], 1: [0, 1]}, 20)

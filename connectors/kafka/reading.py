@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes, translated
 from connectors.kafka.messages import is_end, offset_of, usable
@@ -35,6 +35,29 @@ def reader(bootstrap: str, group: str = "ultrathink-reader", isolation: str = "r
     )
 
 
+def connect(client: Consumer | Producer, topic: str, timeout_s: float) -> bool:
+    """Connect a new client to a broker; returns whether one answered.
+
+    Before it has connected it looks for its coordinator twice a second only. The first answer tells it where the
+    brokers are; the second comes from one of them.
+    """
+    try:
+        for _ in range(2):
+            client.list_topics(topic, timeout=timeout_s)
+    except KafkaException:
+        return False
+    return True
+
+
+def consume_ready(consumer: Consumer, count: int, timeout_s: float) -> list[Message]:
+    """At most `count` of the messages and events that are there; waits for the first only, and so long at most.
+
+    `Consumer.consume` alone waits its whole timeout for fewer than it may return.
+    """
+    first = consumer.poll(timeout_s)
+    return [] if first is None else [first, *consumer.consume(count - 1, 0.0)]
+
+
 def read_to_end(
     bootstrap: str, topic: str, partition: int, start: int, stop: int | None = None
 ) -> Iterator[list[Message]]:
@@ -50,7 +73,7 @@ def read_to_end(
         consumer.assign([TopicPartition(topic, partition, start)])
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < CONTROL_TIMEOUT_S:
-            found = consumer.consume(READ_CHUNK, 0.05)
+            found = consume_ready(consumer, READ_CHUNK, 0.05)
             messages = [m for m in found if usable(m)]
             if stop is not None and messages and offset_of(messages[-1]) >= stop - 1:
                 yield [m for m in messages if offset_of(m) < stop]

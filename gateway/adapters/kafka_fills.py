@@ -10,7 +10,7 @@ import structlog
 
 from connectors.kafka.client import KafkaException, Message, TopicPartition
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
-from connectors.kafka.reading import read_to_end, reader
+from connectors.kafka.reading import consume_ready, read_to_end, reader
 from connectors.kafka.topics import Topics
 from gateway.control.topic import ControlListener
 from gateway.workers import Worker
@@ -110,10 +110,7 @@ class FillsFeed:
             with self._lock:
                 places = [TopicPartition(self._topic, p, offset) for p, offset in self._next.items()]
             self._consumer.assign(places)
-        first = self._consumer.poll(POLL_S)
-        if first is None:
-            return
-        for message in [first, *self._consumer.consume(CHUNK, 0.0)]:
+        for message in consume_ready(self._consumer, CHUNK, POLL_S):
             if usable(message):
                 self._keep(message)
 

@@ -9,7 +9,7 @@ from typing import Any
 from connectors.kafka.client import Producer, TopicPartition
 from connectors.kafka.errors import translating
 from connectors.kafka.messages import usable
-from connectors.kafka.reading import bounds, reader
+from connectors.kafka.reading import bounds, consume_ready, reader
 from connectors.kafka.topics import Topics
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import SHARED, KafkaDecisionSink
@@ -99,7 +99,6 @@ class ScratchRounds:
         while count > 0:
             if time.monotonic() > deadline:
                 raise ServiceUnavailable(f"{self._topic} gave nothing back within {ROUND_S:.0f} s")
-            first = self._consumer.poll(0.05)
-            found = [] if first is None else [first, *self._consumer.consume(1000, 0.0)]
+            found = consume_ready(self._consumer, 1000, 0.05)
             # Another gateway may rehearse too.
             count -= sum(usable(m) and m.key() == self._key and m.value() == value for m in found)

@@ -10,7 +10,6 @@ and refuses the same producer's next one until then.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import queue
 import threading
@@ -24,7 +23,7 @@ import structlog
 
 from connectors.kafka.client import KafkaError, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
-from connectors.kafka.reading import reader
+from connectors.kafka.reading import connect, reader
 from connectors.kafka.topics import Topics
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import (
@@ -45,6 +44,8 @@ STEP_S = 3.0
 LIMIT_S = 4.0
 TURNS = 2
 RETRY_S = 0.02
+#: A coordinator with nothing to end answers within this; each further try may take twice as long.
+FIRST_TRY_S = 0.1
 
 
 class TransactionalSink:
@@ -232,7 +233,31 @@ class TransactionalSink:
         return found
 
     def _new_producer(self, turn: int) -> Producer:
-        producer = Producer(
+        """One that may begin transactions: whatever a predecessor has left open is ended.
+
+        While a broker ends that it refuses the new one for a few milliseconds, and librdkafka asks again half a
+        second later; another producer asks at once.
+        """
+        longest_s = min(CONTROL_TIMEOUT_S, self._patience_s)
+        deadline, tried_s = time.monotonic() + self._patience_s, FIRST_TRY_S
+        while True:
+            producer = self._unused_producer(turn)
+            try:
+                # Where no broker answers another producer is no quicker.
+                is_there = connect(producer, self._topics.decisions, longest_s)
+                producer.init_transactions(tried_s if is_there else longest_s)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise translated(error, "no transaction can be begun") from error
+                # It is gone before its successor begins, which it would fence.
+                del producer
+                tried_s = min(2.0 * tried_s, longest_s)
+                time.sleep(RETRY_S)
+            else:
+                return producer
+
+    def _unused_producer(self, turn: int) -> Producer:
+        return Producer(
             {
                 **SHARED,
                 "bootstrap.servers": self._bootstrap,
@@ -243,18 +268,3 @@ class TransactionalSink:
             },
             logger=kafka_logger(),
         )
-        # Before it has connected it looks for its coordinator twice a second only. The first answer tells it where
-        # the brokers are; the second comes from one of them.
-        with contextlib.suppress(KafkaException):
-            for _ in range(2):
-                producer.list_topics(self._topics.decisions, timeout=min(CONTROL_TIMEOUT_S, self._patience_s))
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                producer.init_transactions(min(CONTROL_TIMEOUT_S, self._patience_s))
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise translated(error, "no transaction can be begun") from error
-                time.sleep(RETRY_S)
-            else:
-                return producer

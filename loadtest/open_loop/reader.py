@@ -12,6 +12,7 @@ import numpy as np
 
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.identity import act_as
+from connectors.kafka.reading import consume_ready
 from loadtest.errors import InvalidRun
 from loadtest.open_loop.child_process import PROGRESS, READY, Orders, ends_of, run, say
 from loadtest.open_loop.pacing import Monotonic
@@ -141,11 +142,9 @@ def follow(consumer: Consumer, orders: Orders, rows: Rows, quiet_s: float) -> in
         if rows.ends is None and (line := orders.take()) is not None:
             rows.ends = {int(p): end for p, end in json.loads(line).items()}
             quiet_since = time.monotonic()
-        first = consumer.poll(0.05)
-        if first is not None:
-            messages = [first, *consumer.consume(BATCH, 0)]
-            if rows.add(messages, Monotonic.now_ns()):
-                quiet_since = time.monotonic()
+        messages = consume_ready(consumer, BATCH, 0.05)
+        if messages and rows.add(messages, Monotonic.now_ns()):
+            quiet_since = time.monotonic()
         now = time.monotonic()
         if now - told_at >= PROGRESS_S:
             told_at = now

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from connectors.kafka.client import Consumer, KafkaException, TopicPartition
 from connectors.kafka.errors import silent, translated
+from connectors.kafka.reading import consume_ready
 from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision, place_of
 from trading.errors import ServiceUnavailable
@@ -102,10 +103,7 @@ class DecisionWatcher:
     def _watch(self) -> None:
         try:
             while not self._stopping.is_set():
-                first = self._consumer.poll(0.05)
-                if first is None:
-                    continue
-                messages = [first, *self._consumer.consume(500, 0)]
+                messages = consume_ready(self._consumer, 500, 0.05)
                 now = time.time_ns()
                 for message in messages:
                     if message.error() is None:

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.messages import sent_header
+from connectors.kafka.reading import consume_ready
 from connectors.kafka.topics import TOPICS
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.join import UNDECIDED
@@ -137,8 +138,7 @@ class DeskConnection:
 
     def _watch(self) -> None:
         while self._open:
-            first = self._consumer.poll(POLL_S)
-            for message in [] if first is None else [first, *self._consumer.consume(500, 0)]:
+            for message in consume_ready(self._consumer, 500, POLL_S):
                 row = None if message.error() is not None else row_of(message.value() or b"", 0)
                 if row is not None:
                     partition, reason, offset, _, size = row

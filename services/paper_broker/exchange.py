@@ -21,7 +21,7 @@ from connectors.kafka.client import Consumer, KafkaException, Message, Producer,
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
-from connectors.kafka.reading import reader
+from connectors.kafka.reading import consume_ready, reader
 from services.paper_broker.answered import Said, answered
 from services.paper_broker.broker import Due, cancelled
 from services.paper_broker.stops import Stops
@@ -141,7 +141,7 @@ class PaperExchange:
     def _hear(self, timeout_s: float) -> bool:
         """Take what the control topic told since; returns whether all was heard."""
         ended = False
-        for message in self._control.consume(CHUNK, timeout_s):
+        for message in consume_ready(self._control, CHUNK, timeout_s):
             # More may follow an end that was reached before it came.
             ended = is_end(message)
             if not ended and usable(message):
@@ -153,10 +153,7 @@ class PaperExchange:
         return ended
 
     def _take_orders(self) -> None:
-        first = self._consumer.poll(TURN_S)
-        if first is None:
-            return
-        for message in [first, *self._consumer.consume(CHUNK, 0.0)]:
+        for message in consume_ready(self._consumer, CHUNK, TURN_S):
             # A rebalance may have been served between the two calls: its orders are another broker's.
             if usable(message) and partition_of(message) in self._mine:
                 self._take(message)

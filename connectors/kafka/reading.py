@@ -9,13 +9,12 @@ from contextlib import suppress
 
 from connectors.kafka.client import Consumer, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes, translated
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.messages import is_end, offset_of, usable
 from connectors.logs import kafka_logger
 from trading.errors import ServiceUnavailable
 
 READ_CHUNK = 5000
-RETRY_S = 0.1
 
 
 def reader(bootstrap: str, group: str = "ultrathink-reader", isolation: str = "read_committed") -> Consumer:
@@ -90,60 +89,6 @@ def read_to_end(
     # A topic that one may not read says nothing at all.
     require(bootstrap, topic)
     raise ServiceUnavailable(f"{topic}[{partition}] cannot be read to its end: nothing came for ten seconds")
-
-
-def wait_until_settled(bootstrap: str, topic: str, partition: int, timeout_s: float) -> None:
-    """Until every transaction that has written to a partition is ended there, whichever way.
-
-    A coordinator tells the leaders one after another: offsets may be committed, and the records that were committed
-    with them not yet be read.
-
-    Raises:
-        ServiceUnavailable: one is still open when the time is over.
-    """
-    _, end = bounds(bootstrap, topic, partition, isolation="read_uncommitted")
-    deadline = time.monotonic() + timeout_s
-    while bounds(bootstrap, topic, partition)[1] < end:
-        if time.monotonic() > deadline:
-            raise ServiceUnavailable(f"a transaction on {topic}[{partition}] is open for {timeout_s:.0f} s")
-        time.sleep(RETRY_S)
-
-
-def bounds(bootstrap: str, topic: str, partition: int, isolation: str = "read_committed") -> tuple[int, int]:
-    """The first offset, and the one after the last. Raises ServiceUnavailable.
-
-    Read-committed, the last is that of what is committed.
-
-    A broker that has just come back says for a moment that it does not lead its partitions.
-    """
-    consumer, deadline = reader(bootstrap, isolation=isolation), time.monotonic() + CONTROL_TIMEOUT_S
-    try:
-        while True:
-            try:
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), CONTROL_TIMEOUT_S)
-            except KafkaException as error:
-                if time.monotonic() > deadline or not passes(error.args[0]):
-                    require(bootstrap, topic)
-                    raise translated(error, f"{topic}[{partition}] cannot be read") from error
-                time.sleep(RETRY_S)
-            else:
-                return int(low), int(high)
-    finally:
-        consumer.close()
-
-
-def offset_at(bootstrap: str, topic: str, partition: int, time_ms: int) -> int:
-    """The first offset at or after a time; the end where there is none. Raises ServiceUnavailable."""
-    consumer = reader(bootstrap)
-    try:
-        (found,) = consumer.offsets_for_times(
-            [TopicPartition(topic, partition, max(0, time_ms))], CONTROL_TIMEOUT_S
-        )
-    except KafkaException as error:
-        raise translated(error, f"{topic}[{partition}] cannot be read") from error
-    finally:
-        consumer.close()
-    return int(found.offset) if found.offset >= 0 else bounds(bootstrap, topic, partition)[1]
 
 
 def wake(consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -11,11 +9,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.client import Message
+from connectors.kafka.errors import CONTROL_TIMEOUT_S
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin
-from connectors.kafka.reading import RETRY_S, bounds, connect, read_to_end, reader, wait_until_settled
+from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import Topics
+from connectors.kafka.watermarks import RETRY_S, Watermarks
 from gateway.adapters.kafka_fills import reports_between
 from gateway.control.topic import ControlListener
 from trading.encoding import Records
@@ -27,8 +26,6 @@ from trading.state.log import Committed, LoggedMessage
 
 #: Longer than a transaction of a gateway that was killed can stay open.
 PENDING_TRANSACTION_S = 30.0
-#: What was asked so lately is asked again without connecting anew: the partitions of one start.
-KEPT_S = 5.0
 #: A snapshot is looked for among so many of the newest chunks first.
 NEWEST_CHUNKS = (64, 1024)
 
@@ -69,56 +66,6 @@ class LogPlace(Struct, frozen=True):
     name: str
 
 
-class GroupCommits:
-    """What a group has committed, over one connection for as long as it is asked again and again.
-
-    A new client takes up to half a second to find the group's coordinator.
-    """
-
-    def __init__(self, bootstrap: str, group: str) -> None:
-        self._bootstrap, self._group = bootstrap, group
-        self._lock = threading.Lock()
-        self._consumer: Consumer | None = None
-        self._asked_at = -math.inf
-
-    def prepare(self, topic: str) -> None:
-        """Find the coordinator in a thread, while a group is being joined."""
-
-        def ask() -> None:
-            with suppress(ServiceUnavailable):
-                self.of(topic, 0)
-
-        threading.Thread(target=ask, name="commits", daemon=True).start()
-
-    def of(self, topic: str, partition: int) -> Committed:
-        """Stable: a transaction that is still open is waited for. Raises ServiceUnavailable."""
-        with self._lock:
-            # One that has lain idle may have lost its coordinator, and look for it for long.
-            if self._consumer is not None and time.monotonic() > self._asked_at + KEPT_S:
-                self._drop()
-            try:
-                consumer = self._consumer = self._consumer or self._connected(topic)
-                (found,) = consumer.committed([TopicPartition(topic, partition)], PENDING_TRANSACTION_S)
-            except KafkaException as error:
-                self._drop()
-                raise translated(error, f"the commits of {self._group} cannot be read") from error
-            self._asked_at = time.monotonic()
-        if found.error is not None:
-            # No answer is not "never committed".
-            raise ServiceUnavailable(f"the commits of {self._group} cannot be read ({found.error.str()})")
-        return Committed(max(-1, int(found.offset)), found.metadata or "")
-
-    def _connected(self, topic: str) -> Consumer:
-        consumer = reader(self._bootstrap, self._group)
-        connect(consumer, topic, CONTROL_TIMEOUT_S)
-        return consumer
-
-    def _drop(self) -> None:
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
-
-
 class KafkaPartitionLog:
     """Implements PartitionLog."""
 
@@ -128,25 +75,25 @@ class KafkaPartitionLog:
         partition: int,
         fast: FastSnapshots,
         listener: ControlListener,
-        commits: GroupCommits,
+        watermarks: Watermarks,
     ) -> None:
         self.name, self.ticks_topic, self.partition = place.name, place.topics.ticks, partition
         self.cluster, self.group = place.cluster, place.group
         self._bootstrap, self._topics = place.bootstrap, place.topics
-        self._fast, self._listener, self._commits = fast, listener, commits
+        self._fast, self._listener, self._watermarks = fast, listener, watermarks
 
     def committed(self) -> Committed:
         """Stable: a transaction that is still open is waited for. Raises ServiceUnavailable."""
-        return self._commits.of(self._topics.ticks, self.partition)
+        return Committed(*self._watermarks.committed(self._topics.ticks, self.partition, PENDING_TRANSACTION_S))
 
     def bounds(self) -> tuple[int, int]:
         """The watermarks of the ticks."""
-        return bounds(self._bootstrap, self._topics.ticks, self.partition)
+        return self._watermarks.bounds(self._topics.ticks, self.partition)
 
     def buried(self, since: int) -> set[int]:
         """Read from the dead letters' partition, which is that of their ticks."""
         topic = self._topics.dead_letters
-        low, _ = bounds(self._bootstrap, topic, self.partition)
+        low, _ = self._watermarks.bounds(topic, self.partition)
         found: set[int] = set()
         for messages in read_to_end(self._bootstrap, topic, self.partition, low):
             for message in messages:
@@ -171,13 +118,13 @@ class KafkaPartitionLog:
 
     def decisions(self, start: int) -> Iterator[Sequence[tuple[int, bytes]]]:
         """From `start` to the end, once every transaction there is ended."""
-        wait_until_settled(self._bootstrap, self._topics.decisions, self.partition, PENDING_TRANSACTION_S)
+        self._watermarks.wait_until_settled(self._topics.decisions, self.partition, PENDING_TRANSACTION_S)
         for messages in read_to_end(self._bootstrap, self._topics.decisions, self.partition, start):
             yield [(offset_of(m), as_bytes(m.value()) or b"") for m in messages]
 
     def reports(self, start: int, stop: int) -> list[tuple[int, ExecutionReport]]:
         """Raises ServiceUnavailable where the log ends before `stop`."""
-        if bounds(self._bootstrap, self._topics.fills, self.partition)[1] < stop:
+        if self._watermarks.bounds(self._topics.fills, self.partition)[1] < stop:
             raise ServiceUnavailable(
                 f"{self._topics.fills}[{self.partition}] lacks reports that decisions have taken"
             )
@@ -196,7 +143,7 @@ class KafkaPartitionLog:
 
     def _durable(self) -> bytes | None:
         topic = self._topics.snapshots
-        low, high = bounds(self._bootstrap, topic, self.partition)
+        low, high = self._watermarks.bounds(topic, self.partition)
         for newest in (*NEWEST_CHUNKS, high):
             start = max(low, high - newest)
             values = [
@@ -222,6 +169,6 @@ def open_logs(
     place: LogPlace, fast: FastSnapshots, listener: ControlListener
 ) -> Callable[[int], KafkaPartitionLog]:
     """What opens the log of a partition."""
-    commits = GroupCommits(place.bootstrap, place.group)
-    commits.prepare(place.topics.ticks)
-    return lambda partition: KafkaPartitionLog(place, partition, fast, listener, commits)
+    watermarks = Watermarks(place.bootstrap, place.group)
+    watermarks.prepare(place.topics.ticks)
+    return lambda partition: KafkaPartitionLog(place, partition, fast, listener, watermarks)

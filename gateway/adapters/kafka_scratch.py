@@ -9,8 +9,9 @@ from typing import Any
 from connectors.kafka.client import Producer, TopicPartition
 from connectors.kafka.errors import translating
 from connectors.kafka.messages import usable
-from connectors.kafka.reading import bounds, consume_ready, reader
+from connectors.kafka.reading import consume_ready, reader
 from connectors.kafka.topics import Topics
+from connectors.kafka.watermarks import bounds
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import SHARED, KafkaDecisionSink
 from gateway.adapters.kafka_transactions import TransactionalSink

@@ -12,7 +12,8 @@ from connectors.kafka.client import Consumer, Message, Producer, TopicPartition
 from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translating
 from connectors.kafka.messages import MS, as_bytes, usable
-from connectors.kafka.reading import bounds, read_to_end, reader, wait_until_settled
+from connectors.kafka.reading import read_to_end, reader
+from connectors.kafka.watermarks import bounds, wait_until_settled
 from trading.dead_letters import DeadLetter
 from trading.encoding import Records, encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable

@@ -10,8 +10,9 @@ from msgspec import Struct, structs
 
 from connectors.kafka.cluster import require
 from connectors.kafka.messages import MS, as_bytes
-from connectors.kafka.reading import offset_at, read_to_end
+from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import Topics
+from connectors.kafka.watermarks import offset_at
 from gateway.control.topic import all_commands
 from trading.control import to_state
 from trading.encoding import Records

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from connectors.kafka.messages import as_bytes
-from connectors.kafka.reading import bounds, offset_at, read_to_end
+from connectors.kafka.reading import read_to_end
+from connectors.kafka.watermarks import bounds, offset_at
 from trading.encoding import Records
 from trading.errors import BadRecord
 from trading.events import ExecutionReport, ReportKind

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from connectors.kafka.client import KafkaException, Producer, TopicPartition
-from connectors.kafka.reading import bounds, reader
+from connectors.kafka.reading import reader
+from connectors.kafka.watermarks import bounds
 from loadtest.open_loop.publisher import Published, TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan
 from stack.servers.settings import StackSettings

@@ -16,7 +16,8 @@ from connectors.kafka.admin import admin_client
 from connectors.kafka.client import TopicPartition
 from connectors.kafka.errors import translating
 from connectors.kafka.messages import MS, as_bytes
-from connectors.kafka.reading import bounds, read_to_end
+from connectors.kafka.reading import read_to_end
+from connectors.kafka.watermarks import bounds
 from gateway.control.control import Control
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan

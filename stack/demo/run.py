@@ -15,8 +15,8 @@ import numpy as np
 from msgspec import Struct, structs
 
 from connectors.kafka.client import KafkaException
-from connectors.kafka.reading import bounds
 from connectors.kafka.topics import TOPICS, Topics
+from connectors.kafka.watermarks import bounds
 from gateway.adapters.kafka_fills import reports_between
 from loadtest.open_loop.drive import Load, Progress
 from loadtest.open_loop.replay import Replayed, replay

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from connectors.kafka.cluster import check_cluster
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import Topics
+from connectors.kafka.watermarks import Watermarks
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka_fills import reports_between
 from gateway.adapters.kafka_recovery import KafkaPartitionLog, LogPlace
@@ -205,6 +206,7 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
     topics = Topics()
     cluster = check_cluster(stack.kafka_bootstrap, topics)
     fast = RedisSnapshots(stack.redis_url, "gateway")
+    watermarks = Watermarks(stack.kafka_bootstrap, "gateway")
 
     class FromTheBeginning(KafkaPartitionLog):
         def snapshots(self):
@@ -234,8 +236,8 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
 
     try:
         for partition in range(stack.partitions):
-            quick = restore(KafkaPartitionLog(place, partition, fast, listener), count("quick"))
-            slow = restore(FromTheBeginning(place, partition, fast, listener), count("slow"))
+            quick = restore(KafkaPartitionLog(place, partition, fast, listener, watermarks), count("quick"))
+            slow = restore(FromTheBeginning(place, partition, fast, listener, watermarks), count("slow"))
             assert quick.next_offset == slow.next_offset
             # What lived and was kept in snapshots, and what the log alone says, to the last bit.
             assert quick.state.book.dump() == slow.state.book.dump()
@@ -247,6 +249,7 @@ def test_a_book_of_fills_is_rebuilt_exactly_and_a_kill_loses_and_repeats_nothing
     finally:
         listener.close()
         fast.close()
+        watermarks.close()
     assert symbols >= 3
     assert read["quick"] < 0.5 * read["slow"]
 

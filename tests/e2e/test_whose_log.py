@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.client import Producer
-from connectors.kafka.reading import bounds, wait_until_settled
+from connectors.kafka.watermarks import bounds, wait_until_settled
 from gateway.control.control import Control
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from connectors.kafka import identity
 from connectors.kafka.client import Producer
 from connectors.kafka.cluster import check_cluster, require
-from connectors.kafka.reading import bounds, read_to_end
+from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import TOPICS
+from connectors.kafka.watermarks import bounds
 from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.control.topic import send, told
 from loadtest.open_loop.drive import Load, drive

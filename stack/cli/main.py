@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from stack.cli.commands import Commands
-from stack.cli.output import err
+from stack.cli.output import OWN_PROCESS, err
 from trading.errors import ConfigurationError, UltraThinkError
 
 OURS = {"trading", "connectors", "gateway", "services", "exporters", "trainers", "loadtest", "stack"}
@@ -66,7 +66,7 @@ def run() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
     try:
-        app()
+        app(obj=OWN_PROCESS)
     except UltraThinkError as error:
         tell(str(error))
         raise SystemExit(2 if isinstance(error, ConfigurationError) else failed()) from None

@@ -12,6 +12,9 @@ from rich.table import Table
 #: Where nobody looks at a screen, lines are for grep: wide enough not to be broken.
 WIDTH = None if sys.stdout.isatty() else 160
 
+#: What a command's context holds where its process ends with it.
+OWN_PROCESS = "own process"
+
 out = Console(highlight=False, width=WIDTH)
 err = Console(stderr=True, highlight=False)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stack.cli.output import err
+from stack.cli.output import OWN_PROCESS, err
 from trading.errors import ServiceUnavailable
 
 app = typer.Typer(no_args_is_help=True, help="Limits: try them, explain them, change them, prove them.")
@@ -20,6 +20,16 @@ LimitsOption = Annotated[
     Path | None, typer.Option("--limits", help="YAML; default: those in force, else the defaults.")
 ]
 ReasonOption = Annotated[str, typer.Option(help="Recorded with the change.")]
+
+
+def interpret(context: typer.Context) -> None:
+    """Leave the rules to Python: for one order, loading the compiled ones takes far longer than running these.
+
+    To be called before they are imported, for they stay so: only where the process ends with the command. They
+    answer the same to the last bit (tests/unit/trading/risk/test_interpreted.py).
+    """
+    if context.obj == OWN_PROCESS:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 
 def in_force(path: Path | None) -> tuple[Any, str]:

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from stack.cli.output import err, out, print_json, table
-from stack.cli.risk.command import Json, LimitsOption, app, limit_set
+from stack.cli.risk.command import Json, LimitsOption, app, interpret, limit_set
 from trading.decision import wire
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 
 @app.command(epilog="Example: ultrathink risk check --price 61000 --position 0.2 BTCUSDT -- -0.5")
 def check(
+    context: typer.Context,
     symbol: Annotated[str, typer.Argument(help="Instrument.")],
     quantity: Annotated[float, typer.Argument(help="Signed, in units; negative sells.")],
     price: Annotated[float, typer.Option(help="Touch on the order's far side.")],
@@ -31,10 +32,10 @@ def check(
 
     Put -- before a negative quantity: ultrathink risk check --price 61000 BTCUSDT -- -0.5
     """
+    interpret(context)
     import time
 
-    from trading.portfolio.book import Book
-    from trading.risk.calendar import DAY, is_open
+    from trading.risk.calendar import is_open
     from trading.risk.model import Order
     from trading.risk.trading_state import SEVERITY, TradingState
     from trading.risk.verdict import Outcome
@@ -46,25 +47,36 @@ def check(
     except ValueError:
         raise ConfigurationError(f"trading state {state!r}: expected one of {', '.join(TradingState)}") from None
     found = limit_set(limits, books)
-    book, now_ns = Book(found), time.time_ns()
-    middle = price if mid is None else mid
-    if position:
-        # Bought yesterday: no rate and no duplicate of today.
-        book.observe(symbol, now_ns - DAY, middle)
-        book.accept(symbol, position, middle, 0, assumed=True)
-    book.observe(symbol, now_ns, middle)
+    now_ns, middle = time.time_ns(), price if mid is None else mid
     quota = found.of(symbol).max_desk_notional
     order = Order(
         quantity, price, math.nan, math.nan, math.nan, middle, 1, now_ns, int(age_s * 1e9), severity,
         bool(is_open(now_ns, found.calendar)), math.nan if quota is None else quota,
     )  # fmt: skip
-    verdict = book.judge(symbol, order)
+    verdict = judged(found, symbol, order, position)
     if json:
         print_json(verdict)
     else:
         show_verdict(verdict)
     if verdict.outcome is Outcome.DENY:
         raise typer.Exit(1)
+
+
+def judged(limits: Any, symbol: str, order: Any, position: float) -> Any:
+    """A new book's verdict, when it has held so much since yesterday: no rate and no duplicate of today."""
+    import numpy as np
+
+    from trading.portfolio.book import Book
+    from trading.risk.calendar import DAY
+
+    book = Book(limits)
+    # What is divided by zero is no number here as it is where this is compiled.
+    with np.errstate(all="ignore"):
+        if position:
+            book.observe(symbol, order.now_ns - DAY, order.mid)
+            book.accept(symbol, position, order.mid, 0, assumed=True)
+        book.observe(symbol, order.now_ns, order.mid)
+        return book.judge(symbol, order)
 
 
 def show_verdict(verdict: Any) -> None:

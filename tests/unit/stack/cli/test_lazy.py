@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -41,6 +42,22 @@ def imported_by(code: str) -> set[str]:
 )
 def test_what_a_command_does_not_need_it_does_not_import(code, spared):
     assert not imported_by(code) & spared
+
+
+def test_the_rules_of_one_order_are_left_to_python(tmp_path):
+    """What numba needs to load what it has compiled takes longer than the whole command may."""
+    code = (
+        "import sys; from stack.cli.main import run; from contextlib import suppress\n"
+        "sys.argv = ['ultrathink', 'risk', 'check', '--price', '10', 'AAPL', '100']\n"
+        "with suppress(SystemExit): run()\n"
+        "from trading.compiled import ENTRIES; print('\\n', ENTRIES)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        env={**os.environ, "ULTRATHINK_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert "valid_values" in done.stdout
+    assert done.stdout.splitlines()[-1].strip() == "[]"
 
 
 def test_an_onnx_file_is_exported_without_torch_and_mlflow(tmp_path):

@@ -15,7 +15,7 @@ from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes, translated
 from connectors.kafka.reading import connect, reader
 from trading.errors import ServiceUnavailable
 
-#: A client that was asked so lately is asked again; one that has lain idle may have lost its brokers.
+#: One that has lain idle for longer may have lost its brokers, and look for them for long.
 KEPT_S = 5.0
 RETRY_S = 0.1
 #: A broker that does not answer within this is asked all the same.
@@ -33,14 +33,15 @@ class Watermarks:
     May be asked by several threads; they wait for one another.
     """
 
-    def __init__(self, bootstrap: str, group: str = "ultrathink-reader") -> None:
+    def __init__(self, bootstrap: str, group: str = "ultrathink-reader", kept_s: float = KEPT_S) -> None:
         """Nothing is connected yet.
 
         Args:
             bootstrap: broker addresses.
             group: whose commits are asked for.
+            kept_s: a client that was asked so lately is asked again.
         """
-        self._bootstrap, self._group = bootstrap, group
+        self._bootstrap, self._group, self._kept_s = bootstrap, group, kept_s
         self._lock = threading.Lock()
         #: Isolation level -> the client that asks at it.
         self._clients: dict[str, Consumer] = {}
@@ -121,7 +122,7 @@ class Watermarks:
 
     def _ask(self, isolation: str, question: Callable[[Consumer], Answer]) -> Answer:
         with self._lock:
-            if time.monotonic() > self._asked_at + KEPT_S:
+            if time.monotonic() > self._asked_at + self._kept_s:
                 self._drop()
             if isolation not in self._clients:
                 self._clients[isolation] = reader(self._bootstrap, self._group, isolation)

@@ -1,4 +1,4 @@
-"""`make bench`: what a fetch, a call and a commit cost bare on the desk's own servers: no gateway is quicker.
+"""`make bench`: what a fetch, a call and a commit cost bare on the desk's own servers: the least there is.
 
 One tick after another, a hundred a second, from one thread: sent, fetched, asked of the model, published in a
 transaction with its offset, and read by a reader of what is committed. No features, no rules, no batches.
@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from benchmarks.figures import BenchmarkFigures, say
-from connectors.kafka.client import Consumer, Producer, TopicPartition
+from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import connect, reader
 from connectors.kafka.topics import TOPICS
 from connectors.kafka.watermarks import bounds
@@ -26,7 +26,7 @@ from stack.workflows.sandbox import MODELS, sandbox
 from trading.features.kernel import N_FEATURES
 from trading.models.signature import FEATURES_TENSOR
 
-#: As the gateway's: the same bytes, and the same settings of the client.
+#: As many bytes as the gateway's usually are, and its producers' settings; it is fetched as readers do.
 TICK, DECISION = bytes(200), bytes(1200)
 GROUP = "bounds"
 EVERY_S = 0.01
@@ -133,7 +133,10 @@ def main() -> None:
         taken_ms = {}
         for partitions in (1, settings.partitions):
             say(f"  transactions over {partitions} partitions: {(WARM_UP + COUNT) * EVERY_S:.0f} s")
-            taken_ms[partitions] = measured(settings, partitions)
+            try:
+                taken_ms[partitions] = measured(settings, partitions)
+            except KafkaException as error:
+                raise SystemExit(f"no figure counts: {error.args[0].str()}") from error
     for partitions, steps in taken_ms.items():
         for name, what in (
             ("one fetch: sent to read", "fetch"),

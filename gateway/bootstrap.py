@@ -10,12 +10,13 @@ import structlog
 from msgspec import Struct
 
 from connectors.kafka.cluster import Cluster, check_cluster
+from connectors.kafka.watermarks import Watermarks
 from connectors.logs import LogLevel
 from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka_cancels import KafkaCancels
 from gateway.adapters.kafka_fills import FillsFeed, KafkaEvents
-from gateway.adapters.kafka_recovery import LogPlace, open_logs
+from gateway.adapters.kafka_recovery import KafkaPartitionLog, LogPlace, open_logs
 from gateway.adapters.kafka_sink import KafkaDecisionSink
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.kafka_transactions import TransactionalSink
@@ -173,8 +174,8 @@ def put_together(
     name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, settings.group)
     keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     opened.callback(keeper.close)
-    place = LogPlace(bootstrap, cluster.id, settings.group, topics, name)
-    restore = rebuilder(settings, cluster, place, fast, served.limits, controlled, metrics)
+    logs = partition_logs(LogPlace(bootstrap, cluster.id, settings.group, topics, name), fast, controlled, opened)
+    restore = rebuilder(settings, cluster, logs, served.limits, controlled, metrics)
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )
@@ -219,18 +220,27 @@ def open_broker(
     return fills, cancels
 
 
+def partition_logs(
+    place: LogPlace, fast: RedisSnapshots, controlled: Controlled, opened: ExitStack
+) -> Callable[[int], KafkaPartitionLog]:
+    """What opens the log of a partition; its connections are made while the group is joined."""
+    watermarks = Watermarks(place.bootstrap, place.group)
+    opened.callback(watermarks.close)
+    watermarks.prepare(place.topics.ticks)
+    return open_logs(place, fast, controlled.listener, watermarks)
+
+
 def rebuilder(
     settings: GatewaySettings,
     cluster: Cluster,
-    place: LogPlace,
-    fast: RedisSnapshots,
+    logs: Callable[[int], KafkaPartitionLog],
     limits: LimitSet,
     controlled: Controlled,
     metrics: PrometheusMetrics,
 ) -> Callable[[int], Restored]:
     """What rebuilds a partition that comes."""
     recovery = PartitionRecovery(
-        open_logs(place, fast, controlled.listener), settings.admission(), limits, SystemClock(),
+        logs, settings.admission(), limits, SystemClock(),
         settings.topics.decisions, metrics.restored, lambda: metrics.bad_record("decisions"),
         partial(halt_for_lost, controlled.control, metrics, settings.topics.ticks),
     )  # fmt: skip

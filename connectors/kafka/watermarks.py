@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import TypeVar
 
+from msgspec import Struct
+
 from connectors.kafka.client import Consumer, KafkaException, TopicPartition
 from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, passes, translated
 from connectors.kafka.reading import connect, reader
-from trading.errors import ServiceUnavailable
+from trading.errors import ServiceUnavailable, UltraThinkError
 
-#: One that has lain idle for longer may have lost its brokers, and look for them for long.
+COMMITTED, UNCOMMITTED = "read_committed", "read_uncommitted"
+#: A client that has lain idle for longer may have lost its brokers, and look for them for long.
 KEPT_S = 5.0
+#: The same may have happened to one that is kept: what it does not answer within this a new one is asked.
+KEPT_PATIENCE_S = 2.0
 RETRY_S = 0.1
 #: A broker that does not answer within this is asked all the same.
 CONNECT_S = 2.0
+#: A close waits no longer for a question that is being asked.
+CLOSE_S = 1.0
+#: Between two looks for what lies idle, at least.
+LOOK_S = 1.0
 #: Between two looks whether a transaction is ended, which takes some milliseconds.
 SETTLING_S = 0.02
 
 Answer = TypeVar("Answer")
 
 
+class KeptClient(Struct):
+    """Of one isolation level, and when it answered last: monotonic time."""
+
+    consumer: Consumer
+    answered_s: float
+
+
 class Watermarks:
-    """Asks over connections that are kept for as long as questions follow one another.
+    """Asks over connections that are kept for a while, for questions that follow one another.
 
     A new client takes up to three quarters of a second to find a partition's leader or a group's coordinator.
     May be asked by several threads; they wait for one another.
@@ -39,25 +54,18 @@ class Watermarks:
         Args:
             bootstrap: broker addresses.
             group: whose commits are asked for.
-            kept_s: a client that was asked so lately is asked again.
+            kept_s: a client that has answered so lately is asked again.
         """
         self._bootstrap, self._group, self._kept_s = bootstrap, group, kept_s
-        self._lock = threading.Lock()
+        self._lock, self._closing = threading.Lock(), threading.Event()
         #: Isolation level -> the client that asks at it.
-        self._clients: dict[str, Consumer] = {}
-        self._asked_at = -math.inf
+        self._clients: dict[str, KeptClient] = {}
 
     def prepare(self, topic: str) -> None:
-        """Connect in a thread, so that the first question need not wait for it."""
+        """Connect in a thread, so that the first question need not wait for it; it closes what lies idle, too."""
+        threading.Thread(target=self._keep, args=(topic,), name="watermarks", daemon=True).start()
 
-        def ask() -> None:
-            with suppress(ServiceUnavailable):
-                self.committed(topic, 0, CONTROL_TIMEOUT_S)
-                self.bounds(topic, 0, "read_uncommitted")
-
-        threading.Thread(target=ask, name="watermarks", daemon=True).start()
-
-    def bounds(self, topic: str, partition: int, isolation: str = "read_committed") -> tuple[int, int]:
+    def bounds(self, topic: str, partition: int, isolation: str = COMMITTED) -> tuple[int, int]:
         """The first offset, and the one after the last. Raises ServiceUnavailable.
 
         Read-committed, the last is that of what is committed.
@@ -66,9 +74,13 @@ class Watermarks:
         """
         deadline = time.monotonic() + CONTROL_TIMEOUT_S
         place = TopicPartition(topic, partition)
+
+        def question(client: Consumer, timeout_s: float) -> tuple[int, int]:
+            return client.get_watermark_offsets(place, timeout_s)
+
         while True:
             try:
-                low, high = self._ask(isolation, lambda one: one.get_watermark_offsets(place, CONTROL_TIMEOUT_S))
+                low, high = self._ask(isolation, question, CONTROL_TIMEOUT_S)
             except KafkaException as error:
                 if time.monotonic() > deadline or not passes(error.args[0]):
                     require(self._bootstrap, topic)
@@ -87,12 +99,11 @@ class Watermarks:
         """
         places = [TopicPartition(topic, partition)]
 
-        def question(client: Consumer) -> list[TopicPartition]:
-            connect(client, topic, CONNECT_S)
+        def question(client: Consumer, timeout_s: float) -> list[TopicPartition]:
             return client.committed(places, timeout_s)
 
         try:
-            (found,) = self._ask("read_committed", question)
+            (found,) = self._ask(COMMITTED, question, timeout_s, topic)
         except KafkaException as error:
             raise translated(error, f"the commits of {self._group} cannot be read") from error
         if found.error is not None:
@@ -108,7 +119,7 @@ class Watermarks:
         Raises:
             ServiceUnavailable: one is still open when the time is over.
         """
-        _, end = self.bounds(topic, partition, "read_uncommitted")
+        _, end = self.bounds(topic, partition, UNCOMMITTED)
         deadline = time.monotonic() + timeout_s
         while self.bounds(topic, partition)[1] < end:
             if time.monotonic() > deadline:
@@ -116,40 +127,68 @@ class Watermarks:
             time.sleep(SETTLING_S)
 
     def close(self) -> None:
-        """Close what is open."""
-        with self._lock:
-            self._drop()
-
-    def _ask(self, isolation: str, question: Callable[[Consumer], Answer]) -> Answer:
-        with self._lock:
-            if time.monotonic() > self._asked_at + self._kept_s:
-                self._drop()
-            if isolation not in self._clients:
-                self._clients[isolation] = reader(self._bootstrap, self._group, isolation)
+        """Close what is open; a client that is being asked is left to the process's end."""
+        self._closing.set()
+        if self._lock.acquire(timeout=CLOSE_S):
             try:
-                answer = question(self._clients[isolation])
+                self._drop(list(self._clients))
+            finally:
+                self._lock.release()
+
+    def _ask(
+        self, isolation: str, question: Callable[[Consumer, float], Answer], timeout_s: float, topic: str = ""
+    ) -> Answer:
+        """One that is kept first, then a new one; with a topic, that is connected to first."""
+        with self._lock:
+            self._drop_idle()
+            kept = self._clients.get(isolation)
+            if kept is not None:
+                try:
+                    return self._answer(isolation, question, min(timeout_s, KEPT_PATIENCE_S))
+                except KafkaException:
+                    self._drop([isolation])
+            self._open(isolation, topic)
+            try:
+                return self._answer(isolation, question, timeout_s)
             except KafkaException:
-                self._drop()
+                self._drop([isolation])
                 raise
-            self._asked_at = time.monotonic()
-            return answer
 
-    def _drop(self) -> None:
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
+    def _answer(self, isolation: str, question: Callable[[Consumer, float], Answer], timeout_s: float) -> Answer:
+        client = self._clients[isolation]
+        answer = question(client.consumer, timeout_s)
+        client.answered_s = time.monotonic()
+        return answer
+
+    def _open(self, isolation: str, topic: str) -> None:
+        consumer = reader(self._bootstrap, self._group, isolation)
+        self._clients[isolation] = KeptClient(consumer, time.monotonic())
+        if topic:
+            connect(consumer, topic, CONNECT_S)
+
+    def _keep(self, topic: str) -> None:
+        # What cannot be connected is told where it is asked.
+        with self._lock, suppress(UltraThinkError):
+            for isolation in (COMMITTED, UNCOMMITTED):
+                if isolation not in self._clients and not self._closing.is_set():
+                    self._open(isolation, topic)
+        while not self._closing.wait(max(self._kept_s, LOOK_S)):
+            with self._lock:
+                self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        before_s = time.monotonic() - self._kept_s
+        self._drop([isolation for isolation, one in self._clients.items() if one.answered_s < before_s])
+
+    def _drop(self, isolations: list[str]) -> None:
+        for isolation in isolations:
+            self._clients.pop(isolation).consumer.close()
 
 
-def bounds(bootstrap: str, topic: str, partition: int, isolation: str = "read_committed") -> tuple[int, int]:
+def bounds(bootstrap: str, topic: str, partition: int, isolation: str = COMMITTED) -> tuple[int, int]:
     """`Watermarks.bounds`, asked once. Raises ServiceUnavailable."""
     with closing(Watermarks(bootstrap)) as watermarks:
         return watermarks.bounds(topic, partition, isolation)
-
-
-def wait_until_settled(bootstrap: str, topic: str, partition: int, timeout_s: float) -> None:
-    """`Watermarks.wait_until_settled`, asked once. Raises ServiceUnavailable."""
-    with closing(Watermarks(bootstrap)) as watermarks:
-        watermarks.wait_until_settled(topic, partition, timeout_s)
 
 
 def offset_at(bootstrap: str, topic: str, partition: int, time_ms: int) -> int:

@@ -166,9 +166,7 @@ def logged(message: Message, now_ns: int) -> LoggedMessage:
 
 
 def open_logs(
-    place: LogPlace, fast: FastSnapshots, listener: ControlListener
+    place: LogPlace, fast: FastSnapshots, listener: ControlListener, watermarks: Watermarks
 ) -> Callable[[int], KafkaPartitionLog]:
     """What opens the log of a partition."""
-    watermarks = Watermarks(place.bootstrap, place.group)
-    watermarks.prepare(place.topics.ticks)
     return lambda partition: KafkaPartitionLog(place, partition, fast, listener, watermarks)

@@ -51,7 +51,7 @@ class KafkaDecisionSink:
             },
             logger=kafka_logger(),
         )
-        connect(self._producer, topics.decisions)
+        make_ready(self._producer, topics.decisions)
 
     def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
         """Start counting from here."""
@@ -204,7 +204,7 @@ def names(topics: Topics) -> dict[Stream, str]:
     }
 
 
-def connect(producer: Producer, topic: str) -> None:
+def make_ready(producer: Producer, topic: str) -> None:
     """Connect and get the producer's id now, not while the first tick's budget runs."""
     try:
         producer.list_topics(topic, timeout=CONTROL_TIMEOUT_S)

@@ -44,8 +44,9 @@ STEP_S = 3.0
 LIMIT_S = 4.0
 TURNS = 2
 RETRY_S = 0.02
-#: A coordinator with nothing to end answers within this; each further try may take twice as long.
-FIRST_TRY_S = 0.1
+#: A coordinator with nothing to end answers within this, and within so many times what it took to connect; each
+#: further try may take twice as long.
+FIRST_TRY_S, TRY_OVER_CONNECTING = 0.1, 1.5
 
 
 class TransactionalSink:
@@ -236,22 +237,25 @@ class TransactionalSink:
         """One that may begin transactions: whatever a predecessor has left open is ended.
 
         While a broker ends that it refuses the new one for a few milliseconds, and librdkafka asks again half a
-        second later; another producer asks at once.
+        second later; another producer asks at once. A coordinator that stalls may read what the first has asked
+        after the second's: that is fenced then, which its first transaction meets, and both are made anew.
         """
         longest_s = min(CONTROL_TIMEOUT_S, self._patience_s)
         deadline, tried_s = time.monotonic() + self._patience_s, FIRST_TRY_S
         while True:
             producer = self._unused_producer(turn)
             try:
-                # Where no broker answers another producer is no quicker.
+                began = time.monotonic()
                 is_there = connect(producer, self._topics.decisions, longest_s)
-                producer.init_transactions(tried_s if is_there else longest_s)
+                tried_s = max(tried_s, TRY_OVER_CONNECTING * (time.monotonic() - began))
+                # Where no broker answers another producer is no quicker.
+                producer.init_transactions(min(tried_s, longest_s) if is_there else longest_s)
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise translated(error, "no transaction can be begun") from error
                 # It is gone before its successor begins, which it would fence.
                 del producer
-                tried_s = min(2.0 * tried_s, longest_s)
+                tried_s *= 2.0
                 time.sleep(RETRY_S)
             else:
                 return producer

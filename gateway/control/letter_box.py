@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from msgspec import Struct, structs
@@ -13,7 +14,7 @@ from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translating
 from connectors.kafka.messages import MS, as_bytes, usable
 from connectors.kafka.reading import read_to_end, reader
-from connectors.kafka.watermarks import bounds, wait_until_settled
+from connectors.kafka.watermarks import Watermarks, bounds
 from trading.dead_letters import DeadLetter
 from trading.encoding import Records, encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
@@ -165,8 +166,9 @@ class LetterBox:
 
     def _replayed_of(self, partitions: set[int]) -> set[str]:
         """Places that were sent by now; a note behind a transaction that is still open would not be seen."""
-        for partition in sorted(partitions):
-            wait_until_settled(self._bootstrap, self._topic, partition, SETTLED_S)
+        with closing(Watermarks(self._bootstrap)) as watermarks:
+            for partition in sorted(partitions):
+                watermarks.wait_until_settled(self._topic, partition, SETTLED_S)
         return {f.place for p in sorted(partitions) for f in self._read_partition(p) if f.replayed}
 
     def _read_partition(self, partition: int) -> list[FoundLetter]:
@@ -192,10 +194,9 @@ class LetterBox:
         self, chosen: Sequence[FoundLetter]
     ) -> list[tuple[FoundLetter, tuple[bytes | None, bytes | None] | None]]:
         """Key and value of each letter's message; None when the log no longer holds it."""
-        lows = {
-            place: bounds(self._bootstrap, *place)[0]
-            for place in {(f.letter.topic, f.letter.partition) for f in chosen}
-        }
+        places = {(f.letter.topic, f.letter.partition) for f in chosen}
+        with closing(Watermarks(self._bootstrap)) as watermarks:
+            lows = {place: watermarks.bounds(*place)[0] for place in places}
         consumer: Consumer = reader(self._bootstrap)
         try:
             return [(f, self._original(consumer, f.letter, lows)) for f in chosen]

@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.client import Producer
-from connectors.kafka.watermarks import bounds, wait_until_settled
+from connectors.kafka.watermarks import bounds
 from gateway.control.control import Control
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
@@ -152,25 +152,6 @@ def test_a_producer_whose_clock_is_ahead_moves_nobodys_time(desk):
         desk.publish(60)
         assert wait_until_decided(desk.stack, desk.topics.series, desk.topics.ticks, desk.ends(), 30.0)
         assert process.scrape().value("gateway_dead_letters_total") == 1
-
-
-def test_decisions_whose_transaction_is_not_ended_yet_are_waited_for(desk):
-    """What a coordinator has still to tell the decisions' leader; here a transaction that is held open."""
-    bootstrap, topic = desk.stack.kafka_bootstrap, desk.topics.decisions
-    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": topic})
-    producer.init_transactions(10)
-    producer.begin_transaction()
-    producer.produce(topic, b"x", partition=0)
-    assert producer.flush(10) == 0
-    with pytest.raises(ServiceUnavailable, match="is open for 1 s"):
-        wait_until_settled(bootstrap, topic, 0, 1.0)
-    wait_until_settled(bootstrap, topic, 1, 1.0)
-    ending = threading.Timer(1.0, producer.commit_transaction, [10])
-    ending.start()
-    began = time.monotonic()
-    wait_until_settled(bootstrap, topic, 0, 20.0)
-    assert time.monotonic() - began >= 0.9
-    ending.join()
 
 
 @pytest.mark.parametrize("busy", [True, False])

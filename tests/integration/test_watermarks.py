@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from connectors.kafka.client import Consumer, Producer, TopicPartition
+from connectors.kafka.reading import reader
 from connectors.kafka.topics import TOPICS
 from connectors.kafka.watermarks import Watermarks, offset_at
 from stack.servers.kafka import create_topics
+from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 
 
@@ -24,18 +27,48 @@ def topic(stack):
     return name
 
 
-@pytest.mark.parametrize("kept_s", [0.0, 5.0])
-def test_ends_and_commits_are_told_whether_a_client_is_kept_or_not(stack, topic, kept_s):
+class Counted(Watermarks):
+    """Counts the clients that are made."""
+
+    def __init__(self, *given, **named):
+        super().__init__(*given, **named)
+        self.made = []
+
+    def _open(self, isolation, topic):
+        self.made.append(isolation)
+        super()._open(isolation, topic)
+
+
+def test_a_client_is_kept_while_it_is_asked_and_no_longer(stack, topic):
     group = f"group-{topic}"
-    watermarks = Watermarks(stack.kafka_bootstrap, group, kept_s)
+    watermarks = Counted(stack.kafka_bootstrap, group, kept_s=1.0)
     watermarks.prepare(topic)
     try:
+        eventually(lambda: len(watermarks.made) == 2)
         assert watermarks.bounds(topic, 0) == (0, 5)
         assert watermarks.bounds(topic, 1) == (0, 0)
         assert watermarks.committed(topic, 0, 10.0) == (-1, "")
         commit(stack, group, TopicPartition(topic, 0, 3, metadata="which log"))
         assert watermarks.committed(topic, 0, 10.0) == (3, "which log")
         watermarks.wait_until_settled(topic, 0, 10.0)
+        assert sorted(watermarks.made) == ["read_committed", "read_uncommitted"]
+        # Nobody asks: both are closed, and whoever asks then has a new one.
+        eventually(lambda: not watermarks._clients)
+        assert watermarks.bounds(topic, 0) == (0, 5)
+        assert len(watermarks.made) == 3
+    finally:
+        watermarks.close()
+    assert not watermarks._clients
+
+
+def test_a_kept_client_that_does_not_answer_is_replaced(stack, topic):
+    watermarks = Counted(stack.kafka_bootstrap)
+    try:
+        assert watermarks.bounds(topic, 0) == (0, 5)
+        # As after a broker that came back elsewhere: this one looks for its own where nobody is.
+        watermarks._clients["read_committed"].consumer = reader("127.0.0.1:1")
+        assert watermarks.bounds(topic, 0) == (0, 5)
+        assert len(watermarks.made) == 2
     finally:
         watermarks.close()
 
@@ -50,10 +83,13 @@ def test_a_transaction_that_stays_open_is_told_and_one_that_ends_is_waited_for(s
     try:
         with pytest.raises(ServiceUnavailable, match="is open"):
             watermarks.wait_until_settled(topic, 0, 0.5)
-        producer.commit_transaction(10.0)
-        watermarks.wait_until_settled(topic, 0, 10.0)
+        watermarks.wait_until_settled(topic, 1, 0.5)
+        ending = threading.Timer(0.5, producer.commit_transaction, [10.0])
+        ending.start()
+        watermarks.wait_until_settled(topic, 0, 20.0)
         # Behind the record lies the mark that it is committed.
         assert watermarks.bounds(topic, 0) == (0, 7)
+        ending.join()
     finally:
         watermarks.close()
 

@@ -47,8 +47,11 @@ def round_quantity(quantity: float) -> float:
 
 @inline
 def round_to_lot(quantity: float, lot: float) -> float:
-    """Toward zero to a multiple of `lot`."""
-    return round_quantity(math.copysign(math.floor(abs(quantity) / lot + 1e-9) * lot, quantity))
+    """Toward zero to a multiple of `lot`, as far as a double tells one from the next."""
+    lots = abs(quantity) / lot + 1e-9
+    if not lots < 2.0**53:
+        return quantity
+    return round_quantity(math.copysign(math.floor(lots) * lot, quantity))
 
 
 @inline

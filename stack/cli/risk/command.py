@@ -26,7 +26,7 @@ def interpret(context: typer.Context) -> None:
     """Leave the rules to Python: for one order, loading the compiled ones takes far longer than running these.
 
     To be called before they are imported, for they stay so: only where the process ends with the command. They
-    answer the same to the last bit (tests/unit/trading/risk/test_interpreted.py).
+    answer the same to the last bit (tests/unit/stack/cli/test_interpreted.py).
     """
     if context.obj == OWN_PROCESS:
         os.environ["NUMBA_DISABLE_JIT"] = "1"

@@ -18,7 +18,7 @@ from benchmarks.figures import BenchmarkFigures, say
 from connectors.kafka.client import Consumer, KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import connect, reader
 from connectors.kafka.topics import TOPICS
-from connectors.kafka.watermarks import bounds
+from connectors.kafka.watermarks import UNCOMMITTED, bounds
 from connectors.triton import grpc as triton
 from gateway.adapters.kafka_sink import SHARED
 from stack.servers.settings import StackSettings
@@ -54,7 +54,7 @@ class Bare:
         self._sender = Producer({**SHARED, "bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
         self._ticks, self._seen = reader(bootstrap, GROUP), reader(bootstrap)
         for client, topic in ((self._ticks, TOPICS.ticks), (self._seen, TOPICS.decisions)):
-            end = bounds(bootstrap, topic, 0, "read_uncommitted")[1]
+            end = bounds(bootstrap, topic, 0, UNCOMMITTED)[1]
             client.assign([TopicPartition(topic, 0, end)])
         self._metadata = self._ticks.consumer_group_metadata()
         self._server = triton.InferenceServerClient(settings.triton_grpc)

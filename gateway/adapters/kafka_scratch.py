@@ -11,7 +11,7 @@ from connectors.kafka.errors import translating
 from connectors.kafka.messages import usable
 from connectors.kafka.reading import consume_ready, reader
 from connectors.kafka.topics import Topics
-from connectors.kafka.watermarks import bounds
+from connectors.kafka.watermarks import UNCOMMITTED, bounds
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import SHARED, KafkaDecisionSink
 from gateway.adapters.kafka_transactions import TransactionalSink
@@ -55,10 +55,10 @@ class ScratchRounds:
         # Not idempotent: such a producer waits half a second for its number.
         sending = {**SHARED, "enable.idempotence": False, "acks": "all", "linger.ms": 0}
         self._producer = Producer({**sending, "bootstrap.servers": bootstrap}, logger=kafka_logger())
-        self._consumer = reader(bootstrap, rehearsing, "read_uncommitted")
+        self._consumer = reader(bootstrap, rehearsing, UNCOMMITTED)
         try:
             # Another gateway that was killed in its rehearsal leaves a transaction open: nobody waits for that.
-            end = bounds(bootstrap, topics.scratch, PARTITION, "read_uncommitted")[1]
+            end = bounds(bootstrap, topics.scratch, PARTITION, UNCOMMITTED)[1]
             with translating(f"{topics.scratch} cannot be read"):
                 self._consumer.assign([TopicPartition(topics.scratch, PARTITION, end)])
                 metadata = self._consumer.consumer_group_metadata()

@@ -70,8 +70,8 @@ class TransactionalSink:
             group: whose offsets are committed.
             instance: lasting name of this gateway; the transactional id.
             log_name: noted with the offsets: of a topic that is made anew they mean nothing.
-            patience_s: how long it is tried, where the brokers say that it may succeed in a moment.
             metadata: our place in the group; True asks for a newer one, which comes in a moment.
+            patience_s: how long it is tried, where the brokers say that it may succeed in a moment.
         """
         self._bootstrap, self._topics, self._group, self._instance = bootstrap, topics, group, instance
         self._patience_s = patience_s

@@ -44,7 +44,7 @@ def run(
     import signal
     import sys
 
-    # While the rest is imported too: a container's first process that handles no SIGTERM ignores it.
+    # While the rest is imported too: a gateway that is asked to end has not failed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from gateway.main import run as serve
     from stack.processes.settings import gateway_settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
 
 import pytest
 
@@ -48,7 +49,8 @@ def test_what_a_killed_one_left_open_is_ended_and_its_successor_publishes_in_eve
     for number in range(2 * TURNS):
         sink.publish({0: PartitionOutbox([(Stream.DECISIONS, b"k", b"%d" % number)], number + 1)}, lambda _: True)
     assert sink.safe(0) == 2 * TURNS
-    assert Watermarks(bootstrap, group).committed(topics.ticks, 0, 10.0) == (2 * TURNS, "log")
+    with closing(Watermarks(bootstrap, group)) as watermarks:
+        assert watermarks.committed(topics.ticks, 0, 10.0) == (2 * TURNS, "log")
     seen = [m.value() for chunk in read_to_end(bootstrap, topics.decisions, 0, 0) for m in chunk]
     assert seen == [b"%d" % number for number in range(2 * TURNS)]
     # The killed one, were it alive after all, is fenced.

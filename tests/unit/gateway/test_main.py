@@ -57,7 +57,26 @@ print("went on")
 """
 
 
-@pytest.mark.parametrize(("code", "told"), [(LOGGING, ""), (CONNECTING, ""), (SWALLOWED, "closed\n")])
+#: A server is away when what was opened is closed.
+UNWOUND = """
+import os, signal
+from gateway.main import started
+from trading.errors import ServiceUnavailable
+
+def build():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        raise ServiceUnavailable("not delivered")
+
+started(build)
+print("went on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(LOGGING, ""), (CONNECTING, ""), (SWALLOWED, "closed\n"), (UNWOUND, "")]
+)
 def test_a_stop_is_heard(code, told):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stdout) == (0, told), done.stderr

@@ -60,7 +60,7 @@ def markdown(latest: Latest) -> str:
         "Latency counts from the time for which a tick was meant (docs/loadtest.md). Ratios are of runs that took turns",
         "in one session; absolute figures of two sessions on a shared machine can differ by half.",
         "",
-        "To repeat: `make bench` (an hour and a half; nothing else should run), or one part as",
+        "To repeat: `make bench` (an hour; nothing else should run), or one part as",
         "`BENCH=peers make bench`. With recorded feeds in `../shared/data` or `$ULTRATHINK_DATA` these are used.",
         "",
     ]

@@ -1,17 +1,25 @@
-"""Threads that a gateway cannot do without: what one dies of is kept, and told to whoever asks for its health."""
+"""Threads that a gateway cannot do without, and none that keeps it from ending."""
 
 from __future__ import annotations
 
+import queue
 import threading
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import structlog
 
 log = structlog.get_logger()
+Result = TypeVar("Result")
 
 
 class Worker(threading.Thread):
-    """A daemon thread that works until it is told to end."""
+    """A daemon thread that works until it is told to end.
+
+    What it dies of is kept, and told to whoever asks for its health.
+    """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         super().__init__(name=name, daemon=True)
@@ -33,3 +41,38 @@ class Worker(threading.Thread):
         if not self._begun or self.is_alive():
             return ""
         return f"thread {self.name} has ended" + (f" ({self._failure})" if self._failure else "")
+
+
+class Waiter:
+    """A thread that does what may never end, one thing after another.
+
+    Unlike a `ThreadPoolExecutor`'s it is not waited for when the process ends. It ends when nobody has its Waiter.
+    """
+
+    def __init__(self, name: str) -> None:
+        jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=_do_all, args=(jobs,), name=name, daemon=True).start()
+        weakref.finalize(self, jobs.put, None)
+        self._jobs = jobs
+
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """What it will return or raise, once all that was submitted before is done."""
+        future: Future[Result] = Future()
+
+        def job() -> None:
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._jobs.put(job)
+        return future
+
+
+def _do_all(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        # It holds whoever gave it, who holds the Waiter.
+        del job

@@ -19,6 +19,7 @@ CONTROL_TIMEOUT_S = 10.0
 HARMLESS_COMMIT_ERRORS = {
     KafkaError._NO_OFFSET,  # noqa: SLF001 - the name that librdkafka gave it
     KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.FENCED_INSTANCE_ID,
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.ILLEGAL_GENERATION,
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
 from msgspec import Struct
@@ -26,8 +26,6 @@ RETRY_S = 0.1
 CONNECT_S = 2.0
 #: A close waits no longer for a question that is being asked.
 CLOSE_S = 1.0
-#: Between two looks for what lies idle, at least.
-LOOK_S = 1.0
 #: Between two looks whether a transaction is ended, which takes some milliseconds.
 SETTLING_S = 0.02
 
@@ -127,7 +125,7 @@ class Watermarks:
             time.sleep(SETTLING_S)
 
     def close(self) -> None:
-        """Close what is open; a client that is being asked is left to the process's end."""
+        """Close what is open; a client that is being asked is closed by whoever asks it, who is then refused."""
         self._closing.set()
         if self._lock.acquire(timeout=CLOSE_S):
             try:
@@ -135,11 +133,23 @@ class Watermarks:
             finally:
                 self._lock.release()
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """One thread at a time, which closes what it meant to keep where it has been closed meanwhile."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                if self._closing.is_set():
+                    self._drop(list(self._clients))
+
     def _ask(
         self, isolation: str, question: Callable[[Consumer, float], Answer], timeout_s: float, topic: str = ""
     ) -> Answer:
         """One that is kept first, then a new one; with a topic, that is connected to first."""
-        with self._lock:
+        with self._asking():
+            if self._closing.is_set():
+                raise ServiceUnavailable(f"Kafka at {self._bootstrap} is not asked any more: this client is closed")
             self._drop_idle()
             kept = self._clients.get(isolation)
             if kept is not None:
@@ -168,12 +178,12 @@ class Watermarks:
 
     def _keep(self, topic: str) -> None:
         # What cannot be connected is told where it is asked.
-        with self._lock, suppress(UltraThinkError):
+        with self._asking(), suppress(UltraThinkError, KafkaException):
             for isolation in (COMMITTED, UNCOMMITTED):
                 if isolation not in self._clients and not self._closing.is_set():
                     self._open(isolation, topic)
-        while not self._closing.wait(max(self._kept_s, LOOK_S)):
-            with self._lock:
+        while not self._closing.wait(max(self._kept_s, RETRY_S)):
+            with self._asking():
                 self._drop_idle()
 
     def _drop_idle(self) -> None:
@@ -182,7 +192,9 @@ class Watermarks:
 
     def _drop(self, isolations: list[str]) -> None:
         for isolation in isolations:
-            self._clients.pop(isolation).consumer.close()
+            # What cannot be closed is left to the process's end.
+            with suppress(KafkaException, RuntimeError):
+                self._clients.pop(isolation).consumer.close()
 
 
 def bounds(bootstrap: str, topic: str, partition: int, isolation: str = COMMITTED) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from connectors.kafka.errors import CONTROL_TIMEOUT_S
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import Topics
-from connectors.kafka.watermarks import RETRY_S, Watermarks
+from connectors.kafka.watermarks import Watermarks
 from gateway.adapters.kafka_fills import reports_between
 from gateway.control.topic import ControlListener
 from trading.encoding import Records
@@ -26,6 +26,8 @@ from trading.state.log import Committed, LoggedMessage
 
 #: Longer than a transaction of a gateway that was killed can stay open.
 PENDING_TRANSACTION_S = 30.0
+#: Between two looks whether commands have come that decisions have taken.
+LISTEN_S = 0.1
 #: A snapshot is looked for among so many of the newest chunks first.
 NEWEST_CHUNKS = (64, 1024)
 
@@ -138,7 +140,7 @@ class KafkaPartitionLog:
                 raise ServiceUnavailable(
                     f"{self._topics.control} was read to {self._listener.end}; decisions know it to {stop}"
                 )
-            time.sleep(RETRY_S)
+            time.sleep(LISTEN_S)
         return self._listener.between(start, stop)
 
     def _durable(self) -> bytes | None:

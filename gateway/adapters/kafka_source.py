@@ -14,7 +14,7 @@ import structlog
 from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.errors import HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, unread, usable
-from connectors.kafka.reading import leave, wake
+from connectors.kafka.reading import consume_ready, leave, wake
 from gateway.adapters.kafka_member import Membership
 from gateway.ports import RawBatch, RawSlice
 from gateway.workers import Worker
@@ -108,16 +108,13 @@ class KafkaTickSource:
         return len(self._assignments) - len(self._wanted)
 
     def poll(self, max_messages: int, timeout_s: float) -> RawBatch | None:
-        """One message by poll, the rest by consume: consume alone would wait its whole timeout."""
+        """What `consume_ready` finds, once those partitions that were rebuilt meanwhile are read."""
         self._rejoin_if_needed()
         self._go_on()
         self._take_rebuilt()
-        first = self._consumer.poll(timeout_s)
+        messages = consume_ready(self._consumer, max_messages, timeout_s)
         self._has_ended()
         self._renew_metadata()
-        if first is None:
-            return None
-        messages = [first, *self._consumer.consume(max_messages - 1, 0)]
         received_ns = time.time_ns()
         found: dict[int, list[Message]] = {}
         for message in messages:
@@ -126,7 +123,7 @@ class KafkaTickSource:
         slices = [
             self._slice(partition, those, received_ns)
             for partition, those in found.items()
-            # A rebalance may have been served between the two calls: its ticks are another gateway's.
+            # A rebalance may have been served while they were taken: its ticks are another gateway's.
             if partition in self._wanted
         ]
         slices = [part for part in slices if len(part)]

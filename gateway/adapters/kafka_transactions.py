@@ -10,21 +10,21 @@ and refuses the same producer's next one until then.
 
 from __future__ import annotations
 
-import operator
-import queue
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import structlog
 
 from connectors.kafka.client import KafkaError, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
-from connectors.kafka.reading import connect, reader
+from connectors.kafka.reading import connect
 from connectors.kafka.topics import Topics
+from connectors.kafka.watermarks import Watermarks
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import (
     SHARED,
@@ -35,7 +35,7 @@ from gateway.adapters.kafka_sink import (
     produce_all,
 )
 from gateway.ports import Outbox, PartitionOutbox, Stream
-from trading.errors import ServiceUnavailable
+from gateway.workers import Waiter
 
 log = structlog.get_logger()
 #: Longer than a broker's restart takes; shorter than what readers of a dead gateway should wait.
@@ -79,7 +79,7 @@ class TransactionalSink:
         self._ends = DecisionEnds(topics.decisions)
         self._safe: dict[int, int] = {}
         self._producers = self._new_producers()
-        self._workers = [ThreadPoolExecutor(1, thread_name_prefix="transact") for _ in range(TURNS)]
+        self._waiters = [Waiter("transact") for _ in range(TURNS)]
         self._turn = 0
 
     def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
@@ -142,11 +142,11 @@ class TransactionalSink:
         librdkafka's own limits do not hold where a coordinator answers "loading" again and again; the
         thread that waits for it ends when its producer's successor has fenced it.
         """
-        future = self._workers[self._turn].submit(work)
+        future = self._waiters[self._turn].submit(work)
         try:
             committed = future.result(LIMIT_S)
         except FutureTimeout:
-            self._workers[self._turn] = ThreadPoolExecutor(1, thread_name_prefix="transact")
+            self._waiters[self._turn] = Waiter("transact")
             error = KafkaError(KafkaError._TIMED_OUT, f"no end within {LIMIT_S:.0f} s")  # noqa: SLF001
             raise KafkaException(error) from None
         self._turn = (self._turn + 1) % TURNS
@@ -202,36 +202,20 @@ class TransactionalSink:
         return self._is_committed(parts)
 
     def _is_committed(self, parts: Outbox) -> bool:
-        consumer = reader(self._bootstrap, self._group)
-        try:
-            found = consumer.committed([TopicPartition(self._topics.ticks, p) for p in parts], CONTROL_TIMEOUT_S)
-        except KafkaException as error:
-            raise translated(error, "committed offsets cannot be read") from error
-        finally:
-            consumer.close()
-        if failed := next((place.error for place in found if place.error is not None), None):
-            # No answer is not "not committed": published again it would be published twice.
-            raise ServiceUnavailable(f"committed offsets cannot be read ({failed.str()})")
-        return all(place.offset >= parts[place.partition].next_offset for place in found)
+        """Raises ServiceUnavailable: no answer is not "not committed", or it would be published twice."""
+        with closing(Watermarks(self._bootstrap, self._group)) as watermarks:
+            return all(
+                watermarks.committed(self._topics.ticks, partition, CONTROL_TIMEOUT_S)[0] >= part.next_offset
+                for partition, part in parts.items()
+            )
 
     def _new_producers(self) -> list[Producer]:
-        """One a turn, at once: each waits for the brokers alone, in a thread that keeps no process from ending."""
-        made: queue.SimpleQueue[tuple[int, Producer | BaseException]] = queue.SimpleQueue()
-
-        def make(turn: int) -> None:
-            try:
-                made.put((turn, self._new_producer(turn)))
-            except BaseException as error:  # noqa: BLE001 - raised below, in the thread that waits
-                made.put((turn, error))
-
-        for turn in range(TURNS):
-            threading.Thread(target=make, args=(turn,), name="connect", daemon=True).start()
-        found = []
-        for _, one in sorted((made.get() for _ in range(TURNS)), key=operator.itemgetter(0)):
-            if isinstance(one, BaseException):
-                raise one
-            found.append(one)
-        return found
+        """One a turn, at once: each waits for the brokers alone."""
+        waiters = [Waiter("connect") for _ in range(TURNS)]
+        made = [waiter.submit(partial(self._new_producer, turn)) for turn, waiter in enumerate(waiters)]
+        # Also where one fails: whatever comes next has the names of those that are still being made.
+        wait(made)
+        return [one.result() for one in made]
 
     def _new_producer(self, turn: int) -> Producer:
         """One that may begin transactions: whatever a predecessor has left open is ended.

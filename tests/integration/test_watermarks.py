@@ -106,6 +106,40 @@ def test_what_a_broker_does_not_have_is_a_sentence_and_later_questions_are_answe
     assert offset_at(stack.kafka_bootstrap, topic, 0, int((time.time() + 3600) * 1e3)) == 5
 
 
+def test_whoever_asks_one_that_is_closed_is_told_and_leaves_nothing_open(stack, topic):
+    watermarks = Counted(stack.kafka_bootstrap)
+    assert watermarks.bounds(topic, 0) == (0, 5)
+    watermarks.close()
+    with pytest.raises(ServiceUnavailable, match="is closed"):
+        watermarks.bounds(topic, 0)
+    with pytest.raises(ServiceUnavailable, match="is closed"):
+        watermarks.committed(topic, 0, 1.0)
+    watermarks.prepare(topic)
+    assert len(watermarks.made) == 1
+    assert not watermarks._clients
+
+
+def test_what_connects_while_it_is_closed_is_closed_by_whoever_connected_it(stack, topic):
+    connecting, going_on = threading.Event(), threading.Event()
+
+    class Slow(Watermarks):
+        def _open(self, isolation, topic):
+            connecting.set()
+            going_on.wait(10.0)
+            super()._open(isolation, topic)
+            made.append(self._clients[isolation].consumer)
+
+    made = []
+    watermarks = Slow(stack.kafka_bootstrap)
+    watermarks.prepare(topic)
+    assert connecting.wait(10.0)
+    watermarks.close()  # it does not wait for ever
+    going_on.set()
+    eventually(lambda: made and not watermarks._clients)
+    with pytest.raises(RuntimeError, match="closed"):
+        made[0].poll(0)
+
+
 def commit(stack, group, place):
     consumer = Consumer({"bootstrap.servers": stack.kafka_bootstrap, "group.id": group})
     consumer.commit(offsets=[place], asynchronous=False)

@@ -1,10 +1,14 @@
-"""A thread that has died is told."""
+"""A thread that has died is told; what may never end is waited for by nobody."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
-from gateway.workers import Worker
+import pytest
+
+from gateway.workers import Waiter, Worker
 
 
 def test_what_a_thread_died_of_is_told():
@@ -26,3 +30,41 @@ def test_a_thread_that_works_is_no_problem_and_one_that_ended_by_itself_is():
     ending.set()
     worker.join(5.0)
     assert worker.problem == "thread fills has ended"
+
+
+def test_what_is_submitted_is_done_in_order_and_what_it_raises_is_raised_where_it_is_waited_for():
+    done = []
+
+    def fail():
+        raise ValueError("no more")
+
+    waiter = Waiter("transact")
+    waiter.submit(lambda: done.append(1))
+    failed = waiter.submit(fail)
+    last = waiter.submit(lambda: [*done, 2])
+    with pytest.raises(ValueError, match="no more"):
+        failed.result(5.0)
+    assert last.result(5.0) == [1, 2]
+
+
+def test_a_waiter_that_nobody_has_ends_once_its_work_is_done():
+    going_on = threading.Event()
+    waiter = Waiter("nobody waits for this one")
+    future = waiter.submit(going_on.wait)
+    (thread,) = (t for t in threading.enumerate() if t.name == "nobody waits for this one")
+    del waiter
+    assert thread.is_alive()
+    going_on.set()
+    assert future.result(5.0)
+    thread.join(5.0)
+    assert not thread.is_alive()
+
+
+def test_a_process_ends_whatever_its_waiter_waits_for():
+    """The threads of a `ThreadPoolExecutor` are joined at exit, daemons or not."""
+    text = (
+        "import threading; from gateway.workers import Waiter; w = Waiter('w'); "
+        "w.submit(threading.Event().wait); print('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "done\n"

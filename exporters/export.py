@@ -109,8 +109,6 @@ def publish(
     if not options.dry_run:
         progress(f"{signature.name}: publish")
         version = repository.publish(lineage, converted.folder, converted.golden_in, converted.golden_out)
-        if not (repository.root / signature.name / "config.pbtxt").is_file():
-            repository.configure(signature, repository.serving(signature.name))
     return PublishedVersion(
         name=signature.name,
         version=version,

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
+from exporters.formats.config_pbtxt import warm_up_file
 from trading.files import replace_file, sync
 from trading.models.signature import ModelSignature
 
 
 def warm_up(signature: ModelSignature) -> dict[str, bytes]:
-    """One real row an input, as raw bytes."""
+    """One real row an input, as raw bytes, by file."""
     # What makes rows compiles features: who only reads a repository need not wait for that.
     from exporters import probes
 
     rows = probes.golden(signature, 1)
-    return {t.name: np.ascontiguousarray(a).tobytes() for t, a in zip(signature.inputs, rows, strict=True)}
+    return {warm_up_file(t): np.ascontiguousarray(a).tobytes() for t, a in zip(signature.inputs, rows, strict=True)}
 
 
 def write_warm_up(folder: Path, signature: ModelSignature, *, refresh: bool) -> None:
@@ -30,7 +31,7 @@ def write_warm_up(folder: Path, signature: ModelSignature, *, refresh: bool) -> 
         (folder / name).is_file() and (folder / name).stat().st_size == len(v) for name, v in wanted.items()
     ):
         return
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in wanted.items():
         replace_bytes(folder / name, content)
 

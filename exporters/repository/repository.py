@@ -158,18 +158,21 @@ class ModelRepository:
     def publish(self, lineage: Lineage, staged: Path, golden_in: Arrays, golden_out: Arrays) -> int:
         """Give the staged folder the next number; call inside `stage`. Nothing serves it yet.
 
+        A model's first version comes with its configuration, which is written before, or it does not come at all.
         Golden rows with the source's answers, the lineage and the files' hashes go into the version's folder:
         a newer file beside config.pbtxt would make every version look modified to Triton.
         """
         signature = lineage.contract
-        with self._writable():
-            names = [f"in_{t.name}" for t in signature.inputs] + [f"out_{t.name}" for t in signature.outputs]
-            np.savez(
-                staged / GOLDEN, allow_pickle=False, **dict(zip(names, [*golden_in, *golden_out], strict=True))
-            )
+        target = self.root / model_name(signature.name)
+        with self._writable(), self._whole(target):
+            # By number: whoever wrote the model chose the tensors' names, and an archive's are paths.
+            named = {f"in_{k}": a for k, a in enumerate(golden_in)} | {
+                f"out_{k}": a for k, a in enumerate(golden_out)
+            }
+            np.savez(staged / GOLDEN, allow_pickle=False, **named)
             hashes = {p.name: sha256(p) for p in sorted(staged.iterdir())}
-            target = self.root / model_name(signature.name)
-            (target / "configs").mkdir(parents=True, exist_ok=True)
+            if not (target / "config.pbtxt").is_file():
+                self.configure(signature, Serving())
             while True:
                 version = max(self.versions(signature.name), default=0) + 1
                 filled = msgspec.structs.replace(lineage, version=version, files=hashes, time=now(), user=user())
@@ -225,13 +228,18 @@ class ModelRepository:
         """Inputs and the source's answers, as published."""
         path = self.folder(signature.name, version) / GOLDEN
         try:
+            # In the order in which they were written; versions of before today have the tensors' names.
             with np.load(path, allow_pickle=False) as stored:
-                return (
-                    [stored[f"in_{t.name}"] for t in signature.inputs],
-                    [stored[f"out_{t.name}"] for t in signature.outputs],
-                )
+                arrays = [stored[name] for name in stored.files]
         except (OSError, ValueError, KeyError) as error:
             raise ExportError(f"{path} cannot be read: {error}") from error
+        inputs, outputs = len(signature.inputs), len(signature.outputs)
+        if len(arrays) != inputs + outputs:
+            raise ExportError(
+                f"{path} holds {len(arrays)} arrays; {signature.name} has {inputs} inputs and {outputs} outputs: "
+                "export the model again"
+            )
+        return arrays[:inputs], arrays[inputs:]
 
     def serving(self, name: str) -> Serving:
         """What the model's configuration says is released; nothing where there is none."""
@@ -295,6 +303,17 @@ class ModelRepository:
                 folder = self.root / name / WARM_UP_FOLDER
                 stale += [folder / k for k, v in warm_up(signature).items() if not same(folder / k, v)]
         return stale
+
+    @contextlib.contextmanager
+    def _whole(self, folder: Path) -> Iterator[None]:
+        """A model's folder that is made here goes again where what is done in it fails."""
+        is_new = not folder.exists()
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     @contextlib.contextmanager
     def _writable(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -53,6 +54,24 @@ def test_what_fails_half_way_leaves_nothing(repository):
         raise RuntimeError("half-way")
     assert list(repository.staging.iterdir()) == []
     assert repository.names() == []
+
+
+def test_a_first_version_comes_with_its_configuration_or_not_at_all(tmp_path):
+    class Full(ModelRepository):
+        def configure(self, *given, **named):
+            super().configure(*given, **named)
+            raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(ExportError, match="no space is left"):
+        publish_times(Full(tmp_path / "models"), tmp_path, 2.0)
+    repository = ModelRepository(tmp_path / "models")
+    assert repository.names() == []
+    assert publish_times(repository, tmp_path, 2.0) == 1
+    # One that is there, and whatever else lies in its folder, stays.
+    (repository.root / "times" / "config.pbtxt").unlink()
+    with pytest.raises(ExportError, match="no space is left"):
+        publish_times(Full(tmp_path / "models"), tmp_path, 3.0)
+    assert repository.versions("times") == [1]
 
 
 def test_a_dry_run_writes_nothing(repository, tmp_path):

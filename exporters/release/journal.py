@@ -74,6 +74,20 @@ class Transaction(Struct, frozen=True):
         return {c.name: c for c in self.begun.changes}
 
 
+class StuckTransaction(Struct, frozen=True):
+    """One that could be neither finished nor undone, and why not; it stays open."""
+
+    transaction: Transaction
+    reason: str
+
+
+class Recovered(Struct, frozen=True):
+    """What became of the transactions that killed exporters had left."""
+
+    settled: list[Transaction]
+    stuck: list[StuckTransaction]
+
+
 class Journal:
     """`journal.jsonl` beside the repository."""
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporters.errors import Busy, ExportError, ParityError
+from exporters.errors import Busy, ExportError
 from exporters.fault_points import reach
 from exporters.formats.config_pbtxt import Serving
 from exporters.parity import comparison
@@ -31,14 +31,24 @@ from exporters.profiles import Gpu
 from exporters.release.candidate import CANDIDATE, candidate
 from exporters.release.configurations import contract_for, contract_of, widened
 from exporters.release.guards import check_folder, check_served, superseded
-from exporters.release.journal import Entry, Journal, ReleaseAction, ReleaseChange, ReleaseStep, Transaction
+from exporters.release.journal import (
+    Entry,
+    Journal,
+    Recovered,
+    ReleaseAction,
+    ReleaseChange,
+    ReleaseStep,
+    StuckTransaction,
+    Transaction,
+)  # fmt: skip
+from exporters.release.probing import probed
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import last_good
 from exporters.repository.files import now, user
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
-from trading.errors import UltraThinkError
+from trading.errors import ServiceUnavailable, UltraThinkError
 from trading.models.signature import ModelSignature
 
 
@@ -103,31 +113,46 @@ class Releases:
         """The version that was served before the one that is."""
         return last_good(self._journal, self._repository, name)
 
-    def recover(self) -> list[Transaction]:
+    def recover(self) -> Recovered:
         """Finish or undo what killed exporters began; call it without holding a lock.
 
-        A transaction whose models are held belongs to an exporter that is alive, and is left to it.
+        A transaction whose models are held belongs to an exporter that is alive, and is left to it. One that can be
+        neither is named and left open: it keeps nobody from releasing other models, nor another version of its own.
+
+        Raises:
+            ExportError: the server reads another folder.
+            ServiceUnavailable: it does not answer.
         """
-        done = []
+        settled, stuck = [], []
         for seen in self._journal.transactions():
             if not seen.open:
                 continue
             with contextlib.suppress(Busy), self._repository.lock(*seen.changes):
                 now_seen = {t.begun.id: t for t in self._journal.transactions()}
                 transaction = now_seen[seen.begun.id]
-                if transaction.open:
+                if not transaction.open:
+                    continue
+                check_folder(self._repository, self._triton)
+                try:
                     self._recover(transaction)
-                    done.append(transaction)
+                except (ExportError, OSError) as error:
+                    begun = transaction.begun
+                    self._progress(
+                        f"leave the {begun.action} of {begun.model} {begun.version} open: it can be neither "
+                        f"finished nor undone ({error})"
+                    )
+                    stuck.append(StuckTransaction(transaction, str(error)))
+                else:
+                    settled.append(transaction)
         for left in self._triton.index():
             # Of a killed `verify` or `tune`, which have no transaction.
             if left.name.endswith(CANDIDATE) and left.state == "READY":
                 with contextlib.suppress(Busy), self._repository.lock(left.name.removesuffix(CANDIDATE)):
                     self._triton.unload(left.name)
-        return done
+        return Recovered(settled, stuck)
 
     def _recover(self, transaction: Transaction) -> None:
         begun, names = transaction.begun, set(transaction.changes)
-        check_folder(self._repository, self._triton)
         if why := superseded(self._repository, self._journal, transaction):
             self._progress(f"leave {begun.action} {begun.model} {begun.version} as it is: {why}")
             self._note(begun, "undone", reason=f"nothing was changed: {why}")
@@ -142,7 +167,8 @@ class Releases:
             self._note(begun, "done", reason="finished after an interruption")
         else:
             self._progress(f"undo {what}")
-            self._undo(begun, "interrupted")
+            if (lost := self._undo(begun, "interrupted")) is not None:
+                raise lost
 
     def _change(self, action: ReleaseAction, lineage: Lineage, version: int) -> Released:
         name, started = lineage.contract.name, time.monotonic()
@@ -156,8 +182,9 @@ class Releases:
         reach("journal_begun")
         try:
             compared, device, flip_seconds = self._flip(changes, lineage, version)
-        except UltraThinkError as error:
-            self._undo(begun, str(error))
+        except (UltraThinkError, OSError) as error:
+            if (lost := self._undo(begun, str(error))) is not None:
+                self._progress(f"{name} is not all as it was ({lost}): the next command tries again")
             raise
         self._note(begun, "flipped", started)
         reach("flipped")
@@ -276,26 +303,7 @@ class Releases:
     def _probe(
         self, lineage: Lineage, signature: ModelSignature, version: int, device: str
     ) -> comparison.ParityComparison:
-        """Golden rows, all at once and one alone, against the source's answers of the day of publication."""
-        asked, wanted = self._repository.golden(lineage.contract, version)
-        run = self._triton.run(signature, version)
-        found = comparison.ParityComparison([], [])
-        for rows in (len(asked[0]), 1):
-            got = run([a[:rows] for a in asked])
-            found += comparison.compare(
-                lineage.contract,
-                [a[:rows] for a in wanted],
-                got,
-                where="served",
-                rows="golden",
-                precision=lineage.precision,
-                device=device,
-            )
-        try:
-            comparison.require(lineage.contract, found)
-        except ParityError as error:
-            raise ParityError(f"probe mismatch, version {version}: {error}") from error
-        return found
+        return probed(self._repository, self._triton, lineage, signature, version, device)
 
     def _settle(self, changes: Mapping[str, ReleaseChange]) -> None:
         """Write and load the final configurations, the pipeline before its steps."""
@@ -303,26 +311,30 @@ class Releases:
             self._repository.configure(contract_for(self._repository, change, change.after), change.after)
             self._triton.load(name)
 
-    def _undo(self, begun: Entry, reason: str) -> None:
-        """Put every configuration back, the pipeline before its steps.
+    def _undo(self, begun: Entry, reason: str) -> UltraThinkError | OSError | None:
+        """Put every configuration back, the pipeline before its steps; returns what kept one from it.
 
         Where Triton is gone the configurations are right nevertheless, and the transaction stays open: the
         next command settles it.
         """
-        lost: UltraThinkError | None = None
+        lost: UltraThinkError | OSError | None = None
         for change in reversed(begun.changes):
-            self._repository.configure(contract_for(self._repository, change, change.before), change.before)
-            if lost is not None:
-                continue
             try:
-                if change.before.versions:
-                    self._triton.load(change.name)
-                else:
-                    self._triton.unload(change.name)
-            except UltraThinkError as error:
-                lost = error
+                self._repository.configure(contract_for(self._repository, change, change.before), change.before)
+                # A server that is gone is not asked again for each.
+                if not isinstance(lost, ServiceUnavailable):
+                    self._serve_before(change)
+            except (UltraThinkError, OSError) as error:
+                lost = lost or error
         if lost is None:
             self._note(begun, "undone", reason=reason)
+        return lost
+
+    def _serve_before(self, change: ReleaseChange) -> None:
+        if change.before.versions:
+            self._triton.load(change.name)
+        else:
+            self._triton.unload(change.name)
 
     def _note(self, begun: Entry, step: ReleaseStep, started: float | None = None, reason: str = "") -> None:
         seconds = 0.0 if started is None else round(time.monotonic() - started, 3)

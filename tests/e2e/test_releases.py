@@ -21,7 +21,7 @@ from exporters.export import export_pipeline
 from exporters.options import Options
 from exporters.profiles import find, find_gpu
 from exporters.release.candidate import CANDIDATE
-from exporters.release.journal import Journal
+from exporters.release.journal import Journal, Recovered
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import prune
@@ -196,14 +196,14 @@ def test_a_pipelines_release_that_is_killed_is_settled_with_all_its_steps(stack,
     assert spawn(*arguments, ("release", version), fault) == -signal.SIGKILL
     server = TritonServer(stack.triton_grpc)
     releases = Releases(repository, server, gpu, quiet)
-    assert [t.begun.version for t in releases.recover()] == [version]
+    assert [t.begun.version for t in releases.recover().settled] == [version]
     after = repository.serving(name)
     assert after == (before if fault != "flipped" else replace(before, versions=(version,), pins=after.pins))
     releases.probe(name, after.released)
     for step, pinned in after.pins.items():
         assert repository.serving(step).released == pinned
         assert server.ready(step) == set(repository.serving(step).versions)
-    assert releases.recover() == []
+    assert releases.recover() == Recovered([], [])
     server.close()
 
 

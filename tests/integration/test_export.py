@@ -366,7 +366,7 @@ def test_an_interrupted_release_is_undone_even_when_its_version_is_gone(reposito
     journal.append(Entry("gone", "begun", "release", "vanished", 2, "t", "u", (change,)))
     assert prune(repository, "vanished", 0) == []
     repository.remove("vanished", 2)
-    assert [t.begun.id for t in releases.recover()] == ["gone"]
+    assert [t.begun.id for t in releases.recover().settled] == ["gone"]
     assert triton.ready("vanished") == {1}
     assert not journal.transactions("vanished")[-1].open
 

@@ -59,9 +59,20 @@ def recover(places: Places, gpu: GpuOption = "rtx5070") -> None:
     with working("recover") as progress:
         done = places.releases(card, progress).recover()
     if places.json:
-        print_json([{"id": t.begun.id, "model": t.begun.model, "version": t.begun.version} for t in done])
-        return
-    out.print(f"{len(done)} interrupted releases settled; see `ultrathink export history`")
+        print_json({
+            "settled": [t.begun for t in done.settled],
+            "stuck": [{"begun": s.transaction.begun, "reason": s.reason} for s in done.stuck],
+        })  # fmt: skip
+    else:
+        out.print(f"{len(done.settled)} interrupted releases settled; see `ultrathink export history`")
+        for one in done.stuck:
+            begun = one.transaction.begun
+            out.print(
+                f"the {begun.action} of {begun.model} {begun.version} stays open, and nothing else waits for it: "
+                f"{one.reason}. Mend that, or release another version of {begun.model}"
+            )
+    if done.stuck:
+        raise typer.Exit(1)
 
 
 @command("history", "history trading_decision")

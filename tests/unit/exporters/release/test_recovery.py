@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -75,7 +77,7 @@ def test_what_was_begun_is_undone_where_nobody_released_since(repository):
     configured(repository, replace(ONE, versions=(1, 2)))
     begin(repository, 1, ONE, TWO)
     own, triton = releases(repository)
-    assert len(own.recover()) == 1
+    assert len(own.recover().settled) == 1
     assert repository.serving("times").versions == (1,)
     assert triton.asked == [("load", "times")]
     assert steps(repository)[-1] == ("t1", "undone")
@@ -120,10 +122,50 @@ def test_a_held_model_is_left_to_whoever_holds_it(repository):
     begin(repository, 1, ONE, TWO)
     own, triton = releases(repository)
     with repository.lock("times"):
-        assert own.recover() == []
+        assert own.recover().settled == []
         with pytest.raises(Busy):
             own.release("times", 2)
     assert triton.asked == []
+
+
+@pytest.mark.parametrize("how", ["disk", "server"])
+@pytest.mark.parametrize("last", ["begun", "flipped"])
+def test_one_that_can_be_neither_finished_nor_undone_keeps_nobody_else_from_anything(
+    repository, tmp_path, how, last
+):
+    publish_times(repository, tmp_path, 5.0, name="other")
+    told = []
+
+    class Refusing(FakeTriton):
+        def load(self, name):
+            super().load(name)
+            if how == "server" and name == "times":
+                raise ExportError("Triton does not load times")
+
+    for served in ("times", "other"):
+        repository.configure(repository.lineage(served, 1).contract, ONE)
+    stuck = begin(repository, 1, ONE, TWO)
+    if last == "flipped":
+        step(repository, stuck, "flipped")
+    begin(repository, 2, ONE, ONE, name="other")
+    if how == "disk":
+        shutil.rmtree(repository.root / "times" / "configs")
+        (repository.root / "times" / "configs").write_bytes(b"no folder")
+    triton = Refusing(repository.root)
+    own = Releases(repository, triton, find_gpu("rtx5070"), told.append)
+    done = own.recover()
+    assert [t.begun.id for t in done.settled] == ["t2"]
+    assert [(s.transaction.begun.id, s.transaction.open) for s in done.stuck] == [("t1", True)]
+    assert done.stuck[0].reason
+    assert any("leave the release of times 1 open" in line for line in told)
+    assert steps(repository)[-1] == ("t2", "undone")
+    assert repository.serving("other") == ONE
+    # Once it can be, the next command settles it.
+    how = ""
+    if (repository.root / "times" / "configs").is_file():
+        (repository.root / "times" / "configs").unlink()
+    assert [t.begun.id for t in own.recover().settled] == ["t1"]
+    assert own.recover().stuck == []
 
 
 # ---- another folder's server --------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from exporters import probes
 from exporters.errors import ExportError
 from exporters.fault_points import reach
-from exporters.formats import onnx
+from exporters.formats import graph, onnx
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.parity import comparison
@@ -19,9 +20,11 @@ from exporters.repository.files import sha256
 from exporters.repository.lineage import Lineage, tool_versions
 from exporters.sources.opened import Format, ModelSource, run_file
 from exporters.target import memory
-from trading.models.signature import ModelSignature, contract
+from trading.models.signature import FEATURES_TENSOR, ModelSignature, contract
 
-GOLDEN_ROWS, ADVERSARIAL_ROWS = 64, 32
+GOLDEN_ROWS, ADVERSARIAL_ROWS, SPECIAL_ROWS = 64, 32, 64
+#: Of a large forest no more splits than these are asked about.
+MOST_SPLITS, MOST_BATCHES = 2_000, 32
 #: Beside these, the largest.
 BATCHES = (1, 2, 3, 64)
 
@@ -106,16 +109,17 @@ def proven(
     weights, activations = memory.measure(signature, path)
     check_fits(signature, options.gpu, weights, activations)
     progress(f"{signature.name}: compare the file with its source")
+    special = special_rows(signature, path, source, example)
     found = comparison.compare_runs(
         signature,
         source,
         run_file(signature, path),
-        probe_set(signature, example),
+        probe_set(signature, example) | in_batches(special, signature.max_batch_size),
         where="file",
         precision=options.precision,
     )
     comparison.require(signature, found)
-    golden = golden_rows(signature, example)
+    golden = golden_rows(signature, example, special)
     return Converted(
         replace(
             lineage,
@@ -151,19 +155,74 @@ def probe_set(signature: ModelSignature, example: Arrays | None) -> dict[str, Ar
     """Batches of golden and adversarial rows."""
     sizes = sorted({*(b for b in BATCHES if b <= signature.max_batch_size), signature.max_batch_size})
     golden = probes.golden(signature, signature.max_batch_size, example)
-    hostile = probes.adversarial(signature, min(ADVERSARIAL_ROWS, signature.max_batch_size))
+    hostile = probes.adversarial(signature, min(ADVERSARIAL_ROWS, signature.max_batch_size), example)
     found = {f"golden:{n}": probes.first_rows(golden, n) for n in sizes}
     for n in sizes:
         if n <= len(hostile[0]):
-            found[f"adversarial:{n}"] = probes.first_rows(hostile, n)
-    found[f"adversarial:{len(hostile[0])}"] = hostile
+            found[f"{comparison.HOSTILE}:{n}"] = probes.first_rows(hostile, n)
+    found[f"{comparison.HOSTILE}:{len(hostile[0])}"] = hostile
     return found
 
 
-def golden_rows(signature: ModelSignature, example: Arrays | None) -> Arrays:
-    """What a release is probed with: golden rows, then adversarial ones, within one batch."""
-    many = min(GOLDEN_ROWS, signature.max_batch_size)
-    few = min(ADVERSARIAL_ROWS, signature.max_batch_size - many)
-    golden = probes.golden(signature, many, example)
-    hostile = probes.adversarial(signature, few) if few else [a[:0] for a in golden]
-    return [np.concatenate([a, b]) for a, b in zip(golden, hostile, strict=True)]
+def special_rows(signature: ModelSignature, path: Path, source: Run, example: Arrays | None) -> dict[str, Arrays]:
+    """Rows on which a file and its source may part although they agree on others, by kind.
+
+    Missing values where the source takes them, and the values at which trees split. What the gateway's kernel makes
+    is always finite, and no tree reads it before it is scaled.
+    """
+    found: dict[str, Arrays] = {}
+    if FEATURES_TENSOR in signature.inputs:
+        return found
+    golden = probes.golden(signature, SPECIAL_ROWS, example)
+    if absent := answered(source, probes.missing(golden)):
+        found["missing"] = absent
+    only = golden[0].dtype.kind == "f" and len(golden) == 1 and golden[0].ndim == 2
+    if only and path.suffix == ".onnx" and (splits := graph.thresholds(onnx.load(path))):
+        most = min(len(splits), MOST_SPLITS, MOST_BATCHES * signature.max_batch_size // 3)
+        some = [splits[k] for k in np.linspace(0, len(splits) - 1, most).astype(int)]
+        found["thresholds"] = [probes.at_thresholds(golden[0][0], some)]
+    return found
+
+
+def answered(source: Run, rows: Arrays) -> Arrays | None:
+    """Those of some rows that a source has a finite answer to; None where it has none, or does not take them."""
+    if not any(np.isnan(a).any() for a in rows if a.dtype.kind == "f"):
+        return None
+    try:
+        answers = source(rows)
+    except Exception:  # noqa: BLE001 - any runtime, any model
+        return None
+    kept = np.logical_and.reduce([comparison.finite_rows(a) for a in answers])
+    return [a[kept] for a in rows] if kept.any() else None
+
+
+def in_batches(kinds: Mapping[str, Arrays], largest: int) -> dict[str, Arrays]:
+    """Each kind's rows in batches that can be served."""
+    return {
+        f"{kind}:{start}": [a[start : start + largest] for a in arrays]
+        for kind, arrays in kinds.items()
+        for start in range(0, len(arrays[0]), largest)
+    }
+
+
+def least_golden(largest: int) -> int:
+    """How many of a version's golden rows are golden at least, whatever special ones came after them."""
+    return max(1, min(GOLDEN_ROWS, GOLDEN_ROWS * largest // (GOLDEN_ROWS + ADVERSARIAL_ROWS + 2 * SPECIAL_ROWS)))
+
+
+def golden_rows(
+    signature: ModelSignature, example: Arrays | None, special: Mapping[str, Arrays] | None = None
+) -> Arrays:
+    """What a release is probed with: golden rows, adversarial ones, special ones, all within one batch."""
+    kinds = {"golden": GOLDEN_ROWS, comparison.HOSTILE: ADVERSARIAL_ROWS} | dict.fromkeys(
+        special or {}, SPECIAL_ROWS
+    )
+    largest, wanted = signature.max_batch_size, sum(kinds.values())
+    counts = {kind: rows if wanted <= largest else rows * largest // wanted for kind, rows in kinds.items()}
+    counts["golden"] = max(1, counts["golden"])
+    parts = [
+        probes.golden(signature, counts["golden"], example),
+        probes.adversarial(signature, counts[comparison.HOSTILE], example),
+        *(probes.spread_out(arrays, counts[kind]) for kind, arrays in (special or {}).items()),
+    ]
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]

@@ -40,29 +40,55 @@ def _golden(spec: TensorSpec, rows: int, random: np.random.Generator, example: A
         return random.dirichlet(np.ones(spec.dims[0]), rows).astype(dtype_of(spec))
     if spec.name == "strategy_signals":
         return random.uniform(-1, 1, (rows, *spec.dims)).astype(dtype_of(spec))
-    if example is not None and len(example) > 1 and spec.dtype.startswith("FP"):
+    if example is not None and len(example):
         # Between and around the logged rows, so that a forest's every split is met.
         picked = random.integers(0, len(example), (rows, *spec.dims))
-        mixed = np.take_along_axis(example, picked.reshape(rows, *spec.dims), axis=0)
-        return (mixed + random.normal(0, 0.1, mixed.shape) * example.std(axis=0)).astype(dtype_of(spec))
+        mixed = np.take_along_axis(example, picked, axis=0)
+        noise = 0.1 * random.normal(size=mixed.shape) * spread(example) if spec.dtype.startswith("FP") else 0
+        return (mixed + noise).astype(dtype_of(spec))
     if not spec.dtype.startswith("FP"):
-        return random.integers(0, 2 if spec.dtype == "BOOL" else 10, (rows, *spec.dims)).astype(dtype_of(spec))
+        # Whatever is counted or chosen from, there are two of it.
+        return random.integers(0, 2, (rows, *spec.dims)).astype(dtype_of(spec))
     return random.normal(0, 2, (rows, *spec.dims)).astype(dtype_of(spec))
 
 
-def adversarial(signature: ModelSignature, rows: int) -> Arrays:
-    """Zeros, denormals, large and tiny values of either sign, one at a time and all at once."""
-    return [_adversarial(spec, rows) for spec in signature.inputs]
+def spread(example: Array) -> Array:
+    """How far a value may be moved and still be one of its column's: float64 [*dims].
+
+    Not at all where the logged values are different whole numbers: they may be categories, with none between two.
+    """
+    known = np.nan_to_num(example.astype(np.float64), posinf=0.0, neginf=0.0)
+    values = known.std(axis=0)
+    # Of one row, or where all are alike, nothing is known of that.
+    alone = np.maximum(np.abs(known).max(axis=0), 1.0)
+    return np.where(is_whole(example), 0.0, np.where(values > 0.0, values, alone))
 
 
-def _adversarial(spec: TensorSpec, rows: int) -> Array:
+def is_whole(example: Array) -> Array:
+    """Which columns hold several values, and whole numbers only: bool [*dims]."""
+    with np.errstate(invalid="ignore"):
+        whole = (np.isnan(example) | (np.rint(example) == example)).all(axis=0)
+    known = np.nan_to_num(example.astype(np.float64))
+    return np.asarray(whole & (np.ptp(known, axis=0) > 0))
+
+
+def adversarial(signature: ModelSignature, rows: int, example: Arrays | None = None) -> Arrays:
+    """Zeros, denormals, large and tiny values of either sign, one at a time and all at once.
+
+    Where the logged values are whole numbers, or the tensor can hold no others: those there are, and one more.
+    """
+    return [
+        _adversarial(spec, rows, None if example is None or not len(example[k]) else example[k])
+        for k, spec in enumerate(signature.inputs)
+    ]
+
+
+def _adversarial(spec: TensorSpec, rows: int, example: Array | None) -> Array:
     if not spec.dtype.startswith("FP"):
-        limit = 1 if spec.dtype == "BOOL" else 100
-        return (
-            (np.arange(rows * int(np.prod(spec.dims))) % (limit + 1))
-            .reshape(rows, *spec.dims)
-            .astype(dtype_of(spec))
-        )
+        if example is not None:
+            # In order, each as often as another: a number that was not logged may be no index.
+            return np.resize(np.sort(example, axis=0), (rows, *spec.dims)).astype(dtype_of(spec))
+        return (np.arange(rows * int(np.prod(spec.dims))) % 2).reshape(rows, *spec.dims).astype(dtype_of(spec))
     if spec.name == "regime_probabilities":
         corners = np.eye(spec.dims[0])
         return corners[np.arange(rows) % len(corners)].astype(dtype_of(spec))
@@ -70,7 +96,12 @@ def _adversarial(spec: TensorSpec, rows: int) -> Array:
     if spec.dtype == "FP16":
         values = [v for v in values if v < 6e4]
     made = np.array(list(itertools.islice(itertools.cycle(_patterns(spec, values)), rows)))
-    return made.reshape(rows, *spec.dims).astype(dtype_of(spec))
+    made = made.reshape(rows, *spec.dims)
+    if example is not None and (whole := is_whole(example)).any():
+        filled = np.nan_to_num(example.astype(np.float64))
+        near = np.clip(np.rint(made), filled.min(axis=0), filled.max(axis=0) + 1)
+        made = np.where(whole, near, made)
+    return made.astype(dtype_of(spec))
 
 
 def _patterns(spec: TensorSpec, values: list[float]) -> list[Any]:
@@ -82,6 +113,37 @@ def _patterns(spec: TensorSpec, values: list[float]) -> list[Any]:
         alone[0] = value
         found.append(alone)
     return found
+
+
+def missing(rows: Arrays) -> Arrays:
+    """The rows with NaN in them: in each column alone, in all of them, and here and there."""
+    random = np.random.default_rng(17)
+    return [_missing(a, random) for a in rows]
+
+
+def _missing(array: Array, random: np.random.Generator) -> Array:
+    if array.dtype.kind != "f":
+        return array
+    flat = array.reshape(len(array), -1).copy()
+    width = flat.shape[1]
+    absent = random.random(flat.shape) < 0.2
+    alone = np.arange(0, len(flat), 4)
+    absent[alone] = False
+    absent[alone, (alone // 4) % width] = True
+    absent[1:2] = True
+    flat[absent] = np.nan
+    return flat.reshape(array.shape)
+
+
+def at_thresholds(row: Array, splits: list[tuple[int, float]]) -> Array:
+    """Rows like `row`, float [columns]: for each split its value, and the next number on either side."""
+    values = np.array([value for _, value in splits]).astype(row.dtype)
+    around = np.column_stack([
+        np.nextafter(values, row.dtype.type(-np.inf)), values, np.nextafter(values, row.dtype.type(np.inf)),
+    ])  # fmt: skip
+    made = np.tile(row, (3 * len(splits), 1))
+    made[np.arange(len(made)), np.repeat([column for column, _ in splits], 3)] = around.ravel()
+    return made
 
 
 def recorded(signature: ModelSignature, rows: int, source: str | None) -> Arrays | None:
@@ -138,3 +200,9 @@ def from_file(signature: ModelSignature, path: Path) -> Arrays:
 def first_rows(arrays: Arrays, rows: int) -> Arrays:
     """The first rows; a shorter set is repeated."""
     return [np.resize(a, (rows, *a.shape[1:])) for a in arrays]
+
+
+def spread_out(arrays: Arrays, rows: int) -> Arrays:
+    """So many rows at equal distances; a shorter set is repeated."""
+    places = np.linspace(0, len(arrays[0]) - 1, rows).astype(int)
+    return [a[places] for a in arrays]

@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from exporters import probes
-from exporters.conversion import BATCHES
+from exporters.conversion import BATCHES, least_golden
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, Run
 from exporters.parity import comparison
@@ -107,7 +107,10 @@ def verify(
     number = version if version is not None else newest(repository, name)
     lineage = repository.verified_lineage(name, number)
     signature = lineage.contract
-    batches = probe_batches(lineage, recorded, rows)
+    # Like the rows that the source was logged with, as far as they are known.
+    known = least_golden(signature.max_batch_size)
+    example = [a[:known] for a in repository.golden(signature, number)[0]]
+    batches = probe_batches(lineage, recorded, rows, example)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         progress(f"{name} {number}: open its source, {lineage.model}")
         source = Timed(open_source(stack, repository, lineage, mlflow_uri, Path(temporary), trust=trust))
@@ -185,7 +188,7 @@ def report_of(
     )
 
 
-def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None) -> dict[str, Arrays]:
+def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None, example: Arrays) -> dict[str, Arrays]:
     """Every kind of row at batch 1, 2, 3, 64 and the largest."""
     signature = lineage.contract
     largest = signature.max_batch_size
@@ -195,8 +198,8 @@ def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None) -> 
             "give rows of its own with --rows"
         )
     kinds = {
-        "golden": probes.golden(signature, largest),
-        "adversarial": probes.adversarial(signature, largest),
+        "golden": probes.golden(signature, largest, example),
+        comparison.HOSTILE: probes.adversarial(signature, largest, example),
         "recorded": probes.recorded(signature, largest, recorded),
         "own": probes.from_file(signature, rows) if rows is not None else None,
     }
@@ -222,10 +225,10 @@ def open_source(
     signature = lineage.contract
     if lineage.steps:
         steps = {}
-        for step, where in lineage.steps.items():
+        for number, (step, where) in enumerate(lineage.steps.items()):
             found = repository.lineage(step, int(where)) if where.isdigit() else None
             uri = found.model if found else where
-            run, known = open_one(stack, uri, step, mlflow_uri, temporary / step, trust=trust)
+            run, known = open_one(stack, uri, step, mlflow_uri, temporary / f"step-{number}", trust=trust)
             steps[step] = (known, run)
         return composed(signature, steps)  # type: ignore[arg-type]
     return open_one(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+from onnx.inliner import inline_local_functions
 
 from exporters.errors import ExportError
 from exporters.formats import graph
-from exporters.formats.tensors import triton_name
+from exporters.formats.tensors import example, triton_name
 from exporters.profiles import Container
 from trading.models.signature import ModelSignature, TensorSpec
 
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 OPSET = 18
 MAX_BYTES = 2**31 - 1
+#: What ONNX's operators for machine learning keep of a training, beside tensors.
+LEARNT = frozenset(
+    {
+        "target_weights", "class_weights", "base_values", "coefficients", "intercepts", "support_vectors",
+        "kernel_params", "rho", "prob_a", "prob_b", "vectors_per_class",
+    }
+)  # fmt: skip
 #: Kept in float32 when weights are halved, because features may exceed float16's 65,504.
 HALVED_OPERATORS = frozenset({"MatMul", "Gemm", "Conv", "LSTM", "GRU", "Attention"})
 
@@ -40,8 +48,7 @@ def write(
     """
     import torch
 
-    # A batch of one could be folded into the graph as a constant.
-    example = tuple(torch.randn(3, *t.dims) for t in inputs)
+    asked = tuple(torch.from_numpy(a) for a in example(inputs))
     names, out_names = [t.name for t in inputs], [t.name for t in outputs]
     with warnings.catch_warnings():
         # The TorchScript-based exporter is the one that takes TorchScript; torch announces its end.
@@ -49,7 +56,7 @@ def write(
         try:
             torch.onnx.export(
                 module,
-                example,
+                asked,
                 os.fspath(path),
                 input_names=names,
                 output_names=out_names,
@@ -64,7 +71,7 @@ def write(
 
 
 def load(path: Path) -> Any:
-    """Read a model with its external data, which must lie beside it.
+    """Read a model with its external data, which must lie beside it, and its own functions where they are called.
 
     Raises:
         ExportError: not ONNX, over 2 GB, or external data that is missing or outside its folder.
@@ -75,6 +82,8 @@ def load(path: Path) -> Any:
         raise ExportError(f"{path.name} is no ONNX model: {str(error)[:200]}") from error
     if not model.graph.node:
         raise ExportError(f"{path.name} is no ONNX model: it holds no operator")
+    if model.functions:
+        model = inline_local_functions(model)
     size = path.stat().st_size + sum(external_file(t, path).stat().st_size for t in external(model))
     if size > MAX_BYTES:
         raise ExportError(
@@ -86,8 +95,8 @@ def load(path: Path) -> Any:
 
 
 def external(model: Any) -> list[Any]:
-    """Tensors whose bytes lie in other files."""
-    return [t for t in model.graph.initializer if uses_external_data(t)]
+    """Tensors whose bytes lie in other files, wherever in the model they are."""
+    return [t for _, t in graph.tensors(model) if uses_external_data(t)]
 
 
 def external_file(tensor: Any, path: Path) -> Path:
@@ -166,16 +175,26 @@ def check_versions(name: str, model: Any, container: Container) -> None:
 
 
 def check_weights(name: str, model: Any) -> None:
-    """No weight is NaN; infinities only as a constant feature's deviation, which divides it away."""
-    divisors = {n.input[1] for n in model.graph.node if n.op_type == "Div"}
-    for tensor in model.graph.initializer:
+    """No weight is NaN; infinities only as a constant feature's deviation, which divides it away.
+
+    What is one value beside them is no weight but a mask, or a sentinel: that is judged by the answers.
+    """
+    nodes = list(graph.all_nodes(model.graph.node))
+    divisors = {n.input[1] for n in nodes if n.op_type == "Div"}
+    for weight, tensor in graph.tensors(model):
         if not graph.is_float(tensor):
             continue
         values = onnx.numpy_helper.to_array(tensor)
+        finite = np.isfinite(values)
+        if finite.all() or len(np.unique(values[finite])) <= 1:
+            continue
         if np.isnan(values).any():
-            raise ExportError(f"{name}: weight {tensor.name} holds NaN: train it again")
-        if np.isinf(values).any() and tensor.name not in divisors:
-            raise ExportError(f"{name}: weight {tensor.name} holds an infinity: train it again")
+            raise ExportError(f"{name}: weight {weight} holds NaN: train it again")
+        if weight not in divisors:
+            raise ExportError(f"{name}: weight {weight} holds an infinity: train it again")
+    for node, attribute in ((n, a) for n in nodes for a in n.attribute):
+        if attribute.name in LEARNT and not np.isfinite(attribute.floats).all():
+            raise ExportError(f"{name}: {attribute.name} of {node.op_type} are not all finite: train it again")
 
 
 def check_tensors(signature: ModelSignature, model: Any) -> None:
@@ -204,28 +223,47 @@ def agrees(found: TensorSpec, wanted: TensorSpec) -> bool:
 
 
 def describe(value: Any) -> TensorSpec:
-    """A graph's tensor without its batch axis; an unknown dim is -1. Raises ExportError for a fixed batch."""
-    tensor = value.type.tensor_type
-    axes = tensor.shape.dim
-    if not axes or axes[0].HasField("dim_value"):
-        fixed = axes[0].dim_value if axes else "nothing"
+    """A graph's tensor without its batch axis; an unknown dim is -1. Raises ExportError for what is no batch."""
+    name, kind = value.name, value.type.WhichOneof("value")
+    if kind in {"sequence_type", "map_type"}:
         raise ExportError(
-            f"the batch axis of {value.name} is fixed at {fixed}: export it with a dynamic first axis"
+            f"{name} is a {kind.removesuffix('_type')}, and only tensors can be served: where it is a classifier's "
+            'probabilities, convert it again with options={"zipmap": False}'
+        )
+    if kind != "tensor_type":
+        raise ExportError(f"{name} has no tensor type")
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise ExportError(
+            f"{name} has no shape, and none can be inferred: export it with one whose first axis is free"
+        )
+    axes = tensor.shape.dim
+    if not axes:
+        raise ExportError(f"{name} is a scalar: a row's answer needs a first axis, of the batch")
+    if axes[0].HasField("dim_value"):
+        raise ExportError(
+            f"the batch axis of {name} is fixed at {axes[0].dim_value}: export it with a dynamic first axis"
         )
     try:
-        dtype = triton_name(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), value.name)
+        dtype = triton_name(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), name)
     except KeyError as error:
-        raise ExportError(f"{value.name} has no tensor type") from error
-    dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in list(tensor.shape.dim)[1:])
-    return TensorSpec(value.name, dims, dtype)
+        raise ExportError(f"{name} has no tensor type") from error
+    return TensorSpec(name, tuple(d.dim_value if d.HasField("dim_value") else -1 for d in list(axes)[1:]), dtype)
 
 
 def signature_of(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs as the file itself declares them."""
+    """Inputs and outputs as the file itself declares them, or as they can be inferred from it."""
     model = load(path)
+    if not all(has_shape(v) for v in model.graph.output):
+        model = onnx.shape_inference.infer_shapes(model)
     stored = {t.name for t in model.graph.initializer}
     inputs = tuple(describe(v) for v in model.graph.input if v.name not in stored)
     return inputs, tuple(describe(v) for v in model.graph.output)
+
+
+def has_shape(value: Any) -> bool:
+    """Whether a tensor's rank is declared."""
+    return value.type.WhichOneof("value") != "tensor_type" or value.type.tensor_type.HasField("shape")
 
 
 def text(specs: Any) -> str:

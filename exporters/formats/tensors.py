@@ -44,6 +44,20 @@ def triton_name(dtype: Any, where: str) -> Dtype:
     return found
 
 
+def example(specs: tuple[TensorSpec, ...], rows: int = 3) -> Arrays:
+    """Some rows of each tensor's own dtype: normal numbers, or zeros, which are a class's and a row's number too.
+
+    Not one row alone: a batch of one could be folded into a graph as a constant.
+    """
+    random = np.random.default_rng(5)
+    return [
+        (random.normal(size=(rows, *t.dims)) if t.dtype.startswith("FP") else np.zeros((rows, *t.dims))).astype(
+            dtype_of(t)
+        )
+        for t in specs
+    ]
+
+
 def check_shapes(where: str, specs: tuple[TensorSpec, ...], arrays: Arrays, rows: int) -> None:
     """Raise ExportError unless arrays are what the specs say, for a batch of `rows`."""
     if len(specs) != len(arrays):

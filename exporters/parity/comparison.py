@@ -16,6 +16,9 @@ from trading.decision.sizing import target_quantity
 from trading.models.signature import Dtype, ModelSignature
 from trading.risk.limits import LimitSet
 
+#: Rows that a model may well have no answer to.
+HOSTILE = "adversarial"
+
 
 class Tolerance(Struct, frozen=True):
     """|got - wanted| <= share * max(1, largest |wanted| of the batch); `why` says what it allows for."""
@@ -175,14 +178,46 @@ def compare_runs(
     precision: str = "fp32",
     device: str = "cpu",
 ) -> ParityComparison:
-    """Ask both models the same and compare; a probe is one batch."""
+    """Ask both models the same and compare; a probe is one batch.
+
+    Raises:
+        ParityError: an answer has another shape or dtype than the signature says.
+        ExportError: the source has no answer to a row that it should have one to.
+    """
     total = ParityComparison([], [])
     for name, arrays in probes.items():
-        kind = name.partition(":")[0]
-        total += compare(
-            signature, source(arrays), other(arrays), where=where, rows=kind, precision=precision, device=device
+        kind, wanted = name.partition(":")[0], source(arrays)
+        found = compare(
+            signature, wanted, other(arrays), where=where, rows=kind, precision=precision, device=device
         )
+        if kind != HOSTILE:
+            check_answers(signature, kind, arrays, wanted)
+        total += found
     return total
+
+
+def check_answers(signature: ModelSignature, kind: str, asked: Arrays, answers: Arrays) -> None:
+    """Raise ExportError where a finite row is answered with NaN or an infinity.
+
+    Two models that say "not a number" agree about nothing.
+    """
+    rows = np.logical_and.reduce([finite_rows(a) for a in asked])
+    for spec, array in zip(signature.outputs, answers, strict=True):
+        wrong = rows & ~finite_rows(array)
+        if wrong.any():
+            example = [a[wrong][0].ravel()[:8].tolist() for a in asked]
+            raise ExportError(
+                f"{signature.name} answers {spec.name} {array[wrong][0].ravel()[:8].tolist()} to {kind} rows that "
+                f"are finite, {int(wrong.sum())} of {len(rows)}, such as {example}: train it again; or where "
+                "such rows never come, log it with an input_example of some that do"
+            )
+
+
+def finite_rows(array: Array) -> npt.NDArray[np.bool_]:
+    """Which rows hold neither NaN nor an infinity."""
+    if array.dtype.kind != "f":
+        return np.ones(len(array), np.bool_)
+    return np.asarray(np.isfinite(array).reshape(len(array), -1).all(axis=1))
 
 
 def require(signature: ModelSignature, found: ParityComparison) -> None:

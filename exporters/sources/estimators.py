@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact
+from exporters.formats import graph
+from exporters.formats import xgboost as xgboost_graph
 from exporters.formats.tensors import Arrays
 from exporters.sources.sandbox_protocol import Request
 from trading.models.signature import TensorSpec
@@ -20,6 +22,8 @@ OPSET, ML_OPSET = 18, 3
 #: onnxmltools writes nothing newer.
 TREES_OPSET = 15
 
+#: What MLflow's flavour of XGBoost may say that a file is.
+XGBOOST_CLASSES = ("Booster", "XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 #: What skops may build besides its own defaults: plain data of the two libraries.
 SKOPS_TRUSTED = (
     "collections.OrderedDict",
@@ -38,9 +42,8 @@ class Estimator:
 
     def __init__(self, model: Any, request: Request, to_onnx: Callable[[Any, int], Any]) -> None:
         self._model, self._to_onnx = model, to_onnx
-        features = int(getattr(model, "n_features_in_", 0)) or request.inputs[0].dims[-1]
-        name = request.inputs[0].name if request.inputs else "input"
-        self.inputs = (TensorSpec(name, (features,)),)
+        check_columns(request, int(getattr(model, "n_features_in_", 0)), trained_on(model))
+        self.inputs = (TensorSpec(request.inputs[0].name, request.inputs[0].dims[-1:]),)
         found = getattr(model, "classes_", None)
         self._probabilities = found is not None and hasattr(model, "predict_proba")
         self.classes = tuple(str(c) for c in found) if found is not None else ()
@@ -82,8 +85,6 @@ class Estimator:
 
     def convert(self, path: Path) -> None:
         """ONNX with exactly the outputs that are announced."""
-        from exporters.formats import graph
-
         if path.suffix == ".pt":
             raise ExportError("TorchScript is for PyTorch models: use --format onnx")
         import onnx
@@ -100,6 +101,40 @@ class Estimator:
         onnx.save_model(model, os.fspath(path))
 
 
+def trained_on(model: Any) -> tuple[str, ...]:
+    """The columns' names as the library itself knows them, in their order; empty where it knows none."""
+    found = getattr(model, "feature_names_in_", None)
+    if found is None:
+        # LightGBM's boosters.
+        found = getattr(model, "feature_name_", None)
+    names = () if found is None else tuple(map(str, found))
+    # LightGBM's own, of what was trained on a matrix.
+    return () if all(name == f"Column_{k}" for k, name in enumerate(names)) else names
+
+
+def check_columns(request: Request, features: int, trained: Sequence[str]) -> None:
+    """Raise ExportError unless the signature's one table is what the model was trained on, column by column."""
+    if len(request.inputs) != 1:
+        names = [t.name for t in request.inputs]
+        raise ExportError(f"its signature names {len(names)} inputs ({', '.join(names)}): it takes one matrix")
+    given, wanted = int(np.prod(request.inputs[0].dims)), features or len(trained)
+    if wanted and given != wanted:
+        raise ExportError(
+            f"its signature has {given} columns, and the model was trained on {wanted}: log it again with "
+            "signature=infer_signature(the rows that it was trained on, its answers)"
+        )
+    # LightGBM writes no spaces.
+    said, known = ([name.replace(" ", "_") for name in names] for names in (request.columns, trained))
+    if not said or not known or said == known:
+        return
+    first = next(k for k, (a, b) in enumerate(zip(said, known, strict=True)) if a != b)
+    how = "in another order" if sorted(said) == sorted(known) else "under other names"
+    raise ExportError(
+        f"its signature has the model's columns {how}: number {first + 1} is {said[first]!r}, and the model was "
+        f"trained on {known[first]!r} there: log it again with the columns as they were in training"
+    )
+
+
 def open_sklearn(request: Request) -> Estimator:
     """A pickle only with --trust; skops only with types that are known to be data."""
 
@@ -107,37 +142,92 @@ def open_sklearn(request: Request) -> Estimator:
         skl2onnx = need("skl2onnx", "sklearn")
         types = importlib.import_module("skl2onnx.common.data_types")
         options = {"zipmap": False} if hasattr(model, "classes_") else None
-        return skl2onnx.convert_sklearn(
+        made = skl2onnx.convert_sklearn(
             model,
             initial_types=[("input", types.FloatTensorType([None, features]))],
             options=options,
             target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         )
+        graph.mend_missing_values(made, [p.tree_ for p in parts_of(model) if is_tree(getattr(p, "tree_", None))])
+        graph.floor_thresholds(made, boosted_splits(model))
+        return made
 
     return Estimator(unpickle(request), request, to_onnx)
 
 
+def parts_of(model: Any) -> Iterator[Any]:
+    """Every object of scikit-learn's within an estimator, in the order in which it holds them."""
+    seen: set[int] = set()
+    waiting = [model]
+    while waiting:
+        thing = waiting.pop(0)
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, dict):
+            waiting[:0] = list(thing.values())
+        elif isinstance(thing, list | tuple) or (isinstance(thing, np.ndarray) and thing.dtype == object):
+            waiting[:0] = list(np.ravel(thing)) if isinstance(thing, np.ndarray) else list(thing)
+        elif hasattr(thing, "get_params") or type(thing).__module__.startswith("sklearn."):
+            yield thing
+            waiting[:0] = list(getattr(thing, "__dict__", {}).values())
+
+
+def is_tree(thing: Any) -> bool:
+    """Whether it is scikit-learn's own tree, which knows where what is missing goes."""
+    return hasattr(thing, "missing_go_to_left")
+
+
+def boosted_splits(model: Any) -> dict[int, set[float]]:
+    """Where scikit-learn's histogram boosting splits each column, in double precision."""
+    found: dict[int, set[float]] = {}
+    for part in parts_of(model):
+        nodes = getattr(part, "nodes", None)
+        if isinstance(nodes, np.ndarray) and "num_threshold" in (nodes.dtype.names or ()):
+            for node in nodes[nodes["is_leaf"] == 0]:
+                found.setdefault(int(node["feature_idx"]), set()).add(float(node["num_threshold"]))
+    return found
+
+
 def open_xgboost(request: Request) -> Estimator:
-    """XGBoost's own file, whichever class wrote it: its objective says what it is."""
-    xgboost = need("xgboost", "xgboost")
-    import json
+    """XGBoost's own file, as what MLflow would load it as: they do not answer alike.
 
-    booster = xgboost.Booster()
-    booster.load_model(request.artefact)
-    objective = str(json.loads(booster.save_config())["learner"]["objective"]["name"])
-    kind = xgboost.XGBClassifier if objective.startswith(("binary:", "multi:")) else xgboost.XGBRegressor
-    model = kind()
-    model.load_model(request.artefact)
-    # Columns are told apart by their order here; XGBoost would insist on the training frame's names.
-    model.get_booster().feature_names = None
+    A booster answers from all its trees; an estimator of scikit-learn's kind from those up to its best iteration.
+    """
+    library = need("xgboost", "xgboost")
+    booster = library.Booster(model_file=request.artefact)
+    described = xgboost_graph.read(bytes(booster.save_raw("json")))
+    kind = request.model_class.rpartition(".")[2] or "Booster"
+    if kind not in XGBOOST_CLASSES:
+        raise ExportError(f"MLflow loads it as {request.model_class}: expected one of {', '.join(XGBOOST_CLASSES)}")
+    is_classifier = kind.endswith("Classifier")
+    check_columns(request, described.features, booster.feature_names or ())
+    best = described.best_iteration
+    iterations = None if kind == "Booster" or best is None else best + 1
+    model: Any = XgbBooster(library, booster)
+    if kind != "Booster":
+        model = getattr(library, kind)()
+        model.load_model(request.artefact)
+        booster = model.get_booster()
+    # Columns are told apart by their order here; XGBoost would insist on the training frame's names and types.
+    booster.feature_names = booster.feature_types = None
 
-    def to_onnx(found: Any, features: int) -> Any:
-        tools = need("onnxmltools", "xgboost")
-        types = importlib.import_module("onnxmltools.convert.common.data_types")
-        shape = [("input", types.FloatTensorType([None, features]))]
-        return tools.convert_xgboost(found, initial_types=shape, target_opset=TREES_OPSET)
+    def to_onnx(_: Any, __: int) -> Any:
+        return xgboost_graph.to_onnx(described, iterations=iterations, is_classifier=is_classifier)
 
     return Estimator(model, request, to_onnx)
+
+
+class XgbBooster:
+    """A booster with the face of an estimator."""
+
+    def __init__(self, library: Any, booster: Any) -> None:
+        self._library, self._booster = library, booster
+        self.n_features_in_ = booster.num_features()
+
+    def predict(self, rows: Any) -> Any:
+        """As MLflow's pyfunc asks it."""
+        return self._booster.predict(self._library.DMatrix(rows))
 
 
 def open_lightgbm(request: Request) -> Estimator:
@@ -149,14 +239,32 @@ def open_lightgbm(request: Request) -> Estimator:
     def to_onnx(found: Any, features: int) -> Any:
         tools = need("onnxmltools", "lightgbm")
         types = importlib.import_module("onnxmltools.convert.common.data_types")
-        return tools.convert_lightgbm(
+        made = tools.convert_lightgbm(
             found.booster if isinstance(found, LightGbm) else found,
             initial_types=[("input", types.FloatTensorType([None, features]))],
             target_opset=TREES_OPSET,
             zipmap=False,
         )
+        graph.floor_thresholds(made, lightgbm_splits(found))
+        if isinstance(found, LightGbm) and found.is_binary:
+            # Its one answer is the second class's probability.
+            graph.take_column(made, made.graph.output[-1].name, 1)
+        return made
 
     return Estimator(model, request, to_onnx)
+
+
+def lightgbm_splits(model: Any) -> dict[int, set[float]]:
+    """Where a model's trees split each column by size, in double precision."""
+    booster = model.booster if isinstance(model, LightGbm) else model.booster_
+    found: dict[int, set[float]] = {}
+    waiting = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
+    while waiting:
+        node = waiting.pop()
+        if node.get("decision_type") == "<=":
+            found.setdefault(int(node["split_feature"]), set()).add(float(node["threshold"]))
+        waiting += [node[side] for side in ("left_child", "right_child") if side in node]
+    return found
 
 
 class LightGbm:
@@ -165,21 +273,12 @@ class LightGbm:
     def __init__(self, booster: Any) -> None:
         self.booster = booster
         self.n_features_in_ = booster.num_feature()
-        objective = str(booster.dump_model()["objective"])
-        classes = 2 if objective.startswith("binary") else int(booster.dump_model()["num_class"])
-        if objective.startswith(("binary", "multiclass")):
-            self.classes_ = np.arange(classes)
+        self.feature_name_ = booster.feature_name()
+        self.is_binary = str(booster.dump_model(num_iteration=1).get("objective", "")).startswith("binary")
 
     def predict(self, rows: Any) -> Any:
-        """Labels, or the regression's values."""
-        if hasattr(self, "classes_"):
-            return self.predict_proba(rows).argmax(axis=1)
+        """As MLflow's pyfunc asks it."""
         return self.booster.predict(rows)
-
-    def predict_proba(self, rows: Any) -> Any:
-        """[n, classes]."""
-        found = self.booster.predict(rows)
-        return np.column_stack([1.0 - found, found]) if found.ndim == 1 else found
 
 
 def unpickle(request: Request) -> Any:

@@ -13,8 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from exporters.errors import ExportError
-from exporters.formats import onnx, torchscript
-from exporters.formats.tensors import Arrays, Run, check_shapes
+from exporters.formats import graph, onnx, torchscript
+from exporters.formats.tensors import Arrays, Run, check_shapes, dtype_of, example
 from exporters.sources.references import Origin
 from exporters.sources.sandbox import IsolatedModel
 from exporters.sources.sandbox_protocol import Request
@@ -87,22 +87,15 @@ def checked(source: ModelSource, max_batch: int | None) -> ModelSource:
         signature = known
     signature = replace(signature, max_batch_size=max_batch or signature.max_batch_size)
     for rows in (1, 3):
-        zeros = [np.zeros((rows, *t.dims), np.float32).astype(_dtype(t)) for t in signature.inputs]
+        zeros = [np.zeros((rows, *t.dims), dtype_of(t)) for t in signature.inputs]
         try:
             answers = source.run(zeros)
         except Exception as error:  # any runtime, any model
             raise ExportError(
-                f"{origin.name} does not run on a batch of {rows} as its signature describes it: "
-                f"{' '.join(str(error).split())[:300]}"
+                f"{origin.name} does not run on a batch of {rows} as its signature describes it: {brief(error)}"
             ) from error
         check_shapes(f"{origin.name} at its source", signature.outputs, answers, rows)
     return replace(source, signature=signature)
-
-
-def _dtype(spec: TensorSpec) -> np.dtype[np.generic]:
-    from exporters.formats.tensors import dtype_of
-
-    return dtype_of(spec)
 
 
 def check_contract(origin: Origin, found: ModelSignature, wanted: ModelSignature) -> None:
@@ -131,7 +124,7 @@ def open_onnx(origin: Origin) -> ModelSource:
     """The file's own declaration, which MLflow's signature must agree with."""
     inputs, outputs = onnx.signature_of(origin.artefact)
     for side, said, declared in (("inputs", origin.inputs, inputs), ("outputs", origin.outputs, outputs)):
-        by_name = {t.name: t for t in declared}
+        by_name = {t.name: replace(t, dims=t.dims or (1,)) for t in declared}
         if said and not (
             by_name.keys() == {t.name for t in said} and all(onnx.agrees(by_name[t.name], t) for t in said)
         ):
@@ -139,15 +132,54 @@ def open_onnx(origin: Origin) -> ModelSource:
                 f"{origin.name}: the signature's {side} are {onnx.text(said)}, the file's {onnx.text(declared)}: "
                 "log it again with a signature that fits"
             )
-    signature = base_signature(origin, origin.inputs or inputs, origin.outputs or outputs)
-    run = run_onnx(origin.artefact, [t.name for t in signature.inputs], [t.name for t in signature.outputs])
+    flat = {t.name for t in outputs if not t.dims}
+    inputs = origin.inputs or inputs
+    declared = tuple(replace(t, dims=()) if t.name in flat else t for t in origin.outputs or outputs)
+    for tensor in inputs:
+        if not tensor.dims:
+            raise ExportError(
+                f"{origin.name}: {tensor.name} is one number a row without an axis of its own: export it as "
+                "[batch, 1]"
+            )
+        if -1 in tensor.dims:
+            raise ExportError(
+                f"{origin.name}: {tensor.name} has shape {[-1, *tensor.dims]}, and rows are served at one length: "
+                "log it to MLflow with a signature that gives its inner axes"
+            )
+    asked = run_onnx(origin.artefact, [t.name for t in inputs], [t.name for t in declared])
+    outputs = as_columns(origin, inputs, declared, asked)
+    signature = base_signature(origin, inputs, outputs)
+
+    def run(arrays: Arrays) -> Arrays:
+        return [a.reshape(len(a), *t.dims) for a, t in zip(asked(arrays), outputs, strict=True)]
 
     def write(path: Path) -> None:
         if path.suffix != ".onnx":
             raise ExportError(f"{origin.name} is ONNX already: use --format onnx")
-        onnx.save(onnx.load(origin.artefact), path)
+        model = onnx.load(origin.artefact)
+        if outputs != declared or not all(map(onnx.has_shape, model.graph.output)):
+            graph.keep_outputs(model, {t.name: t for t in outputs})
+        onnx.save(model, path)
 
-    return ModelSource(origin, signature, "onnx", run, write)
+    return ModelSource(origin, signature, "onnx", run if outputs != declared else asked, write)
+
+
+def as_columns(
+    origin: Origin, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], run: Run
+) -> tuple[TensorSpec, ...]:
+    """Outputs with the dims that they turn out to have, where one is open; a number a row is a column."""
+    if all(t.dims and -1 not in t.dims for t in outputs):
+        return outputs
+    try:
+        answers = run(example(inputs))
+    except Exception as error:  # any runtime, any model
+        raise ExportError(f"{origin.name} does not run as it describes itself: {brief(error)}") from error
+    return tuple(replace(t, dims=tuple(a.shape[1:]) or (1,)) for t, a in zip(outputs, answers, strict=True))
+
+
+def brief(error: Exception) -> str:
+    """The beginning of what a runtime says, in one line."""
+    return " ".join(str(error).split())[:300]
 
 
 def open_torchscript(origin: Origin) -> ModelSource:
@@ -192,6 +224,8 @@ def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[Mode
         code=origin.code,
         inputs=origin.inputs,
         outputs=origin.outputs,
+        columns=origin.columns,
+        model_class=origin.model_class,
     )
     with IsolatedModel(request, folder) as model:
         found = model.opened
@@ -220,7 +254,7 @@ def run_onnx(path: Path, inputs: list[str], outputs: list[str]) -> Run:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"ONNX Runtime refuses {path.name}: {' '.join(str(error).split())[:300]}") from error
+        raise ExportError(f"ONNX Runtime refuses {path.name}: {brief(error)}") from error
     return lambda arrays: list(session.run(outputs, dict(zip(inputs, arrays, strict=True))))
 
 

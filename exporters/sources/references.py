@@ -26,6 +26,8 @@ class Origin(Struct, frozen=True):
         artefact: the file to open.
         code: folder of modules that a pickle needs, or "".
         inputs, outputs: of the signature; empty where it has none.
+        columns: names of the table that the one input is; empty where it is no table.
+        model_class: that MLflow loads it as, or "".
         feature_version: of the kernel that it was trained on; None for a model that reads other rows.
         example: the logged input example, or None.
         data_hash, git_commit: of the training, or "unknown".
@@ -39,6 +41,8 @@ class Origin(Struct, frozen=True):
     code: str = ""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    columns: tuple[str, ...] = ()
+    model_class: str = ""
     feature_version: int | None = None
     example: Arrays | None = None
     data_hash: str = "unknown"

@@ -117,9 +117,11 @@ def describe(
         run_id=run_id,
         flavour=flavour,
         artefact=artefact(path, flavour, settings),
-        code=os.fspath(path / settings["code"]) if settings.get("code") else "",
+        code=code(path, settings),
         inputs=specs(described.signature.inputs, "input", name) if described.signature else (),
         outputs=outputs(described, name),
+        columns=columns(described),
+        model_class=str(settings.get("model_class") or ""),
         feature_version=int(version) if version is not None else None,
         example=example(path, described),
         data_hash=data_hash,
@@ -137,6 +139,16 @@ def artefact(path: Path, flavour: str, settings: dict[str, Any]) -> Path:
     if not found.is_file() or not found.resolve().is_relative_to(path.resolve()):
         raise ExportError(f"{found} is no file, although MLmodel says so: log the model again")
     return found
+
+
+def code(path: Path, settings: dict[str, Any]) -> str:
+    """The folder of modules that were logged beside a pickle, or "". Raises ExportError where it lies elsewhere."""
+    if not settings.get("code"):
+        return ""
+    folder = (path / str(settings["code"])).resolve()
+    if not folder.is_dir() or not folder.is_relative_to(path.resolve()):
+        raise ExportError(f"{folder} is no folder of {path}, although MLmodel says so: log the model again")
+    return os.fspath(folder)
 
 
 def specs(schema: Any, fallback: str, model: str) -> tuple[TensorSpec, ...]:
@@ -159,6 +171,14 @@ def specs(schema: Any, fallback: str, model: str) -> tuple[TensorSpec, ...]:
             raise ExportError(f"{model}: {name} has shape {list(tensor.shape)}; only its first axis may be free")
         found.append(TensorSpec(name, tuple(int(d) for d in dims) or (1,), triton_name(tensor.type, name)))
     return tuple(found)
+
+
+def columns(described: Model) -> tuple[str, ...]:
+    """Names of a table's columns, where its signature has them."""
+    schema = described.signature.inputs if described.signature else None
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return ()
+    return tuple(str(name) for name in schema.input_names())
 
 
 def outputs(described: Model, model: str) -> tuple[TensorSpec, ...]:

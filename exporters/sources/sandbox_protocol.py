@@ -21,6 +21,8 @@ class Request(Struct, frozen=True):
     code: str = ""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    columns: tuple[str, ...] = ()
+    model_class: str = ""
     path: str = ""
     out: str = ""
 

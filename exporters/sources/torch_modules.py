@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact
-from exporters.formats.tensors import Arrays, triton_name
+from exporters.formats.tensors import Arrays, example, triton_name
 from exporters.sources.estimators import add_code
 from exporters.sources.sandbox_protocol import Request
 from trading.models.signature import TensorSpec
@@ -21,12 +21,13 @@ class TorchModule:
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, module: Any, request: Request) -> None:
+    def __init__(self, module: Any, request: Request, *, has_branches: bool = True) -> None:
+        """Ask it once. `has_branches`: whether what it does may depend on its rows; torch.export allows none."""
         import inspect
 
         import torch
 
-        self._module = module
+        self._module, self._has_branches = module, has_branches
         if not request.inputs:
             raise ExportError("it has no MLflow signature: log it with signature=infer_signature(inputs, outputs)")
         names = [p.name for p in inspect.signature(module.forward).parameters.values()]
@@ -36,7 +37,7 @@ class TorchModule:
             for t, name in zip(request.inputs, names if unnamed else [t.name for t in request.inputs], strict=True)
         )
         with torch.inference_mode():
-            answers = self.predict([np.zeros((3, *t.dims), np.float32) for t in self.inputs])
+            answers = self.predict(example(self.inputs))
         named = [t.name for t in request.outputs]
         if len(named) != len(answers):
             named = [f"output_{k}" for k in range(len(answers))]
@@ -54,20 +55,45 @@ class TorchModule:
         return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
 
     def convert(self, path: Path) -> None:
-        """TorchScript by tracing, and from there ONNX."""
-        import torch
-
+        """TorchScript, and from there ONNX."""
         from exporters.formats import onnx
         from exporters.formats.torchscript import save, with_arguments
 
-        example = tuple(torch.randn(3, *t.dims) for t in self.inputs)
+        script = self._script()
+        if path.suffix == ".pt":
+            save(with_arguments(script, self.inputs), path)
+        else:
+            onnx.write(script, self.inputs, self.outputs, path)
+
+    def _script(self) -> Any:
+        """Traced; or compiled, where a trace would keep one way only through what depends on the rows."""
+        import torch
+        from torch.jit._trace import TracerWarning
+
+        asked = tuple(torch.from_numpy(a) for a in example(self.inputs))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", TracerWarning)
+            # What torch's own layers ask of their inputs depends on their shape alone.
+            TracerWarning.ignore_lib_warnings()
+            traced = torch.jit.trace(self._module, asked, check_trace=False)
+        lost = [one.message for one in told if issubclass(one.category, TracerWarning)]
+        if not lost or not self._has_branches:
+            return traced
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            traced = torch.jit.trace(self._module, example, check_trace=False)
-        if path.suffix == ".pt":
-            save(with_arguments(traced, self.inputs), path)
-        else:
-            onnx.write(traced, self.inputs, self.outputs, path)
+            try:
+                return torch.jit.script(self._module)
+            except Exception as error:
+                raise ExportError(
+                    f"what it does depends on its rows, which a trace would lose ({brief(lost[0])}), and "
+                    f"TorchScript cannot compile it ({brief(error)}): write the choice with torch.where, or log "
+                    "it as torch.jit.script(model)"
+                ) from error
+
+
+def brief(error: object) -> str:
+    """The beginning of what a library says, in one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def open_pytorch(request: Request) -> TorchModule:
@@ -78,7 +104,7 @@ def open_pytorch(request: Request) -> TorchModule:
     if path.suffix == ".pt2":
         # The archive also holds example inputs, which torch would unpickle.
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-        return TorchModule(torch.export.load(path).module(), request)
+        return TorchModule(torch.export.load(path).module(), request, has_branches=False)
     if not request.trust:
         raise UnsafeArtefact(
             f"{path.name} is a pickled PyTorch module, and opening it runs what its author wrote: log it with "

@@ -12,14 +12,14 @@ from exporters.profiles import find, find_gpu
 
 
 def times(factor, *, width=4, batch="batch", opset=18, ir=10, dtype=TensorProto.FLOAT):
-    """y = factor * x as an ONNX model."""
+    """y = factor * x as an ONNX model; one factor, or one a column."""
     node = helper.make_node("Mul", ["x", "factor"], ["y"])
     graph = helper.make_graph(
         [node],
         "times",
         [helper.make_tensor_value_info("x", dtype, [batch, width])],
         [helper.make_tensor_value_info("y", dtype, [batch, width])],
-        [numpy_helper.from_array(np.array([factor], helper.tensor_dtype_to_np_dtype(dtype)), "factor")],
+        [numpy_helper.from_array(np.atleast_1d(factor).astype(helper.tensor_dtype_to_np_dtype(dtype)), "factor")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
 

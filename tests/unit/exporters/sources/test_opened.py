@@ -22,6 +22,7 @@ from exporters.export import export_model
 from exporters.formats import onnx as files
 from exporters.formats import torchscript
 from exporters.repository.repository import ModelRepository
+from exporters.sources.opened import run_file
 from tests.unit.exporters.models import options, times, write_times
 
 
@@ -154,13 +155,142 @@ def test_more_than_two_gigabytes_is_refused_without_reading_them(repository, tmp
         ({"batch": 8}, "batch axis of x is fixed at 8"),
         ({"ir": 11}, "IR 11; ONNX Runtime 1.21.0"),
         ({"opset": 23, "ir": 10}, "opset ai.onnx 23"),
-        ({"factor": np.nan}, "factor holds NaN"),
-        ({"factor": np.inf}, "factor holds an infinity"),
+        ({"factor": np.nan}, r"answers y \[nan, nan, nan, nan\] to golden rows that are finite, 1 of 1"),
+        ({"factor": np.inf}, r"answers y \[.*inf.*\] to golden rows that are finite"),
+        ({"factor": [1.0, np.nan, 2.0, 3.0]}, "factor holds NaN"),
+        ({"factor": [1.0, np.inf, 2.0, 3.0]}, "factor holds an infinity"),
     ],
 )
 def test_an_onnx_file_that_the_target_would_refuse_is_named(repository, tmp_path, given, says):
     factor = given.pop("factor", 2.0)
     refused(repository, write_times(tmp_path / "m.onnx", factor, **given), says)
+
+
+def ending(kind):
+    """y = 2 x, with another output whose kind is special."""
+    model = times(2.0)
+    add = model.graph.node.append
+    if kind == "flat":
+        add(helper.make_node("ReduceSum", ["x", "axis"], ["z"], keepdims=0))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axis"))
+        value = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch"])
+    elif kind == "free":
+        add(helper.make_node("Concat", ["x", "x"], ["z"], axis=1))
+        value = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", "width"])
+    elif kind == "bare":
+        add(helper.make_node("Concat", ["x", "x"], ["z"], axis=1))
+        value = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    elif kind == "scalar":
+        add(helper.make_node("ReduceSum", ["x"], ["z"], keepdims=0))
+        value = helper.make_tensor_value_info("z", TensorProto.FLOAT, [])
+    else:
+        add(helper.make_node("SequenceConstruct", ["x", "x"], ["z"]))
+        value = helper.make_tensor_sequence_value_info("z", TensorProto.FLOAT, None)
+    model.graph.output.append(value)
+    return model
+
+
+@pytest.mark.parametrize(("kind", "dims"), [("flat", 1), ("free", 8), ("bare", 8)])
+def test_outputs_of_every_rank_are_served_as_columns(repository, tmp_path, kind, dims):
+    onnx.save(ending(kind), tmp_path / "m.onnx")
+    done = export(repository, tmp_path / "m.onnx", name="m")
+    assert done.outputs == f"y FP32 [4], z FP32 [{dims}]"
+    contract = repository.lineage("m", 1).contract
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    y, z = run_file(contract, repository.folder("m", 1) / "model.onnx")([rows])
+    np.testing.assert_array_equal(y, 2 * rows)
+    wanted = rows.sum(axis=1, keepdims=True) if kind == "flat" else np.concatenate([rows, rows], axis=1)
+    np.testing.assert_array_equal(z, wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"), [("scalar", "z is a scalar"), ("sequence", "z is a sequence, and only tensors.*zipmap")]
+)
+def test_outputs_that_are_no_rows_are_named_with_their_cause(repository, tmp_path, kind, says):
+    onnx.save(ending(kind), tmp_path / "m.onnx")
+    refused(repository, tmp_path / "m.onnx", says)
+
+
+def test_a_free_inner_axis_of_a_file_is_named(repository, tmp_path):
+    model = times(2.0)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "length"
+    onnx.save(model, tmp_path / "m.onnx")
+    refused(repository, tmp_path / "m.onnx", r"x has shape \[-1, -1\], and rows are served at one length")
+
+
+def hidden(where, value):
+    """y = 2 x, with a NaN that nothing but the graph's inside holds."""
+    tensor = numpy_helper.from_array(np.array([2.0, value, 3.0, 2.0], np.float32), "inside")
+    model = times(2.0)
+    if where == "constant":
+        node = helper.make_node("Constant", [], ["factor"], value=tensor)
+        model.graph.node.insert(0, node)
+    elif where == "branch":
+        whole = helper.make_graph(
+            [helper.make_node("Constant", [], ["never"], value=tensor)], "never", [],
+            [helper.make_tensor_value_info("never", TensorProto.FLOAT, [4])],
+        )  # fmt: skip
+        usual = numpy_helper.from_array(np.full(4, 2.0, np.float32))
+        other = helper.make_graph(
+            [helper.make_node("Constant", [], ["usual"], value=usual)], "usual", [],
+            [helper.make_tensor_value_info("usual", TensorProto.FLOAT, [4])],
+        )  # fmt: skip
+        yes = helper.make_node("Constant", [], ["is_usual"], value=numpy_helper.from_array(np.array(True)))
+        choice = helper.make_node("If", ["is_usual"], ["factor"], then_branch=other, else_branch=whole)
+        model.graph.node.insert(0, choice)
+        model.graph.node.insert(0, yes)
+    else:
+        body = [
+            helper.make_node("Constant", [], ["w"], value=tensor),
+            helper.make_node("Mul", ["a", "w"], ["b"]),
+        ]
+        opset = [helper.make_opsetid("", 18)]
+        model.functions.append(helper.make_function("ours", "Weighted", ["a"], ["b"], body, opset))
+        model.opset_import.append(helper.make_opsetid("ours", 1))
+        del model.graph.node[:]
+        model.graph.node.append(helper.make_node("Weighted", ["x"], ["y"], domain="ours"))
+    del model.graph.initializer[:]
+    return model
+
+
+@pytest.mark.parametrize(("where", "name"), [("constant", "factor"), ("branch", "never"), ("function", "w")])
+@pytest.mark.parametrize(("value", "says"), [(np.nan, "holds NaN"), (np.inf, "holds an infinity")])
+def test_a_weight_is_looked_for_wherever_it_may_be(repository, tmp_path, where, name, value, says):
+    onnx.save(hidden(where, value), tmp_path / "m.onnx")
+    refused(repository, tmp_path / "m.onnx", f"weight {name}[_0-9]* {says}")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_infinities_and_nan_that_are_meant_are_taken(repository, tmp_path, value):
+    """A sentinel and a mask: no answer to a finite row holds them."""
+    model = times(2.0)
+    del model.graph.node[:]
+    mask = np.where(np.arange(4) < 3, 0.0, -np.inf).astype(np.float32)
+    for name, array in (("never", np.array([value], np.float32)), ("mask", mask), ("huge", np.float32([1e30]))):
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    model.graph.node.extend([
+        helper.make_node("Greater", ["x", "huge"], ["is_huge"]),
+        helper.make_node("Where", ["is_huge", "never", "x"], ["kept"]),
+        helper.make_node("Add", ["kept", "mask"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["shares"], axis=1),
+        helper.make_node("Mul", ["shares", "factor"], ["y"]),
+    ])  # fmt: skip
+    onnx.save(model, tmp_path / "m.onnx")
+    assert export(repository, tmp_path / "m.onnx", name="m").version == 1
+
+
+def test_external_data_of_a_constant_is_refused_elsewhere_too(repository, tmp_path):
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 64)
+    model = hidden("constant", 2.0)
+    tensor = model.graph.node[0].attribute[0].t
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../secret.bin"
+    path = tmp_path / "m" / "m.onnx"
+    path.parent.mkdir()
+    path.write_bytes(model.SerializeToString())
+    refused(repository, path, "outside the model's folder: refused")
 
 
 def test_an_operator_that_nobody_knows_is_named(repository, tmp_path):
@@ -334,6 +464,37 @@ def test_text_columns_and_text_classes_are_named(repository, tmp_path):
             pip_requirements=["scikit-learn"],
         )  # fmt: skip
     refused(repository, tmp_path / "n", "text cannot be served")
+
+
+class Repairs(torch.nn.Module):
+    """Does otherwise where a row has what is missing: a trace with rows that have none would never."""
+
+    def forward(self, x):
+        if torch.isnan(x).any():
+            x = torch.nan_to_num(x, nan=5.0)
+        return x * 2.0
+
+
+class Unscriptable(torch.nn.Module):
+    def forward(self, x):
+        scales = dict.fromkeys(sorted({"b", "a"}), 2.0)
+        return x * scales["a"] if bool(x.sum() > 0) else x
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_what_depends_on_the_rows_is_kept(repository, tmp_path, kind):
+    path = save_torch(tmp_path / "m", Repairs())
+    done = export(repository, path, trust=True, format=kind)
+    contract = repository.lineage(done.name, 1).contract
+    run = run_file(contract, repository.folder(done.name, 1) / contract.file_name)
+    rows = np.array([[1, 2, 3, 4], [1, np.nan, 3, 4]], np.float32)
+    np.testing.assert_array_equal(run([rows])[0], [[2, 4, 6, 8], [2, 10, 6, 8]])
+    np.testing.assert_array_equal(run([rows[:1]])[0], [[2, 4, 6, 8]])
+
+
+def test_what_depends_on_the_rows_and_cannot_be_kept_is_refused(repository, tmp_path):
+    path = save_torch(tmp_path / "m", Unscriptable())
+    refused(repository, path, "depends on its rows, which a trace would lose.*torch.where", trust=True)
 
 
 def test_a_file_that_answers_otherwise_than_its_source_is_not_published(repository, tmp_path):

@@ -1,0 +1,116 @@
+"""What once was published with a good parity, and wrong: asked of the server that serves it, against its own library."""
+
+from __future__ import annotations
+
+import warnings
+
+import mlflow
+import numpy as np
+import onnx
+import pytest
+import torch
+import xgboost
+from mlflow.models import infer_signature
+
+from exporters.export import export_model
+from exporters.formats.config_pbtxt import Serving
+from exporters.options import Options
+from exporters.profiles import find, find_gpu
+from exporters.release.journal import Recovered
+from exporters.release.releases import Releases
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+from tests.unit.exporters.models import times
+from tests.unit.exporters.sources import test_missing_values as missing
+from tests.unit.exporters.sources.test_opened import Repairs
+
+RNG = np.random.default_rng(4)
+ROWS = RNG.normal(size=(300, 4)).astype(np.float32)
+SCORE = ROWS[:, 0] - ROWS[:, 1] * ROWS[:, 2]
+
+
+@pytest.fixture
+def served(stack):
+    """Exports and releases what it is given, and asks the server; it is unloaded afterwards."""
+    repository, server = ModelRepository(stack.model_repository), TritonServer(stack.triton_grpc)
+    releases = Releases(repository, server, find_gpu("rtx5070"), lambda _: None)
+    options = Options(stack.mlflow_uri, find("25.03-py3"), find_gpu("rtx5070"), max_batch=64, trust=True)
+    names = []
+
+    def serve(path):
+        done = export_model(str(path), options, repository, lambda _: None)
+        names.append(done.name)
+        releases.release(done.name, done.version)
+        contract = repository.lineage(done.name, done.version).contract
+        asked = server.run(contract, done.version)
+
+        def ask(rows):
+            parts = [asked([rows[k : k + 64]]) for k in range(0, len(rows), 64)]
+            return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+        return ask
+
+    yield serve
+    assert releases.recover() == Recovered([], [])
+    for name in names:
+        server.unload(name)
+        repository.configure(repository.lineage(name, 1).contract, Serving())
+    server.close()
+
+
+def save(flavour, folder, model, rows, answers, **given):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        flavour.save_model(
+            model, str(folder), signature=infer_signature(rows, answers), pip_requirements=["numpy"], **given
+        )
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["forest", "forest two classes", "tree classes"])
+def test_missing_values(served, tmp_path, kind):
+    model, rows = missing.KINDS[kind](), missing.ROWS
+    ask = served(
+        save(
+            mlflow.sklearn, tmp_path / f"served_{kind.replace(' ', '_')}", model, rows, model.predict(rows),
+            serialization_format="cloudpickle",
+        )
+    )  # fmt: skip
+    wanted = model.predict_proba(rows) if hasattr(model, "classes_") else model.predict(rows).reshape(-1, 1)
+    assert np.isnan(rows).any()
+    np.testing.assert_allclose(ask(rows)[-1], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_booster_that_stopped_early(served, tmp_path):
+    held_out = xgboost.DMatrix(ROWS[200:], SCORE[200:])
+    model = xgboost.train(
+        {"eta": 0.8, "nthread": 1}, xgboost.DMatrix(ROWS[:200], SCORE[:200]), 50, evals=[(held_out, "test")],
+        early_stopping_rounds=10, verbose_eval=False,
+    )  # fmt: skip
+    ask = served(save(mlflow.xgboost, tmp_path / "served_booster", model, ROWS, SCORE))
+    wanted = model.predict(xgboost.DMatrix(ROWS))
+    best = model.predict(xgboost.DMatrix(ROWS), iteration_range=(0, model.best_iteration + 1))
+    assert np.abs(wanted - best).max() > 1e-3
+    np.testing.assert_allclose(ask(ROWS)[0][:, 0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_branch_that_a_trace_would_lose(served, tmp_path):
+    rows = ROWS.copy()
+    rows[::3, 1] = np.nan
+    folder = save(
+        mlflow.pytorch, tmp_path / "served_branch", Repairs(), ROWS, 2 * ROWS, serialization_format="pickle"
+    )
+    ask = served(folder)
+    wanted = Repairs()(torch.from_numpy(rows)).numpy()
+    assert np.isfinite(wanted).all()
+    np.testing.assert_array_equal(ask(rows)[0], wanted)
+
+
+@pytest.mark.parametrize("name", ["model/input", "../../escaped", "/tmp/escaped"])
+def test_a_name_that_would_be_a_path(served, tmp_path, name):
+    model = times(3.0)
+    model.graph.input[0].name = model.graph.node[0].input[0] = name
+    path = tmp_path / f"served_name_{len(name)}.onnx"
+    onnx.save(model, path)
+    ask = served(path)
+    np.testing.assert_array_equal(ask(ROWS)[0], 3 * ROWS)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from exporters import probes
 from exporters.errors import ExportError
 from exporters.fault_points import reach
-from exporters.formats import graph, onnx
+from exporters.formats import onnx, trees
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.parity import comparison
@@ -177,7 +177,7 @@ def special_rows(signature: ModelSignature, path: Path, source: Run, example: Ar
     if absent := answered(source, probes.missing(golden)):
         found["missing"] = absent
     only = golden[0].dtype.kind == "f" and len(golden) == 1 and golden[0].ndim == 2
-    if only and path.suffix == ".onnx" and (splits := graph.thresholds(onnx.load(path))):
+    if only and path.suffix == ".onnx" and (splits := trees.thresholds(onnx.load(path))):
         most = min(len(splits), MOST_SPLITS, MOST_BATCHES * signature.max_batch_size // 3)
         some = [splits[k] for k in np.linspace(0, len(splits) - 1, most).astype(int)]
         found["thresholds"] = [probes.at_thresholds(golden[0][0], some)]

@@ -19,3 +19,8 @@ class ParityError(ExportError):
 
 class Busy(ExportError):
     """Another exporter holds the model."""
+
+
+def brief(error: object, most: int = 300) -> str:
+    """The beginning of what a library says, in one line."""
+    return " ".join(str(error).split())[:most]

@@ -12,7 +12,7 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 from onnx.inliner import inline_local_functions
 
-from exporters.errors import ExportError
+from exporters.errors import ExportError, brief
 from exporters.formats import graph
 from exporters.formats.tensors import example, triton_name
 from exporters.profiles import Container
@@ -66,7 +66,7 @@ def write(
                 external_data=False,
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-            said = " ".join(str(error).split())[:300]
+            said = brief(error)
             raise ExportError(f"it has no ONNX form at opset {OPSET}: {said}; try --format torchscript") from error
 
 

@@ -1,4 +1,4 @@
-"""scikit-learn, XGBoost and LightGBM: opened without running anybody's code, unless that is allowed."""
+"""What scikit-learn has written, and what has its face: opened without running anybody's code, unless allowed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ from typing import Any
 import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact
-from exporters.formats import graph
-from exporters.formats import xgboost as xgboost_graph
+from exporters.formats import graph, trees
 from exporters.formats.tensors import Arrays
 from exporters.sources.sandbox_protocol import Request
 from trading.models.signature import TensorSpec
 
 OPSET, ML_OPSET = 18, 3
-#: onnxmltools writes nothing newer.
-TREES_OPSET = 15
 
-#: What MLflow's flavour of XGBoost may say that a file is.
-XGBOOST_CLASSES = ("Booster", "XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 #: What skops may build besides its own defaults: plain data of the two libraries.
 SKOPS_TRUSTED = (
     "collections.OrderedDict",
@@ -91,7 +86,7 @@ class Estimator:
 
         # Prefixed, so that no inner name can be the same as a served one.
         model = onnx.compose.add_prefix(self._to_onnx(self._model, self.inputs[0].dims[0]), "inner/")
-        graph.mend_binary_trees(model)
+        trees.mend_binary_trees(model)
         converted = [o.name for o in model.graph.output]
         kept = converted if len(self.outputs) == len(converted) else converted[-len(self.outputs) :]
         if self._labels and not self._probabilities:
@@ -148,8 +143,8 @@ def open_sklearn(request: Request) -> Estimator:
             options=options,
             target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         )
-        graph.mend_missing_values(made, [p.tree_ for p in parts_of(model) if is_tree(getattr(p, "tree_", None))])
-        graph.floor_thresholds(made, boosted_splits(model))
+        trees.mend_missing_values(made, [p.tree_ for p in parts_of(model) if is_tree(getattr(p, "tree_", None))])
+        trees.floor_thresholds(made, boosted_splits(model))
         return made
 
     return Estimator(unpickle(request), request, to_onnx)
@@ -187,98 +182,6 @@ def boosted_splits(model: Any) -> dict[int, set[float]]:
             for node in nodes[nodes["is_leaf"] == 0]:
                 found.setdefault(int(node["feature_idx"]), set()).add(float(node["num_threshold"]))
     return found
-
-
-def open_xgboost(request: Request) -> Estimator:
-    """XGBoost's own file, as what MLflow would load it as: they do not answer alike.
-
-    A booster answers from all its trees; an estimator of scikit-learn's kind from those up to its best iteration.
-    """
-    library = need("xgboost", "xgboost")
-    booster = library.Booster(model_file=request.artefact)
-    described = xgboost_graph.read(bytes(booster.save_raw("json")))
-    kind = request.model_class.rpartition(".")[2] or "Booster"
-    if kind not in XGBOOST_CLASSES:
-        raise ExportError(f"MLflow loads it as {request.model_class}: expected one of {', '.join(XGBOOST_CLASSES)}")
-    is_classifier = kind.endswith("Classifier")
-    check_columns(request, described.features, booster.feature_names or ())
-    best = described.best_iteration
-    iterations = None if kind == "Booster" or best is None else best + 1
-    model: Any = XgbBooster(library, booster)
-    if kind != "Booster":
-        model = getattr(library, kind)()
-        model.load_model(request.artefact)
-        booster = model.get_booster()
-    # Columns are told apart by their order here; XGBoost would insist on the training frame's names and types.
-    booster.feature_names = booster.feature_types = None
-
-    def to_onnx(_: Any, __: int) -> Any:
-        return xgboost_graph.to_onnx(described, iterations=iterations, is_classifier=is_classifier)
-
-    return Estimator(model, request, to_onnx)
-
-
-class XgbBooster:
-    """A booster with the face of an estimator."""
-
-    def __init__(self, library: Any, booster: Any) -> None:
-        self._library, self._booster = library, booster
-        self.n_features_in_ = booster.num_features()
-
-    def predict(self, rows: Any) -> Any:
-        """As MLflow's pyfunc asks it."""
-        return self._booster.predict(self._library.DMatrix(rows))
-
-
-def open_lightgbm(request: Request) -> Estimator:
-    """LightGBM's own text file as a booster; a pickled estimator only with --trust."""
-    lightgbm = need("lightgbm", "lightgbm")
-    plain = Path(request.artefact).suffix in {".lgb", ".txt"}
-    model = LightGbm(lightgbm.Booster(model_file=request.artefact)) if plain else unpickle(request)
-
-    def to_onnx(found: Any, features: int) -> Any:
-        tools = need("onnxmltools", "lightgbm")
-        types = importlib.import_module("onnxmltools.convert.common.data_types")
-        made = tools.convert_lightgbm(
-            found.booster if isinstance(found, LightGbm) else found,
-            initial_types=[("input", types.FloatTensorType([None, features]))],
-            target_opset=TREES_OPSET,
-            zipmap=False,
-        )
-        graph.floor_thresholds(made, lightgbm_splits(found))
-        if isinstance(found, LightGbm) and found.is_binary:
-            # Its one answer is the second class's probability.
-            graph.take_column(made, made.graph.output[-1].name, 1)
-        return made
-
-    return Estimator(model, request, to_onnx)
-
-
-def lightgbm_splits(model: Any) -> dict[int, set[float]]:
-    """Where a model's trees split each column by size, in double precision."""
-    booster = model.booster if isinstance(model, LightGbm) else model.booster_
-    found: dict[int, set[float]] = {}
-    waiting = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
-    while waiting:
-        node = waiting.pop()
-        if node.get("decision_type") == "<=":
-            found.setdefault(int(node["split_feature"]), set()).add(float(node["threshold"]))
-        waiting += [node[side] for side in ("left_child", "right_child") if side in node]
-    return found
-
-
-class LightGbm:
-    """A booster with the face of an estimator."""
-
-    def __init__(self, booster: Any) -> None:
-        self.booster = booster
-        self.n_features_in_ = booster.num_feature()
-        self.feature_name_ = booster.feature_name()
-        self.is_binary = str(booster.dump_model(num_iteration=1).get("objective", "")).startswith("binary")
-
-    def predict(self, rows: Any) -> Any:
-        """As MLflow's pyfunc asks it."""
-        return self.booster.predict(rows)
 
 
 def unpickle(request: Request) -> Any:

@@ -12,7 +12,7 @@ import onnxruntime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from exporters.errors import ExportError
+from exporters.errors import ExportError, brief
 from exporters.formats import graph, onnx, torchscript
 from exporters.formats.tensors import Arrays, Run, check_shapes, dtype_of, example
 from exporters.sources.references import Origin
@@ -175,11 +175,6 @@ def as_columns(
     except Exception as error:  # any runtime, any model
         raise ExportError(f"{origin.name} does not run as it describes itself: {brief(error)}") from error
     return tuple(replace(t, dims=tuple(a.shape[1:]) or (1,)) for t, a in zip(outputs, answers, strict=True))
-
-
-def brief(error: Exception) -> str:
-    """The beginning of what a runtime says, in one line."""
-    return " ".join(str(error).split())[:300]
 
 
 def open_torchscript(origin: Origin) -> ModelSource:

@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact
-from exporters.sources.estimators import open_lightgbm, open_sklearn, open_xgboost
+from exporters.sources.boosters import open_lightgbm, open_xgboost
+from exporters.sources.estimators import open_sklearn
 from exporters.sources.sandbox_protocol import Opened, Reply, Request
 from exporters.sources.torch_modules import open_pytorch
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.errors import ExportError, UnsafeArtefact
+from exporters.errors import ExportError, UnsafeArtefact, brief
 from exporters.formats.tensors import Arrays, example, triton_name
 from exporters.sources.estimators import add_code
 from exporters.sources.sandbox_protocol import Request
@@ -89,11 +89,6 @@ class TorchModule:
                     f"TorchScript cannot compile it ({brief(error)}): write the choice with torch.where, or log "
                     "it as torch.jit.script(model)"
                 ) from error
-
-
-def brief(error: object) -> str:
-    """The beginning of what a library says, in one line."""
-    return " ".join(str(error).split())[:200]
 
 
 def open_pytorch(request: Request) -> TorchModule:

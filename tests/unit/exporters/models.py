@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.export import export_model
+from exporters.formats import trees
 from exporters.options import Options
 from exporters.profiles import find, find_gpu
 
@@ -39,3 +40,14 @@ def publish_times(repository, folder, factor, name="times", **given):
     path = write_times(folder / f"{factor}" / "model.onnx", factor)
     given.setdefault("max_batch", 64)
     return export_model(str(path), options(name=name, **given), repository, lambda _: None).version
+
+
+def around_splits(path, like):
+    """Rows like one, float32 [columns]: at each split of a file's trees, and at the numbers on either side."""
+    splits = trees.thresholds(onnx.load(path))
+    rows = np.tile(like, (3 * len(splits), 1))
+    for k, (column, value) in enumerate(splits):
+        near = np.float32(value)
+        ends = (np.float32(-np.inf), np.float32(np.inf))
+        rows[3 * k : 3 * k + 3, column] = (np.nextafter(near, ends[0]), near, np.nextafter(near, ends[1]))
+    return rows

@@ -23,10 +23,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from exporters.export import export_model
-from exporters.formats import graph, onnx
 from exporters.repository.repository import ModelRepository
 from exporters.sources.opened import run_file
-from tests.unit.exporters.models import options
+from tests.unit.exporters.models import around_splits, options
 
 RNG = np.random.default_rng(2)
 ROWS = RNG.normal(size=(300, 4)).astype(np.float32)
@@ -74,15 +73,7 @@ def test_what_is_missing_goes_where_the_tree_sends_it(tmp_path, kind):
     run, path, (golden, _) = exported(tmp_path, model)
     assert np.isnan(golden[0]).any()  # a release asks the server such rows, too
     rows = np.concatenate([ROWS, np.where(np.eye(4, dtype=bool), np.nan, np.float32(0.2)), np.full((1, 4), np.nan)])
-    splits = graph.thresholds(onnx.load(path))[:200]
-    around = np.tile(np.float32(0.1), (3 * len(splits), 4))
-    for k, (column, value) in enumerate(splits):
-        near = np.float32(value)
-        around[3 * k : 3 * k + 3, column] = (
-            np.nextafter(near, np.float32(-9)),
-            near,
-            np.nextafter(near, np.float32(9)),
-        )
+    around = around_splits(path, np.full(4, 0.1, np.float32))
     rows = np.concatenate([rows.astype(np.float32), around])
     answers = run([rows])
     with warnings.catch_warnings():

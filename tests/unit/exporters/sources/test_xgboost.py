@@ -12,10 +12,9 @@ from mlflow.models import infer_signature
 
 from exporters.errors import ExportError
 from exporters.export import export_model
-from exporters.formats import graph, onnx
 from exporters.repository.repository import ModelRepository
 from exporters.sources.opened import run_file
-from tests.unit.exporters.models import options
+from tests.unit.exporters.models import around_splits, options
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(400, 5)).astype(np.float32)
@@ -41,15 +40,7 @@ def mlflow_answers(model, rows):
 
 def hostile(path):
     """Rows at and beside each split, with what is missing, beside the training's."""
-    splits = graph.thresholds(onnx.load(path))
-    rows = np.tile(np.nan_to_num(ROWS[0]), (3 * len(splits), 1))
-    for k, (column, value) in enumerate(splits):
-        near = np.float32(value)
-        rows[3 * k : 3 * k + 3, column] = (
-            np.nextafter(near, np.float32(-9e9)),
-            near,
-            np.nextafter(near, np.float32(9e9)),
-        )
+    rows = around_splits(path, np.nan_to_num(ROWS[0]))
     missing = ROWS.copy()
     missing[:5] = np.where(np.eye(5, dtype=bool), np.nan, np.float32(0.3))
     missing[5] = np.nan

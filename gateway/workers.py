@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -50,7 +50,7 @@ class Waiter:
     """
 
     def __init__(self, name: str) -> None:
-        jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         threading.Thread(target=_do_all, args=(jobs,), name=name, daemon=True).start()
         weakref.finalize(self, jobs.put, None)
         self._jobs = jobs
@@ -58,21 +58,19 @@ class Waiter:
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """What it will return or raise, once all that was submitted before is done."""
         future: Future[Result] = Future()
-
-        def job() -> None:
-            try:
-                result = work()
-            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
-        self._jobs.put(job)
+        self._jobs.put((work, future))
         return future
 
 
-def _do_all(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+_Job = tuple[Callable[[], Any], "Future[Any]"]
+
+
+def _do_all(jobs: queue.SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
-        job()
-        # It holds whoever gave it, who holds the Waiter.
-        del job
+        work, future = job
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            future.set_exception(error)
+        # They hold whoever gave them, who holds the Waiter; and an error holds this frame.
+        del job, work, future

@@ -26,6 +26,8 @@ RETRY_S = 0.1
 CONNECT_S = 2.0
 #: A close waits no longer for a question that is being asked.
 CLOSE_S = 1.0
+#: Between two looks for what lies idle, at least.
+LOOK_S = 0.1
 #: Between two looks whether a transaction is ended, which takes some milliseconds.
 SETTLING_S = 0.02
 
@@ -125,7 +127,7 @@ class Watermarks:
             time.sleep(SETTLING_S)
 
     def close(self) -> None:
-        """Close what is open; a client that is being asked is closed by whoever asks it, who is then refused."""
+        """Close what is open; a client that is being asked is closed by whoever asks it. The next is refused."""
         self._closing.set()
         if self._lock.acquire(timeout=CLOSE_S):
             try:
@@ -182,7 +184,7 @@ class Watermarks:
             for isolation in (COMMITTED, UNCOMMITTED):
                 if isolation not in self._clients and not self._closing.is_set():
                     self._open(isolation, topic)
-        while not self._closing.wait(max(self._kept_s, RETRY_S)):
+        while not self._closing.wait(max(self._kept_s, LOOK_S)):
             with self._asking():
                 self._drop_idle()
 

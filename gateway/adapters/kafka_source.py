@@ -158,6 +158,8 @@ class KafkaTickSource:
         except KafkaException as error:
             if wait and error.args[0].code() not in HARMLESS_COMMIT_ERRORS:
                 raise translated(error, "offsets were not committed") from error
+            if wait:
+                log.warning("the last offsets were not committed", reason=error.args[0].str())
 
     def rebuild(self, partitions: list[int]) -> None:
         """Forget what was made of them, and make it anew as if they had just come; they stay ours."""

@@ -36,6 +36,7 @@ from gateway.adapters.kafka_sink import (
 )
 from gateway.ports import Outbox, PartitionOutbox, Stream
 from gateway.workers import Waiter
+from trading.errors import ServiceUnavailable
 
 log = structlog.get_logger()
 #: Longer than a broker's restart takes; shorter than what readers of a dead gateway should wait.
@@ -149,6 +150,9 @@ class TransactionalSink:
             self._waiters[self._turn] = Waiter("transact")
             error = KafkaError(KafkaError._TIMED_OUT, f"no end within {LIMIT_S:.0f} s")  # noqa: SLF001
             raise KafkaException(error) from None
+        finally:
+            # An error that it raises holds this frame, and would by it hold a producer that is no use any more.
+            del future
         self._turn = (self._turn + 1) % TURNS
         return committed
 
@@ -214,8 +218,13 @@ class TransactionalSink:
         waiters = [Waiter("connect") for _ in range(TURNS)]
         made = [waiter.submit(partial(self._new_producer, turn)) for turn, waiter in enumerate(waiters)]
         # Also where one fails: whatever comes next has the names of those that are still being made.
-        wait(made)
-        return [one.result() for one in made]
+        _, waiting = wait(made, self._patience_s + 3 * min(CONTROL_TIMEOUT_S, self._patience_s))
+        try:
+            if waiting:
+                raise ServiceUnavailable("no transaction can be begun: Kafka's coordinator comes to no end")
+            return [one.result() for one in made]
+        finally:
+            made.clear()
 
     def _new_producer(self, turn: int) -> Producer:
         """One that may begin transactions: whatever a predecessor has left open is ended.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import subprocess
 import sys
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -58,6 +62,40 @@ def test_a_waiter_that_nobody_has_ends_once_its_work_is_done():
     assert future.result(5.0)
     thread.join(5.0)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_waiter_was_given_is_not_kept(fails):
+    """What failed is a producer whose place another has taken: it must not wait for a collection of cycles."""
+
+    class Owner:
+        def __init__(self):
+            self.waiter = Waiter("owned")
+
+        def work(self):
+            if fails:
+                raise ValueError("no more")
+
+        def run(self):
+            future = self.waiter.submit(self.work)
+            try:
+                future.result(5.0)
+            finally:
+                del future
+
+    gc.disable()
+    try:
+        owner = Owner()
+        gone = weakref.ref(owner)
+        with contextlib.suppress(ValueError):
+            owner.run()
+        del owner
+        deadline = time.monotonic() + 5.0
+        while gone() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_process_ends_whatever_its_waiter_waits_for():

@@ -122,7 +122,7 @@ def missing(rows: Arrays) -> Arrays:
 
 
 def _missing(array: Array, random: np.random.Generator) -> Array:
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" or not array.size:
         return array
     flat = array.reshape(len(array), -1).copy()
     width = flat.shape[1]
@@ -138,9 +138,11 @@ def _missing(array: Array, random: np.random.Generator) -> Array:
 def at_thresholds(row: Array, splits: list[tuple[int, float]]) -> Array:
     """Rows like `row`, float [columns]: for each split its value, and the next number on either side."""
     values = np.array([value for _, value in splits]).astype(row.dtype)
-    around = np.column_stack([
-        np.nextafter(values, row.dtype.type(-np.inf)), values, np.nextafter(values, row.dtype.type(np.inf)),
-    ])  # fmt: skip
+    # Beyond the largest number lies infinity.
+    with np.errstate(over="ignore"):
+        around = np.column_stack([
+            np.nextafter(values, row.dtype.type(-np.inf)), values, np.nextafter(values, row.dtype.type(np.inf)),
+        ])  # fmt: skip
     made = np.tile(row, (3 * len(splits), 1))
     made[np.arange(len(made)), np.repeat([column for column, _ in splits], 3)] = around.ravel()
     return made

@@ -130,6 +130,15 @@ def floor_thresholds(model: Any, exact: Mapping[int, Iterable[float]]) -> None:
                 values[k] = next(iter(found))
 
 
+def lower_thresholds(model: Any, at: float) -> None:
+    """Let what is exactly `at` go right where it is split at `at`."""
+    value = float(np.float32(at))
+    for attribute in (a for node in model.graph.node for a in node.attribute if a.name == "nodes_values"):
+        for k, found in enumerate(attribute.floats):
+            if found == value:
+                attribute.floats[k] = float(np.nextafter(np.float32(value), np.float32(-np.inf)))
+
+
 def thresholds(model: Any) -> list[tuple[int, float]]:
     """Columns of the model's one input and the values at which its trees split them, each pair once."""
     names = {i.name for i in model.graph.input}

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import socket
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -229,9 +230,9 @@ class ModelRepository:
         path = self.folder(signature.name, version) / GOLDEN
         try:
             # In the order in which they were written; versions of before today have the tensors' names.
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = [stored[name] for name in stored.files]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ExportError(f"{path} cannot be read: {error}") from error
         inputs, outputs = len(signature.inputs), len(signature.outputs)
         if len(arrays) != inputs + outputs:

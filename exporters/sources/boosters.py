@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from exporters.sources.sandbox_protocol import Request
 XGBOOST_CLASSES = ("Booster", "XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
 #: onnxmltools writes nothing newer.
 TREES_OPSET = 15
+#: `kZeroThreshold` of LightGBM.
+LIGHTGBM_ZERO = 1e-35
+#: What its `AvoidInf` makes of an infinity.
+LIGHTGBM_LARGEST = 1e300
 
 
 def open_xgboost(request: Request) -> Estimator:
@@ -75,6 +80,8 @@ def open_lightgbm(request: Request) -> Estimator:
             zipmap=False,
         )
         trees.floor_thresholds(made, lightgbm_splits(found))
+        # It takes whatever is not beyond this for a zero, which is more than its negative.
+        trees.lower_thresholds(made, -LIGHTGBM_ZERO)
         if isinstance(found, LightGbm) and found.is_binary:
             # Its one answer is the second class's probability.
             graph.take_column(made, made.graph.output[-1].name, 1)
@@ -91,7 +98,9 @@ def lightgbm_splits(model: Any) -> dict[int, set[float]]:
     while waiting:
         node = waiting.pop()
         if node.get("decision_type") == "<=":
-            found.setdefault(int(node["split_feature"]), set()).add(float(node["threshold"]))
+            # An infinity counts as its largest number, which only what is missing lies beyond.
+            at = float(node["threshold"])
+            found.setdefault(int(node["split_feature"]), set()).add(math.inf if at >= LIGHTGBM_LARGEST else at)
         waiting += [node[side] for side in ("left_child", "right_child") if side in node]
     return found
 

@@ -49,5 +49,6 @@ def around_splits(path, like):
     for k, (column, value) in enumerate(splits):
         near = np.float32(value)
         ends = (np.float32(-np.inf), np.float32(np.inf))
-        rows[3 * k : 3 * k + 3, column] = (np.nextafter(near, ends[0]), near, np.nextafter(near, ends[1]))
+        with np.errstate(over="ignore"):
+            rows[3 * k : 3 * k + 3, column] = (np.nextafter(near, ends[0]), near, np.nextafter(near, ends[1]))
     return rows

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from exporters.errors import ExportError
 from exporters.export import export_model
 from exporters.formats.config_pbtxt import PLAIN, warm_up_file
 from exporters.repository.repository import ModelRepository
@@ -72,3 +73,13 @@ def test_golden_rows_of_versions_with_the_tensors_names_are_still_read(tmp_path)
     again = repository.golden(contract, 1)
     np.testing.assert_array_equal(again[0][0], asked[0])
     np.testing.assert_array_equal(again[1][0], wanted[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text"])
+def test_golden_rows_that_were_spoilt_are_a_sentence(tmp_path, content):
+    repository = ModelRepository(tmp_path / "models")
+    onnx.save(times(2.0), tmp_path / "model.onnx")
+    export_model(str(tmp_path / "model.onnx"), options(max_batch=8, name="named"), repository, lambda _: None)
+    (repository.folder("named", 1) / "golden.npz").write_bytes(content)
+    with pytest.raises(ExportError, match="golden.npz cannot be read"):
+        repository.golden(repository.lineage("named", 1).contract, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import lightgbm
 import mlflow
 import numpy as np
 import pytest
@@ -80,6 +81,29 @@ def test_what_is_missing_goes_where_the_tree_sends_it(tmp_path, kind):
         warnings.simplefilter("ignore")
         wanted = model.predict_proba(rows) if hasattr(model, "classes_") else model.predict(rows).reshape(-1, 1)
     np.testing.assert_allclose(answers[-1], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["regression", "binary", "multiclass"])
+@pytest.mark.parametrize("how", ["zeros", "missing"])
+def test_lightgbm_takes_what_is_next_to_nothing_for_zero(tmp_path, objective, how):
+    rows = RNG.normal(size=(300, 4)).astype(np.float32)
+    rows[RNG.random(rows.shape) < 0.1] = 0.0 if how == "zeros" else np.nan
+    score = np.nan_to_num(rows[:, 0] - rows[:, 1]) - 3 * (np.nan_to_num(rows[:, 2]) == 0)
+    labels = {"regression": score, "binary": score > 0, "multiclass": np.digitize(score, [-1.0, 1.0])}[objective]
+    classes = {"num_class": 3} if objective == "multiclass" else {}
+    model = lightgbm.train({"objective": objective, "verbose": -1, **classes}, lightgbm.Dataset(rows, labels), 8)
+    folder, repository = tmp_path / "logged", ModelRepository(tmp_path / "models")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.lightgbm.save_model(
+            model, str(folder), signature=infer_signature(rows, model.predict(rows)), pip_requirements=["numpy"]
+        )
+    done = export_model(str(folder), options(max_batch=64), repository, lambda _: None)
+    contract = repository.lineage(done.name, 1).contract
+    path = repository.folder(done.name, 1) / contract.file_name
+    asked = np.concatenate([rows, around_splits(path, np.nan_to_num(rows[0]))])
+    (answers,) = run_file(contract, path)([asked])
+    np.testing.assert_allclose(answers, model.predict(asked).reshape(len(asked), -1), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_that_takes_no_missing_values_is_not_asked_for_any(tmp_path):

@@ -9,12 +9,14 @@ import numpy as np
 from msgspec.structs import replace
 
 from exporters import probes
-from exporters.errors import ExportError
+from exporters.errors import ExportError, ParityError, brief
 from exporters.fault_points import reach
 from exporters.formats import onnx, trees
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.parity import comparison
+from exporters.parity.tolerance import HOSTILE, steady, tolerance, usual
+from exporters.probes import ADVERSARIAL_ROWS, GOLDEN_ROWS, SPECIAL_ROWS
 from exporters.profiles import Gpu
 from exporters.repository.files import sha256
 from exporters.repository.lineage import Lineage, tool_versions
@@ -22,38 +24,74 @@ from exporters.sources.opened import Format, ModelSource, run_file
 from exporters.target import memory
 from trading.models.signature import FEATURES_TENSOR, ModelSignature, contract
 
-GOLDEN_ROWS, ADVERSARIAL_ROWS, SPECIAL_ROWS = 64, 32, 64
 #: Of a large forest no more splits than these are asked about.
 MOST_SPLITS, MOST_BATCHES = 2_000, 32
+#: Flavours that compute in double precision where their rows are; and of how many logged rows that is asked.
+HAS_DOUBLE, LOGGED_ROWS = ("sklearn", "lightgbm"), 256
 #: Beside these, the largest.
 BATCHES = (1, 2, 3, 64)
 
 
 def convert(source: ModelSource, folder: Path, options: Options, progress: Progress) -> Converted:
     """Write the model, check it against the target, compare it with its source in this process."""
+    origin = source.origin
+    check_narrowing(source)
     signature, path = write(source, folder, options, progress)
-    return proven(
-        signature,
-        path,
-        source.run,
-        options,
-        progress,
-        example=source.origin.example,
-        lineage=Lineage(
-            contract=signature,
-            model=source.origin.uri,
-            run_ids={signature.name: source.origin.run_id},
-            source_sha256=sha256(source.origin.artefact),
-            precision=options.precision,
-            target=options.container.name,
-            parity_max_abs=0.0,
-            parity_flip_rate=0.0,
-            classes=source.classes,
-            tools=tool_versions(),
-            data_hash=source.origin.data_hash,
-            git_commit=source.origin.git_commit,
-            trusted=options.trust,
-        ),
+    lineage = Lineage(
+        contract=signature,
+        model=origin.uri,
+        run_ids={signature.name: origin.run_id},
+        source_sha256=sha256(origin.artefact),
+        precision=options.precision,
+        target=options.container.name,
+        parity_max_abs=0.0,
+        parity_flip_rate=0.0,
+        classes=source.classes,
+        tools=tool_versions(),
+        data_hash=origin.data_hash,
+        git_commit=origin.git_commit,
+        trusted=options.trust,
+    )
+    try:
+        return proven(signature, path, source.run, options, progress, example=source.example, lineage=lineage)
+    except ParityError as error:
+        ways = []
+        if origin.example is None and signature.feature_version is None:
+            ways.append("its rows are made up: log it with input_example=, if its own are unlike them")
+        if origin.flavour in HAS_DOUBLE and options.precision == "fp32":
+            ways.append("try --precision fp64, in which its rows and arithmetic are")
+        raise ParityError("; ".join([str(error), *ways])) from error
+
+
+def check_narrowing(source: ModelSource) -> None:
+    """Raise ExportError where rows like its own are answered otherwise once rounded to float32, as callers send."""
+    origin, spec = source.origin, source.signature.inputs[0]
+    if origin.flavour not in HAS_DOUBLE or spec.dtype != "FP32" or source.example is None:
+        return
+    (exact,) = (a[:LOGGED_ROWS].astype(np.float64) for a in source.example)
+    narrow = exact.astype(np.float32)
+    if np.array_equal(exact, narrow, equal_nan=True):
+        return
+    try:
+        wanted, got = source.run([exact]), source.run([narrow])
+    except ExportError:
+        # It takes single precision only: there is nothing to lose.
+        return
+    same = steady(
+        wanted, got, [tolerance(t.dtype, "fp32", "cpu").share for t in source.signature.outputs], usual(wanted)
+    )
+    if same.all():
+        return
+    row = int(np.argmin(same))
+    # What is lost of a column is little or much beside how far its values lie from one another.
+    lost = np.abs(exact - narrow)[row] / np.maximum(np.nanstd(exact, axis=0), np.finfo(np.float64).tiny)
+    column = int(np.nanargmax(lost))
+    before, after = exact[row, column].item(), narrow[row, column].item()
+    name = repr(origin.columns[column]) if origin.columns else f"number {column + 1}"
+    raise ExportError(
+        f"{source.signature.name}: of {len(exact)} rows like its own {int((~same).sum())} are answered otherwise "
+        f"once they are rounded to float32: column {name} is {before!r} in one, and {after!r} then: "
+        "use --precision fp64, or subtract what its values have in common before training"
     )
 
 
@@ -109,17 +147,20 @@ def proven(
     weights, activations = memory.measure(signature, path)
     check_fits(signature, options.gpu, weights, activations)
     progress(f"{signature.name}: compare the file with its source")
+    golden = asked_for(signature, source, example)
+    hostile = answerable(source, probes.adversarial(signature, hostile_rows(signature), example))
     special = special_rows(signature, path, source, example)
+    run = run_file(signature, path)
     found = comparison.compare_runs(
         signature,
         source,
-        run_file(signature, path),
-        probe_set(signature, example) | in_batches(special, signature.max_batch_size),
+        run,
+        probe_set(signature, golden, hostile) | in_batches(special, signature.max_batch_size),
         where="file",
         precision=options.precision,
     )
     comparison.require(signature, found)
-    golden = golden_rows(signature, example, special)
+    asked = golden_rows(signature, example, special, hostile)
     return Converted(
         replace(
             lineage,
@@ -129,9 +170,34 @@ def proven(
             activation_bytes=activations,
         ),
         path.parent,
-        golden,
-        source(golden),
+        *steady_rows(signature, options.precision, asked, source(asked), run(asked)),
     )
+
+
+def asked_for(signature: ModelSignature, source: Run, example: Arrays | None) -> Arrays:
+    """Golden rows, as many as a batch takes. Raises ExportError where the source has no answer to them."""
+    golden = probes.golden(signature, signature.max_batch_size, example)
+    try:
+        source(golden)
+    except Exception as error:
+        way = "they are like its input_example" if example is not None else (
+            "log it with input_example=, so that it is asked about rows like its own"
+        )  # fmt: skip
+        raise ExportError(
+            f"{signature.name} does not answer the rows that it is asked for a comparison: {brief(error)}; {way}"
+        ) from error
+    return golden
+
+
+def steady_rows(
+    signature: ModelSignature, precision: str, asked: Arrays, wanted: Arrays, got: Arrays
+) -> tuple[Arrays, Arrays]:
+    """Golden rows and their answers, without hostile ones of which rounding alone makes another answer."""
+    known = probes.least_golden(signature.max_batch_size)
+    shares = [tolerance(t.dtype, precision, "cpu").share for t in signature.outputs]
+    kept = steady(wanted, got, shares, usual([a[:known] for a in wanted]))
+    kept[:known] = True
+    return [a[kept] for a in asked], [a[kept] for a in wanted]
 
 
 def check_fits(signature: ModelSignature, gpu: Gpu, weights: int, activations: int) -> None:
@@ -151,17 +217,41 @@ def check_fits(signature: ModelSignature, gpu: Gpu, weights: int, activations: i
         )
 
 
-def probe_set(signature: ModelSignature, example: Arrays | None) -> dict[str, Arrays]:
+def hostile_rows(signature: ModelSignature) -> int:
+    """How many there are."""
+    return min(ADVERSARIAL_ROWS, signature.max_batch_size)
+
+
+def probe_set(signature: ModelSignature, golden: Arrays, hostile: Arrays) -> dict[str, Arrays]:
     """Batches of golden and adversarial rows."""
     sizes = sorted({*(b for b in BATCHES if b <= signature.max_batch_size), signature.max_batch_size})
-    golden = probes.golden(signature, signature.max_batch_size, example)
-    hostile = probes.adversarial(signature, min(ADVERSARIAL_ROWS, signature.max_batch_size), example)
     found = {f"golden:{n}": probes.first_rows(golden, n) for n in sizes}
+    if not len(hostile[0]):
+        return found
     for n in sizes:
         if n <= len(hostile[0]):
-            found[f"{comparison.HOSTILE}:{n}"] = probes.first_rows(hostile, n)
-    found[f"{comparison.HOSTILE}:{len(hostile[0])}"] = hostile
+            found[f"{HOSTILE}:{n}"] = probes.first_rows(hostile, n)
+    found[f"{HOSTILE}:{len(hostile[0])}"] = hostile
     return found
+
+
+def answerable(source: Run, rows: Arrays) -> Arrays:
+    """Those of some rows that a source answers at all."""
+    try:
+        source(rows)
+    except Exception:  # noqa: BLE001 - any runtime, any model
+        kept = [k for k in range(len(rows[0])) if is_answered(source, [a[k : k + 1] for a in rows])]
+        return [a[kept] for a in rows]
+    return rows
+
+
+def is_answered(source: Run, row: Arrays) -> bool:
+    """Whether a source takes a row."""
+    try:
+        source(row)
+    except Exception:  # noqa: BLE001 - any runtime, any model
+        return False
+    return True
 
 
 def special_rows(signature: ModelSignature, path: Path, source: Run, example: Arrays | None) -> dict[str, Arrays]:
@@ -205,24 +295,22 @@ def in_batches(kinds: Mapping[str, Arrays], largest: int) -> dict[str, Arrays]:
     }
 
 
-def least_golden(largest: int) -> int:
-    """How many of a version's golden rows are golden at least, whatever special ones came after them."""
-    return max(1, min(GOLDEN_ROWS, GOLDEN_ROWS * largest // (GOLDEN_ROWS + ADVERSARIAL_ROWS + 2 * SPECIAL_ROWS)))
-
-
 def golden_rows(
-    signature: ModelSignature, example: Arrays | None, special: Mapping[str, Arrays] | None = None
+    signature: ModelSignature,
+    example: Arrays | None,
+    special: Mapping[str, Arrays] | None = None,
+    hostile: Arrays | None = None,
 ) -> Arrays:
     """What a release is probed with: golden rows, adversarial ones, special ones, all within one batch."""
-    kinds = {"golden": GOLDEN_ROWS, comparison.HOSTILE: ADVERSARIAL_ROWS} | dict.fromkeys(
-        special or {}, SPECIAL_ROWS
-    )
+    if hostile is None:
+        hostile = probes.adversarial(signature, hostile_rows(signature), example)
+    kinds = {"golden": GOLDEN_ROWS, HOSTILE: ADVERSARIAL_ROWS} | dict.fromkeys(special or {}, SPECIAL_ROWS)
     largest, wanted = signature.max_batch_size, sum(kinds.values())
     counts = {kind: rows if wanted <= largest else rows * largest // wanted for kind, rows in kinds.items()}
     counts["golden"] = max(1, counts["golden"])
     parts = [
         probes.golden(signature, counts["golden"], example),
-        probes.adversarial(signature, counts[comparison.HOSTILE], example),
+        [a[: counts[HOSTILE]] for a in hostile],
         *(probes.spread_out(arrays, counts[kind]) for kind, arrays in (special or {}).items()),
     ]
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]

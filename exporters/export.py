@@ -76,7 +76,11 @@ def open_reference(
     origin = references.fetch(options.mlflow_uri, reference, folder / "download", options.name, options.alias)
     origin = replace(origin, name=references.served_name(variant_name(origin.name, options.variant)))
     progress(f"{origin.name}: open {origin.flavour}")
-    return stack.enter_context(opened(origin, folder / "home", trust=options.trust, max_batch=options.max_batch))
+    return stack.enter_context(
+        opened(
+            origin, folder / "home", trust=options.trust, max_batch=options.max_batch, precision=options.precision
+        )
+    )
 
 
 @contextmanager

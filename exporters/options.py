@@ -26,7 +26,7 @@ class Options(Struct, frozen=True):
         name: to serve under; default: the registered one.
         variant: of the contract, served as NAME_VARIANT.
         format: "auto" takes the contract's backend, else ONNX, else TorchScript.
-        precision: "fp32", or "fp16" for the weights of matrix products.
+        precision: "fp32"; "fp16" for the weights of matrix products; "fp64" for rows and arithmetic in double.
         max_batch: largest batch; default: the contract's, or 1024.
         trust: allow artefacts that can run their author's code.
         dry_run: do everything but publish.

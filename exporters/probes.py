@@ -17,6 +17,8 @@ from trading.history import open_source
 from trading.market import TickBatch
 from trading.models.signature import FEATURES_TENSOR, ModelSignature, TensorSpec
 
+#: How many of each kind a version keeps, to be asked by a release.
+GOLDEN_ROWS, ADVERSARIAL_ROWS, SPECIAL_ROWS = 64, 32, 64
 #: What recorded rows come from where no SOURCE is named.
 SIMULATED = "simulate:regimes?seed=11&symbols=4"
 #: float32's smallest subnormal, a subnormal, and the largest that features may take.
@@ -197,6 +199,11 @@ def from_file(signature: ModelSignature, path: Path) -> Arrays:
         if array.shape[1:] != spec.dims or not len(array):
             raise ExportError(f"{path}: {spec.name} has shape {list(array.shape)}, expected [rows, {spec.dims}]")
     return [a.astype(dtype_of(t)) for a, t in zip(arrays, signature.inputs, strict=True)]
+
+
+def least_golden(largest: int) -> int:
+    """How many of a version's golden rows are golden at least, whatever special ones came after them."""
+    return max(1, min(GOLDEN_ROWS, GOLDEN_ROWS * largest // (GOLDEN_ROWS + ADVERSARIAL_ROWS + 2 * SPECIAL_ROWS)))
 
 
 def first_rows(arrays: Arrays, rows: int) -> Arrays:

@@ -11,11 +11,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from exporters import probes
-from exporters.conversion import BATCHES, least_golden
+from exporters.conversion import BATCHES, answerable
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, Run
 from exporters.parity import comparison
 from exporters.parity.comparison import Difference, Flips, ParityComparison
+from exporters.parity.tolerance import HOSTILE, movement, tolerance, usual_of
 from exporters.pipelines import composed
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
@@ -35,7 +36,7 @@ class ParityReport(Struct, frozen=True):
         model, version, source: what was compared with what.
         device: where the served model ran: "gpu", "cpu", or "" where it was not asked.
         tf32: config.pbtxt turns it off; it would be allowed 5e-3.
-        tolerance: largest share of max(1, largest magnitude in the batch), file and served.
+        tolerance: largest share of a row's largest number, or of the usual one where that is more; file, served.
         actions: how a row's action is read from its outputs.
         rows: compared in all.
         file_seconds, served_seconds: spent on asking.
@@ -108,12 +109,14 @@ def verify(
     lineage = repository.verified_lineage(name, number)
     signature = lineage.contract
     # Like the rows that the source was logged with, as far as they are known.
-    known = least_golden(signature.max_batch_size)
+    known = probes.least_golden(signature.max_batch_size)
     example = [a[:known] for a in repository.golden(signature, number)[0]]
     batches = probe_batches(lineage, recorded, rows, example)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         progress(f"{name} {number}: open its source, {lineage.model}")
         source = Timed(open_source(stack, repository, lineage, mlflow_uri, Path(temporary), trust=trust))
+        batches = {key: answerable(source, a) if key.startswith(HOSTILE) else a for key, a in batches.items()}
+        batches = {key: arrays for key, arrays in batches.items() if len(arrays[0])}
         wanted = {key: source(arrays) for key, arrays in batches.items()}
         subjects: list[tuple[str, str, Timed]] = []
         if signature.backend != "ensemble":
@@ -123,7 +126,7 @@ def verify(
         if triton is not None:
             served, device = open_served(stack, repository, lineage, number, triton)
             subjects.append(("served", device, Timed(served)))
-        total = compare_all(lineage, number, batches, wanted, subjects, progress)
+        total = compare_all(lineage, number, batches, wanted, source, subjects, progress)
     return report_of(lineage, number, device, source, subjects, total)
 
 
@@ -132,11 +135,15 @@ def compare_all(
     number: int,
     batches: Mapping[str, Arrays],
     wanted: Mapping[str, Arrays],
+    source: Run,
     subjects: list[tuple[str, str, Timed]],
     progress: Progress,
 ) -> ParityComparison:
     """Every batch through every subject (where it runs, on which device, its run), against the source."""
     signature, total = lineage.contract, ParityComparison([], [])
+    kinds = [(key.partition(":")[0], arrays) for key, arrays in wanted.items()]
+    usually = usual_of([(kind, arrays) for kind, arrays in kinds if kind == "golden"])
+    moves = {key: movement(source, batches[key], wanted[key]) for key in batches if key.startswith(HOSTILE)}
     for where, on, run in subjects:
         for key, arrays in batches.items():
             progress(f"{signature.name} {number}: {where}, {key.replace(':', ' rows, batch ')}")
@@ -148,6 +155,8 @@ def compare_all(
                 rows=key.partition(":")[0],
                 precision=lineage.precision,
                 device=on,
+                usually=usually,
+                moves=moves.get(key),
             )
     return total
 
@@ -163,7 +172,7 @@ def report_of(
     """What was found, with what was allowed and how long each subject took."""
     spent = {where: run.seconds for where, _, run in subjects}
     allowed = {
-        where: max(comparison.tolerance(t.dtype, lineage.precision, on).share for t in lineage.contract.outputs)
+        where: max(tolerance(t.dtype, lineage.precision, on).share for t in lineage.contract.outputs)
         for where, on, _ in subjects
     }
     return ParityReport(
@@ -199,7 +208,7 @@ def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None, exa
         )
     kinds = {
         "golden": probes.golden(signature, largest, example),
-        comparison.HOSTILE: probes.adversarial(signature, largest, example),
+        HOSTILE: probes.adversarial(signature, largest, example),
         "recorded": probes.recorded(signature, largest, recorded),
         "own": probes.from_file(signature, rows) if rows is not None else None,
     }
@@ -239,6 +248,7 @@ def open_source(
         temporary / "source",
         trust=trust,
         largest=signature.max_batch_size,
+        precision=lineage.precision,
     )[0]
 
 
@@ -251,13 +261,16 @@ def open_one(
     *,
     trust: bool,
     largest: int | None = None,
+    precision: str = "fp32",
 ) -> tuple[Run, object]:
     """Fetch and open one source again."""
     (folder / "download").mkdir(parents=True)
     (folder / "home").mkdir(mode=0o700)
     reference = uri.removeprefix("file:")
     origin = references.fetch(mlflow_uri, reference, folder / "download", name)
-    source = stack.enter_context(opened(origin, folder / "home", trust=trust, max_batch=largest))
+    source = stack.enter_context(
+        opened(origin, folder / "home", trust=trust, max_batch=largest, precision=precision)
+    )
     return source.run, source.signature
 
 

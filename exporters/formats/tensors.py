@@ -58,6 +58,15 @@ def example(specs: tuple[TensorSpec, ...], rows: int = 3) -> Arrays:
     ]
 
 
+def logged(path: str, specs: tuple[TensorSpec, ...], rows: int = 3) -> Arrays:
+    """The first rows that were logged with a model, from a file of them; else as `example` makes some."""
+    if not path:
+        return example(specs, rows)
+    with np.load(path, allow_pickle=False) as stored:
+        kept = [stored[name] for name in stored.files]
+    return [np.resize(a, (rows, *t.dims)).astype(dtype_of(t)) for t, a in zip(specs, kept, strict=True)]
+
+
 def check_shapes(where: str, specs: tuple[TensorSpec, ...], arrays: Arrays, rows: int) -> None:
     """Raise ExportError unless arrays are what the specs say, for a batch of `rows`."""
     if len(specs) != len(arrays):

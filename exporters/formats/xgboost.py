@@ -12,15 +12,11 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from onnx import helper, numpy_helper
+from onnx import TensorProto
 
 from exporters.errors import ExportError
-from exporters.formats.graph import BATCH
+from exporters.formats.building import INPUT, MARGIN, PREDICTION, Nodes, TreeColumns
 from exporters.formats.tensors import Array
-
-OPSET, ML_OPSET, IR_VERSION = 18, 3, 8
-INPUT, MARGIN, PREDICTION = "input", "margin", "prediction"
-LABEL, PROBABILITIES = "label", "probabilities"
 
 #: What an objective's base score is in the margin's space, and what it makes of a margin: XGBoost's `ProbToMargin`
 #: and `PredTransform`, by the objective's name.
@@ -108,67 +104,22 @@ def to_onnx(model: BoosterModel, *, iterations: int | None, is_classifier: bool)
     Raises:
         ExportError: it has what has no form in ONNX.
     """
-    nodes, constants = linear(model) if model.booster == "gblinear" else trees(model, iterations)
-    made = Nodes(nodes, constants)
+    made = Nodes()
+    if model.booster == "gblinear":
+        linear(made, model)
+    else:
+        trees(made, model, iterations)
     transform = OBJECTIVES[model.objective][1]
     # Its classifier asks the one for probabilities, too.
-    answer = made.answer("softmax" if is_classifier and transform == "argmax" else transform)
+    answer = answered(made, "softmax" if is_classifier and transform == "argmax" else transform)
     outputs = made.classified(answer, model.groups) if is_classifier else [answer]
-    kinds = {LABEL: "INT64", PROBABILITIES: "FLOAT"}
-    graph = helper.make_graph(
-        made.nodes,
-        "xgboost",
-        [_value(INPUT, "FLOAT", [BATCH, model.features])],
-        [_value(name, kinds.get(name, "FLOAT"), None) for name in outputs],
-        made.constants,
-    )
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ultrathink")
-
-
-def _value(name: str, kind: str, shape: list[Any] | None) -> Any:
-    from onnx import TensorProto
-
-    return helper.make_tensor_value_info(name, getattr(TensorProto, kind), shape)
+    return made.model("xgboost", model.features, outputs)
 
 
 # ---- the margin ---------------------------------------------------------------------------------
 
 
-class TreeColumns:
-    """Attributes of ONNX's TreeEnsembleRegressor, node by node."""
-
-    def __init__(self) -> None:
-        self.nodes: dict[str, list[Any]] = {
-            name: []
-            for name in (
-                "treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids",
-                "missing_value_tracks_true",
-            )
-        }  # fmt: skip
-        self.leaves: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
-
-    def add(
-        self, tree: int, node: int, mode: str, feature: int = 0, value: float = 0.0, yes: int = 0, no: int = 0,
-        missing_is_yes: int = 0,
-    ) -> None:  # fmt: skip
-        """A node; of a leaf the first three say all."""
-        row = (tree, node, feature, mode, value, yes, no, missing_is_yes)
-        for column, cell in zip(self.nodes.values(), row, strict=True):
-            column.append(cell)
-
-    def add_leaf(self, tree: int, node: int, group: int, weight: float) -> None:
-        """A leaf with what it adds to a group's margin."""
-        self.add(tree, node, "LEAF")
-        for column, cell in zip(self.leaves.values(), (tree, node, group, weight), strict=True):
-            column.append(cell)
-
-    def attributes(self) -> dict[str, list[Any]]:
-        """As ONNX names them."""
-        return {f"nodes_{k}": v for k, v in self.nodes.items()} | {f"target_{k}": v for k, v in self.leaves.items()}
-
-
-def trees(model: BoosterModel, iterations: int | None) -> tuple[list[Any], list[Any]]:
+def trees(made: Nodes, model: BoosterModel, iterations: int | None) -> None:
     """A node that sums the trees of the first iterations."""
     parts = model.parts
     kept = (parts["gbtree"] if model.booster == "dart" else parts)["model"]
@@ -182,26 +133,17 @@ def trees(model: BoosterModel, iterations: int | None) -> tuple[list[Any], list[
     columns = TreeColumns()
     for number, (tree, group) in enumerate(zip(kept["trees"][:count], kept["tree_info"], strict=False)):
         add_tree(columns, number, int(group), tree, weights[number])
-    rows, before, constants = whole_categories(model.features, kept["trees"][:count])
-    attributes: dict[str, Any] = columns.attributes()
-    node = helper.make_node(
-        "TreeEnsembleRegressor", [rows], [MARGIN], domain="ai.onnx.ml", n_targets=model.groups,
-        base_values=model.base, aggregate_function="SUM", post_transform="NONE", **attributes,
-    )  # fmt: skip
-    return [*before, node], constants
+    rows = whole_categories(made, model.features, kept["trees"][:count])
+    made.nodes.append(columns.regressor(rows, MARGIN, model.base))
 
 
-def whole_categories(features: int, trees_: list[Mapping[str, Any]]) -> tuple[str, list[Any], list[Any]]:
-    """Which tensor the trees read, and what makes it: of a category XGBoost takes the whole part."""
+def whole_categories(made: Nodes, features: int, trees_: list[Mapping[str, Any]]) -> str:
+    """Which tensor the trees read: of a category XGBoost takes the whole part."""
     columns = {int(tree["split_indices"][node]) for tree in trees_ for node in categories_of(tree)}
     if not columns:
-        return INPUT, [], []
-    mask = np.isin(np.arange(features), list(columns))
-    nodes = [
-        helper.make_node("Floor", [INPUT], ["floors"]),
-        helper.make_node("Where", ["is_category", "floors", INPUT], ["rows"]),
-    ]
-    return "rows", nodes, [numpy_helper.from_array(mask, "is_category")]
+        return INPUT
+    made.add("Floor", [INPUT], "floors")
+    return made.pick(np.isin(np.arange(features), list(columns)), "floors", INPUT, "rows")
 
 
 def iterations_end(kept: Mapping[str, Any], groups: int, iterations: int) -> int:
@@ -235,11 +177,12 @@ def add_tree(columns: TreeColumns, number: int, group: int, tree: Mapping[str, A
         if node not in categories:
             columns.add(number, at, "BRANCH_LT", feature, float(conditions[node]), yes, no, to_left)
             continue
-        # A category that is named goes right, whichever way the others go; ONNX knows one comparison a node.
+        # A category that is named goes right, whichever way the others go.
         chain = [at, *range(free, free + len(categories[node]) - 1)]
         free += len(chain) - 1
-        for here, category, after in zip(chain, categories[node], [*chain[1:], yes], strict=True):
-            columns.add(number, here, "BRANCH_EQ", feature, float(category), no, after, 1 - to_left)
+        columns.add_categories(
+            number, chain, feature, categories[node], named=no, others=yes, missing_is_named=not to_left
+        )
 
 
 def categories_of(tree: Mapping[str, Any]) -> dict[int, list[int]]:
@@ -252,66 +195,31 @@ def categories_of(tree: Mapping[str, Any]) -> dict[int, list[int]]:
     }
 
 
-def linear(model: BoosterModel) -> tuple[list[Any], list[Any]]:
-    """Nodes of a weighted sum in which what is missing counts for nothing, and their constants."""
+def linear(made: Nodes, model: BoosterModel) -> None:
+    """Nodes of a weighted sum in which what is missing counts for nothing."""
     stored = np.asarray(model.parts["model"]["weights"], np.float32).reshape(model.features + 1, model.groups)
-    constants = {
-        "weights": stored[:-1],
-        # Of several base scores XGBoost adds the first to each class. Seen with 3.2.
-        "bias": stored[-1] + np.float32(model.base[0]),
-        "nothing": np.zeros(1, np.float32),
-    }
-    nodes = [
-        helper.make_node("IsNaN", [INPUT], ["is_missing"]),
-        helper.make_node("Where", ["is_missing", "nothing", INPUT], ["present"]),
-        helper.make_node("Gemm", ["present", "weights", "bias"], [MARGIN]),
-    ]
-    return nodes, [numpy_helper.from_array(a, name) for name, a in constants.items()]
+    made.constant("weights", stored[:-1])
+    # Of several base scores XGBoost adds the first to each class. Seen with 3.2.
+    made.constant("bias", stored[-1] + np.float32(model.base[0]))
+    made.constant("nothing", np.zeros(1, np.float32))
+    made.add("IsNaN", [INPUT], "is_missing")
+    made.add("Where", ["is_missing", "nothing", INPUT], "present")
+    made.add("Gemm", ["present", "weights", "bias"], MARGIN)
 
 
 # ---- the answer ---------------------------------------------------------------------------------
 
 
-class Nodes:
-    """A graph that grows from the margin on."""
-
-    def __init__(self, nodes: list[Any], constants: list[Any]) -> None:
-        self.nodes, self.constants = nodes, constants
-
-    def answer(self, transform: str) -> str:
-        """What the objective makes of the margin; returns the tensor's name."""
-        simple = {"identity": "Identity", "sigmoid": "Sigmoid", "exp": "Exp"}
-        if transform in simple:
-            self._add(simple[transform], [MARGIN], PREDICTION)
-        elif transform == "softmax":
-            self._add("Softmax", [MARGIN], PREDICTION, axis=1)
-        elif transform == "argmax":
-            self._add("ArgMax", [MARGIN], "best", axis=1, keepdims=1)
-            self._add("Cast", ["best"], PREDICTION, to=1)
-        else:
-            self._constant("zero", np.zeros(1, np.float32))
-            self._add("Greater", [MARGIN, "zero"], "is_positive")
-            self._add("Cast", ["is_positive"], PREDICTION, to=1)
-        return PREDICTION
-
-    def classified(self, prediction: str, groups: int) -> list[str]:
-        """Label and probabilities of it, as XGBClassifier gives them; returns the tensors' names."""
-        if groups > 1:
-            self._add("Identity", [prediction], PROBABILITIES)
-            self._add("ArgMax", [prediction], LABEL, axis=1, keepdims=0)
-            return [LABEL, PROBABILITIES]
-        self._constant("one", np.ones(1, np.float32))
-        self._constant("half", np.full(1, 0.5, np.float32))
-        self._constant("flat", np.array([-1], np.int64))
-        self._add("Sub", ["one", prediction], "other")
-        self._add("Concat", ["other", prediction], PROBABILITIES, axis=1)
-        self._add("Greater", [prediction, "half"], "is_second")
-        self._add("Cast", ["is_second"], "second", to=7)
-        self._add("Reshape", ["second", "flat"], LABEL)
-        return [LABEL, PROBABILITIES]
-
-    def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
-
-    def _constant(self, name: str, value: Array) -> None:
-        self.constants.append(numpy_helper.from_array(value, name))
+def answered(made: Nodes, transform: str) -> str:
+    """What the objective makes of the margin; returns the tensor's name."""
+    simple = {"identity": "Identity", "sigmoid": "Sigmoid", "exp": "Exp"}
+    if transform in simple:
+        return made.add(simple[transform], [MARGIN], PREDICTION)
+    if transform == "softmax":
+        return made.add("Softmax", [MARGIN], PREDICTION, axis=1)
+    if transform == "argmax":
+        made.add("ArgMax", [MARGIN], "best", axis=1, keepdims=1)
+        return made.add("Cast", ["best"], PREDICTION, to=TensorProto.FLOAT)
+    made.constant("zero", np.zeros(1, np.float32))
+    made.add("Greater", [MARGIN, "zero"], "is_positive")
+    return made.add("Cast", ["is_positive"], PREDICTION, to=TensorProto.FLOAT)

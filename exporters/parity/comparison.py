@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from exporters.errors import ExportError, ParityError
+from exporters.errors import ExportError, ParityError, brief
 from exporters.formats.tensors import Array, Arrays, Run, check_shapes
+from exporters.parity.tolerance import CPU, HALF, HOSTILE, absolute, allowed, movement, tolerance, usual, usual_of
 from trading.decision.policy import DecisionPolicy
 from trading.decision.sizing import target_quantity
-from trading.models.signature import Dtype, ModelSignature
+from trading.models.signature import ModelSignature
 from trading.risk.limits import LimitSet
-
-#: Rows that a model may well have no answer to.
-HOSTILE = "adversarial"
-
-
-class Tolerance(Struct, frozen=True):
-    """|got - wanted| <= share * max(1, largest |wanted| of the batch); `why` says what it allows for."""
-
-    share: float
-    why: str
-
-
-CPU = Tolerance(1e-5, "float32 through other kernels and other orders of summation")
-GPU = Tolerance(1e-4, "float32 on CUDA with TF32 off: other kernels for each batch size")
-GPU_TF32 = Tolerance(5e-3, "TF32 keeps 10 bits of a product's factors")
-HALF = Tolerance(2e-2, "float16 keeps 10 bits")
-DOUBLE = Tolerance(1e-9, "float64 through other orders of summation")
-EXACT = Tolerance(0.0, "whole numbers")
-
-
-def tolerance(dtype: Dtype, precision: str, device: str, *, tf32: bool = False) -> Tolerance:
-    """What is allowed for an output.
-
-    Args:
-        dtype: of the output.
-        precision: "fp32" or "fp16", of the model's weights.
-        device: "cpu" or "gpu".
-        tf32: whether matrix products may round to TF32; config.pbtxt turns it off.
-    """
-    if not dtype.startswith("FP"):
-        return EXACT
-    if precision == "fp16" or dtype == "FP16":
-        return HALF
-    if dtype == "FP64":
-        return DOUBLE
-    if device == "cpu":
-        return CPU
-    return GPU_TF32 if tf32 else GPU
 
 
 class Difference(Struct, frozen=True):
@@ -65,7 +28,7 @@ class Difference(Struct, frozen=True):
         output: tensor's name.
         max_abs, max_rel: largest absolute and relative difference.
         max_ulp: largest distance in representable numbers; 0 for whole numbers.
-        allowed: largest absolute difference that passes.
+        allowed: largest absolute difference that passes, in the row that is worst against it.
         passed: whether it does.
     """
 
@@ -119,40 +82,64 @@ class ParityComparison(Struct, frozen=True):
 
 def compare(
     signature: ModelSignature,
-    target_quantity: Arrays,
+    wanted: Arrays,
     got: Arrays,
     *,
     where: str,
     rows: str,
     precision: str = "fp32",
     device: str = "cpu",
-    tf32: bool = False,
+    usually: Sequence[float] | None = None,
+    moves: Sequence[Array] | None = None,
 ) -> ParityComparison:
     """Compare two models' answers to the same batch.
+
+    Args:
+        signature: of both.
+        wanted: the source's answers.
+        got: the other's.
+        where: "file" or "served".
+        rows: kind of rows.
+        precision, device: as `tolerance` takes them.
+        usually: magnitude of each output's usual numbers; default: of these answers'.
+        moves: how far the source's own answers move when these rows hardly do, float64 [rows, 1] an output.
 
     Raises:
         ParityError: an answer has another shape or dtype than the signature says.
     """
-    batch = len(target_quantity[0])
+    batch, usually = len(wanted[0]), usual(wanted) if usually is None else usually
     try:
-        check_shapes(f"{signature.name} at its source", signature.outputs, target_quantity, batch)
+        check_shapes(f"{signature.name} at its source", signature.outputs, wanted, batch)
         check_shapes(f"{signature.name} ({where})", signature.outputs, got, batch)
     except ExportError as error:
         raise ParityError(str(error)) from error
     found = []
-    tied = ties(target_quantity, CPU.share if device == "cpu" and precision == "fp32" else HALF.share)
-    for spec, a, b in zip(signature.outputs, target_quantity, got, strict=True):
+    tied = ties(wanted, CPU.share if device == "cpu" and precision == "fp32" else HALF.share)
+    for k, (spec, a, b) in enumerate(zip(signature.outputs, wanted, got, strict=True)):
+        share = tolerance(spec.dtype, precision, device).share
+        most = allowed(a, share, usually[k], hostile=rows == HOSTILE) if share else np.zeros((batch, 1))
+        if moves is not None:
+            most = most + moves[k]
+        apart = absolute(a, b)
         if not spec.dtype.startswith("FP"):
             # Which of two equal probabilities is the larger is nobody's to say.
-            a, b = a[~tied], b[~tied]  # noqa: PLW2901
-        allowed = tolerance(spec.dtype, precision, device, tf32=tf32).share * scale(a)
-        largest = max_abs(a, b)
+            apart = apart[~tied]
+            most = most[~tied]
+        worst = int(np.argmax(np.where(apart > most, np.inf, apart))) if len(apart) else 0
         found.append(
             Difference(
-                where, rows, batch, spec.name, largest, max_rel(a, b), max_ulp(a, b), allowed, largest <= allowed
+                where,
+                rows,
+                batch,
+                spec.name,
+                float(apart.max(initial=0.0)),
+                max_rel(a, b),
+                max_ulp(a, b),
+                float(most[worst, 0]) if len(most) else 0.0,
+                bool((apart <= most).all()),
             )
         )
-    flipped = actions(signature, target_quantity) != actions(signature, got)
+    flipped = actions(signature, wanted) != actions(signature, got)
     return ParityComparison(
         found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))]
     )
@@ -184,15 +171,29 @@ def compare_runs(
         ParityError: an answer has another shape or dtype than the signature says.
         ExportError: the source has no answer to a row that it should have one to.
     """
-    total = ParityComparison([], [])
+    total, answers = ParityComparison([], []), {name: source(arrays) for name, arrays in probes.items()}
+    usually = usual_of([(name.partition(":")[0], arrays) for name, arrays in answers.items()])
     for name, arrays in probes.items():
-        kind, wanted = name.partition(":")[0], source(arrays)
-        found = compare(
-            signature, wanted, other(arrays), where=where, rows=kind, precision=precision, device=device
-        )
+        kind, wanted = name.partition(":")[0], answers[name]
         if kind != HOSTILE:
             check_answers(signature, kind, arrays, wanted)
-        total += found
+        try:
+            got = other(arrays)
+        except Exception as error:
+            raise ExportError(
+                f"{signature.name} as exported answers no {kind} rows at batch {len(arrays[0])}: {brief(error)}"
+            ) from error
+        total += compare(
+            signature,
+            wanted,
+            got,
+            where=where,
+            rows=kind,
+            precision=precision,
+            device=device,
+            usually=usually,
+            moves=movement(source, arrays, wanted) if kind == HOSTILE else None,
+        )
     return total
 
 
@@ -233,23 +234,9 @@ def require(signature: ModelSignature, found: ParityComparison) -> None:
     )
 
 
-def scale(target_quantity: Array) -> float:
-    """The largest finite magnitude of a batch, at least 1."""
-    if target_quantity.dtype.kind != "f":
-        return 1.0
-    finite = np.abs(target_quantity[np.isfinite(target_quantity)].astype(np.float64))
-    return max(1.0, float(finite.max(initial=0.0)))
-
-
 def max_abs(a: Array, b: Array) -> float:
-    """Infinite where one is NaN or infinite and the other is not the same."""
-    if a.dtype.kind != "f":
-        return float(np.abs(a.astype(np.int64) - b.astype(np.int64)).max(initial=0))
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    same = (x == y) | (np.isnan(x) & np.isnan(y))
-    with np.errstate(invalid="ignore"):
-        apart = np.where(same, 0.0, np.abs(x - y))
-    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
+    """The largest |a - b| of all."""
+    return float(absolute(a, b).max(initial=0.0))
 
 
 def max_rel(a: Array, b: Array) -> float:

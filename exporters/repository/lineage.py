@@ -9,7 +9,18 @@ from msgspec import Struct
 
 from trading.models.signature import ModelSignature
 
-TOOLS = ("torch", "onnx", "onnxruntime-gpu", "skl2onnx", "onnxmltools", "mlflow", "numpy", "ultrathink-pilot")
+TOOLS = (
+    "torch",
+    "onnx",
+    "onnxruntime-gpu",
+    "skl2onnx",
+    "lightgbm",
+    "scikit-learn",
+    "xgboost-cpu",
+    "mlflow",
+    "numpy",
+    "ultrathink-pilot",
+)
 
 
 class Lineage(Struct, frozen=True):
@@ -20,7 +31,7 @@ class Lineage(Struct, frozen=True):
         model: "models:/NAME/3", "runs:/..." or "file:..."; of a pipeline, its ensemble's name.
         run_ids: MLflow runs, by model.
         source_sha256: hash of the artefact that was converted.
-        precision: "fp32" or "fp16" of the weights.
+        precision: "fp32", "fp16" of the weights, or "fp64" of rows and arithmetic.
         target: the container that the file was checked against.
         parity_max_abs, parity_flip_rate: of the exported file against its source, over all probes.
         steps: of an ensemble or a fused pipeline, the version or URI of each.

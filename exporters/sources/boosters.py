@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from exporters.errors import ExportError
-from exporters.formats import graph, trees
+from exporters.formats import lightgbm as lightgbm_graph
+from exporters.formats import trees
 from exporters.formats import xgboost as xgboost_graph
 from exporters.sources.estimators import Estimator, check_columns, need, unpickle
 from exporters.sources.sandbox_protocol import Request
 
 #: What MLflow's flavour of XGBoost may say that a file is.
 XGBOOST_CLASSES = ("Booster", "XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
-#: onnxmltools writes nothing newer.
-TREES_OPSET = 15
-#: `kZeroThreshold` of LightGBM.
-LIGHTGBM_ZERO = 1e-35
-#: What its `AvoidInf` makes of an infinity.
-LIGHTGBM_LARGEST = 1e300
 
 
 def open_xgboost(request: Request) -> Estimator:
@@ -46,7 +41,9 @@ def open_xgboost(request: Request) -> Estimator:
     # Columns are told apart by their order here; XGBoost would insist on the training frame's names and types.
     booster.feature_names = booster.feature_types = None
 
-    def to_onnx(_: Any, __: int) -> Any:
+    def to_onnx(_: Any, __: int, *, is_double: bool, is_judged: bool) -> Any:  # noqa: ARG001 - one for all
+        if is_double:
+            raise ExportError("XGBoost computes in single precision itself: leave out --precision fp64")
         return xgboost_graph.to_onnx(described, iterations=iterations, is_classifier=is_classifier)
 
     return Estimator(model, request, to_onnx)
@@ -66,43 +63,34 @@ class XgbBooster:
 
 def open_lightgbm(request: Request) -> Estimator:
     """LightGBM's own text file as a booster; a pickled estimator only with --trust."""
-    lightgbm = need("lightgbm", "lightgbm")
-    plain = Path(request.artefact).suffix in {".lgb", ".txt"}
-    model = LightGbm(lightgbm.Booster(model_file=request.artefact)) if plain else unpickle(request)
-
-    def to_onnx(found: Any, features: int) -> Any:
-        tools = need("onnxmltools", "lightgbm")
-        types = importlib.import_module("onnxmltools.convert.common.data_types")
-        made = tools.convert_lightgbm(
-            found.booster if isinstance(found, LightGbm) else found,
-            initial_types=[("input", types.FloatTensorType([None, features]))],
-            target_opset=TREES_OPSET,
-            zipmap=False,
+    library = need("lightgbm", "lightgbm")
+    if Path(request.artefact).suffix in {".lgb", ".txt"}:
+        booster = library.Booster(model_file=request.artefact)
+        return lightgbm_estimator(LightGbm(booster), booster, None, request)
+    model = unpickle(request)
+    if hasattr(model, "classes_") and lightgbm_graph.read(model.booster_.dump_model()).objective in {
+        "custom",
+        "none",
+    }:
+        raise ExportError(
+            "a classifier with an objective of one's own answers with raw scores, not with probabilities: log its "
+            "booster_, and make probabilities of its scores where they are used"
         )
-        trees.floor_thresholds(made, lightgbm_splits(found))
-        # It takes whatever is not beyond this for a zero, which is more than its negative.
-        trees.lower_thresholds(made, -LIGHTGBM_ZERO)
-        if isinstance(found, LightGbm) and found.is_binary:
-            # Its one answer is the second class's probability.
-            graph.take_column(made, made.graph.output[-1].name, 1)
-        return made
+    return lightgbm_estimator(model, model.booster_, getattr(model, "classes_", None), request)
+
+
+def lightgbm_estimator(model: Any, booster: Any, classes: Any, request: Request) -> Estimator:
+    """What was trained, with our own conversion."""
+    described = lightgbm_graph.read(booster.dump_model())
+    if len(described.trees) == 0:
+        raise ExportError("it has no tree: train it again")
+
+    def to_onnx(_: Any, __: int, *, is_double: bool, is_judged: bool) -> Any:
+        if not is_double and not is_judged:
+            trees.check_told_apart(lightgbm_graph.splits(described))
+        return lightgbm_graph.to_onnx(described, classes=classes, dtype=np.float64 if is_double else np.float32)
 
     return Estimator(model, request, to_onnx)
-
-
-def lightgbm_splits(model: Any) -> dict[int, set[float]]:
-    """Where a model's trees split each column by size, in double precision."""
-    booster = model.booster if isinstance(model, LightGbm) else model.booster_
-    found: dict[int, set[float]] = {}
-    waiting = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
-    while waiting:
-        node = waiting.pop()
-        if node.get("decision_type") == "<=":
-            # An infinity counts as its largest number, which only what is missing lies beyond.
-            at = float(node["threshold"])
-            found.setdefault(int(node["split_feature"]), set()).add(math.inf if at >= LIGHTGBM_LARGEST else at)
-        waiting += [node[side] for side in ("left_child", "right_child") if side in node]
-    return found
 
 
 class LightGbm:
@@ -112,7 +100,6 @@ class LightGbm:
         self.booster = booster
         self.n_features_in_ = booster.num_feature()
         self.feature_name_ = booster.feature_name()
-        self.is_binary = str(booster.dump_model(num_iteration=1).get("objective", "")).startswith("binary")
 
     def predict(self, rows: Any) -> Any:
         """As MLflow's pyfunc asks it."""

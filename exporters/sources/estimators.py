@@ -5,19 +5,18 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact
-from exporters.formats import graph, trees
-from exporters.formats.tensors import Arrays
+from exporters.formats import graph
+from exporters.formats.tensors import Arrays, dtype_of, logged
+from exporters.sources.known_rows import known_rows
 from exporters.sources.sandbox_protocol import Request
-from trading.models.signature import TensorSpec
-
-OPSET, ML_OPSET = 18, 3
+from trading.models.signature import Dtype, TensorSpec
 
 #: What skops may build besides its own defaults: plain data of the two libraries.
 SKOPS_TRUSTED = (
@@ -33,50 +32,86 @@ SKOPS_TRUSTED = (
 
 
 class Estimator:
-    """scikit-learn, XGBoost or LightGBM: one float32 matrix in, predictions out."""
+    """scikit-learn, XGBoost or LightGBM: one matrix in, predictions out.
 
-    def __init__(self, model: Any, request: Request, to_onnx: Callable[[Any, int], Any]) -> None:
+    A classifier answers with its label, where that is a whole number, and with its probabilities; what finds
+    outliers with 1 or -1 and its score; what groups rows with the group's number; anything else with its
+    prediction, or with what it makes of the rows.
+    """
+
+    def __init__(self, model: Any, request: Request, to_onnx: Callable[..., Any]) -> None:
         self._model, self._to_onnx = model, to_onnx
         check_columns(request, int(getattr(model, "n_features_in_", 0)), trained_on(model))
-        self.inputs = (TensorSpec(request.inputs[0].name, request.inputs[0].dims[-1:]),)
+        self._is_double, self._example = request.is_double, request.example
+        dtype: Dtype = "FP64" if request.is_double else "FP32"
+        self.inputs = (TensorSpec(request.inputs[0].name, request.inputs[0].dims[-1:], dtype),)
         found = getattr(model, "classes_", None)
-        self._probabilities = found is not None and hasattr(model, "predict_proba")
+        if isinstance(found, list):
+            raise ExportError(
+                f"it answers {len(found)} questions at once, and one label is served: train a classifier for each"
+            )
         self.classes = tuple(str(c) for c in found) if found is not None else ()
-        self._labels = found is not None and np.asarray(found).dtype.kind in "iu"
-        if found is not None and not (self._labels or self._probabilities):
-            raise ExportError(f"its classes are {np.asarray(found).dtype}, and text cannot be served: use numbers")
+        self._asks = self._methods(found)
         self.outputs = self._outputs(request)
 
+    def _methods(self, found: Any) -> dict[str, Callable[[Any], Any]]:
+        """What is asked of it, by output."""
+        model = self._model
+        if found is None and not hasattr(model, "predict"):
+            return {"output": model.transform}
+        answer = np.asarray(self._table(model.predict)(self._row()))
+        if answer.dtype.kind not in "biuf" and not hasattr(model, "predict_proba"):
+            raise ExportError("its classes are words, and words cannot be served: use numbers")
+        if found is not None and len(found) == 1:
+            raise ExportError(f"it knows one class only, {found[0]}: train it on rows of several")
+        asks = {}
+        if answer.dtype.kind in "iu" and (found is not None or not is_regressor(model)):
+            asks["label"] = model.predict
+        if hasattr(model, "predict_proba"):
+            asks["probabilities"] = model.predict_proba
+        elif "label" in asks and found is None and hasattr(model, "decision_function"):
+            asks["score"] = model.decision_function
+        return asks or {"prediction": model.predict}
+
     def _outputs(self, request: Request) -> tuple[TensorSpec, ...]:
-        if not self.classes:
-            name = request.outputs[0].name if len(request.outputs) == 1 else "prediction"
-            return (TensorSpec(name, (int(np.size(self._predict(self._row())[0])),)),)
-        outputs = [TensorSpec("label", (1,), "INT64")] if self._labels else []
-        if self._probabilities:
-            outputs.append(TensorSpec("probabilities", (len(self.classes),)))
-        return tuple(outputs)
+        answers = dict(zip(self._asks, self.predict([self._row()]), strict=True))
+        told = [t.name for t in request.outputs]
+        names = (
+            told if len(answers) == 1 == len(told) and not {"label", "probabilities"} & set(answers) else answers
+        )
+        return tuple(
+            TensorSpec(name, tuple(a.shape[1:]), "INT64" if a.dtype == np.int64 else "FP32")
+            for name, a in zip(names, answers.values(), strict=True)
+        )
 
     def _row(self) -> Any:
-        return np.zeros((1, self.inputs[0].dims[0]), np.float32)
+        if self._example:
+            return logged(self._example, self.inputs, 1)[0]
+        return np.zeros((1, self.inputs[0].dims[0]), dtype_of(self.inputs[0]))
 
-    def _predict(self, rows: Any) -> Any:
+    def _table(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same of a matrix, for a model that was trained on a table with names."""
         names = getattr(self._model, "feature_names_in_", None)
         if names is None:
-            return self._model.predict(rows)
+            return ask
         import pandas as pd
 
-        return self._model.predict(pd.DataFrame(rows, columns=names))
+        return lambda rows: ask(pd.DataFrame(rows, columns=names))
 
     def predict(self, arrays: Arrays) -> Arrays:
-        """Labels and probabilities, or the regression's values, as columns."""
+        """Each output's answers as columns: whole numbers as int64, all others as float32."""
         (rows,) = arrays
         answers = []
-        if not self.classes or self._labels:
-            kind = np.int64 if self._labels else np.float32
-            answers.append(np.asarray(self._predict(rows)).astype(kind).reshape(len(rows), -1))
-        if self._probabilities:
-            answers.append(np.asarray(self._model.predict_proba(rows)).astype(np.float32))
+        for name, ask in self._asks.items():
+            found = self._table(ask)(rows)
+            found = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+            answers.append(found.astype(np.int64 if name == "label" else np.float32).reshape(len(rows), -1))
         return answers
+
+    def known(self) -> Arrays | None:
+        """Rows like those that it was trained on, float64, as far as it tells."""
+        rows = known_rows(self._model, self.inputs[0].dims[0])
+        return None if rows is None else [rows]
 
     def convert(self, path: Path) -> None:
         """ONNX with exactly the outputs that are announced."""
@@ -85,15 +120,28 @@ class Estimator:
         import onnx
 
         # Prefixed, so that no inner name can be the same as a served one.
-        model = onnx.compose.add_prefix(self._to_onnx(self._model, self.inputs[0].dims[0]), "inner/")
-        trees.mend_binary_trees(model)
+        given = {"is_double": self._is_double, "is_judged": bool(self._example)}
+        made = self._to_onnx(self._model, self.inputs[0].dims[0], **given)
+        model = onnx.compose.add_prefix(made, "inner/")
         converted = [o.name for o in model.graph.output]
-        kept = converted if len(self.outputs) == len(converted) else converted[-len(self.outputs) :]
-        if self._labels and not self._probabilities:
-            kept = converted[:1]
+        # A label comes first where there is one, although it may be a word, and is not served then.
+        kept = converted[:1] if next(iter(self._asks)) in {"label", "prediction", "output"} else converted[1:2]
+        if len(self._asks) > 1:
+            kept = converted[:2]
         graph.keep_outputs(model, dict(zip(kept, self.outputs, strict=True)))
         graph.rename_input(model, model.graph.input[0].name, self.inputs[0].name)
         onnx.save_model(model, os.fspath(path))
+
+
+def is_regressor(model: Any) -> bool:
+    """Whether whole numbers that it answers with are amounts."""
+    from sklearn.base import is_regressor as by_its_tags
+
+    try:
+        return bool(by_its_tags(model))
+    except AttributeError:
+        # No estimator of scikit-learn's.
+        return True
 
 
 def trained_on(model: Any) -> tuple[str, ...]:
@@ -132,56 +180,10 @@ def check_columns(request: Request, features: int, trained: Sequence[str]) -> No
 
 def open_sklearn(request: Request) -> Estimator:
     """A pickle only with --trust; skops only with types that are known to be data."""
+    need("skl2onnx", "sklearn")
+    from exporters.formats import scikit
 
-    def to_onnx(model: Any, features: int) -> Any:
-        skl2onnx = need("skl2onnx", "sklearn")
-        types = importlib.import_module("skl2onnx.common.data_types")
-        options = {"zipmap": False} if hasattr(model, "classes_") else None
-        made = skl2onnx.convert_sklearn(
-            model,
-            initial_types=[("input", types.FloatTensorType([None, features]))],
-            options=options,
-            target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
-        )
-        trees.mend_missing_values(made, [p.tree_ for p in parts_of(model) if is_tree(getattr(p, "tree_", None))])
-        trees.floor_thresholds(made, boosted_splits(model))
-        return made
-
-    return Estimator(unpickle(request), request, to_onnx)
-
-
-def parts_of(model: Any) -> Iterator[Any]:
-    """Every object of scikit-learn's within an estimator, in the order in which it holds them."""
-    seen: set[int] = set()
-    waiting = [model]
-    while waiting:
-        thing = waiting.pop(0)
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, dict):
-            waiting[:0] = list(thing.values())
-        elif isinstance(thing, list | tuple) or (isinstance(thing, np.ndarray) and thing.dtype == object):
-            waiting[:0] = list(np.ravel(thing)) if isinstance(thing, np.ndarray) else list(thing)
-        elif hasattr(thing, "get_params") or type(thing).__module__.startswith("sklearn."):
-            yield thing
-            waiting[:0] = list(getattr(thing, "__dict__", {}).values())
-
-
-def is_tree(thing: Any) -> bool:
-    """Whether it is scikit-learn's own tree, which knows where what is missing goes."""
-    return hasattr(thing, "missing_go_to_left")
-
-
-def boosted_splits(model: Any) -> dict[int, set[float]]:
-    """Where scikit-learn's histogram boosting splits each column, in double precision."""
-    found: dict[int, set[float]] = {}
-    for part in parts_of(model):
-        nodes = getattr(part, "nodes", None)
-        if isinstance(nodes, np.ndarray) and "num_threshold" in (nodes.dtype.names or ()):
-            for node in nodes[nodes["is_leaf"] == 0]:
-                found.setdefault(int(node["feature_idx"]), set()).add(float(node["num_threshold"]))
-    return found
+    return Estimator(unpickle(request), request, scikit.to_onnx)
 
 
 def unpickle(request: Request) -> Any:

@@ -37,6 +37,7 @@ class ModelSource(Struct, frozen=True):
         run: asks the source itself.
         write: writes it to a path, as the suffix says; raises ExportError.
         classes: names of a classifier's classes.
+        example: rows that were logged with it, or like those that it was trained on; None where neither is known.
     """
 
     origin: Origin
@@ -45,11 +46,18 @@ class ModelSource(Struct, frozen=True):
     run: Run
     write: Callable[[Path], None]
     classes: tuple[str, ...] = ()
+    example: Arrays | None = None
 
 
 @contextlib.contextmanager
 def opened(
-    origin: Origin, folder: Path, *, trust: bool = False, max_batch: int | None = None
+    origin: Origin,
+    folder: Path,
+    *,
+    trust: bool = False,
+    max_batch: int | None = None,
+    precision: str = "fp32",
+    process: IsolatedModel | None = None,
 ) -> Iterator[ModelSource]:
     """Open a model; anything but TorchScript and ONNX in a process of its own.
 
@@ -58,17 +66,24 @@ def opened(
         folder: private to us.
         trust: allow artefacts that can run their author's code.
         max_batch: largest batch to serve; default: the contract's, or 1024.
+        precision: "fp64" for rows in double precision, of scikit-learn and LightGBM.
+        process: that has opened models whose authors are trusted as much; default: a fresh one.
 
     Raises:
         UnsafeArtefact, ExportError: says why it cannot be opened, or how it breaks its contract.
     """
+    if precision == "fp64" and origin.flavour in {"onnx", "pytorch"}:
+        raise ExportError(
+            f"{origin.name}: --precision fp64 is for scikit-learn and LightGBM; a tensor here has the type that "
+            "the model declares"
+        )
     if origin.flavour == "onnx":
         source = open_onnx(origin)
     elif origin.flavour == "pytorch" and not needs_isolation(origin):
         source = open_torchscript(origin)
     else:
-        with open_isolated(origin, folder, trust=trust) as source:
-            yield checked(source, max_batch)
+        with contextlib.nullcontext(process) if process else IsolatedModel(folder) as own:
+            yield checked(open_isolated(origin, own, trust=trust, precision=precision), max_batch)
         return
     yield checked(source, max_batch)
 
@@ -86,16 +101,23 @@ def checked(source: ModelSource, max_batch: int | None) -> ModelSource:
         check_contract(origin, signature, known)
         signature = known
     signature = replace(signature, max_batch_size=max_batch or signature.max_batch_size)
+    rows_known = source.example if origin.example is None else origin.example
     for rows in (1, 3):
-        zeros = [np.zeros((rows, *t.dims), dtype_of(t)) for t in signature.inputs]
         try:
-            answers = source.run(zeros)
+            answers = source.run(some_rows(signature.inputs, rows_known, rows))
         except Exception as error:  # any runtime, any model
             raise ExportError(
                 f"{origin.name} does not run on a batch of {rows} as its signature describes it: {brief(error)}"
             ) from error
         check_shapes(f"{origin.name} at its source", signature.outputs, answers, rows)
-    return replace(source, signature=signature)
+    return replace(source, signature=signature, example=rows_known)
+
+
+def some_rows(inputs: tuple[TensorSpec, ...], example: Arrays | None, rows: int) -> Arrays:
+    """The first logged rows, or zeros."""
+    if example is None:
+        return [np.zeros((rows, *t.dims), dtype_of(t)) for t in inputs]
+    return [np.resize(a, (rows, *t.dims)).astype(dtype_of(t)) for t, a in zip(inputs, example, strict=True)]
 
 
 def check_contract(origin: Origin, found: ModelSignature, wanted: ModelSignature) -> None:
@@ -204,8 +226,7 @@ def open_torchscript(origin: Origin) -> ModelSource:
     )
 
 
-@contextlib.contextmanager
-def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[ModelSource]:
+def open_isolated(origin: Origin, model: IsolatedModel, *, trust: bool, precision: str) -> ModelSource:
     """A pickle, a forest, a booster, an exported program."""
     if not origin.inputs:
         raise ExportError(
@@ -221,11 +242,13 @@ def open_isolated(origin: Origin, folder: Path, *, trust: bool) -> Iterator[Mode
         outputs=origin.outputs,
         columns=origin.columns,
         model_class=origin.model_class,
+        is_double=precision == "fp64",
+        example=model.keep(origin.example),
     )
-    with IsolatedModel(request, folder) as model:
-        found = model.opened
-        signature = base_signature(origin, found.inputs, found.outputs)
-        yield ModelSource(origin, signature, "other", model.run, model.convert, found.classes)
+    found = model.open(request)
+    signature = base_signature(origin, found.inputs, found.outputs)
+    rows = model.known() if origin.example is None else None
+    return ModelSource(origin, signature, "other", model.run, model.convert, found.classes, rows)
 
 
 def run_module(module: torch.jit.ScriptModule) -> Run:

@@ -190,7 +190,7 @@ def outputs(described: Model, model: str) -> tuple[TensorSpec, ...]:
 
 
 def example(path: Path, described: Model) -> Arrays | None:
-    """The logged input example as arrays, where it is one of numbers."""
+    """The logged input example as arrays, where it is one of numbers; a table in float64."""
     info = described.saved_input_example_info or {}
     file = path / str(info.get("artifact_path", "absent"))
     if not file.is_file() or not file.resolve().is_relative_to(path.resolve()) or described.signature is None:
@@ -202,7 +202,10 @@ def example(path: Path, described: Model) -> Arrays | None:
             values = [stored["data"]] if "data" in stored else [stored[t.name] for t in wanted]
         else:
             values = [stored]
-        return [np.asarray(v, dtype_of(t)).reshape(-1, *t.dims) for t, v in zip(wanted, values, strict=True)]
+        # A table's numbers as they were logged: what is lost of them in float32 is seen later.
+        is_table = not described.signature.inputs.is_tensor_spec()
+        kinds = [np.dtype(np.float64) if is_table else dtype_of(t) for t in wanted]
+        return [np.asarray(v, kind).reshape(-1, *t.dims) for t, v, kind in zip(wanted, values, kinds, strict=True)]
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -28,18 +28,13 @@ KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
 class IsolatedModel:
     """Talks to `exporters.sources.sandbox_worker`; close it, or use it as a context."""
 
-    def __init__(self, request: Request, folder: Path) -> None:
-        """Start the process and open the artefact in it.
+    def __init__(self, folder: Path) -> None:
+        """Start the process.
 
         Args:
-            request: what to open.
             folder: the worker's home and place for what travels; private to us.
-
-        Raises:
-            UnsafeArtefact: opening it could run somebody's code, and it is not trusted.
-            ExportError: it cannot be opened; says why.
         """
-        self._folder, self._name, self._count = folder, Path(request.artefact).name, 0
+        self._folder, self._name, self._count = folder, "", 0
         self._errors = (folder / "worker.log").open("wb")
         # Others of our user could read our environment in /proc; the worker is one of them.
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -57,25 +52,50 @@ class IsolatedModel:
             },
             start_new_session=True,
         )
-        try:
-            self.opened = self._ask(request)
-        except BaseException:
-            self.close()
-            raise
+
+    def open(self, request: Request) -> Reply:
+        """Open an artefact, in place of the one before.
+
+        Raises:
+            UnsafeArtefact: opening it could run somebody's code, and it is not trusted.
+            ExportError: it cannot be opened; says why.
+        """
+        self._name = Path(request.artefact).name
+        return self._ask(request)
+
+    def keep(self, arrays: Arrays | None) -> str:
+        """Where the process finds some arrays; "" for none."""
+        if arrays is None:
+            return ""
+        path = self._folder / "example.npz"
+        np.savez(path, *arrays)
+        return str(path)
 
     def run(self, arrays: Arrays) -> Arrays:
         """The source's answers."""
         self._count += 1
-        asked, told = (self._folder / f"{kind}-{self._count}.npz" for kind in ("in", "out"))
+        asked = self._folder / f"in-{self._count}.npz"
         np.savez(asked, *arrays)
-        self._ask(Request("predict", path=str(asked), out=str(told)))
         try:
+            return self._told(Request("predict", path=str(asked)))
+        finally:
+            asked.unlink()
+
+    def known(self) -> Arrays | None:
+        """Rows like those that it was trained on, as far as it tells."""
+        return self._told(Request("known")) or None
+
+    def _told(self, request: Request) -> Arrays:
+        """Arrays that the process leaves in a file."""
+        self._count += 1
+        told = self._folder / f"out-{self._count}.npz"
+        try:
+            self._ask(msgspec.structs.replace(request, out=str(told)))
             with np.load(told, allow_pickle=False) as stored:
                 return [stored[f"arr_{k}"] for k in range(len(stored.files))]
         except (OSError, ValueError, KeyError) as error:
             raise ExportError(f"{self._name}: its process left no readable answer: {error}") from error
         finally:
-            asked.unlink()
             told.unlink(missing_ok=True)
 
     def convert(self, path: Path) -> None:

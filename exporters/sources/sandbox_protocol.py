@@ -12,7 +12,7 @@ from trading.models.signature import TensorSpec
 
 
 class Request(Struct, frozen=True):
-    """One of open, convert, predict; unused fields are empty."""
+    """One of open, known, convert, predict; unused fields are empty."""
 
     op: str
     flavour: str = ""
@@ -23,6 +23,8 @@ class Request(Struct, frozen=True):
     outputs: tuple[TensorSpec, ...] = ()
     columns: tuple[str, ...] = ()
     model_class: str = ""
+    is_double: bool = False
+    example: str = ""
     path: str = ""
     out: str = ""
 
@@ -52,6 +54,9 @@ class Opened(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Of a classifier."""
+
+    def known(self) -> Arrays | None:
+        """Rows like those that it was trained on, as far as it tells."""
 
     def convert(self, path: Path) -> None:
         """Write it as ONNX, or as TorchScript where the path ends in .pt."""

@@ -49,7 +49,9 @@ class Server:
                 inputs=opened.inputs, outputs=opened.outputs, classes=opened.classes, offline=self._offline
             )
         assert self._opened is not None  # noqa: S101 (the client opens first)
-        if request.op == "convert":
+        if request.op == "known":
+            np.savez(request.out, *(self._opened.known() or []))
+        elif request.op == "convert":
             self._opened.convert(Path(request.path))
         else:
             with np.load(request.path, allow_pickle=False) as stored:

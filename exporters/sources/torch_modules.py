@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact, brief
-from exporters.formats.tensors import Arrays, example, triton_name
+from exporters.formats.tensors import Arrays, logged, triton_name
 from exporters.sources.estimators import add_code
 from exporters.sources.sandbox_protocol import Request
 from trading.models.signature import TensorSpec
@@ -36,8 +36,9 @@ class TorchModule:
             TensorSpec(name if unnamed else t.name, t.dims, t.dtype)
             for t, name in zip(request.inputs, names if unnamed else [t.name for t in request.inputs], strict=True)
         )
+        self._asked = logged(request.example, self.inputs)
         with torch.inference_mode():
-            answers = self.predict(example(self.inputs))
+            answers = self.predict(self._asked)
         named = [t.name for t in request.outputs]
         if len(named) != len(answers):
             named = [f"output_{k}" for k in range(len(answers))]
@@ -53,6 +54,9 @@ class TorchModule:
         with torch.inference_mode():
             out = self._module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
         return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
+
+    def known(self) -> None:
+        """A network remembers nothing of its rows."""
 
     def convert(self, path: Path) -> None:
         """TorchScript, and from there ONNX."""
@@ -70,7 +74,7 @@ class TorchModule:
         import torch
         from torch.jit._trace import TracerWarning
 
-        asked = tuple(torch.from_numpy(a) for a in example(self.inputs))
+        asked = tuple(torch.from_numpy(a) for a in self._asked)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", TracerWarning)
             # What torch's own layers ask of their inputs depends on their shape alone.

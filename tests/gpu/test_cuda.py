@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import probes
-from exporters.parity import comparison
+from exporters.parity import comparison, tolerance
 from exporters.profiles import find, gpus
 from exporters.target import doctor, memory
 from trading.history import open_source
@@ -102,8 +102,8 @@ def test_tf32_is_what_the_tolerances_say():
         tf32: float(np.abs(session(model, tf32=tf32).run(None, {"x": x})[0] - exact).max() / np.abs(exact).max())
         for tf32 in (False, True)
     }
-    assert apart[False] <= comparison.GPU.share
-    assert apart[True] <= comparison.GPU_TF32.share
+    assert apart[False] <= tolerance.GPU.share
+    assert apart[True] <= tolerance.GPU_TF32.share
     if torch.cuda.get_device_capability() >= (8, 0):
         assert apart[True] > 10 * apart[False]
 

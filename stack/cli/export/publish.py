@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from exporters.verify import ParityReport
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
-PrecisionOption = Annotated[str, typer.Option(help="fp32, or fp16 for the weights of matrix products.")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="fp32; fp16 for the weights of matrix products; fp64 for rows and arithmetic in double.")
+]
 MaxBatchOption = Annotated[int | None, typer.Option(min=1, max=65536, help="Largest batch; default: 1024.")]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Open pickles too, in a process of their own: they run their author's code.")
@@ -145,7 +147,7 @@ def make_options(
 
     for what, value, known in (
         ("--format", format_, ("onnx", "torchscript", "auto")),
-        ("--precision", precision, ("fp32", "fp16")),
+        ("--precision", precision, ("fp32", "fp16", "fp64")),
     ):
         if value not in known:
             raise ExportError(f"{what} {value!r}: expected {', '.join(known)}")

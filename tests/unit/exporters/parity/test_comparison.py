@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from exporters import probes
 from exporters.errors import ExportError, ParityError
 from exporters.parity import comparison
-from exporters.parity.comparison import ParityComparison, actions, compare, max_abs, max_rel, max_ulp, tolerance
+from exporters.parity.comparison import ParityComparison, actions, compare, max_abs, max_rel, max_ulp
+from exporters.parity.tolerance import movement, steady, tolerance
 from trading.models.signature import MODELS, REGIME_DETECTION, TRADING_DECISION, ModelSignature, TensorSpec
 
 
@@ -42,11 +43,51 @@ def test_the_tolerance_knows_dtype_precision_device_and_tf32():
     assert tolerance("FP64", "fp32", "cpu").share < tolerance("FP32", "fp32", "cpu").share
 
 
-def test_large_answers_are_judged_by_their_own_magnitude():
-    spec = ModelSignature("m", "onnxruntime", (), (TensorSpec("y", (1,)),), (), None)
-    a = np.array([[1e6], [1.0]], np.float32)
-    assert compare(spec, [a], [a + np.float32(1)], where="file", rows="own").passed
-    assert not compare(spec, [a], [a * np.float32(1.01)], where="file", rows="own").passed
+NUMBER = ModelSignature("m", "onnxruntime", (), (TensorSpec("y", (1,)),), (), None)
+
+
+def differs(wanted, by, **given):
+    wanted = np.array(wanted, np.float32).reshape(-1, 1)
+    got = wanted + np.array(by, np.float32).reshape(-1, 1)
+    return not compare(NUMBER, [wanted], [got], where="file", **{"rows": "own", **given}).passed
+
+
+def test_each_row_is_judged_by_its_own_magnitude_or_the_usual_one():
+    assert not differs([1e6, 1e6], 1.0)
+    assert differs([1e6, 1e6], 1e4)
+    # One row that means nothing lets no other row be wrong.
+    assert differs([1e9, 1.0, 2.0, 3.0], [0.0, 0.1, 0.0, 0.0])
+    assert differs([3.0, 1.0, 2.0, 3.0], [0.0, 1e-3, 0.0, 0.0], usually=[2.0])
+    # An answer near zero is a sum of what is not.
+    assert not differs([0.0, 1.0, 2.0, 3.0], [1e-6, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-6, 1e-12])
+def test_small_answers_are_not_all_alike(size):
+    assert differs(np.arange(1.0, 9.0) * size, 0.1 * size)
+    assert not differs(np.arange(1.0, 9.0) * size, 1e-6 * size)
+
+
+def test_hostile_rows_are_judged_by_the_largest_and_by_how_far_their_answers_move_by_themselves():
+    assert not differs([1e6, 1.0], [0.0, 1.0], rows="adversarial")
+    assert differs([1.0, 1.0], [0.0, 1.0], rows="adversarial")
+    assert not differs([1.0, 1.0], [0.0, 1.0], rows="adversarial", moves=[np.array([[0.0], [1.0]])])
+
+    def steep(arrays):
+        return [arrays[0] * 1000 + (arrays[0] >= 1.0)]
+
+    rows = [np.array([[1.0], [0.5], [0.0], [1e-40]], np.float32)]
+    (moves,) = movement(steep, rows, steep(rows))
+    assert moves[0, 0] > 0.9
+    assert 0.0 < moves[1, 0] < 1e-3
+    assert moves[2, 0] == 0.0
+    assert moves[3, 0] == pytest.approx(1e-37)
+
+
+def test_rows_that_only_rounding_answers_are_not_kept_for_a_release():
+    wanted, got = np.array([[1.0], [2.0], [np.nan]]), np.array([[1.0], [2.1], [np.nan]])
+    assert steady([wanted], [got], [1e-5], [1.0]).tolist() == [True, False, True]
+    assert steady([np.array([[1], [2]])], [np.array([[1], [3]])], [0.0], [1.0]).tolist() == [True, False]
 
 
 def stepped(value, steps):

@@ -17,6 +17,7 @@ from mlflow.models.signature import ModelSignature as MlflowSignature
 from mlflow.types import Schema, TensorSpec
 from onnx import TensorProto, helper, numpy_helper
 
+from exporters import probes
 from exporters.errors import ExportError, ParityError, UnsafeArtefact
 from exporters.export import export_model
 from exporters.formats import onnx as files
@@ -463,7 +464,7 @@ def test_text_columns_and_text_classes_are_named(repository, tmp_path):
             model, str(tmp_path / "n"), signature=infer_signature(rows, model.predict(rows)),
             pip_requirements=["scikit-learn"],
         )  # fmt: skip
-    refused(repository, tmp_path / "n", "text cannot be served")
+    refused(repository, tmp_path / "n", "words cannot be served")
 
 
 class Repairs(torch.nn.Module):
@@ -517,8 +518,9 @@ def test_a_file_that_answers_otherwise_than_its_source_is_not_published(reposito
     def right(arrays):
         return [source(torch.from_numpy(arrays[0])).numpy()]
 
+    rows = probes.golden(lineage.contract, 64), probes.adversarial(lineage.contract, 32)
     found = compare_runs(
-        lineage.contract, right, lambda a: [a[0] * np.float32(2)], probe_set(lineage.contract, None), where="file"
+        lineage.contract, right, lambda a: [a[0] * np.float32(2)], probe_set(lineage.contract, *rows), where="file"
     )
     with pytest.raises(ParityError, match="actions flip|is allowed"):
         require(lineage.contract, found)

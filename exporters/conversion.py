@@ -26,6 +26,8 @@ from trading.models.signature import FEATURES_TENSOR, ModelSignature, contract
 
 #: Of a large forest no more splits than these are asked about.
 MOST_SPLITS, MOST_BATCHES = 2_000, 32
+#: How many rows are asked one by one too, and what share of an answer may then differ: rounding, and no more.
+ALONE, ALONE_SHARE = 8, 1e-3
 #: Flavours that compute in double precision where their rows are; and of how many logged rows that is asked.
 HAS_DOUBLE, LOGGED_ROWS = ("sklearn", "lightgbm"), 256
 #: Beside these, the largest.
@@ -178,7 +180,8 @@ def asked_for(signature: ModelSignature, source: Run, example: Arrays | None) ->
     """Golden rows, as many as a batch takes. Raises ExportError where the source has no answer to them."""
     golden = probes.golden(signature, signature.max_batch_size, example)
     try:
-        source(golden)
+        wanted, again = source(golden), source(golden)
+        alone = [source([a[k : k + 1] for a in golden]) for k in range(min(ALONE, len(golden[0])))]
     except Exception as error:
         way = "they are like its input_example" if example is not None else (
             "log it with input_example=, so that it is asked about rows like its own"
@@ -186,6 +189,19 @@ def asked_for(signature: ModelSignature, source: Run, example: Arrays | None) ->
         raise ExportError(
             f"{signature.name} does not answer the rows that it is asked for a comparison: {brief(error)}; {way}"
         ) from error
+    shares = [tolerance(t.dtype, "fp32", "cpu").share for t in signature.outputs]
+    if not steady(wanted, again, shares, usual(wanted)).all():
+        raise ExportError(f"{signature.name} does not answer the same rows alike: what is random cannot be served")
+    few = [a[: len(alone)] for a in wanted]
+    joined = [np.concatenate(arrays) for arrays in zip(*alone, strict=True)]
+    if (
+        any(a.shape != b.shape for a, b in zip(few, joined, strict=True))
+        or not steady(few, joined, [s and ALONE_SHARE for s in shares], usual(wanted)).all()
+    ):
+        raise ExportError(
+            f"{signature.name} answers a row otherwise where others are beside it, and the server puts rows "
+            "together as they come: let each row's answer depend on that row alone"
+        )
     return golden
 
 

@@ -94,6 +94,11 @@ def load(path: Path) -> Any:
     return model
 
 
+def has_functions(path: Path) -> bool:
+    """Whether a model has functions of its own."""
+    return bool(onnx.load(path, load_external_data=False).functions)
+
+
 def external(model: Any) -> list[Any]:
     """Tensors whose bytes lie in other files, wherever in the model they are."""
     return [t for _, t in graph.tensors(model) if uses_external_data(t)]
@@ -182,7 +187,8 @@ def check_weights(name: str, model: Any) -> None:
     nodes = list(graph.all_nodes(model.graph.node))
     divisors = {n.input[1] for n in nodes if n.op_type == "Div"}
     for weight, tensor in graph.tensors(model):
-        if not graph.is_float(tensor):
+        # A tree may well split at an infinity.
+        if not graph.is_float(tensor) or weight.endswith("nodes_values_as_tensor"):
             continue
         values = onnx.numpy_helper.to_array(tensor)
         finite = np.isfinite(values)
@@ -205,12 +211,28 @@ def check_tensors(signature: ModelSignature, model: Any) -> None:
         "outputs": (list(model.graph.output), signature.outputs),
     }
     for side, (found, specs) in sides.items():
+        check_names(found)
         described = [describe(v) for v in found]
         wanted = {t.name: t for t in specs}
         if {t.name for t in described} != set(wanted) or not all(agrees(t, wanted[t.name]) for t in described):
             raise ExportError(
                 f"{signature.name}: {side} of the file are {text(described)}, the signature says {text(specs)}"
             )
+
+
+def check_names(values: Any) -> None:
+    """Raise ExportError for tensors that share a name, or whose name nobody can write."""
+    names = []
+    for value in values:
+        try:
+            names.append(value.name.encode().decode())
+        except UnicodeError as error:
+            raise ExportError(
+                f"a tensor's name is no text ({brief(error)}): export it with names in UTF-8"
+            ) from error
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ExportError(f"{len(values)} tensors share the name {twice[0]!r}: export it with a name for each")
 
 
 def agrees(found: TensorSpec, wanted: TensorSpec) -> bool:
@@ -257,6 +279,8 @@ def signature_of(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, 
     if not all(has_shape(v) for v in model.graph.output):
         model = onnx.shape_inference.infer_shapes(model)
     stored = {t.name for t in model.graph.initializer}
+    for values in (model.graph.input, model.graph.output):
+        check_names(values)
     inputs = tuple(describe(v) for v in model.graph.input if v.name not in stored)
     return inputs, tuple(describe(v) for v in model.graph.output)
 

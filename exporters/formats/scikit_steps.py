@@ -52,8 +52,15 @@ def register(skl2onnx: Any, types: Any) -> None:
             bound(shape, types),
             convert,
             overwrite=True,
-            options=CLASSIFIED if kind.__name__.endswith("Classifier") else None,
+            options=options_of(kind.__name__),
         )
+
+
+def options_of(name: str) -> dict[str, Any] | None:
+    """What skl2onnx may ask of a converter."""
+    if name == "IsolationForest":
+        return {"score_samples": [False]}
+    return CLASSIFIED if name.endswith("Classifier") else None
 
 
 def bound(shape: Any, types: Any) -> Any:

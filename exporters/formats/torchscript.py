@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporters.errors import ExportError, UnsafeArtefact
 from trading.models.signature import TensorSpec
@@ -73,6 +73,51 @@ def with_arguments(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...
     wrapper.inner = module
     scripted: torch.jit.ScriptModule = torch.jit.script(wrapper)
     scripted.define(f"def forward(self, {', '.join(wanted)}):\n    return self.inner({', '.join(wanted)})\n")
+    return scripted
+
+
+def columns(answer: Any) -> tuple[list[Any], list[str]]:
+    """What a forward answers with as tensors of at least two axes, and their names where it is a dict.
+
+    A number a row becomes a column.
+
+    Raises:
+        ExportError: it is, or holds, something else.
+    """
+    import torch
+
+    names = [str(key) for key in answer] if isinstance(answer, dict) else []
+    found = [answer] if isinstance(answer, torch.Tensor) else list(answer.values() if names else answer)
+    for part in found:
+        if not isinstance(part, torch.Tensor):
+            raise ExportError(
+                f"forward answers with {type(part).__name__} within {type(answer).__name__}, and only tensors can "
+                "be served: answer with a tensor, or with a tuple or a dict of them"
+            )
+        if not part.dim():
+            raise ExportError(
+                "forward answers with one number for a whole batch: a row's answer needs a first axis"
+            )
+    return [part.unsqueeze(1) if part.dim() == 1 else part for part in found], names
+
+
+def with_columns(module: torch.jit.ScriptModule, answer: Any) -> torch.jit.ScriptModule:
+    """The module with a tensor, or a tuple of tensors, for an answer; `answer` is one of its own, as it is."""
+    import torch
+
+    if isinstance(answer, torch.Tensor):
+        parts, flat = ["out"], [answer.dim() == 1]
+    else:
+        keys = list(answer) if isinstance(answer, dict) else range(len(answer))
+        parts, flat = [f"out[{key!r}]" for key in keys], [answer[key].dim() == 1 for key in keys]
+    if not any(flat) and not isinstance(answer, dict):
+        return module
+    taken = ", ".join(arguments(module))
+    told = ", ".join(f"{part}.unsqueeze(1)" if is_flat else part for part, is_flat in zip(parts, flat, strict=True))
+    wrapper = torch.nn.Module()
+    wrapper.inner = module
+    scripted: torch.jit.ScriptModule = torch.jit.script(wrapper)
+    scripted.define(f"def forward(self, {taken}):\n    out = self.inner({taken})\n    return {told}\n")
     return scripted
 
 

@@ -168,7 +168,11 @@ def open_onnx(origin: Origin) -> ModelSource:
                 f"{origin.name}: {tensor.name} has shape {[-1, *tensor.dims]}, and rows are served at one length: "
                 "log it to MLflow with a signature that gives its inner axes"
             )
-    asked = run_onnx(origin.artefact, [t.name for t in inputs], [t.name for t in declared])
+    # Its own functions where they are called: ONNX Runtime may mistake one for an operator of the same name.
+    whole = (
+        onnx.load(origin.artefact).SerializeToString() if onnx.has_functions(origin.artefact) else origin.artefact
+    )
+    asked = run_onnx(whole, [t.name for t in inputs], [t.name for t in declared])
     outputs = as_columns(origin, inputs, declared, asked)
     signature = base_signature(origin, inputs, outputs)
 
@@ -212,7 +216,17 @@ def open_torchscript(origin: Origin) -> ModelSource:
                 "signature=infer_signature(inputs, outputs)"
             ) from None
         inputs, outputs, version = known.inputs, known.outputs, known.feature_version
-    module = torchscript.with_arguments(module, inputs)
+    import torch
+
+    with torch.inference_mode():
+        try:
+            answer = module(*map(torch.from_numpy, some_rows(inputs, origin.example, 2)))
+        except RuntimeError as error:
+            raise ExportError(
+                f"{origin.name} does not run as its signature describes it: {brief(str(error).splitlines()[-1])}"
+            ) from error
+    torchscript.columns(answer)
+    module = torchscript.with_columns(torchscript.with_arguments(module, inputs), answer)
     signature = base_signature(replace(origin, feature_version=version), inputs, outputs)
 
     def write(path: Path) -> None:
@@ -263,16 +277,17 @@ def run_module(module: torch.jit.ScriptModule) -> Run:
     return run
 
 
-def run_onnx(path: Path, inputs: list[str], outputs: list[str]) -> Run:
+def run_onnx(model: Path | bytes, inputs: list[str], outputs: list[str]) -> Run:
     """An ONNX file in this process, on the CPU. Raises ExportError when ONNX Runtime refuses it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # As config.pbtxt says for Triton: basic and extended optimisations.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    given, name = (model, "the model") if isinstance(model, bytes) else (str(model), model.name)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"ONNX Runtime refuses {path.name}: {brief(error)}") from error
+        raise ExportError(f"ONNX Runtime refuses {name}: {brief(error)}") from error
     return lambda arrays: list(session.run(outputs, dict(zip(inputs, arrays, strict=True))))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact, brief
 from exporters.formats.tensors import Arrays, logged, triton_name
+from exporters.formats.torchscript import columns
 from exporters.sources.estimators import add_code
 from exporters.sources.sandbox_protocol import Request
 from trading.models.signature import TensorSpec
@@ -36,10 +37,11 @@ class TorchModule:
             TensorSpec(name if unnamed else t.name, t.dims, t.dtype)
             for t, name in zip(request.inputs, names if unnamed else [t.name for t in request.inputs], strict=True)
         )
+        self._keys: list[str] = []
         self._asked = logged(request.example, self.inputs)
         with torch.inference_mode():
             answers = self.predict(self._asked)
-        named = [t.name for t in request.outputs]
+        named = self._keys or [t.name for t in request.outputs]
         if len(named) != len(answers):
             named = [f"output_{k}" for k in range(len(answers))]
         self.outputs = tuple(
@@ -52,18 +54,22 @@ class TorchModule:
         import torch
 
         with torch.inference_mode():
-            out = self._module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
-        return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
+            found, self._keys = columns(self._module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)))
+        return [t.numpy() for t in found]
 
     def known(self) -> None:
         """A network remembers nothing of its rows."""
 
     def convert(self, path: Path) -> None:
         """TorchScript, and from there ONNX."""
+        import torch
+
         from exporters.formats import onnx
-        from exporters.formats.torchscript import save, with_arguments
+        from exporters.formats.torchscript import save, with_arguments, with_columns
 
         script = self._script()
+        with torch.inference_mode():
+            script = with_columns(script, self._module(*map(torch.from_numpy, self._asked)))
         if path.suffix == ".pt":
             save(with_arguments(script, self.inputs), path)
         else:
@@ -75,24 +81,41 @@ class TorchModule:
         from torch.jit._trace import TracerWarning
 
         asked = tuple(torch.from_numpy(a) for a in self._asked)
+        more = tuple(torch.from_numpy(np.resize(a, (len(a) + 2, *a.shape[1:]))) for a in self._asked)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", TracerWarning)
             # What torch's own layers ask of their inputs depends on their shape alone.
             TracerWarning.ignore_lib_warnings()
-            traced = torch.jit.trace(self._module, asked, check_trace=False)
+            traced, other = (
+                torch.jit.trace(self._module, rows, check_trace=False, strict=not self._keys)
+                for rows in (asked, more)
+            )
         lost = [one.message for one in told if issubclass(one.category, TracerWarning)]
-        if not lost or not self._has_branches:
+        if not (lost and self._has_branches) and baked(traced) == baked(other):
             return traced
+        why = "a trace takes no batch but one of the size that it was made with"
+        if lost and self._has_branches:
+            why = f"what it does depends on its rows, which a trace would lose ({brief(lost[0])})"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 return torch.jit.script(self._module)
             except Exception as error:
                 raise ExportError(
-                    f"what it does depends on its rows, which a trace would lose ({brief(lost[0])}), and "
-                    f"TorchScript cannot compile it ({brief(error)}): write the choice with torch.where, or log "
-                    "it as torch.jit.script(model)"
+                    f"{why}, and TorchScript cannot compile it ({brief(error)}): write the choice with torch.where, "
+                    "take sizes from the tensors, or log it as torch.jit.script(model)"
                 ) from error
+
+
+def baked(traced: Any) -> list[Any]:
+    """Whole numbers in a trace: two batches' traces differ where a batch's size is among them."""
+    found, blocks = [], [traced.inlined_graph]
+    while blocks:
+        for node in blocks.pop().nodes():
+            blocks += list(node.blocks())
+            if node.kind() == "prim::Constant" and isinstance(value := node.output().toIValue(), int | list):
+                found.append(value)
+    return found
 
 
 def open_pytorch(request: Request) -> TorchModule:
@@ -103,7 +126,11 @@ def open_pytorch(request: Request) -> TorchModule:
     if path.suffix == ".pt2":
         # The archive also holds example inputs, which torch would unpickle.
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-        return TorchModule(torch.export.load(path).module(), request, has_branches=False)
+        try:
+            module = torch.export.load(path).module()
+        finally:
+            del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        return TorchModule(module, request, has_branches=False)
     if not request.trust:
         raise UnsafeArtefact(
             f"{path.name} is a pickled PyTorch module, and opening it runs what its author wrote: log it with "

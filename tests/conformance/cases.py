@@ -5,11 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 from mlflow.models import infer_signature
 
@@ -110,5 +108,3 @@ COLUMNS = ["price", "spread", "imbalance", "age"]
 SECONDS = NUMBERS.astype(np.float64)
 SECONDS[:, 0] = 1_700_000_000.0 + RNG.integers(0, 600, 240)
 LATER = np.where(SECONDS[:, 0] > 1_700_000_300.0, 20.0, 10.0) + SECONDS[:, 1]
-
-bound = partial

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from tests.unit.exporters.models import around_splits
 
@@ -44,8 +43,3 @@ def spoilt(rows: Any, value: float) -> Any:
     made[np.arange(width), np.arange(width)] = value
     made[width] = value
     return made
-
-
-def has_nodes(path: Path) -> bool:
-    """Whether it is a graph of operators."""
-    return path.suffix == ".onnx" and bool(onnx.load(path).graph.node)

@@ -78,7 +78,7 @@ def answers(model: Model, kind: str, rows: list[Any]) -> list[Any] | None:
         warnings.simplefilter("ignore")
         try:
             return model.answers(rows)
-        except Exception:
+        except Exception:  # noqa: BLE001 - any library, any model
             assert kind not in {"known", "one", "mixed"}
             return None
 
@@ -140,7 +140,8 @@ def moved(model: Model, rows: list[Any], wanted: list[Any]) -> list[Any]:
         for k, nearby in enumerate(answers(model, "extreme", near) or []):
             x, y = (np.asarray(v, float).reshape(len(most[k]), -1) for v in (nearby, wanted[k]))
             with np.errstate(invalid="ignore"):
-                moving = np.where(x == y, 0.0, np.abs(x - y))
+                moving = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+            moving = np.where(np.isnan(moving), np.inf, moving)
             most[k] = np.maximum(most[k], moving.max(axis=1, keepdims=True))
     return most
 

@@ -31,6 +31,8 @@ LEARNT = frozenset(
         "kernel_params", "rho", "prob_a", "prob_b", "vectors_per_class",
     }
 )  # fmt: skip
+#: A tree may well split at an infinity, and NaN stands between its sets of members.
+MEANT = ("nodes_values_as_tensor", "nodes_splits", "membership_values")
 #: Kept in float32 when weights are halved, because features may exceed float16's 65,504.
 HALVED_OPERATORS = frozenset({"MatMul", "Gemm", "Conv", "LSTM", "GRU", "Attention"})
 
@@ -187,8 +189,7 @@ def check_weights(name: str, model: Any) -> None:
     nodes = list(graph.all_nodes(model.graph.node))
     divisors = {n.input[1] for n in nodes if n.op_type == "Div"}
     for weight, tensor in graph.tensors(model):
-        # A tree may well split at an infinity.
-        if not graph.is_float(tensor) or weight.endswith("nodes_values_as_tensor"):
+        if not graph.is_float(tensor) or weight.endswith(MEANT):
             continue
         values = onnx.numpy_helper.to_array(tensor)
         finite = np.isfinite(values)

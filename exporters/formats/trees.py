@@ -6,10 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from exporters.errors import ExportError
 from exporters.formats.tensors import Array
+
+
+#: Modes of a node that does not compare; in opset 5 they are numbers.
+NOT_BY_SIZE = (b"LEAF", b"BRANCH_EQ", b"BRANCH_NEQ", 4, 5, 6)
 
 
 def floor32(values: Any) -> Array:
@@ -50,9 +54,13 @@ def thresholds(model: Any) -> list[tuple[int, float]]:
         if not node.op_type.startswith("TreeEnsemble") or node.input[0] not in names:
             continue
         given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        exact = given.get("nodes_values_as_tensor")
-        values = given.get("nodes_values", []) if exact is None else numpy_helper.to_array(exact).tolist()
-        rows = zip(given.get("nodes_featureids", []), given.get("nodes_modes", []), values, strict=False)
-        by_size = (row for row in rows if row[1] not in {b"LEAF", b"BRANCH_EQ"} and np.isfinite(row[2]))
+        # The operator of opset 5, and those before it with single and with double precision.
+        by_name = ("nodes_splits", "nodes_values_as_tensor", "nodes_values")
+        values, modes = next((given[n] for n in by_name if n in given), []), given.get("nodes_modes", [])
+        values, modes = (
+            numpy_helper.to_array(v).tolist() if isinstance(v, TensorProto) else v for v in (values, modes)
+        )
+        rows = zip(given.get("nodes_featureids", []), modes, values, strict=False)
+        by_size = (row for row in rows if row[1] not in NOT_BY_SIZE and np.isfinite(row[2]))
         found.update((int(feature), float(value)) for feature, _, value in by_size)
     return sorted(found)

@@ -62,7 +62,7 @@ def booster(data="score", rounds=8, **given) -> Model:
         save(mlflow.xgboost, model, rows, ask([rows])[0], path, input_example=rows[:64] if kinds else None)
 
     # MLflow's pyfunc knows nothing of categories that have no name.
-    return Model(write, ask, [rows], predict=None if kinds else 0)
+    return Model(write, ask, [rows], predict=None if kinds else 0, fractions=True)
 
 
 def estimator(kind, data="score", *, eval_set=False, **given) -> Model:
@@ -122,10 +122,12 @@ def lgb(data="score", rounds=8, *, boundaries=None, example=False, **given) -> M
     def write(path):
         save(mlflow.lightgbm, model, rows, ask([rows])[0], path, input_example=rows[:64] if example else None)
 
-    return Model(write, ask, [rows])
+    return Model(write, ask, [rows], fractions=True)
 
 
 LABELS["later"] = LATER
+ROWS["zeros"] = np.where(np.abs(NUMBERS) < 0.6, np.float32(0), NUMBERS)
+LABELS["zeros"] = 3.0 * (ROWS["zeros"] == 0).sum(axis=1) + ROWS["zeros"][:, 0]
 
 
 def own_loss(predicted, data):
@@ -200,8 +202,9 @@ LIGHTGBM = [
     g("missing values", lambda: lgb("gaps")),
     g("zero_as_missing", lambda: lgb("coded", zero_as_missing=True)),
     g("use_missing=false", lambda: lgb("gaps", use_missing=False)),
+    g("rows that hold zeros", lambda: lgb("zeros")),
     g("categories", lambda: lgb("coded", categories=True)),
-    g("categories, no rows logged, few a group", lambda: lgb("coded", categories=True, min_data_per_group=5, cat_smooth=1)),
+    g("categories, few a group", lambda: lgb("coded", categories=True, min_data_per_group=5, cat_smooth=1)),
     g("boosting=rf", lambda: lgb(boosting="rf", bagging_freq=1, bagging_fraction=0.6)),
     g("boosting=rf, three classes", lambda: lgb("classes", boosting="rf", bagging_freq=1, bagging_fraction=0.6, objective="multiclass", **FOUR)),
     g("dart", lambda: lgb(boosting="dart")),

@@ -52,12 +52,14 @@ class Model:
         answers: what the library itself answers to some rows, in the order in which they are served.
         rows: some that it was trained on, an array an input.
         predict: what MLflow's pyfunc answers, where that is one of `answers`: its number.
+        fractions: whether it says what a part of a category is.
     """
 
     save: Callable[[Path], None]
     answers: Callable[[list[Any]], list[Any]]
     rows: list[Any]
     predict: int | None = 0
+    fractions: bool = False
 
 
 @dataclass(frozen=True)

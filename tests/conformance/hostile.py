@@ -11,7 +11,7 @@ import numpy as np
 from tests.unit.exporters.models import around_splits
 
 
-def rows_for(known: list[Any], path: Path) -> Mapping[str, list[Any]]:
+def rows_for(known: list[Any], path: Path, *, fractions: bool = False) -> Mapping[str, list[Any]]:
     """By kind. Only tables of floating point have other rows than those that they know."""
     found = {"known": known, "one": [a[:1] for a in known]}
     if len(known) != 1 or known[0].dtype.kind != "f" or known[0].ndim != 2:
@@ -29,6 +29,8 @@ def rows_for(known: list[Any], path: Path) -> Mapping[str, list[Any]]:
     # Where there are whole numbers only, they are codes: of half a code nobody knows what it is.
     codes = (np.rint(np.nan_to_num(table)) == np.nan_to_num(table)).all(axis=0)
     found["extreme"] = [np.where(codes, np.rint(far), far)]
+    if fractions:
+        found["fractions"] = [np.concatenate([few + 0.25, few - 0.25]).astype(table.dtype)]
     if path.suffix == ".onnx":
         around = around_splits(path, few[0].astype(np.float32)).astype(table.dtype)
         # No more than some: of a forest there are thousands.

@@ -67,10 +67,10 @@ EACH = {"random_state": 0}
 pipe, union = pipeline.make_pipeline, pipeline.make_union
 
 
-def table(estimator, rows, target, *, named=False, example=False) -> Model:
+def table(estimator, rows, target, *, named=False, example=False, fractions=False, fitted=False) -> Model:
     """An estimator, trained on a matrix or on a table with names."""
     trained = pd.DataFrame(rows, columns=COLUMNS[: rows.shape[1]]) if named else rows
-    estimator.fit(trained, target)
+    estimator = estimator if fitted else estimator.fit(trained, target)
 
     def ask(rows):
         (given,) = rows
@@ -101,7 +101,9 @@ def table(estimator, rows, target, *, named=False, example=False) -> Model:
     words = (
         getattr(estimator, "classes_", None) is not None and np.asarray(estimator.classes_).dtype.kind not in "iu"
     )
-    return Model(write, ask, [rows], predict=None if words or not hasattr(estimator, "predict") else 0)
+    return Model(
+        write, ask, [rows], fractions=fractions, predict=None if words or not hasattr(estimator, "predict") else 0
+    )
 
 
 DATA = {
@@ -180,6 +182,15 @@ class Own(BaseEstimator, RegressorMixin):
 
     def predict(self, rows):
         return np.asarray(rows).sum(axis=1)
+
+
+def stopped_early() -> pipeline.Pipeline:
+    """A pipeline whose booster has seen what it was not trained on."""
+    scaler = preprocessing.StandardScaler().fit(NUMBERS)
+    scaled = scaler.transform(NUMBERS)
+    booster = XGBClassifier(n_estimators=60, early_stopping_rounds=3, learning_rate=0.8)
+    booster.fit(scaled[:160], CLASSES[:160], eval_set=[(scaled[160:], CLASSES[160:])], verbose=False)
+    return pipeline.Pipeline([("scale", scaler), ("boost", booster)])
 
 
 LINEAR = [
@@ -349,6 +360,7 @@ TREES = [
         "categories",
         lambda: ensemble.HistGradientBoostingRegressor(max_iter=20, categorical_features=[0, 3]),
         "coded",
+        fractions=True,
     ),
     row(
         "HistGradientBoostingRegressor",
@@ -692,4 +704,5 @@ IN_DOUBLE = [
     ),
 ]
 
-CASES = [*IN_DOUBLE, *LINEAR, *TREES, *OTHERS, *PIPELINES]
+EARLY = row("Pipeline", "StandardScaler, then XGBClassifier, stopped early", stopped_early, "classes", fitted=True)
+CASES = [EARLY, *IN_DOUBLE, *LINEAR, *TREES, *OTHERS, *PIPELINES]

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from exporters.sources.sandbox import IsolatedModel
-from tests.conformance import judge, page
+from tests.conformance import judge, node_tests, page
 from tests.conformance.cases import Refused
 from tests.conformance.table import CASES
 from tests.paths import ROOT
@@ -44,6 +44,15 @@ def test_it_ends_as_the_table_says(case, processes, tmp_path):
     path, contract = judge.exported(case, model, tmp_path, processes(case.library))
     judge.check(case, model, path, contract)
     judge.check_pyfunc(model, tmp_path / "logged")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_tests_of_onnxs_operators_are_served_or_refused():
+    found = node_tests.run()
+    assert not found.wrong
+    counted = (found.read, found.batches, len(found.served), len(found.runtime))
+    assert counted == page.NODE_TESTS, str(found)
 
 
 def test_the_table_is_the_page():

@@ -115,8 +115,7 @@ def verify(
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         progress(f"{name} {number}: open its source, {lineage.model}")
         source = Timed(open_source(stack, repository, lineage, mlflow_uri, Path(temporary), trust=trust))
-        batches = {key: answerable(source, a) if key.startswith(HOSTILE) else a for key, a in batches.items()}
-        batches = {key: arrays for key, arrays in batches.items() if len(arrays[0])}
+        batches = with_answers(source, batches)
         wanted = {key: source(arrays) for key, arrays in batches.items()}
         subjects: list[tuple[str, str, Timed]] = []
         if signature.backend != "ensemble":
@@ -128,6 +127,12 @@ def verify(
             subjects.append(("served", device, Timed(served)))
         total = compare_all(lineage, number, batches, wanted, source, subjects, progress)
     return report_of(lineage, number, device, source, subjects, total)
+
+
+def with_answers(source: Run, batches: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """The batches without hostile rows that the source does not take."""
+    found = {key: answerable(source, a) if key.startswith(HOSTILE) else a for key, a in batches.items()}
+    return {key: arrays for key, arrays in found.items() if len(arrays[0])}
 
 
 def compare_all(

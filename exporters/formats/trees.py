@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 from exporters.errors import ExportError
 from exporters.formats.tensors import Array
 
-
 #: Modes of a node that does not compare; in opset 5 they are numbers.
 NOT_BY_SIZE = (b"LEAF", b"BRANCH_EQ", b"BRANCH_NEQ", 4, 5, 6)
 
@@ -56,11 +55,17 @@ def thresholds(model: Any) -> list[tuple[int, float]]:
         given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         # The operator of opset 5, and those before it with single and with double precision.
         by_name = ("nodes_splits", "nodes_values_as_tensor", "nodes_values")
-        values, modes = next((given[n] for n in by_name if n in given), []), given.get("nodes_modes", [])
-        values, modes = (
-            numpy_helper.to_array(v).tolist() if isinstance(v, TensorProto) else v for v in (values, modes)
-        )
+        values = as_list(next((given[name] for name in by_name if name in given), []))
+        modes = as_list(given.get("nodes_modes", []))
         rows = zip(given.get("nodes_featureids", []), modes, values, strict=False)
         by_size = (row for row in rows if row[1] not in NOT_BY_SIZE and np.isfinite(row[2]))
         found.update((int(feature), float(value)) for feature, _, value in by_size)
     return sorted(found)
+
+
+def as_list(attribute: Any) -> list[Any]:
+    """An attribute's numbers, as a tensor or as they are."""
+    found: list[Any] = (
+        numpy_helper.to_array(attribute).tolist() if isinstance(attribute, TensorProto) else attribute
+    )
+    return found

@@ -114,34 +114,37 @@ def compare(
     except ExportError as error:
         raise ParityError(str(error)) from error
     found = []
-    tied = ties(wanted, CPU.share if device == "cpu" and precision == "fp32" else HALF.share)
+    tied = ties(wanted, CPU.share if device == "cpu" and precision != "fp16" else HALF.share)
     for k, (spec, a, b) in enumerate(zip(signature.outputs, wanted, got, strict=True)):
         share = tolerance(spec.dtype, precision, device).share
         most = allowed(a, share, usually[k], hostile=rows == HOSTILE) if share else np.zeros((batch, 1))
         if moves is not None:
             most = most + moves[k]
-        apart = absolute(a, b)
-        if not spec.dtype.startswith("FP"):
-            # Which of two equal probabilities is the larger is nobody's to say.
-            apart = apart[~tied]
-            most = most[~tied]
-        worst = int(np.argmax(np.where(apart > most, np.inf, apart))) if len(apart) else 0
-        found.append(
-            Difference(
-                where,
-                rows,
-                batch,
-                spec.name,
-                float(apart.max(initial=0.0)),
-                max_rel(a, b),
-                max_ulp(a, b),
-                float(most[worst, 0]) if len(most) else 0.0,
-                bool((apart <= most).all()),
-            )
-        )
+        # Which of two equal probabilities is the larger is nobody's to say.
+        judged = np.ones(batch, np.bool_) if spec.dtype.startswith("FP") else ~tied
+        found.append(difference(a, b, most, judged, (where, rows, batch, spec.name)))
     flipped = actions(signature, wanted) != actions(signature, got)
     return ParityComparison(
         found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))]
+    )
+
+
+def difference(
+    wanted: Array, got: Array, most: Array, judged: npt.NDArray[np.bool_], about: tuple[str, str, int, str]
+) -> Difference:
+    """How far one output is from its source's, where no more than `most`, [rows, 1], is allowed in the rows judged.
+
+    `about`: where, kind of rows, batch and output.
+    """
+    apart, most = absolute(wanted, got)[judged], most[judged]
+    worst = int(np.argmax(np.where(apart > most, np.inf, apart))) if len(apart) else 0
+    return Difference(
+        *about,
+        float(apart.max(initial=0.0)),
+        max_rel(wanted, got),
+        max_ulp(wanted, got),
+        float(most[worst, 0]) if len(most) else 0.0,
+        bool((apart <= most).all()),
     )
 
 

@@ -135,10 +135,8 @@ class Estimator:
 
 def is_regressor(model: Any) -> bool:
     """Whether whole numbers that it answers with are amounts."""
-    from sklearn.base import is_regressor as by_its_tags
-
     try:
-        return bool(by_its_tags(model))
+        return bool(need("sklearn.base", "sklearn").is_regressor(model))
     except AttributeError:
         # No estimator of scikit-learn's.
         return True

@@ -216,17 +216,11 @@ def open_torchscript(origin: Origin) -> ModelSource:
                 "signature=infer_signature(inputs, outputs)"
             ) from None
         inputs, outputs, version = known.inputs, known.outputs, known.feature_version
-    import torch
-
-    with torch.inference_mode():
-        try:
-            answer = module(*map(torch.from_numpy, some_rows(inputs, origin.example, 2)))
-        except RuntimeError as error:
-            raise ExportError(
-                f"{origin.name} does not run as its signature describes it: {brief(str(error).splitlines()[-1])}"
-            ) from error
-    torchscript.columns(answer)
-    module = torchscript.with_columns(torchscript.with_arguments(module, inputs), answer)
+    answer = first_answer(module, inputs, origin.example)
+    module = torchscript.with_arguments(module, inputs)
+    if answer is not None:
+        torchscript.columns(answer)
+        module = torchscript.with_columns(module, answer)
     signature = base_signature(replace(origin, feature_version=version), inputs, outputs)
 
     def write(path: Path) -> None:
@@ -238,6 +232,15 @@ def open_torchscript(origin: Origin) -> ModelSource:
     return ModelSource(
         replace(origin, feature_version=version), signature, "torchscript", run_module(module), write
     )
+
+
+def first_answer(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...], known: Arrays | None) -> object:
+    """What it answers to two rows, as it is; None where it does not run, which is told of its signature later."""
+    import torch
+
+    with torch.inference_mode(), contextlib.suppress(RuntimeError):
+        return module(*map(torch.from_numpy, some_rows(inputs, known, 2)))
+    return None
 
 
 def open_isolated(origin: Origin, model: IsolatedModel, *, trust: bool, precision: str) -> ModelSource:

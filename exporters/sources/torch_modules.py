@@ -108,7 +108,7 @@ class TorchModule:
 
 
 def baked(traced: Any) -> list[Any]:
-    """Whole numbers in a trace: two batches' traces differ where a batch's size is among them."""
+    """Whole numbers in a trace; where a batch's size is among them, two batches' traces differ."""
     found, blocks = [], [traced.inlined_graph]
     while blocks:
         for node in blocks.pop().nodes():

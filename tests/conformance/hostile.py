@@ -28,6 +28,8 @@ def rows_for(known: list[Any], path: Path, *, fractions: bool = False) -> Mappin
     far = np.concatenate([few * share for share in (1e-40, 1e-6, 1e3, 1e6)]).astype(table.dtype)
     # Where there are whole numbers only, they are codes: of half a code nobody knows what it is.
     codes = (np.rint(np.nan_to_num(table)) == np.nan_to_num(table)).all(axis=0)
+    if codes.any():
+        found["unseen"] = [np.where(codes, np.float32(200), few).astype(table.dtype)]
     found["extreme"] = [np.where(codes, np.rint(far), far)]
     if fractions:
         found["fractions"] = [np.concatenate([few + 0.25, few - 0.25]).astype(table.dtype)]

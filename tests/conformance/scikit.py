@@ -416,7 +416,7 @@ OTHERS = [
     row("RadiusNeighborsRegressor", "", lambda: neighbors.RadiusNeighborsRegressor(radius=9.0), "score"),
     row("GaussianNB", "", naive_bayes.GaussianNB, "classes"),
     row("MultinomialNB", "", naive_bayes.MultinomialNB, "counts", Within(1e-3), example=True),
-    row("ComplementNB", "", naive_bayes.ComplementNB, "counts", example=True),
+    row("ComplementNB", "", naive_bayes.ComplementNB, "counts", Within(1e-3), example=True),
     row("BernoulliNB", "", naive_bayes.BernoulliNB, "classes"),
     row("CategoricalNB", "", lambda: naive_bayes.CategoricalNB(min_categories=7), "counts", example=True),
     row("CategoricalNB", "no rows logged", lambda: naive_bayes.CategoricalNB(min_categories=7), "counts"),

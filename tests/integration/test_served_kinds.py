@@ -11,6 +11,8 @@ import pytest
 import torch
 import xgboost
 from mlflow.models import infer_signature
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.tree import DecisionTreeClassifier
 
 from exporters.export import export_model
 from exporters.formats.config_pbtxt import Serving
@@ -20,8 +22,8 @@ from exporters.release.journal import Recovered
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
+from tests.conformance.cases import GAPS, MISSING
 from tests.unit.exporters.models import times
-from tests.unit.exporters.sources import test_missing_values as missing
 from tests.unit.exporters.sources.test_opened import Repairs
 
 RNG = np.random.default_rng(4)
@@ -67,18 +69,27 @@ def save(flavour, folder, model, rows, answers, **given):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["forest", "forest two classes", "tree classes"])
-def test_missing_values(served, tmp_path, kind):
-    model, rows = missing.KINDS[kind](), missing.ROWS
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        RandomForestRegressor(12, random_state=0),
+        RandomForestClassifier(12, random_state=0),
+        DecisionTreeClassifier(max_depth=7),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_missing_values(served, tmp_path, estimator):
+    is_classifier = hasattr(estimator, "predict_proba")
+    model = estimator.fit(MISSING, GAPS > 0.5 if is_classifier else GAPS)
     ask = served(
         save(
-            mlflow.sklearn, tmp_path / f"served_{kind.replace(' ', '_')}", model, rows, model.predict(rows),
+            mlflow.sklearn, tmp_path / f"served_{type(model).__name__}", model, MISSING, GAPS,
             serialization_format="cloudpickle",
         )
     )  # fmt: skip
-    wanted = model.predict_proba(rows) if hasattr(model, "classes_") else model.predict(rows).reshape(-1, 1)
-    assert np.isnan(rows).any()
-    np.testing.assert_allclose(ask(rows)[-1], wanted, rtol=1e-4, atol=1e-5)
+    wanted = model.predict_proba(MISSING) if is_classifier else model.predict(MISSING).reshape(-1, 1)
+    assert np.isnan(MISSING).any()
+    np.testing.assert_allclose(ask(MISSING)[-1], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_booster_that_stopped_early(served, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,7 +24,10 @@ from trading.models.signature import FUSED, MODELS, variant_name
 
 
 class PublishedVersion(Struct, frozen=True):
-    """A version in the repository; `version` is 0 after a dry run. Parity is that of the file, in this process."""
+    """A version in the repository; `version` is 0 after a dry run. Parity is that of the file, in this process.
+
+    `int8` is what eight bits cost and save, as `exporters.quantization.Int8` names it.
+    """
 
     name: str
     version: int
@@ -39,6 +42,7 @@ class PublishedVersion(Struct, frozen=True):
     flip_rate: float
     weights_mib: float
     seconds: float
+    int8: Mapping[str, float] = {}
 
 
 def export_model(
@@ -127,6 +131,7 @@ def publish(
         flip_rate=lineage.parity_flip_rate,
         weights_mib=lineage.weights_bytes / memory.MIB,
         seconds=round(time.monotonic() - started, 3),
+        int8=lineage.int8,
     )
 
 

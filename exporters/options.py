@@ -26,7 +26,9 @@ class Options(Struct, frozen=True):
         name: to serve under; default: the registered one.
         variant: of the contract, served as NAME_VARIANT.
         format: "auto" takes the contract's backend, else ONNX, else TorchScript.
-        precision: "fp32"; "fp16" for the weights of matrix products; "fp64" for rows and arithmetic in double.
+        precision: "fp32"; "fp16" for the weights of matrix products; "fp64" for rows and arithmetic in double;
+            "int8" for weights and factors of matrix products, calibrated.
+        calibrate: rows to calibrate int8 on, .npy or .npz; None takes those that were logged.
         max_batch: largest batch; default: the contract's, or 1024.
         trust: allow artefacts that can run their author's code.
         dry_run: do everything but publish.
@@ -43,6 +45,7 @@ class Options(Struct, frozen=True):
     max_batch: int | None = None
     trust: bool = False
     dry_run: bool = False
+    calibrate: Path | None = None
 
 
 class Converted(Struct, frozen=True):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from exporters.conversion import golden_rows, proven
+from exporters.asked import golden_rows
+from exporters.conversion import proven, reduced
 from exporters.formats import graph, onnx
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
@@ -71,7 +72,8 @@ def convert_fused(
             steps.append((source.signature, onnx.load(path)))
         model = graph.fuse(fused.name, fused, steps)
     path = folder / fused.file_name
-    onnx.save(onnx.halve(model, fused.outputs) if options.precision == "fp16" else model, path)
+    onnx.save(model, path)
+    full = reduced(fused, path, options, None)
     return proven(
         fused,
         path,
@@ -79,6 +81,7 @@ def convert_fused(
         options,
         progress,
         example=None,
+        full=full,
         lineage=Lineage(
             contract=fused,
             model=signature.name,

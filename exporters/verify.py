@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from exporters import probes
-from exporters.conversion import BATCHES, answerable
+from exporters.asked import BATCHES, answerable
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, Run
 from exporters.parity import comparison

@@ -101,6 +101,11 @@ def has_functions(path: Path) -> bool:
     return bool(onnx.load(path, load_external_data=False).functions)
 
 
+def parse(content: bytes) -> Any:
+    """A model that was written whole."""
+    return onnx.load_model_from_string(content)
+
+
 def external(model: Any) -> list[Any]:
     """Tensors whose bytes lie in other files, wherever in the model they are."""
     return [t for _, t in graph.tensors(model) if uses_external_data(t)]

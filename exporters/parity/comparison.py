@@ -11,7 +11,18 @@ from msgspec import Struct
 
 from exporters.errors import ExportError, ParityError, brief
 from exporters.formats.tensors import Array, Arrays, Run, check_shapes
-from exporters.parity.tolerance import CPU, HALF, HOSTILE, absolute, allowed, movement, tolerance, usual, usual_of
+from exporters.parity.tolerance import (
+    CPU,
+    HALF,
+    HOSTILE,
+    INT8,
+    absolute,
+    allowed,
+    movement,
+    tolerance,
+    usual,
+    usual_of,
+)
 from trading.decision.policy import DecisionPolicy
 from trading.decision.sizing import target_quantity
 from trading.models.signature import ModelSignature
@@ -114,10 +125,14 @@ def compare(
     except ExportError as error:
         raise ParityError(str(error)) from error
     found = []
-    tied = ties(wanted, CPU.share if device == "cpu" and precision != "fp16" else HALF.share)
+    near = {"fp16": HALF, "int8": INT8}.get(precision, CPU if device == "cpu" else HALF)
+    tied = ties(wanted, near.share)
     for k, (spec, a, b) in enumerate(zip(signature.outputs, wanted, got, strict=True)):
         share = tolerance(spec.dtype, precision, device).share
         most = allowed(a, share, usually[k], hostile=rows == HOSTILE) if share else np.zeros((batch, 1))
+        if precision == "int8" and rows == HOSTILE:
+            # Beyond the rows that it was calibrated on it says the most that it can.
+            most = np.full((batch, 1), np.inf)
         if moves is not None:
             most = most + moves[k]
         # Which of two equal probabilities is the larger is nobody's to say.

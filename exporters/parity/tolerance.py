@@ -30,6 +30,7 @@ CPU = Tolerance(1e-5, "float32 through other kernels and other orders of summati
 GPU = Tolerance(1e-4, "float32 on CUDA with TF32 off: other kernels for each batch size")
 GPU_TF32 = Tolerance(5e-3, "TF32 keeps 10 bits of a product's factors")
 HALF = Tolerance(2e-2, "float16 keeps 10 bits")
+INT8 = Tolerance(1e-1, "int8 keeps 7 bits; it is judged by what would be decided differently")
 DOUBLE = Tolerance(1e-9, "float64 through other orders of summation")
 EXACT = Tolerance(0.0, "whole numbers")
 
@@ -39,12 +40,14 @@ def tolerance(dtype: Dtype, precision: str, device: str, *, tf32: bool = False) 
 
     Args:
         dtype: of the output.
-        precision: "fp32" or "fp16", of the model's weights; "fp64", of its rows and its arithmetic.
+        precision: "fp32", "fp16" or "int8", of the model's weights; "fp64", of its rows and its arithmetic.
         device: "cpu" or "gpu".
         tf32: whether matrix products may round to TF32; config.pbtxt turns it off.
     """
     if not dtype.startswith("FP"):
         return EXACT
+    if precision == "int8":
+        return INT8
     if precision == "fp16" or dtype == "FP16":
         return HALF
     if dtype == "FP64":

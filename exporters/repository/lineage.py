@@ -31,7 +31,8 @@ class Lineage(Struct, frozen=True):
         model: "models:/NAME/3", "runs:/..." or "file:..."; of a pipeline, its ensemble's name.
         run_ids: MLflow runs, by model.
         source_sha256: hash of the artefact that was converted.
-        precision: "fp32", "fp16" of the weights, or "fp64" of rows and arithmetic.
+        precision: "fp32", "fp16" or "int8" of the weights, or "fp64" of rows and arithmetic.
+        int8: what eight bits cost and save, as `exporters.quantization.Int8` names it; empty for others.
         target: the container that the file was checked against.
         parity_max_abs, parity_flip_rate: of the exported file against its source, over all probes.
         steps: of an ensemble or a fused pipeline, the version or URI of each.
@@ -59,6 +60,7 @@ class Lineage(Struct, frozen=True):
     weights_bytes: int = 0
     activation_bytes: int = 0
     version: int = 0
+    int8: Mapping[str, float] = {}
     files: Mapping[str, str] = {}
     time: str = ""
     user: str = ""

@@ -102,7 +102,7 @@ class TorchModule:
                 return torch.jit.script(self._module)
             except Exception as error:
                 raise ExportError(
-                    f"{why}, and TorchScript cannot compile it ({brief(error)}): write the choice with torch.where, "
+                    f"{why}, and TorchScript cannot compile it ({brief(error)}): write choices with torch.where, "
                     "take sizes from the tensors, or log it as torch.jit.script(model)"
                 ) from error
 

@@ -106,7 +106,11 @@ def measure(signature: ModelSignature, path: Path) -> tuple[int, int]:
         from exporters.target.torchscript_memory import measure_torchscript
 
         return measure_torchscript(signature, path)
-    model = onnx.load(path)
+    return measure_onnx(signature, onnx.load(path))
+
+
+def measure_onnx(signature: ModelSignature, model: onnx.ModelProto) -> tuple[int, int]:
+    """The same of an ONNX model."""
     weights = sum(int(np.prod(t.dims)) * itemsize(t.data_type) for t in model.graph.initializer)
     return weights, live_bytes(model, signature.max_batch_size)
 

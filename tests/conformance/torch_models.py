@@ -200,6 +200,16 @@ def mlp(*layers):
     return nn.Sequential(nn.Linear(4, 8), *layers, nn.Linear(8, 2))
 
 
+def fine():
+    """Two answers of which the larger is larger by a ten thousandth."""
+    torch.manual_seed(4)
+    first, last = nn.Linear(4, 16), nn.Linear(16, 2)
+    with torch.no_grad():
+        last.weight[1] = last.weight[0] + 1e-4 * torch.randn(16)
+        last.bias[1] = last.bias[0]
+    return nn.Sequential(first, nn.Tanh(), last)
+
+
 def seeded(make, *given):
     torch.manual_seed(2)
     return make(*given)
@@ -267,6 +277,9 @@ CASES = [
     t("a weight that is NaN", "script", lambda: net(seeded(Spoilt), NUMBERS, how="script"), Refused("NaN")),
     t("an answer that depends on the batch", "pickle", lambda: net(Batches(), NUMBERS), Refused("answers a row otherwise where others are beside it")),
     t("Linear, ReLU", "--precision fp16", lambda: net(mlp(nn.ReLU()), NUMBERS), Within(2e-2), precision="fp16"),
+    t("Linear, ReLU", "--precision int8, no rows logged", lambda: net(mlp(nn.ReLU()), NUMBERS), Refused("can be quantized only on rows like its own"), precision="int8"),
+    t("Linear, ReLU", "--precision int8, answers that eight bits cannot tell apart", lambda: net(fine(), NUMBERS, example=True), Refused("in int8 decides"), precision="int8"),
+    t("Linear, ReLU", "--precision int8, --format torchscript", lambda: net(mlp(nn.ReLU()), NUMBERS, example=True), Refused("--precision int8 is for ONNX"), precision="int8", format="torchscript"),
     t("Linear, ReLU", "--precision fp64", lambda: net(mlp(nn.ReLU()), NUMBERS), Refused("--precision fp64 is for scikit-learn and LightGBM"), precision="fp64"),
 ]  # fmt: skip
 for case in CASES:

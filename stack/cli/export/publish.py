@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
 PrecisionOption = Annotated[
-    str, typer.Option(help="fp32; fp16 for the weights of matrix products; fp64 for rows and arithmetic in double.")
+    str,
+    typer.Option(
+        help="fp32; fp16 or int8 for the weights of matrix products; fp64 for rows and arithmetic in double."
+    ),
 ]
 MaxBatchOption = Annotated[int | None, typer.Option(min=1, max=65536, help="Largest batch; default: 1024.")]
 TrustOption = Annotated[
@@ -43,13 +46,19 @@ def model(
     target: TargetOption = "25.03-py3",
     gpu: GpuOption = "rtx5070",
     trust: TrustOption = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Rows to calibrate int8 on: .npy, or .npz; default: like those logged.")
+    ] = None,
     dry_run: DryRunOption = False,
     release: ReleaseOption = False,
 ) -> None:
     """Fetch a model, convert it, prove it against its source, publish it as a new version."""
+    from msgspec.structs import replace
+
     from exporters.export import export_model
 
-    options = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
+    made = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
+    options = replace(made, calibrate=calibrate)
     with working("export") as progress:
         done = [export_model(reference, options, places.models(), progress)]
         released = release_all(places, options, done, progress) if release and not dry_run else []
@@ -147,7 +156,7 @@ def make_options(
 
     for what, value, known in (
         ("--format", format_, ("onnx", "torchscript", "auto")),
-        ("--precision", precision, ("fp32", "fp16", "fp64")),
+        ("--precision", precision, ("fp32", "fp16", "fp64", "int8")),
     ):
         if value not in known:
             raise ExportError(f"{what} {value!r}: expected {', '.join(known)}")
@@ -198,6 +207,9 @@ def show(
     columns = ["model", "version", "format", "precision", "parity in file", "source"]
     title = "Would be published" if any(not p.version for p in done) else "Published"
     out.print(table(title, columns, rows, right=(1, 4)))
+    for p in done:
+        if p.int8:
+            out.print(in_eight_bits(p))
     if released:
         show_released(released)
     elif all(p.version for p in done):
@@ -205,6 +217,18 @@ def show(
         out.print(f"nothing serves it yet: ultrathink export release {last.name} {last.version}")
     for size, factor in (ratio or {}).items():
         out.print(f"{size}: the ensemble takes {factor:.2f} times as long as the fused graph (p50)")
+
+
+def in_eight_bits(done: PublishedVersion) -> str:
+    """What int8 costs and saves."""
+    cost = done.int8
+    share = {name: f"{value:.0%}" for name, value in cost.items()}
+    return (
+        f"{done.name} in int8: {cost['flip_rate']:.2%} of {cost['rows']:,.0f} rows decided otherwise, rank "
+        f"correlation {cost['rank_correlation']:.4f}; of float32's, its weights take {share['weights_share']} of "
+        f"the bytes, and on this CPU a batch of 1 takes {share['latency_share_1']} of the time, one of 64 "
+        f"{share['latency_share_64']}"
+    )
 
 
 def show_released(released: list[Released]) -> None:

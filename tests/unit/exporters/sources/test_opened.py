@@ -509,7 +509,7 @@ def test_a_file_that_answers_otherwise_than_its_source_is_not_published(reposito
         path = save_torch(tmp_path / "branch", torch.jit.script(Branch()))
     # The ONNX exporter keeps the branch; a hand-made file that does not is caught.
     export(repository, path)
-    from exporters.conversion import probe_set
+    from exporters.asked import probe_set
     from exporters.parity.comparison import compare_runs, require
 
     lineage = repository.lineage("branch", 1)

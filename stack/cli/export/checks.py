@@ -13,15 +13,29 @@ COLOURS = {"fits": "green", "cannot tell": "yellow", "does not fit": "red"}
 
 
 @command("doctor", "doctor --target 25.03-py3 --gpu rtx5070")
-def doctor(places: Places, target: TargetOption = "25.03-py3", gpu: GpuOption = "rtx5070") -> None:
+def doctor(
+    places: Places,
+    target: TargetOption = "25.03-py3",
+    gpu: GpuOption = "rtx5070",
+    prove: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Also run this model's file under the container's own runtime (installs it)."
+        ),
+    ] = "",
+) -> None:
     """Whether builds, released models, GPU memory and machine fit. Exit code: 0 fits, 1 does not, 3 cannot tell."""
     from exporters.profiles import find, find_gpu
     from exporters.target import doctor as work
     from stack.servers.machine import examine
 
     container, card = find(target), find_gpu(gpu)
-    with working("look"):
+    with working("look") as progress:
         findings = work.examine(container, card, places.models()) + examine()
+        if prove:
+            from exporters.target.container_proof import prove as proven
+
+            findings += proven(prove, None, places.models(), container, progress)
     verdict = work.verdict(findings)
     if places.json:
         print_json({"verdict": verdict, "findings": findings})

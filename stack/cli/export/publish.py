@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from exporters.export import PublishedVersion
     from exporters.options import Options
     from exporters.release.releases import Released
+    from exporters.target.doctor import Finding
     from exporters.verify import ParityReport
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
@@ -109,11 +110,17 @@ def verify(
         Path | None, typer.Option(help="Rows of your own: .npy, or .npz with an array an input.")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Leave the served model out.")] = False,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Also run its file under the container's own runtime (installs it).")
+    ] = False,
+    target: TargetOption = "25.03-py3",
     trust: TrustOption = False,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Log the evidence to the model's MLflow run.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Write the plot here, too.")] = None,
 ) -> None:
     """Compare source, file and served model. Exit code 1 when they differ by more than is allowed."""
+    from msgspec.structs import asdict
+
     from exporters.verify import verify as work
 
     repository = places.models()
@@ -126,15 +133,26 @@ def verify(
             from exporters.plots import parity_figure
 
             parity_figure(report, plot)
+        proofs = prove_in_container(places, report, target, progress) if prove else []
         if log:
             progress("log the evidence to MLflow")
             log_evidence(places, report, repository.lineage(name, report.version).run_ids)
     if places.json:
-        print_json(report)
+        print_json({**asdict(report), "container": proofs} if prove else report)
     else:
         show_report(report)
-    if not report.passed:
+        for found in proofs:
+            out.print(f"{found.check}: {found.verdict}: {found.seen}", markup=False)
+    if not report.passed or any(f.verdict != "fits" for f in proofs):
         raise typer.Exit(1)
+
+
+def prove_in_container(places: Places, report: ParityReport, target: str, progress: Any) -> list[Finding]:
+    """The version's file under the container's own runtime."""
+    from exporters.profiles import find
+    from exporters.target.container_proof import prove
+
+    return prove(report.model, report.version, places.models(), find(target), progress)
 
 
 def make_options(

@@ -130,11 +130,9 @@ def compare(
     for k, (spec, a, b) in enumerate(zip(signature.outputs, wanted, got, strict=True)):
         share = tolerance(spec.dtype, precision, device).share
         most = allowed(a, share, usually[k], hostile=rows == HOSTILE) if share else np.zeros((batch, 1))
-        if precision == "int8" and rows == HOSTILE:
-            # Beyond the rows that it was calibrated on it says the most that it can.
-            most = np.full((batch, 1), np.inf)
-        if moves is not None:
-            most = most + moves[k]
+        # Beyond the rows that int8 was calibrated on it says the most that it can.
+        most = np.full((batch, 1), np.inf) if precision == "int8" and rows == HOSTILE else most
+        most = most if moves is None else most + moves[k]
         # Which of two equal probabilities is the larger is nobody's to say.
         judged = np.ones(batch, np.bool_) if spec.dtype.startswith("FP") else ~tied
         found.append(difference(a, b, most, judged, (where, rows, batch, spec.name)))

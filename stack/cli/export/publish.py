@@ -279,7 +279,7 @@ def show_report(report: ParityReport) -> None:
     out.print(table(title, columns, rows, right=(3, 4, 5, 6)))
     allowed = ", ".join(f"{where} {share:.0e}" for where, share in report.tolerance.items())
     served = f"served on {report.device}, TF32 off; " if report.device else ""
-    out.print(f"{served}allowed, as a share of the batch's largest magnitude (at least 1): {allowed}")
+    out.print(f"{served}allowed, as a share of a row's largest number or the usual one: {allowed}")
     out.print(f"an action is the {report.actions}")
     spent = {"source": report.source_seconds, "file": report.file_seconds, "served": report.served_seconds}
     out.print("time spent on asking: " + ", ".join(f"{k} {v:.2f} s" for k, v in spent.items() if v))

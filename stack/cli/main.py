@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from stack.cli.commands import Commands
 from stack.cli.output import OWN_PROCESS, err
+from stack.cli.surroundings import settle
 from trading.errors import ConfigurationError, UltraThinkError
 
 OURS = {"trading", "connectors", "gateway", "services", "exporters", "trainers", "loadtest", "stack"}
@@ -61,6 +62,7 @@ def root(
 
 def run() -> None:
     """Entry point: an error of ours is a sentence and an exit code (2: fix the input), never a traceback."""
+    settle()
     for number in (signal.SIGTERM, signal.SIGHUP):
         # As Ctrl-C: what was started is ended. A hang-up that nohup ignores stays ignored.
         if signal.getsignal(number) is signal.SIG_DFL:

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from stack.cli.commands import Commands
 from stack.cli.output import OWN_PROCESS, err
-from stack.cli.surroundings import settle
+from stack.servers.surroundings import settle
 from trading.errors import ConfigurationError, UltraThinkError
 
 OURS = {"trading", "connectors", "gateway", "services", "exporters", "trainers", "loadtest", "stack"}

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from stack.servers.kafka import JARS, jar_folder
+from stack.servers.surroundings import settle
 
 FILES = JARS.parent
 
@@ -45,6 +46,7 @@ def install() -> None:
             "M2_REPO": str(folder / "m2"),
             "XDG_RUNTIME_DIR": str(folder),
         }
+        settle(environment)
         done = subprocess.run(
             [sys.executable, "-m", "jgo", "--resolver", "python", "--class-path-only", "sync"],
             cwd=folder,

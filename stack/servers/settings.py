@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from connectors.kafka.identity import CA, SECRETS
 from stack.servers.ports import free_ports
@@ -25,21 +25,33 @@ STORED = "stack.json"
 _told: dict[str, str] = {}
 
 
+def as_ports(given: object) -> object:
+    """9092, "9092", "9092, 9093" and lists of numbers are all ports of brokers."""
+    if isinstance(given, str):
+        return [part.strip() for part in given.strip("[] ").split(",")]
+    return [given] if isinstance(given, int) else given
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+#: One a broker; in the environment 9092, or 9092,9093,9094.
+BrokerPorts = Annotated[tuple[Port, ...], NoDecode, BeforeValidator(as_ports)]
+
+
 class ServerPorts(BaseModel):
     """TCP ports on loopback; the defaults are what each program uses elsewhere."""
 
     model_config = ConfigDict(frozen=True)
 
-    kafka: tuple[int, ...] = (9092, 9093, 9094)
-    kafka_controller: tuple[int, ...] = (19092, 19093, 19094)
-    redis: int = 6379
-    postgres: int = 5432
-    mlflow: int = 5000
-    triton_http: int = 8000
-    triton_grpc: int = 8001
-    triton_metrics: int = 8002
-    prometheus: int = 9090
-    gateway_metrics: int = 9108
+    kafka: BrokerPorts = (9092, 9093, 9094)
+    kafka_controller: BrokerPorts = (19092, 19093, 19094)
+    redis: Port = 6379
+    postgres: Port = 5432
+    mlflow: Port = 5000
+    triton_http: Port = 8000
+    triton_grpc: Port = 8001
+    triton_metrics: Port = 8002
+    prometheus: Port = 9090
+    gateway_metrics: Port = 9108
 
     @classmethod
     def automatic(cls) -> Self:
@@ -73,6 +85,17 @@ class StackSettings(BaseSettings):
         default=1024, ge=0, description="left on the home folder's disk; below it the desk reduces"
     )
     triton_threads: int = Field(default=1, ge=1, description="CPU threads of one model instance")
+
+    @model_validator(mode="after")
+    def _has_a_port_for_each_broker(self) -> Self:
+        for name in ("kafka", "kafka_controller"):
+            given = getattr(self.ports, name)
+            if len(given) < self.brokers:
+                raise ValueError(
+                    f"ports.{name} is {', '.join(map(str, given))}, and brokers is {self.brokers}: name a port for "
+                    f"each, as in ULTRATHINK_PORTS__{name.upper()}=9092,9093,9094"
+                )
+        return self
 
     @property
     def absolute_home(self) -> Path:
@@ -141,7 +164,7 @@ def from_environment(**given: Any) -> StackSettings:
         return StackSettings(**{k: v for k, v in given.items() if v is not None})
     except (ValidationError, SettingsError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
-        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+        what = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]])) if first else str(error)
         raise ConfigurationError(f"a setting or ULTRATHINK_* variable is wrong: {what}") from error
 
 

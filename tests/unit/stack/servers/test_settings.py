@@ -8,7 +8,7 @@ import pytest
 
 from connectors.kafka.identity import CA, SECRETS
 from stack.servers.lifecycle import check_same
-from stack.servers.settings import ServerPorts, StackSettings, chosen, differences, load
+from stack.servers.settings import ServerPorts, StackSettings, chosen, differences, from_environment, load
 from trading.errors import ConfigurationError
 
 
@@ -73,3 +73,24 @@ def test_a_command_keeps_to_what_a_person_told_it(tmp_path, monkeypatch):
     monkeypatch.setenv(SECRETS, "/somewhere/else")
     StackSettings(home=tmp_path, kafka_security="sasl").tell_clients()
     assert os.environ[SECRETS] == "/somewhere/else"
+
+
+@pytest.mark.parametrize(
+    ("given", "ports"),
+    [("9192", (9192,)), ("9192,9193, 9194", (9192, 9193, 9194)), ("[9192, 9193]", (9192, 9193)), ("", None), ("x", None),
+     ("0", None), ("70000", None), ("9192,", None)],
+)  # fmt: skip
+def test_brokers_ports_are_said_as_people_say_them(monkeypatch, given, ports):
+    monkeypatch.setenv("ULTRATHINK_PORTS__KAFKA", given)
+    if ports is not None:
+        assert from_environment().ports.kafka == ports
+        return
+    with pytest.raises(ConfigurationError, match="ports.kafka"):
+        from_environment()
+
+
+def test_each_broker_has_a_port(monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_PORTS__KAFKA", "9192")
+    assert from_environment(brokers=1).kafka_bootstrap == "127.0.0.1:9192"
+    with pytest.raises(ConfigurationError, match="ULTRATHINK_PORTS__KAFKA=9092,9093,9094"):
+        from_environment(brokers=3)

@@ -82,7 +82,12 @@ def open_reference(
     progress(f"{origin.name}: open {origin.flavour}")
     return stack.enter_context(
         opened(
-            origin, folder / "home", trust=options.trust, max_batch=options.max_batch, precision=options.precision
+            origin,
+            folder / "home",
+            trust=options.trust,
+            max_batch=options.max_batch,
+            precision=options.precision,
+            tracer_warnings=options.tracer_warnings,
         )
     )
 

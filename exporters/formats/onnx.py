@@ -228,14 +228,11 @@ def check_tensors(signature: ModelSignature, model: Any) -> None:
 
 def check_names(values: Any) -> None:
     """Raise ExportError for tensors that share a name, or whose name nobody can write."""
-    names = []
-    for value in values:
-        try:
-            names.append(value.name.encode().decode())
-        except UnicodeError as error:
-            raise ExportError(
-                f"a tensor's name is no text ({brief(error)}): export it with names in UTF-8"
-            ) from error
+    # Protobuf gives the bytes of what is no UTF-8.
+    names = [value.name for value in values]
+    for name in names:
+        if not isinstance(name, str):
+            raise ExportError(f"a tensor's name is no text ({name!r}): export it with names in UTF-8")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ExportError(f"{len(values)} tensors share the name {twice[0]!r}: export it with a name for each")

@@ -57,6 +57,7 @@ def opened(
     trust: bool = False,
     max_batch: int | None = None,
     precision: str = "fp32",
+    tracer_warnings: tuple[str, ...] = (),
     process: IsolatedModel | None = None,
 ) -> Iterator[ModelSource]:
     """Open a model; anything but TorchScript and ONNX in a process of its own.
@@ -67,6 +68,7 @@ def opened(
         trust: allow artefacts that can run their author's code.
         max_batch: largest batch to serve; default: the contract's, or 1024.
         precision: "fp64" for rows in double precision, of scikit-learn and LightGBM.
+        tracer_warnings: texts of those that PyTorch's tracer may give.
         process: that has opened models whose authors are trusted as much; default: a fresh one.
 
     Raises:
@@ -82,8 +84,9 @@ def opened(
     elif origin.flavour == "pytorch" and not needs_isolation(origin):
         source = open_torchscript(origin)
     else:
+        asked = Request("open", trust=trust, is_double=precision == "fp64", tracer_warnings=tracer_warnings)
         with contextlib.nullcontext(process) if process else IsolatedModel(folder) as own:
-            yield checked(open_isolated(origin, own, trust=trust, precision=precision), max_batch)
+            yield checked(open_isolated(origin, own, asked), max_batch)
         return
     yield checked(source, max_batch)
 
@@ -243,23 +246,21 @@ def first_answer(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...],
     return None
 
 
-def open_isolated(origin: Origin, model: IsolatedModel, *, trust: bool, precision: str) -> ModelSource:
+def open_isolated(origin: Origin, model: IsolatedModel, asked: Request) -> ModelSource:
     """A pickle, a forest, a booster, an exported program."""
     if not origin.inputs:
         raise ExportError(
             f"{origin.name} has no MLflow signature: log it with signature=infer_signature(inputs, outputs)"
         )
-    request = Request(
-        op="open",
+    request = replace(
+        asked,
         flavour=origin.flavour,
         artefact=str(origin.artefact.resolve()),
-        trust=trust,
         code=origin.code,
         inputs=origin.inputs,
         outputs=origin.outputs,
         columns=origin.columns,
         model_class=origin.model_class,
-        is_double=precision == "fp64",
         example=model.keep(origin.example),
     )
     found = model.open(request)

@@ -157,6 +157,12 @@ def specs(schema: Any, fallback: str, model: str) -> tuple[TensorSpec, ...]:
         return ()
     if not schema.is_tensor_spec():
         columns = schema.inputs
+        for k, column in enumerate(columns):
+            if not hasattr(column.type, "to_numpy"):
+                raise ExportError(
+                    f"{model}: column {column.name or str(k)!r} is {column.type}, and a column is one number here: "
+                    "log it with signature=infer_signature(an array of [rows, numbers], its answers)"
+                )
         words = [c.name or str(k) for k, c in enumerate(columns) if c.type.to_numpy().kind not in "biuf"]
         if words:
             raise ExportError(f"{model}: column {words[0]!r} is no number: encode it before the model")
@@ -184,9 +190,15 @@ def columns(described: Model) -> tuple[str, ...]:
 def outputs(described: Model, model: str) -> tuple[TensorSpec, ...]:
     """Of the signature; none where it has none, or where a classifier answers with words."""
     schema = described.signature.outputs if described.signature else None
-    if schema is None or any(t.kind not in "biuf" for t in schema.numpy_types()):
+    if schema is None or not all(is_number(t) for t in schema.input_types()):
         return ()
     return specs(schema, "output", model)
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a schema's type, of a column or a tensor, is one of numbers."""
+    found = kind.to_numpy() if hasattr(kind, "to_numpy") else kind
+    return isinstance(found, np.dtype) and found.kind in "biuf"
 
 
 def example(path: Path, described: Model) -> Arrays | None:

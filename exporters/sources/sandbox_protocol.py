@@ -25,6 +25,7 @@ class Request(Struct, frozen=True):
     model_class: str = ""
     is_double: bool = False
     example: str = ""
+    tracer_warnings: tuple[str, ...] = ()
     path: str = ""
     out: str = ""
 

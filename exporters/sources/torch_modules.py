@@ -28,7 +28,7 @@ class TorchModule:
 
         import torch
 
-        self._module, self._has_branches = module, has_branches
+        self._module, self._has_branches, self._allowed = module, has_branches, request.tracer_warnings
         if not request.inputs:
             raise ExportError("it has no MLflow signature: log it with signature=infer_signature(inputs, outputs)")
         names = [p.name for p in inspect.signature(module.forward).parameters.values()]
@@ -90,7 +90,11 @@ class TorchModule:
                 torch.jit.trace(self._module, rows, check_trace=False, strict=not self._keys)
                 for rows in (asked, more)
             )
-        lost = [one.message for one in told if issubclass(one.category, TracerWarning)]
+        lost = [
+            one.message
+            for one in told
+            if issubclass(one.category, TracerWarning) and not any(t in str(one.message) for t in self._allowed)
+        ]
         if not (lost and self._has_branches) and baked(traced) == baked(other):
             return traced
         why = "a trace takes no batch but one of the size that it was made with"
@@ -103,7 +107,7 @@ class TorchModule:
             except Exception as error:
                 raise ExportError(
                     f"{why}, and TorchScript cannot compile it ({brief(error)}): write choices with torch.where, "
-                    "take sizes from the tensors, or log it as torch.jit.script(model)"
+                    "take sizes from the tensors, log it as torch.jit.script(model), or say --allow-tracer-warning"
                 ) from error
 
 

@@ -41,7 +41,15 @@ def exported(case: Case, model: Model, folder: Path, process: Any) -> tuple[Path
             origin = replace(references.fetch("", str(reference), folder), name="conformance")
             precision = case.arguments.get("precision", "fp32")
             source = stack.enter_context(
-                opened(origin, home, trust=True, max_batch=LARGEST, precision=precision, process=process)
+                opened(
+                    origin,
+                    home,
+                    trust=True,
+                    max_batch=LARGEST,
+                    precision=precision,
+                    process=process,
+                    tracer_warnings=case.arguments.get("tracer_warnings", ()),
+                )
             )
             done = convert(source, staged, given, lambda _: None)
     except ExportError as error:

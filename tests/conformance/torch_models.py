@@ -117,6 +117,13 @@ class Uncompiled(nn.Module):
         return x * {True: 2.0, False: 3.0}[bool((x > 0).all())]
 
 
+class Always(nn.Module):
+    """A branch that no row ever takes, and that cannot be compiled."""
+
+    def forward(self, x):
+        return x * {True: 2.0, False: 3.0}[bool((x * x >= -1).all() or torch.isnan(x).any())]
+
+
 class Masked(nn.Module):
     """Attention that sees the past only: the mask holds infinities on purpose."""
 
@@ -257,6 +264,8 @@ CASES = [
     t("a branch on missing values", "pickle", lambda: net(Branch(), NUMBERS)),
     t("a branch on missing values", "script", lambda: net(Branch(), NUMBERS, how="script")),
     t("a branch that cannot be compiled", "pickle", lambda: net(Uncompiled(), NUMBERS), Refused("it has no ONNX form")),
+    t("a branch that is always taken", "pickle, --allow-tracer-warning", lambda: net(Always(), NUMBERS), tracer_warnings=("to a Python boolean",)),
+    t("a branch that is always taken", "pickle", lambda: net(Always(), NUMBERS), Refused("it has no ONNX form")),
     t("two outputs", "a tuple, pickle", lambda: net(seeded(Several), NUMBERS)),
     t("two outputs", "a tuple, script", lambda: net(seeded(Several), NUMBERS, how="script")),
     t("two outputs", "a dict, pickle", lambda: net(seeded(Mapped), NUMBERS)),

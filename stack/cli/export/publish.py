@@ -50,6 +50,10 @@ def model(
     calibrate: Annotated[
         Path | None, typer.Option(help="Rows to calibrate int8 on: .npy, or .npz; default: like those logged.")
     ] = None,
+    allow_tracer_warning: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="PyTorch: trace although it warns with this text; say it once for each."),
+    ] = None,
     dry_run: DryRunOption = False,
     release: ReleaseOption = False,
 ) -> None:
@@ -59,7 +63,7 @@ def model(
     from exporters.export import export_model
 
     made = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
-    options = replace(made, calibrate=calibrate)
+    options = replace(made, calibrate=calibrate, tracer_warnings=tuple(allow_tracer_warning or ()))
     with working("export") as progress:
         done = [export_model(reference, options, places.models(), progress)]
         released = release_all(places, options, done, progress) if release and not dry_run else []

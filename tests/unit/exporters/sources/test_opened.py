@@ -456,6 +456,12 @@ def test_text_columns_and_text_classes_are_named(repository, tmp_path):
     table = pd.DataFrame({"a": [1.0, 2.0, 3.0], "colour": ["r", "g", "b"]})
     path = save_torch(tmp_path / "m", scripted(), signature=infer_signature(table, np.zeros((3, 4), np.float32)))
     refused(repository, path, "column 'colour' is no number")
+    lists = pd.DataFrame({"a": [1.0, 2.0, 3.0], "book": [[1.0, 2.0]] * 3})
+    path = save_torch(tmp_path / "l", scripted(), signature=infer_signature(lists, np.zeros((3, 4), np.float32)))
+    refused(repository, path, "column 'book' is Array.double., and a column is one number here")
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0], "day": pd.to_datetime(["2026-01-01"] * 3)})
+    path = save_torch(tmp_path / "d", scripted(), signature=infer_signature(table, np.zeros((3, 4), np.float32)))
+    refused(repository, path, "column 'day' is no number")
     rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     model = LinearSVC().fit(rows, ["buy", "sell"] * 10)
     with warnings.catch_warnings():
@@ -465,6 +471,17 @@ def test_text_columns_and_text_classes_are_named(repository, tmp_path):
             pip_requirements=["scikit-learn"],
         )  # fmt: skip
     refused(repository, tmp_path / "n", "words cannot be served")
+
+
+def test_a_name_that_is_no_text_is_a_sentence(repository, tmp_path):
+    path = write_times(tmp_path / "named.onnx", 2.0)
+    for old, new in ((b"\x01x", b"\x01\xff"), (b"\x01y", b"\x01\xfe")):
+        broken = tmp_path / f"{new[1]}.onnx"
+        broken.write_bytes(path.read_bytes().replace(old, new))
+        with pytest.raises(ExportError) as told:
+            export(repository, broken)
+        assert "Traceback" not in str(told.value)
+        assert not list(repository.root.glob("*/1"))
 
 
 class Repairs(torch.nn.Module):

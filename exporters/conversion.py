@@ -76,12 +76,13 @@ def check_narrowing(source: ModelSource) -> None:
     origin, spec = source.origin, source.signature.inputs[0]
     if origin.flavour not in HAS_DOUBLE or spec.dtype != "FP32" or source.example is None:
         return
-    (exact,) = (a[:LOGGED_ROWS].astype(np.float64) for a in source.example)
+    given = [a[:LOGGED_ROWS].astype(np.float64) for a in source.example]
+    exact = np.concatenate(given, axis=1)
     narrow = exact.astype(np.float32)
     if np.array_equal(exact, narrow, equal_nan=True):
         return
     try:
-        wanted, got = source.run([exact]), source.run([narrow])
+        wanted, got = source.run(given), source.run([a.astype(np.float32) for a in given])
     except ExportError:
         # It takes single precision only: there is nothing to lose.
         return

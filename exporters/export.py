@@ -88,6 +88,7 @@ def open_reference(
             max_batch=options.max_batch,
             precision=options.precision,
             tracer_warnings=options.tracer_warnings,
+            as_columns=options.as_columns,
         )
     )
 

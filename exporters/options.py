@@ -29,6 +29,7 @@ class Options(Struct, frozen=True):
         precision: "fp32"; "fp16" for the weights of matrix products; "fp64" for rows and arithmetic in double;
             "int8" for weights and factors of matrix products, calibrated.
         tracer_warnings: texts of warnings of PyTorch's tracer that are known to be harmless.
+        as_columns: serve a table as one input a column instead of as one matrix.
         calibrate: rows to calibrate int8 on, .npy or .npz; None takes those that were logged.
         max_batch: largest batch; default: the contract's, or 1024.
         trust: allow artefacts that can run their author's code.
@@ -48,6 +49,7 @@ class Options(Struct, frozen=True):
     dry_run: bool = False
     calibrate: Path | None = None
     tracer_warnings: tuple[str, ...] = ()
+    as_columns: bool = False
 
 
 class Converted(Struct, frozen=True):

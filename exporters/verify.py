@@ -253,7 +253,7 @@ def open_source(
         temporary / "source",
         trust=trust,
         largest=signature.max_batch_size,
-        precision=lineage.precision,
+        served=lineage,
     )[0]
 
 
@@ -266,15 +266,23 @@ def open_one(
     *,
     trust: bool,
     largest: int | None = None,
-    precision: str = "fp32",
+    served: Lineage | None = None,
 ) -> tuple[Run, object]:
-    """Fetch and open one source again."""
+    """Fetch and open one source again, as it is served."""
     (folder / "download").mkdir(parents=True)
     (folder / "home").mkdir(mode=0o700)
     reference = uri.removeprefix("file:")
     origin = references.fetch(mlflow_uri, reference, folder / "download", name)
     source = stack.enter_context(
-        opened(origin, folder / "home", trust=trust, max_batch=largest, precision=precision)
+        opened(
+            origin,
+            folder / "home",
+            trust=trust,
+            max_batch=largest,
+            precision=served.precision if served else "fp32",
+            # Of all that is opened only a table has more inputs than it was logged with.
+            as_columns=served is not None and len(served.contract.inputs) > len(origin.inputs) > 0,
+        )
     )
     return source.run, source.signature
 

@@ -34,6 +34,15 @@ def rename_input(model: Any, old: str, new: str) -> None:
             value.name = new
 
 
+def join_inputs(model: Any, specs: Sequence[TensorSpec]) -> None:
+    """Let a model of one table take its columns, an input each: the specs', [batch, 1]."""
+    table = model.graph.input[0].name
+    nodes = [helper.make_node("Concat", [t.name for t in specs], [table], axis=1), *model.graph.node]
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend(nodes)
+    model.graph.input.extend(value_info(t) for t in specs)
+
+
 def keep_outputs(model: Any, wanted: Mapping[str, TensorSpec]) -> None:
     """Serve these outputs only, under the specs' names, as [batch, *dims] and of the specs' dtype."""
     del model.graph.output[:]

@@ -44,7 +44,8 @@ class Estimator:
         check_columns(request, int(getattr(model, "n_features_in_", 0)), trained_on(model))
         self._is_double, self._example = request.is_double, request.example
         dtype: Dtype = "FP64" if request.is_double else "FP32"
-        self.inputs = (TensorSpec(request.inputs[0].name, request.inputs[0].dims[-1:], dtype),)
+        self._table_spec = TensorSpec(request.inputs[0].name, request.inputs[0].dims[-1:], dtype)
+        self.inputs = columns_of(request, dtype) if request.as_columns else (self._table_spec,)
         found = getattr(model, "classes_", None)
         if isinstance(found, list):
             raise ExportError(
@@ -53,6 +54,8 @@ class Estimator:
         self.classes = tuple(str(c) for c in found) if found is not None else ()
         self._asks = self._methods(found)
         self.outputs = self._outputs(request)
+        if taken := {t.name for t in self.inputs} & {t.name for t in self.outputs}:
+            raise ExportError(f"a column and an answer are both called {min(taken)!r}: use --inputs matrix")
 
     def _methods(self, found: Any) -> dict[str, Callable[[Any], Any]]:
         """What is asked of it, by output."""
@@ -86,8 +89,8 @@ class Estimator:
 
     def _row(self) -> Any:
         if self._example:
-            return logged(self._example, self.inputs, 1)[0]
-        return np.zeros((1, self.inputs[0].dims[0]), dtype_of(self.inputs[0]))
+            return logged(self._example, (self._table_spec,), 1)[0]
+        return np.zeros((1, *self._table_spec.dims), dtype_of(self._table_spec))
 
     def _table(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The same of a matrix, for a model that was trained on a table with names."""
@@ -100,7 +103,7 @@ class Estimator:
 
     def predict(self, arrays: Arrays) -> Arrays:
         """Each output's answers as columns: whole numbers as int64, all others as float32."""
-        (rows,) = arrays
+        rows = np.concatenate(arrays, axis=1)
         answers = []
         for name, ask in self._asks.items():
             found = self._table(ask)(rows)
@@ -110,7 +113,7 @@ class Estimator:
 
     def known(self) -> Arrays | None:
         """Rows like those that it was trained on, float64, as far as it tells."""
-        rows = known_rows(self._model, self.inputs[0].dims[0])
+        rows = known_rows(self._model, self._table_spec.dims[0])
         return None if rows is None else [rows]
 
     def convert(self, path: Path) -> None:
@@ -121,7 +124,7 @@ class Estimator:
 
         # Prefixed, so that no inner name can be the same as a served one.
         given = {"is_double": self._is_double, "is_judged": bool(self._example)}
-        made = self._to_onnx(self._model, self.inputs[0].dims[0], **given)
+        made = self._to_onnx(self._model, self._table_spec.dims[0], **given)
         model = onnx.compose.add_prefix(made, "inner/")
         converted = [o.name for o in model.graph.output]
         # A label comes first where there is one, although it may be a word, and is not served then.
@@ -129,7 +132,10 @@ class Estimator:
         if len(self._asks) > 1:
             kept = converted[:2]
         graph.keep_outputs(model, dict(zip(kept, self.outputs, strict=True)))
-        graph.rename_input(model, model.graph.input[0].name, self.inputs[0].name)
+        if self.inputs == (self._table_spec,):
+            graph.rename_input(model, model.graph.input[0].name, self.inputs[0].name)
+        else:
+            graph.join_inputs(model, self.inputs)
         onnx.save_model(model, os.fspath(path))
 
 
@@ -140,6 +146,15 @@ def is_regressor(model: Any) -> bool:
     except AttributeError:
         # No estimator of scikit-learn's.
         return True
+
+
+def columns_of(request: Request, dtype: Dtype) -> tuple[TensorSpec, ...]:
+    """A tensor a column. Raises ExportError for what is no table with names."""
+    if not request.columns:
+        raise ExportError(
+            "its signature names no columns: log it with a table that has names, or use --inputs matrix"
+        )
+    return tuple(TensorSpec(name, (1,), dtype) for name in request.columns)
 
 
 def trained_on(model: Any) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def opened(
     max_batch: int | None = None,
     precision: str = "fp32",
     tracer_warnings: tuple[str, ...] = (),
+    as_columns: bool = False,
     process: IsolatedModel | None = None,
 ) -> Iterator[ModelSource]:
     """Open a model; anything but TorchScript and ONNX in a process of its own.
@@ -69,11 +70,16 @@ def opened(
         max_batch: largest batch to serve; default: the contract's, or 1024.
         precision: "fp64" for rows in double precision, of scikit-learn and LightGBM.
         tracer_warnings: texts of those that PyTorch's tracer may give.
+        as_columns: a table as one input a column.
         process: that has opened models whose authors are trusted as much; default: a fresh one.
 
     Raises:
         UnsafeArtefact, ExportError: says why it cannot be opened, or how it breaks its contract.
     """
+    if as_columns and origin.flavour in {"onnx", "pytorch"}:
+        raise ExportError(
+            f"{origin.name}: --inputs columns is for tables: a tensor here is as the model declares it"
+        )
     if precision == "fp64" and origin.flavour in {"onnx", "pytorch"}:
         raise ExportError(
             f"{origin.name}: --precision fp64 is for scikit-learn and LightGBM; a tensor here has the type that "
@@ -84,7 +90,13 @@ def opened(
     elif origin.flavour == "pytorch" and not needs_isolation(origin):
         source = open_torchscript(origin)
     else:
-        asked = Request("open", trust=trust, is_double=precision == "fp64", tracer_warnings=tracer_warnings)
+        asked = Request(
+            "open",
+            trust=trust,
+            is_double=precision == "fp64",
+            tracer_warnings=tracer_warnings,
+            as_columns=as_columns,
+        )
         with contextlib.nullcontext(process) if process else IsolatedModel(folder) as own:
             yield checked(open_isolated(origin, own, asked), max_batch)
         return
@@ -104,7 +116,7 @@ def checked(source: ModelSource, max_batch: int | None) -> ModelSource:
         check_contract(origin, signature, known)
         signature = known
     signature = replace(signature, max_batch_size=max_batch or signature.max_batch_size)
-    rows_known = source.example if origin.example is None else origin.example
+    rows_known = origin.example if source.example is None else source.example
     for rows in (1, 3):
         try:
             answers = source.run(some_rows(signature.inputs, rows_known, rows))
@@ -265,7 +277,9 @@ def open_isolated(origin: Origin, model: IsolatedModel, asked: Request) -> Model
     )
     found = model.open(request)
     signature = base_signature(origin, found.inputs, found.outputs)
-    rows = model.known() if origin.example is None else None
+    rows = model.known() if origin.example is None else origin.example
+    if rows is not None and len(found.inputs) != len(rows):
+        rows = [rows[0][:, k : k + 1] for k in range(len(found.inputs))]
     return ModelSource(origin, signature, "other", model.run, model.convert, found.classes, rows)
 
 

@@ -24,6 +24,7 @@ class Request(Struct, frozen=True):
     columns: tuple[str, ...] = ()
     model_class: str = ""
     is_double: bool = False
+    as_columns: bool = False
     example: str = ""
     tracer_warnings: tuple[str, ...] = ()
     path: str = ""

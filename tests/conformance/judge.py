@@ -48,6 +48,7 @@ def exported(case: Case, model: Model, folder: Path, process: Any) -> tuple[Path
                     max_batch=LARGEST,
                     precision=precision,
                     process=process,
+                    as_columns=case.arguments.get("as_columns", False),
                     tracer_warnings=case.arguments.get("tracer_warnings", ()),
                 )
             )
@@ -64,18 +65,22 @@ def check(case: Case, model: Model, path: Path, contract: Any, run: Any = None) 
     """
     run, worst = run or run_file(contract, path), 0.0
     usually = [usual(a) for a in model.answers(model.rows)]
-    known = [
-        a.astype(np.float64) if t.dtype == "FP64" else a for a, t in zip(model.rows, contract.inputs, strict=True)
-    ]
+    known = [a.astype(np.float64) if contract.inputs[0].dtype == "FP64" else a for a in model.rows]
     for kind, rows in rows_for(known, path, fractions=model.fractions).items():
         wanted = answers(model, kind, rows)
         if wanted is None:
             continue
-        served = [a.astype(np_type(t)) for a, t in zip(rows, contract.inputs, strict=True)]
-        got = in_batches(run, [a.reshape(len(a), *t.dims) for a, t in zip(served, contract.inputs, strict=True)])
+        got = in_batches(run, as_served(rows, contract))
         moves = moved(model, rows, wanted) if kind == "extreme" else [0.0] * len(wanted)
         worst = max(worst, compare(case, kind, wanted, got, usually, moves))
     return worst
+
+
+def as_served(rows: list[Any], contract: Any) -> list[Any]:
+    """In the served types and shapes; of a table that is served column by column, its columns."""
+    if len(rows) == 1 and len(contract.inputs) > 1:
+        rows = list(np.hsplit(rows[0], len(contract.inputs)))
+    return [a.astype(np_type(t)).reshape(len(a), *t.dims) for a, t in zip(rows, contract.inputs, strict=True)]
 
 
 def np_type(spec: Any) -> Any:

@@ -705,4 +705,39 @@ IN_DOUBLE = [
 ]
 
 EARLY = row("Pipeline", "StandardScaler, then XGBClassifier, stopped early", stopped_early, "classes", fitted=True)
-CASES = [EARLY, *IN_DOUBLE, *LINEAR, *TREES, *OTHERS, *PIPELINES]
+COLUMNWISE = {"arguments": {"as_columns": True}}
+BY_COLUMN = [
+    row(
+        "LinearRegression",
+        "a table with names, --inputs columns",
+        linear_model.LinearRegression,
+        "score",
+        named=True,
+        **COLUMNWISE,
+    ),
+    row(
+        "RandomForestClassifier",
+        "missing values, --inputs columns",
+        lambda: ensemble.RandomForestClassifier(12, **EACH),
+        "gaps two",
+        named=True,
+        **COLUMNWISE,
+    ),
+    row(
+        "Pipeline",
+        "ColumnTransformer, columns by their names, --inputs columns",
+        lambda: pipe(FRAME, linear_model.Ridge()),
+        "score",
+        named=True,
+        **COLUMNWISE,
+    ),
+    row(
+        "LinearRegression",
+        "no names, --inputs columns",
+        linear_model.LinearRegression,
+        "score",
+        Refused("its signature names no columns"),
+        **COLUMNWISE,
+    ),
+]
+CASES = [*BY_COLUMN, EARLY, *IN_DOUBLE, *LINEAR, *TREES, *OTHERS, *PIPELINES]

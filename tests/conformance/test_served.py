@@ -24,6 +24,7 @@ NAMES = [
     "scikit-learn LogisticRegression classes that are words",
     "scikit-learn RandomForestClassifier two classes that are words",
     "scikit-learn RandomForestRegressor trained with missing values",
+    "scikit-learn RandomForestClassifier missing values, --inputs columns",
     "scikit-learn HistGradientBoostingRegressor categories",
     "scikit-learn HistGradientBoostingRegressor seconds since 1970, --precision fp64",
     "scikit-learn KNeighborsClassifier --precision fp64",

@@ -50,6 +50,9 @@ def model(
     calibrate: Annotated[
         Path | None, typer.Option(help="Rows to calibrate int8 on: .npy, or .npz; default: like those logged.")
     ] = None,
+    inputs: Annotated[
+        str, typer.Option(help="matrix, or columns: a table with names as one input a column.")
+    ] = "matrix",
     allow_tracer_warning: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="PyTorch: trace although it warns with this text; say it once for each."),
@@ -63,7 +66,13 @@ def model(
     from exporters.export import export_model
 
     made = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
-    options = replace(made, calibrate=calibrate, tracer_warnings=tuple(allow_tracer_warning or ()))
+    check_one_of("--inputs", inputs, ("matrix", "columns"))
+    options = replace(
+        made,
+        calibrate=calibrate,
+        tracer_warnings=tuple(allow_tracer_warning or ()),
+        as_columns=inputs == "columns",
+    )
     with working("export") as progress:
         done = [export_model(reference, options, places.models(), progress)]
         released = release_all(places, options, done, progress) if release and not dry_run else []
@@ -172,16 +181,11 @@ def make_options(
     dry_run: bool,
 ) -> Options:
     """Check what was given. Raises ExportError."""
-    from exporters.errors import ExportError
     from exporters.options import Options
     from exporters.profiles import find, find_gpu
 
-    for what, value, known in (
-        ("--format", format_, ("onnx", "torchscript", "auto")),
-        ("--precision", precision, ("fp32", "fp16", "fp64", "int8")),
-    ):
-        if value not in known:
-            raise ExportError(f"{what} {value!r}: expected {', '.join(known)}")
+    check_one_of("--format", format_, ("onnx", "torchscript", "auto"))
+    check_one_of("--precision", precision, ("fp32", "fp16", "fp64", "int8"))
     return Options(
         mlflow_uri=places.mlflow(),
         container=find(target),
@@ -194,6 +198,14 @@ def make_options(
         trust=trust,
         dry_run=dry_run,
     )
+
+
+def check_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ExportError for another value."""
+    from exporters.errors import ExportError
+
+    if value not in known:
+        raise ExportError(f"{what} {value!r}: expected {', '.join(known)}")
 
 
 def release_all(places: Places, options: Options, done: list[PublishedVersion], progress: Any) -> list[Released]:

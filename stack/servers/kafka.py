@@ -15,6 +15,7 @@ from connectors.kafka.access import ACCESS, grant
 from connectors.kafka.client import KafkaException
 from connectors.kafka.identity import ADMIN, SCRAM
 from connectors.kafka.topics import TOPICS
+from stack.servers.plain_paths import plain
 from stack.servers.secrets import ensure_secret
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
@@ -187,7 +188,7 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": folder / "data",
+        "log.dirs": plain(folder) / "data",
         "auto.create.topics.enable": "false",
         "default.replication.factor": replicas,
         "min.insync.replicas": 2 if replicas == 3 else 1,

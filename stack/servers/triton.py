@@ -12,6 +12,7 @@ from pathlib import Path
 from connectors.triton import grpc as grpcclient
 from connectors.triton.errors import InferenceServerException
 from exporters.repository.repository import ModelRepository
+from stack.servers.plain_paths import plain
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
@@ -92,12 +93,12 @@ def command(settings: StackSettings, folder: Path, repository: Path) -> list[str
     ports = settings.ports
     return [
         str(wheel() / "bin" / "tritonserver"),
-        f"--model-repository={repository}",
+        f"--model-repository={plain(repository)}",
         "--model-control-mode=explicit",
         "--model-config-name=cpu",
         "--disable-auto-complete-config",
-        f"--backend-directory={folder / 'backends'}",
-        f"--cache-directory={wheel() / 'caches'}",
+        f"--backend-directory={plain(folder) / 'backends'}",
+        f"--cache-directory={plain(wheel()) / 'caches'}",
         *(f"--http-address={LOOPBACK}", f"--http-port={ports.triton_http}"),
         *(f"--grpc-address={LOOPBACK}", f"--grpc-port={ports.triton_grpc}"),
         *(f"--metrics-address={LOOPBACK}", f"--metrics-port={ports.triton_metrics}"),

@@ -12,7 +12,6 @@ from exporters.errors import ExportError, brief
 from exporters.formats import onnx, trees
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Options
-from exporters.parity import comparison
 from exporters.parity.tolerance import HOSTILE, steady, tolerance, usual
 from exporters.probes import ADVERSARIAL_ROWS, GOLDEN_ROWS, SPECIAL_ROWS
 from trading.models.signature import FEATURES_TENSOR, ModelSignature
@@ -147,15 +146,14 @@ def special_rows(signature: ModelSignature, path: Path, source: Run, example: Ar
 
 
 def answered(source: Run, rows: Arrays) -> Arrays | None:
-    """Those of some rows that a source has a finite answer to; None where it has none, or does not take them."""
+    """Rows with missing values, where a source takes such rows; else None."""
     if not any(np.isnan(a).any() for a in rows if a.dtype.kind == "f"):
         return None
     try:
-        answers = source(rows)
+        source(rows)
     except Exception:  # noqa: BLE001 - any runtime, any model
         return None
-    kept = np.logical_and.reduce([comparison.finite_rows(a) for a in answers])
-    return [a[kept] for a in rows] if kept.any() else None
+    return rows
 
 
 def in_batches(kinds: Mapping[str, Arrays], largest: int) -> dict[str, Arrays]:

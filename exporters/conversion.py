@@ -10,6 +10,7 @@ from msgspec.structs import asdict, replace
 from exporters import probes, quantization
 from exporters.asked import (
     answerable,
+    answered,
     asked_for,
     calibration_rows,
     golden_rows,
@@ -21,7 +22,7 @@ from exporters.asked import (
 )
 from exporters.errors import ExportError, ParityError
 from exporters.fault_points import reach
-from exporters.formats import onnx
+from exporters.formats import graph, onnx
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.parity import comparison
@@ -31,7 +32,7 @@ from exporters.repository.files import sha256
 from exporters.repository.lineage import Lineage, tool_versions
 from exporters.sources.opened import Format, ModelSource, run_file, run_onnx
 from exporters.target import memory
-from trading.models.signature import ModelSignature, contract
+from trading.models.signature import FEATURES_TENSOR, ModelSignature, contract
 
 #: Flavours that compute in double precision where their rows are; and of how many logged rows that is asked.
 HAS_DOUBLE, LOGGED_ROWS = ("sklearn", "lightgbm"), 256
@@ -40,8 +41,8 @@ HAS_DOUBLE, LOGGED_ROWS = ("sklearn", "lightgbm"), 256
 def convert(source: ModelSource, folder: Path, options: Options, progress: Progress) -> Converted:
     """Write the model, check it against the target, compare it with its source in this process."""
     origin = source.origin
-    check_narrowing(source)
     signature, path = write(source, folder, options, progress)
+    check_narrowing(source, signature, path)
     lineage = Lineage(
         contract=signature,
         model=origin.uri,
@@ -57,7 +58,8 @@ def convert(source: ModelSource, folder: Path, options: Options, progress: Progr
         git_commit=origin.git_commit,
         trusted=options.trust,
     )
-    full = reduced(signature, path, options, source.example)
+    full = reduced(signature, path, options, source.example, origin.flavour)
+    keep_missing(signature, path, source)
     try:
         return proven(
             signature, path, source.run, options, progress, example=source.example, lineage=lineage, full=full
@@ -71,7 +73,28 @@ def convert(source: ModelSource, folder: Path, options: Options, progress: Progr
         raise ParityError("; ".join([str(error), *ways])) from error
 
 
-def check_narrowing(source: ModelSource) -> None:
+def keep_missing(signature: ModelSignature, path: Path, source: ModelSource) -> None:
+    """Let the file answer rows with a missing number with NaN, where its source does so always and the file not."""
+    if path.suffix != ".onnx" or FEATURES_TENSOR in signature.inputs:
+        return
+    rows = answered(source.run, probes.missing(probes.golden(signature, probes.SPECIAL_ROWS, source.example)))
+    if rows is None:
+        return
+    floats = [k for k, t in enumerate(signature.outputs) if t.dtype.startswith("FP")]
+    absent = ~np.logical_and.reduce([comparison.finite_rows(a) for a in rows])
+    wanted, got = (
+        source.run(rows),
+        quantization.in_batches(run_file(signature, path), rows, signature.max_batch_size),
+    )
+    if floats and all(np.isnan(wanted[k][absent]).all() for k in floats):
+        if all(np.isnan(got[k][absent]).all() for k in floats):
+            return
+        model = onnx.load(path)
+        graph.guard_missing(model)
+        onnx.save(model, path)
+
+
+def check_narrowing(source: ModelSource, signature: ModelSignature, path: Path) -> None:
     """Raise ExportError where rows like its own are answered otherwise once rounded to float32, as callers send."""
     origin, spec = source.origin, source.signature.inputs[0]
     if origin.flavour not in HAS_DOUBLE or spec.dtype != "FP32" or source.example is None:
@@ -81,14 +104,16 @@ def check_narrowing(source: ModelSource) -> None:
     narrow = exact.astype(np.float32)
     if np.array_equal(exact, narrow, equal_nan=True):
         return
+    rounded = [a.astype(np.float32) for a in given]
     try:
-        wanted, got = source.run(given), source.run([a.astype(np.float32) for a in given])
+        wanted, by_source = source.run(given), source.run(rounded)
     except ExportError:
         # It takes single precision only: there is nothing to lose.
         return
-    same = steady(
-        wanted, got, [tolerance(t.dtype, "fp32", "cpu").share for t in source.signature.outputs], usual(wanted)
-    )
+    by_file = quantization.in_batches(run_file(signature, path), rounded, signature.max_batch_size)
+    shares = [tolerance(t.dtype, "fp32", "cpu").share for t in signature.outputs]
+    # A split may be rounded as the rows are; and what else the file makes of them is not to do with rounding.
+    same = steady(wanted, by_file, shares, usual(wanted)) | steady(wanted, by_source, shares, usual(wanted))
     if same.all():
         return
     row = int(np.argmin(same))
@@ -123,12 +148,16 @@ def write(source: ModelSource, folder: Path, options: Options, progress: Progres
     return signature, path
 
 
-def reduced(signature: ModelSignature, path: Path, options: Options, example: Arrays | None) -> bytes | None:
+def reduced(
+    signature: ModelSignature, path: Path, options: Options, example: Arrays | None, flavour: str
+) -> bytes | None:
     """Halve a file's matrix products, or quantize them; of the latter, returns the file as it was."""
     if options.precision not in {"fp16", "int8"}:
         return None
     if path.suffix == ".pt":
         raise ExportError(f"{signature.name}: --precision {options.precision} is for ONNX: add --format onnx")
+    if options.precision == "fp16" and flavour not in {"pytorch", "onnx"}:
+        raise ExportError(f"{signature.name}: --precision fp16 is for networks, of PyTorch or ONNX: use fp32")
     if options.precision == "fp16":
         onnx.save(onnx.halve(onnx.load(path), signature.outputs), path)
         return None

@@ -14,6 +14,8 @@ from exporters.formats.tensors import Array
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 8
 INPUT, MARGIN, PREDICTION = "input", "margin", "prediction"
 LABEL, PROBABILITIES = "label", "probabilities"
+#: So many times what a tree's leaves differ by is what they have in common, to be added apart.
+COMMON = 64.0
 
 
 class Nodes:
@@ -135,6 +137,22 @@ class TreeColumns:
         for here, category, after in zip(chain, categories, [*chain[1:], others], strict=True):
             self.add(tree, here, "BRANCH_EQ", feature, float(category), named, after, int(missing_is_named))
 
+    def _centred(self, base: Sequence[float]) -> list[float]:
+        """The base, with what each tree's leaves have in common where that is much more than what they differ by.
+
+        Single precision would lose the difference in the sum.
+        """
+        trees, ids = np.array(self.leaves["treeids"]), np.array(self.leaves["ids"])
+        weights, found = np.array(self.leaves["weights"], np.float64), list(base)
+        for tree, group in sorted(set(zip(trees.tolist(), ids.tolist(), strict=True))):
+            at = (trees == tree) & (ids == group)
+            middle = float(weights[at].mean())
+            if abs(middle) > COMMON * float(weights[at].std()) > 0.0:
+                weights[at] -= middle
+                found[group] += middle
+        self.leaves["weights"] = weights.tolist()
+        return found
+
     def regressor(self, rows: str, sums: str, base: Sequence[float], *, dtype: Any = np.float32) -> Any:
         """A node that sums the trees.
 
@@ -144,6 +162,7 @@ class TreeColumns:
             base: added to each sum.
             dtype: np.float32, or np.float64 for splits and sums in double precision.
         """
+        base = self._centred(base)
         given: dict[str, Any] = {f"nodes_{k}": v for k, v in self.nodes.items()} | {
             f"target_{k}": v for k, v in self.leaves.items()
         }

@@ -77,13 +77,45 @@ def keep_outputs(model: Any, wanted: Mapping[str, TensorSpec]) -> None:
             imported.version = 13
 
 
-def take_column(model: Any, output: str, column: int) -> None:
-    """Leave one column of an output as the only output."""
-    index, taken = f"{output}_column", f"{output}_taken"
-    model.graph.initializer.append(numpy_helper.from_array(np.array([column], np.int64), index))
-    model.graph.node.append(helper.make_node("Gather", [output, index], [taken], axis=1))
-    del model.graph.output[:]
-    model.graph.output.append(value_info(TensorSpec(taken, (1,))))
+def guard_missing(model: Any) -> None:
+    """Let a row with a missing number in it be answered with missing numbers, whatever operators make of it."""
+    nodes: list[Any] = []
+    flags = []
+    for k, value in enumerate(model.graph.input):
+        tensor = value.type.tensor_type
+        if tensor.elem_type not in FLOATS:
+            continue
+        axes = f"guard/axes_{k}"
+        inner = np.arange(1, len(tensor.shape.dim))
+        model.graph.initializer.append(numpy_helper.from_array(inner.astype(np.int64), axes))
+        nodes += [
+            helper.make_node("IsNaN", [value.name], [f"guard/is_{k}"]),
+            helper.make_node("Cast", [f"guard/is_{k}"], [f"guard/as_{k}"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMax", [f"guard/as_{k}", axes], [f"guard/row_{k}"], keepdims=0),
+        ]
+        flags.append(f"guard/row_{k}")
+    nodes += [
+        helper.make_node("Max", flags, ["guard/most"]),
+        helper.make_node("Cast", ["guard/most"], ["guard/absent"], to=TensorProto.BOOL),
+    ]
+    for k, value in enumerate(model.graph.output):
+        tensor = value.type.tensor_type
+        if tensor.elem_type not in FLOATS:
+            continue
+        kind, raw = helper.tensor_dtype_to_np_dtype(tensor.elem_type), f"guard/raw_{k}"
+        shape, nothing = f"guard/shape_{k}", f"guard/nothing_{k}"
+        _rename(model, value.name, raw)
+        model.graph.initializer.append(numpy_helper.from_array(np.full(1, np.nan, kind), nothing))
+        ones = np.array([-1, *[1] * (len(tensor.shape.dim) - 1)], np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(ones, shape))
+        nodes += [
+            helper.make_node("Reshape", ["guard/absent", shape], [f"guard/mask_{k}"]),
+            helper.make_node("Where", [f"guard/mask_{k}", nothing, raw], [value.name]),
+        ]
+    model.graph.node.extend(nodes)
+
+
+FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
 
 
 def _rename(model: Any, old: str, new: str) -> None:

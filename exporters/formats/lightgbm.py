@@ -19,6 +19,7 @@ from exporters.formats.trees import floor32
 
 #: `kZeroThreshold`, a number of single precision: what is not beyond it is read as zero.
 ZERO = np.float32(1e-35)
+CATEGORY = "category"
 #: What its `AvoidInf` makes of an infinity.
 LARGEST = 1e300
 
@@ -129,16 +130,32 @@ def to_onnx(model: BoosterModel, *, classes: Array | None = None, dtype: Any = n
     return made.model("lightgbm", model.features, outputs, dtype=dtype)
 
 
+def column_kinds(model: BoosterModel) -> dict[int, str]:
+    """What each split column is: a category, or what is missing in it: "Zero", "NaN", or "None" (it is a zero).
+
+    Raises ExportError where trees do not agree.
+    """
+    found: dict[int, set[str]] = {}
+    for node in (n for root in model.trees for n in nodes_of(root) if "split_feature" in n):
+        kind = CATEGORY if node["decision_type"] == "==" else str(node["missing_type"])
+        found.setdefault(int(node["split_feature"]), set()).add(kind)
+    for column, kinds in sorted(found.items()):
+        if len(kinds) > 1:
+            raise ExportError(
+                f"its trees do not agree about what is missing in column number {column + 1} "
+                f"({', '.join(sorted(kinds))}): they come from trainings with different rows or settings "
+                "(init_model); train it anew"
+            )
+    return {column: next(iter(kinds)) for column, kinds in found.items()}
+
+
 def as_read(made: Nodes, model: BoosterModel, dtype: Any) -> str:
     """The rows as its trees see them; returns the tensor's name."""
-    kinds: dict[str, set[int]] = {"zero is missing": set(), "missing is zero": set(), "category": set()}
-    for node in (n for root in model.trees for n in nodes_of(root) if "split_feature" in n):
-        column = int(node["split_feature"])
-        if node["decision_type"] == "==":
-            kinds["category"].add(column)
-        elif node["missing_type"] != "NaN":
-            kinds["zero is missing" if node["missing_type"] == "Zero" else "missing is zero"].add(column)
-    zero, missing, category = (np.isin(np.arange(model.features), list(found)) for found in kinds.values())
+    kinds = column_kinds(model)
+    zero, missing, category = (
+        np.isin(np.arange(model.features), [c for c, kind in kinds.items() if kind == wanted])
+        for wanted in ("Zero", "None", CATEGORY)
+    )
     made.constant("zero", np.zeros(1, dtype))
     made.constant("least", np.array([ZERO], dtype))
     made.add("Abs", [INPUT], "sizes")

@@ -29,8 +29,16 @@ LOST: dict[str, tuple[Callable[[Any], bool], str]] = {
         "loses its threshold in ONNX: export its estimator_, and compare the probability with the threshold",
     ),
     "CalibratedClassifierCV": (
-        lambda m: m.method == "isotonic",
-        "with method='isotonic' answers otherwise in ONNX: use method='sigmoid'",
+        lambda m: m.method == "isotonic" or any(map(is_calibrated_elsewhere, m.calibrated_classifiers_)),
+        "answers otherwise in ONNX if isotonic, or over LightGBM, histogram boosting or a pipeline: use another",
+    ),
+    "SGDClassifier": (
+        lambda m: m.loss == "modified_huber" and len(m.classes_) > 2,
+        "with loss='modified_huber' and several classes loses how it chooses its label: use loss='log_loss'",
+    ),
+    "LinearDiscriminantAnalysis": (
+        lambda m: m.solver != "svd" and len(m.classes_) == 2,
+        "of two classes answers otherwise in ONNX unless its solver is 'svd': use that",
     ),
     "RadiusNeighbors": (
         lambda _: True,
@@ -48,6 +56,12 @@ LOST: dict[str, tuple[Callable[[Any], bool], str]] = {
 NEEDS_DOUBLE = ("KNeighbors", "LocalOutlierFactor", "GaussianProcess")
 
 
+def is_calibrated_elsewhere(calibrated: Any) -> bool:
+    """Whether scikit-learn calibrates other scores of an estimator than skl2onnx does."""
+    name = type(calibrated.estimator).__name__
+    return name.startswith(("LGBM", "HistGradientBoosting")) or hasattr(calibrated.estimator, "steps")
+
+
 def to_onnx(model: Any, features: int, *, is_double: bool, is_judged: bool) -> Any:
     """An ONNX model of one input, [batch, features].
 
@@ -62,6 +76,9 @@ def to_onnx(model: Any, features: int, *, is_double: bool, is_judged: bool) -> A
     """
     skl2onnx = importlib.import_module("skl2onnx")
     types = importlib.import_module("skl2onnx.common.data_types")
+    while hasattr(model, "best_estimator_"):
+        # Whatever searched for it answers as it does.
+        model = model.best_estimator_
     parts = list(parts_of(model))
     check_kept(parts, is_double=is_double)
     if not is_double and not is_judged:
@@ -71,6 +88,9 @@ def to_onnx(model: Any, features: int, *, is_double: bool, is_judged: bool) -> A
         if type(part).__name__ == "VotingClassifier":
             # What concerns its transform alone, and skl2onnx refuses it.
             part.flatten_transform = False
+        if type(part).__name__.startswith("Voting") and part.weights is not None:
+            # It asks a list for what arrays have.
+            part.weights = np.asarray(part.weights)
     kind = types.DoubleTensorType if is_double else types.FloatTensorType
     columns = columns_by_name(model, parts)
     made = converted(
@@ -89,7 +109,7 @@ def converted(skl2onnx: Any, model: Any, inputs: list[tuple[str, Any]]) -> Any:
             return skl2onnx.convert_sklearn(
                 model, initial_types=inputs, options={"zipmap": False}, target_opset=opsets
             )
-        except NameError as error:
+        except (NameError, RuntimeError, ValueError) as error:
             # What answers with no probabilities has no such option.
             if "zipmap" not in str(error):
                 raise

@@ -13,7 +13,7 @@ import numpy as np
 
 from exporters.errors import ExportError
 from exporters.formats.building import INPUT, LABEL, MARGIN, PREDICTION, Nodes, TreeColumns
-from exporters.formats.trees import floor32
+from exporters.formats.trees import floor32, nearest32
 
 FORESTS = (
     "DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor",
@@ -72,6 +72,7 @@ def boosted(model: Any, dtype: Any) -> Any:
         is_category = np.asarray(model.is_categorical_)
         order = np.concatenate([np.flatnonzero(is_category), np.flatnonzero(~is_category)])
         categories = encoder.named_transformers_["encoder"].categories_
+        check_categories(order, categories, dtype)
     made, columns = Nodes(), TreeColumns()
     groups = int(model.n_trees_per_iteration_)
     for number, predictor in enumerate(p for one in model._predictors for p in one):  # noqa: SLF001
@@ -90,6 +91,17 @@ def boosted(model: Any, dtype: Any) -> Any:
             )
         answer = made.add("Identity" if link == "IdentityLink" else "Exp", [MARGIN], PREDICTION)
     return finished(made, model, answer, groups, dtype)
+
+
+def check_categories(order: Any, categories: Sequence[Any], dtype: Any) -> None:
+    """Raise ExportError where two categories are one number in the rows' precision."""
+    for column, values in zip(order, categories, strict=False):
+        known = np.asarray(values, np.float64)
+        if len(np.unique(known.astype(dtype))) < len(known):
+            raise ExportError(
+                f"categories of column number {int(column) + 1} are one number in float32, such as "
+                f"{float(known.max())!r}: number them from 0, or use --precision fp64"
+            )
 
 
 def add_boosted_tree(
@@ -115,7 +127,8 @@ def add_boosted_tree(
                 number, chain, feature, asked[k], named=named, others=others, missing_is_named=False
             )
             continue
-        at = float(node["num_threshold"] if dtype == np.float64 else floor32(node["num_threshold"]))
+        # To the nearest, as callers round their rows: a split is often a number of the training, which goes left.
+        at = float(node["num_threshold"] if dtype == np.float64 else nearest32(node["num_threshold"]))
         columns.add(number, first[k], "BRANCH_LEQ", feature, at, left, right, int(to_left))
 
 

@@ -110,7 +110,7 @@ def with_columns(module: torch.jit.ScriptModule, answer: Any) -> torch.jit.Scrip
     else:
         keys = list(answer) if isinstance(answer, dict) else range(len(answer))
         parts, flat = [f"out[{key!r}]" for key in keys], [answer[key].dim() == 1 for key in keys]
-    if not any(flat) and not isinstance(answer, dict):
+    if not any(flat) and isinstance(answer, torch.Tensor | tuple):
         return module
     taken = ", ".join(arguments(module))
     told = ", ".join(f"{part}.unsqueeze(1)" if is_flat else part for part, is_flat in zip(parts, flat, strict=True))

@@ -129,7 +129,9 @@ def trees(made: Nodes, model: BoosterModel, iterations: int | None) -> None:
     if not count:
         raise ExportError("it has no tree: train it again")
     # Single precision, as XGBoost multiplies.
-    weights = np.asarray(parts.get("weight_drop", [1.0] * count), np.float32)
+    # XGBoost 3.4 keeps them beside the trees.
+    dropped = kept.get("weight_drop") or parts.get("weight_drop") or [1.0] * count
+    weights = np.asarray(dropped, np.float32)
     columns = TreeColumns()
     for number, (tree, group) in enumerate(zip(kept["trees"][:count], kept["tree_info"], strict=False)):
         add_tree(columns, number, int(group), tree, weights[number])

@@ -16,17 +16,22 @@ from exporters.parity.tolerance import (
     HALF,
     HOSTILE,
     INT8,
+    Usual,
     absolute,
     allowed,
     movement,
     tolerance,
     usual,
     usual_of,
+    within_cell,
 )
 from trading.decision.policy import DecisionPolicy
 from trading.decision.sizing import target_quantity
 from trading.models.signature import ModelSignature
 from trading.risk.limits import LimitSet
+
+#: Of rows whose probabilities are equal in float32 so many may have been told apart in double precision.
+ODD_TIES = 0.02
 
 
 class Difference(Struct, frozen=True):
@@ -100,7 +105,7 @@ def compare(
     rows: str,
     precision: str = "fp32",
     device: str = "cpu",
-    usually: Sequence[float] | None = None,
+    usually: Sequence[Usual] | None = None,
     moves: Sequence[Array] | None = None,
 ) -> ParityComparison:
     """Compare two models' answers to the same batch.
@@ -112,7 +117,7 @@ def compare(
         where: "file" or "served".
         rows: kind of rows.
         precision, device: as `tolerance` takes them.
-        usually: magnitude of each output's usual numbers; default: of these answers'.
+        usually: each output's usual numbers; default: these answers'.
         moves: how far the source's own answers move when these rows hardly do, float64 [rows, 1] an output.
 
     Raises:
@@ -126,7 +131,7 @@ def compare(
         raise ParityError(str(error)) from error
     found = []
     near = {"fp16": HALF, "int8": INT8}.get(precision, CPU if device == "cpu" else HALF)
-    tied = ties(wanted, near.share)
+    tied = ties(wanted, near.share, is_hostile=rows == HOSTILE)
     for k, (spec, a, b) in enumerate(zip(signature.outputs, wanted, got, strict=True)):
         share = tolerance(spec.dtype, precision, device).share
         most = allowed(a, share, usually[k], hostile=rows == HOSTILE) if share else np.zeros((batch, 1))
@@ -161,14 +166,34 @@ def difference(
     )
 
 
-def ties(outputs: Arrays, within: float) -> npt.NDArray[np.bool_]:
-    """Rows whose two largest probabilities, of the last output with several, are equal but for rounding."""
+def ties(outputs: Arrays, within: float, *, is_hostile: bool = False) -> npt.NDArray[np.bool_]:
+    """Rows whose two largest probabilities, of the last output with several, are equal but for rounding.
+
+    Not those whose label is another than the larger's, if only by its place: such labels come from elsewhere. Of
+    hostile rows all: there probabilities are equal because they are as large as they can be.
+    """
     wide = [a for a in outputs if a.dtype.kind == "f" and a[0].size > 1] if len(outputs[0]) else []
     if not wide:
         return np.zeros(len(outputs[0]), np.bool_)
-    ordered = np.sort(wide[-1].reshape(len(wide[-1]), -1), axis=1)
+    flat = wide[-1].reshape(len(wide[-1]), -1)
+    ordered = np.sort(flat, axis=1)
     with np.errstate(invalid="ignore"):
-        return np.asarray(ordered[:, -1] - ordered[:, -2] <= within)
+        near = np.asarray(ordered[:, -1] - ordered[:, -2] <= within)
+    labels = [a.reshape(len(a), -1)[:, 0] for a in outputs if a.dtype.kind in "iu"]
+    if is_hostile or not labels or not near.any():
+        return near
+    best, label = flat.argmax(axis=1), labels[0]
+    said = {int(k): set(label[(best == k) & ~near].tolist()) for k in np.unique(best)}
+    exact = ordered[:, -1] == ordered[:, -2]
+    odd = np.array(
+        [bool(said[int(k)]) and value not in said[int(k)] for k, value in zip(best, label.tolist(), strict=True)]
+    )
+    # Where many are equal to the last bit, and the label is not the first of them, it was not read from them.
+    return near & ~(exact & odd) if (exact & odd).sum() > ODD_TIES * len(near) else near
+
+
+#: By kind of rows, how far the source's own answers move where a row stands for others.
+MOVES = {HOSTILE: movement, "thresholds": within_cell}
 
 
 def compare_runs(
@@ -208,7 +233,7 @@ def compare_runs(
             precision=precision,
             device=device,
             usually=usually,
-            moves=movement(source, arrays, wanted) if kind == HOSTILE else None,
+            moves=MOVES[kind](source, arrays, wanted) if kind in MOVES else None,
         )
     return total
 

@@ -15,6 +15,8 @@ HOSTILE = "adversarial"
 #: What is added up to a small answer is rounded, too: a difference of this share of the tolerance is no difference,
 #: as long as it is no more than a hundredth of the usual answer.
 ROUNDED, NOTICED = 0.1, 0.01
+#: The distance of two numbers of single precision, as a share of them.
+ONE_BIT = float(np.finfo(np.float32).eps)
 #: How far hostile rows are moved to see what their answers hang on: some units in float32's last place.
 MOVED = 4 * float(np.finfo(np.float32).eps)
 
@@ -57,35 +59,50 @@ def tolerance(dtype: Dtype, precision: str, device: str, *, tf32: bool = False) 
     return GPU_TF32 if tf32 else GPU
 
 
-def usual(outputs: Arrays) -> list[float]:
-    """The usual magnitude of each output's numbers: the median of those that are neither zero nor infinite.
+class Usual(Struct, frozen=True):
+    """An output's usual numbers.
 
-    A few rows that mean nothing do not move it, however large their answers. 1 where there is none.
+    Attributes:
+        size: their median magnitude, of those that are neither zero nor infinite: a few rows that mean nothing do
+            not move it, however large their answers. 1 where there is none.
+        spread: how far they lie from one another, the distance from the lower to the upper decile; infinite where
+            they are all alike, or fewer than four.
     """
+
+    size: float = 1.0
+    spread: float = np.inf
+
+
+def usual(outputs: Arrays) -> list[Usual]:
+    """The usual numbers of each output."""
     found = []
     for array in outputs:
-        sizes = np.abs(array[np.isfinite(array)].astype(np.float64)) if array.dtype.kind == "f" else np.zeros(0)
-        sizes = sizes[sizes > 0.0]
-        found.append(float(np.median(sizes)) if sizes.size else 1.0)
+        known = array[np.isfinite(array)].astype(np.float64) if array.dtype.kind == "f" else np.zeros(0)
+        sizes = np.abs(known[known != 0.0])
+        far = float(np.ptp(np.quantile(known, [0.1, 0.9]))) if len(array) >= 4 and known.size else 0.0
+        found.append(Usual(float(np.median(sizes)) if sizes.size else 1.0, far or np.inf))
     return found
 
 
-def allowed(wanted: Array, share: float, usually: float, *, hostile: bool) -> Array:
+def allowed(wanted: Array, share: float, usually: Usual, *, hostile: bool) -> Array:
     """The largest difference that passes, float64 [rows, 1].
 
     Args:
         wanted: the source's answers, [rows, *dims].
         share: of the tolerance.
-        usually: magnitude of the output's usual numbers.
+        usually: the output's usual numbers.
         hostile: whether these rows mean nothing: they are judged by the largest answer among them, because what is
             added up to one of them may be as large as to any other.
     """
     flat = wanted.reshape(len(wanted), -1).astype(np.float64)
     sizes = np.where(np.isfinite(flat), np.abs(flat), 0.0)
-    scale = np.maximum(sizes.max(axis=1, keepdims=True, initial=0.0), usually)
+    scale = np.maximum(sizes.max(axis=1, keepdims=True, initial=0.0), usually.size)
     if hostile:
-        scale[:] = max(float(sizes.max(initial=0.0)), usually, 1.0)
-    return np.maximum(share * scale, min(ROUNDED * share, NOTICED * usually))
+        scale[:] = max(float(sizes.max(initial=0.0)), usually.size, 1.0)
+        return share * scale
+    most = np.maximum(share * scale, min(ROUNDED * share, NOTICED * usually.size))
+    # What all answers have in common is no measure of how far two of them may be apart.
+    return np.minimum(most, max(NOTICED * max(share / CPU.share, 1.0) * usually.spread, ONE_BIT * usually.size))
 
 
 def movement(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:
@@ -106,6 +123,27 @@ def movement(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:
     return most
 
 
+def within_cell(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:
+    """How far the source's own answers differ among the doubles that a float32 row stands for: float64 [rows, 1].
+
+    Nothing where it takes no double, or rounds what it takes.
+    """
+    most = [np.zeros((len(a), 1)) for a in answers]
+    for end in (-np.inf, np.inf):
+        near = []
+        for array in rows:
+            exact = array.astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                beside = np.nextafter(array, array.dtype.type(end)).astype(np.float64)
+                near.append(np.where(np.isfinite(beside), exact + 0.499 * (beside - exact), exact))
+        try:
+            answered = source(near)
+        except Exception:  # noqa: BLE001 - any runtime, any model
+            return most
+        most = [np.maximum(m, absolute(a, b)) for m, a, b in zip(most, answered, answers, strict=True)]
+    return most
+
+
 def _moved(array: Array, way: str) -> Array:
     if array.dtype.kind != "f":
         return array
@@ -117,7 +155,7 @@ def _moved(array: Array, way: str) -> Array:
     return array * (1.0 + MOVED * signs.get(way, apart)).astype(array.dtype)
 
 
-def steady(wanted: Arrays, got: Arrays, shares: Sequence[float], usually: Sequence[float]) -> Array:
+def steady(wanted: Arrays, got: Arrays, shares: Sequence[float], usually: Sequence[Usual]) -> Array:
     """Which rows are answered alike by any two runtimes, bool [rows]: those that a file answers as its source."""
     kept = np.ones(len(wanted[0]), np.bool_)
     for a, b, share, size in zip(wanted, got, shares, usually, strict=True):
@@ -137,7 +175,7 @@ def absolute(a: Array, b: Array) -> Array:
     return np.where(np.isnan(apart), np.inf, apart).max(axis=1, keepdims=True, initial=0.0)
 
 
-def usual_of(answers: Sequence[tuple[str, Arrays]]) -> list[float] | None:
-    """The usual magnitudes, of what is not hostile among kinds of rows with their answers; None where all are."""
+def usual_of(answers: Sequence[tuple[str, Arrays]]) -> list[Usual] | None:
+    """The usual numbers, of what is not hostile among kinds of rows with their answers; None where all are."""
     known = [arrays for kind, arrays in answers if kind != HOSTILE]
     return usual([np.concatenate(arrays) for arrays in zip(*known, strict=True)]) if known else None

@@ -30,6 +30,10 @@ def open_xgboost(request: Request) -> Estimator:
     if kind not in XGBOOST_CLASSES:
         raise ExportError(f"MLflow loads it as {request.model_class}: expected one of {', '.join(XGBOOST_CLASSES)}")
     is_classifier = kind.endswith("Classifier")
+    if is_classifier and described.groups > 1 and not described.objective.startswith("multi:"):
+        raise ExportError(
+            f"it answers {described.groups} questions at once, and one label is served: train a classifier for each"
+        )
     check_columns(request, described.features, booster.feature_names or ())
     best = described.best_iteration
     iterations = None if kind == "Booster" or best is None else best + 1

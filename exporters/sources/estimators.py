@@ -18,6 +18,8 @@ from exporters.sources.known_rows import known_rows
 from exporters.sources.sandbox_protocol import Request
 from trading.models.signature import Dtype, TensorSpec
 
+#: Of how far answers lie from one another so much may be lost in single precision.
+LOST_SHARE, MANY = 3e-3, 32
 #: What skops may build besides its own defaults: plain data of the two libraries.
 SKOPS_TRUSTED = (
     "collections.OrderedDict",
@@ -45,6 +47,8 @@ class Estimator:
         self._is_double, self._example = request.is_double, request.example
         dtype: Dtype = "FP64" if request.is_double else "FP32"
         self._table_spec = TensorSpec(request.inputs[0].name, request.inputs[0].dims[-1:], dtype)
+        # Of rows that are made up for want of any its answers may lie near to one another for nothing.
+        self._is_spread_known = not request.example and known_rows(model, self._table_spec.dims[0]) is None
         self.inputs = columns_of(request, dtype) if request.as_columns else (self._table_spec,)
         found = getattr(model, "classes_", None)
         if isinstance(found, list):
@@ -108,7 +112,11 @@ class Estimator:
         for name, ask in self._asks.items():
             found = self._table(ask)(rows)
             found = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+            if len(rows) >= MANY and not self._is_spread_known:
+                check_spread(found)
             answers.append(found.astype(np.int64 if name == "label" else np.float32).reshape(len(rows), -1))
+        # What is asked first of many is like its own rows; later ones may be all alike.
+        self._is_spread_known |= len(rows) >= MANY
         return answers
 
     def known(self) -> Arrays | None:
@@ -146,6 +154,19 @@ def is_regressor(model: Any) -> bool:
     except AttributeError:
         # No estimator of scikit-learn's.
         return True
+
+
+def check_spread(answers: Any) -> None:
+    """Raise ExportError for answers that single precision, in which they are served, cannot tell apart."""
+    if answers.dtype != np.float64 or not np.isfinite(answers).all():
+        return
+    with np.errstate(over="ignore"):
+        lost = np.abs(answers - answers.astype(np.float32)).max()
+    if 0.0 < LOST_SHARE * np.ptp(answers) < lost < np.inf:
+        raise ExportError(
+            f"its answers, such as {float(answers.flat[0])!r}, lie so near to one another that float32, in which "
+            "they are served, cannot tell them apart: train it on their difference from what they have in common"
+        )
 
 
 def columns_of(request: Request, dtype: Dtype) -> tuple[TensorSpec, ...]:

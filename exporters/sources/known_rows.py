@@ -37,10 +37,7 @@ def known_rows(model: Any, features: int) -> Array | None:
 def columns_of(model: Any, features: int) -> Iterator[tuple[int, Column]]:
     """Each column that something tells of, by its number; of what a step makes of the rows nothing is known."""
     if hasattr(model, "steps"):
-        for _, step in model.steps:
-            yield from columns_of(step, features)
-            if not type(step).__name__.endswith("Imputer") and step != "passthrough":
-                return
+        yield from _of_steps([step for _, step in model.steps], features)
         return
     if hasattr(model, "transformers_") and hasattr(model, "_transformer_to_input_indices"):
         for name, step, _ in model.transformers_:
@@ -53,6 +50,22 @@ def columns_of(model: Any, features: int) -> Iterator[tuple[int, Column]]:
     for within in members(model):
         if getattr(within, "n_features_in_", features) == features:
             yield from columns_of(within, features)
+
+
+def _of_steps(steps: list[Any], features: int) -> Iterator[tuple[int, Column]]:
+    """Of a pipeline's steps the first tells, and those behind it as far as their columns are still the table's."""
+    if not steps:
+        return
+    first, *later = steps
+    if hasattr(first, "get_support"):
+        kept = first.get_support(indices=True)
+        yield from ((int(kept[k]), column) for k, column in _of_steps(later, len(kept)))
+    elif first == "passthrough":
+        yield from _of_steps(later, features)
+    else:
+        yield from columns_of(first, features)
+        if type(first).__name__.endswith("Imputer"):
+            yield from _of_steps(later, features)
 
 
 def members(model: Any) -> list[Any]:
@@ -98,6 +111,9 @@ def _of_kept_rows(model: Any, features: int) -> Iterator[tuple[int, Column]]:
     for name in ("_fit_X", "X_train_", "support_vectors_", "cluster_centers_", "quantiles_"):
         if (found := _fitted(model, (name,), features)) and found[0].ndim == 2:
             yield from _ends(found[0].min(axis=0), found[0].max(axis=0))
+    if type(model).__name__ == "PCA" and (found := _fitted(model, ("mean_", "components_"), features)):
+        far = 3 * np.sqrt(model.noise_variance_ + (found[1] ** 2 * model.explained_variance_[:, None]).sum(axis=0))
+        yield from _ends(found[0] - far, found[0] + far)
     if type(model).__name__ == "GaussianNB" and (found := _fitted(model, ("theta_", "var_"), features)):
         far = 3 * np.sqrt(found[1])
         yield from _ends((found[0] - far).min(axis=0), (found[0] + far).max(axis=0))
@@ -118,7 +134,13 @@ def _of_trees(model: Any, _: int) -> Iterator[tuple[int, Column]]:
         for column in np.unique(tree.feature[splits]):
             yield int(column), _around(tree.threshold[splits & (tree.feature == column)])
     mapper = getattr(model, "_bin_mapper", None)
-    # With categories it knows the columns in another order.
+    encoder = getattr(model, "_preprocessor", None)
+    if encoder is not None and hasattr(model, "is_categorical_"):
+        # The categories come first, in another order than the columns.
+        for column, values in zip(
+            np.flatnonzero(model.is_categorical_), encoder.named_transformers_["encoder"].categories_, strict=True
+        ):
+            yield int(column), ("values", np.asarray(values, np.float64))
     if mapper is not None and getattr(model, "_preprocessor", None) is None:
         for k, values in enumerate(mapper.bin_thresholds_):
             if len(values):

@@ -76,15 +76,8 @@ def opened(
     Raises:
         UnsafeArtefact, ExportError: says why it cannot be opened, or how it breaks its contract.
     """
-    if as_columns and origin.flavour in {"onnx", "pytorch"}:
-        raise ExportError(
-            f"{origin.name}: --inputs columns is for tables: a tensor here is as the model declares it"
-        )
-    if precision == "fp64" and origin.flavour in {"onnx", "pytorch"}:
-        raise ExportError(
-            f"{origin.name}: --precision fp64 is for scikit-learn and LightGBM; a tensor here has the type that "
-            "the model declares"
-        )
+    if origin.flavour in {"onnx", "pytorch"}:
+        check_for_networks(origin, precision, as_columns=as_columns)
     if origin.flavour == "onnx":
         source = open_onnx(origin)
     elif origin.flavour == "pytorch" and not needs_isolation(origin):
@@ -101,6 +94,19 @@ def opened(
             yield checked(open_isolated(origin, own, asked), max_batch)
         return
     yield checked(source, max_batch)
+
+
+def check_for_networks(origin: Origin, precision: str, *, as_columns: bool) -> None:
+    """Raise ExportError for what only tables can be asked for."""
+    if as_columns:
+        raise ExportError(
+            f"{origin.name}: --inputs columns is for tables: a tensor here is as the model declares it"
+        )
+    if precision == "fp64":
+        raise ExportError(
+            f"{origin.name}: --precision fp64 is for scikit-learn and LightGBM; a tensor here has the type that "
+            "the model declares"
+        )
 
 
 def needs_isolation(origin: Origin) -> bool:

@@ -1,7 +1,7 @@
 """A path that a shell and a Java program can be given, of a folder that may lie anywhere.
 
 Triton starts its Python backends through a shell, which splits a path at its spaces and stumbles over parentheses;
-Java reads a letter beyond ASCII in a properties file as two others, and makes a folder of that name. Both get a link.
+Java reads a letter beyond ASCII in a properties file as two others, and makes a folder so named. Both get a link.
 """
 
 from __future__ import annotations

@@ -103,6 +103,17 @@ def estimator(kind, data="score", *, eval_set=False, **given) -> Model:
     return Model(write, ask, [rows], predict=None if data == "words" else 0)
 
 
+def several_labels() -> Model:
+    """Three questions at once."""
+    rows, labels = NUMBERS, np.column_stack([BINARY, 1 - BINARY, CLASSES > 1])
+    model = xgboost.XGBClassifier(n_estimators=4, n_jobs=1).fit(rows, labels)
+    return Model(
+        lambda path: save(mlflow.xgboost, model, rows, model.predict(rows), path),
+        lambda a: [model.predict_proba(a[0])],
+        [rows],
+    )
+
+
 def lgb(data="score", rounds=8, *, boundaries=None, example=False, **given) -> Model:
     """`lightgbm.train`."""
     rows, labels = ROWS.get(data, NUMBERS), LABELS[data]
@@ -128,6 +139,16 @@ def lgb(data="score", rounds=8, *, boundaries=None, example=False, **given) -> M
 LABELS["later"] = LATER
 ROWS["zeros"] = np.where(np.abs(NUMBERS) < 0.6, np.float32(0), NUMBERS)
 LABELS["zeros"] = 3.0 * (ROWS["zeros"] == 0).sum(axis=1) + ROWS["zeros"][:, 0]
+
+
+def continued() -> Model:
+    """Two trainings, of which one has seen missing values."""
+    given = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}
+    first = lightgbm.train(given, lightgbm.Dataset(NUMBERS, SCORE, free_raw_data=False), 5)
+    model = lightgbm.train(given, lightgbm.Dataset(MISSING, GAPS, free_raw_data=False), 5, init_model=first)
+    return Model(
+        lambda path: save(mlflow.lightgbm, model, NUMBERS, SCORE, path), lambda a: [model.predict(a[0])], [NUMBERS]
+    )
 
 
 def own_loss(predicted, data):
@@ -183,6 +204,7 @@ XGBOOST = [
     x("two classes", lambda: estimator(xgboost.XGBClassifier, "binary"), kind="XGBClassifier"),
     x("three classes", lambda: estimator(xgboost.XGBClassifier, "classes"), kind="XGBClassifier"),
     x("trained for the label alone", lambda: estimator(xgboost.XGBClassifier, "classes", objective="multi:softmax"), kind="XGBClassifier"),
+    x("several labels a row", several_labels, Refused("answers 3 questions at once"), kind="XGBClassifier"),
     x("stopped early", lambda: estimator(xgboost.XGBClassifier, "classes", eval_set=True, n_estimators=60, early_stopping_rounds=3, learning_rate=0.8), kind="XGBClassifier"),
     x("", lambda: estimator(xgboost.XGBRanker, "rank"), kind="XGBRanker"),
     x("", lambda: estimator(xgboost.XGBRFRegressor), kind="XGBRFRegressor"),
@@ -213,8 +235,9 @@ LIGHTGBM = [
     g("boosting=rf", lambda: lgb(boosting="rf", bagging_freq=1, bagging_fraction=0.6)),
     g("boosting=rf, three classes", lambda: lgb("classes", boosting="rf", bagging_freq=1, bagging_fraction=0.6, objective="multiclass", **FOUR)),
     g("dart", lambda: lgb(boosting="dart")),
+    g("continued on other rows", continued, Refused("do not agree about what is missing")),
     g("linear_tree", lambda: lgb(linear_tree=True), Refused("each leaf of its trees is a linear model")),
-    g("seconds since 1970", lambda: lgb("later"), Refused("are answered otherwise once they are rounded to float32")),
+    g("seconds since 1970", lambda: lgb("later"), Refused("which are one number in float32")),
     g("seconds since 1970, rows logged", lambda: lgb("later", example=True), Refused("are answered otherwise once they are rounded to float32")),
     g("seconds since 1970, --precision fp64", lambda: lgb("later"), arguments={"precision": "fp64"}),
     g("", lambda: estimator(lightgbm.LGBMRegressor), kind="LGBMRegressor"),

@@ -71,7 +71,7 @@ def check(case: Case, model: Model, path: Path, contract: Any, run: Any = None) 
         if wanted is None:
             continue
         got = in_batches(run, as_served(rows, contract))
-        moves = moved(model, rows, wanted) if kind == "extreme" else [0.0] * len(wanted)
+        moves = moved(model, kind, rows, wanted) if kind in {"extreme", "splits"} else [0.0] * len(wanted)
         worst = max(worst, compare(case, kind, wanted, got, usually, moves))
     return worst
 
@@ -147,13 +147,19 @@ def scale(wanted: Any, kind: str, usually: float) -> Any:
     return np.maximum(finite.max(axis=1, keepdims=True), usually)
 
 
-def moved(model: Model, rows: list[Any], wanted: list[Any]) -> list[Any]:
-    """How far the source's own answers move when its rows do by some units in float32's last place."""
+def moved(model: Model, kind: str, rows: list[Any], wanted: list[Any]) -> list[Any]:
+    """How far the source's own answers move with what means nothing: rows that nobody sends, by some units in float32's
+    last place; rows at a split, to whatever double they are the nearest float32 of.
+    """
     most = [np.zeros((len(a), 1)) for a in wanted]
     apart = np.where(np.arange(rows[0].shape[1]) % 2, 1.0, -1.0)
     for way in (1.0, -1.0, apart, -apart):
         near = [(a * (1 + 5e-7 * way)).astype(a.dtype) for a in rows]
-        for k, nearby in enumerate(answers(model, "extreme", near) or []):
+        if kind == "splits":
+            ends = (np.inf * np.sign(way)).astype(np.float32) if np.ndim(way) else np.float32(np.inf * way)
+            beside = [np.nextafter(a.astype(np.float32), ends).astype(np.float64) for a in rows]
+            near = [a + 0.499 * np.where(np.isfinite(b), b - a, 0.0) for a, b in zip(rows, beside, strict=True)]
+        for k, nearby in enumerate(answers(model, kind, near) or []):
             x, y = (np.asarray(v, float).reshape(len(most[k]), -1) for v in (nearby, wanted[k]))
             with np.errstate(invalid="ignore"):
                 moving = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))

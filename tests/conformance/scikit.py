@@ -142,7 +142,12 @@ REFUSED = {
     ("CategoricalNB", "no rows logged"): "log it with input_example=",
     ("GaussianProcessClassifier", ""): "needs an operator (com.microsoft Solve)",
     ("MiniBatchKMeans", ""): "label differs by 1 (file) at batch 32 on adversarial rows",
-    ("CalibratedClassifierCV", "isotonic"): "with method='isotonic' answers otherwise in ONNX",
+    ("CalibratedClassifierCV", "isotonic"): "answers otherwise in ONNX if isotonic",
+    ("CalibratedClassifierCV", "over LightGBM"): "over LightGBM",
+    ("SGDClassifier", "modified_huber, three classes"): "loses how it chooses its label",
+    ("LinearDiscriminantAnalysis", "solver eigen, two classes"): "unless its solver is 'svd'",
+    ("RandomForestRegressor", "answers near 1.7e9"): "cannot tell them apart",
+    ("HistGradientBoostingRegressor", "categories above 2**24"): "are one number in float32",
     ("TunedThresholdClassifierCV", ""): "loses its threshold in ONNX",
     ("TransformedTargetRegressor", ""): "has no form in ONNX that skl2onnx knows",
     ("KernelRidge", ""): "has no form in ONNX that skl2onnx knows",
@@ -193,6 +198,104 @@ def stopped_early() -> pipeline.Pipeline:
     return pipeline.Pipeline([("scale", scaler), ("boost", booster)])
 
 
+DATA["doubles"] = (
+    RNG_DOUBLES := np.random.default_rng(0).normal(size=(600, 4)),
+    RNG_DOUBLES[:, 0] * 2 + RNG_DOUBLES[:, 1] ** 2,
+)
+DATA["cents"] = (np.round(RNG_DOUBLES * 10, 2), RNG_DOUBLES[:, 0])
+DATA["near"] = (NUMBERS, 3000.0 + SCORE / 10)
+DATA["apart"] = (NUMBERS, 1e5 + SCORE)
+DATA["far apart"] = (NUMBERS, 1.7e9 + 600 * SCORE.astype(float))
+DATA["numbered"] = (np.column_stack([20_000_001.0 + CODES[:, 0].astype(float), NUMBERS[:, 1:]]), CODED)
+ATTACKED = [
+    row(
+        "HistGradientBoostingRegressor",
+        "trained in double precision",
+        ensemble.HistGradientBoostingRegressor,
+        "doubles",
+    ),
+    row(
+        "HistGradientBoostingRegressor",
+        "trained in double precision, rows logged",
+        ensemble.HistGradientBoostingRegressor,
+        "doubles",
+        example=True,
+    ),
+    row("HistGradientBoostingRegressor", "cents", ensemble.HistGradientBoostingRegressor, "cents"),
+    row(
+        "HistGradientBoostingRegressor",
+        "categories above 2**24",
+        lambda: ensemble.HistGradientBoostingRegressor(categorical_features=[0], max_iter=20),
+        "numbered",
+    ),
+    row(
+        "RandomForestRegressor",
+        "answers near 1e5",
+        lambda: ensemble.RandomForestRegressor(30, **EACH),
+        "apart",
+        Within(1e-7),
+    ),
+    row(
+        "RandomForestRegressor",
+        "answers near 1.7e9",
+        lambda: ensemble.RandomForestRegressor(12, **EACH),
+        "far apart",
+    ),
+    row("RandomForestRegressor", "answers near 3000", lambda: ensemble.RandomForestRegressor(30, **EACH), "near"),
+    row(
+        "SGDClassifier",
+        "modified_huber, two classes",
+        lambda: linear_model.SGDClassifier(loss="modified_huber", **EACH),
+        "binary",
+    ),
+    row(
+        "SGDClassifier",
+        "modified_huber, three classes",
+        lambda: linear_model.SGDClassifier(loss="modified_huber", **EACH),
+        "classes",
+    ),
+    row(
+        "VotingClassifier",
+        "soft, with weights",
+        lambda: ensemble.VotingClassifier(VOICES, voting="soft", weights=[1, 2]),
+        "classes",
+    ),
+    row("VotingRegressor", "with weights", lambda: ensemble.VotingRegressor(VOTES, weights=[1, 2]), "score"),
+    row(
+        "RandomizedSearchCV",
+        "",
+        lambda: model_selection.RandomizedSearchCV(linear_model.Ridge(), {"alpha": [0.1, 1.0]}, n_iter=2, cv=2),
+        "score",
+    ),
+    row(
+        "CalibratedClassifierCV",
+        "over LightGBM",
+        lambda: calibration.CalibratedClassifierCV(LGBMClassifier(n_estimators=5, verbose=-1), cv=2),
+        "binary",
+    ),
+    row(
+        "CalibratedClassifierCV",
+        "over LinearSVC",
+        lambda: calibration.CalibratedClassifierCV(svm.LinearSVC(), cv=2),
+        "binary",
+    ),
+    row(
+        "LinearDiscriminantAnalysis",
+        "solver eigen, two classes",
+        lambda: discriminant_analysis.LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto"),
+        "binary",
+    ),
+    row(
+        "Pipeline",
+        "SelectKBest, then HistGradientBoostingRegressor, seconds since 1970",
+        lambda: pipe(
+            feature_selection.SelectKBest(feature_selection.f_regression, k=2),
+            ensemble.HistGradientBoostingRegressor(max_iter=20),
+        ),
+        "later",
+        Refused("are answered otherwise once they are rounded to float32"),
+    ),
+]
 LINEAR = [
     row("LinearRegression", "", linear_model.LinearRegression, "score"),
     row("LinearRegression", "a table with names", linear_model.LinearRegression, "score", named=True),
@@ -740,4 +843,4 @@ BY_COLUMN = [
         **COLUMNWISE,
     ),
 ]
-CASES = [*BY_COLUMN, EARLY, *IN_DOUBLE, *LINEAR, *TREES, *OTHERS, *PIPELINES]
+CASES = [*ATTACKED, *BY_COLUMN, EARLY, *IN_DOUBLE, *LINEAR, *TREES, *OTHERS, *PIPELINES]

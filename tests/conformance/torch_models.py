@@ -149,6 +149,21 @@ class Several(nn.Module):
         return hidden, hidden.sum(dim=1, keepdim=True)
 
 
+class Paired(Several):
+    """Two answers, as a list."""
+
+    def forward(self, x):
+        hidden = torch.tanh(self.body(x))
+        return [hidden, hidden.sum(dim=1, keepdim=True)]
+
+
+class Largest(nn.Module):
+    """ONNX Runtime passes over what is missing."""
+
+    def forward(self, x):
+        return x.amax(dim=1, keepdim=True)
+
+
 class Mapped(Several):
     """Two answers, as a dict."""
 
@@ -266,6 +281,8 @@ CASES = [
     t("a branch that cannot be compiled", "pickle", lambda: net(Uncompiled(), NUMBERS), Refused("it has no ONNX form")),
     t("a branch that is always taken", "pickle, --allow-tracer-warning", lambda: net(Always(), NUMBERS), tracer_warnings=("to a Python boolean",)),
     t("a branch that is always taken", "pickle", lambda: net(Always(), NUMBERS), Refused("it has no ONNX form")),
+    t("the largest of a row", "NaN stays NaN, pickle", lambda: net(Largest(), NUMBERS)),
+    t("two outputs", "a list, pickle", lambda: net(seeded(Paired), NUMBERS)),
     t("two outputs", "a tuple, pickle", lambda: net(seeded(Several), NUMBERS)),
     t("two outputs", "a tuple, script", lambda: net(seeded(Several), NUMBERS, how="script")),
     t("two outputs", "a dict, pickle", lambda: net(seeded(Mapped), NUMBERS)),

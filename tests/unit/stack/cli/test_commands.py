@@ -87,7 +87,7 @@ def test_every_command_has_help(command):
         (["stack", "logs", "nobody"], "no log of"),
         (["nosuch"], "No such command"),
         (["export", "model", "m", "--format", "tflite"], "--format 'tflite': expected onnx, torchscript, auto"),
-        (["export", "model", "m", "--precision", "int8"], "--precision 'int8'"),
+        (["export", "model", "m", "--precision", "int4"], "--precision 'int4'"),
         (["export", "model", "m", "--target", "24.01-py3"], "unknown target '24.01-py3'"),
         (["export", "doctor", "--gpu", "voodoo2"], "unknown GPU 'voodoo2': expected one of rtx5070"),
         (["export", "pipeline", "nosuch"], "is no pipeline: expected trading_decision"),
@@ -125,7 +125,7 @@ def run_cli(*arguments):
 
 
 def test_a_wrong_environment_variable_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("ULTRATHINK_PORTS__KAFKA", "9192")
+    monkeypatch.setenv("ULTRATHINK_PORTS__KAFKA", "the usual one")
     done = run_cli("--home", str(tmp_path), "stack", "status")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

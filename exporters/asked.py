@@ -12,7 +12,7 @@ from exporters.errors import ExportError, brief
 from exporters.formats import onnx, trees
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Options
-from exporters.parity.tolerance import HOSTILE, steady, tolerance, usual
+from exporters.parity.tolerance import HOSTILE, INFINITE, steady, tolerance, usual
 from exporters.probes import ADVERSARIAL_ROWS, GOLDEN_ROWS, SPECIAL_ROWS
 from trading.models.signature import FEATURES_TENSOR, ModelSignature
 
@@ -85,6 +85,11 @@ def steady_rows(
     kept = steady(wanted, got, shares, usual([a[:known] for a in wanted]))
     # Of int8 not even all of its own rows are answered alike.
     kept[:known] |= precision != "int8"
+    if not kept.any():
+        raise ExportError(
+            f"{signature.name} in {precision} answers none of its rows within {max(shares):.0%} of its source: "
+            "there would be nothing to ask a release with; use --precision fp16"
+        )
     return [a[kept] for a in asked], [a[kept] for a in wanted]
 
 
@@ -128,8 +133,8 @@ def is_answered(source: Run, row: Arrays) -> bool:
 def special_rows(signature: ModelSignature, path: Path, source: Run, example: Arrays | None) -> dict[str, Arrays]:
     """Rows on which a file and its source may part although they agree on others, by kind.
 
-    Missing values where the source takes them, and the values at which trees split. What the gateway's kernel makes
-    is always finite, and no tree reads it before it is scaled.
+    Missing values and infinities where the source takes them, and the values at which trees split. What the
+    gateway's kernel makes is always finite, and no tree reads it before it is scaled.
     """
     found: dict[str, Arrays] = {}
     if FEATURES_TENSOR in signature.inputs:
@@ -137,6 +142,8 @@ def special_rows(signature: ModelSignature, path: Path, source: Run, example: Ar
     golden = probes.golden(signature, SPECIAL_ROWS, example)
     if absent := answered(source, probes.missing(golden)):
         found["missing"] = absent
+    if beyond := answered(source, probes.infinite(golden)):
+        found[INFINITE] = beyond
     only = golden[0].dtype.kind == "f" and len(golden) == 1 and golden[0].ndim == 2
     if only and path.suffix == ".onnx" and (splits := trees.thresholds(onnx.load(path))):
         most = min(len(splits), MOST_SPLITS, MOST_BATCHES * signature.max_batch_size // 3)
@@ -146,8 +153,8 @@ def special_rows(signature: ModelSignature, path: Path, source: Run, example: Ar
 
 
 def answered(source: Run, rows: Arrays) -> Arrays | None:
-    """Rows with missing values, where a source takes such rows; else None."""
-    if not any(np.isnan(a).any() for a in rows if a.dtype.kind == "f"):
+    """Rows with values that are no finite numbers, where a source takes such rows; else None."""
+    if all(np.isfinite(a).all() for a in rows if a.dtype.kind == "f"):
         return None
     try:
         source(rows)
@@ -174,13 +181,15 @@ def golden_rows(
     """What a release is probed with: golden rows, adversarial ones, special ones, all within one batch."""
     if hostile is None:
         hostile = probes.adversarial(signature, hostile_rows(signature), example)
-    kinds = {"golden": GOLDEN_ROWS, HOSTILE: ADVERSARIAL_ROWS} | dict.fromkeys(special or {}, SPECIAL_ROWS)
+    # Of infinite rows another device may make another infinity, or none.
+    special = {kind: arrays for kind, arrays in (special or {}).items() if kind != INFINITE}
+    kinds = {"golden": GOLDEN_ROWS, HOSTILE: ADVERSARIAL_ROWS} | dict.fromkeys(special, SPECIAL_ROWS)
     largest, wanted = signature.max_batch_size, sum(kinds.values())
     counts = {kind: rows if wanted <= largest else rows * largest // wanted for kind, rows in kinds.items()}
     counts["golden"] = max(1, counts["golden"])
     parts = [
         probes.golden(signature, counts["golden"], example),
         [a[: counts[HOSTILE]] for a in hostile],
-        *(probes.spread_out(arrays, counts[kind]) for kind, arrays in (special or {}).items()),
+        *(probes.spread_out(arrays, counts[kind]) for kind, arrays in special.items()),
     ]
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]

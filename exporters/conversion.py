@@ -58,7 +58,7 @@ def convert(source: ModelSource, folder: Path, options: Options, progress: Progr
         git_commit=origin.git_commit,
         trusted=options.trust,
     )
-    full = reduced(signature, path, options, source.example, origin.flavour)
+    full = reduced(signature, path, options, source.example)
     keep_missing(signature, path, source)
     try:
         return proven(
@@ -148,16 +148,12 @@ def write(source: ModelSource, folder: Path, options: Options, progress: Progres
     return signature, path
 
 
-def reduced(
-    signature: ModelSignature, path: Path, options: Options, example: Arrays | None, flavour: str
-) -> bytes | None:
+def reduced(signature: ModelSignature, path: Path, options: Options, example: Arrays | None) -> bytes | None:
     """Halve a file's matrix products, or quantize them; of the latter, returns the file as it was."""
     if options.precision not in {"fp16", "int8"}:
         return None
     if path.suffix == ".pt":
         raise ExportError(f"{signature.name}: --precision {options.precision} is for ONNX: add --format onnx")
-    if options.precision == "fp16" and flavour not in {"pytorch", "onnx"}:
-        raise ExportError(f"{signature.name}: --precision fp16 is for networks, of PyTorch or ONNX: use fp32")
     if options.precision == "fp16":
         onnx.save(onnx.halve(onnx.load(path), signature.outputs), path)
         return None

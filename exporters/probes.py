@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,20 @@ def _missing(array: Array, random: np.random.Generator) -> Array:
     return flat.reshape(array.shape)
 
 
+def infinite(rows: Arrays) -> Arrays:
+    """The rows with an infinity, of either sign, in each column alone."""
+    found = []
+    for array in rows:
+        if array.dtype.kind != "f" or not array.size:
+            found.append(array)
+            continue
+        flat = array.reshape(len(array), -1).copy()
+        places = np.arange(len(flat))
+        flat[places, (places // 2) % flat.shape[1]] = np.where(places % 2, np.inf, -np.inf)
+        found.append(flat.reshape(array.shape))
+    return found
+
+
 def at_thresholds(row: Array, splits: list[tuple[int, float]]) -> Array:
     """Rows like `row`, float [columns]: for each split its value, and the next number on either side."""
     values = np.array([value for _, value in splits]).astype(row.dtype)
@@ -185,14 +200,22 @@ def from_file(signature: ModelSignature, path: Path) -> Arrays:
     Raises:
         ExportError: not such a file, or its arrays do not fit the signature.
     """
+    names = [t.name for t in signature.inputs]
+    wanted = f"give .npy, or .npz with {' and '.join(map(repr, names))}"
     try:
         with path.open("rb") as file:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+                raise ExportError(f"{path} is neither .npy nor .npz: {wanted}")
+            file.seek(0)
             stored = np.load(file, allow_pickle=False)
-            arrays = [stored] if isinstance(stored, np.ndarray) else [stored[t.name] for t in signature.inputs]
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(
-            f"{path} cannot be read as rows: {error}; give .npy, or .npz with {[t.name for t in signature.inputs]}"
-        ) from error
+            if not isinstance(stored, np.ndarray) and (absent := [n for n in names if n not in stored.files]):
+                held = ", ".join(map(repr, stored.files)) or "nothing"
+                raise ExportError(f"{path} has no array {absent[0]!r}; it holds {held}: {wanted}")
+            arrays = [stored] if isinstance(stored, np.ndarray) else [stored[name] for name in names]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        objects = "Object arrays" in str(error) or "allow_pickle" in str(error)
+        why = "it holds objects" if objects else str(error)
+        raise ExportError(f"{path} cannot be read as rows: {why}; {wanted}") from error
     if len(arrays) != len(signature.inputs):
         raise ExportError(f"{path} holds {len(arrays)} arrays; the model takes {len(signature.inputs)}")
     for spec, array in zip(signature.inputs, arrays, strict=True):

@@ -138,12 +138,18 @@ def halve(model: Any, outputs: tuple[TensorSpec, ...]) -> Any:
     """
     from onnxconverter_common import float16
 
-    others = sorted({n.op_type for n in model.graph.node} - HALVED_OPERATORS)
-    if len(others) == len({n.op_type for n in model.graph.node}):
+    if not any(node.op_type in HALVED_OPERATORS for node in model.graph.node):
         raise ExportError("it has no matrix product, so float16 would change nothing: use --precision fp32")
+    # By their names: of operators that are kept by type the converter also keeps, and follows, the casts that it
+    # adds itself, without end where the model has a Cast of its own.
+    for number, node in enumerate(model.graph.node):
+        node.name = f"kept/{number}"
+    others = [node.name for node in model.graph.node if node.op_type not in HALVED_OPERATORS]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        halved = float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=others)
+        halved = float16.convert_float_to_float16(
+            model, keep_io_types=True, op_block_list=[], node_block_list=others
+        )
     # Where the last operator is one that was left in float32, the converter declares a float16 output.
     graph.keep_outputs(halved, {t.name: t for t in outputs})
     return halved

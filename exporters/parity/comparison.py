@@ -15,6 +15,7 @@ from exporters.parity.tolerance import (
     CPU,
     HALF,
     HOSTILE,
+    INFINITE,
     INT8,
     Usual,
     absolute,
@@ -78,8 +79,8 @@ class ParityComparison(Struct, frozen=True):
 
     @property
     def max_abs(self) -> float:
-        """The largest absolute difference."""
-        return max((d.max_abs for d in self.differences), default=0.0)
+        """The largest absolute difference of what was judged: where any is allowed, nothing was."""
+        return max((d.max_abs for d in self.differences if math.isfinite(d.allowed)), default=0.0)
 
     @property
     def flip_rate(self) -> float:
@@ -136,7 +137,7 @@ def compare(
         share = tolerance(spec.dtype, precision, device).share
         most = allowed(a, share, usually[k], hostile=rows == HOSTILE) if share else np.zeros((batch, 1))
         # Beyond the rows that int8 was calibrated on it says the most that it can.
-        most = np.full((batch, 1), np.inf) if precision == "int8" and rows == HOSTILE else most
+        most = np.full((batch, 1), np.inf) if precision == "int8" and rows in {HOSTILE, INFINITE} else most
         most = most if moves is None else most + moves[k]
         # Which of two equal probabilities is the larger is nobody's to say.
         judged = np.ones(batch, np.bool_) if spec.dtype.startswith("FP") else ~tied
@@ -224,6 +225,8 @@ def compare_runs(
             raise ExportError(
                 f"{signature.name} as exported answers no {kind} rows at batch {len(arrays[0])}: {brief(error)}"
             ) from error
+        if kind == INFINITE:
+            got = [np.where(np.isfinite(a) | np.isfinite(b), b, a) for a, b in zip(wanted, got, strict=True)]
         total += compare(
             signature,
             wanted,

@@ -12,6 +12,8 @@ from trading.models.signature import Dtype
 
 #: Rows that a model may well have no answer to.
 HOSTILE = "adversarial"
+#: Rows with an infinity: where a source has no finite answer it is all one which the other has.
+INFINITE = "infinite"
 #: What is added up to a small answer is rounded, too: a difference of this share of the tolerance is no difference,
 #: as long as it is no more than a hundredth of the usual answer.
 ROUNDED, NOTICED = 0.1, 0.01

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving
+from exporters.formats.onnx import text
 from exporters.release.journal import ReleaseChange
 from exporters.repository.repository import ModelRepository
 from trading.models.signature import ModelSignature
@@ -29,6 +30,34 @@ def widened(repository: ModelRepository, change: ReleaseChange) -> Serving:
 def contract_of(repository: ModelRepository, name: str, version: int) -> bytes:
     """A version's contract, to be compared."""
     return msgspec.json.encode(repository.lineage(name, version).contract)
+
+
+def alone(repository: ModelRepository, previous: int | None, new: ModelSignature, version: int) -> str:
+    """As `why_alone`, of a version before that may be gone; "" of an ensemble, whose steps are kept."""
+    if previous is None or new.backend == "ensemble":
+        return ""
+    try:
+        return why_alone(repository.lineage(new.name, previous).contract, previous, new, version)
+    except ExportError:
+        return f"version {previous} cannot be read"
+
+
+def why_alone(old: ModelSignature, previous: int, new: ModelSignature, version: int) -> str:
+    """Why the version before is not kept loaded beside a new one, in words; "" where it is."""
+    if previous == version:
+        return ""
+    if previous > version:
+        return f"version {previous} is not kept: requests without a version go to the highest that is loaded"
+    for what, ours, theirs in (
+        ("inputs are", text(new.inputs), text(old.inputs)),
+        ("outputs are", text(new.outputs), text(old.outputs)),
+        ("largest batch is", new.max_batch_size, old.max_batch_size),
+        ("backend is", new.backend, old.backend),
+        ("feature version is", new.feature_version, old.feature_version),
+    ):
+        if ours != theirs:
+            return f"its {what} {ours}, and {theirs} in version {previous}"
+    return ""
 
 
 def contract_for(repository: ModelRepository, change: ReleaseChange, serving: Serving) -> ModelSignature:

@@ -29,7 +29,7 @@ from exporters.formats.config_pbtxt import Serving
 from exporters.parity import comparison
 from exporters.profiles import Gpu
 from exporters.release.candidate import CANDIDATE, candidate
-from exporters.release.configurations import contract_for, contract_of, widened
+from exporters.release.configurations import alone, contract_for, contract_of, widened
 from exporters.release.guards import check_folder, check_served, superseded
 from exporters.release.journal import (
     Entry,
@@ -43,7 +43,7 @@ from exporters.release.journal import (
 )  # fmt: skip
 from exporters.release.probing import probed
 from exporters.release.triton_client import TritonServer
-from exporters.release.versions import last_good
+from exporters.release.versions import last_good, to_roll_back_to
 from exporters.repository.files import now, user
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
@@ -53,7 +53,11 @@ from trading.models.signature import ModelSignature
 
 
 class Released(Struct, frozen=True):
-    """What a release or rollback did. Parity is the largest absolute difference as served, from the source."""
+    """What a release or rollback did. Parity is the largest absolute difference as served, from the source.
+
+    `alone` says why the version before is not kept loaded; "" where it is, where there was none, and of an ensemble
+    (its steps are).
+    """
 
     model: str
     version: int
@@ -64,6 +68,7 @@ class Released(Struct, frozen=True):
     flip_seconds: float
     seconds: float
     device: str
+    alone: str = ""
 
 
 class Releases:
@@ -91,15 +96,10 @@ class Releases:
         """Serve an earlier version again: the one before the last release, or `to`.
 
         Raises:
-            ExportError: there is none.
+            ExportError: there is none, or it was never served.
         """
         self.recover()
-        released = self._repository.serving(name).released
-        target = to if to is not None else self.last_good(name)
-        if target is None:
-            raise ExportError(f"{name} has no release before version {released}: name one with --to")
-        if target == released:
-            raise ExportError(f"{name} already serves version {target}")
+        target = to_roll_back_to(self._journal, self._repository, name, to)
         lineage = self._repository.verified_lineage(name, target)
         with self._repository.lock(name, *lineage.contract.steps):
             return self._change("rollback", lineage, target)
@@ -201,6 +201,7 @@ class Releases:
             round(flip_seconds, 3),
             round(time.monotonic() - started, 3),
             device,
+            alone(self._repository, before.released, lineage.contract, version),
         )
 
     def _plan(self, action: ReleaseAction, lineage: Lineage, version: int) -> list[ReleaseChange]:

@@ -29,13 +29,34 @@ class VersionRow(Struct, frozen=True):
 def last_good(journal: Journal, repository: ModelRepository, name: str) -> int | None:
     """The version that was served before the one that is, and is still there."""
     released, there = repository.serving(name).released, set(repository.versions(name))
-    served = [
-        t.changes[name].after.released
-        for t in journal.transactions(name)
-        if t.last.step == "done" and t.changes[name].after.released is not None
-    ]
-    earlier = [v for v in served if v != released and v in there]
+    earlier = [v for v in served_before(journal, name) if v != released and v in there]
     return earlier[-1] if earlier else None
+
+
+def served_before(journal: Journal, name: str) -> list[int]:
+    """Every version that was served, in the order in which they were."""
+    ends = [t.changes[name].after.released for t in journal.transactions(name) if t.last.step == "done"]
+    return [version for version in ends if version is not None]
+
+
+def to_roll_back_to(journal: Journal, repository: ModelRepository, name: str, wanted: int | None) -> int:
+    """The version before, or the one wanted. Raises ExportError where it was never served, or is already."""
+    if not repository.versions(name):
+        known = ", ".join(repository.names()) or "none"
+        raise ExportError(f"there is no model {name!r} in {repository.root}; there is {known}")
+    released = repository.serving(name).released
+    target = wanted if wanted is not None else last_good(journal, repository, name)
+    if target is None:
+        serves = "nothing" if released is None else f"version {released}, the first that was released"
+        raise ExportError(f"{name} serves {serves}: there is nothing to go back to")
+    if target == released:
+        raise ExportError(f"{name} already serves version {target}")
+    if target in repository.versions(name) and target not in served_before(journal, name):
+        raise ExportError(
+            f"{name} {target} was never released: `ultrathink export release {name} {target}` asks first whether "
+            "it answers as its source"
+        )
+    return target
 
 
 def protected(repository: ModelRepository, name: str) -> dict[int, str]:

@@ -138,6 +138,7 @@ CASES = [
     o("RandomNormalLike", "", lambda: file(model([node("RandomNormalLike", ["x"], ["y"])])), Refused("does not answer the same rows alike")),
     o("Mul", "names that are paths", lambda: file(model([node("Mul", ["../../x", "w"], ["/tmp/y"])], inputs=[info("../../x", ["n", 4])], outputs=[info("/tmp/y", ["n", 4])], constants={"w": np.ones(4, np.float32)})), Exact()),
     o("a convolution", "--precision fp16", lambda: file(model([node("Conv", ["x", "w"], ["y"])], inputs=[info("x", ["n", 1, 5, 5])], outputs=[info("y", ["n", 2, 3, 3])], constants={"w": np.random.default_rng(1).normal(size=(2, 1, 3, 3)).astype(np.float32)}), np.random.default_rng(2).normal(size=(64, 1, 5, 5)).astype(np.float32)), Within(2e-2), precision="fp16"),
+    o("a product and a cast", "--precision fp16", lambda: file(model([node("MatMul", ["x", "w"], ["h"]), node("Cast", ["h"], ["i"], to=INT64), node("Cast", ["i"], ["f"], to=FLOAT), node("Sub", ["h", "f"], ["y"])], constants={"w": np.eye(4, dtype=np.float32) / 8})), Within(2e-2), precision="fp16"),
     o("Mul", "--precision fp16, no matrix product", lambda: file(mul()), Refused("it has no matrix product"), precision="fp16"),
     o("torch.onnx.export", "a small network", lambda: exported_by_torch()),  # noqa: PLW0108 - it is defined below
 ]  # fmt: skip

@@ -209,6 +209,17 @@ DATA["far apart"] = (NUMBERS, 1.7e9 + 600 * SCORE.astype(float))
 DATA["numbered"] = (np.column_stack([20_000_001.0 + CODES[:, 0].astype(float), NUMBERS[:, 1:]]), CODED)
 ATTACKED = [
     row(
+        "Pipeline",
+        "StandardScaler, then MLPClassifier, --precision fp16",
+        lambda: pipe(
+            preprocessing.StandardScaler(),
+            neural_network.MLPClassifier(hidden_layer_sizes=(8,), max_iter=60, **EACH),
+        ),
+        "classes",
+        Within(2e-2),
+        arguments={"precision": "fp16"},
+    ),
+    row(
         "HistGradientBoostingRegressor",
         "trained in double precision",
         ensemble.HistGradientBoostingRegressor,

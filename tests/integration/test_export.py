@@ -319,6 +319,7 @@ def test_release_rollback_list_diff_prune(repository, releases, triton, tmp_path
         publish_times(repository, tmp_path, factor, name="story")
     for version in (1, 2, 4):
         done = releases.release("story", version)
+        assert done.alone == ""
         assert done.previous == {1: None, 2: 1, 4: 2}[version]
         assert done.parity_max_abs_diff == 0.0
     assert repository.serving("story").versions == (2, 4)
@@ -334,6 +335,10 @@ def test_release_rollback_list_diff_prune(repository, releases, triton, tmp_path
         releases.rollback("story", 2)
     with pytest.raises(ExportError, match="has no version 9"):
         releases.rollback("story", 9)
+    with pytest.raises(ExportError, match="story 3 was never released: .*export release story 3"):
+        releases.rollback("story", 3)
+    with pytest.raises(ExportError, match="there is no model 'nosuch'"):
+        releases.rollback("nosuch")
     found = diff(repository, "story", 1, 2)
     assert found.max_abs_diff > 0
     assert any(c.what == "weight factor" for c in found.changed)
@@ -347,8 +352,8 @@ def test_release_rollback_list_diff_prune(repository, releases, triton, tmp_path
 def test_a_version_of_another_contract_takes_over_alone_and_gives_back(repository, releases, triton, tmp_path):
     publish_times(repository, tmp_path, 1.0, name="wider", max_batch=64)
     publish_times(repository, tmp_path, 2.0, name="wider", max_batch=128)
-    releases.release("wider", 1)
-    releases.release("wider", 2)
+    assert releases.release("wider", 1).alone == ""
+    assert "its largest batch is 128, and 64 in version 1" in releases.release("wider", 2).alone
     # One configuration governs all versions, and theirs differ: the old one is not kept.
     assert triton.ready("wider") == {2}
     assert "max_batch_size: 128" in (repository.root / "wider" / "config.pbtxt").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 
 import mlflow
@@ -12,6 +14,7 @@ import torch
 import xgboost
 from mlflow.models import infer_signature
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from exporters.export import export_model
@@ -23,6 +26,7 @@ from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from tests.conformance.cases import GAPS, MISSING
+from tests.paths import ROOT
 from tests.unit.exporters.models import times
 from tests.unit.exporters.sources.test_opened import Repairs
 
@@ -125,3 +129,16 @@ def test_a_name_that_would_be_a_path(served, tmp_path, name):
     onnx.save(model, path)
     ask = served(path)
     np.testing.assert_array_equal(ask(ROWS)[0], 3 * ROWS)
+
+
+def test_the_pages_example_is_answered(served, stack, tmp_path, capsys):
+    model = LogisticRegression().fit(ROWS, SCORE > 0)
+    served(save(mlflow.sklearn, tmp_path / "fraud", model, ROWS, model.predict(ROWS)))
+    page = (ROOT / "docs/exporting.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "127.0.0.1:8001" in example
+    exec(example.replace("127.0.0.1:8001", stack.triton_grpc), {})
+    shown = np.array(
+        json.loads(re.sub(r"\s+", ",", capsys.readouterr().out.strip()).replace("[,", "[").replace(",]", "]"))
+    )
+    np.testing.assert_allclose(shown, model.predict_proba(np.zeros((3, 4))), atol=1e-6)

@@ -63,10 +63,13 @@ def model(
     """Fetch a model, convert it, prove it against its source, publish it as a new version."""
     from msgspec.structs import replace
 
+    from exporters.errors import ExportError
     from exporters.export import export_model
 
     made = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
     check_one_of("--inputs", inputs, ("matrix", "columns"))
+    if calibrate is not None and precision != "int8":
+        raise ExportError(f"--calibrate is for --precision int8, and the precision is {precision}")
     options = replace(
         made,
         calibrate=calibrate,
@@ -209,7 +212,23 @@ def check_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def release_all(places: Places, options: Options, done: list[PublishedVersion], progress: Any) -> list[Released]:
-    """Release what was published; a pipeline's steps come with it."""
+    """Release what was published; a pipeline's steps come with it.
+
+    Raises what a release raises, with what is published nevertheless.
+    """
+    from trading.errors import UltraThinkError
+
+    try:
+        return released_all(places, options, done, progress)
+    except UltraThinkError as error:
+        there = ", ".join(f"{p.name} {p.version}" for p in done)
+        raise type(error)(
+            f"{error}; published, and not all released: {there} (`ultrathink export list`)"
+        ) from error
+
+
+def released_all(places: Places, options: Options, done: list[PublishedVersion], progress: Any) -> list[Released]:
+    """Each, in order."""
     releases = places.releases(options.gpu, progress)
     ensembles = [p for p in done if p.format == "ensemble"]
     steps = {s for p in ensembles for s in places.models().lineage(p.name, p.version).steps}
@@ -274,6 +293,9 @@ def show_released(released: list[Released]) -> None:
     ]  # fmt: skip
     columns = ["model", "now serves", "before", "on", "parity as served", "actions flipped", "flip", "in all"]
     out.print(table("Released" if released[0].action == "release" else "Rolled back", columns, rows, right=(1, 2)))
+    for r in released:
+        if r.alone:
+            out.print(f"{r.model} {r.version} is served alone: {r.alone}", markup=False)
 
 
 def show_report(report: ParityReport) -> None:

@@ -7,7 +7,8 @@ import onnx
 import pytest
 import torch
 
-from exporters import quantization
+from exporters import probes, quantization
+from exporters.asked import steady_rows
 from exporters.errors import ExportError
 from exporters.export import export_model
 from exporters.quantization import Int8, ranks, spearman
@@ -92,6 +93,26 @@ def test_rows_of_ones_own_calibrate_it(tmp_path):
     np.save(tmp_path / "rows.npy", NUMBERS[:10])
     with pytest.raises(ExportError, match="10 rows are too few"):
         export_model(str(tmp_path / "wide"), asked, repository, lambda _: None)
+
+
+def test_rows_that_are_no_numpys_are_named_with_what_they_should_be(tmp_path):
+    (tmp_path / "rows.csv").write_text("1,2,3\n")
+    np.savez(tmp_path / "rows.npz", wrong=NUMBERS)
+    (tmp_path / "rows.npy").write_bytes(b"\x93NUMPY rubbish")
+    np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
+    for name, words in {
+        "rows.csv": "is neither .npy nor .npz", "rows.npz": "has no array 'x'; it holds 'wrong'",
+        "rows.npy": "cannot be read", "pickled.npy": "holds objects", "absent.npy": "No such file",
+    }.items():  # fmt: skip
+        with pytest.raises(ExportError, match=words) as told:
+            probes.from_file(SIGNATURE, tmp_path / name)
+        assert "unsafely" not in str(told.value)
+
+
+def test_an_int8_version_that_no_row_could_ask_about_is_not_published():
+    asked = [np.zeros((3, 4), np.float32)]
+    with pytest.raises(ExportError, match="m in int8 answers none of its rows"):
+        steady_rows(SIGNATURE, "int8", asked, [np.ones((3, 1), np.float32)], [np.zeros((3, 1), np.float32)])
 
 
 def test_what_has_no_product_is_a_sentence(tmp_path):

@@ -84,6 +84,16 @@ def test_hostile_rows_are_judged_by_the_largest_and_by_how_far_their_answers_mov
     assert moves[3, 0] == pytest.approx(1e-37)
 
 
+def test_what_may_be_anything_is_not_said_to_differ():
+    endless = [np.array([[np.inf], [0.0]])]
+    found = compare(
+        NUMBER, [np.ones((2, 1), np.float32)], [np.array([[np.inf], [1.0]], np.float32)], where="file",
+        rows="adversarial", moves=endless,
+    )  # fmt: skip
+    assert found.passed
+    assert found.max_abs == 0.0
+
+
 def test_rows_that_only_rounding_answers_are_not_kept_for_a_release():
     wanted, got = np.array([[1.0], [2.0], [np.nan]]), np.array([[1.0], [2.1], [np.nan]])
     assert steady([wanted], [got], [1e-5], [Usual()]).tolist() == [True, False, True]

@@ -88,6 +88,7 @@ def test_every_command_has_help(command):
         (["nosuch"], "No such command"),
         (["export", "model", "m", "--format", "tflite"], "--format 'tflite': expected onnx, torchscript, auto"),
         (["export", "model", "m", "--precision", "int4"], "--precision 'int4'"),
+        (["export", "model", "m", "--calibrate", "x.npy"], "--calibrate is for --precision int8"),
         (["export", "model", "m", "--target", "24.01-py3"], "unknown target '24.01-py3'"),
         (["export", "doctor", "--gpu", "voodoo2"], "unknown GPU 'voodoo2': expected one of rtx5070"),
         (["export", "pipeline", "nosuch"], "is no pipeline: expected trading_decision"),

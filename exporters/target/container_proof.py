@@ -16,9 +16,7 @@ import numpy as np
 
 from exporters.errors import ExportError, brief
 from exporters.formats.tensors import Arrays
-from exporters.parity import comparison
-from exporters.parity.tolerance import usual
-from exporters.probes import least_golden
+from exporters.parity.golden import compare_golden
 from exporters.profiles import Container
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, newest
@@ -95,29 +93,20 @@ def environment(folder: Path, lineage: Lineage, container: Container) -> Path:
 
 def asked(what: str, folder: Path, python: Path, lineage: Lineage, repository: ModelRepository) -> Finding:
     """The golden rows, all at once and one alone."""
-    contract = lineage.contract
-    rows, wanted = repository.golden(contract, lineage.version)
-    path = repository.folder(contract.name, lineage.version) / contract.file_name
-    usually = usual([a[: least_golden(contract.max_batch_size)] for a in wanted])
-    found = comparison.ParityComparison([], [])
+    golden = repository.golden(lineage.contract, lineage.version)
+    path = repository.folder(lineage.contract.name, lineage.version) / lineage.contract.file_name
     way = "export it again for this target, with an older converter or --format"
-    for count in (len(rows[0]), 1):
-        try:
-            got = answers(folder, python, path, lineage, [a[:count] for a in rows])
-            found += comparison.compare(
-                contract,
-                [a[:count] for a in wanted],
-                got,
-                where="file",
-                rows="golden",
-                precision=lineage.precision,
-                usually=usually,
-            )
-        except (subprocess.SubprocessError, ExportError) as error:
-            return Finding(what, "does not fit", said(error), way)
+    try:
+        found = compare_golden(
+            lineage, golden, lambda rows: answers(folder, python, path, lineage, rows), where="file", device="cpu"
+        )
+    except (subprocess.SubprocessError, ExportError) as error:
+        return Finding(what, "does not fit", said(error), way)
     if not found.passed:
         return Finding(what, "does not fit", f"its answers differ by up to {found.max_abs:.2e}", way)
-    return Finding(what, "fits", f"loads, and answers {len(rows[0])} rows as its source within {found.max_abs:.1e}")
+    return Finding(
+        what, "fits", f"loads, and answers {len(golden[0][0])} rows as its source within {found.max_abs:.1e}"
+    )
 
 
 def answers(folder: Path, python: Path, path: Path, lineage: Lineage, rows: Arrays) -> Arrays:

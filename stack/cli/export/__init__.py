@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stack.cli.export import checks, publish, releases
+from stack.cli.export import checks, publish, releases, verification
 from stack.cli.export.command import app
 
-__all__ = ["app", "checks", "publish", "releases"]
+__all__ = ["app", "checks", "publish", "releases", "verification"]

@@ -53,6 +53,9 @@ PLACES: dict[str, Any] = {
     ),
 }
 
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Open pickles too, in a process of their own: they run their author's code.")
+]
 TargetOption = Annotated[str, typer.Option(help="Triton container that must be able to read it.")]
 GpuOption = Annotated[str, typer.Option(help="GPU that must be able to hold it.")]
 

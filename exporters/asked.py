@@ -12,7 +12,7 @@ from exporters.errors import ExportError, brief
 from exporters.formats import onnx, trees
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Options
-from exporters.parity.tolerance import HOSTILE, INFINITE, steady, tolerance, usual
+from exporters.parity.tolerance import HOSTILE, INFINITE, steady, tolerances, usual
 from exporters.probes import ADVERSARIAL_ROWS, GOLDEN_ROWS, SPECIAL_ROWS
 from trading.models.signature import FEATURES_TENSOR, ModelSignature
 
@@ -60,7 +60,7 @@ def asked_for(signature: ModelSignature, source: Run, example: Arrays | None) ->
         raise ExportError(
             f"{signature.name} does not answer the rows that it is asked for a comparison: {brief(error)}; {way}"
         ) from error
-    shares = [tolerance(t.dtype, "fp32", "cpu").share for t in signature.outputs]
+    shares = [t.share for t in tolerances(signature, "fp32", "cpu")]
     if not steady(wanted, again, shares, usual(wanted)).all():
         raise ExportError(f"{signature.name} does not answer the same rows alike: what is random cannot be served")
     few = [a[: len(alone)] for a in wanted]
@@ -81,7 +81,7 @@ def steady_rows(
 ) -> tuple[Arrays, Arrays]:
     """Golden rows and their answers, without hostile ones of which rounding alone makes another answer."""
     known = probes.least_golden(signature.max_batch_size)
-    shares = [tolerance(t.dtype, precision, "cpu").share for t in signature.outputs]
+    shares = [t.share for t in tolerances(signature, precision, "cpu")]
     kept = steady(wanted, got, shares, usual([a[:known] for a in wanted]))
     # Of int8 not even all of its own rows are answered alike.
     kept[:known] |= precision != "int8"

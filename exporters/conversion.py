@@ -26,7 +26,7 @@ from exporters.formats import graph, onnx
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.parity import comparison
-from exporters.parity.tolerance import steady, tolerance, usual
+from exporters.parity.tolerance import steady, tolerances, usual
 from exporters.profiles import Gpu
 from exporters.repository.files import sha256
 from exporters.repository.lineage import Lineage, tool_versions
@@ -111,7 +111,7 @@ def check_narrowing(source: ModelSource, signature: ModelSignature, path: Path) 
         # It takes single precision only: there is nothing to lose.
         return
     by_file = quantization.in_batches(run_file(signature, path), rounded, signature.max_batch_size)
-    shares = [tolerance(t.dtype, "fp32", "cpu").share for t in signature.outputs]
+    shares = [t.share for t in tolerances(signature, "fp32", "cpu")]
     # A split may be rounded as the rows are; and what else the file makes of them is not to do with rounding.
     same = steady(wanted, by_file, shares, usual(wanted)) | steady(wanted, by_source, shares, usual(wanted))
     if same.all():

@@ -17,7 +17,7 @@ from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, Run
 from exporters.parity import comparison
 from exporters.parity.comparison import Difference, Flips, ParityComparison
-from exporters.parity.tolerance import HOSTILE, movement, tolerance, usual_of
+from exporters.parity.tolerance import HOSTILE, movement, tolerances, usual_of
 from exporters.pipelines import composed
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
@@ -186,7 +186,7 @@ def report_of(
     """What was found, with what was allowed and how long each subject took."""
     spent = {where: run.seconds for where, _, run in subjects}
     allowed = {
-        where: max(tolerance(t.dtype, lineage.precision, on).share for t in lineage.contract.outputs)
+        where: max(t.share for t in tolerances(lineage.contract, lineage.precision, on))
         for where, on, _ in subjects
     }
     return ParityReport(

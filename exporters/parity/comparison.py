@@ -21,7 +21,7 @@ from exporters.parity.tolerance import (
     absolute,
     allowed,
     movement,
-    tolerance,
+    tolerances,
     usual,
     usual_of,
     within_cell,
@@ -132,9 +132,10 @@ def compare(
         raise ParityError(str(error)) from error
     found = []
     near = {"fp16": HALF, "int8": INT8}.get(precision, CPU if device == "cpu" else HALF)
+    shares = [t.share for t in tolerances(signature, precision, device)]
     tied = ties(wanted, near.share, is_hostile=rows == HOSTILE)
     for k, (spec, a, b) in enumerate(zip(signature.outputs, wanted, got, strict=True)):
-        share = tolerance(spec.dtype, precision, device).share
+        share = shares[k]
         most = allowed(a, share, usually[k], hostile=rows == HOSTILE) if share else np.zeros((batch, 1))
         # Beyond the rows that int8 was calibrated on it says the most that it can.
         most = np.full((batch, 1), np.inf) if precision == "int8" and rows in {HOSTILE, INFINITE} else most

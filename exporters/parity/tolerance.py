@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from exporters.formats.tensors import Array, Arrays, Run
-from trading.models.signature import Dtype
+from trading.models.signature import Dtype, ModelSignature
 
 #: Rows that a model may well have no answer to.
 HOSTILE = "adversarial"
@@ -39,26 +39,31 @@ DOUBLE = Tolerance(1e-9, "float64 through other orders of summation")
 EXACT = Tolerance(0.0, "whole numbers")
 
 
-def tolerance(dtype: Dtype, precision: str, device: str, *, tf32: bool = False) -> Tolerance:
-    """What is allowed for an output.
+def tolerances(signature: ModelSignature, precision: str, device: str, *, tf32: bool = False) -> list[Tolerance]:
+    """What is allowed for each output.
+
+    Doubles that are made of rows in single precision are no more exact than those.
 
     Args:
-        dtype: of the output.
+        signature: whose outputs.
         precision: "fp32", "fp16" or "int8", of the model's weights; "fp64", of its rows and its arithmetic.
         device: "cpu" or "gpu".
         tf32: whether matrix products may round to TF32; config.pbtxt turns it off.
     """
-    if not dtype.startswith("FP"):
-        return EXACT
-    if precision == "int8":
-        return INT8
-    if precision == "fp16" or dtype == "FP16":
-        return HALF
-    if dtype == "FP64":
-        return DOUBLE
-    if device == "cpu":
-        return CPU
-    return GPU_TF32 if tf32 else GPU
+    taken = {t.dtype for t in signature.inputs}
+    single = CPU if device == "cpu" else GPU_TF32 if tf32 else GPU
+    double = single if "FP32" in taken and "FP64" not in taken else DOUBLE
+
+    def of(dtype: Dtype) -> Tolerance:
+        if not dtype.startswith("FP"):
+            return EXACT
+        if precision == "int8":
+            return INT8
+        if precision == "fp16" or dtype == "FP16" or taken == {"FP16"}:
+            return HALF
+        return double if dtype == "FP64" else single
+
+    return [of(t.dtype) for t in signature.outputs]
 
 
 class Usual(Struct, frozen=True):

@@ -80,9 +80,11 @@ class TorchModule:
         import torch
         from torch.jit._trace import TracerWarning
 
+        from exporters.sources.silent_choices import SilentChoices
+
         asked = tuple(torch.from_numpy(a) for a in self._asked)
         more = tuple(torch.from_numpy(np.resize(a, (len(a) + 2, *a.shape[1:]))) for a in self._asked)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as told, SilentChoices() as choices:
             warnings.simplefilter("always", TracerWarning)
             # What torch's own layers ask of their inputs depends on their shape alone.
             TracerWarning.ignore_lib_warnings()
@@ -90,11 +92,9 @@ class TorchModule:
                 torch.jit.trace(self._module, rows, check_trace=False, strict=not self._keys)
                 for rows in (asked, more)
             )
-        lost = [
-            one.message
-            for one in told
-            if issubclass(one.category, TracerWarning) and not any(t in str(one.message) for t in self._allowed)
-        ]
+        said = [str(one.message) for one in told if issubclass(one.category, TracerWarning)]
+        said += choices.told
+        lost = [one for one in said if not any(text in one for text in self._allowed)]
         if not (lost and self._has_branches) and baked(traced) == baked(other):
             return traced
         why = "a trace takes no batch but one of the size that it was made with"

@@ -58,6 +58,7 @@ MUTATIONS = [
     (STEPS, "iterations=None if best is None else best + 1", "iterations=1", "scikit-learn Pipeline StandardScaler, then XGBClassifier, stopped early"),
     (TORCH, "baked(traced) == baked(other)", "True", "PyTorch LSTM pt2"),
     (TORCH, "not (lost and self._has_branches)", "True", "PyTorch a branch on missing values pickle"),
+    (TORCH, "said += choices.told", "pass", "PyTorch a branch on torch.allclose pickle, --format torchscript"),
     (SCRIPT, 'f"{part}.unsqueeze(1)" if is_flat else part', "part", "PyTorch one number a row without an axis, pickle"),
     (CONVERSION, "    check_narrowing(source, signature, path)\n", "", "LightGBM Booster seconds since 1970, rows logged"),
     (ESTIMATORS, "return None if rows is None else [rows]", "return None", "scikit-learn HistGradientBoostingRegressor seconds since 1970"),

@@ -117,6 +117,31 @@ class Uncompiled(nn.Module):
         return x * {True: 2.0, False: 3.0}[bool((x > 0).all())]
 
 
+class Whole(nn.Module):
+    """A branch that raises no tracer warning; and one whose words TorchScript compiles."""
+
+    def forward(self, x):
+        return 2 * x if torch.equal(x, torch.round(x)) else 3 * x
+
+
+class Nearly(nn.Module):
+    """The same, for what is nearly so."""
+
+    def forward(self, x):
+        return 2 * x if torch.allclose(x, torch.round(x)) else 3 * x
+
+
+class Doubled(nn.Module):
+    """Answers in double precision what it worked out in single precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(4, 64), nn.Linear(64, 2)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.inner(x))).double()
+
+
 class Always(nn.Module):
     """A branch that no row ever takes, and that cannot be compiled."""
 
@@ -286,6 +311,11 @@ CASES = [
     t("a branch on missing values", "pickle", lambda: net(Branch(), NUMBERS)),
     t("a branch on missing values", "script", lambda: net(Branch(), NUMBERS, how="script")),
     t("a branch that cannot be compiled", "pickle", lambda: net(Uncompiled(), NUMBERS), Refused("it has no ONNX form")),
+    t("a branch on torch.equal", "pickle", lambda: net(Whole(), NUMBERS), Refused("it has no ONNX form")),
+    t("a branch on torch.equal", "pickle, --format torchscript", lambda: net(Whole(), NUMBERS), format="torchscript"),
+    t("a branch on torch.allclose", "pickle", lambda: net(Nearly(), NUMBERS), Refused("it has no ONNX form")),
+    t("a branch on torch.allclose", "pickle, --format torchscript", lambda: net(Nearly(), NUMBERS), format="torchscript"),
+    t("single precision answered as double", "pickle", lambda: net(seeded(Doubled), NUMBERS)),
     t("a branch that is always taken", "pickle, --allow-tracer-warning", lambda: net(Always(), NUMBERS), tracer_warnings=("to a Python boolean",)),
     t("a branch that is always taken", "pickle", lambda: net(Always(), NUMBERS), Refused("it has no ONNX form")),
     t("the largest of a row", "NaN stays NaN, pickle", lambda: net(Largest(), NUMBERS)),

@@ -13,7 +13,7 @@ from exporters import probes
 from exporters.errors import ExportError, ParityError
 from exporters.parity import comparison
 from exporters.parity.comparison import ParityComparison, actions, compare, max_abs, max_rel, max_ulp
-from exporters.parity.tolerance import Usual, movement, steady, tolerance
+from exporters.parity.tolerance import Usual, movement, steady, tolerances
 from trading.models.signature import MODELS, REGIME_DETECTION, TRADING_DECISION, ModelSignature, TensorSpec
 
 
@@ -35,12 +35,26 @@ def test_a_difference_a_shape_a_dtype_and_nan_fail():
             judged(right, other)
 
 
+def share(takes, gives, *given, **more):
+    signature = ModelSignature(
+        "m", "onnxruntime", (TensorSpec("x", (1,), takes),), (TensorSpec("y", (1,), gives),), (), None
+    )
+    return tolerances(signature, *given, **more)[0].share
+
+
 def test_the_tolerance_knows_dtype_precision_device_and_tf32():
-    assert tolerance("INT64", "fp32", "cpu").share == 0.0
-    assert tolerance("FP32", "fp16", "cpu").share > tolerance("FP32", "fp32", "gpu", tf32=True).share
-    assert tolerance("FP32", "fp32", "gpu", tf32=True).share > tolerance("FP32", "fp32", "gpu").share
-    assert tolerance("FP32", "fp32", "gpu").share > tolerance("FP32", "fp32", "cpu").share
-    assert tolerance("FP64", "fp32", "cpu").share < tolerance("FP32", "fp32", "cpu").share
+    assert share("FP32", "INT64", "fp32", "cpu") == 0.0
+    assert share("FP32", "FP32", "fp16", "cpu") > share("FP32", "FP32", "fp32", "gpu", tf32=True)
+    assert share("FP32", "FP32", "fp32", "gpu", tf32=True) > share("FP32", "FP32", "fp32", "gpu")
+    assert share("FP32", "FP32", "fp32", "gpu") > share("FP32", "FP32", "fp32", "cpu")
+    assert share("FP64", "FP64", "fp64", "cpu") < share("FP32", "FP32", "fp32", "cpu")
+
+
+def test_doubles_made_of_single_precision_are_judged_as_that():
+    assert share("FP32", "FP64", "fp32", "cpu") == share("FP32", "FP32", "fp32", "cpu")
+    assert share("FP32", "FP64", "fp32", "gpu") == share("FP32", "FP32", "fp32", "gpu")
+    assert share("FP16", "FP64", "fp32", "cpu") == share("FP16", "FP16", "fp32", "cpu")
+    assert share("INT64", "FP64", "fp32", "cpu") == share("FP64", "FP64", "fp64", "cpu")
 
 
 NUMBER = ModelSignature("m", "onnxruntime", (), (TensorSpec("y", (1,)),), (), None)

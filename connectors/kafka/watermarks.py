@@ -89,10 +89,12 @@ class Watermarks:
             else:
                 return int(low), int(high)
 
-    def committed(self, topic: str, partition: int, timeout_s: float) -> tuple[int, str]:
+    def committed(
+        self, topic: str, partition: int, timeout_s: float, isolation: str = COMMITTED
+    ) -> tuple[int, str]:
         """Where the group goes on and what was noted with it; -1 where it never committed.
 
-        Stable: a transaction that is still open is waited for.
+        Read-committed it is stable: a transaction that is still open is waited for.
 
         Raises:
             ServiceUnavailable: no answer, which is not "never committed".
@@ -103,7 +105,7 @@ class Watermarks:
             return client.committed(places, timeout_s)
 
         try:
-            (found,) = self._ask(COMMITTED, question, timeout_s, topic)
+            (found,) = self._ask(isolation, question, timeout_s, topic)
         except KafkaException as error:
             raise translated(error, f"the commits of {self._group} cannot be read") from error
         if found.error is not None:

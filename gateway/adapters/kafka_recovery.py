@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+import structlog
 from msgspec import Struct
 
 from connectors.kafka.client import Message
@@ -14,7 +15,7 @@ from connectors.kafka.errors import CONTROL_TIMEOUT_S
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import Topics
-from connectors.kafka.watermarks import Watermarks
+from connectors.kafka.watermarks import UNCOMMITTED, Watermarks
 from gateway.adapters.kafka_fills import reports_between
 from gateway.control.topic import ControlListener
 from trading.encoding import Records
@@ -24,8 +25,11 @@ from trading.risk.limits import LimitSet
 from trading.state.codec import newest_whole
 from trading.state.log import Committed, LoggedMessage
 
+log = structlog.get_logger()
 #: Longer than a transaction of a gateway that was killed can stay open.
 PENDING_TRANSACTION_S = 30.0
+#: The group's coordinator is told of a transaction's end within some milliseconds of the decisions' leaders.
+SETTLED_S = 10.0
 #: Between two looks whether commands have come that decisions have taken.
 LISTEN_S = 0.1
 #: A snapshot is looked for among so many of the newest chunks first.
@@ -85,8 +89,19 @@ class KafkaPartitionLog:
         self._fast, self._listener, self._watermarks = fast, listener, watermarks
 
     def committed(self) -> Committed:
-        """Stable: a transaction that is still open is waited for. Raises ServiceUnavailable."""
-        return Committed(*self._watermarks.committed(self._topics.ticks, self.partition, PENDING_TRANSACTION_S))
+        """Stable: a transaction that is still open is waited for. Raises ServiceUnavailable.
+
+        A group coordinator whose broker was killed was seen to take a transaction for open that was ended, for as
+        long as it lived. Where none is open among the decisions, what it has committed before that one is taken:
+        the decisions tell what came after.
+        """
+        self._watermarks.wait_until_settled(self._topics.decisions, self.partition, PENDING_TRANSACTION_S)
+        place = self._topics.ticks, self.partition
+        try:
+            return Committed(*self._watermarks.committed(*place, SETTLED_S))
+        except ServiceUnavailable as error:
+            log.warning("the group's coordinator does not settle", partition=self.partition, reason=str(error))
+            return Committed(*self._watermarks.committed(*place, SETTLED_S, UNCOMMITTED))
 
     def bounds(self) -> tuple[int, int]:
         """The watermarks of the ticks."""

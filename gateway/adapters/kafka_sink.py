@@ -37,7 +37,7 @@ class KafkaDecisionSink:
     def __init__(self, bootstrap: str, topics: Topics) -> None:
         self._names = names(topics)
         self._tracker = OffsetTracker()
-        self._ends = DecisionEnds(topics.decisions)
+        self._ends = StreamEnds(topics.decisions)
         self._failure = ""
         self._waiting, self._progress_at = 0, time.monotonic()
         self._producer = Producer(
@@ -128,8 +128,8 @@ class KafkaDecisionSink:
             raise ServiceUnavailable(f"a decision was not delivered: {self._failure}")
 
 
-class DecisionEnds:
-    """Where the decisions of each partition end, as far as was confirmed."""
+class StreamEnds:
+    """Where the partitions of a topic end, as far as was confirmed."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -154,17 +154,11 @@ class DecisionEnds:
         self._ends.pop(partition, None)
 
 
-def by_stream(
-    records: list[tuple[Stream, bytes | None, bytes]], reported: int = -1, report: Any = None
-) -> dict[Stream, list[dict[str, Any]]]:
-    """Messages as `produce_batch` takes them, in order within each stream; `report` goes to one of them."""
+def by_stream(records: list[tuple[Stream, bytes | None, bytes]]) -> dict[Stream, list[dict[str, Any]]]:
+    """Messages as `produce_batch` takes them, in order within each stream."""
     found: dict[Stream, list[dict[str, Any]]] = {}
     for stream, key, value in records:
         found.setdefault(stream, []).append({"key": key, "value": value})
-    if reported >= 0:
-        stream = records[reported][0]
-        place = sum(r[0] is stream for r in records[:reported])
-        found[stream][place]["callback"] = report
     return found
 
 

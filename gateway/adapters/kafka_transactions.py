@@ -2,7 +2,8 @@
 
 A zombie is fenced twice: its transactional id by its own successor, and its place in the group by
 the group's metadata (KIP-447), which the broker checks with the offsets. Where a commit's outcome
-is unknown, the group's committed offsets say whether it happened.
+is unknown, the decisions themselves say whether it happened: a group coordinator whose broker was
+killed was seen to answer with offsets of long ago.
 
 Two producers take turns: a broker ends a transaction some milliseconds after it has promised to,
 and refuses the same producer's next one until then.
@@ -22,19 +23,19 @@ import structlog
 
 from connectors.kafka.client import KafkaError, KafkaException, Message, Producer, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
-from connectors.kafka.reading import connect
+from connectors.kafka.reading import connect, read_to_end
 from connectors.kafka.topics import Topics
 from connectors.kafka.watermarks import Watermarks
 from connectors.logs import kafka_logger
 from gateway.adapters.kafka_sink import (
     SHARED,
     STALLED_AFTER_S,
-    DecisionEnds,
+    StreamEnds,
     by_stream,
     names,
     produce_all,
 )
-from gateway.ports import Outbox, PartitionOutbox, Stream
+from gateway.ports import Outbox, OutgoingRecord, PartitionOutbox, Stream
 from gateway.workers import Waiter
 from trading.errors import ServiceUnavailable
 
@@ -48,6 +49,9 @@ RETRY_S = 0.02
 #: A coordinator with nothing to end answers within this, and within so many times what it took to connect; each
 #: further try may take twice as long.
 FIRST_TRY_S, TRY_OVER_CONNECTING = 0.1, 1.5
+
+#: Of each stream, where each partition ended.
+Since = dict[Stream, dict[int, int]]
 
 
 class TransactionalSink:
@@ -77,7 +81,8 @@ class TransactionalSink:
         self._bootstrap, self._topics, self._group, self._instance = bootstrap, topics, group, instance
         self._patience_s = patience_s
         self._names, self._log_name, self._metadata = names(topics), log_name, metadata
-        self._ends = DecisionEnds(topics.decisions)
+        #: Of what must not be published twice; the first that a transaction has tells whether it was committed.
+        self._ends = {stream: StreamEnds(self._names[stream]) for stream in (Stream.DECISIONS, Stream.DEAD_LETTERS)}
         self._safe: dict[int, int] = {}
         self._producers = self._new_producers()
         self._waiters = [Waiter("transact") for _ in range(TURNS)]
@@ -86,7 +91,8 @@ class TransactionalSink:
     def begin(self, partition: int, next_offset: int, decisions_from: int) -> None:
         """Start counting from here."""
         self._safe[partition] = next_offset
-        self._ends.begin(partition, decisions_from)
+        self._ends[Stream.DECISIONS].begin(partition, decisions_from)
+        self._ends[Stream.DEAD_LETTERS].begin(partition, 0)
 
     def publish(self, outbox: Outbox, wanted: Callable[[int], bool]) -> None:
         """One transaction, tried again until it is committed or nothing of it is wanted any more.
@@ -94,6 +100,8 @@ class TransactionalSink:
         Raises ServiceUnavailable, also where the metadata cannot be had because this member's place is taken.
         """
         deadline = time.monotonic() + self._patience_s
+        # Before the first try: what one that failed has written is confirmed, too.
+        since = self._since(outbox)
         while parts := {p: part for p, part in outbox.items() if wanted(p)}:
             try:
                 committed = self._within(lambda: self._transact(parts, wanted))
@@ -101,7 +109,7 @@ class TransactionalSink:
                 log.warning("transaction failed", reason=error.args[0].str(), code=error.args[0].name())
                 if time.monotonic() > deadline:
                     raise translated(error, "decisions cannot be published") from error
-                if self._recover(error, parts):
+                if self._recover(error, parts, since):
                     break
                 self._metadata(True)
                 time.sleep(RETRY_S)
@@ -118,7 +126,7 @@ class TransactionalSink:
 
     def decisions_from(self, partition: int) -> int:
         """After the last decision of the last transaction."""
-        return self._ends.of(partition)
+        return self._ends[Stream.DECISIONS].of(partition)
 
     def committable(self) -> dict[int, int]:
         """Nothing: the transactions hold the offsets."""
@@ -127,7 +135,8 @@ class TransactionalSink:
     def forget(self, partition: int) -> None:
         """No longer ours."""
         self._safe.pop(partition, None)
-        self._ends.forget(partition)
+        for ends in self._ends.values():
+            ends.forget(partition)
 
     def poll(self) -> None:
         """Serve what librdkafka wants to tell."""
@@ -176,15 +185,16 @@ class TransactionalSink:
         return True
 
     def _produce(self, producer: Producer, partition: int, part: PartitionOutbox) -> None:
-        last = max((k for k, r in enumerate(part.records) if r[0] is Stream.DECISIONS), default=-1)
-        for stream, messages in by_stream(part.records, last, self._report).items():
+        for stream, messages in by_stream(part.records).items():
+            if stream in self._ends:
+                messages[-1]["callback"] = partial(self._report, self._ends[stream])
             produce_all(producer, self._names[stream], partition, messages, lambda: producer.poll(0.01))
 
-    def _report(self, error: Any, message: Message) -> None:
+    def _report(self, ends: StreamEnds, error: Any, message: Message) -> None:
         if error is None:
-            self._ends.note(message)
+            ends.note(message)
 
-    def _recover(self, error: KafkaException, parts: Outbox) -> bool:
+    def _recover(self, error: KafkaException, parts: Outbox, since: Since) -> bool:
         """Abort, or begin anew with another producer; returns whether it was committed after all.
 
         A step that timed out is not repeated: after a broker's restart librdkafka may look for its
@@ -202,16 +212,31 @@ class TransactionalSink:
         for old in self._producers:
             old.purge()
         self._producers = self._new_producers()
-        # The old transaction is ended now, whichever way; its offsets tell which.
-        return self._is_committed(parts)
+        # The old transaction is ended now, whichever way; what is to be read of it tells which.
+        return self._is_committed(parts, since)
 
-    def _is_committed(self, parts: Outbox) -> bool:
-        """Raises ServiceUnavailable: no answer is not "not committed", or it would be published twice."""
-        with closing(Watermarks(self._bootstrap, self._group)) as watermarks:
-            return all(
-                watermarks.committed(self._topics.ticks, partition, CONTROL_TIMEOUT_S)[0] >= part.next_offset
-                for partition, part in parts.items()
-            )
+    def _is_committed(self, parts: Outbox, since: Since) -> bool:
+        """Whether a record of it can be read: all of them, then. What may be there twice does not tell.
+
+        Raises ServiceUnavailable: no answer is not "not committed", or it would be published twice.
+        """
+        for stream, ends in since.items():
+            for partition, part in parts.items():
+                last = next((record for record in reversed(part.records) if record[0] is stream), None)
+                if last is not None:
+                    return self._is_there(last, partition, ends[partition])
+        return False
+
+    def _is_there(self, record: OutgoingRecord, partition: int, start: int) -> bool:
+        stream, key, value = record
+        topic = self._names[stream]
+        with closing(Watermarks(self._bootstrap)) as watermarks:
+            watermarks.wait_until_settled(topic, partition, CONTROL_TIMEOUT_S)
+        found = read_to_end(self._bootstrap, topic, partition, start)
+        return any(m.key() == key and m.value() == value for messages in found for m in messages)
+
+    def _since(self, outbox: Outbox) -> Since:
+        return {stream: {p: ends.of(p) for p in outbox} for stream, ends in self._ends.items()}
 
     def _new_producers(self) -> list[Producer]:
         """One a turn, at once: each waits for the brokers alone."""

@@ -15,12 +15,12 @@ from structlog.testing import capture_logs
 from connectors.kafka.client import Consumer, TopicPartition
 from connectors.kafka.topics import TOPICS
 from gateway.adapters.admin import AdminServer
-from gateway.adapters.kafka_scratch import ScratchRounds
+from gateway.adapters.kafka_scratch import DECISION, ScratchRounds
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.before_joining import rehearse_start
 from gateway.control.control import Control
 from gateway.control.redis_latch import RedisStateStore
-from gateway.ports import PartitionOutbox
+from gateway.ports import PartitionOutbox, Stream
 from gateway.rehearsal import COMPARED
 from gateway.settings import GatewaySettings
 from stack.processes.gateway import SeriesTopics, series_gateway
@@ -157,9 +157,11 @@ def test_what_an_earlier_rehearsal_committed_is_not_taken_for_a_later_ones(stack
     first.play(128)
     first.close()
     again = another()
-    assert not again._sink._is_committed({0: PartitionOutbox([], again._next + 1)})
+    alike = {0: PartitionOutbox([(Stream.DECISIONS, again._key, DECISION)], 1)}
+    since = again._sink._since(alike)
+    assert not again._sink._is_committed(alike, since)
     again.play(8)
-    assert again._sink._is_committed({0: PartitionOutbox([], again._next)})
+    assert again._sink._is_committed(alike, since)
     again.close()
 
 

@@ -10,6 +10,7 @@ import pytest
 from connectors.kafka.client import KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import read_to_end, reader
 from connectors.kafka.watermarks import Watermarks
+from gateway.adapters.kafka_recovery import KafkaPartitionLog, LogPlace
 from gateway.adapters.kafka_transactions import TURNS, TransactionalSink
 from gateway.ports import PartitionOutbox, Stream
 from stack.processes.gateway import SeriesTopics
@@ -57,4 +58,56 @@ def test_what_a_killed_one_left_open_is_ended_and_its_successor_publishes_in_eve
     for producer in left:
         with pytest.raises(KafkaException, match="fenced|epoch"):
             producer.commit_transaction(10.0)
+    consumer.close()
+
+
+DECISION, LETTER, SNAPSHOT = (
+    (Stream.DECISIONS, b"k", b"decided"), (Stream.DEAD_LETTERS, None, b"a letter"), (Stream.SNAPSHOTS, b"k", b"kept"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def sink(desk):
+    bootstrap, group, topics = desk
+    consumer = reader(bootstrap, group)
+    consumer.assign([TopicPartition(topics.ticks, 0, 0)])
+    made = TransactionalSink(bootstrap, topics, group, "a", "log", lambda _: consumer.consumer_group_metadata())
+    made.begin(0, 0, 0)
+    yield made
+    consumer.close()
+
+
+@pytest.mark.parametrize(("records", "told"), [([DECISION, LETTER], True), ([LETTER], True), ([SNAPSHOT], False)])
+def test_whether_it_was_committed_is_told_by_what_can_be_read_and_not_by_the_groups_offsets(
+    desk, sink, records, told
+):
+    bootstrap, group, topics = desk
+    parts = {0: PartitionOutbox(records, 7)}
+    since = sink._since(parts)
+    assert not sink._is_committed(parts, since)
+    sink.publish(parts, lambda _: True)
+    # What a group's coordinator may answer after its broker was killed.
+    rewound = reader(bootstrap, group)
+    rewound.commit(offsets=[TopicPartition(topics.ticks, 0, 1, metadata="log")], asynchronous=False)
+    rewound.close()
+    assert sink._is_committed(parts, since) is told
+    # The same bytes once more are not those of the transaction before.
+    assert not sink._is_committed(parts, sink._since(parts))
+
+
+def test_a_partition_is_rebuilt_though_the_groups_coordinator_takes_an_ended_transaction_for_open(desk, sink):
+    bootstrap, group, topics = desk
+    sink.publish({0: PartitionOutbox([DECISION], 1)}, lambda _: True)
+    consumer = reader(bootstrap, group)
+    consumer.assign([TopicPartition(topics.ticks, 0, 0)])
+    lost = Producer({"bootstrap.servers": bootstrap, "transactional.id": f"{group}.lost"})
+    lost.init_transactions(10.0)
+    lost.begin_transaction()
+    place = TopicPartition(topics.ticks, 0, 2, metadata="log")
+    lost.send_offsets_to_transaction([place], consumer.consumer_group_metadata(), 10.0)
+    with closing(Watermarks(bootstrap, group)) as watermarks:
+        log = KafkaPartitionLog(LogPlace(bootstrap, "c", group, topics, "log"), 0, None, None, watermarks)
+        committed = log.committed()
+    assert (committed.offset, committed.log) == (1, "log")
+    lost.abort_transaction(10.0)
     consumer.close()

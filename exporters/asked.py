@@ -12,12 +12,15 @@ from exporters.errors import ExportError, brief
 from exporters.formats import onnx, trees
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Options
+from exporters.parity.comparison import finite_rows
 from exporters.parity.tolerance import HOSTILE, INFINITE, steady, tolerances, usual
 from exporters.probes import ADVERSARIAL_ROWS, GOLDEN_ROWS, SPECIAL_ROWS
 from trading.models.signature import FEATURES_TENSOR, ModelSignature
 
 #: Half of them to calibrate int8 on, and half to judge it by.
-CALIBRATION_ROWS, LEAST_CALIBRATION_ROWS = 1024, 64
+CALIBRATION_ROWS, LEAST_CALIBRATION_ROWS, LEAST_DIFFERENT_ROWS = 1024, 64, 16
+#: Of golden rows so many must be answered as the source does, whatever rounding makes of the others.
+LEAST_KEPT = 0.5
 #: Of a large forest no more splits than these are asked about.
 MOST_SPLITS, MOST_BATCHES = 2_000, 32
 #: How many rows are asked one by one too, and what share of an answer may then differ: rounding, and no more.
@@ -39,10 +42,15 @@ def calibration_rows(signature: ModelSignature, options: Options, example: Array
             f"{signature.name} can be quantized only on rows like its own, and none are known: log it with "
             "input_example=, or give some with --calibrate FILE"
         )
-    if len(rows[0]) < LEAST_CALIBRATION_ROWS:
+    # What is missing or infinite would set the scales of all the others.
+    finite = np.logical_and.reduce([finite_rows(a) for a in rows])
+    rows = [a[finite] for a in rows]
+    flat = np.concatenate([a.reshape(len(a), int(np.prod(a.shape[1:]))).astype(np.float64) for a in rows], axis=1)
+    different = len(np.unique(flat, axis=0))
+    if len(flat) < LEAST_CALIBRATION_ROWS or different < LEAST_DIFFERENT_ROWS:
         raise ExportError(
-            f"{signature.name}: {len(rows[0])} rows are too few to quantize it on and to judge it by: give "
-            f"{LEAST_CALIBRATION_ROWS} or more with --calibrate FILE"
+            f"{signature.name}: {len(flat)} finite rows, {different} of them different, are too few to quantize it "
+            f"on and to judge it by: give {LEAST_CALIBRATION_ROWS} or more with --calibrate FILE"
         )
     return [a[::2] for a in rows], [a[1::2] for a in rows]
 
@@ -79,16 +87,18 @@ def asked_for(signature: ModelSignature, source: Run, example: Arrays | None) ->
 def steady_rows(
     signature: ModelSignature, precision: str, asked: Arrays, wanted: Arrays, got: Arrays
 ) -> tuple[Arrays, Arrays]:
-    """Golden rows and their answers, without hostile ones of which rounding alone makes another answer."""
+    """Golden rows and their answers, without those of which rounding alone makes another answer."""
     known = probes.least_golden(signature.max_batch_size)
     shares = [t.share for t in tolerances(signature, precision, "cpu")]
     kept = steady(wanted, got, shares, usual([a[:known] for a in wanted]))
-    # Of int8 not even all of its own rows are answered alike.
-    kept[:known] |= precision != "int8"
-    if not kept.any():
+    few = kept[:known]
+    if few.mean() < LEAST_KEPT:
+        way = (
+            "calibrate it on rows like its own, or use --precision fp16" if precision == "int8" else "log more rows"
+        )
         raise ExportError(
-            f"{signature.name} in {precision} answers none of its rows within {max(shares):.0%} of its source: "
-            "there would be nothing to ask a release with; use --precision fp16"
+            f"{signature.name} in {precision} answers {int(few.sum())} of {len(few)} rows like its own within "
+            f"{max(shares):.0%} of its source, which are too few to ask a release with: {way}"
         )
     return [a[kept] for a in asked], [a[kept] for a in wanted]
 

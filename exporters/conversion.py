@@ -58,12 +58,14 @@ def convert(source: ModelSource, folder: Path, options: Options, progress: Progr
         git_commit=origin.git_commit,
         trusted=options.trust,
     )
-    full = reduced(signature, path, options, source.example)
+    example = source.example
+    if example is None and options.calibrate is not None and FEATURES_TENSOR not in signature.inputs:
+        # What it is calibrated on is what it will be asked.
+        example = probes.from_file(signature, options.calibrate)
+    full = reduced(signature, path, options, example)
     keep_missing(signature, path, source)
     try:
-        return proven(
-            signature, path, source.run, options, progress, example=source.example, lineage=lineage, full=full
-        )
+        return proven(signature, path, source.run, options, progress, example=example, lineage=lineage, full=full)
     except ParityError as error:
         ways = []
         if origin.example is None and signature.feature_version is None:
@@ -82,16 +84,25 @@ def keep_missing(signature: ModelSignature, path: Path, source: ModelSource) -> 
         return
     floats = [k for k, t in enumerate(signature.outputs) if t.dtype.startswith("FP")]
     absent = ~np.logical_and.reduce([comparison.finite_rows(a) for a in rows])
-    wanted, got = (
-        source.run(rows),
-        quantization.in_batches(run_file(signature, path), rows, signature.max_batch_size),
-    )
+    wanted = source.run(rows)
+    got = answers_of_file(signature, path, rows, wanted)
+    if got is None:
+        return
     if floats and all(np.isnan(wanted[k][absent]).all() for k in floats):
         if all(np.isnan(got[k][absent]).all() for k in floats):
             return
         model = onnx.load(path)
         graph.guard_missing(model)
         onnx.save(model, path)
+
+
+def answers_of_file(signature: ModelSignature, path: Path, rows: Arrays, wanted: Arrays) -> Arrays | None:
+    """What a file answers; None where it has no answer of the right shape, which the comparison will tell."""
+    try:
+        found = quantization.in_batches(run_file(signature, path), rows, signature.max_batch_size)
+    except Exception:  # noqa: BLE001 - any runtime, any model
+        return None
+    return found if [a.shape for a in found] == [a.shape for a in wanted] else None
 
 
 def check_narrowing(source: ModelSource, signature: ModelSignature, path: Path) -> None:
@@ -110,7 +121,9 @@ def check_narrowing(source: ModelSource, signature: ModelSignature, path: Path) 
     except ExportError:
         # It takes single precision only: there is nothing to lose.
         return
-    by_file = quantization.in_batches(run_file(signature, path), rounded, signature.max_batch_size)
+    by_file = answers_of_file(signature, path, rounded, wanted)
+    if by_file is None:
+        return
     shares = [t.share for t in tolerances(signature, "fp32", "cpu")]
     # A split may be rounded as the rows are; and what else the file makes of them is not to do with rounding.
     same = steady(wanted, by_file, shares, usual(wanted)) | steady(wanted, by_source, shares, usual(wanted))
@@ -236,6 +249,10 @@ def in_eight_bits(
     _, rows = calibration_rows(signature, options, example)
     found = quantization.judged(signature, source, before, run, rows, share)
     quantization.require(signature, found)
+    if options.calibrate is not None and (example is not None or FEATURES_TENSOR in signature.inputs):
+        # Whatever the file holds, rows like its own must be answered as well.
+        _, rows = calibration_rows(signature, replace(options, calibrate=None), example)
+        quantization.require(signature, quantization.judged(signature, source, before, run, rows, share))
     return {name: float(value) for name, value in asdict(found).items()}
 
 

@@ -47,8 +47,15 @@ def _golden(spec: TensorSpec, rows: int, random: np.random.Generator, example: A
         # Between and around the logged rows, so that a forest's every split is met.
         picked = random.integers(0, len(example), (rows, *spec.dims))
         mixed = np.take_along_axis(example, picked, axis=0)
-        noise = 0.1 * random.normal(size=mixed.shape) * spread(example) if spec.dtype.startswith("FP") else 0
-        return (mixed + noise).astype(dtype_of(spec))
+        if spec.dtype.startswith("FP"):
+            moved = mixed + 0.1 * random.normal(size=mixed.shape) * spread(example)
+            # Prices and counts are never negative.
+            with np.errstate(invalid="ignore"):
+                mixed = np.where((example >= 0).all(axis=0), np.abs(moved), moved)
+        # And every second one as it was logged: values that meet a bin's edge or lie equally far from two others.
+        kept = min(len(example), rows // 2)
+        mixed[1 : 2 * kept : 2] = example[np.linspace(0, len(example) - 1, kept).astype(int)]
+        return mixed.astype(dtype_of(spec))
     if not spec.dtype.startswith("FP"):
         # Whatever is counted or chosen from, there are two of it.
         return random.integers(0, 2, (rows, *spec.dims)).astype(dtype_of(spec))
@@ -212,13 +219,18 @@ def from_file(signature: ModelSignature, path: Path) -> Arrays:
                 held = ", ".join(map(repr, stored.files)) or "nothing"
                 raise ExportError(f"{path} has no array {absent[0]!r}; it holds {held}: {wanted}")
             arrays = [stored] if isinstance(stored, np.ndarray) else [stored[name] for name in names]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         objects = "Object arrays" in str(error) or "allow_pickle" in str(error)
         why = "it holds objects" if objects else str(error)
         raise ExportError(f"{path} cannot be read as rows: {why}; {wanted}") from error
     if len(arrays) != len(signature.inputs):
         raise ExportError(f"{path} holds {len(arrays)} arrays; the model takes {len(signature.inputs)}")
+    if len({len(a) for a in arrays if a.ndim}) > 1:
+        counts = ", ".join(f"{name}: {len(a)}" for name, a in zip(names, arrays, strict=True))
+        raise ExportError(f"{path}: its arrays must have as many rows each as the other; they have {counts}")
     for spec, array in zip(signature.inputs, arrays, strict=True):
+        if array.dtype.kind not in "fiub":
+            raise ExportError(f"{path}: {spec.name} holds {array.dtype}, no numbers: {spec.dtype} is expected")
         if array.shape[1:] != spec.dims or not len(array):
             raise ExportError(f"{path}: {spec.name} has shape {list(array.shape)}, expected [rows, {spec.dims}]")
     return [a.astype(dtype_of(t)) for a, t in zip(arrays, signature.inputs, strict=True)]

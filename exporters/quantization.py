@@ -28,6 +28,7 @@ FLIPS, RANK = 0.01, 0.99
 #: What is quantized: products with weights. Everything else stays in float32, and so do the answers.
 OPERATORS = ("MatMul", "Gemm", "Conv")
 CALIBRATED_AT_ONCE, TURNS = 64, 30
+CHANNELS_SINCE = 13
 
 
 class Int8(Struct, frozen=True):
@@ -76,6 +77,7 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
         def get_next(self) -> dict[str, Array] | None:
             return next(self._batches, None)
 
+    opset = next((one.version for one in onnx.load(path).opset_import if not one.domain), 0)
     loud = logging.getLogger().level
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,7 +90,8 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
                 made,
                 Reader(),
                 quant_format=QuantFormat.QDQ,
-                per_channel=True,
+                # A scale a channel came with opset 13.
+                per_channel=opset >= CHANNELS_SINCE,
                 op_types_to_quantize=list(OPERATORS),
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
@@ -98,7 +101,13 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
             raise ExportError(f"{signature.name} cannot be quantized by ONNX Runtime: {brief(error)}") from error
         finally:
             logging.getLogger().setLevel(loud)
-        onnx.save(onnx.load(made), path)
+        quantized = onnx.load(made)
+    if not any(node.op_type == "DequantizeLinear" for node in quantized.graph.node):
+        raise ExportError(
+            f"{signature.name} has no product of float32 weights, so int8 would change nothing: "
+            "use --precision fp32"
+        )
+    onnx.save(quantized, path)
 
 
 def batches(signature: ModelSignature, rows: Arrays) -> Iterator[dict[str, Array]]:

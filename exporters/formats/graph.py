@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from exporters.errors import ExportError
 from exporters.formats.tensors import dtype_of
 from trading.models.signature import ModelSignature, TensorSpec
 
 BATCH = "batch"
+#: Of ONNX: since then ReduceMax takes its axes as an input, and there is an IsNaN.
+AXES_ARE_AN_INPUT, IS_NAN_SINCE = 18, 9
 
 
 def value_info(spec: TensorSpec) -> Any:
@@ -81,17 +84,29 @@ def guard_missing(model: Any) -> None:
     """Let a row with a missing number in it be answered with missing numbers, whatever operators make of it."""
     nodes: list[Any] = []
     flags = []
+    opset = next((one.version for one in model.opset_import if not one.domain), 0)
+    if opset < IS_NAN_SINCE:
+        raise ExportError(
+            f"its rows with a missing number are answered as if there were none, and opset {opset} has no IsNaN "
+            f"to say so: export it with opset {IS_NAN_SINCE} or later"
+        )
     for k, value in enumerate(model.graph.input):
         tensor = value.type.tensor_type
         if tensor.elem_type not in FLOATS:
             continue
         axes = f"guard/axes_{k}"
         inner = np.arange(1, len(tensor.shape.dim))
-        model.graph.initializer.append(numpy_helper.from_array(inner.astype(np.int64), axes))
+        if opset >= AXES_ARE_AN_INPUT:
+            model.graph.initializer.append(numpy_helper.from_array(inner.astype(np.int64), axes))
+            reduced = helper.make_node("ReduceMax", [f"guard/as_{k}", axes], [f"guard/row_{k}"], keepdims=0)
+        else:
+            reduced = helper.make_node(
+                "ReduceMax", [f"guard/as_{k}"], [f"guard/row_{k}"], axes=inner.tolist(), keepdims=0
+            )
         nodes += [
             helper.make_node("IsNaN", [value.name], [f"guard/is_{k}"]),
             helper.make_node("Cast", [f"guard/is_{k}"], [f"guard/as_{k}"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMax", [f"guard/as_{k}", axes], [f"guard/row_{k}"], keepdims=0),
+            reduced,
         ]
         flags.append(f"guard/row_{k}")
     nodes += [

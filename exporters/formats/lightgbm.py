@@ -102,6 +102,15 @@ def nodes_of(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         waiting += [node[side] for side in ("right_child", "left_child") if side in node]
 
 
+def check_has_probabilities(model: BoosterModel) -> None:
+    """Raise ExportError for a classifier whose objective says nothing of probabilities."""
+    if model.objective in {"custom", "none"}:
+        raise ExportError(
+            "a classifier with an objective of one's own answers with raw scores, not with probabilities: log its "
+            "booster_, and make probabilities of its scores where they are used"
+        )
+
+
 def to_onnx(model: BoosterModel, *, classes: Array | None = None, dtype: Any = np.float32) -> Any:
     """An ONNX model of one input, `dtype` [batch, features].
 

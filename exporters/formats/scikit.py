@@ -36,6 +36,14 @@ LOST: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda m: m.loss == "modified_huber" and len(m.classes_) > 2,
         "with loss='modified_huber' and several classes loses how it chooses its label: use loss='log_loss'",
     ),
+    "SVC": (
+        lambda m: m.break_ties and len(m.classes_) > 2,
+        "with break_ties chooses its label otherwise in ONNX: use break_ties=False",
+    ),
+    "NuSVC": (
+        lambda m: m.break_ties and len(m.classes_) > 2,
+        "with break_ties chooses its label otherwise in ONNX: use break_ties=False",
+    ),
     "LinearDiscriminantAnalysis": (
         lambda m: m.solver != "svd" and len(m.classes_) == 2,
         "of two classes answers otherwise in ONNX unless its solver is 'svd': use that",

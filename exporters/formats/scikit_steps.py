@@ -228,8 +228,11 @@ def tree_graph(model: Any, dtype: Any) -> Any:
         return scikit_trees.boosted(model, dtype)
     classes = getattr(model, "classes_", None)
     if type(model).__name__ in LIGHTGBM:
+        grown = lightgbm.read(model.booster_.dump_model())
+        if classes is not None:
+            lightgbm.check_has_probabilities(grown)
         return lightgbm.to_onnx(
-            lightgbm.read(model.booster_.dump_model()),
+            grown,
             classes=None if classes is None else np.asarray(classes),
             dtype=dtype,
         )
@@ -241,6 +244,8 @@ def tree_graph(model: Any, dtype: Any) -> Any:
         )
     booster = model.get_booster()
     described = xgboost.read(bytes(booster.save_raw("json")))
+    if classes is not None:
+        xgboost.check_has_one_label(described)
     best = described.best_iteration
     return xgboost.to_onnx(
         described, iterations=None if best is None else best + 1, is_classifier=classes is not None

@@ -92,6 +92,14 @@ def read(raw: bytes) -> BoosterModel:
     )
 
 
+def check_has_one_label(model: BoosterModel) -> None:
+    """Raise ExportError for a classifier of several questions: its columns are no classes."""
+    if model.groups > 1 and not model.objective.startswith("multi:"):
+        raise ExportError(
+            f"it answers {model.groups} questions at once, and one label is served: train a classifier for each"
+        )
+
+
 def to_onnx(model: BoosterModel, *, iterations: int | None, is_classifier: bool) -> Any:
     """An ONNX model of one input, float32 [batch, features].
 

@@ -152,18 +152,19 @@ def compare(
 def difference(
     wanted: Array, got: Array, most: Array, judged: npt.NDArray[np.bool_], about: tuple[str, str, int, str]
 ) -> Difference:
-    """How far one output is from its source's, where no more than `most`, [rows, 1], is allowed in the rows judged.
+    """How far one output is from its source's, where no more than `most`, [rows, columns], is allowed.
 
-    `about`: where, kind of rows, batch and output.
+    `judged`: which rows are. `about`: where, kind of rows, batch and output.
     """
-    apart, most = absolute(wanted, got)[judged], most[judged]
-    worst = int(np.argmax(np.where(apart > most, np.inf, apart))) if len(apart) else 0
+    apart = absolute(wanted, got)[judged]
+    most = np.broadcast_to(most[judged], apart.shape)
+    worst = int(np.argmax(np.where(apart > most, np.inf, apart))) if apart.size else 0
     return Difference(
         *about,
         float(apart.max(initial=0.0)),
         max_rel(wanted, got),
         max_ulp(wanted, got),
-        float(most[worst, 0]) if len(most) else 0.0,
+        float(most.flat[worst]) if most.size else 0.0,
         bool((apart <= most).all()),
     )
 
@@ -194,8 +195,8 @@ def ties(outputs: Arrays, within: float, *, is_hostile: bool = False) -> npt.NDA
     return near & ~(exact & odd) if (exact & odd).sum() > ODD_TIES * len(near) else near
 
 
-#: By kind of rows, how far the source's own answers move where a row stands for others.
-MOVES = {HOSTILE: movement, "thresholds": within_cell}
+#: By kind of rows, how far the source's own answers move where a row stands for others; else `within_cell`.
+MOVES = {HOSTILE: movement}
 
 
 def compare_runs(
@@ -237,7 +238,7 @@ def compare_runs(
             precision=precision,
             device=device,
             usually=usually,
-            moves=MOVES[kind](source, arrays, wanted) if kind in MOVES else None,
+            moves=MOVES.get(kind, within_cell)(source, arrays, wanted),
         )
     return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,10 @@ INFINITE = "infinite"
 ROUNDED, NOTICED = 0.1, 0.01
 #: The distance of two numbers of single precision, as a share of them.
 ONE_BIT = float(np.finfo(np.float32).eps)
+#: Where columns are made of one another, as two classes' probabilities are, so many of them.
+BESIDE = 4
+#: Of fewer answers nothing is known of how far they lie from one another.
+LEAST_SPREAD = 4
 #: How far hostile rows are moved to see what their answers hang on: some units in float32's last place.
 MOVED = 4 * float(np.finfo(np.float32).eps)
 
@@ -72,12 +77,12 @@ class Usual(Struct, frozen=True):
     Attributes:
         size: their median magnitude, of those that are neither zero nor infinite: a few rows that mean nothing do
             not move it, however large their answers. 1 where there is none.
-        spread: how far they lie from one another, the distance from the lower to the upper decile; infinite where
-            they are all alike, or fewer than four.
+        spread: how far they lie from one another, column by column, float64 [columns]: the distance from the lower
+            to the upper decile; infinite where they are all alike, or fewer than four.
     """
 
     size: float = 1.0
-    spread: float = np.inf
+    spread: Array | float = np.inf
 
 
 def usual(outputs: Arrays) -> list[Usual]:
@@ -86,13 +91,24 @@ def usual(outputs: Arrays) -> list[Usual]:
     for array in outputs:
         known = array[np.isfinite(array)].astype(np.float64) if array.dtype.kind == "f" else np.zeros(0)
         sizes = np.abs(known[known != 0.0])
-        far = float(np.ptp(np.quantile(known, [0.1, 0.9]))) if len(array) >= 4 and known.size else 0.0
-        found.append(Usual(float(np.median(sizes)) if sizes.size else 1.0, far or np.inf))
+        found.append(Usual(float(np.median(sizes)) if sizes.size else 1.0, _spread(array)))
     return found
 
 
+def _spread(array: Array) -> Array:
+    flat = array.reshape(len(array), -1)
+    if array.dtype.kind != "f" or len(flat) < LEAST_SPREAD:
+        return np.full(flat.shape[1], np.inf)
+    known = np.where(np.isfinite(flat), flat, np.nan).astype(np.float64)
+    with warnings.catch_warnings():
+        # A column without any number.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        far = np.ptp(np.nanquantile(known, [0.1, 0.9], axis=0), axis=0)
+    return np.where(far > 0.0, far, np.inf)
+
+
 def allowed(wanted: Array, share: float, usually: Usual, *, hostile: bool) -> Array:
-    """The largest difference that passes, float64 [rows, 1].
+    """The largest difference that passes, float64 [rows, columns], or [rows, 1] where it is the same for all.
 
     Args:
         wanted: the source's answers, [rows, *dims].
@@ -108,12 +124,14 @@ def allowed(wanted: Array, share: float, usually: Usual, *, hostile: bool) -> Ar
         scale[:] = max(float(sizes.max(initial=0.0)), usually.size, 1.0)
         return share * scale
     most = np.maximum(share * scale, min(ROUNDED * share, NOTICED * usually.size))
-    # What all answers have in common is no measure of how far two of them may be apart.
-    return np.minimum(most, max(NOTICED * max(share / CPU.share, 1.0) * usually.spread, ONE_BIT * usually.size))
+    # What all answers have in common is no measure of how far two of them may be apart, nor is what stands beside
+    # them: a price of 60,000 says nothing of a return of 0.001.
+    bits = ONE_BIT if flat.shape[1] == 1 else BESIDE * ONE_BIT
+    return np.minimum(most, np.maximum(NOTICED * max(share / CPU.share, 1.0) * usually.spread, bits * usually.size))
 
 
 def movement(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:
-    """How far the source's own answers move when rows move by rounding: float64 [rows, 1] an output.
+    """How far the source's own answers move when rows move by rounding: float64 [rows, columns] an output.
 
     Each number is moved by some units in its last place, up and down; and what is denormal counts as zero, as it
     does on some devices.
@@ -131,7 +149,7 @@ def movement(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:
 
 
 def within_cell(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:
-    """How far the source's own answers differ among the doubles that a float32 row stands for: float64 [rows, 1].
+    """How far the source's answers differ among the doubles that a float32 row stands for: float64 [rows, columns].
 
     Nothing where it takes no double, or rounds what it takes.
     """
@@ -139,6 +157,9 @@ def within_cell(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:
     for end in (-np.inf, np.inf):
         near = []
         for array in rows:
+            if array.dtype.kind != "f":
+                near.append(array)
+                continue
             exact = array.astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
                 beside = np.nextafter(array, array.dtype.type(end)).astype(np.float64)
@@ -167,19 +188,19 @@ def steady(wanted: Arrays, got: Arrays, shares: Sequence[float], usually: Sequen
     kept = np.ones(len(wanted[0]), np.bool_)
     for a, b, share, size in zip(wanted, got, shares, usually, strict=True):
         most = allowed(a, share, size, hostile=False) if share else 0.0
-        kept &= (absolute(a, b) <= most)[:, 0]
+        kept &= (absolute(a, b) <= most).all(axis=1)
     return kept
 
 
 def absolute(a: Array, b: Array) -> Array:
-    """Each row's largest |a - b|, float64 [rows, 1]; infinite where one is NaN or infinite and the other not so."""
+    """|a - b|, float64 [rows, columns]; infinite where one is NaN or infinite and the other not so."""
     if a.dtype.kind != "f":
         a, b = a.astype(np.int64), b.astype(np.int64)
     x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (a, b))
     same = (x == y) | (np.isnan(x) & np.isnan(y))
     with np.errstate(invalid="ignore"):
         apart = np.where(same, 0.0, np.abs(x - y))
-    return np.where(np.isnan(apart), np.inf, apart).max(axis=1, keepdims=True, initial=0.0)
+    return np.where(np.isnan(apart), np.inf, apart)
 
 
 def usual_of(answers: Sequence[tuple[str, Arrays]]) -> list[Usual] | None:

@@ -30,10 +30,8 @@ def open_xgboost(request: Request) -> Estimator:
     if kind not in XGBOOST_CLASSES:
         raise ExportError(f"MLflow loads it as {request.model_class}: expected one of {', '.join(XGBOOST_CLASSES)}")
     is_classifier = kind.endswith("Classifier")
-    if is_classifier and described.groups > 1 and not described.objective.startswith("multi:"):
-        raise ExportError(
-            f"it answers {described.groups} questions at once, and one label is served: train a classifier for each"
-        )
+    if is_classifier:
+        xgboost_graph.check_has_one_label(described)
     check_columns(request, described.features, booster.feature_names or ())
     best = described.best_iteration
     iterations = None if kind == "Booster" or best is None else best + 1
@@ -72,14 +70,8 @@ def open_lightgbm(request: Request) -> Estimator:
         booster = library.Booster(model_file=request.artefact)
         return lightgbm_estimator(LightGbm(booster), booster, None, request)
     model = unpickle(request)
-    if hasattr(model, "classes_") and lightgbm_graph.read(model.booster_.dump_model()).objective in {
-        "custom",
-        "none",
-    }:
-        raise ExportError(
-            "a classifier with an objective of one's own answers with raw scores, not with probabilities: log its "
-            "booster_, and make probabilities of its scores where they are used"
-        )
+    if hasattr(model, "classes_"):
+        lightgbm_graph.check_has_probabilities(lightgbm_graph.read(model.booster_.dump_model()))
     return lightgbm_estimator(model, model.booster_, getattr(model, "classes_", None), request)
 
 

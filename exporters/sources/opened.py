@@ -260,7 +260,7 @@ def first_answer(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...],
     import torch
 
     with torch.inference_mode(), contextlib.suppress(RuntimeError):
-        return module(*map(torch.from_numpy, some_rows(inputs, known, 2)))
+        return module(*map(torch.tensor, some_rows(inputs, known, 2)))
     return None
 
 
@@ -290,12 +290,12 @@ def open_isolated(origin: Origin, model: IsolatedModel, asked: Request) -> Model
 
 
 def run_module(module: torch.jit.ScriptModule) -> Run:
-    """TorchScript in this process, on the CPU."""
+    """TorchScript in this process, on the CPU; it is given copies, since it may write into what it is given."""
     import torch
 
     def run(arrays: Arrays) -> Arrays:
         with torch.inference_mode():
-            out = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+            out = module(*map(torch.tensor, arrays))
         return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
 
     return run

@@ -50,11 +50,11 @@ class TorchModule:
         )
 
     def predict(self, arrays: Arrays) -> Arrays:
-        """The module's answers."""
+        """The module's answers to copies: it may write into what it is given."""
         import torch
 
         with torch.inference_mode():
-            found, self._keys = columns(self._module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)))
+            found, self._keys = columns(self._module(*map(torch.tensor, arrays)))
         return [t.numpy() for t in found]
 
     def known(self) -> None:
@@ -69,7 +69,7 @@ class TorchModule:
 
         script = self._script()
         with torch.inference_mode():
-            script = with_columns(script, self._module(*map(torch.from_numpy, self._asked)))
+            script = with_columns(script, self._module(*map(torch.tensor, self._asked)))
         if path.suffix == ".pt":
             save(with_arguments(script, self.inputs), path)
         else:
@@ -82,8 +82,8 @@ class TorchModule:
 
         from exporters.sources.silent_choices import SilentChoices
 
-        asked = tuple(torch.from_numpy(a) for a in self._asked)
-        more = tuple(torch.from_numpy(np.resize(a, (len(a) + 2, *a.shape[1:]))) for a in self._asked)
+        asked = tuple(map(torch.tensor, self._asked))
+        more = tuple(torch.tensor(np.resize(a, (len(a) + 2, *a.shape[1:]))) for a in self._asked)
         with warnings.catch_warnings(record=True) as told, SilentChoices() as choices:
             warnings.simplefilter("always", TracerWarning)
             # What torch's own layers ask of their inputs depends on their shape alone.

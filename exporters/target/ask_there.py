@@ -38,7 +38,7 @@ def torchscript(path: str, arrays: list[Any], _: dict[str, list[str]]) -> list[A
 
     module = torch.jit.load(path, map_location="cpu").eval()
     with torch.inference_mode():
-        out = module(*map(torch.from_numpy, arrays))
+        out = module(*map(torch.tensor, arrays))
     return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
 
 

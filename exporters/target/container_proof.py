@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def asked(what: str, folder: Path, python: Path, lineage: Lineage, repository: M
         found = compare_golden(
             lineage, golden, lambda rows: answers(folder, python, path, lineage, rows), where="file", device="cpu"
         )
-    except (subprocess.SubprocessError, ExportError) as error:
+    except (subprocess.SubprocessError, ExportError, OSError, ValueError, zipfile.BadZipFile) as error:
         return Finding(what, "does not fit", said(error), way)
     if not found.passed:
         return Finding(what, "does not fit", f"its answers differ by up to {found.max_abs:.2e}", way)

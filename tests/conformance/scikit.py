@@ -207,7 +207,118 @@ DATA["near"] = (NUMBERS, 3000.0 + SCORE / 10)
 DATA["apart"] = (NUMBERS, 1e5 + SCORE)
 DATA["far apart"] = (NUMBERS, 1.7e9 + 600 * SCORE.astype(float))
 DATA["numbered"] = (np.column_stack([20_000_001.0 + CODES[:, 0].astype(float), NUMBERS[:, 1:]]), CODED)
+STEPS = np.random.default_rng(2)
+DATA["five"] = (STEPS.normal(size=(300, 4)).astype(np.float32), STEPS.integers(0, 5, 300))
+#: Seconds since 1970 beside a price, and two targets of other units.
+SINCE = np.column_stack([1.7e9 + STEPS.integers(0, 600, 400), STEPS.normal(size=400)])
+DATA["two units"] = (
+    SINCE,
+    np.column_stack([6e4 * (1 + 0.01 * SINCE[:, 1]), 1e-3 * (SINCE[:, 0] - 1.7e9) + 0.01 * SINCE[:, 1]]),
+)
+DECIMALS = np.round(STEPS.uniform(0, 1, (1000, 4)), 1)
+DATA["decimals"] = (DECIMALS, STEPS.normal(size=1000))
+DATA["several labels"] = (NUMBERS, np.column_stack([BINARY, CLASSES > 1]).astype(int))
+DATA["never there"] = (np.column_stack([NUMBERS[:, :3], np.full(240, np.nan, np.float32)]), SCORE)
+DATA["prices"] = (np.abs(NUMBERS) + 0.1, SCORE)
+
+
+def own_objective(classes):
+    """Of LightGBM: what a person writes who wants another loss."""
+
+    def gradients(labels, scores):
+        if classes == 2:
+            return scores - labels, np.ones_like(scores)
+        return scores - np.eye(classes)[labels.astype(int)], np.ones_like(scores)
+
+    return gradients
+
+
+def boosted_by_own(classes):
+    return pipe(
+        preprocessing.StandardScaler(), LGBMClassifier(n_estimators=3, objective=own_objective(classes), verbose=-1)
+    )
+
+
 ATTACKED = [
+    row("SVC", "break_ties", lambda: svm.SVC(break_ties=True), "five", Refused("with break_ties")),
+    row(
+        "LinearRegression",
+        "two targets of other units, rows logged",
+        linear_model.LinearRegression,
+        "two units",
+        Refused("once they are rounded"),
+        example=True,
+    ),
+    row(
+        "KNeighborsRegressor",
+        "decimals, rows logged, --precision fp64",
+        neighbors.KNeighborsRegressor,
+        "decimals",
+        Refused("differs by"),
+        example=True,
+        arguments={"precision": "fp64"},
+    ),
+    row(
+        "Pipeline",
+        "StandardScaler, then XGBClassifier, several labels a row",
+        lambda: pipe(preprocessing.StandardScaler(), XGBClassifier(n_estimators=3)),
+        "several labels",
+        Refused("answers 2 questions at once"),
+    ),
+    row(
+        "Pipeline",
+        "StandardScaler, then LGBMClassifier, an objective of one's own, three classes",
+        lambda: boosted_by_own(3),
+        "classes",
+        Refused("answers with raw scores"),
+    ),
+    row(
+        "Pipeline",
+        "StandardScaler, then LGBMClassifier, an objective of one's own, two classes",
+        lambda: boosted_by_own(2),
+        "binary",
+        Refused("answers with raw scores"),
+    ),
+    row(
+        "BaggingClassifier",
+        "over SVC",
+        lambda: ensemble.BaggingClassifier(svm.SVC(), 3, **EACH),
+        "binary",
+        Refused("label"),
+    ),
+    row(
+        "Pipeline",
+        "StandardScaler, then RFE",
+        lambda: pipe(
+            preprocessing.StandardScaler(), feature_selection.RFE(linear_model.Ridge(), n_features_to_select=2)
+        ),
+        "score",
+        Refused("output"),
+    ),
+    row(
+        "StackingClassifier",
+        "by its parts' labels",
+        lambda: ensemble.StackingClassifier(
+            [("a", linear_model.LogisticRegression()), ("b", tree.DecisionTreeClassifier(max_depth=3))],
+            stack_method="predict",
+        ),
+        "classes",
+        Refused("answers no"),
+    ),
+    row(
+        "Pipeline",
+        "SimpleImputer, a column that is never there, then Ridge",
+        lambda: pipe(impute.SimpleImputer(), linear_model.Ridge()),
+        "never there",
+        Refused("answers no"),
+    ),
+    row(
+        "Pipeline",
+        "PowerTransformer, box-cox, then Ridge, rows logged",
+        lambda: pipe(preprocessing.PowerTransformer("box-cox"), linear_model.Ridge()),
+        "prices",
+        example=True,
+    ),
     row(
         "Pipeline",
         "StandardScaler, then MLPClassifier, --precision fp16",

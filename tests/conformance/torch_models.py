@@ -33,7 +33,7 @@ def net(module, *rows, how="pickle", names=None, outputs=None, example=False) ->
 
     def ask(arrays):
         with torch.no_grad():
-            answer = module(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+            answer = module(*map(torch.tensor, arrays))
         answer = list(answer.values()) if isinstance(answer, dict) else answer
         answer = [answer] if isinstance(answer, torch.Tensor) else list(answer)
         return [a.numpy() for a in answer]
@@ -140,6 +140,18 @@ class Doubled(nn.Module):
 
     def forward(self, x):
         return self.head(torch.tanh(self.inner(x))).double()
+
+
+class InPlace(nn.Module):
+    """Writes into what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x.sub_(1.0).mul_(3.0)
+        return self.head(x)
 
 
 class Always(nn.Module):
@@ -315,6 +327,9 @@ CASES = [
     t("a branch on torch.equal", "pickle, --format torchscript", lambda: net(Whole(), NUMBERS), format="torchscript"),
     t("a branch on torch.allclose", "pickle", lambda: net(Nearly(), NUMBERS), Refused("it has no ONNX form")),
     t("a branch on torch.allclose", "pickle, --format torchscript", lambda: net(Nearly(), NUMBERS), format="torchscript"),
+    t("rows that are written into", "pickle", lambda: net(seeded(InPlace), NUMBERS)),
+    t("rows that are written into", "pickle, --format torchscript", lambda: net(seeded(InPlace), NUMBERS), format="torchscript"),
+    t("rows that are written into", "script", lambda: net(seeded(InPlace), NUMBERS, how="script")),
     t("single precision answered as double", "pickle", lambda: net(seeded(Doubled), NUMBERS)),
     t("a branch that is always taken", "pickle, --allow-tracer-warning", lambda: net(Always(), NUMBERS), tracer_warnings=("to a Python boolean",)),
     t("a branch that is always taken", "pickle", lambda: net(Always(), NUMBERS), Refused("it has no ONNX form")),

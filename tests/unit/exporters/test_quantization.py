@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from msgspec.structs import replace
+from onnx import TensorProto, helper
 
 from exporters import probes, quantization
 from exporters.asked import steady_rows
@@ -15,12 +17,14 @@ from exporters.quantization import Int8, ranks, spearman
 from exporters.repository.repository import ModelRepository
 from exporters.sources.opened import run_file
 from exporters.verify import verify
+from tests.conformance import onnx_models
 from tests.conformance.cases import CLASSES, NUMBERS
 from tests.conformance.torch_models import net
 from tests.unit.exporters.models import options, write_times
 from trading.models.signature import ModelSignature, TensorSpec
 
 SIGNATURE = ModelSignature("m", "onnxruntime", (TensorSpec("x", (4,)),), (TensorSpec("y", (1,)),), (), None)
+WEIGHTS = np.random.default_rng(4).normal(size=(4, 4)) + 2
 GOOD = Int8(0.0, 1.0, 0.3, 1.0, 0.5, 100)
 
 
@@ -91,7 +95,7 @@ def test_rows_of_ones_own_calibrate_it(tmp_path):
     done = export_model(str(tmp_path / "wide"), asked, repository, lambda _: None)
     assert done.int8["rows"] == len(NUMBERS) // 2
     np.save(tmp_path / "rows.npy", NUMBERS[:10])
-    with pytest.raises(ExportError, match="10 rows are too few"):
+    with pytest.raises(ExportError, match="10 finite rows, 10 of them different, are too few"):
         export_model(str(tmp_path / "wide"), asked, repository, lambda _: None)
 
 
@@ -109,9 +113,58 @@ def test_rows_that_are_no_numpys_are_named_with_what_they_should_be(tmp_path):
         assert "unsafely" not in str(told.value)
 
 
+@pytest.mark.parametrize("opset", [11, 13, 15, 17, 21])
+def test_files_of_older_opsets_are_quantized_too(tmp_path, opset):
+    made = onnx_models.model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], outputs=[onnx_models.info("y", ["n", 1])],
+        constants={"w": WEIGHTS[:, :1].astype(np.float32)}, opset=opset,
+    )  # fmt: skip
+    onnx.save(made, tmp_path / "old.onnx")
+    np.save(tmp_path / "rows.npy", NUMBERS + 5)
+    asked = options(max_batch=64, precision="int8", calibrate=tmp_path / "rows.npy", name="old")
+    done = export_model(str(tmp_path / "old.onnx"), asked, ModelRepository(tmp_path / "models"), lambda _: None)
+    assert done.int8["rank_correlation"] > 0.99
+
+
+def test_what_would_stay_in_double_is_refused(tmp_path):
+    double = TensorProto.DOUBLE
+    made = onnx_models.model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [onnx_models.info("x", ["n", 4], double)], [onnx_models.info("y", ["n", 4], double)], {"w": WEIGHTS},
+    )  # fmt: skip
+    onnx.save(made, tmp_path / "double.onnx")
+    np.save(tmp_path / "rows.npy", NUMBERS)
+    asked = options(max_batch=64, precision="int8", calibrate=tmp_path / "rows.npy", name="double")
+    with pytest.raises(ExportError, match="has no product of float32 weights"):
+        export_model(str(tmp_path / "double.onnx"), asked, ModelRepository(tmp_path / "models"), lambda _: None)
+
+
+def test_it_is_judged_by_rows_like_its_own_whatever_it_is_calibrated_on(tmp_path):
+    net(wide(), NUMBERS, how="trace", example=True).save(tmp_path / "wide")
+    asked = options(max_batch=64, precision="int8", calibrate=tmp_path / "rows.npy")
+    np.save(tmp_path / "rows.npy", NUMBERS * 1e-3)
+    with pytest.raises(ExportError, match="wide in int8 decides .* otherwise"):
+        export_model(str(tmp_path / "wide"), asked, ModelRepository(tmp_path / "models"), lambda _: None)
+    for rows in (np.zeros((128, 4), np.float32), np.full((128, 4), np.nan, np.float32)):
+        np.save(tmp_path / "rows.npy", rows)
+        with pytest.raises(ExportError, match="are too few"):
+            export_model(str(tmp_path / "wide"), asked, ModelRepository(tmp_path / "models"), lambda _: None)
+
+
+def test_rows_that_are_no_numbers_or_not_as_many_are_named(tmp_path):
+    two = replace(SIGNATURE, inputs=(*SIGNATURE.inputs, replace(SIGNATURE.inputs[0], name="z")))
+    np.savez(tmp_path / "two.npz", x=NUMBERS, z=NUMBERS[:7])
+    with pytest.raises(ExportError, match="as many rows each as the other; they have x: 240, z: 7"):
+        probes.from_file(two, tmp_path / "two.npz")
+    for kind in ("U3", "M8[s]", "c8", "V4"):
+        np.save(tmp_path / "rows.npy", np.zeros((8, 4), kind))
+        with pytest.raises(ExportError, match="no numbers: FP32 is expected"):
+            probes.from_file(SIGNATURE, tmp_path / "rows.npy")
+
+
 def test_an_int8_version_that_no_row_could_ask_about_is_not_published():
     asked = [np.zeros((3, 4), np.float32)]
-    with pytest.raises(ExportError, match="m in int8 answers none of its rows"):
+    with pytest.raises(ExportError, match="m in int8 answers 0 of 3 rows"):
         steady_rows(SIGNATURE, "int8", asked, [np.ones((3, 1), np.float32)], [np.zeros((3, 1), np.float32)])
 
 
@@ -127,8 +180,6 @@ def test_what_has_no_product_is_a_sentence(tmp_path):
     "bad", [{"flip_rate": 0.011}, {"rank_correlation": 0.98}, {"rank_correlation": float("nan")}]
 )
 def test_beyond_the_bounds_it_is_refused(bad):
-    from msgspec.structs import replace
-
     quantization.require(SIGNATURE, GOOD)
     with pytest.raises(ExportError, match="m in int8 decides"):
         quantization.require(SIGNATURE, replace(GOOD, **bad))

@@ -6,6 +6,7 @@ the ordinary would change the answers to those that the server happens to put be
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
 import tempfile
@@ -78,29 +79,24 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
             return next(self._batches, None)
 
     opset = next((one.version for one in onnx.load(path).opset_import if not one.domain), 0)
-    loud = logging.getLogger().level
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # It logs to the root that it would rather have been given another file.
-        logging.getLogger().setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / path.name
         try:
-            quantize_static(
-                path,
-                made,
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                # A scale a channel came with opset 13.
-                per_channel=opset >= CHANNELS_SINCE,
-                op_types_to_quantize=list(OPERATORS),
-                activation_type=QuantType.QInt8,
-                weight_type=QuantType.QInt8,
-                extra_options={"OpTypesToExcludeOutputQuantization": list(OPERATORS)},
-            )
+            with quietly():
+                quantize_static(
+                    path,
+                    made,
+                    Reader(),
+                    quant_format=QuantFormat.QDQ,
+                    # A scale a channel came with opset 13.
+                    per_channel=opset >= CHANNELS_SINCE,
+                    op_types_to_quantize=list(OPERATORS),
+                    activation_type=QuantType.QInt8,
+                    weight_type=QuantType.QInt8,
+                    extra_options={"OpTypesToExcludeOutputQuantization": list(OPERATORS)},
+                )
         except Exception as error:
             raise ExportError(f"{signature.name} cannot be quantized by ONNX Runtime: {brief(error)}") from error
-        finally:
-            logging.getLogger().setLevel(loud)
         quantized = onnx.load(made)
     if not any(node.op_type == "DequantizeLinear" for node in quantized.graph.node):
         raise ExportError(
@@ -108,6 +104,19 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
             "use --precision fp32"
         )
     onnx.save(quantized, path)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """ONNX Runtime logs to the root that it would rather have been given another file."""
+    loud = logging.getLogger().level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger().setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.getLogger().setLevel(loud)
 
 
 def batches(signature: ModelSignature, rows: Arrays) -> Iterator[dict[str, Array]]:

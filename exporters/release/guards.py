@@ -6,10 +6,12 @@ import contextlib
 from collections.abc import Mapping
 
 from exporters.errors import ExportError
+from exporters.profiles import Gpu
 from exporters.release.configurations import widened
 from exporters.release.journal import Journal, ReleaseChange, Transaction
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
+from exporters.target import memory
 
 
 def check_folder(repository: ModelRepository, triton: TritonServer) -> None:
@@ -53,3 +55,13 @@ def superseded(repository: ModelRepository, journal: Journal, transaction: Trans
         if repository.serving(name) not in possible:
             return f"{name} was configured by somebody else since"
     return ""
+
+
+def check_memory(repository: ModelRepository, gpu: Gpu, changes: Mapping[str, ReleaseChange]) -> None:
+    """Raise ExportError where the GPU could not hold the old and the new versions together."""
+    plan = memory.plan(repository, gpu, {n: widened(repository, c) for n, c in changes.items()})
+    if not plan.fits:
+        raise ExportError(
+            f"the {plan.gpu} would need {plan.needed_mib:,.0f} of {plan.usable_mib:,.0f} MiB: "
+            f"{plan.largest()}; prune versions, use fewer instances or --precision fp16"
+        )

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving
-from exporters.repository.repository import model_name
+from exporters.repository.names import model_name
 from trading.encoding import Records, encode
 from trading.errors import BadRecord
 

@@ -30,7 +30,7 @@ from exporters.parity import comparison
 from exporters.profiles import Gpu
 from exporters.release.candidate import CANDIDATE, candidate
 from exporters.release.configurations import alone, contract_for, contract_of, widened
-from exporters.release.guards import check_folder, check_served, superseded
+from exporters.release.guards import check_folder, check_memory, check_served, superseded
 from exporters.release.journal import (
     Entry,
     Journal,
@@ -47,7 +47,6 @@ from exporters.release.versions import last_good, to_roll_back_to
 from exporters.repository.files import now, user
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
-from exporters.target import memory
 from trading.errors import ServiceUnavailable, UltraThinkError
 from trading.models.signature import ModelSignature
 
@@ -102,6 +101,8 @@ class Releases:
         target = to_roll_back_to(self._journal, self._repository, name, to)
         lineage = self._repository.verified_lineage(name, target)
         with self._repository.lock(name, *lineage.contract.steps):
+            if (now_target := to_roll_back_to(self._journal, self._repository, name, to)) != target:
+                raise Busy(f"{name} was released meanwhile, and would go back to {now_target} now: try again")
             return self._change("rollback", lineage, target)
 
     def probe(self, name: str, version: int) -> comparison.ParityComparison:
@@ -174,7 +175,7 @@ class Releases:
         name, started = lineage.contract.name, time.monotonic()
         before = self._repository.serving(name)
         changes = {c.name: c for c in self._plan(action, lineage, version)}
-        self._check_memory(changes)
+        check_memory(self._repository, self._gpu, changes)
         check_folder(self._repository, self._triton)
         check_served(self._repository, self._triton, changes)
         begun = Entry(secrets.token_hex(4), "begun", action, name, version, now(), user(), tuple(changes.values()))
@@ -182,15 +183,21 @@ class Releases:
         reach("journal_begun")
         try:
             compared, device, flip_seconds = self._flip(changes, lineage, version)
-        except (UltraThinkError, OSError) as error:
-            if (lost := self._undo(begun, str(error))) is not None:
+            self._note(begun, "flipped", started)
+        except (UltraThinkError, OSError, KeyboardInterrupt) as error:
+            if (lost := self._undo(begun, str(error) or "interrupted")) is not None:
                 self._progress(f"{name} is not all as it was ({lost}): the next command tries again")
             raise
-        self._note(begun, "flipped", started)
         reach("flipped")
-        self._settle(changes)
-        reach("narrowed")
-        self._note(begun, "done", started)
+        try:
+            self._settle(changes)
+            reach("narrowed")
+            self._note(begun, "done", started)
+        except (UltraThinkError, OSError) as error:
+            raise ExportError(
+                f"{name} {version} is served, and what is left to do is not done: {error}. "
+                "`ultrathink export recover` finishes it"
+            ) from error
         return Released(
             name,
             version,
@@ -229,7 +236,7 @@ class Releases:
                 f"{name} {max(needed)} is pinned by an ensemble, and requests without a version would go to it "
                 f"rather than to {version}: roll the ensemble back instead"
             )
-        kept = self._kept(signature, before, version)
+        kept = self._kept(signature, before, version) if action == "release" else set()
         versions = {version} | kept | needed
         changes.append(ReleaseChange(name, before, replace(before, versions=tuple(sorted(versions)), pins=pins)))
         return changes
@@ -237,20 +244,13 @@ class Releases:
     def _kept(self, signature: ModelSignature, before: Serving, version: int) -> set[int]:
         """The version before, for callers who pinned it: not an ensemble's, nor one of another contract."""
         previous = before.released
+        if previous == version:
+            # What was kept beside it is kept still.
+            return set(before.versions)
         if signature.backend == "ensemble" or previous is None or previous >= version:
             return set()
         old, new = (contract_of(self._repository, signature.name, v) for v in (previous, version))
         return {previous} if old == new else set()
-
-    def _check_memory(self, changes: Mapping[str, ReleaseChange]) -> None:
-        plan = memory.plan(
-            self._repository, self._gpu, {n: widened(self._repository, c) for n, c in changes.items()}
-        )
-        if not plan.fits:
-            raise ExportError(
-                f"the {plan.gpu} would need {plan.needed_mib:,.0f} of {plan.usable_mib:,.0f} MiB: "
-                f"{plan.largest()}; prune versions, use fewer instances or --precision fp16"
-            )
 
     def _flip(
         self, changes: Mapping[str, ReleaseChange], lineage: Lineage, version: int

@@ -62,13 +62,11 @@ class TritonServer:
 
     def version(self) -> str:
         """The server's own."""
-        return str(
-            self._patiently(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)).version
-        )
+        return str(self._asked(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)).version)
 
     def index(self) -> list[Loaded]:
         """Every model and version that the server knows."""
-        found = self._patiently(lambda: self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S))
+        found = self._asked(lambda: self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S))
         return [Loaded(m.name, int(m.version or 0), m.state, m.reason) for m in found.models]
 
     def ready(self, name: str) -> set[int]:
@@ -107,7 +105,7 @@ class TritonServer:
 
     def device(self, name: str, version: int) -> Device:
         """Where a loaded version runs: "gpu" or "cpu"; of an ensemble, where its first step does."""
-        config = self._patiently(
+        config = self._asked(
             lambda: self._client.get_model_config(name, str(version), client_timeout=CONTROL_TIMEOUT_S)
         ).config
         if config.ensemble_scheduling.step:
@@ -153,6 +151,13 @@ class TritonServer:
             if "failed to poll from model repository" in said or "no model" in said.lower():
                 hint = "; is --repository the folder that this server serves?"
             raise ExportError(f"Triton at {self.address} does not {doing} {name}: {said}{hint}") from error
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """Raises ServiceUnavailable where it is not answered, or with an error: that says nothing of a model."""
+        try:
+            return self._patiently(call)
+        except InferenceServerException as error:
+            raise self._silent(error) from error
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Repeat a call, all of ours may be repeated, while the server restarts."""

@@ -59,6 +59,18 @@ def to_roll_back_to(journal: Journal, repository: ModelRepository, name: str, wa
     return target
 
 
+def step_of(repository: ModelRepository, pipeline: str, version: int, name: str) -> int:
+    """Which version of a model a pipeline pins; 0 for none. Raises ExportError where that cannot be known."""
+    try:
+        pinned = repository.lineage(pipeline, version).steps.get(name, "")
+    except ExportError:
+        if repository.serving(pipeline).pins:
+            raise
+        # It is no pipeline.
+        return 0
+    return int(pinned) if pinned.isdigit() else 0
+
+
 def protected(repository: ModelRepository, name: str) -> dict[int, str]:
     """Versions that must stay, and why: served, pinned, or the way back."""
     journal = Journal(repository.state / "journal.jsonl")
@@ -68,11 +80,8 @@ def protected(repository: ModelRepository, name: str) -> dict[int, str]:
         found[good] = "last good"
     for pipeline in repository.names():
         back = last_good(journal, repository, pipeline)
-        if back is None or pipeline == name:
-            continue
-        steps = repository.lineage(pipeline, back).steps
-        if name in steps and steps[name].isdigit():
-            found[int(steps[name])] = f"pinned by {pipeline} {back}, its last good"
+        if back is not None and pipeline != name and (pinned := step_of(repository, pipeline, back, name)):
+            found[pinned] = f"pinned by {pipeline} {back}, its last good"
     for transaction in journal.transactions(name):
         if transaction.open:
             change = transaction.changes[name]

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -38,18 +37,13 @@ from exporters.repository.files import (
     write_warm_up,
 )
 from exporters.repository.lineage import Lineage
+from exporters.repository.names import MODEL_NAME, RemovedVersions, model_name, numbers
 from trading.encoding import Records
 from trading.errors import BadRecord
 from trading.files import sync
 from trading.models.signature import MODELS, ModelSignature, contract
 
 LINEAGE, GOLDEN = "lineage.json", "golden.npz"
-#: As std::stoll reads a folder's name.
-NUMBER = re.compile(r"\s*[+-]?\d+")
-
-
-#: As `sources.references.served_name` makes them, and a candidate's.
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 #: How the folders begin that prove whose folder a server reads, and how long one may be needed.
 NONCE, NONCE_S = ".ultrathink-nonce-", 3600.0
 _lineages = Records(Lineage)
@@ -62,6 +56,7 @@ class ModelRepository:
         self.root = root.expanduser().resolve()
         self.state = self.root.parent / f".{self.root.name}.ultrathink"
         self.staging = self.state / "staging"
+        self._removed = RemovedVersions(self.state / "removed")
 
     @contextlib.contextmanager
     def nonce(self) -> Iterator[str]:
@@ -73,9 +68,10 @@ class ModelRepository:
         with self._writable():
             self.root.mkdir(parents=True, exist_ok=True)
             for left in self.root.glob(f"{NONCE}*"):
-                # Of a killed exporter; one that is alive has its own.
-                if time.time() - left.stat().st_mtime > NONCE_S:
-                    left.rmdir()
+                # Of a killed exporter; one that is alive has its own, and takes it away itself.
+                with contextlib.suppress(OSError):
+                    if time.time() - left.stat().st_mtime > NONCE_S:
+                        left.rmdir()
             folder = self.root / f"{NONCE}{secrets.token_hex(8)}"
             folder.mkdir()
         try:
@@ -84,18 +80,17 @@ class ModelRepository:
             folder.rmdir()
 
     def names(self) -> list[str]:
-        """Models with a folder here."""
+        """Models with a folder here; what is called as no model can be is nobody's business."""
         if not self.root.is_dir():
             return []
-        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and MODEL_NAME.fullmatch(p.name))
 
     def versions(self, name: str) -> list[int]:
         """Version folders, ascending, by Triton's own reading of their names."""
         folder = self.root / model_name(name)
         if not folder.is_dir():
             return []
-        read = (NUMBER.match(p.name) for p in folder.iterdir() if p.is_dir())
-        return sorted({int(found.group()) for found in read if found})
+        return numbers([p.name for p in folder.iterdir() if p.is_dir()])
 
     def folder(self, name: str, version: int) -> Path:
         """Of a version. Raises ExportError for what is no model's name."""
@@ -175,7 +170,9 @@ class ModelRepository:
             if not (target / "config.pbtxt").is_file():
                 self.configure(signature, Serving())
             while True:
-                version = max(self.versions(signature.name), default=0) + 1
+                # Files count, too: nothing else may have the name.
+                taken = numbers([p.name for p in target.iterdir()])
+                version = max([*taken, self._removed.largest(signature.name)], default=0) + 1
                 filled = msgspec.structs.replace(lineage, version=version, files=hashes, time=now(), user=user())
                 (staged / LINEAGE).write_bytes(msgspec.json.format(msgspec.json.encode(filled), indent=2) + b"\n")
                 for path in staged.iterdir():
@@ -243,9 +240,20 @@ class ModelRepository:
         return arrays[:inputs], arrays[inputs:]
 
     def serving(self, name: str) -> Serving:
-        """What the model's configuration says is released; nothing where there is none."""
+        """What the model's configuration says is released; nothing where there is none.
+
+        Nor where it cannot be read and none of the versions is ours: it is somebody else's, and keeps nobody from
+        releasing another. Raises ExportError where one is.
+        """
         path = self.root / model_name(name) / "config.pbtxt"
-        return config_pbtxt.parse(path.read_text(), str(path)) if path.is_file() else Serving()
+        if not path.is_file():
+            return Serving()
+        try:
+            return config_pbtxt.parse(path.read_text(errors="replace"), str(path))
+        except ExportError:
+            if any((path.parent / str(v) / LINEAGE).is_file() for v in self.versions(name)):
+                raise
+            return Serving()
 
     def pins(self, *, without: str = "") -> dict[str, set[int]]:
         """Versions that released ensembles pin, by step."""
@@ -279,6 +287,7 @@ class ModelRepository:
         with self._writable():
             self.staging.mkdir(parents=True, exist_ok=True)
             away = self.staging / f"{name}~{secrets.token_hex(4)}"
+            self._removed.note(name, version)
             self.folder(name, version).rename(away)
             sync(self.root / name)
             reach("pruning")
@@ -327,16 +336,9 @@ class ModelRepository:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise ExportError(
                     f"no space is left on the disk of {self.root}: free some with `ultrathink export prune`; "
-                    "what was served is served still"
+                    "what was not told to be changed is as it was"
                 ) from error
             raise
-
-
-def model_name(name: str) -> str:
-    """A name that is a folder's, and cannot lead out of the repository. Raises ExportError for others."""
-    if not MODEL_NAME.fullmatch(name):
-        raise ExportError(f"{name!r} is no model's name: use letters, digits, _ . and -")
-    return name
 
 
 def newest(repository: ModelRepository, name: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stack.cli.output import err, out, print_json, table
+from stack.cli.output import coloured, err, out, print_json, table
 
 if TYPE_CHECKING:
     from stack.chaos.table import ChaosReport
@@ -57,7 +57,7 @@ def show_report(report: ChaosReport) -> None:
             str(row.verdict.different),
             row.compared,
             "" if row.recovery_s is None else f"{row.recovery_s:.1f}",
-            "[green]held[/]" if row.ok else "[red]broken[/]",
+            coloured("green", "held") if row.ok else coloured("red", "broken"),
         ]
         for row in report.rows
     ]

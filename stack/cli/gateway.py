@@ -158,7 +158,7 @@ def stops(
                 one.state.value,
                 *(str(count) for count in (one.orders, one.cancelled, one.filled, one.rejected, one.open)),
                 *("-" if ms is None else f"{ms:,.0f}" for ms in (one.asked_ms, one.ended_ms)),
-                escape(f"{one.by}: {one.reason}"),
+                f"{one.by}: {one.reason}",
             ]
             for one in found
         ]

@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 #: Where nobody looks at a screen, lines are for grep: wide enough not to be broken.
-WIDTH = None if sys.stdout.isatty() else 160
+WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else 160
 
 #: What a command's context holds where its process ends with it.
 OWN_PROCESS = "own process"
@@ -27,6 +29,17 @@ STATE_COLOURS = {
 }
 
 
+class Marked(str):
+    """Text with rich's markup in it, made here; what comes from elsewhere is shown as it is, brackets and all."""
+
+    __slots__ = ()
+
+
+def coloured(colour: str, text: str) -> Marked:
+    """A cell of a table in a colour."""
+    return Marked(f"[{colour}]{escape(text)}[/]")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout, also for msgspec structs."""
     # msgspec writes null for NaN, which JSON does not have.
@@ -37,7 +50,9 @@ def table(
     title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...] = (), *, prose: bool = False
 ) -> Table:
     """A plain table; `right` are right-aligned columns; with `prose` all but the first are broken into lines."""
-    made = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    made = Table(box=None, pad_edge=False)
+    if title:
+        made.title, made.title_justify, made.title_style = Text(title), "left", "bold"
     for k, name in enumerate(columns):
         last = k == len(columns) - 1
         made.add_column(
@@ -48,10 +63,10 @@ def table(
             no_wrap=k == 0 if prose else not last,
         )
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(cell if isinstance(cell, Marked) else Text(cell) for cell in row))
     return made
 
 
-def state_text(state: str) -> str:
+def state_text(state: str) -> Marked:
     """A state in its colour."""
-    return f"[{STATE_COLOURS.get(state, 'white')}]{state}[/]"
+    return coloured(STATE_COLOURS.get(state, "white"), state)

@@ -94,7 +94,7 @@ def matrix(status: StackStatus) -> Table:
             f"{s.memory_mb:.0f}/{s.memory_limit_mb}",
             f"{s.uptime_s:.0f} s",
             str(s.restarts),
-            escape(s.last_exit or s.detail[:60]),
+            s.last_exit or s.detail[:60],
         ]
         for s in status.services
     ]

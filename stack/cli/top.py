@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.text import Text
 
 from stack.cli.output import table
@@ -24,7 +25,7 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
     def rate(name: str, **labels: str) -> float:
         return (now.value(name, **labels) - before.value(name, **labels)) / seconds
 
-    ready = "[green]ready[/]" if status["ready"] else f"[red]not ready[/]: {'; '.join(status['problems'])}"
+    ready = "[green]ready[/]" if status["ready"] else f"[red]not ready[/]: {escape('; '.join(status['problems']))}"
     head = (
         f"{status['instance']} of {status['group']}, {status['delivery']}, {status['model']}: {ready}\n"
         f"desk {status['trading_state']}, breaker {status.get('breaker', 'not used yet')}, partitions "

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import psutil
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from connectors.kafka.identity import CA, SECRETS
 from stack.servers.ports import free_ports
@@ -97,6 +104,16 @@ class StackSettings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _has_no_port_twice(self) -> Self:
+        held: dict[int, str] = {}
+        for name, value in self.ports:
+            for port in value[: self.brokers] if isinstance(value, tuple) else (value,):
+                if port in held:
+                    raise ValueError(f"port {port} is given to {held[port]} and to {name}: name another for one")
+                held[port] = name
+        return self
+
     @property
     def absolute_home(self) -> Path:
         """The home folder, resolved."""
@@ -163,20 +180,56 @@ def from_environment(**given: Any) -> StackSettings:
     try:
         return StackSettings(**{k: v for k, v in given.items() if v is not None})
     except (ValidationError, SettingsError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        what = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]])) if first else str(error)
-        raise ConfigurationError(f"a setting or ULTRATHINK_* variable is wrong: {what}") from error
+        raise ConfigurationError(f"a setting or ULTRATHINK_* variable is wrong: {reason(error)}") from error
+
+
+class _Given(StackSettings):
+    """Of what is given alone."""
+
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing of the environment, which may say something else, or what nobody understands."""
+        return (sources["init_settings"],)
+
+
+def checked(values: dict[str, Any]) -> StackSettings:
+    """Settings of these values and the defaults. Raises ValidationError."""
+    return StackSettings.model_construct(**dict(_Given(**values)))
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a setting, and with which."""
+    first = error.errors()[0] if isinstance(error, ValidationError) else None
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]])) if first else str(error)
 
 
 def load(home: Path | None = None) -> StackSettings:
-    """Settings of the stack in a home folder, or the defaults where none was started."""
-    settings = from_environment(home=home)
-    if not is_started(settings.absolute_home):
-        return settings
-    stored = StackSettings.model_validate_json((settings.absolute_home / STORED).read_text())
-    found = stored.model_copy(update={"home": settings.absolute_home})
+    """Settings of the stack in a home folder, or the defaults where none was started.
+
+    Of one that was started nothing is taken from the environment but where it lies: what is wrong with the rest
+    keeps nobody from stopping it. Raises ConfigurationError.
+    """
+    place = (home or Path(os.environ.get("ULTRATHINK_HOME") or DEFAULT_HOME)).expanduser().resolve()
+    if not is_started(place):
+        return from_environment(home=home)
+    found = stored(place)
     found.tell_clients()
     return found
+
+
+def stored(home: Path) -> StackSettings:
+    """What was kept in a home folder. Raises ConfigurationError."""
+    path = home / STORED
+    try:
+        kept = json.loads(path.read_bytes())
+        if not isinstance(kept, dict):
+            raise TypeError(f"it holds {type(kept).__name__}, no settings")
+        return checked({**kept, "home": home})
+    except (ValidationError, TypeError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {reason(error)}. Mend it, or take it away: `ultrathink stack up` writes it "
+            "anew, from its flags and ULTRATHINK_* variables"
+        ) from error
 
 
 def differences(kept: StackSettings, wanted: StackSettings) -> list[str]:
@@ -205,7 +258,13 @@ def chosen(**given: Any) -> StackSettings:
     if "model_repository" in changes:
         changes["model_repository"] = told.model_repository.expanduser().resolve()
     ports = {name: getattr(told.ports, name) for name in told.ports.model_fields_set}
-    return kept.model_copy(update={**changes, "ports": kept.ports.model_copy(update=ports)})
+    merged = {**kept.model_dump(), **changes, "ports": {**kept.ports.model_dump(), **ports}}
+    try:
+        return checked(merged)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{reason(error)}; the rest is what {kept.absolute_home / STORED} keeps of the stack's first start"
+        ) from error
 
 
 def is_started(home: Path) -> bool:

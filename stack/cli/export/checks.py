@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stack.cli.export.command import GpuOption, Places, TargetOption, command, working
-from stack.cli.output import out, print_json, table
+from stack.cli.output import coloured, out, print_json, table
+
+if TYPE_CHECKING:
+    from exporters.repository.repository import ModelRepository
 
 COLOURS = {"fits": "green", "cannot tell": "yellow", "does not fit": "red"}
 
@@ -40,7 +43,7 @@ def doctor(
     if places.json:
         print_json({"verdict": verdict, "findings": findings})
     else:
-        rows = [[f"[{COLOURS[f.verdict]}]{f.verdict}[/]", f.check, f.seen] for f in findings]
+        rows = [[coloured(COLOURS[f.verdict], f.verdict), f.check, f.seen] for f in findings]
         out.print(table(f"Triton {container.name} on a {card.title}", ["verdict", "check", "seen"], rows))
         for found in findings:
             if found.way_out:
@@ -72,7 +75,7 @@ def tune(
         return
     best = found.recommended.label
     rows = [
-        [f"[green]{s.label}[/]" if s.label == best else s.label]
+        [coloured("green", s.label) if s.label == best else s.label]
         + [f"{m.p50_ms:.2f} / {m.p99_ms:.2f} ms, {m.rows_per_s:,.0f}/s" for m in s.measured]
         for s in found.settings
     ]
@@ -86,12 +89,23 @@ def apply_setting(places: Places, name: str, instances: int, delay_us: int | Non
     from msgspec.structs import replace
 
     repository = places.models()
+    check_settled(repository, name)
     with repository.lock(name):
         serving = replace(repository.serving(name), instances=instances, queue_delay_us=delay_us)
         newest = serving.released or repository.versions(name)[-1]
         repository.configure(repository.lineage(name, newest).contract, serving)
         if serving.versions:
             places.triton().load(name)
+
+
+def check_settled(repository: ModelRepository, name: str) -> None:
+    """Raise ExportError while a release of the model is open: what is changed now would keep it so."""
+    from exporters.errors import ExportError
+    from exporters.release.journal import Journal
+
+    journal = Journal(repository.state / "journal.jsonl")
+    if any(t.open for t in journal.transactions(name)):
+        raise ExportError(f"a release of {name} was interrupted: `ultrathink export recover` first")
 
 
 @command("configs", "configs --check")
@@ -116,6 +130,6 @@ def configs(
         print_json([str(p) for p in stale])
     else:
         for path in stale:
-            out.print(f"{'stale' if check else 'written'}: {path}")
+            out.print(f"{'stale' if check else 'written'}: {path}", markup=False)
     if check and stale:
         raise typer.Exit(1)

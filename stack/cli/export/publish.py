@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stack.cli.export.command import GpuOption, Places, TargetOption, TrustOption, command, working
-from stack.cli.output import out, print_json, table
+from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
     from exporters.export import PublishedVersion
@@ -154,15 +154,21 @@ def release_all(places: Places, options: Options, done: list[PublishedVersion], 
 
     Raises what a release raises, with what is published nevertheless.
     """
+    from exporters.errors import ExportError
     from trading.errors import UltraThinkError
 
+    there = ", ".join(f"{p.name} {p.version}" for p in done)
+    told = f"published, and not all released: {there} (`ultrathink export list`)"
     try:
         return released_all(places, options, done, progress)
     except UltraThinkError as error:
-        there = ", ".join(f"{p.name} {p.version}" for p in done)
-        raise type(error)(
-            f"{error}; published, and not all released: {there} (`ultrathink export list`)"
-        ) from error
+        raise type(error)(f"{error}; {told}") from error
+    except OSError as error:
+        what = f"{error.filename or 'a file or connection'}: {error.strerror or error}"
+        raise ExportError(f"{what}; {told}") from error
+    except KeyboardInterrupt:
+        err.print(f"interrupted; {told}", markup=False, soft_wrap=True)
+        raise
 
 
 def released_all(places: Places, options: Options, done: list[PublishedVersion], progress: Any) -> list[Released]:

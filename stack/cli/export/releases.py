@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from stack.cli.export.command import GpuOption, Places, command, working
 from stack.cli.export.publish import show_released
-from stack.cli.output import out, print_json, table
+from stack.cli.output import coloured, out, print_json, table
 
 NameArgument = Annotated[str, typer.Argument(help="A model of the repository.")]
 VariantOption = Annotated[str, typer.Option(help="The model's variant, as `fused`.")]
@@ -69,7 +70,8 @@ def recover(places: Places, gpu: GpuOption = "rtx5070") -> None:
             begun = one.transaction.begun
             out.print(
                 f"the {begun.action} of {begun.model} {begun.version} stays open, and nothing else waits for it: "
-                f"{one.reason}. Mend that, or release another version of {begun.model}"
+                f"{one.reason}. Mend that, or release another version of {begun.model}",
+                markup=False,
             )
     if done.stuck:
         raise typer.Exit(1)
@@ -112,12 +114,12 @@ def list_versions(
         print_json(found)
         return
     rows = [
-        [r.model, str(r.version), f"[green]{r.state}[/]" if r.serving else r.state, r.in_triton,
+        [r.model, str(r.version), coloured("green", r.state) if r.serving else r.state, r.in_triton,
          f"{r.size / 1024:,.0f}", r.source]
         for r in found
     ]  # fmt: skip
     columns = ["model", "version", "state", "in Triton", "KiB", "source"]
-    out.print(table("", columns, rows, right=(1, 4)) if rows else f"{repository.root} holds no version yet")
+    out.print(table("", columns, rows, right=(1, 4)) if rows else Text(f"{repository.root} holds no version yet"))
 
 
 @command("prune", "prune regime_detection --keep 3")
@@ -159,7 +161,9 @@ def diff(
         return
     rows = [[c.what, c.a, c.b] for c in found.changed]
     columns = [name, f"version {a}", f"version {b}"]
-    out.print(table("", columns, rows) if rows else f"{name}: {a} and {b} differ in nothing but number and time")
+    out.print(
+        table("", columns, rows) if rows else Text(f"{name}: {a} and {b} differ in nothing but number and time")
+    )
     out.print(
         f"over {found.rows:,} golden rows: outputs differ by up to {found.max_abs_diff:.2g}, "
         f"{found.flip_rate:.2%} of the actions flip"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stack.cli.export.command import Places, TargetOption, TrustOption, command, working
-from stack.cli.output import out, print_json, table
+from stack.cli.output import coloured, out, print_json, table
 
 if TYPE_CHECKING:
     from exporters.target.doctor import Finding
@@ -79,7 +79,7 @@ def show_report(report: ParityReport) -> None:
         for kind in dict.fromkeys(d.rows for d in report.differences):
             found = [d for d in report.differences if (d.where, d.rows) == (where, kind)]
             flips = [f for f in report.flips if (f.where, f.rows) == (where, kind)]
-            verdict = "[green]passes[/]" if all(d.passed for d in found) else "[red]differs[/]"
+            verdict = coloured("green", "passes") if all(d.passed for d in found) else coloured("red", "differs")
             rows.append([
                 where, kind, ", ".join(str(n) for n in sorted({d.batch for d in found})),
                 f"{max(d.max_abs for d in found):.1e}", f"{max(d.max_rel for d in found):.1e}",

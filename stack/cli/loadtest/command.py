@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stack.cli.output import err, out, print_json, table
+from stack.cli.output import coloured, err, out, print_json, table
 
 if TYPE_CHECKING:
     from loadtest.judging.targets import Target
@@ -22,7 +22,12 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Load with arrivals fixed beforehand, judged by targets. Exit code: 0 held, 1 missed, 2 proves nothing.",
 )
-VERDICTS = {"held": "[green]held[/]", "missed": "[red]missed[/]", "invalid": "[bold red]invalid[/]", "": ""}
+VERDICTS = {
+    "held": coloured("green", "held"),
+    "missed": coloured("red", "missed"),
+    "invalid": coloured("bold red", "invalid"),
+    "": "",
+}
 #: Where runs are kept, below the stack's home.
 RUNS = "loadtest"
 MARKET = "simulate:regimes?ticks=100000&symbols=16"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from stack.cli.output import OWN_PROCESS, err
 from trading.errors import ServiceUnavailable
@@ -50,7 +51,8 @@ def in_force(path: Path | None) -> tuple[Any, str]:
         found = control().limits()
     except ServiceUnavailable as error:
         err.print(
-            f"[yellow]no stack answers, so these are the default limits[/] ({str(error)[:100]})", soft_wrap=True
+            f"[yellow]no stack answers, so these are the default limits[/] ({escape(str(error)[:100])})",
+            soft_wrap=True,
         )
         return LimitsFile(), "the defaults"
     if found is None:

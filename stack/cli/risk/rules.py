@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stack.cli.output import err, out, print_json, table
+from stack.cli.output import coloured, err, out, print_json, table
 from stack.cli.risk.command import Json, LimitsOption, ReasonOption, app, limit_set
 from trading.errors import ConfigurationError
 
@@ -25,8 +25,8 @@ def selftest(limits: LimitsOption = None, json: Json = False) -> None:
         print_json(proofs)
     else:
         rows = [
-            [p.rule, p.scope, "off" if not p.on else "[red]not proven[/]" if p.problem else "proven", p.denied,
-             p.passed, p.problem]
+            [p.rule, p.scope, "off" if not p.on else coloured("red", "not proven") if p.problem else "proven",
+             p.denied, p.passed, p.problem]
             for p in proofs
         ]  # fmt: skip
         out.print(table("", ["rule", "scope", "", "must be denied", "must pass", "problem"], rows))

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 
 from exporters.release.triton_client import TritonServer
 from loadtest.open_loop.publisher import TickPublisher
 from stack.cli.commands import COMMANDS, load
 from stack.cli.main import app
+from stack.cli.output import coloured, table
 from stack.servers.ports import free_ports
 from tests.paths import ROOT
 from trading.errors import ServiceUnavailable
@@ -172,3 +174,13 @@ def test_the_documents_name_only_commands_and_options_that_exist(page, line):
 )
 def test_what_does_not_exist_is_found(line, unknown):
     assert unknown_in(line) == unknown
+
+
+def test_brackets_in_what_people_call_things_are_no_markup(capsys):
+    """Of a path, of a reason, of a user: what was published must not end in a traceback about a tag."""
+    shown = table("b[/x]", ["what"], [["c[old]/m1.onnx"], ["[/x]"], [coloured("green", "kept [as it is]")]])
+    Console(file=sys.stdout, width=80).print(shown)
+    said = capsys.readouterr().out
+    for words in ("b[/x]", "c[old]/m1.onnx", "[/x]", "kept [as it is]"):
+        assert words in said
+    assert "green" not in said

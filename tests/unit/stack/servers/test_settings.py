@@ -94,3 +94,33 @@ def test_each_broker_has_a_port(monkeypatch):
     assert from_environment(brokers=1).kafka_bootstrap == "127.0.0.1:9192"
     with pytest.raises(ConfigurationError, match="ULTRATHINK_PORTS__KAFKA=9092,9093,9094"):
         from_environment(brokers=3)
+
+
+@pytest.mark.parametrize("kept", ["{", "", "[]", '{"brokers": "x"}', b"\xff\xfe", '{"ports": {"kafka": []}}'])
+def test_a_file_that_cannot_be_read_is_named_with_the_way_out(first, kept):
+    path = first.absolute_home / "stack.json"
+    path.write_bytes(kept if isinstance(kept, bytes) else kept.encode())
+    with pytest.raises(ConfigurationError, match=r"stack\.json cannot be read: .*Mend it, or take it away"):
+        load()
+
+
+def test_what_is_wrong_in_the_environment_keeps_nobody_from_a_stack_that_was_started(first, monkeypatch):
+    for name, value in {"PORTS__KAFKA": "x", "BROKERS": "9", "PORTS": "{", "PARTITIONS": "none"}.items():
+        monkeypatch.setenv(f"ULTRATHINK_{name}", value)
+    assert load() == first
+    with pytest.raises(ConfigurationError, match="ULTRATHINK_"):
+        chosen()
+
+
+def test_what_does_not_go_with_what_is_kept_is_refused(first, monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_PORTS__KAFKA", "29092")
+    with pytest.raises(ConfigurationError, match="brokers is 3: name a port for each.*keeps of the stack's first"):
+        chosen()
+
+
+def test_no_port_is_given_twice(monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_PORTS__REDIS", "9092")
+    with pytest.raises(ConfigurationError, match="port 9092 is given to kafka and to redis"):
+        from_environment()
+    monkeypatch.setenv("ULTRATHINK_PORTS__REDIS", "9093")
+    assert from_environment().ports.redis == 9093

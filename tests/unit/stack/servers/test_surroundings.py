@@ -60,3 +60,13 @@ def test_what_is_started_takes_no_module_from_the_working_folder(tmp_path):
     )  # fmt: skip
     assert str(tmp_path) not in done.stdout
     assert done.returncode == 0
+
+
+def test_what_is_said_in_one_spelling_holds_in_both():
+    for said in ("no_proxy", "NO_PROXY"):
+        found = {"http_proxy": "http://proxy:3128", said: "mlflow.corp, 10.0.0.0/8"}
+        settle(found)
+        assert found["no_proxy"] == found["NO_PROXY"] == "mlflow.corp,10.0.0.0/8,127.0.0.1,localhost,::1"
+        every = {said: "*"}
+        settle(every)
+        assert every["no_proxy"] == every["NO_PROXY"] == "*"

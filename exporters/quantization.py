@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -64,19 +65,12 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
         ExportError: it has no product with weights, or ONNX Runtime cannot quantize it.
     """
     # They take longer to import than most files take to quantize.
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     if not any(node.op_type in OPERATORS for node in onnx.load(path).graph.node):
         raise ExportError(
             f"{signature.name} has no matrix product, so int8 would change nothing: use --precision fp32"
         )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = batches(signature, rows)
-
-        def get_next(self) -> dict[str, Array] | None:
-            return next(self._batches, None)
 
     opset = next((one.version for one in onnx.load(path).opset_import if not one.domain), 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +80,7 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
                 quantize_static(
                     path,
                     made,
-                    Reader(),
+                    calibration(batches(signature, rows)),
                     quant_format=QuantFormat.QDQ,
                     # A scale a channel came with opset 13.
                     per_channel=opset >= CHANNELS_SINCE,
@@ -104,6 +98,17 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
             "use --precision fp32"
         )
     onnx.save(quantized, path)
+
+
+def calibration(rows: Iterator[dict[str, Array]]) -> Any:
+    """The rows as ONNX Runtime asks for them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, Array] | None:
+            return next(rows, None)
+
+    return Reader()
 
 
 @contextlib.contextmanager

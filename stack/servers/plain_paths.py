@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -32,19 +33,37 @@ def plain(folder: Path) -> Path:
     """
     if PLAIN.fullmatch(str(folder)):
         return folder
-    place = place_of_links()
-    link = place / hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
-    if not link.is_symlink() or link.readlink() != folder:
-        # Whole at once, for whoever looks at the same time.
-        made = place / f".{link.name}-{os.getpid()}"
-        made.unlink(missing_ok=True)
-        made.symlink_to(folder, target_is_directory=True)
+    name = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
+    why = ""
+    for place in places_of_links():
+        link = place / name
+        try:
+            if not link.is_symlink() or link.readlink() != folder:
+                make_link(link, folder)
+        except OSError as error:
+            # A cache that can be read only, or a folder where the link should be.
+            why = f"{link}: {error.strerror}; "
+        else:
+            return link
+    raise ConfigurationError(
+        f"{why}no link to {str(folder)[:200]} could be made: a folder of yours whose path has letters, digits and "
+        "_ . / - alone is needed for it; set XDG_CACHE_HOME or TMPDIR"
+    )
+
+
+def make_link(link: Path, folder: Path) -> None:
+    """Whole at once, for whoever looks at the same time. Raises OSError."""
+    made = link.with_name(f".{link.name}-{secrets.token_hex(4)}")
+    made.symlink_to(folder, target_is_directory=True)
+    try:
         made.replace(link)
-    return link
+    except OSError:
+        made.unlink(missing_ok=True)
+        raise
 
 
-def place_of_links(candidates: Sequence[Path] | None = None) -> Path:
-    """A folder that is ours alone. Raises ConfigurationError."""
+def places_of_links(candidates: Sequence[Path] | None = None) -> Iterator[Path]:
+    """Folders that are ours alone."""
     if candidates is None:
         candidates = [user_cache_path("ultrathink") / "links"]
         candidates += [Path(root) / f"ultrathink-links-{os.getuid()}" for root in (tempfile.gettempdir(), "/tmp")]  # noqa: S108 - ours alone, which is checked
@@ -57,8 +76,4 @@ def place_of_links(candidates: Sequence[Path] | None = None) -> Path:
             continue
         found = place.lstat()
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
-            return place
-    raise ConfigurationError(
-        f"no folder for links was found among {', '.join(map(str, candidates))}: a path of letters, digits and "
-        "_ . / - alone is needed for one, and it must be yours; set XDG_CACHE_HOME or TMPDIR"
-    )
+            yield place

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from connectors.triton import grpc as grpcclient
@@ -72,7 +73,7 @@ def service(settings: StackSettings) -> Service:
         endpoint=settings.triton_grpc,
         ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         command=lambda: command(settings, folder, repository),
-        probe=Probe(settings.triton_grpc),
+        probe=Probe(settings.triton_grpc, (repository, folder, wheel())),
         memory_limit_mb=4096,
         environment=lambda: environment(settings.triton_threads),
         prepare=lambda: prepare(folder, repository),
@@ -128,12 +129,15 @@ def environment(threads: int) -> dict[str, str]:
 class Probe:
     """Asks over one connection, as long as it is answered over it: to connect costs more than to ask."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, folders: Sequence[Path] = ()) -> None:
+        """`folders` are those that the server may know by links, which somebody may clear away with a cache."""
+        self._address, self._folders = address, folders
         self._client: grpcclient.InferenceServerClient | None = None
 
     def __call__(self) -> str:
         """The server's version; raises NotReady."""
+        for folder in self._folders:
+            plain(folder)
         client, self._client = self._client or grpcclient.InferenceServerClient(self._address), None
         try:
             if not client.is_server_ready(client_timeout=1.0):

@@ -22,9 +22,11 @@ __all__ = [
     "TopicCollection",
     "admin_client",
     "create_desk_topics",
+    "keep_own_short",
     "listed",
 ]
 LIST_S, CREATE_S = 10.0, 15.0
+OWN_LOGS = ("__consumer_offsets", "__transaction_state")
 
 
 def admin_client(bootstrap: str) -> AdminClient:
@@ -91,7 +93,22 @@ def create_topics(
     for name, future in (admin.create_topics(new) if new else {}).items():
         with translating(f"topic {name} cannot be created"):
             future.result(CREATE_S)
-    kept = [
+    configure(admin, {name: config for name, config in wanted.items() if name in present and config})
+
+
+def keep_own_short(bootstrap: str, segment_bytes: int) -> None:
+    """Have Kafka's own logs, of groups and of transactions, kept in small segments, where they are there already.
+
+    For a broker of ours alone: in somebody's cluster they are not ours to configure. Raises ServiceUnavailable.
+    """
+    admin = admin_client(bootstrap)
+    present = listed(admin, bootstrap, LIST_S).topics
+    configure(admin, {name: {"segment.bytes": str(segment_bytes)} for name in OWN_LOGS if name in present})
+
+
+def configure(admin: AdminClient, wanted: Mapping[str, Mapping[str, str]]) -> None:
+    """Set what is named of each topic, and leave the rest. Raises ServiceUnavailable."""
+    resources = [
         ConfigResource(
             ConfigResource.Type.TOPIC,
             name,
@@ -101,8 +118,7 @@ def create_topics(
             ],
         )
         for name, config in wanted.items()
-        if name in present and config
     ]
-    for resource, future in (admin.incremental_alter_configs(kept) if kept else {}).items():
+    for resource, future in (admin.incremental_alter_configs(resources) if resources else {}).items():
         with translating(f"topic {resource.name} cannot be configured"):
             future.result(CREATE_S)

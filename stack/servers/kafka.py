@@ -24,6 +24,8 @@ from trading.files import write_atomically
 
 HEAP_MB, YOUNG_MB = 512, 20
 MEMORY_LIMIT_MB = 1024
+#: Of Kafka's own logs.
+SEGMENT_BYTES = 2**20
 #: Serial collection and few threads: it shares two cores.
 JAVA_OPTIONS = (
     f"-Xms{HEAP_MB}m",
@@ -198,8 +200,8 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         # that it does, and loads it again. Kafka (4.1.1 and 4.4.0) takes the end of the first load for that of the
         # second: one that lasts a second leaves it with offsets of long ago, and with transactions that never end.
         # So this log is kept short: small segments, cleaned every few seconds, markers of transactions included.
-        "offsets.topic.segment.bytes": 2**20,
-        "transaction.state.log.segment.bytes": 2**20,
+        "offsets.topic.segment.bytes": SEGMENT_BYTES,
+        "transaction.state.log.segment.bytes": SEGMENT_BYTES,
         "log.cleaner.backoff.ms": 2000,
         "log.cleaner.delete.retention.ms": 60_000,
         "transaction.state.log.replication.factor": replicas,
@@ -261,6 +263,8 @@ def secured(settings: StackSettings, port: int, controller: int) -> dict[str, ob
 def set_up(settings: StackSettings) -> None:
     """Topics, and where clients have names, their users and permissions."""
     create_topics(settings)
+    # A home of before they were made so.
+    admin.keep_own_short(settings.kafka_bootstrap, SEGMENT_BYTES)
     if settings.kafka_security == "sasl":
         home = settings.absolute_home
         grant(settings.kafka_bootstrap, TOPICS, {role: ensure_secret(home, f"kafka-{role}") for role in ACCESS})

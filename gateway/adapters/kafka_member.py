@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from logging import Logger
@@ -10,6 +11,9 @@ from logging import Logger
 from connectors.kafka.cluster import static_member
 from connectors.logs import kafka_logger
 from trading.errors import ServiceUnavailable
+
+#: Within this the polling thread, if it polls, has found out who holds our place; between two looks.
+FOUND_S, LOOK_S = 1.0, 0.02
 
 
 class Membership:
@@ -47,9 +51,10 @@ class Membership:
             self._ids.add(member_id)
 
     def ended(self, member_id: Callable[[], str | None]) -> bool:
-        """Whether the present member can do nothing any more, and another one of ours can.
+        """Whether the present member can do nothing any more, and another one of ours can. For the polling thread.
 
-        `member_id` asks what the group calls the present one.
+        `member_id` asks what the group calls the present one: of another thread its client takes no question while
+        the polling one is told of a rebalance, and that may wait for the other.
 
         Raises ServiceUnavailable where no member of ours can go on, as another gateway bears the name: to join
         anew would fence that. Also where the group does not tell.
@@ -59,18 +64,37 @@ class Membership:
         with self._asking:
             if not self._fatal:
                 return False  # another member of ours has begun meanwhile
-            if "fenced" not in self._fatal:
-                raise ServiceUnavailable(f"{self._topic} cannot be read any more: {self._fatal}")
+            self._check_fenced()
             if self._is_another is None:
                 self.given(member_id())
                 holder = static_member(self._bootstrap, self._group, self._instance)
                 self._is_another = holder is not None and holder not in self._ids
-            if self._is_another:
-                raise ServiceUnavailable(
-                    f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of "
-                    "its own, --instance"
-                )
+            self._check_ours()
             return True
+
+    def check(self) -> None:
+        """What the polling thread has found, which is waited for a moment. For other threads.
+
+        Raises ServiceUnavailable where no member of ours can go on.
+        """
+        if not self._fatal:
+            return
+        self._check_fenced()
+        deadline = time.monotonic() + FOUND_S
+        while self._fatal and self._is_another is None and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        self._check_ours()
+
+    def _check_fenced(self) -> None:
+        if "fenced" not in self._fatal:
+            raise ServiceUnavailable(f"{self._topic} cannot be read any more: {self._fatal}")
+
+    def _check_ours(self) -> None:
+        if self._is_another:
+            raise ServiceUnavailable(
+                f"another gateway runs as {self._instance!r} in the group {self._group!r}: give each a name of "
+                "its own, --instance"
+            )
 
     def _note(self, member: int, said: str) -> None:
         # One that we have replaced ourselves is fenced, as it must be.

@@ -99,7 +99,7 @@ class KafkaTickSource:
         Raises ServiceUnavailable where another gateway has taken our place: to try again would fence it. Where
         it was a request of our own, what is tried with the old place fails until the polling thread has a new one.
         """
-        self._has_ended()
+        self._membership.check()
         self._metadata_is_old |= renew
         return self._metadata
 
@@ -316,6 +316,8 @@ class KafkaTickSource:
     def _on_lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if self._is_replaced(consumer):
             return
+        # Whoever publishes what is in flight waits for it, and this for them.
+        self._has_ended()
         self._rejoin_by = time.monotonic() + self._rejoin_after_s
         self._metadata_is_old = True
         self._assignment.lost(self._give_up(partitions))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from functools import partial
 
 import pytest
@@ -120,3 +122,32 @@ def test_who_is_fenced_while_there_is_no_room_lets_go_of_what_is_in_flight(membe
     assert member.told.heard[-1] == ("lost", owned)
     member.send(2)
     eventually(lambda: member.poll() == {0: [0, 1], 1: [0, 1]}, 20)
+
+
+@pytest.mark.parametrize("what", ["lost", "revoked"])
+def test_who_publishes_is_answered_while_the_polling_thread_waits_for_it_in_a_rebalance(member, what):
+    """Else each waits for the other, until the gateway ends itself: seen when a broker was killed."""
+    member.send(2)
+    eventually(lambda: member.poll() == {0: [0], 1: [0]}, 20)
+    took = []
+
+    def wait_for_the_publisher(partitions):
+        began = time.monotonic()
+        asking = threading.Thread(target=lambda: member.source.group_metadata(renew=True), daemon=True)
+        asking.start()
+        asking.join(15.0)
+        took.append((time.monotonic() - began, asking.is_alive()))
+
+    setattr(member.told, what, wait_for_the_publisher)
+    # As the client says when its session has timed out, in the same poll as it tells what is lost.
+    member.is_fenced()
+    told = member.source._on_lost if what == "lost" else member.source._on_revoke
+
+    def rebalanced(consumer, partitions):
+        consumer.incremental_assign(partitions)
+        told(consumer, partitions)
+
+    member.source._consumer.unsubscribe()
+    member.source._consumer.subscribe([member.topic], on_assign=rebalanced)
+    eventually(lambda: member.source._consumer.poll(0.1) is None and bool(took), 30)
+    assert not took[0][1], "it was never answered"

@@ -17,6 +17,10 @@ them all. *exact*: bit for bit. *within 1e-5*: no answer is further from the lib
 largest number, or of the usual one where that is more. *refused*: nothing is published, and the sentence holds the
 words. No row is published and wrong.
 
+What a file does not say cannot be kept: MLflow saves an XGBoost estimator without its `missing=`, so that one trained
+with `missing=0.0` is served as MLflow loads it, with NaN for what is missing. And rows that were not logged are made up
+from what a model remembers: a linear model, or a forest behind a scaler, remembers little, so log an `input_example`.
+
 To add a kind, add a row to `tests/conformance`, then `python -m tests.conformance`.
 """
 

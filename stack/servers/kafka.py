@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ JAVA_OPTIONS = (
     # what it saves later is a tenth of a core.
     "-XX:TieredStopAtLevel=1",
 )
+#: Java reads the names of files in the language of the shell, and knows none beyond ASCII in that of LC_ALL=C.
+JAVA_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 #: The jars' hashes.
 JARS = Path(__file__).with_name("files") / "kafka" / "jars.sha256"
 DAY_MS = 86_400_000
@@ -96,6 +99,7 @@ def broker(settings: StackSettings, index: int, *options: str) -> Service:
         ),
         probe=probe,
         memory_limit_mb=MEMORY_LIMIT_MB,
+        environment=lambda: JAVA_ENVIRONMENT,
         prepare=preparation(settings, node, folder),
         on_ready=lambda: set_up(settings) if index == 0 else None,
         folder=folder,
@@ -164,6 +168,7 @@ def preparation(settings: StackSettings, node: int, folder: Path) -> Callable[[]
                 capture_output=True,
                 text=True,
                 check=False,
+                env={**os.environ, **JAVA_ENVIRONMENT},
             )
             if done.returncode != 0:
                 raise ConfigurationError(f"formatting {folder / 'data'} failed: {done.stderr[:500]}")

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 COMMAND = str(Path(sys.executable).parent / "ultrathink")
 
 
-@pytest.fixture
-def desk(tmp_path):
+@pytest.fixture(params=[{"LANG": "C"}, {"LC_ALL": "C"}], ids=str)
+def desk(tmp_path, request):
     """Runs commands there as a person would, and ends the stack."""
     folder = tmp_path / "Börse (neu) 1"
     (folder / "stack").mkdir(parents=True)
@@ -27,7 +27,7 @@ def desk(tmp_path):
     kept = {k: v for k, v in os.environ.items() if k.lower() not in {"no_proxy", "lang", "lc_all", "pythonpath"}}
     environment = {
         **kept,
-        "http_proxy": dead, "https_proxy": dead, "HTTP_PROXY": dead, "HTTPS_PROXY": dead, "LANG": "C",
+        "http_proxy": dead, "https_proxy": dead, "HTTP_PROXY": dead, "HTTPS_PROXY": dead, **request.param,
         "ULTRATHINK_HOME": str(folder / "zu Hause"), "ULTRATHINK_MODEL_REPOSITORY": str(folder / "mo dels"),
     }  # fmt: skip
 

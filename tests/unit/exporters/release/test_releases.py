@@ -93,16 +93,22 @@ def test_what_interrupts_a_release_before_its_flip_undoes_it(desk, error):
     assert releases.recover().settled == []
 
 
-def test_a_journal_that_cannot_be_written_at_the_flip_undoes_it(desk, monkeypatch):
-    repository, triton, releases, _ = desk
+def full_at(releases, step):
+    """Its journal cannot be written at a step; returns what ends that."""
     append = releases._journal.append
 
     def full(entry):
-        if entry.step == "flipped":
+        if entry.step == step:
             raise OSError(28, "No space left on device")
         append(entry)
 
     releases._journal.append = full
+    return lambda: setattr(releases._journal, "append", append)
+
+
+def test_a_journal_that_cannot_be_written_at_the_flip_undoes_it(desk):
+    repository, triton, releases, _ = desk
+    full_at(releases, "flipped")
     with pytest.raises(ExportError, match="no space is left"):
         releases.release("times", 3)
     assert triton.ready("times") == {1, 2}
@@ -111,18 +117,11 @@ def test_a_journal_that_cannot_be_written_at_the_flip_undoes_it(desk, monkeypatc
 
 def test_one_that_is_served_and_not_settled_says_so(desk):
     repository, triton, releases, _ = desk
-    append = releases._journal.append
-
-    def full(entry):
-        if entry.step == "done":
-            raise OSError(28, "No space left on device")
-        append(entry)
-
-    releases._journal.append = full
+    free = full_at(releases, "done")
     with pytest.raises(ExportError, match="times 3 is served, and what is left to do is not done: .*No space left"):
         releases.release("times", 3)
     assert max(triton.ready("times")) == 3
-    releases._journal.append = append
+    free()
     assert len(releases.recover().settled) == 1
     assert repository.serving("times").released == 3
 

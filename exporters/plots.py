@@ -7,12 +7,22 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from exporters.errors import ExportError
 from exporters.verify import ParityReport
 
 mpl.use("Agg")
 #: Below this two float32 answers are the same for any purpose; the axis needs a floor above 0.
 FLOOR = 1e-9
 COLOURS = {"golden": "#2a78b5", "adversarial": "#c0504d", "recorded": "#5a9e4b", "own": "#8064a2"}
+
+
+def check_file(path: Path) -> None:
+    """Raise ExportError where no plot can be written there: of an unknown kind, or into no folder."""
+    kinds = sorted(Figure().canvas.get_supported_filetypes())
+    if path.suffix.lstrip(".").lower() not in kinds:
+        raise ExportError(f"--plot {path}: a plot is written as one of .{', .'.join(kinds)}")
+    if not path.parent.is_dir():
+        raise ExportError(f"--plot {path}: there is no folder {path.parent}")
 
 
 def parity_figure(report: ParityReport, path: Path) -> None:

@@ -40,6 +40,11 @@ def verify(
 
     from exporters.verify import verify as work
 
+    if plot is not None:
+        from exporters.plots import check_file
+
+        # Before the work, not after it.
+        check_file(plot)
     repository = places.models()
     with working("verify") as progress:
         triton = None if offline else places.triton()

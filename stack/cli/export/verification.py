@@ -38,12 +38,10 @@ def verify(
     """Compare source, file and served model. Exit code 1 when they differ by more than is allowed."""
     from msgspec.structs import asdict
 
+    from exporters.plots import check_file, parity_figure
     from exporters.verify import verify as work
 
     if plot is not None:
-        from exporters.plots import check_file
-
-        # Before the work, not after it.
         check_file(plot)
     repository = places.models()
     with working("verify") as progress:
@@ -52,8 +50,6 @@ def verify(
             name, version, repository, triton, places.mlflow(), progress, recorded=recorded, rows=rows, trust=trust
         )
         if plot is not None:
-            from exporters.plots import parity_figure
-
             parity_figure(report, plot)
         proofs = prove_in_container(places, report, target, progress) if prove else []
         if log:

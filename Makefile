@@ -13,7 +13,7 @@ DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: setup demo test test-slow fuzz proof unit lint types chaos models-report bench loadtest lock up down clean
+.PHONY: setup demo test test-slow fuzz fuzz-audit proof unit lint types chaos models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -51,6 +51,10 @@ test-slow: setup
 # A million inputs, guided by coverage; `make test` has a short form.
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+# 10,000 changes of a trail on a real PostgreSQL, each of which must be found where it was; `make test` has a short form.
+fuzz-audit: setup
+	@$(BIN)/python -m tests.fuzz.audit $(FUZZ_ARGS)
 
 # What takes longer than a change may wait for; its figures are written with commit and date, to be committed.
 proof: setup

@@ -55,12 +55,37 @@ ACCESS: dict[str, Access] = {
         looks_up=("ticks",),
     ),
     "broker": Access(reads=("orders", "fills", "control"), writes=("fills",), groups=("paper-broker", READER)),
-    "forensics": Access(reads=("decisions",), groups=("forensics", READER)),
+    "forensics": Access(
+        reads=(
+            "decisions",
+            "orders",
+            "fills",
+            "dead_letters",
+            "control",
+            "releases",
+            "experiments",
+            "checkpoints",
+        ),
+        # The exporters' journal of releases, and what it signs.
+        writes=("releases", "checkpoints"),
+        groups=(READER,),
+    ),
     "sender": Access(writes=("ticks",), groups=(READER,)),
     "reader": Access(reads=("ticks", "decisions", "dead_letters"), groups=(READER,)),
     # Stops the desk, sets limits, sends dead letters again, and looks at everything.
     OPERATOR: Access(
-        reads=("ticks", "decisions", "dead_letters", "snapshots", "orders", "fills", "control"),
+        reads=(
+            "ticks",
+            "decisions",
+            "dead_letters",
+            "snapshots",
+            "orders",
+            "fills",
+            "control",
+            "releases",
+            "experiments",
+            "checkpoints",
+        ),
         writes=("control", "ticks", "dead_letters"),
         # Not the gateway's: who may read with a group may also move its offsets.
         groups=(READER,),

@@ -16,6 +16,9 @@ class Topics(Struct, frozen=True):
     orders: str = "trading.orders"
     fills: str = "trading.fills"
     scratch: str = "gateway.scratch"
+    releases: str = "models.releases"
+    experiments: str = "trading.experiments"
+    checkpoints: str = "forensics.checkpoints"
 
     def by_role(self) -> dict[str, str]:
         """Role -> name."""
@@ -25,7 +28,7 @@ class Topics(Struct, frozen=True):
 #: As a desk calls them.
 TOPICS = Topics()
 #: Roles whose topic has one partition, whatever the others have.
-UNPARTITIONED = frozenset({"control", "scratch"})
+UNPARTITIONED = frozenset({"control", "scratch", "releases", "experiments", "checkpoints"})
 FOR_GOOD = {"retention.ms": "-1"}
 #: How a role's topic is kept, where that is not the broker's default.
 KEPT: dict[str, dict[str, str]] = {
@@ -36,6 +39,12 @@ KEPT: dict[str, dict[str, str]] = {
     "fills": FOR_GOOD,
     # What the broker was asked, and when: how soon a stop had ended what worked.
     "orders": FOR_GOOD,
+    # What is on the audit trail can be put there again.
+    "dead_letters": FOR_GOOD,
+    "releases": FOR_GOOD,
+    "experiments": FOR_GOOD,
+    # Signed sizes and roots of the trail, where the database's owner does not reach.
+    "checkpoints": FOR_GOOD,
     # The latched state, and limits, hold until somebody sets others.
     "control": FOR_GOOD,
     # What a start is rehearsed with means nothing afterwards.

@@ -15,7 +15,7 @@ if [ ! -r .env ]; then
     exit 2
 fi
 without() { grep -v "^$1=" .env || [ $? = 1 ]; }
-names="POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD
+names="POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD FORENSICS_DB_PASSWORD READER_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD
 GATEWAY_ADMIN_TOKEN KAFKA_ADMIN_PASSWORD"
 for name in $names; do
     if grep -q "^$name=." .env; then continue; fi
@@ -35,4 +35,14 @@ for role in gateway broker forensics sender reader operator; do
     if [ ! -s "secrets/kafka-$role" ]; then new | keep "kafka-$role"; fi
 done
 sed -n 's/^KAFKA_ADMIN_PASSWORD=//p' .env | tr -d '\n' | keep kafka-admin
+# The key that signs the audit trail: an Ed25519 private key in PKCS #8 is this beginning and 32 random bytes.
+if [ ! -s secrets/forensics-signing-key ]; then
+    {
+        echo "-----BEGIN PRIVATE KEY-----"
+        { printf '\060\056\002\001\000\060\005\006\003\053\145\160\004\042\004\040'; head -c 32 /dev/urandom; } | base64
+        echo "-----END PRIVATE KEY-----"
+    } | keep forensics-signing-key
+fi
+# Where the exporters keep their journal of releases; made here, lest Docker make it as root.
+mkdir -p .model_repository.ultrathink
 echo "passwords are in .env and secrets/"

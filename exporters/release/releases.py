@@ -77,7 +77,7 @@ class Releases:
         self, repository: ModelRepository, triton: TritonServer, gpu: Gpu, progress: Callable[[str], None]
     ) -> None:
         self._repository, self._triton, self._gpu, self._progress = repository, triton, gpu, progress
-        self._journal = Journal(repository.state / "journal.jsonl")
+        self._journal = Journal(repository.journal)
 
     def release(self, name: str, version: int) -> Released:
         """Serve a published version.

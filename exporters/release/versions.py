@@ -73,7 +73,7 @@ def step_of(repository: ModelRepository, pipeline: str, version: int, name: str)
 
 def protected(repository: ModelRepository, name: str) -> dict[int, str]:
     """Versions that must stay, and why: served, pinned, or the way back."""
-    journal = Journal(repository.state / "journal.jsonl")
+    journal = Journal(repository.journal)
     found: dict[int, str] = {}
     good = last_good(journal, repository, name)
     if good is not None:

@@ -1,8 +1,7 @@
 """The model repository on disk: versions appear whole, or not at all, and are never replaced.
 
-A version is staged outside the repository, on the same file system, because Triton takes every
-folder whose name begins with digits ("2.tmp" is version 2) for a version. Beside the repository
-`models` lies `.models.ultrathink`: staging, locks, the journal of releases.
+A version is staged outside the repository, on the same file system, because Triton takes every folder whose name
+begins with digits ("2.tmp" is version 2) for a version: in `.models.ultrathink` beside `models`, with the journal.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from exporters.repository.files import (
 )
 from exporters.repository.lineage import Lineage
 from exporters.repository.names import MODEL_NAME, RemovedVersions, model_name, numbers
+from exporters.repository.state import journal_path, state_folder
 from trading.encoding import Records
 from trading.errors import BadRecord
 from trading.files import sync
@@ -54,8 +54,8 @@ class ModelRepository:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
-        self.state = self.root.parent / f".{self.root.name}.ultrathink"
-        self.staging = self.state / "staging"
+        self.state = state_folder(self.root)
+        self.staging, self.journal = self.state / "staging", journal_path(self.root)
         self._removed = RemovedVersions(self.state / "removed")
 
     @contextlib.contextmanager

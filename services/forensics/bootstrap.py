@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from msgspec import Struct
-
-from connectors.kafka.cluster import require
-from services.forensics.reader import DecisionReader
+from connectors.migrations import migrate
+from services.forensics.checkpoint_files import CheckpointFiles
+from services.forensics.keys import key_id, private_key, public_keys
+from services.forensics.observing import Metrics
+from services.forensics.recording import Recorder
+from services.forensics.release_journal import JournalShipper
 from services.forensics.settings import ForensicsSettings
-from services.forensics.store import DecisionArchive
+from services.forensics.signing import Signer
+from services.forensics.source import KafkaSource
+from services.forensics.store.writer import TrailWriter
+from services.forensics.topic_lines import TopicLines
+from trading.errors import ConfigurationError
 from trading.trace import Tracer
 
+MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA = "trail"
+#: A forensics that was killed is still connected for a moment.
+OTHER_S = 5.0
 
-class Forensics(Struct, frozen=True):
-    """Where decisions come from, where they are kept, and where traces of that go."""
 
-    reader: DecisionReader
-    archive: DecisionArchive
-    tracer: Tracer | None
+def migrate_trail(owner_url: str, to: str = "head") -> tuple[str, str]:
+    """Bring the schema to the newest version; returns the versions before and after. Raises as `migrate`."""
+    return migrate(owner_url, MIGRATIONS, SCHEMA, to)
 
 
 @contextmanager
-def build(settings: ForensicsSettings) -> Iterator[Forensics]:
+def build(
+    settings: ForensicsSettings, stopping: threading.Event, turn: Callable[[int, str], None]
+) -> Iterator[Recorder]:
     """Connect; whatever was opened is closed at the end.
 
-    Raises ServiceUnavailable where a server does not answer, or the topic is not there.
+    Args:
+        settings: of the trail.
+        stopping: ends the recorder.
+        turn: told in every turn how many records were stored, and what is waited for.
+
+    Raises:
+        ServiceUnavailable: PostgreSQL does not answer, or another forensics writes.
+        ConfigurationError: the key is none, or the schema is not there.
     """
+    key = private_key(settings.signing_key)
+    trusted = {key_id(key.public_key()): key.public_key(), **public_keys(settings.trusted_keys)}
     with ExitStack() as opened:
-        archive = DecisionArchive(settings.postgres_url.get_secret_value())
-        opened.callback(archive.close)
+        if owner := settings.owner_url.get_secret_value():
+            migrate_trail(owner)
+        trail = TrailWriter(settings.postgres_url.get_secret_value(), OTHER_S)
+        opened.callback(trail.close)
         tracer: Tracer | None = None
         if settings.trace_exporter != "none":
             # Its import takes long, and most have it off.
@@ -40,7 +63,22 @@ def build(settings: ForensicsSettings) -> Iterator[Forensics]:
             if tracing is not None:
                 opened.callback(tracing.close)
             tracer = tracing
-        require(settings.kafka_bootstrap, settings.decisions_topic)
-        reader = DecisionReader(settings.kafka_bootstrap, settings.group, settings.decisions_topic)
-        opened.callback(reader.close)
-        yield Forensics(reader, archive, tracer)
+        metrics = Metrics(turn, tracer)
+        try:
+            opened.callback(metrics.listen(settings.metrics_host, settings.metrics_port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"metrics cannot listen on {settings.metrics_host}:{settings.metrics_port} ({error.strerror}): set "
+                "ULTRATHINK_FORENSICS_METRICS_PORT"
+            ) from error
+        source = KafkaSource(settings.kafka_bootstrap, settings.roles())
+        opened.callback(source.close)
+        checkpoints = TopicLines(settings.kafka_bootstrap, settings.checkpoints_topic)
+        opened.callback(checkpoints.close)
+        signer = Signer(key, trusted, CheckpointFiles(settings.checkpoints), checkpoints, trail)
+        journal = None
+        if settings.releases_journal is not None:
+            releases = TopicLines(settings.kafka_bootstrap, settings.releases_topic)
+            opened.callback(releases.close)
+            journal = JournalShipper(settings.releases_journal, releases)
+        yield Recorder(source, trail, signer, metrics, stopping, journal=journal)

@@ -7,27 +7,25 @@ import threading
 from collections.abc import Callable
 
 from connectors.kafka.identity import act_as
-from services.forensics.audit import follow
 from services.forensics.bootstrap import build
-from services.forensics.ports import Kept
+from services.forensics.recording import Progress
 from services.forensics.settings import ForensicsSettings
 
 
-def run(settings: ForensicsSettings, began: Callable[[str], None], progress: Callable[[int], None]) -> Kept:
-    """Store published decisions until SIGTERM or SIGINT; returns how much was new.
+def run(settings: ForensicsSettings, turn: Callable[[int, str], None]) -> Progress:
+    """Put on record what is published until SIGTERM or SIGINT; returns how much was new.
 
     Args:
         settings: of the audit trail.
-        began: told in what kind of table they are kept.
-        progress: told how many were stored, in every turn.
+        turn: told in every turn how many records were stored, and what is waited for; "" for nothing.
 
     Raises:
-        ServiceUnavailable: a server does not answer.
+        ServiceUnavailable: the database does not answer at the start.
+        ConfigurationError: a key or the schema is missing.
     """
     act_as("forensics")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with build(settings) as trail:
-        began("TimescaleDB hypertable" if trail.archive.hypertable else "PostgreSQL table")
-        return follow(trail.reader, trail.archive, stopping, progress, trail.tracer)
+    with build(settings, stopping, turn) as recorder:
+        return recorder.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
@@ -16,10 +17,48 @@ class ForensicsSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ULTRATHINK_FORENSICS_", frozen=True, extra="forbid")
 
     kafka_bootstrap: str = "127.0.0.1:9092"
-    group: str = "forensics"
     decisions_topic: str = TOPICS.decisions
+    orders_topic: str = TOPICS.orders
+    fills_topic: str = TOPICS.fills
+    dead_letters_topic: str = TOPICS.dead_letters
+    control_topic: str = TOPICS.control
+    releases_topic: str = TOPICS.releases
+    experiments_topic: str = TOPICS.experiments
+    checkpoints_topic: str = TOPICS.checkpoints
+    postgres_url: SecretStr = Field(
+        default=SecretStr("postgresql://forensics@127.0.0.1:5432/ultrathink"),
+        description="as the role that may add and read, and nothing else",
+    )
+    owner_url: SecretStr = Field(
+        default=SecretStr(""), description="as the schema's owner, to migrate it at the start; empty does not"
+    )
+    reader_url: SecretStr = Field(
+        default=SecretStr("postgresql://reader@127.0.0.1:5432/ultrathink"),
+        description="as the role that may read: what looks at the trail uses this one",
+    )
+    signing_key: Path = Field(default=Path("secrets/forensics-signing-key"), description="Ed25519 in PEM")
+    trusted_keys: list[Path] = Field(
+        default=[], description="public keys in PEM, beside the signing key's own: those of before"
+    )
+    checkpoints: Path = Field(default=Path("trail"), description="folder of the signed checkpoints")
+    releases_journal: Path | None = Field(
+        default=None, description="journal.jsonl of the model repository; None publishes no releases"
+    )
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=9109, ge=0, le=65535)
     trace_exporter: Literal["none", "otlp", "console"] = Field(
         default="none", description="of spans; OTEL_EXPORTER_OTLP_ENDPOINT says where otlp sends them"
     )
     trace_share: float = Field(default=0.01, ge=0, le=1, description="of all trace ids")
-    postgres_url: SecretStr = SecretStr("postgresql://ultrathink@127.0.0.1:5432/ultrathink")
+
+    def roles(self) -> dict[str, str]:
+        """The topics on the trail -> their roles."""
+        return {
+            self.decisions_topic: "decisions",
+            self.orders_topic: "orders",
+            self.fills_topic: "fills",
+            self.dead_letters_topic: "dead_letters",
+            self.control_topic: "control",
+            self.releases_topic: "releases",
+            self.experiments_topic: "experiments",
+        }

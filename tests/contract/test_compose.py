@@ -17,6 +17,7 @@ from connectors.kafka.access import ACCESS
 from connectors.kafka.identity import ADMIN
 from connectors.kafka.topics import TOPICS
 from gateway.settings import GatewaySettings
+from services.forensics.keys import private_key
 from stack.cli.kafka import setup as command
 from stack.servers import kafka
 from stack.servers.settings import ServerPorts, StackSettings
@@ -24,7 +25,9 @@ from tests.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-LONG_RUNNING = {n: s for n, s in SERVICES.items() if n not in {"kafka-setup", "operator", "paper-broker"}}
+LONG_RUNNING = {
+    n: s for n, s in SERVICES.items() if n not in {"kafka-setup", "forensics-setup", "operator", "paper-broker"}
+}
 
 
 def published():
@@ -98,7 +101,7 @@ def test_nobody_is_root_nor_can_become_it_nor_writes_beside_what_is_his(name):
 def test_each_container_sees_the_passwords_of_its_own_role_alone():
     seen = {name: service.get("secrets", []) for name, service in SERVICES.items() if name != "kafka-setup"}
     assert {name: found for name, found in seen.items() if found} == {
-        "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics"], "operator": ["kafka-operator"],
+        "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "operator": ["kafka-operator"],
         "paper-broker": ["kafka-broker"],
     }  # fmt: skip
 
@@ -196,6 +199,10 @@ def test_the_script_makes_every_password_that_is_asked_for_and_keeps_those_that_
     assert len(set(files.values())) == len(files)
     example = [line.partition("=")[0] for line in (ROOT / ".env.example").read_text().splitlines() if "=" in line]
     assert set(example) == asked
+    signing = tmp_path / "key"
+    signing.touch(0o600)
+    signing.write_text(files["forensics-signing-key"])
+    assert len(private_key(signing).sign(b"x")) == 64
     assert oct((tmp_path / "secrets").stat().st_mode & 0o777) == "0o700"
 
 

@@ -22,12 +22,15 @@ KERNELS = {"trading/features/kernel.py:update_one"}
 OUTSIDE = {
     "trading": {"msgspec", "numba", "numpy", "platformdirs", "pyarrow", "yaml"},
     "connectors": {
-        "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "psycopg", "redis", "structlog", "tritonclient",
+        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "psycopg", "redis", "sqlalchemy",
+        "structlog", "tritonclient",
     },
     "gateway": {
         "fastapi", "msgspec", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "structlog", "uvicorn",
     },
-    "services": {"msgspec", "pydantic", "pydantic_settings", "structlog"},
+    "services": {
+        "alembic", "cryptography", "msgspec", "prometheus_client", "pydantic", "pydantic_settings", "sqlalchemy", "structlog",
+    },
     "exporters": {
         "cloudpickle", "google", "matplotlib", "msgspec", "numpy", "onnx", "onnxconverter_common", "onnxruntime",
         "pandas", "pynvml", "torch",
@@ -145,12 +148,16 @@ TRIED_AT = {
     "loadtest/report": "tests/unit/loadtest/judging/test_gates.py",
     "loadtest/users": "tests/integration/test_locust.py",
     "stack/chaos": "tests/e2e/test_chaos.py",
+    "stack/cli/forensics": "tests/integration/test_trail.py",
     "stack/cli/export": "tests/unit/stack/cli/test_commands.py",
     "stack/cli/loadtest": "tests/unit/loadtest/test_bad_input.py",
     "stack/cli/risk": "tests/unit/stack/cli/test_risk.py",
     "stack/workflows": "tests/e2e/test_faults.py",
     "stack/workflows/loadtest": "tests/e2e/test_loadtest.py",
     "stack/workflows/training": "tests/e2e/test_training.py",
+    "services/forensics/migrations": "tests/integration/test_trail.py",
+    "services/forensics/migrations/versions": "tests/integration/test_trail.py",
+    "services/forensics/store": "tests/integration/test_trail.py",
     "trading/experiments": "tests/unit/gateway/test_decider.py",
 }
 

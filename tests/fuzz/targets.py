@@ -20,7 +20,8 @@ from exporters.errors import ExportError
 from exporters.release.journal import Journal
 from exporters.repository.repository import ModelRepository
 from gateway.control.steering import SteeringLog, steers
-from services.forensics.store import row
+from services.forensics.kinds import KINDS, row_of
+from services.forensics.records import Record, leaf_of
 from services.paper_broker.broker import FillModel, PaperAnswers, cancelled
 from services.paper_broker.stops import Stops
 from trading.control import InForce
@@ -167,7 +168,7 @@ def decisions(data: bytes) -> None:
     """Published decisions as everybody reads them: values, or BadRecord and nothing else."""
     prefix = wire.id_prefix("market.ticks", 0)
     for read in (
-        wire.decode_decision, wire.decode_order, wire.decision_id, row,
+        wire.decode_decision, wire.decode_order, wire.decision_id,
         lambda payload: wire.offset_in(payload, prefix), lambda payload: wire.applied_in(wire.applied_tail(payload)),
     ):  # fmt: skip
         try:
@@ -176,6 +177,12 @@ def decisions(data: bytes) -> None:
             reasoned(error)
     wire.place_of(data)
     wire.is_hold(data)
+    record = Record(0, 1, NOW_NS // 1_000_000, data[:9], data, data[9:])
+    for kind in KINDS:
+        # On the trail there is nothing that has no row.
+        row = row_of(kind, 1, 0, record, leaf_of(record))
+        assert row[7] == data
+        assert all("\0" not in one for one in row if isinstance(one, str))
 
 
 def headers(data: bytes) -> None:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import threading
 import time
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
-from msgspec import structs
 
-from connectors.kafka.client import Producer
-from connectors.postgres import connect_url
 from connectors.redis import connect
 from gateway.adapters.triton import TritonPredictor
 from gateway.control import redis_latch
-from services.forensics.audit import follow
-from services.forensics.reader import DecisionReader
-from services.forensics.store import DecisionArchive
-from stack.servers.kafka import create_topics
 from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.servers.status import read_status
-from trading.decision.schema import Action, Decision, Reason, StageTimes
-from trading.encoding import encode
 from trading.errors import ConfigurationError, ContractMismatch, ServiceUnavailable
 from trading.risk.trading_state import TradingState
 
@@ -141,89 +130,3 @@ def test_three_brokers_replicate_and_down_leaves_nothing(tmp_path):
         assert down(settings.absolute_home, purge=True)
     assert all(s.process is None or s.process.find() is None for s in status.services)
     assert not settings.absolute_home.exists()
-
-
-def audited(decision_id):
-    return Decision(
-        decision_id=decision_id, symbol="A", event_time_ns=1_700_000_000_123_456_789, action=Action.HOLD,
-        reason=Reason.WITHIN_BAND, quantity=0.0, reference_price=None, mid_price=1.0, position_before=0.0,
-        position_after=0.0, target_position=0.1, features=[0.0] * 32, warm=True, regime_probabilities=[],
-        strategy_signals=[], strategy_weights=[], model_name="m", model_version="1", variant="champion",
-        trading_state=TradingState.ACTIVE, verdict=None, stages=StageTimes(1.0, 1.0, 1.0, 1.0),
-        decided_at_ns=1_700_000_000_200_000_000,
-    )  # fmt: skip
-
-
-def test_decisions_are_archived_once_however_often_they_are_read(stack):
-    decision = audited("audit.test-0-1")
-    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
-    for _ in range(2):
-        producer.produce("trading.decisions", encode(decision), b"A")
-    producer.flush(10)
-    archive = DecisionArchive(stack.postgres_url("ultrathink"))
-    for group in ("audit-one", "audit-two"):
-        reader = DecisionReader(stack.kafka_bootstrap, group, "trading.decisions")
-        stopping = threading.Event()
-        timer = threading.Timer(6.0, stopping.set)
-        timer.start()
-        follow(reader, archive, stopping)
-        timer.join()
-        reader.close()
-    found = archive.find("audit.test-0-1")
-    assert found is not None
-    assert json.loads(found)["event_time_ns"] == 1_700_000_000_123_456_789
-    rows = archive._connection.execute(
-        "SELECT event_time FROM decisions WHERE decision_id = 'audit.test-0-1'"
-    ).fetchall()
-    assert [r[0].isoformat() for r in rows] == ["2023-11-14T22:13:20.123456+00:00"]
-    assert archive.find("nothing") is None
-    archive.close()
-
-
-def test_an_archive_that_restarts_and_records_that_are_no_decisions_lose_nothing(stack):
-    create_topics(stack, {"audit.decisions": "trading.decisions"})
-    archive = DecisionArchive(stack.postgres_url("ultrathink"))
-    reader = DecisionReader(stack.kafka_bootstrap, "audit-restart", "audit.decisions")
-    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})
-    stopping, found = threading.Event(), []
-    thread = threading.Thread(target=lambda: found.append(follow(reader, archive, stopping)))
-
-    def produce(*payloads):
-        for payload in payloads:
-            producer.produce("audit.decisions", payload, b"A", partition=0)
-        assert producer.flush(10) == 0
-
-    def decision(number, **changes):
-        return encode(structs.replace(audited(f"audit.restart-0-{number}"), **changes))
-
-    def count(table, where="true"):
-        with connect_url(stack.postgres_url("ultrathink")) as connection:
-            return connection.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchone()[0]
-
-    ours = "decision_id LIKE 'audit.restart-%'"
-    thread.start()
-    try:
-        produce(decision(0))
-        wait_until(lambda: count("decisions", ours) == 1, 20)
-        first = service(stack, "postgres")
-        os.kill(first.process.pid, signal.SIGINT)  # a fast shutdown: every connection ends
-        # JSON that cannot be read, a text that PostgreSQL has none of, and a time beyond its calendar.
-        bad = (
-            decision(7).replace(b'"symbol":"A"', b'"symbol":"A\n"'),
-            b"\xff",
-            decision(8, variant="a\x00b"),
-            decision(10, model_version="a\x00b"),
-            decision(9, event_time_ns=10**21),
-        )
-        produce(decision(1), *bad, bad[1], decision(2))
-        wait_until(lambda: service(stack, "postgres").restarts > first.restarts, 60)
-        wait_until(lambda: service(stack, "postgres").state == "ready", 60)
-        wait_until(lambda: count("decisions", ours) == 3, 60)
-    finally:
-        stopping.set()
-        thread.join(20)
-        reader.close()
-        archive.close()
-    assert not thread.is_alive()
-    assert count("undecodable_decisions") == 5
-    assert (found[0].new, found[0].aside) == (3, 5)

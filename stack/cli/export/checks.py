@@ -103,7 +103,7 @@ def check_settled(repository: ModelRepository, name: str) -> None:
     from exporters.errors import ExportError
     from exporters.release.journal import Journal
 
-    journal = Journal(repository.state / "journal.jsonl")
+    journal = Journal(repository.journal)
     if any(t.open for t in journal.transactions(name)):
         raise ExportError(f"a release of {name} was interrupted: `ultrathink export recover` first")
 

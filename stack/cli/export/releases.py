@@ -82,7 +82,7 @@ def history(places: Places, name: Annotated[str, typer.Argument(help="Default: e
     """What was released and rolled back, by whom, and how it ended."""
     from exporters.release.journal import Journal
 
-    found = Journal(places.models().state / "journal.jsonl").transactions(name)
+    found = Journal(places.models().journal).transactions(name)
     if places.json:
         print_json([{"begun": t.begun, "last": t.last} for t in found])
         return

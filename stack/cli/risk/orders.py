@@ -129,18 +129,15 @@ def find_decision(name: str) -> Any:
 
 def from_archive(name: str) -> bytes | None:
     """What the audit trail has stored; None where it has not, or does not answer."""
-    from services.forensics.store import DecisionArchive
+    from services.forensics.store.reading import opened
     from stack.processes.settings import forensics_settings
 
     try:
-        archive = DecisionArchive(forensics_settings().postgres_url.get_secret_value())
+        with opened(forensics_settings().reader_url.get_secret_value()) as reader:
+            found = reader.find("decisions", "decision_id", name)
     except (ServiceUnavailable, ConfigurationError):
         return None
-    try:
-        found = archive.find(name)
-    finally:
-        archive.close()
-    return None if found is None else found.encode()
+    return found[0].record.value if found else None
 
 
 def from_topic(name: str) -> bytes:

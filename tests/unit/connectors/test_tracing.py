@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from connectors import tracing
 from connectors.tracing import SpanTracer, open_tracer
-from services.forensics.audit import follow
-from services.forensics.ports import Kept
+from services.forensics.observing import trace
+from services.forensics.records import Record
 from tests.fakes import FakeClock, raw_batch
 from tests.unit.gateway.test_pipeline import Bench, quotes
 from trading.encoding import encode
 from trading.trace import Traced
 
 GIVEN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-class Published:
-    """A reader and an archive at once."""
-
-    def __init__(self, payloads, stopping):
-        self.payloads, self.stopping, self.stored, self.commits = [payloads], stopping, [], 0
-
-    def read(self, count, timeout_s):
-        if not self.payloads:
-            self.stopping.set()
-            return []
-        return self.payloads.pop()
-
-    def commit(self):
-        self.commits += 1
-
-    def store(self, payloads):
-        self.stored += payloads
-        return Kept(len(payloads))
 
 
 def exported(share=1.0):
@@ -53,9 +32,7 @@ def test_tick_decision_and_audit_share_their_trace_id():
     batch.slices[0].traceparents[0] = f"00-{GIVEN}-{PARENT}-01".encode()
     bench = Bench([batch], clock=clock, tracer=tracer)
     first, second = bench.run()
-    stopping = threading.Event()
-    published = Published([encode(first), encode(second)], stopping)
-    assert follow(published, published, stopping, tracer=tracer) == Kept(2)
+    trace([Record(n, 2, 0, None, encode(d)) for n, d in enumerate((first, second))], tracer)
     tracer.close()
     spans = exporter.get_finished_spans()
     assert [(s.name, f"{s.context.trace_id:032x}") for s in spans] == [

@@ -29,6 +29,8 @@ def may(operation, topic):
         ("gateway.control", {"gateway", "operator"}),
         ("gateway.snapshots", {"gateway"}),
         ("market.ticks.dlq", {"gateway", "operator"}),
+        ("models.releases", {"forensics"}),
+        ("forensics.checkpoints", {"forensics"}),
     ],
 )
 def test_who_writes(topic, writers):
@@ -37,8 +39,8 @@ def test_who_writes(topic, writers):
 
 def test_every_topic_is_read_by_somebody_and_only_the_desk_reads_what_steers_it():
     assert all(may(AclOperation.READ, topic) for topic in TOPICS.by_role().values())
-    assert may(AclOperation.READ, "gateway.control") == {"gateway", "broker", "operator"}
-    assert may(AclOperation.READ, "trading.fills") == {"gateway", "broker", "operator"}
+    assert may(AclOperation.READ, "gateway.control") == {"gateway", "broker", "forensics", "operator"}
+    assert may(AclOperation.READ, "trading.fills") == {"gateway", "broker", "forensics", "operator"}
 
 
 def test_nothing_is_granted_but_reading_writing_and_looking_up():

@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
 def started(home, monkeypatch):
     """A stack that was started there."""
     monkeypatch.setattr(module, "is_started", lambda _: True)
-    for role in ("redis", "postgres-ultrathink", "gateway-admin"):
+    for role in ("redis", "postgres-ultrathink", "postgres-forensics", "postgres-reader", "gateway-admin"):
         module.ensure_secret(home, role)
 
 

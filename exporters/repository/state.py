@@ -1,0 +1,15 @@
+"""Where a repository's own state lies: beside it, because Triton reads every folder within it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def state_folder(root: Path) -> Path:
+    """Of the repository at a path, which is resolved."""
+    return root.parent / f".{root.name}.ultrathink"
+
+
+def journal_path(root: Path) -> Path:
+    """Of the journal of releases."""
+    return state_folder(root.expanduser().resolve()) / "journal.jsonl"

@@ -1,0 +1,80 @@
+"""Checkpoints read in order: each signed, none missing, each bound to the line before, no tree ever smaller."""
+
+from __future__ import annotations
+
+from services.forensics.checkpoints import Checkpoint, digest, read
+from services.forensics.findings import Finding
+from services.forensics.keys import Keys
+from services.forensics.ports import LogName
+from trading.errors import BadRecord
+
+
+class CheckpointChain:
+    """Takes lines one by one, and keeps of them what a verification needs.
+
+    Attributes:
+        count: of checkpoints.
+        findings: what is wrong with them.
+        last: the newest.
+        until: the newest that counts.
+    """
+
+    def __init__(self, keys: Keys, since: Checkpoint | None = None, until: int | None = None) -> None:
+        """Nothing is read yet.
+
+        Args:
+            keys: that are trusted.
+            since: smaller trees than its are of no interest.
+            until: number of the last that counts; None for all.
+        """
+        self._keys, self._since, self._until = keys, since, until
+        self._signed: dict[tuple[str, int], dict[int, bytes]] = {}
+        self._previous: str | None = None
+        self._expected = 0
+        self.count = 0
+        self.findings: list[Finding] = []
+        self.last: Checkpoint | None = None
+        self.until: Checkpoint | None = None
+
+    def take(self, line: bytes) -> Checkpoint | None:
+        """The next line; None for what is no checkpoint, or repeats one."""
+        try:
+            checkpoint = read(line, self._keys)
+        except BadRecord as error:
+            self.found(self._expected, f"it is none: {error}")
+            self._previous, self._expected = None, self._expected + 1
+            return None
+        number, last = checkpoint.number, self.last
+        if last is not None and number <= last.number:
+            self.found(number, f"it follows checkpoint {last.number}")
+            return None
+        if number > self._expected:
+            more = number - 1 > self._expected
+            said = f"checkpoints {self._expected} to {number - 1} are missing" if more else "it is missing"
+            self.found(self._expected, said)
+        elif self._previous is not None and checkpoint.previous != self._previous:
+            self.found(number, "it does not follow from the line before")
+        if last is not None:
+            sizes = checkpoint.sizes
+            for name in sorted(name for name, size in last.sizes.items() if sizes.get(name, -1) < size):
+                self.found(number, f"{name} is smaller than it was")
+        self.count, self.last = self.count + 1, checkpoint
+        self._previous, self._expected = digest(line), number + 1
+        if self._until is None or number <= self._until:
+            self._keep(checkpoint)
+        return checkpoint
+
+    def signed_of(self, name: LogName) -> dict[int, bytes]:
+        """Size -> root, as they were signed of a log."""
+        return self._signed.get((name.topic_id, name.partition), {})
+
+    def found(self, number: int, detail: str) -> None:
+        """Something is wrong with a checkpoint."""
+        self.findings.append(Finding("checkpoint", f"checkpoint {number}", detail, number=number))
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        self.until = checkpoint
+        for head in checkpoint.trees:
+            before = None if self._since is None else self._since.head(head.name)
+            if before is None or head.size >= before.size:
+                self._signed.setdefault((head.topic_id, head.partition), {})[head.size] = bytes.fromhex(head.root)

@@ -1,0 +1,98 @@
+"""Where checkpoints lie outside the database: a file a day, a line each, synced before it counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trading.errors import ConfigurationError, ServiceUnavailable
+
+PREFIX, SUFFIX = "checkpoints-", ".jsonl"
+BLOCK = 1 << 16
+
+
+class CheckpointFiles:
+    """A folder of `checkpoints-YYYY-MM-DD.jsonl`, in UTC."""
+
+    def __init__(self, folder: Path) -> None:
+        """The folder is made with the first line."""
+        self.folder = folder
+
+    def files(self) -> list[Path]:
+        """The oldest first."""
+        try:
+            return sorted(self.folder.glob(f"{PREFIX}*{SUFFIX}"))
+        except OSError as error:
+            raise ConfigurationError(f"{self.folder} cannot be read: {error.strerror}") from error
+
+    def append(self, line: bytes, signed_at_ns: int) -> None:
+        """Write and sync a line; the torn one of a writer that was killed is cut off first.
+
+        Raises:
+            ServiceUnavailable: it is not written, and may be tried again.
+        """
+        day = datetime.fromtimestamp(signed_at_ns // 1_000_000_000, UTC).date()
+        # A clock that steps back must not write before what is there.
+        last = self.files()[-1:]
+        path = max([self.folder / f"{PREFIX}{day.isoformat()}{SUFFIX}", *last])
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with path.open("ab+") as file:
+                whole = whole_bytes(file.fileno())
+                if whole != os.fstat(file.fileno()).st_size:
+                    file.truncate(whole)
+                file.write(line + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ServiceUnavailable(f"a checkpoint cannot be written to {path}: {error.strerror}") from error
+
+    def lines(self) -> Iterator[bytes]:
+        """Every whole line, the oldest first. Raises ConfigurationError where one cannot be read."""
+        for path in self.files():
+            try:
+                with path.open("rb") as file:
+                    for line in file:
+                        if line.endswith(b"\n"):
+                            yield line[:-1]
+            except OSError as error:
+                raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+    def last(self) -> bytes | None:
+        """The newest whole line; None where there is none."""
+        for path in reversed(self.files()):
+            line = last_line(path)
+            if line is not None:
+                return line
+        return None
+
+
+def whole_bytes(descriptor: int) -> int:
+    """How many bytes of a file its whole lines are, read from the end."""
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        begin = max(0, end - BLOCK)
+        place = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if place >= 0:
+            return begin + place + 1
+        end = begin
+    return 0
+
+
+def last_line(path: Path) -> bytes | None:
+    """The last whole line of a file, read from its end. Raises ConfigurationError."""
+    try:
+        with path.open("rb") as file:
+            end = whole_bytes(file.fileno())
+            if end == 0:
+                return None
+            content, begin = b"", end - 1
+            while begin > 0 and b"\n" not in content:
+                step = min(BLOCK, begin)
+                begin -= step
+                content = os.pread(file.fileno(), step, begin) + content
+            return content[: end - 1 - begin].rpartition(b"\n")[2]
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""The trail's schema, a version a script, run by Alembic as the database's owner."""

@@ -1,0 +1,107 @@
+"""What Prometheus and traces are told of the trail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from services.forensics.ports import ALARMS, Alarm
+from services.forensics.recording import Observer
+from services.forensics.records import Record
+from trading.encoding import Records
+from trading.errors import BadRecord
+from trading.trace import Traced, Tracer
+
+
+class StoredDecision(Struct):
+    """The fields of a decision that a trace needs."""
+
+    decision_id: str
+    decided_at_ns: int
+    trace_id: str = ""
+
+
+_stored = Records(StoredDecision)
+
+
+class Metrics(Observer):
+    """Implements Observer with counters; tells somebody of every turn."""
+
+    def __init__(self, turn: Callable[[int, str], None], tracer: Tracer | None = None) -> None:
+        """Nothing listens yet."""
+        self.registry = CollectorRegistry()
+        self._turn, self._tracer = turn, tracer
+        self._records = Counter(
+            "forensics_records", "Records in the trail, since it started.", ["kind"], registry=self.registry
+        )
+        self._lag = Gauge(
+            "forensics_lag_seconds",
+            "Age of the newest record when it was stored.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._alarms = Counter(
+            "forensics_alarms", "What should not be, since it started.", ["kind"], registry=self.registry
+        )
+        self._signed = Gauge(
+            "forensics_checkpoint_timestamp_seconds", "When the last checkpoint was signed.", registry=self.registry
+        )
+        self._refused = Gauge(
+            "forensics_signing_refused", "1 while no checkpoint may be signed.", registry=self.registry
+        )
+        self._waiting = Gauge(
+            "forensics_waiting", "1 while Kafka or the database is waited for.", registry=self.registry
+        )
+        for kind in ALARMS:
+            self._alarms.labels(kind)
+
+    def listen(self, host: str, port: int) -> Callable[[], None]:
+        """Answer at /metrics; returns what ends it."""
+        server, thread = start_http_server(port, host, self.registry)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return close
+
+    def stored(self, kind: str, records: Sequence[Record]) -> None:
+        """See Observer."""
+        if not records:
+            return
+        self._records.labels(kind).inc(len(records))
+        self._lag.labels(kind).set(max(0.0, time.time() - records[-1].timestamp_ms / 1e3))
+        if kind == "decisions" and self._tracer is not None:
+            trace(records, self._tracer)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """See Observer."""
+        self._alarms.labels(alarm.kind).inc()
+
+    def signed(self, signed_at_ns: int, refuses: str) -> None:
+        """See Observer."""
+        if signed_at_ns:
+            self._signed.set(signed_at_ns / 1e9)
+        self._refused.set(bool(refuses))
+
+    def turn(self, total: int, waiting: str) -> None:
+        """See Observer."""
+        self._waiting.set(bool(waiting))
+        self._turn(total, waiting)
+
+
+def trace(records: Sequence[Record], tracer: Tracer) -> None:
+    """Record that decisions are in the trail, each in the trace of its tick."""
+    now_ns = time.time_ns()
+    for record in records:
+        try:
+            found = _stored.read(record.value)
+        except BadRecord:
+            continue
+        if found.trace_id and tracer.wants(found.trace_id):
+            attributes: dict[str, str | int] = {"ultrathink.decision_id": found.decision_id}
+            tracer.record(Traced("audit", found.trace_id, "", found.decided_at_ns, now_ns, {}, attributes))

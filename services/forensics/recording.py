@@ -1,0 +1,269 @@
+"""Everything that is published goes into the trail, once, and is signed; what should not be raises an alarm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+from msgspec import Struct
+
+from services.forensics.kinds import BY_ROLE
+from services.forensics.ports import Alarm, LogHead, LogName, Source, Trail
+from services.forensics.records import Record
+from services.forensics.release_journal import JournalShipper
+from services.forensics.signing import Signer
+from trading.errors import ServiceUnavailable
+
+log = structlog.get_logger()
+#: Records that are stored together, at most, and how long the first of them waits for others.
+BATCH, GATHER_S, POLL_S = 4000, 0.25, 0.25
+#: Between two tries, doubled up to the longest.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+#: At its start so many offsets of each log are read again and compared.
+OVERLAP = 200
+#: A broker that has just come back may not know yet how far its log is committed.
+SETTLING_S = 5.0
+#: Between two looks at the journal of releases.
+JOURNAL_S = 1.0
+#: Alarms of one kind in one turn: a log that was forked differs from there on.
+MOST_ALARMS = 20
+
+Answer = TypeVar("Answer")
+Arrived = Mapping[LogName, Sequence[Record]]
+
+
+class Observer:
+    """Told what happens; this one says nothing of it."""
+
+    def stored(self, kind: str, records: Sequence[Record]) -> None:
+        """Records are in the trail."""
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Something should not be."""
+
+    def signed(self, signed_at_ns: int, refuses: str) -> None:
+        """A checkpoint was signed at a time; `refuses` says why none is."""
+
+    def turn(self, total: int, waiting: str) -> None:
+        """Lives; so many records were stored so far, and what is waited for."""
+
+
+class Progress(Struct):
+    """So far."""
+
+    stored: int = 0
+    alarms: int = 0
+
+
+class Recorder:
+    """One loop in one thread; `run` until told to stop."""
+
+    def __init__(
+        self,
+        source: Source,
+        trail: Trail,
+        signer: Signer,
+        observer: Observer,
+        stopping: threading.Event,
+        *,
+        journal: JournalShipper | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Nothing is read yet; `journal` is None where no repository of models is at hand."""
+        self._source, self._trail, self._signer, self._observer = source, trail, signer, observer
+        self._stopping, self._journal, self._now_ns = stopping, journal, now_ns
+        self._heads: dict[LogName, LogHead] = {}
+        self._reading: frozenset[LogName] = frozenset()
+        self._opened = False
+        #: What was read and is not stored yet, and alarms that are not.
+        self._arrived: dict[LogName, list[Record]] = {}
+        self._alarms: list[Alarm] = []
+        self._stored_to: dict[LogName, int] = {}
+        self._unproven: dict[LogName, tuple[int, str]] = {}
+        self._journal_at_s = 0.0
+        self.progress = Progress()
+
+    def run(self) -> Progress:
+        """Record until stopped; whoever does not answer is waited for, and nothing is lost meanwhile."""
+        while not self._stopping.is_set():
+            self._patiently("it goes on", self._turn)
+        return self.progress
+
+    def _patiently(self, what: str, step: Callable[[], Answer]) -> Answer | None:
+        """Try until it is done; None where it was stopped before. A step may break off anywhere and begin anew."""
+        pause_s = FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            try:
+                return step()
+            except ServiceUnavailable as error:
+                log.warning("forensics waits", until=what, reason=str(error)[:300])
+                self._observer.turn(self.progress.stored, str(error))
+            if self._stopping.wait(pause_s):
+                break
+            pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+        return None
+
+    def _begin(self) -> None:
+        """Open every log, look whether it is the one that was stored, and read on."""
+        self._opened, self._arrived = False, {}
+        self._raise(*self._signer.begin())
+        logs = self._source.logs()
+        # A topic that is no more keeps its place in every checkpoint.
+        kinds = {**self._trail.on_record(), **{name: BY_ROLE[role].name for name, role in logs.items()}}
+        self._heads = {name: self._trail.open(name, kind) for name, kind in kinds.items()}
+        self._unproven = {}
+        for name, signed in self._signer.expected().items():
+            if name not in self._heads and signed.size:
+                self._differs(name, signed.size)
+            elif name in self._heads and signed.size >= self._heads[name].tree.size:
+                self._unproven[name] = signed.size, signed.root
+        self._prove()
+        places = {name: self._place(self._heads[name]) for name in logs}
+        self._stored_to = {name: head.next_offset for name, head in self._heads.items()}
+        self._source.start(places)
+        self._reading, self._opened = frozenset(places), True
+
+    def _place(self, head: LogHead) -> int:
+        """Where to read on: a little before the end of what is stored, so that it is compared."""
+        first, end = self._source.bounds(head.name)
+        deadline = time.monotonic() + SETTLING_S
+        while end < head.next_offset and time.monotonic() < deadline and not self._stopping.wait(0.2):
+            first, end = self._source.bounds(head.name)
+        if end < head.next_offset:
+            said = f"{head.name} ends at offset {end}, and records up to {head.next_offset - 1} are in the trail"
+            self._raise(Alarm("log_cut", said, head.name, end))
+        if first > head.next_offset:
+            said = (
+                f"{head.name} begins at offset {first}: its records from {head.next_offset} on were deleted "
+                "before they were recorded"
+            )
+            self._raise(Alarm("records_gone", said, head.name, first))
+        return min(max(first, head.next_offset - OVERLAP), max(first, end))
+
+    def _turn(self) -> None:
+        """Store what has come, sign it, and publish what was released."""
+        if not self._opened or self._trail_moved():
+            self._begin()
+        if not self._arrived:
+            try:
+                self._arrived = self._gather()
+            except ServiceUnavailable:
+                # What was to be read may be gone, and what was read with it is not stored.
+                self._opened = False
+                raise
+        if self._arrived and not self._is_of_these_logs():
+            return
+        while self._arrived and self._opened:
+            self._store()
+        self._raise()
+        self._sign()
+        self._ship()
+        self._observer.turn(self.progress.stored, "")
+
+    def _gather(self) -> dict[LogName, list[Record]]:
+        found: dict[LogName, list[Record]] = {}
+        count, deadline = 0, 0.0
+        while count < BATCH and not self._stopping.is_set():
+            timeout_s = POLL_S if not found else deadline - time.monotonic()
+            if timeout_s <= 0:
+                break
+            for name, records in self._source.read(BATCH - count, timeout_s).items():
+                deadline = deadline or time.monotonic() + GATHER_S
+                found.setdefault(name, []).extend(records)
+                count += len(records)
+            if not found:
+                break
+        return found
+
+    def _is_of_these_logs(self) -> bool:
+        """Whether the topics are still those that were opened; else everything is opened anew."""
+        ids = self._source.topic_ids()
+        changed = sorted(name for name in self._reading if ids[name.topic] != name.topic_id)
+        for name in changed:
+            said = (
+                f"{name.topic} was made anew: it was {name.topic_id} and is {ids[name.topic]}; both are on record"
+            )
+            self._raise(Alarm("topic_recreated", said, name, self._heads[name].next_offset))
+        if changed:
+            self._opened = False
+        return not changed
+
+    def _trail_moved(self) -> bool:
+        """Whether the database, after a new connection, holds less than was stored there, or more."""
+        moved = [name for name, head in self._heads.items() if head.next_offset != self._stored_to[name]]
+        for name in moved:
+            before, now = self._stored_to[name], self._heads[name].next_offset
+            if now < before:
+                said = f"the trail of {name} reached offset {before - 1} and now ends before {now}"
+                self._raise(Alarm("trail_cut", said, name, now))
+        return bool(moved)
+
+    def _store(self) -> None:
+        """Store; what follows a size that was signed before is left for another time, so that its root is seen."""
+        now, rest = self._cut(self._arrived)
+        done = self._trail.store(now)
+        self._arrived = rest
+        for name, record in done.different[:MOST_ALARMS]:
+            said = f"another record came at offset {record.offset} of {name} than the one that is in the trail"
+            self._raise(Alarm("different_record", said, name, record.offset, record.value))
+        for name, records in now.items():
+            head, before = self._heads[name], self._stored_to[name]
+            self._stored_to[name] = head.next_offset
+            self._observer.stored(head.kind, [r for r in records if r.offset >= before])
+        self.progress.stored += done.new
+        self._prove()
+
+    def _cut(self, arrived: Mapping[LogName, list[Record]]) -> tuple[Arrived, dict[LogName, list[Record]]]:
+        now, rest = {}, {}
+        for name, records in arrived.items():
+            head, known = self._heads[name], 0
+            end = len(records)
+            if name in self._unproven:
+                known = sum(r.offset < head.next_offset for r in records)
+                end = known + self._unproven[name][0] - head.tree.size
+            now[name] = records[:end]
+            if records[end:]:
+                rest[name] = records[end:]
+        return now, rest
+
+    def _prove(self) -> None:
+        """Compare roots with those that were signed, where trees have grown to that size again."""
+        for name, (size, root) in list(self._unproven.items()):
+            head = self._heads[name]
+            if head.tree.size == size:
+                del self._unproven[name]
+                if head.tree.root().hex() != root:
+                    self._differs(name, size)
+
+    def _differs(self, name: LogName, size: int) -> None:
+        """Nothing is signed any more: it would say that this trail is the one that was signed before."""
+        said = f"the first {size} records of {name} are not those that were signed"
+        self._signer.refuses = said
+        self._raise(Alarm("root_differs", said, name))
+
+    def _sign(self) -> None:
+        if self._unproven:
+            self._observer.signed(0, f"{len(self._unproven)} logs are not yet as far as they were signed")
+            return
+        checkpoint = self._signer.sign(self._heads.values(), self._now_ns())
+        if checkpoint is not None or self._signer.refuses:
+            self._observer.signed(checkpoint.signed_at_ns if checkpoint else 0, self._signer.refuses)
+
+    def _ship(self) -> None:
+        if self._journal is not None and time.monotonic() - self._journal_at_s >= JOURNAL_S:
+            self._raise(*self._journal.ship())
+            self._journal_at_s = time.monotonic()
+
+    def _raise(self, *alarms: Alarm) -> None:
+        """Say it at once, and keep it as soon as the database takes it."""
+        for alarm in alarms:
+            self.progress.alarms += 1
+            log.error("alarm", kind=alarm.kind, detail=alarm.detail)
+            self._observer.alarm(alarm)
+        self._alarms += alarms
+        while self._alarms:
+            self._trail.raise_alarm(self._alarms[0])
+            self._alarms.pop(0)

@@ -1,0 +1,113 @@
+"""The topics on the trail, read without a group: where to go on is the store's to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from connectors.kafka.admin import TopicCollection, admin_client
+from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
+from connectors.kafka.cluster import require
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
+from connectors.kafka.reading import consume_ready
+from connectors.kafka.watermarks import Watermarks
+from connectors.logs import kafka_logger
+from services.forensics.ports import LogName
+from services.forensics.records import Record, encode_headers
+
+READER = "ultrathink-forensics"
+
+
+class KafkaSource:
+    """Implements Source."""
+
+    def __init__(self, bootstrap: str, roles: Mapping[str, str]) -> None:
+        """Nothing is read yet; `roles` are those of the topics by their names."""
+        self._bootstrap, self._roles = bootstrap, dict(roles)
+        self._admin = admin_client(bootstrap)
+        self._watermarks = Watermarks(bootstrap, READER)
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": READER,
+                "enable.auto.commit": False,
+                # What was to be read is not there: somebody must know, rather than read on elsewhere.
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 32_768,
+                "log_level": 3,
+            },
+            logger=kafka_logger(),
+        )
+        self._names: dict[tuple[str, int], LogName] = {}
+        self._wanted: dict[LogName, int] = {}
+
+    def logs(self) -> Mapping[LogName, str]:
+        """Raises ServiceUnavailable where a topic is missing."""
+        ids = self.topic_ids()
+        return {
+            LogName(ids[topic], partition, topic): role
+            for topic, role in self._roles.items()
+            for partition in require(self._bootstrap, topic)
+        }
+
+    def topic_ids(self) -> Mapping[str, str]:
+        """Asked of the brokers, every time."""
+        try:
+            described = self._admin.describe_topics(
+                TopicCollection(list(self._roles)), request_timeout=CONTROL_TIMEOUT_S
+            )
+            return {topic: str(future.result(CONTROL_TIMEOUT_S).topic_id) for topic, future in described.items()}
+        except (KafkaException, TimeoutError) as error:
+            for topic in self._roles:
+                require(self._bootstrap, topic)
+            cause = error if isinstance(error, KafkaException) else KafkaException(error)
+            raise translated(cause, "Kafka does not describe the topics on the trail") from error
+
+    def bounds(self, name: LogName) -> tuple[int, int]:
+        """Over connections that are kept for a while."""
+        return self._watermarks.bounds(name.topic, name.partition)
+
+    def start(self, places: Mapping[LogName, int]) -> None:
+        """Instead of what was read before."""
+        self._names = {(name.topic, name.partition): name for name in places}
+        self._wanted = dict(places)
+        self._consumer.assign([TopicPartition(n.topic, n.partition, at) for n, at in places.items()])
+
+    def read(self, count: int, timeout_s: float) -> Mapping[LogName, Sequence[Record]]:
+        """Raises ServiceUnavailable where what was to be read is not there any more."""
+        try:
+            messages = [m for m in consume_ready(self._consumer, count, timeout_s) if usable(m)]
+        except KafkaException as error:
+            raise translated(error, "the topics on the trail cannot be read") from error
+        found: dict[LogName, list[Record]] = {}
+        for message in messages:
+            name = self._names[str(message.topic()), partition_of(message)]
+            offset = offset_of(message)
+            # After a seek the same may be delivered twice.
+            if offset >= self._wanted[name]:
+                self._wanted[name] = offset + 1
+                found.setdefault(name, []).append(to_record(message))
+        return found
+
+    def close(self) -> None:
+        """Disconnect."""
+        with closing(self._watermarks):
+            self._consumer.close()
+
+
+def to_record(message: Message) -> Record:
+    """A consumed message, byte for byte."""
+    kind, time_ms = message.timestamp()
+    headers: Any = message.headers()
+    return Record(
+        offset_of(message),
+        int(kind),
+        int(time_ms),
+        as_bytes(message.key()),
+        as_bytes(message.value()),
+        encode_headers(headers) if headers else None,
+    )

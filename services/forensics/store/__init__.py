@@ -1,0 +1,1 @@
+"""The trail in PostgreSQL or TimescaleDB: who writes may add, who reads may read."""

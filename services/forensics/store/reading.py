@@ -1,0 +1,244 @@
+"""The trail as it is read: by whoever verifies, proves, and looks a record up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+from typing import Any
+
+from msgspec import Struct
+
+from connectors import postgres
+from connectors.postgres import sql
+from services.forensics.kinds import BY_NAME, KINDS, Values, columns_of
+from services.forensics.ports import LogName
+from services.forensics.records import Record
+from trading.errors import ConfigurationError
+
+CHUNK = 2000
+LAST_BEFORE = """
+SELECT from_size, to_size, first_offset, last_offset, first_event_time, last_event_time, root, peaks
+FROM trail.batches WHERE log = %s AND from_size < %s ORDER BY from_size DESC LIMIT 1
+"""
+BATCHES = """
+SELECT from_size, to_size, first_offset, last_offset, first_event_time, last_event_time, root, peaks
+FROM trail.batches WHERE log = %s AND from_size >= %s AND to_size <= %s ORDER BY from_size
+"""
+AROUND = """
+SELECT first_offset, last_offset, first_event_time, last_event_time FROM trail.batches
+WHERE log = %s AND from_size < %s AND from_size >= coalesce(
+    (SELECT max(from_size) FROM trail.batches WHERE log = %s AND from_size <= %s), 0
+)
+"""
+TILES = "SELECT level, tile_index, hash FROM trail.tiles WHERE log = %s ORDER BY level, tile_index"
+TILE_SPAN = """
+SELECT hash FROM trail.tiles WHERE log = %s AND level = %s AND tile_index >= %s AND tile_index < %s
+ORDER BY tile_index
+"""
+#: The place of the columns that a record is made of.
+OFFSET, INDEX, EVENT_TIME, LEAF = 1, 2, 3, 9
+MOST = 2**63 - 1
+
+
+class LogRow(Struct, frozen=True):
+    """A log as the database has it."""
+
+    id: int
+    name: LogName
+    kind: str
+
+
+class BatchRow(Struct, frozen=True):
+    """Records that were stored together, and the tree after them."""
+
+    from_size: int
+    to_size: int
+    first_offset: int
+    last_offset: int
+    first_event_time: Any
+    last_event_time: Any
+    root: bytes
+    peaks: bytes
+
+
+class Found(Struct, frozen=True):
+    """A record of the trail, and where it is."""
+
+    log: LogRow
+    leaf_index: int
+    record: Record
+
+
+class TrailReader:
+    """One view of the trail, as of its first question; ends with `close`."""
+
+    def __init__(self, connection: postgres.Connection) -> None:
+        """On a connection whose transaction somebody else ends; `opened` makes one of its own."""
+        self._connection, self._number = connection, count()
+
+    def logs(self) -> list[LogRow]:
+        """In the order of their names."""
+        found = self._all("SELECT id, topic_id, topic_partition, topic, kind FROM trail.logs")
+        rows = [LogRow(row[0], LogName(row[1], row[2], row[3]), row[4]) for row in found]
+        return sorted(rows, key=lambda row: row.name)
+
+    def batches(self, log: int, from_size: int = 0, to_size: int = MOST) -> Iterator[BatchRow]:
+        """In order."""
+        for row in self._stream(BATCHES, (log, from_size, to_size)):
+            yield to_batch(row)
+
+    def rows(self, kind: str, log: int, first_offset: int, last_offset: int = MOST) -> Iterator[Values]:
+        """All columns of a log's rows, as `kinds.columns_of` names them, by offset."""
+        query = sql.SQL(
+            "SELECT {} FROM trail.{} WHERE log = %s AND record_offset BETWEEN %s AND %s "
+            "ORDER BY record_offset, event_time"
+        ).format(sql.SQL(", ").join(map(sql.Identifier, columns_of(BY_NAME[kind]))), sql.Identifier(kind))
+        return self._stream(query, (log, first_offset, last_offset))
+
+    def counts(self, kind: str) -> dict[int, int]:
+        """Log -> rows of a table."""
+        query = sql.SQL("SELECT log, count(*) FROM trail.{} GROUP BY log").format(sql.Identifier(kind))
+        return {int(row[0]): int(row[1]) for row in self._all(query)}
+
+    def count(self) -> int:
+        """Records on record, as the batches say."""
+        found = self._all("SELECT coalesce(sum(to_size - from_size), 0)::bigint FROM trail.batches")
+        return int(found[0][0])
+
+    def batch_before(self, log: int, size: int) -> BatchRow | None:
+        """The last that begins before a size."""
+        found = self._all(LAST_BEFORE, (log, size))
+        return to_batch(found[0]) if found else None
+
+    def tiles(self, log: int) -> Iterator[tuple[int, int, bytes]]:
+        """Level, index and hash, in order."""
+        for level, index, content in self._stream(TILES, (log,)):
+            yield level, index, bytes(content)
+
+    def checkpoints(self) -> Iterator[tuple[int, Any, bytes]]:
+        """Number, time and line, in order."""
+        for number, at, line in self._stream(
+            "SELECT number, signed_at, line FROM trail.checkpoints ORDER BY number"
+        ):
+            yield int(number), at, bytes(line)
+
+    def checkpoint(self, number: int) -> bytes | None:
+        """The line of this number; None where it is not there."""
+        found = self._all("SELECT line FROM trail.checkpoints WHERE number = %s", (number,))
+        return bytes(found[0][0]) if found else None
+
+    def last_checkpoint(self) -> bytes | None:
+        """The line of the highest number; None where there is none."""
+        found = self._all("SELECT line FROM trail.checkpoints ORDER BY number DESC LIMIT 1")
+        return bytes(found[0][0]) if found else None
+
+    def alarms(self) -> list[tuple[Any, str, str]]:
+        """When, of what kind, and what."""
+        return [tuple(row) for row in self._all("SELECT raised_at, kind, detail FROM trail.alarms ORDER BY id")]
+
+    def find(self, kind: str, column: str, value: str) -> list[Found]:
+        """Records by one of the columns that are searched by, in the order of the log."""
+        names = sql.SQL(", ").join(map(sql.Identifier, columns_of(BY_NAME[kind])))
+        query = sql.SQL("SELECT {} FROM trail.{} WHERE {} = %s ORDER BY log, record_offset").format(
+            names, sql.Identifier(kind), sql.Identifier(column)
+        )
+        rows = self._all(query, (value,))
+        logs = {row.id: row for row in self.logs()} if rows else {}
+        return [Found(logs[row[0]], row[INDEX], to_record(row)) for row in rows if row[0] in logs]
+
+    def leaves(self, log: LogRow, begin: int, end: int) -> list[bytes]:
+        """Hashes of the leaves `begin` to before `end`, as they are stored. Raises ConfigurationError for a gap."""
+        around = self._all(AROUND, (log.id, end, log.id, begin))
+        if not around:
+            raise ConfigurationError(f"{log.name} has no records {begin} to {end - 1}")
+        query = sql.SQL(
+            "SELECT leaf FROM trail.{} WHERE log = %s AND record_offset BETWEEN %s AND %s "
+            "AND event_time BETWEEN %s AND %s AND leaf_index >= %s AND leaf_index < %s ORDER BY leaf_index"
+        ).format(sql.Identifier(log.kind))
+        offsets, last = min(row[0] for row in around), max(row[1] for row in around)
+        times, latest = min(row[2] for row in around), max(row[3] for row in around)
+        found = self._all(query, (log.id, offsets, last, times, latest, begin, end))
+        if len(found) != end - begin:
+            raise ConfigurationError(
+                f"{log.name} has {len(found)} of the records {begin} to {end - 1}: "
+                "`ultrathink forensics verify` tells more"
+            )
+        return [bytes(row[0]) for row in found]
+
+    def tile_hashes(self, log: LogRow, level: int, begin: int, end: int) -> list[bytes]:
+        """Of complete subtrees. Raises ConfigurationError where one is missing."""
+        found = self._all(TILE_SPAN, (log.id, level, begin, end))
+        if len(found) != end - begin:
+            raise ConfigurationError(
+                f"tiles of {log.name} are missing at level {level}: `ultrathink forensics verify` tells more"
+            )
+        return [bytes(row[0]) for row in found]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _all(self, query: Any, values: Sequence[Any] = ()) -> list[Values]:
+        with postgres.translating("the trail cannot be read"):
+            return self._connection.execute(query, values, binary=True).fetchall()
+
+    def _stream(self, query: Any, values: Sequence[Any] = ()) -> Iterator[Values]:
+        with (
+            postgres.translating("the trail cannot be read"),
+            closing(self._connection.cursor(f"trail_{next(self._number)}", binary=True)) as cursor,
+        ):
+            cursor.itersize = CHUNK
+            cursor.execute(query, values)
+            yield from cursor
+
+
+class LogHashes:
+    """Implements merkle.proofs.Hashes for one log."""
+
+    def __init__(self, reader: TrailReader, log: LogRow) -> None:
+        self._reader, self._log = reader, log
+
+    def read(self, level: int, begin: int, end: int) -> list[bytes]:
+        """Leaves from their rows, all else from tiles."""
+        if level == 0:
+            return self._reader.leaves(self._log, begin, end)
+        return self._reader.tile_hashes(self._log, level, begin, end)
+
+
+def to_batch(row: Values) -> BatchRow:
+    """A row of the batches."""
+    begin, end, first, last, first_time, last_time, root, peaks = row
+    return BatchRow(begin, end, first, last, first_time, last_time, bytes(root), bytes(peaks))
+
+
+def to_record(row: Values) -> Record:
+    """The record that a row holds."""
+    offset, kind, time_ms, key, value, headers = row[1], row[4], row[5], row[6], row[7], row[8]
+    return Record(offset, kind, time_ms, as_bytes(key), as_bytes(value), as_bytes(headers))
+
+
+def as_bytes(value: Any) -> bytes | None:
+    """What PostgreSQL's client gives for bytea."""
+    return None if value is None else bytes(value)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[TrailReader]:
+    """A reader with one view of everything.
+
+    Raises:
+        ServiceUnavailable: PostgreSQL does not answer.
+        ConfigurationError: there is no trail.
+    """
+    connection = postgres.connect_url(url)
+    with closing(connection), postgres.translating("the trail cannot be read"):
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        if connection.execute("SELECT to_regclass('trail.batches')").fetchone() == (None,):
+            raise ConfigurationError("the database has no trail: `ultrathink forensics migrate` makes it")
+        yield TrailReader(connection)
+
+
+def tables() -> tuple[str, ...]:
+    """Of records."""
+    return tuple(kind.name for kind in KINDS)

@@ -1,0 +1,182 @@
+"""Whether a trail is what was signed: checkpoints first, then every log, from its beginning or a trusted one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from services.forensics.checkpoint_chain import CheckpointChain
+from services.forensics.checkpoints import Checkpoint
+from services.forensics.findings import Finding
+from services.forensics.keys import Keys
+from services.forensics.log_verifier import Ahead, LogVerifier
+from services.forensics.merkle.tree import GrowingTree, from_bytes
+from services.forensics.ports import LogName
+from services.forensics.store.reading import LogRow, TrailReader, tables
+
+#: Checkpoints that the database may not have got yet.
+ON_THEIR_WAY = 5
+
+
+class LogVerdict(Struct, frozen=True):
+    """What was seen of a log.
+
+    Attributes:
+        log: its name.
+        records: how many there are.
+        proven: how many of the first are as they were signed.
+    """
+
+    log: str
+    records: int
+    proven: int
+
+
+class Verification(Struct, frozen=True):
+    """What a verification came to; it holds where there are no findings.
+
+    Attributes:
+        checkpoints: how many were read.
+        logs: verdicts.
+        findings: what is not as it was signed.
+        since: number of the checkpoint that it began from; -1 for none.
+        until: number of the one that it ended at; -1 for all.
+    """
+
+    checkpoints: int
+    logs: list[LogVerdict]
+    findings: list[Finding]
+    since: int = -1
+    until: int = -1
+
+
+def verify(
+    reader: TrailReader,
+    lines: Iterable[bytes],
+    keys: Keys,
+    *,
+    since: Checkpoint | None = None,
+    until: int | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Verification:
+    """Verify a trail.
+
+    Args:
+        reader: of the database.
+        lines: checkpoints from outside the database, the oldest first.
+        keys: that are trusted.
+        since: a checkpoint that is trusted: what it covers is not looked at again.
+        until: number of the checkpoint to end at; None for everything.
+        advance: told how many more records were looked at.
+
+    Raises:
+        ServiceUnavailable: the database does not answer.
+    """
+    chain = CheckpointChain(keys, since, until)
+    compare_copies(chain, lines, reader.checkpoints())
+    logs = reader.logs()
+    findings = [*chain.findings, *compare_logs({row.name for row in logs}, chain.until)]
+    verdicts = []
+    for row in logs:
+        ended = None if until is None else chain.until.sizes.get(row.name, 0) if chain.until else 0
+        verifier = LogVerifier(reader, row, chain.signed_of(row.name), advance)
+        start = begin_of(reader, row, since)
+        if start is None:
+            said = "it has no batch that ends where the trusted checkpoint does"
+            findings.append(Finding("batch", str(row.name), said, row.name))
+        verifier.run(*(start or (GrowingTree(), 0)), ended)
+        findings += verifier.findings
+        verdicts.append(LogVerdict(str(row.name), verifier.size, verifier.proven_to))
+    if until is None:
+        findings += strangers(reader, logs)
+    numbers = -1 if since is None else since.number, -1 if until is None else until
+    return Verification(chain.count, verdicts, findings, *numbers)
+
+
+def compare_copies(
+    chain: CheckpointChain, lines: Iterable[bytes], copies: Iterator[tuple[int, Any, bytes]]
+) -> None:
+    """Take the lines from outside, and compare the database's copies: none other, none that is newer."""
+    ahead, missing, begun = Ahead(copies), [], False
+    for line in lines:
+        checkpoint = chain.take(line)
+        if checkpoint is None:
+            continue
+        while (copy := ahead.see(0)) is not None and copy[0] < checkpoint.number:
+            # The line of its number is missing or damaged outside, which the chain has told.
+            ahead.take()
+        if copy is not None and copy[0] == checkpoint.number:
+            ahead.take()
+            begun = True
+            compare_copy(chain, checkpoint, line, copy)
+        elif begun:
+            # A database that was built again has none of before.
+            missing.append(checkpoint.number)
+    newest = -1 if chain.last is None else chain.last.number
+    for number, _, _ in ahead.rest():
+        if number > newest:
+            chain.found(number, "the database has it, and the folder of checkpoints has not: it was cut")
+    for number in missing:
+        # Those of the last seconds may be on their way.
+        if number < newest - ON_THEIR_WAY:
+            chain.found(number, "the database has no copy of it")
+
+
+def compare_copy(chain: CheckpointChain, checkpoint: Checkpoint, line: bytes, copy: tuple[int, Any, bytes]) -> None:
+    """One copy against its line."""
+    if copy[2] != line:
+        chain.found(checkpoint.number, "the database's copy is another")
+    elif abs(copy[1].timestamp() * 1e9 - checkpoint.signed_at_ns) > 1e6:
+        chain.found(checkpoint.number, "the database's copy has another time")
+
+
+def compare_logs(logs: Collection[LogName], last: Checkpoint | None) -> list[Finding]:
+    """The logs that were signed are there, under their names."""
+    if last is None:
+        return []
+    findings = []
+    for head in last.trees:
+        if head.name not in logs:
+            where = f"{head.name} ({head.topic_id})"
+            last_index = head.size - 1
+            findings.append(
+                Finding(
+                    "log",
+                    where,
+                    f"{head.size} records were signed, and the log is not on record",
+                    head.name,
+                    0,
+                    last_index,
+                )
+            )
+    return findings
+
+
+def begin_of(reader: TrailReader, log: LogRow, since: Checkpoint | None) -> tuple[GrowingTree, int] | None:
+    """The tree that a trusted checkpoint signed, and the offset after it; None where it is not to be had."""
+    head = None if since is None else since.head(log.name)
+    if head is None or head.size == 0:
+        return GrowingTree(), 0
+    batch = reader.batch_before(log.id, head.size)
+    if batch is None or batch.to_size != head.size:
+        return None
+    try:
+        tree = GrowingTree(head.size, from_bytes(batch.peaks))
+    except ValueError:
+        return None
+    return (tree, batch.last_offset + 1) if tree.root().hex() == head.root else None
+
+
+def strangers(reader: TrailReader, logs: Sequence[LogRow]) -> list[Finding]:
+    """Rows under a log that their table has not."""
+    findings = []
+    for kind in tables():
+        known = {row.id for row in logs if row.kind == kind}
+        for log, count in sorted(reader.counts(kind).items()):
+            if log not in known:
+                findings.append(
+                    Finding("inserted", f"the table {kind}", f"{count} rows of a log {log} that it has not")
+                )
+    return findings

@@ -1,0 +1,8 @@
+"""`ultrathink forensics`: the audit trail, run, looked at and proven."""
+
+from __future__ import annotations
+
+from stack.cli.forensics import look, proofs, run
+from stack.cli.forensics.command import app
+
+__all__ = ["app", "look", "proofs", "run"]

@@ -1,0 +1,257 @@
+"""What is published goes into the trail once; whoever does not answer is waited for; what should not be is said."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from services.forensics import recording
+from services.forensics.checkpoint_files import CheckpointFiles
+from services.forensics.checkpoints import read
+from services.forensics.recording import Observer, Recorder
+from services.forensics.release_journal import JournalShipper
+from services.forensics.signing import SECOND_NS, Signer
+from tests.trails import KEY, KEYS
+from tests.unit.services.forensics.fakes import FakeLines, FakeSource, FakeTrail, record
+from trading.errors import ServiceUnavailable
+
+DECISIONS, ORDERS = "trading.decisions", "trading.orders"
+
+
+class Watching(Observer):
+    def __init__(self):
+        self.alarms, self.refusals, self.turns = [], [], []
+
+    def alarm(self, alarm):
+        self.alarms.append(alarm.kind)
+
+    def signed(self, signed_at_ns, refuses):
+        self.refusals.append(refuses)
+
+    def turn(self, total, waiting):
+        self.turns.append(waiting)
+
+
+class Desk:
+    """Kafka, a database and a folder that outlive a recorder."""
+
+    def __init__(self, folder, **records):
+        self.source = FakeSource(
+            {
+                DECISIONS: ("id-1", "decisions", records.get("decisions", [])),
+                ORDERS: ("id-2", "orders", records.get("orders", [])),
+            }
+        )
+        self.trail, self.files, self.topic, self.releases = (
+            FakeTrail(),
+            CheckpointFiles(folder),
+            FakeLines(),
+            FakeLines(),
+        )
+        self.now_ns = 1_764_000_000 * SECOND_NS
+        self.journal = folder / "journal.jsonl"
+
+    def clock(self):
+        self.now_ns += SECOND_NS
+        return self.now_ns
+
+    def run(self):
+        """Until everything that there is has been read."""
+        stopping, watching = threading.Event(), Watching()
+        quiet = []
+
+        def stop():
+            quiet.append(1)
+            if len(quiet) > 10:
+                stopping.set()
+
+        self.source.stop_after = stop
+        signer = Signer(KEY, KEYS, self.files, self.topic, self.trail)
+        recorder = Recorder(
+            self.source, self.trail, signer, watching, stopping,
+            journal=JournalShipper(self.journal, self.releases), now_ns=self.clock,
+        )  # fmt: skip
+        self.progress = recorder.run()
+        return watching
+
+    def roots(self):
+        return {name.topic: (head.tree.size, head.tree.root()) for name, head in self.trail.heads.items()}
+
+    def signed(self):
+        return [read(line, KEYS) for line in self.files.lines()]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(recording, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(recording, "LONGEST_PAUSE_S", 0.001)
+    monkeypatch.setattr(recording, "GATHER_S", 0.0)
+    monkeypatch.setattr(recording, "SETTLING_S", 0.0)
+    monkeypatch.setattr(recording, "JOURNAL_S", 0.0)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path, decisions=[record(n) for n in (0, 1, 3, 4, 9)], orders=[record(n) for n in range(3)])
+
+
+def test_each_record_is_stored_once_also_after_a_restart_and_what_is_stored_is_signed(desk):
+    assert desk.run().alarms == []
+    assert desk.progress.stored == 8
+    first = desk.roots()
+    assert {topic: size for topic, (size, _) in first.items()} == {DECISIONS: 5, ORDERS: 3}
+    last = desk.signed()[-1]
+    assert {head.topic: (head.size, bytes.fromhex(head.root)) for head in last.trees} == first
+    assert desk.topic.kept == list(desk.files.lines()) == [line for _, line in desk.trail.checkpoints]
+    desk.source.topics[ORDERS][2].append(record(3))
+    assert desk.run().alarms == []
+    assert desk.progress.stored == 1
+    assert desk.signed()[-1].number == last.number + 1
+
+
+@pytest.mark.parametrize("refusals", range(1, 12))
+def test_whoever_does_not_answer_is_waited_for_and_nothing_is_lost_or_repeated(desk, refusals):
+    desk.trail.down = refusals
+    desk.source.down = refusals // 2
+    watching = desk.run()
+    assert any(watching.turns)
+    assert desk.progress.stored == 8
+    assert desk.trail.heads
+    assert watching.alarms == []
+    assert {topic: size for topic, (size, _) in desk.roots().items()} == {DECISIONS: 5, ORDERS: 3}
+
+
+def test_another_record_at_a_known_place_is_an_alarm_and_the_first_one_stays(desk):
+    desk.run()
+    before = desk.roots()
+    desk.source.topics[DECISIONS][2][2] = record(3, b'{"forged":1}')
+    assert desk.run().alarms == ["different_record"]
+    (alarm,) = desk.trail.alarms
+    assert (alarm.offset, alarm.record) == (3, b'{"forged":1}')
+    assert desk.roots() == before
+
+
+def test_an_alarm_waits_for_the_database_and_is_not_lost(desk):
+    desk.run()
+    desk.source.topics[DECISIONS][2][2] = record(3, b"forged")
+
+    stored = desk.trail.store
+
+    def store(records):
+        done = stored(records)
+        desk.trail.down = 3
+        return done
+
+    desk.trail.store = store
+    assert desk.run().alarms == ["different_record"]
+    assert [alarm.kind for alarm in desk.trail.alarms] == ["different_record"]
+
+
+def test_a_log_that_was_cut_short_or_lost_its_beginning_is_an_alarm(desk):
+    desk.run()
+    del desk.source.topics[DECISIONS][2][3:]
+    assert "log_cut" in desk.run().alarms
+    desk.source.topics[ORDERS][2][:] = [record(n) for n in range(20, 23)]
+    assert "records_gone" in desk.run().alarms
+    assert desk.roots()[ORDERS][0] == 6
+
+
+def test_a_topic_that_was_made_anew_is_another_tree_and_the_old_one_stays_signed(desk):
+    desk.run()
+    kept = [record(n, b'{"new":1}') for n in range(2)]
+    desk.source.topics[ORDERS] = ("id-3", "orders", kept)
+    desk.run()
+    sizes = {(head.topic_id, head.size) for head in desk.signed()[-1].trees}
+    assert sizes == {("id-1", 5), ("id-2", 3), ("id-3", 2)}
+
+
+def test_a_topic_that_is_made_anew_meanwhile_is_noticed_before_its_records_are_stored(desk):
+    read_on, calls = desk.source.read, []
+
+    def read_and_make_anew(count, timeout_s):
+        found = read_on(count, timeout_s)
+        if not calls:
+            calls.append(1)
+            desk.source.topics[ORDERS] = ("id-3", "orders", desk.source.topics[ORDERS][2])
+        return found
+
+    desk.source.read = read_and_make_anew
+    assert desk.run().alarms == ["topic_recreated"]
+    assert {(name.topic_id, head.tree.size) for name, head in desk.trail.heads.items()} == {
+        ("id-1", 5), ("id-2", 0), ("id-3", 3),
+    }  # fmt: skip
+
+
+def test_a_database_that_was_lost_is_built_again_with_the_same_roots(desk):
+    desk.run()
+    before, signed = desk.roots(), len(desk.signed())
+    desk.trail.wipe()
+    desk.source.topics[ORDERS][2].append(record(3))
+    assert desk.run().alarms == []
+    assert desk.roots()[DECISIONS] == before[DECISIONS]
+    assert desk.roots()[ORDERS][0] == 4
+    assert len(desk.signed()) > signed
+
+
+def test_what_is_built_again_from_other_records_is_never_signed(desk):
+    desk.run()
+    signed = list(desk.files.lines())
+    desk.trail.wipe()
+    desk.source.topics[ORDERS][2][1] = record(1, b"forged")
+    watching = desk.run()
+    assert watching.alarms == ["root_differs"]
+    assert list(desk.files.lines()) == signed
+    assert any("not those that were signed" in why for why in watching.refusals)
+
+
+def test_nothing_is_signed_until_all_is_built_again(desk):
+    desk.run()
+    signed = list(desk.files.lines())
+    desk.trail.wipe()
+    kept = desk.source.topics[ORDERS][2]
+    del kept[1:]
+    watching = desk.run()
+    assert list(desk.files.lines()) == signed
+    assert "1 logs are not yet as far as they were signed" in watching.refusals
+
+
+def test_a_log_that_was_signed_and_is_nowhere_any_more_ends_signing(desk):
+    desk.run()
+    desk.trail.wipe()
+    del desk.source.topics[ORDERS]
+    assert desk.run().alarms == ["root_differs"]
+
+
+def test_a_trail_that_is_cut_while_it_is_written_is_told_and_built_again(desk):
+    desk.run()
+    signed = len(desk.signed())
+    stored, calls = desk.trail.store, []
+
+    def store(records):
+        if not calls:
+            calls.append(1)
+            for head in desk.trail.heads.values():
+                head.next_offset, head.tree = 0, type(head.tree)()
+            desk.trail.kept = {}
+            raise ServiceUnavailable("the connection was lost, and what it held")
+        return stored(records)
+
+    desk.trail.store = store
+    desk.source.topics[ORDERS][2].append(record(3))
+    watching = desk.run()
+    assert "trail_cut" in watching.alarms
+    assert desk.roots()[DECISIONS][0] == 5
+    assert len(desk.signed()) >= signed
+
+
+def test_releases_are_published_from_the_journal_once(desk):
+    desk.journal.write_bytes(b'{"id":"a"}\n{"id":"b"}\n{"id":"to')
+    desk.run()
+    desk.run()
+    assert desk.releases.kept == [b'{"id":"a"}', b'{"id":"b"}']
+    desk.journal.write_bytes(b'{"id":"a"}\n{"id":"forged"}\n{"id":"c"}\n')
+    assert desk.run().alarms == ["journal_changed"]
+    desk.journal.write_bytes(b'{"id":"a"}\n')
+    assert desk.run().alarms == ["journal_changed"]
+    assert desk.releases.kept == [b'{"id":"a"}', b'{"id":"b"}']

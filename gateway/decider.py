@@ -111,14 +111,15 @@ class Decider:
             usable = answer_rows >= 0
             targets[usable] = prediction.target_position[answer_rows[usable]]
         out = self._room(len(batch.ticks))
-        for part in batch.parts:
-            quota = math.nan if quotas is None else quotas.get(part.raw.partition, math.nan)
+        known = {} if quotas is None else quotas
+        desk_quotas = [known.get(part.raw.partition, math.nan) for part in batch.parts]
+        for part, quota in zip(batch.parts, desk_quotas, strict=True):
             self._decide_part(part, batch, held, targets, trading_state, quota, out)
         decided_ns = self._clock.now_ns()
         decide_us = max(0, decided_ns - timing.started_ns) / 1e3
         stages_us = (timing.features_us, timing.inference_us, decide_us)
         queue_us = (timing.received_ns - began_ns) / 1e3
-        evidence = self._evidence(batch, prediction, targets, answer_rows, trading_state, queue_us)
+        evidence = self._evidence(batch, prediction, targets, answer_rows, (trading_state, desk_quotas), queue_us)
         return Decided(
             keys=evidence.symbols,
             payloads=self._writer.write(evidence, out, stages_us, decided_ns),
@@ -165,9 +166,10 @@ class Decider:
         prediction: Prediction | None,
         targets: FloatArray,
         answer_rows: Int64Array,
-        trading_state: TradingState,
+        held_under: tuple[TradingState, Sequence[float]],
         queue_us: FloatArray,
     ) -> DecisionEvidence:
+        trading_state, desk_quotas = held_under
         assumed = self._policy.assumed_fills
         return DecisionEvidence(
             partitions=batch.partitions,
@@ -182,6 +184,7 @@ class Decider:
             arms=self._answered(prediction),
             arm_rows=batch.arm_rows,
             limits_versions=[part.state.book.limits.version for part in batch.parts],
+            desk_quotas=desk_quotas,
             limits_rows=batch.spread(range(len(batch.parts))),
             trading_state=trading_state,
             queue_us=queue_us,

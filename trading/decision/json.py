@@ -30,6 +30,7 @@ class DecisionEvidence(Struct, frozen=True):
         arms: of the batch.
         arm_rows: int8 [n], the arm of each row.
         limits_versions: which limits held, in the partitions of the batch.
+        desk_quotas: gross exposure reserved for their books, in money; NaN where it was not known.
         limits_rows: int64 [n], which of them for each row.
         trading_state: of the desk.
     """
@@ -46,6 +47,7 @@ class DecisionEvidence(Struct, frozen=True):
     arms: Sequence[Arm]
     arm_rows: CodeArray
     limits_versions: Sequence[str]
+    desk_quotas: Sequence[float]
     limits_rows: Int64Array
     trading_state: TradingState
     queue_us: FloatArray
@@ -102,9 +104,9 @@ class DecisionWriter:
 
 def columns_of(evidence: DecisionEvidence) -> json_kernel.EvidenceColumns:
     """As compiled code takes them."""
-    e, versions = evidence, evidence.limits_versions
+    e, held = evidence, list(zip(evidence.limits_versions, evidence.desk_quotas, strict=True))
     served = json_kernel.texts(
-        served_fields(arm, e.trading_state, version) for arm in e.arms for version in versions
+        served_fields(arm, e.trading_state, version, quota) for arm in e.arms for version, quota in held
     )
     return json_kernel.EvidenceColumns(
         partitions=e.partitions,
@@ -119,7 +121,7 @@ def columns_of(evidence: DecisionEvidence) -> json_kernel.EvidenceColumns:
         signals=e.answers[1],
         weights=e.answers[2],
         served=served,
-        served_rows=e.arm_rows.astype(np.int64) * len(versions) + e.limits_rows,
+        served_rows=e.arm_rows.astype(np.int64) * len(held) + e.limits_rows,
         queue_us=e.queue_us,
         traces=e.traces,
         fills_to=e.fills_to,
@@ -127,16 +129,18 @@ def columns_of(evidence: DecisionEvidence) -> json_kernel.EvidenceColumns:
     )
 
 
-def served_fields(arm: Arm, trading_state: TradingState, limits_version: str) -> bytes:
-    """The fields from the model's name to the limits' version."""
-    texts = {
+def served_fields(arm: Arm, trading_state: TradingState, limits_version: str, desk_quota: float) -> bytes:
+    """The fields from the model's name to the desk's quota."""
+    values = {
         "model_name": arm.model_name,
         "model_version": arm.model_version,
         "variant": arm.variant,
         "trading_state": trading_state,
         "limits_version": limits_version,
+        # null for NaN.
+        "desk_quota": desk_quota,
     }
-    return b"".join(b',"%b":%b' % (name.encode(), encode(text)) for name, text in texts.items())
+    return b"".join(b',"%b":%b' % (name.encode(), encode(value)) for name, value in values.items())
 
 
 def size_of(

@@ -61,7 +61,8 @@ class Decision(Struct, frozen=True):
     `decision_id` is the tick's topic-partition-offset, so that a consumer can drop a repeat.
     `trace_id` is that of the tick's `traceparent` header, or one made of the same three.
     `position_after` is what the position is when all orders that work have filled.
-    `limits_version` names the limits that it was judged by; `fills_to` and `control_to` are how far the
+    `limits_version` names the limits that it was judged by, and `desk_quota` is the gross exposure that was
+    reserved for the book, in money (None where that was not known); `fills_to` and `control_to` are how far the
     book had taken the broker's reports (of its partition; -1 without a broker, where an order counts as
     filled) and the control topic: with these a rebuild takes the same at the same place.
     Quantities are signed, in units; `target_position` is in [-1, 1] of the position limit.
@@ -93,5 +94,6 @@ class Decision(Struct, frozen=True):
     decided_at_ns: int
     trace_id: str = ""
     limits_version: str = ""
+    desk_quota: float | None = None
     fills_to: int = -1
     control_to: int = 0

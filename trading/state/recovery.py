@@ -21,35 +21,14 @@ from trading.dead_letters import DeadLetter, dead_letter
 from trading.decision import wire
 from trading.decision.wire import PublishedOrder
 from trading.errors import BadRecord, ConfigurationError
-from trading.events import Command, ExecutionReport, PartitionEvents
 from trading.intake import Admission
 from trading.market import Tick
 from trading.risk.limits import LimitSet
+from trading.state.applied import AppliedOffsets, EventTaker, Reports
 from trading.state.codec import ForeignSnapshot, UnusableSnapshot, decode_snapshot
 from trading.state.log import LoggedMessage, PartitionLog, check_log, is_of_desk
 from trading.state.partition import PartitionState, Snapshot
 from trading.trace import TraceIds
-
-Reports = deque[tuple[int, ExecutionReport]]
-
-
-class AppliedOffsets(Struct, frozen=True):
-    """Before the tick at `offset` so much was taken of fills (negative: no broker) and of the control topic.
-
-    `limits_version` names the limits that it was judged by. `unknown`: a record lay here that is no decision; it
-    says none of this, and what it ordered is not known.
-    """
-
-    offset: int
-    limits_version: str
-    fills_to: int
-    control_to: int
-    unknown: bool = False
-
-    @property
-    def assumed(self) -> bool:
-        """Whether orders counted as filled."""
-        return self.fills_to < 0
 
 
 class DecisionLog(Struct):
@@ -120,10 +99,9 @@ class Recovery:
         self._state, self._since, self._kind = PartitionState(limits), 0, "none"
         self._first = self._committed = self._lost = 0
         self._decided = DecisionLog(-1, 0, {}, [])
+        self._events = EventTaker(log, self._state)
         self._letters: list[DeadLetter] = []
-        self._unknown_limits, self._unadmitted, self._foreign = 0, 0, ""
-        #: Whether the limits that were set last are unknown, and whoever decided did not know them either.
-        self._left_aside = False
+        self._unadmitted, self._foreign = 0, ""
 
     def read(self) -> None:
         """Choose a snapshot, and read the decisions since.
@@ -156,6 +134,7 @@ class Recovery:
         decided, state = self._decided, self._state
         following = max(self._first, self._committed, decided.decided + 1)
         applied, reports = deque(decided.applied), self._reports()
+        self._events = EventTaker(self._log, state)
         forgotten = self._take_forgotten(applied, reports)
         ticks = self._replay_ticks(applied, reports, following)
         letters = self._letters
@@ -168,7 +147,7 @@ class Recovery:
             state.book.set_limits(mine)
         return Restored(
             state, following, decided.end, letters, ticks, self._kind, forgotten + self._unadmitted,
-            decided.unreadable, self._unknown_limits, self._lost,
+            decided.unreadable, self._events.unknown_limits, self._lost,
         )  # fmt: skip
 
     def _fitting(self, payload: bytes) -> tuple[Snapshot, PartitionState] | None:
@@ -235,7 +214,7 @@ class Recovery:
         forgotten = {offset: order for offset, order in self._decided.orders.items() if offset < self._first}
         assumed = True
         for offset, order in forgotten.items():
-            assumed = self._apply_until(offset, applied, reports, assumed)
+            assumed = self._events.take_until(offset, applied, reports, assumed)
             self._take_without_tick(offset, order, assumed=assumed)
         return len(forgotten)
 
@@ -264,11 +243,11 @@ class Recovery:
             places, begin = [m.offset for m, _ in kept], 0
             while begin < len(kept) or lone:
                 if lone and (begin == len(kept) or lone[0] < places[begin]):
-                    assumed = self._apply_until(lone[0], applied, reports, assumed)
+                    assumed = self._events.take_until(lone[0], applied, reports, assumed)
                     self._take_without_tick(lone[0], self._decided.orders[lone.popleft()], assumed=assumed)
                     self._unadmitted += 1
                     continue
-                assumed = self._apply_until(places[begin], applied, reports, assumed)
+                assumed = self._events.take_until(places[begin], applied, reports, assumed)
                 stops = [applied[0].offset] if applied else []
                 end = bisect_left(places, min([*stops, *list(lone)[:1]]), begin) if stops or lone else len(kept)
                 part = kept[begin:end]
@@ -278,7 +257,7 @@ class Recovery:
             count += len(kept)
             self._keep_letters(messages, admitted)
         while applied:
-            assumed = self._apply(applied.popleft(), reports, assumed)
+            assumed = self._events.take(applied.popleft(), reports, assumed)
         return count
 
     def _keep_letters(self, messages: Sequence[LoggedMessage], admitted: Sequence[Tick | str]) -> None:
@@ -289,42 +268,3 @@ class Recovery:
                 trace_id = self._trace_ids.of(partition, message.offset, message.traceparent)
                 place = (self._log.ticks_topic, partition, message.offset)
                 self._letters.append(dead_letter(*place, found, message.key, message.payload, trace_id))
-
-    def _apply_until(self, offset: int, applied: deque[AppliedOffsets], reports: Reports, assumed: bool) -> bool:
-        """Take again all that was taken before the tick at `offset`; returns as `_apply` does."""
-        while applied and applied[0].offset <= offset:
-            assumed = self._apply(applied.popleft(), reports, assumed)
-        return assumed
-
-    def _apply(self, applied: AppliedOffsets, reports: Reports, assumed: bool) -> bool:
-        """Take again what was taken before a tick; returns whether orders count as filled from there on."""
-        if applied.unknown:
-            self._state.book.latch_drawdown()
-            return assumed
-        mine = []
-        while reports and reports[0][0] < applied.fills_to:
-            mine.append(reports.popleft()[1])
-        commands = self._log.commands(self._state.control_to, applied.control_to)
-        self._take_commands(commands, applied.limits_version)
-        self._state.take(PartitionEvents([], applied.control_to, mine, applied.fills_to))
-        return applied.assumed
-
-    def _take_commands(self, commands: Sequence[tuple[Command, LimitSet | None]], judged_by: str) -> None:
-        """Take commands, after which a tick was judged by the limits of this version.
-
-        Where limits were set that this gateway does not know, a gateway that knew them may have latched what nobody
-        can tell now, unless the version says that it left them aside too. A later reset ends that.
-        """
-        known = [limits for _, limits in commands if limits is not None]
-        was_known = (known[-1] if known else self._state.book.limits).version == judged_by
-        for command, limits in commands:
-            if command.kind == "limits":
-                self._unknown_limits += limits is None
-                self._left_aside = limits is None and was_known
-                if limits is None and not was_known:
-                    self._state.book.latch_drawdown()
-            self._state.take(PartitionEvents([(command, limits)], 0, [], 0))
-        if self._left_aside and not was_known:
-            # Another gateway, which knew them, went on.
-            self._state.book.latch_drawdown()
-            self._left_aside = False

@@ -142,7 +142,7 @@ def one_by_one(batch, ticks, prediction, failure, timing, trading_state, policy,
             target, batch.rows.values[k].tolist(), bool(batch.rows.warm[k]), *answers,
             "trading_decision", "" if prediction is None else "7", "champion", trading_state, verdict,
             StageTimes((timing.received_ns - began) / 1e3, timing.features_us, timing.inference_us, 0.0),
-            clock.now_ns(), TRACE_IDS.of(2, number, part.raw.traceparents[k]), policy.limits.version, -1, 12,
+            clock.now_ns(), TRACE_IDS.of(2, number, part.raw.traceparents[k]), policy.limits.version, None, -1, 12,
         )  # fmt: skip
         found.append(decision)
     return found

@@ -1,0 +1,288 @@
+"""Makes decisions again: features from ticks, the order from the recorded answer, the verdict from limits and book.
+
+From the recorded answers of the model on everything is a function of the log: what is made again is equal byte
+for byte but for what a wall clock writes. Where it is not, the state goes on as was published: one difference
+is not told of everything after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+
+from trading.arrays import ByteArray, CodeArray, Float32Array, FloatArray, Int64Array
+from trading.decision.columns import TickColumns
+from trading.decision.decide import decide
+from trading.decision.json import DecisionEvidence, DecisionWriter
+from trading.decision.policy import DecisionPolicy
+from trading.decision.schema import CODES, Action, Decision, Reason
+from trading.events import ExecutionReport
+from trading.experiments.arms import Arm
+from trading.features.engine import FeatureRows
+from trading.intake import admit
+from trading.market import Tick, TickBatch
+from trading.replay.comparison import DESK, QUOTA, Difference, first_difference, same
+from trading.risk.trading_state import SEVERITY, TradingState
+from trading.state.applied import AppliedOffsets, CommandLog, EventTaker
+from trading.state.log import LoggedMessage
+from trading.state.partition import PartitionState
+from trading.trace import TraceIds
+
+#: Ticks that are decided at once, at most.
+MOST_ROWS = 1024
+#: Why a tick was held whatever its target: of time, or of the model. Who decides again takes them as they are.
+GIVEN = frozenset(
+    {
+        Reason.DEADLINE, Reason.SUPERSEDED, Reason.PREDICTOR_TIMEOUT, Reason.PREDICTOR_UNAVAILABLE,
+        Reason.PREDICTOR_INVALID,
+    }
+)  # fmt: skip
+_NO_ANSWER = np.empty((0, 0), np.float32)
+
+
+class Published(Struct, frozen=True):
+    """A decision as it was published, and read."""
+
+    payload: bytes
+    decision: Decision
+
+
+class Replayed(Struct, frozen=True):
+    """What became of one decision; `difference` is None where it is the same."""
+
+    decision_id: str
+    offset: int
+    difference: Difference | None
+
+
+class _Key(NamedTuple):
+    """What decisions that are made at once have in common."""
+
+    trading_state: TradingState
+    arm: Arm
+    limits_version: str
+    fills_to: int
+    control_to: int
+    quota: str
+
+
+class _Row(Struct):
+    message: LoggedMessage
+    tick: Tick
+    published: Published
+
+
+class Replayer:
+    """Decides a partition's ticks again, from a state before the first of them; the state moves."""
+
+    def __init__(
+        self,
+        ticks_topic: str,
+        partition: int,
+        state: PartitionState,
+        log: CommandLog,
+        reports: Sequence[tuple[int, ExecutionReport]],
+        rebalance_band: float,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            ticks_topic, partition: of the ticks.
+            state: before the first of them.
+            log: where commands are read from.
+            reports: of the broker, with their offsets, from where the state has taken them.
+            rebalance_band: of the gateway that decided.
+        """
+        self._topic, self._partition, self._state, self._band = ticks_topic, partition, state, rebalance_band
+        self._events, self._reports = EventTaker(log, state), deque(reports)
+        self._trace_ids = TraceIds(ticks_topic)
+        self._writer = DecisionWriter(ticks_topic, self._trace_ids.prefix)
+        self._assumed = True
+
+    @property
+    def state(self) -> PartitionState:
+        """After what was decided so far."""
+        return self._state
+
+    def run(self, messages: Sequence[LoggedMessage], published: Mapping[int, Published]) -> Iterator[Replayed]:
+        """Decide ticks again.
+
+        Args:
+            messages: in order; those that nobody decided are no ticks, or were not decided.
+            published: tick's offset -> its decision.
+        """
+        rows: list[_Row] = []
+        for message in messages:
+            found = published.get(message.offset)
+            if found is None:
+                continue
+            tick = admit(message.payload, message.appended_ns)
+            if isinstance(tick, str):
+                yield from self._run(rows)
+                rows = []
+                yield self._no_tick(message, found, tick)
+                continue
+            rows.append(_Row(message, tick, found))
+        yield from self._run(rows)
+
+    def _run(self, rows: Sequence[_Row]) -> Iterator[Replayed]:
+        for key, group in groupby(rows, key_of):
+            mine = list(group)
+            for begin in range(0, len(mine), MOST_ROWS):
+                yield from self._run_alike(key, mine[begin : begin + MOST_ROWS])
+
+    def _run_alike(self, key: _Key, rows: list[_Row]) -> Iterator[Replayed]:
+        """Decisions with a key in common; after a difference the state follows what was published."""
+        applied = AppliedOffsets(rows[0].message.offset, key.limits_version, key.fills_to, key.control_to)
+        self._assumed = self._events.take(applied, self._reports, self._assumed)
+        while rows:
+            before = self._copy()
+            made = self._decide(key, rows)
+            equal = [same(row.published.payload, payload) for row, payload in zip(rows, made, strict=True)]
+            until = len(rows) if all(equal) else equal.index(False)
+            for row in rows[:until]:
+                yield Replayed(row.published.decision.decision_id, row.message.offset, None)
+            if until == len(rows):
+                return
+            wrong = rows[until]
+            difference = first_difference(wrong.published.payload, made[until])
+            yield Replayed(wrong.published.decision.decision_id, wrong.message.offset, difference)
+            self._follow(before, rows[: until + 1])
+            rows = rows[until + 1 :]
+
+    def _decide(self, key: _Key, rows: Sequence[_Row]) -> list[bytes]:
+        """The decisions as they are made now, written as a gateway writes them."""
+        batch = TickBatch.from_ticks([row.tick for row in rows])
+        features = self._state.observe(batch)
+        decisions = [row.published.decision for row in rows]
+        targets = targets_of(decisions)
+        offsets = np.array([row.message.offset for row in rows], np.int64)
+        book = self._state.book
+        ticks = TickColumns(
+            rows=book.rows(batch.symbols), numbers=offsets, event_time_ns=features.event_time_ns,
+            quote_time_ns=features.quote_time_ns, sent_ns=np.array([row.message.sent_ns for row in rows], np.int64),
+            market=features.market, warm=features.warm, held=held_of(decisions), targets=targets,
+        )  # fmt: skip
+        policy = DecisionPolicy(book.limits, self._band, self._assumed)
+        quota = quota_of(rows[0].published)
+        context = policy.context(book.limits, state=SEVERITY[key.trading_state], desk_quota=quota)
+        out = decide(book, ticks, context)
+        evidence = self._evidence(key, rows, features, (offsets, targets, quota))
+        return self._writer.write(evidence, out, (0.0, 0.0, 0.0), 0)
+
+    def _evidence(
+        self,
+        key: _Key,
+        rows: Sequence[_Row],
+        features: FeatureRows,
+        columns: tuple[Int64Array, FloatArray, float],
+    ) -> DecisionEvidence:
+        n, (offsets, targets, quota) = len(rows), columns
+        answers, answer_rows = answers_of([row.published.decision for row in rows])
+        return DecisionEvidence(
+            partitions=np.full(n, self._partition, np.int64),
+            offsets=offsets,
+            symbols=[row.tick.symbol.encode() for row in rows],
+            event_time_ns=features.event_time_ns,
+            targets=targets,
+            features=features.values,
+            warm=features.warm,
+            answer_rows=answer_rows,
+            answers=answers,
+            arms=[key.arm],
+            arm_rows=np.zeros(n, np.int8),
+            limits_versions=[self._state.book.limits.version],
+            desk_quotas=[quota],
+            limits_rows=np.zeros(n, np.int64),
+            trading_state=key.trading_state,
+            queue_us=np.zeros(n),
+            traces=self._traces(rows),
+            fills_to=np.full(n, key.fills_to if self._assumed else self._state.fills_to, np.int64),
+            control_to=np.full(n, self._state.control_to, np.int64),
+        )
+
+    def _traces(self, rows: Sequence[_Row]) -> ByteArray:
+        traces = np.zeros((len(rows), 32), np.uint8)
+        for k, row in enumerate(rows):
+            if (given := self._trace_ids.given(row.message.traceparent)) is not None:
+                traces[k] = np.frombuffer(given, np.uint8)
+        return traces
+
+    def _copy(self) -> PartitionState:
+        """The state as it is, for a way back."""
+        state = self._state
+        return PartitionState.of(state.snapshot(self._partition, 0, 0, state.dump_features()))
+
+    def _follow(self, before: PartitionState, rows: Sequence[_Row]) -> None:
+        """Go back, and take the ticks again as they were published."""
+        state = self._state
+        state.features, state.book = before.features, before.book
+        state.fills_to, state.control_to = before.fills_to, before.control_to
+        orders = {
+            row.message.offset: (
+                row.published.decision.quantity,
+                row.published.decision.reference_price or math.nan,
+            )
+            for row in rows
+            if row.published.decision.action is not Action.HOLD
+        }
+        messages = [row.message for row in rows]
+        state.replay(
+            [row.tick for row in rows], [m.sent_ns for m in messages], [m.offset for m in messages], orders,
+            assumed=self._assumed,
+        )  # fmt: skip
+
+    def _no_tick(self, message: LoggedMessage, published: Published, reason: str) -> Replayed:
+        """What was decided is no tick by the rules of this version."""
+        difference = Difference("tick", published.decision.symbol, reason, "the message is no tick")
+        return Replayed(published.decision.decision_id, message.offset, difference)
+
+
+def key_of(row: _Row) -> _Key:
+    """What a decision has in common with those that can be made with it."""
+    d = row.published.decision
+    arm = Arm(d.variant, d.model_name, d.model_version)
+    return _Key(d.trading_state, arm, d.limits_version, d.fills_to, d.control_to, repr(quota_of(row.published)))
+
+
+def quota_of(published: Published) -> float:
+    """Gross exposure that was reserved for the book, in money; NaN where it was not known.
+
+    A decision of before it was recorded tells it by what it was judged by, to nine digits.
+    """
+    quota = published.decision.desk_quota
+    if quota is None and QUOTA not in published.payload and published.decision.verdict is not None:
+        told = [r.limit for r in published.decision.verdict.results if r.rule == DESK]
+        quota = told[0] if told else None
+    return math.nan if quota is None else quota
+
+
+def held_of(decisions: Sequence[Decision]) -> CodeArray:
+    """Why each was held for reasons that are not the book's; negative where it was not."""
+    return np.array([CODES[d.reason] if d.reason in GIVEN else -1 for d in decisions], np.int8)
+
+
+def targets_of(decisions: Sequence[Decision]) -> FloatArray:
+    """The recorded targets, float64 [n], of the width that they were answered in; NaN where there was none."""
+    told = [math.nan if d.target_position is None else d.target_position for d in decisions]
+    return np.array(told, np.float32).astype(np.float64)
+
+
+def answers_of(decisions: Sequence[Decision]) -> tuple[tuple[Float32Array, Float32Array, Float32Array], Int64Array]:
+    """The recorded answers, float32 [., .] each, and the row of each decision in them; negative for none."""
+    answered = [d for d in decisions if d.regime_probabilities]
+    rows = np.full(len(decisions), -1, np.int64)
+    rows[[k for k, d in enumerate(decisions) if d.regime_probabilities]] = np.arange(len(answered))
+    if not answered:
+        return (_NO_ANSWER, _NO_ANSWER, _NO_ANSWER), rows
+    return (
+        np.array([d.regime_probabilities for d in answered], np.float32),
+        np.array([d.strategy_signals for d in answered], np.float32),
+        np.array([d.strategy_weights for d in answered], np.float32),
+    ), rows

@@ -1,0 +1,95 @@
+"""What was taken of commands and the broker's reports before a tick, as its decision says; taken again there."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from trading.events import Command, ExecutionReport, PartitionEvents
+from trading.risk.limits import LimitSet
+from trading.state.partition import PartitionState
+
+Reports = deque[tuple[int, ExecutionReport]]
+
+
+class AppliedOffsets(Struct, frozen=True):
+    """Before the tick at `offset` so much was taken of fills (negative: no broker) and of the control topic.
+
+    `limits_version` names the limits that it was judged by. `unknown`: a record lay here that is no decision; it
+    says none of this, and what it ordered is not known.
+    """
+
+    offset: int
+    limits_version: str
+    fills_to: int
+    control_to: int
+    unknown: bool = False
+
+    @property
+    def assumed(self) -> bool:
+        """Whether orders counted as filled."""
+        return self.fills_to < 0
+
+
+class CommandLog(Protocol):
+    """Where commands are read from; may raise ServiceUnavailable."""
+
+    def commands(self, start: int, stop: int) -> list[tuple[Command, LimitSet | None]]:
+        """Those of the control topic from `start` to before `stop` that change limits or latches."""
+
+
+class EventTaker:
+    """Moves a state by what its decisions say was taken.
+
+    Attributes:
+        unknown_limits: limits that held at some time, and are not understood.
+    """
+
+    def __init__(self, log: CommandLog, state: PartitionState) -> None:
+        """Nothing is taken yet."""
+        self._log, self._state = log, state
+        self.unknown_limits = 0
+        #: Whether the limits that were set last are unknown, and whoever decided did not know them either.
+        self._left_aside = False
+
+    def take_until(self, offset: int, applied: deque[AppliedOffsets], reports: Reports, assumed: bool) -> bool:
+        """Take again all that was taken before the tick at `offset`; returns as `take` does."""
+        while applied and applied[0].offset <= offset:
+            assumed = self.take(applied.popleft(), reports, assumed)
+        return assumed
+
+    def take(self, applied: AppliedOffsets, reports: Reports, assumed: bool) -> bool:
+        """Take again what was taken before a tick; returns whether orders count as filled from there on."""
+        if applied.unknown:
+            self._state.book.latch_drawdown()
+            return assumed
+        mine = []
+        while reports and reports[0][0] < applied.fills_to:
+            mine.append(reports.popleft()[1])
+        commands = self._log.commands(self._state.control_to, applied.control_to)
+        self._take_commands(commands, applied.limits_version)
+        self._state.take(PartitionEvents([], applied.control_to, mine, applied.fills_to))
+        return applied.assumed
+
+    def _take_commands(self, commands: Sequence[tuple[Command, LimitSet | None]], judged_by: str) -> None:
+        """Take commands, after which a tick was judged by the limits of this version.
+
+        Where limits were set that this gateway does not know, a gateway that knew them may have latched what nobody
+        can tell now, unless the version says that it left them aside too. A later reset ends that.
+        """
+        known = [limits for _, limits in commands if limits is not None]
+        was_known = (known[-1] if known else self._state.book.limits).version == judged_by
+        for command, limits in commands:
+            if command.kind == "limits":
+                self.unknown_limits += limits is None
+                self._left_aside = limits is None and was_known
+                if limits is None and not was_known:
+                    self._state.book.latch_drawdown()
+            self._state.take(PartitionEvents([(command, limits)], 0, [], 0))
+        if self._left_aside and not was_known:
+            # Another gateway, which knew them, went on.
+            self._state.book.latch_drawdown()
+            self._left_aside = False

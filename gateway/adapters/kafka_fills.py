@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from connectors.kafka.client import KafkaException, Message, TopicPartition
@@ -14,27 +13,22 @@ from connectors.kafka.reading import consume_ready, read_to_end, reader
 from connectors.kafka.topics import Topics
 from gateway.control.topic import ControlListener
 from gateway.workers import Worker
-from trading.encoding import Records
 from trading.errors import BadRecord, ServiceUnavailable
 from trading.events import ExecutionReport, PartitionEvents
-from trading.portfolio.working_orders import FOREIGN
+from trading.state.applied import read_report
 
 log = structlog.get_logger()
 CHUNK = 2000
 POLL_S = 0.1
-_reports = Records(ExecutionReport)
 
 
 def decode(message: Message, ticks_topic: str) -> ExecutionReport | None:
-    """The report; None, and a warning, for what is none. An order of no tick of ours has no number here."""
+    """The report; None, and a warning, for what is none."""
     try:
-        report = _reports.read(as_bytes(message.value()))
+        return read_report(as_bytes(message.value()), ticks_topic, partition_of(message))
     except BadRecord as error:
         log.warning("no execution report", offset=offset_of(message), reason=str(error))
         return None
-    if report.order_id == f"{ticks_topic}-{partition_of(message)}-{report.number}":
-        return report
-    return msgspec.structs.replace(report, number=FOREIGN)
 
 
 def reports_between(

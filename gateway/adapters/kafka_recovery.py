@@ -10,9 +10,9 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
-from connectors.kafka.client import Message
 from connectors.kafka.errors import CONTROL_TIMEOUT_S
-from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin
+from connectors.kafka.logged import logged
+from connectors.kafka.messages import as_bytes, offset_of
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import Topics
 from connectors.kafka.watermarks import UNCOMMITTED, Watermarks
@@ -172,14 +172,6 @@ class KafkaPartitionLog:
             if found is not None or start == low:
                 return found
         return None
-
-
-def logged(message: Message, now_ns: int) -> LoggedMessage:
-    """A consumed message as a rebuild takes it."""
-    appended = appended_ns(message, now_ns)
-    sent, trace = origin(message, appended)
-    key, value = as_bytes(message.key()), as_bytes(message.value())
-    return LoggedMessage(offset_of(message), sent, key, value, trace, appended)
 
 
 def open_logs(

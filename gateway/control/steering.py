@@ -11,8 +11,8 @@ from msgspec import Struct
 from trading.control import read_command, read_limits
 from trading.errors import BadRecord, ConfigurationError
 from trading.events import Command
-from trading.portfolio.book import RESETS
 from trading.risk.limits import LimitSet
+from trading.state.applied import steers
 
 log = structlog.get_logger()
 #: So much text is held; what is older is read again when a rebuild asks for it.
@@ -92,8 +92,3 @@ class SteeringLog:
                 continue
             if steers(command):
                 yield Steering(offset, command)
-
-
-def steers(command: Command) -> bool:
-    """Whether it is part of a partition's state."""
-    return command.kind == "limits" or (command.kind == "reset" and command.value in RESETS)

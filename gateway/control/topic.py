@@ -15,7 +15,7 @@ from connectors.kafka.errors import CONTROL_TIMEOUT_S, translating
 from connectors.kafka.messages import as_bytes, is_end, offset_of, usable
 from connectors.kafka.reading import read_to_end, reader
 from gateway.control.redis_latch import MOST_REASON
-from gateway.control.steering import SteeringLog, steers
+from gateway.control.steering import SteeringLog
 from gateway.workers import Worker
 from trading.control import InForce, read_command
 from trading.encoding import encode, safe_text
@@ -23,6 +23,7 @@ from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 from trading.events import Command, CommandKind
 from trading.risk.limits import LimitSet
 from trading.risk.trading_state import LatchedState, TradingState
+from trading.state.applied import steers
 
 log = structlog.get_logger()
 #: What a broker takes by default, less what a record needs beside its value.

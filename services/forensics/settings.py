@@ -25,6 +25,10 @@ class ForensicsSettings(BaseSettings):
     releases_topic: str = TOPICS.releases
     experiments_topic: str = TOPICS.experiments
     checkpoints_topic: str = TOPICS.checkpoints
+    ticks_topic: str = Field(default=TOPICS.ticks, description="what a replay decides again")
+    account: str = Field(default="desk", description="of the gateway that decided, for a replay")
+    strategy: str = Field(default="", description="of the gateway that decided, for a replay")
+    rebalance_band: float = Field(default=0.05, ge=0, lt=1, description="of the gateway that decided, for a replay")
     postgres_url: SecretStr = Field(
         default=SecretStr("postgresql://forensics@127.0.0.1:5432/ultrathink"),
         description="as the role that may add and read, and nothing else",

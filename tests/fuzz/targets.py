@@ -19,7 +19,7 @@ from connectors.kafka.messages import told_ns
 from exporters.errors import ExportError
 from exporters.release.journal import Journal
 from exporters.repository.repository import ModelRepository
-from gateway.control.steering import SteeringLog, steers
+from gateway.control.steering import SteeringLog
 from services.forensics.kinds import KINDS, row_of
 from services.forensics.records import Record, leaf_of
 from services.paper_broker.broker import FillModel, PaperAnswers, cancelled
@@ -36,6 +36,7 @@ from trading.risk import limits_file
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.trading_state import TradingState
 from trading.state import codec
+from trading.state.applied import steers
 from trading.state.partition import PartitionState
 from trading.trace import TraceIds
 

@@ -6,13 +6,19 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
+from trading.decision.wire import make_id
+from trading.encoding import Records
 from trading.events import Command, ExecutionReport, PartitionEvents
+from trading.portfolio.book import RESETS
+from trading.portfolio.working_orders import FOREIGN
 from trading.risk.limits import LimitSet
 from trading.state.partition import PartitionState
 
 Reports = deque[tuple[int, ExecutionReport]]
+_reports = Records(ExecutionReport)
 
 
 class AppliedOffsets(Struct, frozen=True):
@@ -32,6 +38,19 @@ class AppliedOffsets(Struct, frozen=True):
     def assumed(self) -> bool:
         """Whether orders counted as filled."""
         return self.fills_to < 0
+
+
+def steers(command: Command) -> bool:
+    """Whether a command is part of a partition's state."""
+    return command.kind == "limits" or (command.kind == "reset" and command.value in RESETS)
+
+
+def read_report(payload: bytes | None, ticks_topic: str, partition: int) -> ExecutionReport:
+    """A record of the fills; an order of no tick of this partition has no number here. Raises BadRecord."""
+    report = _reports.read(payload)
+    if report.order_id == make_id(ticks_topic, partition, report.number):
+        return report
+    return msgspec.structs.replace(report, number=FOREIGN)
 
 
 class CommandLog(Protocol):

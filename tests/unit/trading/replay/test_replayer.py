@@ -28,7 +28,7 @@ def published_of(payloads):
 
 
 def replay(log, *, state=None, payloads=None, begin=0, messages=None):
-    replayer = Replayer(TOPIC, log.partition, state or PartitionState(limits()), log, log.reported, BAND)
+    replayer = Replayer(TOPIC, log.partition, state or PartitionState(limits()), log, BAND)
     told = published_of(log.published if payloads is None else payloads)
     ticks = [m for m in (log.messages if messages is None else messages) if m.offset >= begin]
     return list(replayer.run(ticks, {o: p for o, p in told.items() if o >= begin}))
@@ -53,6 +53,21 @@ def test_every_recorded_source_replays_byte_for_byte(name):
 def log():
     logs = recorded(SMALL, 4000, assumed=False)
     return max(logs.values(), key=lambda one: len(one.published))
+
+
+def test_a_state_that_was_advanced_decides_as_one_that_decided(log):
+    at = len(log.published) // 2
+    told = published_of(log.published)
+    places = sorted(told)
+    replayer = Replayer(TOPIC, log.partition, PartitionState(limits()), log, BAND)
+    before = [m for m in log.messages if m.offset < places[at]]
+    for begin in range(0, len(before), 333):
+        part = before[begin : begin + 333]
+        replayer.advance(part, {m.offset: told[m.offset].payload for m in part if m.offset in told})
+    after = [m for m in log.messages if m.offset >= places[at]]
+    replayed = list(replayer.run(after, told))
+    assert len(replayed) == len(places) - at
+    assert all(one.difference is None for one in replayed)
 
 
 def test_one_decision_replays_from_a_state_that_was_rebuilt_before_it(log):

@@ -1,0 +1,150 @@
+"""What a replay reads of a trail: decisions in order, the broker's reports, commands; as they were published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from services.forensics.store.reading import OFFSET, LogRow, TrailReader, to_record
+from trading.control import read_command, read_limits
+from trading.decision import wire
+from trading.errors import BadRecord, ConfigurationError
+from trading.events import Command, ExecutionReport
+from trading.risk.limits import LimitSet
+from trading.state.applied import read_report, steers
+
+#: Reports that are read at once.
+AHEAD = 5000
+Steered = tuple[Command, LimitSet | None]
+
+
+class TrailEvents:
+    """Implements EventLog for one partition."""
+
+    def __init__(
+        self, reader: TrailReader, ticks_topic: str, partition: int, logs: Mapping[str, LogRow], base: LimitSet
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            reader: of the trail.
+            ticks_topic, partition: of the ticks.
+            logs: kind -> log: fills of this partition, and commands, as far as there are any.
+            base: whose limits are resolved.
+        """
+        self._reader, self._topic, self._partition = reader, ticks_topic, partition
+        self._fills, self._control, self._base = logs.get("fills"), logs.get("commands"), base
+        self._ahead: list[tuple[int, ExecutionReport]] = []
+        self._ahead_to = 0
+        self._steered: dict[int, Steered] | None = None
+
+    def reports(self, start: int, stop: int) -> list[tuple[int, ExecutionReport]]:
+        """From a block that is read ahead."""
+        if start < self._ahead_to - AHEAD or stop > self._ahead_to:
+            self._ahead_to = max(stop, start + AHEAD)
+            self._ahead = list(self._read_reports(start, self._ahead_to))
+        return [one for one in self._ahead if start <= one[0] < stop]
+
+    def commands(self, start: int, stop: int) -> list[Steered]:
+        """All of them are read at the first question: people give few."""
+        if self._steered is None:
+            self._steered = dict(self._read_commands())
+        return [steered for offset, steered in self._steered.items() if start <= offset < stop]
+
+    def _read_reports(self, start: int, stop: int) -> Iterator[tuple[int, ExecutionReport]]:
+        if self._fills is None:
+            return
+        for row in self._reader.rows("fills", self._fills.id, start, stop - 1):
+            with suppress(BadRecord):
+                yield row[OFFSET], read_report(to_record(row).value, self._topic, self._partition)
+
+    def _read_commands(self) -> Iterator[tuple[int, Steered]]:
+        if self._control is None:
+            return
+        for row in self._reader.rows("commands", self._control.id, 0):
+            try:
+                command = read_command(to_record(row).value)
+            except BadRecord:
+                continue
+            if steers(command):
+                yield row[OFFSET], (command, self._limits_of(command))
+
+    def _limits_of(self, command: Command) -> LimitSet | None:
+        if command.kind != "limits":
+            return None
+        try:
+            return self._base.like(read_limits(command.value)).whole()
+        except (BadRecord, ConfigurationError):
+            return None
+
+
+class DecisionStream:
+    """A partition's decisions by their ticks, in order; the first of a tick stands, as in a gateway's rebuild."""
+
+    def __init__(self, reader: TrailReader, log: LogRow, ticks_topic: str) -> None:
+        """Nothing is read yet.
+
+        Attributes:
+            unreadable: how many records among them were no decisions.
+        """
+        self._rows = reader.rows("decisions", log.id, 0)
+        self._prefix = wire.id_prefix(ticks_topic, log.name.partition)
+        self._next: tuple[int, bytes] | None = None
+        self._decided = -1
+        self.unreadable = 0
+
+    def up_to(self, offset: int) -> dict[int, bytes]:
+        """Tick's offset -> payload, of ticks up to this offset that were not asked for before."""
+        found = {}
+        while (one := self._see()) is not None and one[0] <= offset:
+            found[one[0]] = one[1]
+            self._next = None
+        return found
+
+    def first(self) -> int | None:
+        """The tick of the next decision; None at the end."""
+        one = self._see()
+        return None if one is None else one[0]
+
+    def _see(self) -> tuple[int, bytes] | None:
+        while self._next is None:
+            row = next(self._rows, None)
+            if row is None:
+                return None
+            payload = to_record(row).value or b""
+            try:
+                offset = wire.offset_in(payload, self._prefix)
+            except BadRecord:
+                self.unreadable += 1
+                continue
+            if offset > self._decided:
+                self._decided, self._next = offset, (offset, payload)
+        return self._next
+
+
+def logs_of(reader: TrailReader, partition: int, topics: Mapping[str, str]) -> dict[str, LogRow]:
+    """Kind -> the newest log of its topic, of this partition or unpartitioned; topics made anew are others."""
+    found: dict[str, LogRow] = {}
+    for row in sorted(reader.logs(), key=lambda one: one.id):
+        wanted = 0 if row.kind in {"commands", "releases", "experiments"} else partition
+        if topics.get(row.name.topic) is not None and row.name.partition == wanted:
+            found[row.kind] = row
+    return found
+
+
+def place_of(decision_id: str, ticks_topic: str) -> tuple[int, int]:
+    """Partition and offset of the tick. Raises ConfigurationError for what is no id of this topic."""
+    topic, _, rest = decision_id.rpartition("-")[0].rpartition("-")
+    offset = decision_id.rpartition("-")[2]
+    if topic != ticks_topic or not rest.isdigit() or not offset.isdigit():
+        raise ConfigurationError(
+            f"{decision_id!r} is no decision about {ticks_topic}: ids are TOPIC-PARTITION-OFFSET"
+        )
+    return int(rest), int(offset)
+
+
+def spans_of(reader: TrailReader, topics: Mapping[str, str]) -> Sequence[int]:
+    """Every partition of the decisions."""
+    return sorted(
+        {row.name.partition for row in reader.logs() if row.kind == "decisions" and row.name.topic in topics}
+    )

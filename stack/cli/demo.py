@@ -69,7 +69,7 @@ def demo(
         say(f"MLflow: {settings.mlflow_uri}; stop it with `{told} stack down`")
     else:
         down(settings.absolute_home)
-    if result.missing or result.repeated:
+    if result.missing or result.repeated or result.trail.findings or result.trail.different:
         raise typer.Exit(1)
 
 
@@ -87,15 +87,17 @@ def run_stages(
     from stack.cli.stack import start
     from stack.demo import result as made
     from stack.demo.report import write_report
+    from stack.processes.forensics import running_forensics, settings_with_key
     from stack.servers.ownership import claim
     from stack.workflows import export_workflow
+    from stack.workflows.trail import examine
     from stack.workflows.training.settings import TrainRequest
     from stack.workflows.training.train import train
 
     say = err.print if json else out.print
 
     def stage(number: int, text: str) -> None:
-        say(f"[bold]{number}/6[/] {text} [dim]({time.monotonic() - started:.0f} s)[/]")
+        say(f"[bold]{number}/7[/] {text} [dim]({time.monotonic() - started:.0f} s)[/]")
 
     stage(1, "start the servers")
     start_quietly(settings) if json else start(settings)
@@ -107,16 +109,23 @@ def run_stages(
     with err.status("export") as status:
         exported = export_workflow.export(status.update, fuse=True)
     stage(4, f"start the gateway and publish {source.spec} at {speed}, after a warm-up")
-    run = publish(settings, source, speed, limit)
-    stage(5, "write the report")
-    claim(settings.absolute_home, ["report"], alone=False)
     report = settings.absolute_home / "report" / "report.html"
+    with running_forensics(settings):
+        run = publish(settings, source, speed, limit)
+        shown = made.evidence_of(run.decisions)
+        stage(5, "verify what is on record, and make every decision again")
+        claim(settings.absolute_home, ["report"], alone=False)
+        with err.status("verify") as status:
+            on_record = settings_with_key(), shown.decision_id, len(run.decisions)
+            trail = examine(*on_record, report.parent, status.update)
+    stage(6, "write the report")
     seconds = round(time.monotonic() - started, 1)
-    result = made.result_of(run, trained, exported, settings.absolute_home, report, source.spec, speed, seconds)
-    shown = made.evidence_of(run.decisions)
+    result = made.result_of(
+        run, trained, exported, trail, settings.absolute_home, report, source.spec, speed, seconds
+    )
     write_report(report, result, run, shown, year)
     made.save_result(report.with_suffix(".json"), result)
-    stage(6, "done")
+    stage(7, "done")
     return result, shown
 
 
@@ -179,5 +188,14 @@ def show_result(result: DemoResult, shown: Decision) -> None:
     ]
     out.print(table("\nmodels", ["name", "version", "format", "parity as served", "run"], rows, right=(1, 3)))
     out.print(table("\none decision and its evidence", ["", ""], [list(pair) for pair in evidence(shown)]))
+    trail = result.trail
+    out.print(
+        f"\non record: {trail.records:,} records, "
+        + (f"[red]{trail.findings:,} not as signed[/]" if trail.findings else "[green]all as signed[/]")
+        + f" by {trail.checkpoints:,} checkpoints; {trail.replayed:,} decisions made again, "
+        + (f"[red]{trail.different:,} differ[/]" if trail.different else "[green]all the same, byte for byte[/]")
+        + f" ({trail.seconds:.0f} s); proof of the one above: {trail.proof}, {trail.hashes} hashes",
+        soft_wrap=True,
+    )
     out.print(f"\ntraining, out of sample: {result.training.verdict}")
     out.print(f"report: {result.report}", soft_wrap=True)

@@ -14,6 +14,7 @@ from msgspec import Struct
 from stack.demo.run import Run
 from stack.servers.status import ServiceStatus, read_status
 from stack.workflows.export_workflow import ServedVersion
+from stack.workflows.trail import TrailReport
 from stack.workflows.training.train import TrainReport
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision
@@ -72,6 +73,7 @@ class DemoResult(Struct, frozen=True):
     models: list[ModelRow]
     services: list[ServiceRow]
     training: TrainReport
+    trail: TrailReport
     report: str
     seconds: float
 
@@ -136,6 +138,7 @@ def result_of(
     run: Run,
     trained: TrainReport,
     exported: Sequence[ServedVersion],
+    trail: TrailReport,
     home: Path,
     report: Path,
     source: str,
@@ -147,6 +150,7 @@ def result_of(
     Args:
         run: what was published and what came back.
         trained, exported: of the models.
+        trail: what is on record.
         home: of the stack.
         report: where the HTML goes.
         source, speed: of the ticks.
@@ -177,6 +181,7 @@ def result_of(
         models=[ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported],
         services=service_rows(status.services if status else []),
         training=trained,
+        trail=trail,
         report=os.fspath(report),
         seconds=seconds,
     )

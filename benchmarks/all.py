@@ -36,6 +36,7 @@ PARTS = {
     "reactions": "benchmarks.reactions",
     "quix": "benchmarks.quix",
     "bounds": "benchmarks.bounds",
+    "forensics": "benchmarks.forensics",
 }
 
 

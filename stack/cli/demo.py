@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stack.demo.result import DemoResult
     from stack.demo.run import Run
     from stack.servers.settings import StackSettings
+    from stack.workflows.trail import TrailReport
     from trading.decision.schema import Decision
     from trading.history import Source
 
@@ -87,10 +88,8 @@ def run_stages(
     from stack.cli.stack import start
     from stack.demo import result as made
     from stack.demo.report import write_report
-    from stack.processes.forensics import running_forensics, settings_with_key
-    from stack.servers.ownership import claim
+    from stack.processes.forensics import running_forensics
     from stack.workflows import export_workflow
-    from stack.workflows.trail import examine
     from stack.workflows.training.settings import TrainRequest
     from stack.workflows.training.train import train
 
@@ -114,10 +113,7 @@ def run_stages(
         run = publish(settings, source, speed, limit)
         shown = made.evidence_of(run.decisions)
         stage(5, "verify what is on record, and make every decision again")
-        claim(settings.absolute_home, ["report"], alone=False)
-        with err.status("verify") as status:
-            on_record = settings_with_key(), shown.decision_id, len(run.decisions)
-            trail = examine(*on_record, report.parent, status.update)
+        trail = examined(settings, run, shown, report.parent)
     stage(6, "write the report")
     seconds = round(time.monotonic() - started, 1)
     result = made.result_of(
@@ -127,6 +123,17 @@ def run_stages(
     made.save_result(report.with_suffix(".json"), result)
     stage(7, "done")
     return result, shown
+
+
+def examined(settings: StackSettings, run: Run, shown: Decision, folder: Path) -> TrailReport:
+    """Stage 5; the proof goes into the report's folder."""
+    from stack.processes.forensics import settings_with_key
+    from stack.servers.ownership import claim
+    from stack.workflows.trail import examine
+
+    claim(settings.absolute_home, [folder.name], alone=False)
+    with err.status("verify") as status:
+        return examine(settings_with_key(), shown.decision_id, len(run.decisions), folder, status.update)
 
 
 def publish(settings: StackSettings, source: Source, speed: str, limit: int | None) -> Run:
@@ -188,7 +195,13 @@ def show_result(result: DemoResult, shown: Decision) -> None:
     ]
     out.print(table("\nmodels", ["name", "version", "format", "parity as served", "run"], rows, right=(1, 3)))
     out.print(table("\none decision and its evidence", ["", ""], [list(pair) for pair in evidence(shown)]))
-    trail = result.trail
+    show_trail(result.trail)
+    out.print(f"\ntraining, out of sample: {result.training.verdict}")
+    out.print(f"report: {result.report}", soft_wrap=True)
+
+
+def show_trail(trail: TrailReport) -> None:
+    """What is on record, in a sentence."""
     out.print(
         f"\non record: {trail.records:,} records, "
         + (f"[red]{trail.findings:,} not as signed[/]" if trail.findings else "[green]all as signed[/]")
@@ -197,5 +210,3 @@ def show_result(result: DemoResult, shown: Decision) -> None:
         + f" ({trail.seconds:.0f} s); proof of the one above: {trail.proof}, {trail.hashes} hashes",
         soft_wrap=True,
     )
-    out.print(f"\ntraining, out of sample: {result.training.verdict}")
-    out.print(f"report: {result.report}", soft_wrap=True)

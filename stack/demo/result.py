@@ -149,8 +149,7 @@ def result_of(
 
     Args:
         run: what was published and what came back.
-        trained, exported: of the models.
-        trail: what is on record.
+        trained, exported, trail: of the models, and of what is on record.
         home: of the stack.
         report: where the HTML goes.
         source, speed: of the ticks.

@@ -11,6 +11,7 @@ import httpx
 from msgspec import Struct
 
 from connectors.kafka.topics import TOPICS, Topics
+from gateway.settings import GatewaySettings
 from stack.processes.own import OwnProcess, running
 from stack.processes.scrape import Scrape
 from stack.servers.identity import describe_exit
@@ -110,7 +111,9 @@ class SeriesTopics(Struct, frozen=True):
 
     def settings(self) -> dict[str, str]:
         """What tells a gateway to read and write there."""
-        return {"group": self.series, **{f"{role}_topic": name for role, name in self.topics.by_role().items()}}
+        named = {f"{role}_topic": name for role, name in self.topics.by_role().items()}
+        # Of the trail's own topics a gateway knows nothing.
+        return {"group": self.series, **{n: named[n] for n in named if n in GatewaySettings.model_fields}}
 
     @property
     def decisions(self) -> str:

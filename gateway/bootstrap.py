@@ -37,12 +37,9 @@ from gateway.pipeline import Pipeline
 from gateway.ports import DecisionSink, Ports, StateStore
 from gateway.recovery import PartitionRecovery, known_alone
 from gateway.settings import GatewaySettings
-from gateway.warm_up import warm_up
+from gateway.warm_up import probe_rows, probe_ticks, warm_up
 from gateway.workers import Worker
 from trading.decision.policy import DecisionPolicy
-from trading.features.engine import FeatureEngine
-from trading.history import open_source
-from trading.market import TickBatch
 from trading.risk import limits_file
 from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.trading_state import TradingState
@@ -51,7 +48,6 @@ from trading.state.recovery import Restored
 from trading.trace import Tracer
 
 #: Ticks of several symbols, whose rows fill the largest batch.
-PROBE = "simulate:regimes?seed=11&ticks=1024&symbols=3"
 log = structlog.get_logger()
 
 
@@ -125,8 +121,8 @@ def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) 
     """Connect to the model, learn how its answers depend on a batch, and use everything once."""
     predictor = wait_for_triton(settings)
     opened.callback(predictor.close)
-    probe = [record.tick for record in open_source(PROBE).records()]
-    rows = predictor.settle_rows(FeatureEngine().update(TickBatch.from_ticks(probe)).values)
+    probe = probe_ticks()
+    rows = predictor.settle_rows(probe_rows(probe))
     log.info("a row's answer does not depend on its batch", padded_to_multiples_of=rows)
     base = settings.limit_set(cluster.partitions)
     policy = settings.policy(base)

@@ -6,18 +6,23 @@ not a list here: `trading.compiled` registers it, and says what was left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gateway.batch import Batch, BatchTiming, PartitionBatch
 from gateway.decider import Decider
 from gateway.load_shedding import ASKED
 from gateway.ports import Clock, Predictor, RawSlice
+from trading.arrays import Float32Array
 from trading.compiled import types_by_entry
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Reason
 from trading.decision.sizing import target_quantity
 from trading.events import Command, ExecutionReport, PartitionEvents, ReportKind
 from trading.experiments.arms import Arm
+from trading.features.engine import FeatureEngine
+from trading.history import open_source
 from trading.market import Tick, TickBatch
 from trading.portfolio.book import RESETS, Book
 from trading.risk.limits import LimitSet
@@ -28,6 +33,8 @@ from trading.state.partition import PartitionState
 from trading.trace import TraceIds
 
 PREDICT_S = 5.0
+#: What a start is tried with.
+PROBE = "simulate:regimes?seed=11&ticks=1024&symbols=3"
 
 
 def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clock: Clock) -> None:
@@ -85,3 +92,13 @@ def rebuilt_like(state: PartitionState, ticks: list[Tick], limits: LimitSet) -> 
     loaded = PartitionState.of(decode_snapshot(payload, name, 0))
     for one, assumed in ((loaded, True), (PartitionState(limits), False)):
         one.replay(ticks, [tick.event_time_ns for tick in ticks], range(n), {0: (1.0, 1.0)}, assumed=assumed)
+
+
+def probe_ticks() -> list[Tick]:
+    """What a start is tried with."""
+    return [record.tick for record in open_source(PROBE).records()]
+
+
+def probe_rows(ticks: Sequence[Tick]) -> Float32Array:
+    """What a model is asked at a start, to learn how a row's answer depends on its company; float32 [n, 32]."""
+    return FeatureEngine().update(TickBatch.from_ticks(ticks)).values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -24,6 +25,8 @@ def run(settings: ForensicsSettings, turn: Callable[[int, str], None]) -> Progre
         ConfigurationError: a key or the schema is missing.
     """
     act_as("forensics")
+    # What decides has a budget of milliseconds; a record may come a second later.
+    os.nice(settings.nice)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

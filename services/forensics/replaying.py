@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -10,9 +11,11 @@ from msgspec import Struct
 from services.forensics.replay_log import DecisionStream, TrailEvents, logs_of
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import TrailReader
+from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision
 from trading.errors import BadRecord, ConfigurationError
-from trading.replay.replayer import Published, Replayed, Replayer
+from trading.replay.published import Published
+from trading.replay.replayer import Replayed, Replayer
 from trading.risk.limits import LimitSet
 from trading.state.log import LoggedMessage
 from trading.state.partition import PartitionState
@@ -77,22 +80,12 @@ def replay_span(
         ConfigurationError: there are no such decisions, or the ticks before them are gone.
         ServiceUnavailable: a server does not answer.
     """
-    logs = logs_of(reader, span.partition, settings.roles())
-    if "decisions" not in logs:
-        raise ConfigurationError(f"no decisions of partition {span.partition} are on record")
-    base = LimitSet(None, settings.account, settings.strategy, ticks.partitions())
-    events = TrailEvents(reader, settings.ticks_topic, span.partition, logs, base)
-    replayer = Replayer(settings.ticks_topic, span.partition, PartitionState(base), events, settings.rebalance_band)
-    decided = DecisionStream(reader, logs["decisions"], settings.ticks_topic)
+    replayer, decided = begin_of(reader, ticks, settings, span.partition)
     done = SpanReplay(span.partition)
     begin, (held, end) = decided.first(), ticks.bounds(span.partition)
     if begin is None:
         return done
-    if held > begin:
-        raise ConfigurationError(
-            f"{settings.ticks_topic}[{span.partition}] begins at offset {held}, and its decisions at {begin}: what "
-            "a replay begins with is gone"
-        )
+    refuse_gone(settings, span.partition, held, begin)
     stop = min(end, span.last + 1)
     for messages in ticks.read(span.partition, begin, stop):
         payloads = decided.up_to(messages[-1].offset)
@@ -106,6 +99,75 @@ def replay_span(
                 done.different.append(replayed)
         advance(messages[-1].offset + 1 - begin, stop - begin)
     return done
+
+
+def begin_of(
+    reader: TrailReader, ticks: TickLog, settings: ForensicsSettings, partition: int
+) -> tuple[Replayer, DecisionStream]:
+    """What decides a partition again from its beginning, and its decisions. Raises as `replay_span`."""
+    logs = logs_of(reader, partition, settings.roles())
+    if "decisions" not in logs:
+        raise ConfigurationError(f"no decisions of partition {partition} are on record")
+    base = base_limits(settings, ticks)
+    events = TrailEvents(reader, settings.ticks_topic, partition, logs, base)
+    state = PartitionState(base)
+    replayer = Replayer(settings.ticks_topic, partition, state, events, settings.rebalance_band)
+    return replayer, DecisionStream(reader, logs["decisions"], settings.ticks_topic)
+
+
+def base_limits(settings: ForensicsSettings, ticks: TickLog) -> LimitSet:
+    """Those of a book before anybody set any: each has its share of what is divided among partitions."""
+    return LimitSet(None, settings.account, settings.strategy, ticks.partitions())
+
+
+def refuse_gone(settings: ForensicsSettings, partition: int, held: int, begin: int) -> None:
+    """Raise ConfigurationError where the ticks that a replay begins with are gone."""
+    if held > begin:
+        raise ConfigurationError(
+            f"{settings.ticks_topic}[{partition}] begins at offset {held}, and its decisions at {begin}: what a "
+            "replay begins with is gone"
+        )
+
+
+class Before(Struct):
+    """A decision, its tick's message, and what can decide it again from the state before it."""
+
+    replayer: Replayer
+    message: LoggedMessage
+    published: Published
+
+
+def state_before(
+    reader: TrailReader,
+    ticks: TickLog,
+    settings: ForensicsSettings,
+    partition: int,
+    offset: int,
+    advance: Callable[[int, int], None] = lambda *_: None,
+) -> Before:
+    """The state before one decision. Raises as `replay_span`."""
+    replayer, decided = begin_of(reader, ticks, settings, partition)
+    begin, (held, end) = decided.first(), ticks.bounds(partition)
+    refuse_gone(settings, partition, held, offset if begin is None else begin)
+    start = offset if begin is None else begin
+    for messages in ticks.read(partition, start, min(end, offset + 1)):
+        payloads = decided.up_to(messages[-1].offset)
+        replayer.advance([m for m in messages if m.offset < offset], payloads)
+        advance(messages[-1].offset + 1 - start, offset + 1 - start)
+        if messages[-1].offset == offset and offset in payloads:
+            return Before(replayer, messages[-1], published(payloads[offset]))
+    raise ConfigurationError(f"no decision about {settings.ticks_topic}-{partition}-{offset} is on record")
+
+
+def decisions_of(reader: TrailReader, settings: ForensicsSettings, span: Span, most: int) -> list[Decision]:
+    """The decisions of a span, the newest `most` of them. Raises ConfigurationError for one that cannot be read."""
+    logs = logs_of(reader, span.partition, settings.roles())
+    if "decisions" not in logs:
+        return []
+    decided = DecisionStream(reader, logs["decisions"], settings.ticks_topic)
+    decided.up_to(span.first - 1)
+    newest = deque(decided.up_to(span.last).values(), maxlen=most)
+    return [published(payload).decision for payload in newest]
 
 
 def published(payload: bytes) -> Published:

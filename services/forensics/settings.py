@@ -48,6 +48,7 @@ class ForensicsSettings(BaseSettings):
     releases_journal: Path | None = Field(
         default=None, description="journal.jsonl of the model repository; None publishes no releases"
     )
+    nice: int = Field(default=10, ge=0, le=19, description="how far its process yields to those that decide")
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9109, ge=0, le=65535)
     trace_exporter: Literal["none", "otlp", "console"] = Field(

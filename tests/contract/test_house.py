@@ -152,7 +152,6 @@ TRIED_AT = {
     "stack/cli/export": "tests/unit/stack/cli/test_commands.py",
     "stack/cli/loadtest": "tests/unit/loadtest/test_bad_input.py",
     "stack/cli/risk": "tests/unit/stack/cli/test_risk.py",
-    "stack/workflows": "tests/e2e/test_faults.py",
     "stack/workflows/loadtest": "tests/e2e/test_loadtest.py",
     "stack/workflows/training": "tests/e2e/test_training.py",
     "services/forensics/migrations": "tests/integration/test_trail.py",

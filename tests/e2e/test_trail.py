@@ -111,12 +111,32 @@ def test_killed_processes_leave_a_trail_that_is_whole_verified_and_replays(stack
             eventually(lambda role=role, wanted=wanted: recorded(given["reader_url"], topics[role]) == wanted)
         replayed = CLI.invoke(app, ["forensics", "replay", "--json"])
         assert replayed.exit_code == 0, replayed.output
-        spans = json.loads(replayed.output)
+        spans = json.loads(replayed.output)["spans"]
         assert sum(span["decisions"] for span in spans) == 3000
         some = next(r for rows in recorded(given["reader_url"], series.decisions).values() for r in rows[-1:])
         name = json.loads(some.value)["decision_id"]
         one = CLI.invoke(app, ["forensics", "replay", name])
         assert "the same, byte for byte: 1 decisions made again" in one.output, one.output
+        answered = CLI.invoke(app, ["forensics", "replay", name, "--ask"])
+        assert "asked again for 1 decisions, answers: to the last bit" in answered.output, answered.output
+        ordered = next(
+            d for rows in recorded(given["reader_url"], series.decisions).values() for r in reversed(rows)
+            if (d := json.loads(r.value))["action"] != "hold"
+        )  # fmt: skip
+        strict = tmp_path / "strict.yaml"
+        strict.write_text("defaults: {max_staleness_s: null, max_order_notional: 1.0, lot: 0.001}\n")
+        for words, said in (
+            (["--limits", str(strict)], "order_notional"),
+            (["--model", "trading_decision/1"], "trading_decision 1"),
+        ):
+            other = CLI.invoke(app, ["forensics", "what-if", ordered["decision_id"], *words])
+            assert said in other.output, other.output
+        told = json.loads(
+            CLI.invoke(
+                app, ["forensics", "what-if", ordered["decision_id"], "--model", "trading_decision/1", "--json"]
+            ).output
+        )
+        assert told["what_if"]["quantity"] == told["recorded"]["quantity"] == ordered["quantity"]
         eventually(lambda: CLI.invoke(app, ["forensics", "verify"]).output.count("newest records") == 0)
         verified = CLI.invoke(app, ["forensics", "verify"])
         assert verified.exit_code == 0, verified.output

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from connectors.kafka.client import Consumer, TopicPartition
+from connectors.kafka.client import Consumer
 from connectors.kafka.topics import TOPICS
+from connectors.kafka.watermarks import bounds
 from gateway.adapters.admin import AdminServer
 from gateway.adapters.kafka_scratch import DECISION, ScratchRounds
 from gateway.adapters.metrics import PrometheusMetrics
@@ -41,12 +42,9 @@ def topics(stack):
 
 def ends(stack, topic):
     consumer = Consumer({"bootstrap.servers": stack.kafka_bootstrap, "group.id": "x"})
-    found = {
-        p: consumer.get_watermark_offsets(TopicPartition(topic, p), 10)[1]
-        for p in consumer.list_topics(topic, 10).topics[topic].partitions
-    }
+    partitions = list(consumer.list_topics(topic, 10).topics[topic].partitions)
     consumer.close()
-    return found
+    return {p: bounds(stack.kafka_bootstrap, topic, p)[1] for p in partitions}
 
 
 class SlowModel:

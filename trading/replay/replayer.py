@@ -16,19 +16,23 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from msgspec import Struct
 
-from trading.arrays import ByteArray, CodeArray, Float32Array, FloatArray, Int64Array
+from trading.arrays import ByteArray, FloatArray, Int64Array
 from trading.decision import wire
 from trading.decision.columns import TickColumns
 from trading.decision.decide import decide
 from trading.decision.json import DecisionEvidence, DecisionWriter
 from trading.decision.policy import DecisionPolicy
-from trading.decision.schema import CODES, Action, Decision, Reason
+from trading.decision.schema import Action, Decision
+from trading.decision.wire import decode_decision
+from trading.errors import ConfigurationError
 from trading.events import ExecutionReport
 from trading.experiments.arms import Arm
 from trading.features.engine import FeatureRows
 from trading.intake import admit
 from trading.market import Tick, TickBatch
-from trading.replay.comparison import DESK, QUOTA, Difference, first_difference, same
+from trading.replay.comparison import Difference, first_difference, same
+from trading.replay.published import Published, answers_of, held_of, quota_of, targets_of
+from trading.risk.limits import LimitSet
 from trading.risk.trading_state import SEVERITY, TradingState
 from trading.state.applied import AppliedOffsets, CommandLog, EventTaker
 from trading.state.log import LoggedMessage
@@ -37,14 +41,6 @@ from trading.trace import TraceIds
 
 #: Ticks that are decided at once, at most.
 MOST_ROWS = 1024
-#: Why a tick was held whatever its target: of time, or of the model. Who decides again takes them as they are.
-GIVEN = frozenset(
-    {
-        Reason.DEADLINE, Reason.SUPERSEDED, Reason.PREDICTOR_TIMEOUT, Reason.PREDICTOR_UNAVAILABLE,
-        Reason.PREDICTOR_INVALID,
-    }
-)  # fmt: skip
-_NO_ANSWER = np.empty((0, 0), np.float32)
 
 
 class EventLog(CommandLog, Protocol):
@@ -52,13 +48,6 @@ class EventLog(CommandLog, Protocol):
 
     def reports(self, start: int, stop: int) -> list[tuple[int, ExecutionReport]]:
         """Offsets and reports of the partition from `start` to before `stop`."""
-
-
-class Published(Struct, frozen=True):
-    """A decision as it was published, and read."""
-
-    payload: bytes
-    decision: Decision
 
 
 class Replayed(Struct, frozen=True):
@@ -163,6 +152,32 @@ class Replayer:
                 continue
             rows.append(_Row(message, tick, found))
         yield from self._run(rows)
+
+    def otherwise(
+        self, message: LoggedMessage, published: Published, limits: LimitSet | None, answers: Decision | None
+    ) -> Decision:
+        """What would have been decided of a tick, from the state before it; the state moves.
+
+        Args:
+            message: the tick's.
+            published: what was decided.
+            limits: that would have held; None takes those that did.
+            answers: a decision whose answers of a model count instead; None takes the recorded ones.
+
+        Raises:
+            ConfigurationError: the message is no tick.
+        """
+        tick = admit(message.payload, message.appended_ns)
+        if isinstance(tick, str):
+            raise ConfigurationError(f"{published.decision.decision_id} is about no tick: {tick}")
+        told = published if answers is None else Published(published.payload, answers)
+        row = _Row(message, tick, told)
+        key = key_of(row)
+        self._take(AppliedOffsets(message.offset, key.limits_version, key.fills_to, key.control_to))
+        if limits is not None:
+            self._state.book.set_limits(limits)
+        (payload,) = self._decide(key, [row])
+        return decode_decision(payload)
 
     def _run(self, rows: Sequence[_Row]) -> Iterator[Replayed]:
         for key, group in groupby(rows, key_of):
@@ -292,40 +307,3 @@ def key_of(row: _Row) -> _Key:
     d = row.published.decision
     arm = Arm(d.variant, d.model_name, d.model_version)
     return _Key(d.trading_state, arm, d.limits_version, d.fills_to, d.control_to, repr(quota_of(row.published)))
-
-
-def quota_of(published: Published) -> float:
-    """Gross exposure that was reserved for the book, in money; NaN where it was not known.
-
-    A decision of before it was recorded tells it by what it was judged by, to nine digits.
-    """
-    quota = published.decision.desk_quota
-    if quota is None and QUOTA not in published.payload and published.decision.verdict is not None:
-        told = [r.limit for r in published.decision.verdict.results if r.rule == DESK]
-        quota = told[0] if told else None
-    return math.nan if quota is None else quota
-
-
-def held_of(decisions: Sequence[Decision]) -> CodeArray:
-    """Why each was held for reasons that are not the book's; negative where it was not."""
-    return np.array([CODES[d.reason] if d.reason in GIVEN else -1 for d in decisions], np.int8)
-
-
-def targets_of(decisions: Sequence[Decision]) -> FloatArray:
-    """The recorded targets, float64 [n], of the width that they were answered in; NaN where there was none."""
-    told = [math.nan if d.target_position is None else d.target_position for d in decisions]
-    return np.array(told, np.float32).astype(np.float64)
-
-
-def answers_of(decisions: Sequence[Decision]) -> tuple[tuple[Float32Array, Float32Array, Float32Array], Int64Array]:
-    """The recorded answers, float32 [., .] each, and the row of each decision in them; negative for none."""
-    answered = [d for d in decisions if d.regime_probabilities]
-    rows = np.full(len(decisions), -1, np.int64)
-    rows[[k for k, d in enumerate(decisions) if d.regime_probabilities]] = np.arange(len(answered))
-    if not answered:
-        return (_NO_ANSWER, _NO_ANSWER, _NO_ANSWER), rows
-    return (
-        np.array([d.regime_probabilities for d in answered], np.float32),
-        np.array([d.strategy_signals for d in answered], np.float32),
-        np.array([d.strategy_weights for d in answered], np.float32),
-    ), rows

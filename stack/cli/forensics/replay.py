@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,9 +13,14 @@ from stack.cli.output import coloured, out, print_json, table
 from trading.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from services.forensics.replaying import SpanReplay
+    from services.forensics.replaying import Span, SpanReplay
+    from services.forensics.settings import ForensicsSettings
+    from services.forensics.store.reading import TrailReader
+    from stack.workflows.what_if import AnswerCheck
 
 SHOWN = 50
+#: Decisions whose answers are asked for: the newest of a span.
+MOST_ASKED = 10_000
 
 
 @app.command(epilog="Example: ultrathink forensics replay market.ticks-0-4711")
@@ -22,14 +29,18 @@ def replay(
         str | None, typer.Argument(help="Topic-partition-offset of the tick. Default: every decision.")
     ] = None,
     to: Annotated[str | None, typer.Option(help="Up to this decision of the same partition.")] = None,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask", help=f"Ask Triton for the models' answers too, of at most {MOST_ASKED:,} decisions."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Make decisions again: features from ticks, orders from recorded answers, verdicts from limits and book.
 
-    All is compared byte for byte but for what a wall clock wrote. Exit code 1 where a decision is not the same.
+    All is compared byte for byte but for what a wall clock wrote; the models' answers, where they are asked for,
+    to the last bit, else within the parity of the release. Exit code 1 where a decision is not the same.
     """
-    from services.forensics.replay_log import place_of, spans_of
-    from services.forensics.replaying import MOST, Span, replay_span
+    from services.forensics.replaying import replay_span
     from services.forensics.store.reading import opened
     from services.forensics.tick_log import KafkaTicks
     from stack.cli.train import showing
@@ -38,30 +49,75 @@ def replay(
     settings = forensics_settings()
     ticks = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic)
     with opened(settings.reader_url.get_secret_value()) as reader, showing("replaying") as progress:
-        if decision_id is None:
-            if to is not None:
-                raise ConfigurationError("--to needs the decision to begin with")
-            spans = [Span(partition) for partition in spans_of(reader, settings.roles())]
-        else:
-            partition, first = place_of(decision_id, settings.ticks_topic)
-            last = (partition, first) if to is None else place_of(to, settings.ticks_topic)
-            if last[0] != partition or last[1] < first:
-                raise ConfigurationError(f"{to} does not follow {decision_id} in its partition")
-            spans = [Span(partition, first, min(MOST, last[1]))]
+        spans = spans_asked(reader, settings, decision_id, to)
         done = []
         for span in spans:
             stage = f"partition {span.partition}"
             done.append(
                 replay_span(reader, ticks, settings, span, lambda n, of, stage=stage: progress(stage, n, of))  # type: ignore[misc]
             )
+        answers = asked(reader, settings, spans) if ask else []
     if decision_id is not None and to is None and not done[0].decisions:
         raise ConfigurationError(f"{decision_id} is not on record")
     if json:
-        print_json(done)
+        print_json({"spans": done, "answers": answers})
     else:
         tell(done)
-    if any(one.different for one in done):
+        tell_answers(answers)
+    if any(one.different for one in done) or any(a.verdict == "beyond_parity" for a in answers):
         raise typer.Exit(1)
+
+
+def spans_asked(
+    reader: TrailReader, settings: ForensicsSettings, first: str | None, last: str | None
+) -> list[Span]:
+    """What is made again. Raises ConfigurationError for ids that name no span."""
+    from services.forensics.replay_log import place_of, spans_of
+    from services.forensics.replaying import Span
+
+    if first is None:
+        if last is not None:
+            raise ConfigurationError("--to needs the decision to begin with")
+        return [Span(partition) for partition in spans_of(reader, settings.roles())]
+    partition, begin = place_of(first, settings.ticks_topic)
+    end = (partition, begin) if last is None else place_of(last, settings.ticks_topic)
+    if end[0] != partition or end[1] < begin:
+        raise ConfigurationError(f"{last} does not follow {first} in its partition")
+    return [Span(partition, begin, end[1])]
+
+
+def asked(reader: TrailReader, settings: ForensicsSettings, spans: Sequence[Span]) -> list[AnswerCheck]:
+    """The recorded versions asked for the recorded features; of the newest decisions, where there are many."""
+    from exporters.errors import ExportError
+    from exporters.repository.repository import ModelRepository
+    from services.forensics.replaying import decisions_of
+    from stack.processes.settings import gateway_settings
+    from stack.servers.settings import load
+    from stack.workflows.what_if import check_answers
+
+    decisions = [d for span in spans for d in decisions_of(reader, settings, span, MOST_ASKED // len(spans))]
+    repository = ModelRepository(load().model_repository)
+    parity = {}
+    for model, version in {(d.model_name, d.model_version) for d in decisions if d.model_version}:
+        # A version of another repository has no lineage here.
+        with suppress(ExportError, ValueError):
+            parity[model, version] = repository.lineage(model, int(version)).parity_max_abs
+    return check_answers(gateway_settings().triton_url, decisions, parity)
+
+
+def tell_answers(answers: Sequence[AnswerCheck]) -> None:
+    """A sentence a version."""
+    for one in answers:
+        words = {
+            "exact": "[green]to the last bit[/]",
+            "within_parity": f"{one.exact:,} to the last bit, all within the release's parity ({one.parity})",
+            "beyond_parity": f"[red]beyond the release's parity ({one.parity})[/]",
+            "unknown_parity": "not to the last bit; no lineage tells the release's parity",
+        }[one.verdict]
+        out.print(
+            f"{one.model} version {one.version}, asked again for {one.decisions:,} decisions, answers: "
+            f"{words}; largest difference {one.largest:.1e}"
+        )
 
 
 def tell(done: list[SpanReplay]) -> None:

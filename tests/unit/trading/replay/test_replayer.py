@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 
 import pytest
+from msgspec import structs
 
 from tests.golden_log import CASES, located
 from tests.paths import SHARED
 from tests.recorded_desk import BAND, TOPIC, MemoryLog, limits, recorded
 from trading.decision.wire import decode_decision
+from trading.errors import ConfigurationError
 from trading.intake import Admission
 from trading.replay.comparison import same
-from trading.replay.replayer import Published, Replayer
+from trading.replay.published import Published
+from trading.replay.replayer import Replayer
+from trading.risk.limits import LimitsFile
 from trading.state.partition import PartitionState
 from trading.state.recovery import Recovery
 
@@ -144,8 +148,6 @@ def test_a_tick_that_is_missing_changes_the_features_after_it(log):
 
 
 def test_a_message_that_is_no_tick_is_told(log):
-    from msgspec import structs
-
     messages = [
         structs.replace(m, payload=b"{}") if m.offset == log.messages[100].offset else m for m in log.messages
     ]
@@ -159,3 +161,31 @@ def test_decisions_of_before_the_quota_was_recorded_replay_by_what_they_were_jud
     wrong = [one for one in replay(log, payloads=old) if one.difference is not None]
     assert len(wrong) < len(old) / 50
     assert same(old[5], log.published[5])
+
+
+def test_what_would_have_been_decided_otherwise(log):
+    at = next(
+        k for k, p in enumerate(log.published) if k > 300 and b'"outcome":"accept"' in p and b'"action":"buy"' in p
+    )
+    told = published_of(log.published)
+    place = sorted(told)[at]
+    message = next(m for m in log.messages if m.offset == place)
+
+    def before():
+        replayer = Replayer(TOPIC, log.partition, PartitionState(limits()), log, BAND)
+        replayer.advance([m for m in log.messages if m.offset < place], {o: p.payload for o, p in told.items()})
+        return replayer
+
+    recorded = told[place].decision
+    assert before().otherwise(message, told[place], None, None).quantity == recorded.quantity
+    strict = limits().like(LimitsFile(defaults={"max_order_notional": 0.01, "lot": 0.0001}))
+    denied = before().otherwise(message, told[place], strict, None)
+    assert (denied.action.value, denied.reason.value) == ("hold", "denied")
+    assert "order_notional" in denied.verdict.broken
+    assert denied.limits_version == strict.version
+    other = structs.replace(recorded, target_position=-1.0, model_version="8")
+    sold = before().otherwise(message, told[place], None, other)
+    assert sold.quantity < 0 < recorded.quantity
+    assert sold.model_version == "8"
+    with pytest.raises(ConfigurationError, match="no tick"):
+        before().otherwise(structs.replace(message, payload=b"{}"), told[place], None, None)

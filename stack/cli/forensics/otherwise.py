@@ -1,0 +1,78 @@
+"""`ultrathink forensics what-if`: one decision under other limits, or by another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stack.cli.forensics.command import IdArgument, JsonOption, app
+from stack.cli.output import coloured, out, print_json, table
+from trading.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from trading.decision.schema import Decision
+
+
+@app.command("what-if", epilog="Example: ultrathink forensics what-if market.ticks-0-4711 --limits new.yaml")
+def what_if(
+    decision_id: IdArgument,
+    limits: Annotated[Path | None, typer.Option(help="Limits that would have held, YAML.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="NAME/VERSION that would have been asked; Triton serves it.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """What would have been decided of a tick, from the same book, under other limits or by another model."""
+    from services.forensics.replay_log import place_of
+    from services.forensics.replaying import base_limits, state_before
+    from services.forensics.store.reading import opened
+    from services.forensics.tick_log import KafkaTicks
+    from stack.cli.train import showing
+    from stack.processes.settings import forensics_settings, gateway_settings
+    from stack.workflows import what_if as work
+    from trading.risk import limits_file
+
+    if limits is None and model is None:
+        raise ConfigurationError("name what would have been another: --limits FILE, --model NAME/VERSION, or both")
+    settings = forensics_settings()
+    ticks = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic)
+    other = None if limits is None else base_limits(settings, ticks).like(limits_file.read(limits)).whole()
+    place = place_of(decision_id, settings.ticks_topic)
+    with opened(settings.reader_url.get_secret_value()) as reader, showing("replaying") as progress:
+        before = state_before(reader, ticks, settings, *place, lambda n, of: progress("ticks before it", n, of))
+    recorded, answers = before.published.decision, None
+    if model is not None:
+        name, _, version = model.rpartition("/")
+        if not name or not version.isdigit():
+            raise ConfigurationError(f"--model {model}: give NAME/VERSION, as trading_decision/3")
+        answered = work.ask(gateway_settings().triton_url, name, version, work.features_of([recorded]))
+        answers = work.with_answers(recorded, answered, name)
+    made = before.replayer.otherwise(before.message, before.published, other, answers)
+    if json:
+        print_json({"recorded": recorded, "what_if": made})
+    else:
+        out.print(table(decision_id, ["", "recorded", "what if"], compared(recorded, made)))
+
+
+def compared(recorded: Decision, made: Decision) -> list[list[str]]:
+    """What differs stands out."""
+    rows = []
+    for name, one, other in zip(
+        ("action", "reason", "quantity", "target", "position after", "limits", "model", "broken rules"),
+        words_of(recorded), words_of(made), strict=True,
+    ):  # fmt: skip
+        rows.append([name, one, other if one == other else coloured("yellow", other)])
+    return rows
+
+
+def words_of(d: Decision) -> list[str]:
+    """A decision in a column."""
+    target = "none" if d.target_position is None else f"{d.target_position:+.4f}"
+    broken = ", ".join(d.verdict.broken) if d.verdict is not None else ""
+    model = f"{d.model_name} {d.model_version}".strip()
+    return [
+        d.action.value, d.reason.value, f"{d.quantity:+g}", target, f"{d.position_after:g}", d.limits_version,
+        model, broken or "none",
+    ]  # fmt: skip

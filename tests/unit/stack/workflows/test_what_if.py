@@ -1,0 +1,61 @@
+"""Whether a model answers as it did: to the last bit, or within what its release allowed."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from stack.workflows.what_if import compare_answers, features_of, verdict_of, with_answers
+from tests.recorded_desk import recorded
+from trading.decision.schema import Reason
+from trading.decision.wire import decode_decision
+from trading.models.prediction import Prediction
+
+
+@pytest.fixture(scope="module")
+def decisions():
+    logs = recorded("simulate:regimes?seed=3&ticks=1500&symbols=2", 1500, assumed=True)
+    found = [decode_decision(p) for log in logs.values() for p in log.published]
+    return [d for d in found if d.regime_probabilities][:200]
+
+
+def answered(decisions, push=0.0):
+    regimes, signals, weights = (
+        np.array([getattr(d, name) for d in decisions], np.float32)
+        for name in ("regime_probabilities", "strategy_signals", "strategy_weights")
+    )
+    targets = np.array([d.target_position for d in decisions], np.float32).astype(np.float64)
+    return Prediction(regimes + np.float32(push), signals, weights, targets, np.ones(len(decisions), bool), ("7",))
+
+
+def test_what_was_written_with_nine_digits_is_compared_to_the_last_bit(decisions):
+    assert features_of(decisions).dtype == np.float32
+    assert compare_answers(decisions, answered(decisions)) == (len(decisions), 0.0)
+    exact, largest = compare_answers(decisions, answered(decisions, 1e-6))
+    assert exact == 0
+    assert largest == pytest.approx(1e-6, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("exact", "largest", "parity", "verdict"),
+    [
+        (True, 0.0, None, "exact"), (False, 1e-7, 2e-7, "within_parity"), (False, 3e-7, 2e-7, "beyond_parity"),
+        (False, 1e-9, None, "unknown_parity"),
+    ],
+)  # fmt: skip
+def test_the_verdict_says_which(exact, largest, parity, verdict):
+    assert verdict_of(exact, largest, parity) == verdict
+
+
+def test_an_answer_in_the_place_of_another(decisions):
+    late = msgspec.structs.replace(decisions[0], reason=Reason.DEADLINE)
+    other = with_answers(late, answered(decisions[:1]), "other")
+    assert (other.reason, other.model_name, other.model_version) == (Reason.TARGET, "other", "7")
+    wrong = msgspec.structs.replace(answered(decisions[:1]), valid=np.zeros(1, bool))
+    refused = with_answers(late, wrong, "other")
+    assert (refused.reason, refused.target_position, refused.regime_probabilities) == (
+        Reason.PREDICTOR_INVALID,
+        None,
+        [],
+    )

@@ -164,18 +164,16 @@ class Recorder:
         self._observer.turn(self.progress.stored, "")
 
     def _gather(self) -> dict[LogName, list[Record]]:
+        """What has come; after the first record others are waited for, asleep, so that few batches hold many."""
         found: dict[LogName, list[Record]] = {}
-        count, deadline = 0, 0.0
-        while count < BATCH and not self._stopping.is_set():
-            timeout_s = POLL_S if not found else deadline - time.monotonic()
-            if timeout_s <= 0:
-                break
-            for name, records in self._source.read(BATCH - count, timeout_s).items():
-                deadline = deadline or time.monotonic() + GATHER_S
+        count, timeout_s = 0, POLL_S
+        while count < BATCH and (arrived := self._source.read(BATCH - count, timeout_s)):
+            for name, records in arrived.items():
                 found.setdefault(name, []).extend(records)
                 count += len(records)
-            if not found:
-                break
+            if timeout_s:
+                timeout_s = 0.0
+                self._stopping.wait(GATHER_S)
         return found
 
     def _is_of_these_logs(self) -> bool:

@@ -36,7 +36,9 @@ class KafkaSource:
                 # What was to be read is not there: somebody must know, rather than read on elsewhere.
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 100,
+                # Some large answers rather than many small ones: the brokers have better to do.
+                "fetch.min.bytes": 65_536,
+                "fetch.wait.max.ms": 250,
                 "queued.max.messages.kbytes": 32_768,
                 "log_level": 3,
             },

@@ -74,6 +74,8 @@ def service(settings: StackSettings) -> Service:
         on_ready=lambda: create_databases(settings),
         # SIGINT is PostgreSQL's fast shutdown: SIGTERM would wait for every client.
         stop_signal=2,
+        # Nobody who decides waits for it.
+        nice=10,
         user=system_user(),
         folder=data,
     )

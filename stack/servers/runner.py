@@ -94,6 +94,9 @@ class Runner(threading.Thread):
                 **identity(service.user),
                 start_new_session=True,
             )
+        if service.nice:
+            # At once: what it starts inherits it.
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, service.nice)
         self.status.process = Identity.of(self._process.pid)
         awaiting = threading.Thread(target=self._await_end, args=(self._process,), daemon=True)
         awaiting.start()

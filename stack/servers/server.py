@@ -29,6 +29,7 @@ class Service:
         memory_limit_mb: above it the supervisor restarts the server, before the machine must.
         prepare: folders, configuration and first initialisation; idempotent.
         on_ready: what has to exist in the server; idempotent, after every start.
+        nice: how far it yields to those that decide.
         user: the system user to run as, where the server refuses root.
     """
 
@@ -45,5 +46,6 @@ class Service:
     stop_signal: int = signal.SIGTERM
     stop_timeout_s: float = 15.0
     start_timeout_s: float = 90.0
+    nice: int = 0
     user: str | None = None
     folder: Path | None = None

@@ -33,6 +33,8 @@ def connected(url: str) -> Iterator[Connection]:
         engine = create_engine(address, poolclass=pool.NullPool, connect_args={"connect_timeout": CONNECT_S})
         with engine.begin() as connection:
             yield connection
+    except ValueError as error:
+        raise ConfigurationError(f"{shown(url)} is no address of PostgreSQL: {scrubbed(str(error), url)}") from None
     except CommandError as error:
         raise ConfigurationError(f"the schema at {shown(url)} cannot be migrated: {error}") from error
     except (SQLAlchemyError, Error) as error:

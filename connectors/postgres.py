@@ -26,7 +26,11 @@ def connect_url(url: str) -> Connection:
             f"{shown(url)} is no address of PostgreSQL: give postgresql://USER:PASSWORD@HOST:PORT/NAME"
         ) from None
     try:
-        return connect(url, connect_timeout=CONNECT_S)
+        # A server that is gone without a word is noticed within half a minute.
+        return connect(
+            url, connect_timeout=CONNECT_S, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
+            tcp_user_timeout=20_000,
+        )  # fmt: skip
     except Error as error:
         said = scrubbed(str(error).strip(), url)
         raise ServiceUnavailable(f"PostgreSQL at {shown(url)} cannot be used: {said}") from None

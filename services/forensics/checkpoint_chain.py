@@ -19,15 +19,22 @@ class CheckpointChain:
         until: the newest that counts.
     """
 
-    def __init__(self, keys: Keys, since: Checkpoint | None = None, until: int | None = None) -> None:
+    def __init__(
+        self, keys: Keys, since: Checkpoint | None = None, until: int | None = None, *, seen: int = -1,
+        fresh_ns: int = 2**63 - 1,
+    ) -> None:  # fmt: skip
         """Nothing is read yet.
 
         Args:
             keys: that are trusted.
             since: smaller trees than its are of no interest.
             until: number of the last that counts; None for all.
+            seen: number of the newest that the database has.
+            fresh_ns: what was signed since may cover records that came after the database was looked at; it counts
+                only where the database has seen it.
         """
         self._keys, self._since, self._until = keys, since, until
+        self._seen, self._fresh_ns = seen, fresh_ns
         self._signed: dict[tuple[str, int], dict[int, bytes]] = {}
         self._previous: str | None = None
         self._expected = 0
@@ -60,9 +67,13 @@ class CheckpointChain:
                 self.found(number, f"{name} is smaller than it was")
         self.count, self.last = self.count + 1, checkpoint
         self._previous, self._expected = digest(line), number + 1
-        if self._until is None or number <= self._until:
+        if (self._until is None or number <= self._until) and not self.is_fresh(checkpoint):
             self._keep(checkpoint)
         return checkpoint
+
+    def is_fresh(self, checkpoint: Checkpoint) -> bool:
+        """Whether it may be newer than what the database shows."""
+        return checkpoint.number > self._seen and checkpoint.signed_at_ns >= self._fresh_ns
 
     def signed_of(self, name: LogName) -> dict[int, bytes]:
         """Size -> root, as they were signed of a log."""
@@ -77,4 +88,7 @@ class CheckpointChain:
         for head in checkpoint.trees:
             before = None if self._since is None else self._since.head(head.name)
             if before is None or head.size >= before.size:
-                self._signed.setdefault((head.topic_id, head.partition), {})[head.size] = bytes.fromhex(head.root)
+                roots, root = self._signed.setdefault((head.topic_id, head.partition), {}), bytes.fromhex(head.root)
+                # What was signed first counts: a later one of the same size is another past.
+                if roots.setdefault(head.size, root) != root:
+                    self.found(checkpoint.number, f"{head.name} has another root than when it had as many records")

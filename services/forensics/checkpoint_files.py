@@ -43,9 +43,14 @@ class CheckpointFiles:
                 whole = whole_bytes(file.fileno())
                 if whole != os.fstat(file.fileno()).st_size:
                     file.truncate(whole)
-                file.write(line + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                try:
+                    file.write(line + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    # Not there, or not for good: the next one of this number is another line.
+                    os.ftruncate(file.fileno(), whole)
+                    raise
         except OSError as error:
             raise ServiceUnavailable(f"a checkpoint cannot be written to {path}: {error.strerror}") from error
 

@@ -227,7 +227,7 @@ def _read_release(record: Record) -> tuple[datetime, Values]:
     r = _releases.read(record.value)
     if r.time.tzinfo is None:
         raise BadRecord(f"its time {r.time.isoformat()} has no zone")
-    return r.time, (
+    return r.time.astimezone(UTC), (
         text(r.id), text(r.step), text(r.action), text(r.model), r.version, text(r.user), text(r.reason),
     )  # fmt: skip
 

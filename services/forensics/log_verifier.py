@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from services.forensics.findings import Finding, of_records
 from services.forensics.kinds import BY_NAME, Values, columns_of, row_of
-from services.forensics.merkle.tree import TILE_LEVELS, GrowingTree, fold, from_bytes
+from services.forensics.merkle.tree import GrowingTree, fold, from_bytes
 from services.forensics.records import leaf_of
 from services.forensics.store.reading import EVENT_TIME, INDEX, OFFSET, BatchRow, LogRow, TrailReader, to_record
 
@@ -82,7 +82,7 @@ class LogVerifier:
         self._candidates: list[Candidate] = []
         self._tiles: dict[tuple[int, int], bytes] = {}
         #: Of tiles over records that are missing nothing can be said.
-        self._unknown: set[tuple[int, int]] = set()
+        self._unknown: list[tuple[int, int]] = []
         self._forked = False
         self.findings: list[Finding] = []
         self.size = self.proven_to = 0
@@ -163,10 +163,10 @@ class LogVerifier:
             seen.add(index)
             place = index
             self._check_row(row, index)
-        missing = [index for index in range(segment.begin, segment.end) if index not in seen]
-        for _, group in groupby(enumerate(missing), key=lambda one: one[1] - one[0]):
-            span = [index for _, index in group]
-            self._found("missing", "not in the trail", span[0], span[-1])
+        # By the gaps between those that are there: what a forged batch claims may be endless.
+        for before, after in pairwise([segment.begin - 1, *sorted(seen), segment.end]):
+            if after - before > 1:
+                self._found("missing", "not in the trail", before + 1, after - 1)
         return False
 
     def _check_row(self, row: Values, index: int) -> None:
@@ -237,7 +237,7 @@ class LogVerifier:
         for level, index in sorted({*self._tiles, *stored}):
             first, end = index << level, (index + 1) << level
             made = self._tiles.get((level, index))
-            if end <= since or (level, index) in self._unknown:
+            if end <= since or self._is_unknown(end):
                 continue
             if end > self.size:
                 if whole:
@@ -246,8 +246,11 @@ class LogVerifier:
                 self._found("tile", f"the hash at level {level} is not that of its records", first, end - 1)
 
     def _forget_tiles(self, segment: Segment) -> None:
-        for level in range(TILE_LEVELS, 64, TILE_LEVELS):
-            self._unknown |= {(level, index) for index in range(segment.begin >> level, segment.end >> level)}
+        self._unknown.append((segment.begin, segment.end))
+
+    def _is_unknown(self, end: int) -> bool:
+        """Whether a tile that ends there was completed by records of which some are missing."""
+        return any(first < end <= last for first, last in self._unknown)
 
     def _of_segment(self, kind: str, detail: str, segment: Segment) -> None:
         self._found(kind, detail, segment.begin, segment.end - 1)

@@ -101,6 +101,9 @@ class Trail(Protocol):
     def open(self, name: LogName, kind: str) -> LogHead:
         """How far a log is stored; it is known from here on."""
 
+    def begins_with(self, name: LogName, size: int, root: bytes) -> bool:
+        """Whether the first `size` records of a log that has more are those with this root."""
+
     def on_record(self) -> Mapping[LogName, str]:
         """Every log that was ever opened, with its kind."""
 

@@ -36,7 +36,7 @@ class ProvenRecord(Struct, frozen=True):
     """A record; bytes are base64 in JSON."""
 
     offset: Count
-    timestamp_type: Annotated[int, Meta(ge=0, le=255)]
+    timestamp_type: Annotated[int, Meta(ge=0, le=2)]
     timestamp_ms: Int64
     key: bytes | None
     value: bytes | None

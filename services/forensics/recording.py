@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
@@ -82,6 +82,7 @@ class Recorder:
         self._arrived: dict[LogName, list[Record]] = {}
         self._alarms: list[Alarm] = []
         self._stored_to: dict[LogName, int] = {}
+        self._roots: dict[LogName, bytes] = {}
         self._unproven: dict[LogName, tuple[int, str]] = {}
         self._journal_at_s = 0.0
         self.progress = Progress()
@@ -114,17 +115,31 @@ class Recorder:
         # A topic that is no more keeps its place in every checkpoint.
         kinds = {**self._trail.on_record(), **{name: BY_ROLE[role].name for name, role in logs.items()}}
         self._heads = {name: self._trail.open(name, kind) for name, kind in kinds.items()}
-        self._unproven = {}
-        for name, signed in self._signer.expected().items():
-            if name not in self._heads and signed.size:
-                self._differs(name, signed.size)
-            elif name in self._heads and signed.size >= self._heads[name].tree.size:
-                self._unproven[name] = signed.size, signed.root
+        self._compare_with_signed(logs)
         self._prove()
         places = {name: self._place(self._heads[name]) for name in logs}
         self._stored_to = {name: head.next_offset for name, head in self._heads.items()}
+        self._roots = {name: head.tree.root() for name, head in self._heads.items()}
         self._source.start(places)
         self._reading, self._opened = frozenset(places), True
+
+    def _compare_with_signed(self, logs: Collection[LogName]) -> None:
+        """What is stored must be what was signed, with more or not yet as much; and come from somewhere."""
+        self._unproven = {}
+        signed = self._signer.expected()
+        for name, last in signed.items():
+            head = self._heads.get(name)
+            if head is None:
+                if last.size:
+                    self._differs(name, last.size)
+            elif last.size >= head.tree.size:
+                self._unproven[name] = last.size, last.root
+            elif last.size and not self._trail.begins_with(name, last.size, bytes.fromhex(last.root)):
+                self._differs(name, last.size)
+        for name in sorted(self._heads.keys() - signed.keys() - set(logs)):
+            if size := self._heads[name].tree.size:
+                self._signer.refuses = f"{size} records of {name} are neither in Kafka nor were ever signed"
+                self._raise(Alarm("root_differs", self._signer.refuses, name))
 
     def _place(self, head: LogHead) -> int:
         """Where to read on: a little before the end of what is stored, so that it is compared."""
@@ -191,7 +206,11 @@ class Recorder:
 
     def _trail_moved(self) -> bool:
         """Whether the database, after a new connection, holds less than was stored there, or more."""
-        moved = [name for name, head in self._heads.items() if head.next_offset != self._stored_to[name]]
+        moved = [
+            name
+            for name, head in self._heads.items()
+            if (head.next_offset, head.tree.root()) != (self._stored_to[name], self._roots[name])
+        ]
         for name in moved:
             before, now = self._stored_to[name], self._heads[name].next_offset
             if now < before:
@@ -209,7 +228,7 @@ class Recorder:
             self._raise(Alarm("different_record", said, name, record.offset, record.value))
         for name, records in now.items():
             head, before = self._heads[name], self._stored_to[name]
-            self._stored_to[name] = head.next_offset
+            self._stored_to[name], self._roots[name] = head.next_offset, head.tree.root()
             self._observer.stored(head.kind, [r for r in records if r.offset >= before])
         self.progress.stored += done.new
         self._prove()
@@ -252,8 +271,14 @@ class Recorder:
 
     def _ship(self) -> None:
         if self._journal is not None and time.monotonic() - self._journal_at_s >= JOURNAL_S:
-            self._raise(*self._journal.ship())
             self._journal_at_s = time.monotonic()
+            try:
+                alarms = self._journal.ship()
+            except ServiceUnavailable as error:
+                # Records do not wait for releases.
+                log.warning("releases wait", reason=str(error)[:300])
+            else:
+                self._raise(*alarms)
 
     def _raise(self, *alarms: Alarm) -> None:
         """Say it at once, and keep it as soon as the database takes it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from services.forensics.ports import Alarm, Lines
@@ -31,7 +32,7 @@ class JournalShipper:
         if self.refuses:
             return []
         if self._published is None:
-            self._published = list(self._topic.lines())
+            self._published = without_repeats(self._topic.lines())
         lines = self._changed_lines()
         if lines is None:
             return []
@@ -42,7 +43,12 @@ class JournalShipper:
         if len(lines) < len(published):
             return self._refuse(f"{self._path} has {len(lines)} lines, and {len(published)} were published", None)
         for line in lines[len(published) :]:
-            self._topic.append(line)
+            try:
+                self._topic.append(line)
+            except ServiceUnavailable:
+                # It may have arrived all the same: next time the topic itself says.
+                self._published, self._size = None, -1
+                raise
             published.append(line)
         return []
 
@@ -68,3 +74,12 @@ class JournalShipper:
                 "journal_changed", f"{why}: nothing more of it is published until somebody has looked", record=line
             )
         ]
+
+
+def without_repeats(lines: Iterable[bytes]) -> list[bytes]:
+    """Lines in order; one that was sent again, because nobody had heard that it arrived, counts once."""
+    found: list[bytes] = []
+    for line in lines:
+        if not found or found[-1] != line:
+            found.append(line)
+    return found

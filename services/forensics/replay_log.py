@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ from trading.state.applied import read_report, steers
 
 #: Reports that are read at once.
 AHEAD = 5000
+PLACE = re.compile(r"(.+)-([0-9]{1,9})-([0-9]{1,18})", re.DOTALL)
 Steered = tuple[Command, LimitSet | None]
 
 
@@ -134,13 +136,12 @@ def logs_of(reader: TrailReader, partition: int, topics: Mapping[str, str]) -> d
 
 def place_of(decision_id: str, ticks_topic: str) -> tuple[int, int]:
     """Partition and offset of the tick. Raises ConfigurationError for what is no id of this topic."""
-    topic, _, rest = decision_id.rpartition("-")[0].rpartition("-")
-    offset = decision_id.rpartition("-")[2]
-    if topic != ticks_topic or not rest.isdigit() or not offset.isdigit():
+    found = PLACE.fullmatch(decision_id)
+    if found is None or found[1] != ticks_topic:
         raise ConfigurationError(
             f"{decision_id!r} is no decision about {ticks_topic}: ids are TOPIC-PARTITION-OFFSET"
         )
-    return int(rest), int(offset)
+    return int(found[2]), int(found[3])
 
 
 def spans_of(reader: TrailReader, topics: Mapping[str, str]) -> Sequence[int]:

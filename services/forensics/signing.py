@@ -66,6 +66,7 @@ class Signer:
                 alarms.append(
                     Alarm("checkpoints_differ", f"the last checkpoint in {place} is none: {error}", record=line)
                 )
+        self.refuses = alarms[0].detail if alarms else self.refuses
         if not known:
             return alarms
         newest, line = max(known.values(), key=lambda one: one[0].number)

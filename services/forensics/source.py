@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 from connectors.kafka.admin import TopicCollection, admin_client
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
@@ -18,6 +18,8 @@ from services.forensics.ports import LogName
 from services.forensics.records import Record, encode_headers
 
 READER = "ultrathink-forensics"
+#: In the place of headers that the client cannot read; no headers are encoded so.
+UNREADABLE = b"unreadable"
 
 
 class KafkaSource:
@@ -104,12 +106,16 @@ class KafkaSource:
 def to_record(message: Message) -> Record:
     """A consumed message, byte for byte."""
     kind, time_ms = message.timestamp()
-    headers: Any = message.headers()
+    try:
+        headers = encode_headers(told) if (told := cast("Any", message.headers())) else None
+    except ValueError:
+        # A name that is no text: the client does not give its bytes.
+        headers = UNREADABLE
     return Record(
         offset_of(message),
         int(kind),
         int(time_ms),
         as_bytes(message.key()),
         as_bytes(message.value()),
-        encode_headers(headers) if headers else None,
+        headers,
     )

@@ -47,6 +47,10 @@ class TopicLines:
             if isinstance(error, KafkaException):
                 raise translated(error, f"nothing can be written to {self._topic}") from error
             raise ServiceUnavailable(f"nothing can be written to {self._topic}: {error}") from error
+        if left:
+            # Nothing of it may arrive later than it is asked for again.
+            self._producer.purge()
+            self._producer.flush(FLUSH_S)
         if failed or left:
             raise ServiceUnavailable(
                 f"nothing can be written to {self._topic}: {(failed or ['no answer in time'])[0]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,13 +12,14 @@ from services.forensics.checkpoint_chain import CheckpointChain
 from services.forensics.checkpoints import Checkpoint
 from services.forensics.findings import Finding
 from services.forensics.keys import Keys
+from services.forensics.kinds import BY_NAME
 from services.forensics.log_verifier import Ahead, LogVerifier
 from services.forensics.merkle.tree import GrowingTree, from_bytes
 from services.forensics.ports import LogName
 from services.forensics.store.reading import LogRow, TrailReader, tables
 
-#: Checkpoints that the database may not have got yet.
-ON_THEIR_WAY = 5
+#: So long a checkpoint, and what it covers, may be on its way to the database.
+ON_THEIR_WAY_NS = 10_000_000_000
 
 
 class LogVerdict(Struct, frozen=True):
@@ -60,6 +62,7 @@ def verify(
     since: Checkpoint | None = None,
     until: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
+    now_ns: int | None = None,
 ) -> Verification:
     """Verify a trail.
 
@@ -70,16 +73,24 @@ def verify(
         since: a checkpoint that is trusted: what it covers is not looked at again.
         until: number of the checkpoint to end at; None for everything.
         advance: told how many more records were looked at.
+        now_ns: wall time at which the database was looked at first; None is now.
 
     Raises:
         ServiceUnavailable: the database does not answer.
     """
-    chain = CheckpointChain(keys, since, until)
+    fresh_ns = (time.time_ns() if now_ns is None else now_ns) - ON_THEIR_WAY_NS
+    chain = CheckpointChain(keys, since, until, seen=reader.last_number(), fresh_ns=fresh_ns)
     compare_copies(chain, lines, reader.checkpoints())
     logs = reader.logs()
     findings = [*chain.findings, *compare_logs({row.name for row in logs}, chain.until)]
+    findings += what_is_missing(chain, reader.count(), until)
     verdicts = []
     for row in logs:
+        if row.kind not in BY_NAME:
+            findings.append(
+                Finding("log", str(row.name), f"it is of a kind {row.kind!r} that there is not", row.name)
+            )
+            continue
         ended = None if until is None else chain.until.sizes.get(row.name, 0) if chain.until else 0
         verifier = LogVerifier(reader, row, chain.signed_of(row.name), advance)
         start = begin_of(reader, row, since)
@@ -95,11 +106,21 @@ def verify(
     return Verification(chain.count, verdicts, findings, *numbers)
 
 
+def what_is_missing(chain: CheckpointChain, records: int, until: int | None) -> list[Finding]:
+    """Checkpoints without which nothing is said: any at all, or the one to end at."""
+    if records and chain.until is None:
+        said = f"there is none, and {records} records are on record: nothing says what they must be"
+        return [Finding("checkpoint", "the folder of checkpoints", said)]
+    if until is not None and (chain.until is None or chain.until.number != until):
+        return [Finding("checkpoint", f"checkpoint {until}", "it is not there", number=until)]
+    return []
+
+
 def compare_copies(
     chain: CheckpointChain, lines: Iterable[bytes], copies: Iterator[tuple[int, Any, bytes]]
 ) -> None:
     """Take the lines from outside, and compare the database's copies: none other, none that is newer."""
-    ahead, missing, begun = Ahead(copies), [], False
+    ahead, begun = Ahead(copies), False
     for line in lines:
         checkpoint = chain.take(line)
         if checkpoint is None:
@@ -111,17 +132,13 @@ def compare_copies(
             ahead.take()
             begun = True
             compare_copy(chain, checkpoint, line, copy)
-        elif begun:
+        elif begun and not chain.is_fresh(checkpoint):
             # A database that was built again has none of before.
-            missing.append(checkpoint.number)
+            chain.found(checkpoint.number, "the database has no copy of it")
     newest = -1 if chain.last is None else chain.last.number
     for number, _, _ in ahead.rest():
         if number > newest:
             chain.found(number, "the database has it, and the folder of checkpoints has not: it was cut")
-    for number in missing:
-        # Those of the last seconds may be on their way.
-        if number < newest - ON_THEIR_WAY:
-            chain.found(number, "the database has no copy of it")
 
 
 def compare_copy(chain: CheckpointChain, checkpoint: Checkpoint, line: bytes, copy: tuple[int, Any, bytes]) -> None:

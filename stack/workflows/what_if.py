@@ -130,8 +130,10 @@ def compare_answers(decisions: Sequence[Decision], answered: Prediction) -> tupl
     columns.append((targets[:, None], answered.target_position.astype(np.float32)[:, None]))
     for recorded, now in columns:
         exact &= (recorded.view(np.uint32) == np.ascontiguousarray(now, np.float32).view(np.uint32)).all(axis=1)
-        largest = max(largest, float(np.abs(recorded.astype(np.float64) - now).max(initial=0.0)))
-    return int(exact.sum()), largest
+        apart = np.abs(recorded.astype(np.float64) - now)
+        # What is no number is as far off as can be.
+        largest = max(largest, float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0)))
+    return int(exact.sum()), largest if answered.valid.all() else np.inf
 
 
 def verdict_of(exact: bool, largest: float, parity: float | None) -> str:

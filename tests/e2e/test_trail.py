@@ -125,16 +125,15 @@ def test_killed_processes_leave_a_trail_that_is_whole_verified_and_replays(stack
         )  # fmt: skip
         strict = tmp_path / "strict.yaml"
         strict.write_text("defaults: {max_staleness_s: null, max_order_notional: 1.0, lot: 0.001}\n")
+        served = f"trading_decision/{ordered['model_version']}"
         for words, said in (
             (["--limits", str(strict)], "order_notional"),
-            (["--model", "trading_decision/1"], "trading_decision 1"),
+            (["--model", served], served.replace("/", " ")),
         ):
             other = CLI.invoke(app, ["forensics", "what-if", ordered["decision_id"], *words])
             assert said in other.output, other.output
         told = json.loads(
-            CLI.invoke(
-                app, ["forensics", "what-if", ordered["decision_id"], "--model", "trading_decision/1", "--json"]
-            ).output
+            CLI.invoke(app, ["forensics", "what-if", ordered["decision_id"], "--model", served, "--json"]).output
         )
         assert told["what_if"]["quantity"] == told["recorded"]["quantity"] == ordered["quantity"]
         eventually(lambda: CLI.invoke(app, ["forensics", "verify"]).output.count("newest records") == 0)

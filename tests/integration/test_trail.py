@@ -14,13 +14,14 @@ from connectors import postgres
 from connectors.migrations import versions_of
 from services.forensics.bootstrap import MIGRATIONS, migrate_trail
 from services.forensics.checkpoint_files import CheckpointFiles
-from services.forensics.checkpoints import read
+from services.forensics.checkpoints import digest, make, read, sign
 from services.forensics.keys import to_pem
 from services.forensics.kinds import KINDS, columns_of, types_of
 from services.forensics.merkle.tree import GrowingTree
 from services.forensics.ports import LogName
 from services.forensics.proving import check, prove_consistency, prove_record, to_file
-from services.forensics.store.reading import opened
+from services.forensics.signing import SECOND_NS
+from services.forensics.store.reading import TrailReader, opened
 from services.forensics.store.writer import TrailWriter
 from services.forensics.verification import verify
 from stack.cli.main import app
@@ -171,6 +172,34 @@ def test_a_trusted_checkpoint_that_another_trail_signed_is_told(trail):
     assert {f.log.topic for f in found.findings} == {head.topic for head in since.trees if head.size}
 
 
+def test_what_a_forged_batch_or_log_claims_is_found_without_end_or_traceback(trail):
+    settings, files = trail
+    with owner(settings) as connection:
+        log = connection.execute("SELECT id FROM trail.logs WHERE kind = 'orders'").fetchone()[0]
+        connection.execute(
+            "INSERT INTO trail.batches VALUES (%s, %s, %s, 0, 0, now(), now(), %s, '')",
+            (log, 2**62, 2**62 + 1, b"x" * 32),
+        )
+        connection.execute("UPDATE trail.logs SET kind = 'junk' WHERE kind = 'fills'")
+        found = verify(TrailReader(connection), files.lines(), KEYS).findings
+        connection.rollback()
+    assert any(f.kind == "batch" and f.log == TOPICS["orders"] for f in found)
+    assert any(f.kind == "log" and "junk" in f.detail for f in found)
+
+
+def test_what_is_signed_while_one_looks_is_no_finding(trail):
+    """Lines that the database has not seen yet cover records that it does not show."""
+    settings, files = trail
+    lines = list(files.lines())
+    last = read(lines[-1], KEYS)
+    more = tuple(structs.replace(head, size=head.size + 5, root="11" * 32) for head in last.trees)
+    newer = sign(make(last.number + 1, last.signed_at_ns + SECOND_NS, digest(lines[-1]), more), KEY)
+    with opened(settings.postgres_url("reader", "ultrathink")) as reader:
+        assert verify(reader, [*lines, newer], KEYS, now_ns=last.signed_at_ns).findings == []
+        late = verify(reader, [*lines, newer], KEYS, now_ns=last.signed_at_ns + 60 * SECOND_NS).findings
+    assert {"missing", "checkpoint"} <= {f.kind for f in late}
+
+
 def test_random_tampering_is_found_and_located(trail):
     done, wrong = audit(*trail, tamperings=150, seed=7)
     assert wrong == []
@@ -295,7 +324,8 @@ def test_a_connection_that_is_killed_loses_and_repeats_nothing(empty):
     writer.close()
     with opened(empty.postgres_url("reader", "ultrathink")) as reader:
         found = verify(reader, [], KEYS)
-        assert found.findings == []
+        # Nothing was signed; all else holds.
+        assert [f.place for f in found.findings] == ["the folder of checkpoints"]
         assert sum(v.records for v in found.logs) == len(some)
 
 

@@ -123,6 +123,10 @@ class TrailReader:
         ):
             yield int(number), at, bytes(line)
 
+    def last_number(self) -> int:
+        """Of the newest checkpoint; -1 for none."""
+        return int(self._all("SELECT coalesce(max(number), -1) FROM trail.checkpoints")[0][0])
+
     def checkpoint(self, number: int) -> bytes | None:
         """The line of this number; None where it is not there."""
         found = self._all("SELECT line FROM trail.checkpoints WHERE number = %s", (number,))
@@ -143,7 +147,8 @@ class TrailReader:
         query = sql.SQL("SELECT {} FROM trail.{} WHERE {} = %s ORDER BY log, record_offset").format(
             names, sql.Identifier(kind), sql.Identifier(column)
         )
-        rows = self._all(query, (value,))
+        # What was no UTF-8 on a command line is no text that PostgreSQL could have.
+        rows = self._all(query, (value.encode("utf-8", "backslashreplace").decode(),))
         logs = {row.id: row for row in self.logs()} if rows else {}
         return [Found(logs[row[0]], row[INDEX], to_record(row)) for row in rows if row[0] in logs]
 

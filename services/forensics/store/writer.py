@@ -13,9 +13,11 @@ from msgspec import Struct
 from connectors import postgres
 from connectors.postgres import sql
 from services.forensics.kinds import BY_NAME, KINDS, Values, columns_of, row_of, to_time, types_of
+from services.forensics.merkle.proofs import TreeReader, check_consistency, consistency_path
 from services.forensics.merkle.tree import GrowingTree, Tile, from_bytes, to_bytes
 from services.forensics.ports import Alarm, LogHead, LogName, Stored
 from services.forensics.records import Record, leaf_of
+from services.forensics.store.reading import LogHashes, LogRow, TrailReader
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 #: Whoever writes a trail holds this advisory lock of its database: a second one waits.
@@ -100,6 +102,18 @@ class TrailWriter:
         with self._using(f"{name} cannot be put on record") as connection:
             head = self._heads[name] = read_head(connection, name, kind)
         return head
+
+    def begins_with(self, name: LogName, size: int, root: bytes) -> bool:
+        """See Trail; by the hashes that are stored, up to the tree that is."""
+        head = self._heads[name]
+        with self._using("the trail cannot be read") as connection:
+            hashes = LogHashes(TrailReader(connection), LogRow(head.id, name, head.kind))
+            try:
+                path = consistency_path(TreeReader(hashes), size, head.tree.size)
+            except ConfigurationError:
+                # Some of it is missing.
+                return False
+        return check_consistency(size, root, head.tree.size, head.tree.root(), path)
 
     def on_record(self) -> Mapping[LogName, str]:
         """See Trail."""

@@ -26,15 +26,19 @@ IdArgument = Annotated[str, typer.Argument(help="Topic-partition-offset of the t
 
 def trusted(settings: ForensicsSettings | None, given: list[Path] | None) -> Keys:
     """Public keys that were named, else those that the settings know. Raises ConfigurationError."""
-    from services.forensics.keys import public_keys, public_path
+    from services.forensics.keys import key_id, private_key, public_keys, public_path
 
     if given or settings is None:
         return public_keys(given or [])
     own = public_path(settings.signing_key)
-    known = [*settings.trusted_keys, *([own] if own.exists() else [])]
+    known = dict(public_keys([*settings.trusted_keys, *([own] if own.exists() else [])]))
+    if not own.exists() and settings.signing_key.exists():
+        # Whoever signs need not be handed his own public key.
+        public = private_key(settings.signing_key).public_key()
+        known[key_id(public)] = public
     if not known:
         raise ConfigurationError(f"{own} is not there: name the public key of the checkpoints with --key")
-    return public_keys(known)
+    return known
 
 
 def write(path: Path, content: bytes) -> None:

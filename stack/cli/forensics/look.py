@@ -123,7 +123,7 @@ def find_checkpoint(name: str, files: CheckpointFiles, keys: Keys) -> Checkpoint
     from services.forensics.checkpoints import read
 
     try:
-        if not name.isdigit():
+        if not (name.isascii() and name.isdigit()):
             return read(Path(name).read_bytes().strip(), keys)
         for line in files.lines():
             if (found := read(line, keys)).number == int(name):

@@ -45,7 +45,7 @@ def what_if(
     recorded, answers = before.published.decision, None
     if model is not None:
         name, _, version = model.rpartition("/")
-        if not name or not version.isdigit():
+        if not name or not (version.isascii() and version.isdigit()):
             raise ConfigurationError(f"--model {model}: give NAME/VERSION, as trading_decision/3")
         answered = work.ask(gateway_settings().triton_url, name, version, work.features_of([recorded]))
         answers = work.with_answers(recorded, answered, name)

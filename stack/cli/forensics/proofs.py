@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from stack.cli.forensics.command import IdArgument, JsonOption, KeyOption, app, trusted, write
 from stack.cli.output import out, print_json
@@ -85,7 +86,7 @@ def check_proof(
         if json:
             print_json({"holds": False, "why": str(error)})
         else:
-            out.print(f"[bold red]it does not hold[/]: {error}")
+            out.print(f"[bold red]it does not hold[/]: {escape(str(error))}")
         raise typer.Exit(1) from None
     if json:
         print_json(
@@ -95,4 +96,6 @@ def check_proof(
     from datetime import UTC, datetime
 
     at = datetime.fromtimestamp(found.signed_at_ns / 1e9, UTC).isoformat(timespec="seconds")
-    out.print(f"[green]it holds[/]: {found.what}, by checkpoint {found.number} of {at}, {found.hashes} hashes")
+    out.print(
+        f"[green]it holds[/]: {escape(found.what)}, by checkpoint {found.number} of {at}, {found.hashes} hashes"
+    )

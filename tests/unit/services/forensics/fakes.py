@@ -69,6 +69,13 @@ class FakeTrail:
         self._answer()
         return self.heads.setdefault(name, LogHead(len(self.heads) + 1, name, kind, GrowingTree(), 0))
 
+    def begins_with(self, name, size, root):
+        self._answer()
+        tree = GrowingTree()
+        for leaf in list(self.kept[name].values())[:size]:
+            tree.append(leaf)
+        return tree.root() == root
+
     def on_record(self):
         self._answer()
         return {name: head.kind for name, head in self.heads.items()}

@@ -9,7 +9,10 @@ import pytest
 from services.forensics import recording
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import read
+from services.forensics.merkle.tree import GrowingTree
+from services.forensics.ports import LogName
 from services.forensics.recording import Observer, Recorder
+from services.forensics.records import leaf_of
 from services.forensics.release_journal import JournalShipper
 from services.forensics.signing import SECOND_NS, Signer
 from tests.trails import KEY, KEYS
@@ -255,3 +258,56 @@ def test_releases_are_published_from_the_journal_once(desk):
     desk.journal.write_bytes(b'{"id":"a"}\n')
     assert desk.run().alarms == ["journal_changed"]
     assert desk.releases.kept == [b'{"id":"a"}', b'{"id":"b"}']
+
+
+def test_a_past_that_was_rewritten_below_what_is_stored_is_never_signed(desk):
+    """More is stored than was signed, so that no root of that size is met again."""
+    desk.run()
+    signed = list(desk.files.lines())
+    name = next(n for n in desk.trail.heads if n.topic == ORDERS)
+    kept = desk.trail.kept[name]
+    kept[1] = b"f" * 32
+    kept[3] = leaf_of(record(3))
+    head = desk.trail.heads[name]
+    head.tree = GrowingTree()
+    for leaf in kept.values():
+        head.tree.append(leaf)
+    head.next_offset = 4
+    desk.source.topics[ORDERS][2].append(record(3))
+    assert "root_differs" in desk.run().alarms
+    assert list(desk.files.lines()) == signed
+
+
+def test_a_log_that_kafka_does_not_have_and_nobody_signed_ends_signing(desk):
+    desk.run()
+    forged = LogName("forged", 0, "trading.decisions")
+    desk.trail.open(forged, "decisions").tree.append(b"f" * 32)
+    signed = list(desk.files.lines())
+    assert desk.run().alarms == ["root_differs"]
+    assert list(desk.files.lines()) == signed
+
+
+def test_a_head_that_was_rewritten_in_its_place_is_noticed_after_a_new_connection(desk):
+    desk.run()
+    signed = list(desk.files.lines())
+    stored, calls = desk.trail.store, []
+
+    def store(records):
+        if not calls:
+            calls.append(1)
+            head = next(h for h in desk.trail.heads.values() if h.name.topic == DECISIONS)
+            head.tree.peaks[-1] = b"f" * 32
+            raise ServiceUnavailable("the connection was lost")
+        return stored(records)
+
+    desk.trail.store = store
+    desk.source.topics[ORDERS][2].append(record(3))
+    assert "root_differs" in desk.run().alarms
+    assert list(desk.files.lines()) == signed
+
+
+def test_a_release_that_met_kafka_away_is_published_when_it_is_back(desk):
+    desk.journal.write_bytes(b'{"id":"a"}\n')
+    desk.releases.down = 1
+    desk.run()
+    assert desk.releases.kept == [b'{"id":"a"}']

@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from services.forensics.ahead import Ahead
 from services.forensics.findings import Finding, of_records
 from services.forensics.kinds import BY_NAME, Values, columns_of, row_of
 from services.forensics.merkle.tree import GrowingTree, fold, from_bytes
@@ -257,36 +257,6 @@ class LogVerifier:
 
     def _found(self, kind: str, detail: str, first: int, last: int, offset: int = -1) -> None:
         self.findings.append(of_records(kind, self._log.name, detail, (first, last), (offset, offset)))
-
-
-T = TypeVar("T")
-
-
-class Ahead(Generic[T]):
-    """Takes things one by one, and sees two ahead."""
-
-    def __init__(self, things: Iterator[T]) -> None:
-        self._things = things
-        self._next: list[T] = []
-
-    def take(self) -> T | None:
-        """The next; None at the end."""
-        self.see(0)
-        return self._next.pop(0) if self._next else None
-
-    def see(self, distance: int) -> T | None:
-        """The one so far ahead; None beyond the end."""
-        while len(self._next) <= distance:
-            following = next(self._things, None)
-            if following is None:
-                return None
-            self._next.append(following)
-        return self._next[distance]
-
-    def rest(self) -> Iterator[T]:
-        """All that were not taken."""
-        while (one := self.take()) is not None:
-            yield one
 
 
 def up_to(rows: Ahead[Values], end: int) -> list[Values]:

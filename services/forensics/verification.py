@@ -8,12 +8,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from services.forensics.ahead import Ahead
 from services.forensics.checkpoint_chain import CheckpointChain
 from services.forensics.checkpoints import Checkpoint
 from services.forensics.findings import Finding
 from services.forensics.keys import Keys
 from services.forensics.kinds import BY_NAME
-from services.forensics.log_verifier import Ahead, LogVerifier
+from services.forensics.log_verifier import LogVerifier
 from services.forensics.merkle.tree import GrowingTree, from_bytes
 from services.forensics.ports import LogName
 from services.forensics.store.reading import LogRow, TrailReader, tables

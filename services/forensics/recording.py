@@ -113,8 +113,10 @@ class Recorder:
         self._raise(*self._signer.begin())
         logs = self._source.logs()
         # A topic that is no more keeps its place in every checkpoint.
-        kinds = {**self._trail.on_record(), **{name: BY_ROLE[role].name for name, role in logs.items()}}
+        known = self._trail.on_record()
+        kinds = {**known, **{name: BY_ROLE[role].name for name, role in logs.items()}}
         self._heads = {name: self._trail.open(name, kind) for name, kind in kinds.items()}
+        self._tell_made_anew(known, logs.keys() - known.keys())
         self._compare_with_signed(logs)
         self._prove()
         places = {name: self._place(self._heads[name]) for name in logs}
@@ -122,6 +124,13 @@ class Recorder:
         self._roots = {name: head.tree.root() for name, head in self._heads.items()}
         self._source.start(places)
         self._reading, self._opened = frozenset(places), True
+
+    def _tell_made_anew(self, known: Collection[LogName], new: Collection[LogName]) -> None:
+        """A topic of a known name and another id, whether it was made while somebody looked or not."""
+        for name in sorted(new):
+            for before in (one for one in known if (one.topic, one.partition) == (name.topic, name.partition)):
+                said = f"{name} was made anew: it was {before.topic_id} and is {name.topic_id}; both are on record"
+                self._raise(Alarm("topic_recreated", said, before, self._heads[before].next_offset))
 
     def _compare_with_signed(self, logs: Collection[LogName]) -> None:
         """What is stored must be what was signed, with more or not yet as much; and come from somewhere."""
@@ -194,15 +203,8 @@ class Recorder:
     def _is_of_these_logs(self) -> bool:
         """Whether the topics are still those that were opened; else everything is opened anew."""
         ids = self._source.topic_ids()
-        changed = sorted(name for name in self._reading if ids[name.topic] != name.topic_id)
-        for name in changed:
-            said = (
-                f"{name.topic} was made anew: it was {name.topic_id} and is {ids[name.topic]}; both are on record"
-            )
-            self._raise(Alarm("topic_recreated", said, name, self._heads[name].next_offset))
-        if changed:
-            self._opened = False
-        return not changed
+        self._opened = all(ids[name.topic] == name.topic_id for name in self._reading)
+        return self._opened
 
     def _trail_moved(self) -> bool:
         """Whether the database, after a new connection, holds less than was stored there, or more."""

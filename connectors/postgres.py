@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from psycopg import Connection, DataError, Error, ProgrammingError, connect, sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from connectors.addresses import scrubbed, shown
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
-__all__ = ["Connection", "Error", "connect", "connect_url", "sql", "translated", "translating"]
+__all__ = [
+    "Connection",
+    "Error",
+    "connect",
+    "connect_url",
+    "open_pool",
+    "pooled",
+    "sql",
+    "translated",
+    "translating",
+]
 CONNECT_S = 5
 REFUSED = frozenset({"22", "23", "54"})
 
@@ -34,6 +46,38 @@ def connect_url(url: str) -> Connection:
     except Error as error:
         said = scrubbed(str(error).strip(), url)
         raise ServiceUnavailable(f"PostgreSQL at {shown(url)} cannot be used: {said}") from None
+
+
+def open_pool(url: str, size: int) -> ConnectionPool[Connection]:
+    """At most so many connections, made when they are needed and again where they are gone; none is waited for.
+
+    Raises ConfigurationError for a wrong address, without its password.
+    """
+    try:
+        conninfo_to_dict(url)
+    except ProgrammingError:
+        raise ConfigurationError(
+            f"{shown(url)} is no address of PostgreSQL: give postgresql://USER:PASSWORD@HOST:PORT/NAME"
+        ) from None
+    # What it would log of a server that is gone is said by whoever asks.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    return ConnectionPool(
+        url, min_size=0, max_size=size, open=True, check=ConnectionPool.check_connection, max_idle=60.0,
+        reconnect_timeout=1.0,
+        kwargs={"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
+    )  # fmt: skip
+
+
+@contextmanager
+def pooled(pool: ConnectionPool[Connection], wait_s: float) -> Iterator[Connection]:
+    """A connection of the pool within a transaction. Raises ServiceUnavailable where none is to be had in time."""
+    try:
+        with pool.connection(timeout=wait_s) as connection:
+            yield connection
+    except PoolTimeout:
+        raise ServiceUnavailable(
+            f"PostgreSQL at {shown(pool.conninfo if isinstance(pool.conninfo, str) else '')} does not answer"
+        ) from None
 
 
 def translated(error: Error, what: str) -> ServiceUnavailable:

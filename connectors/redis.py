@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import Redis, RedisError
+from redis.asyncio import Redis as AsyncRedis
 
 from connectors.addresses import scrubbed, shown
 from trading.errors import ConfigurationError, ServiceUnavailable
 
-__all__ = ["Redis", "RedisError", "connect", "open_client", "translated", "translating"]
+__all__ = ["Redis", "RedisError", "connect", "open_async_client", "open_client", "translated", "translating"]
 
 
 def open_client(url: str, timeout_s: float = 1.0) -> Redis:
@@ -27,6 +28,12 @@ def open_client(url: str, timeout_s: float = 1.0) -> Redis:
         ) from None
 
 
+def open_async_client(url: str, timeout_s: float) -> AsyncRedis:
+    """The same for an event loop; an answer that does not come in time is a RedisError. Raises as `open_client`."""
+    open_client(url).close()
+    return AsyncRedis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+
+
 def connect(url: str) -> Redis:
     """A client of a server that answers. Raises ServiceUnavailable, without the password of the address."""
     client = open_client(url)
@@ -38,7 +45,7 @@ def connect(url: str) -> Redis:
     return client
 
 
-def translated(error: RedisError, what: str) -> ServiceUnavailable:
+def translated(error: RedisError | OSError, what: str) -> ServiceUnavailable:
     """Our error: whatever Redis refuses may be granted later, by the same server or by its successor."""
     return ServiceUnavailable(f"{what} ({str(error)[:200]})")
 

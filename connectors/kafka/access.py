@@ -70,6 +70,8 @@ ACCESS: dict[str, Access] = {
         writes=("releases", "checkpoints"),
         groups=(READER,),
     ),
+    # Ticks to archive, and to make decisions again.
+    "data": Access(reads=("ticks",), groups=(READER,)),
     "sender": Access(writes=("ticks",), groups=(READER,)),
     "reader": Access(reads=("ticks", "decisions", "dead_letters"), groups=(READER,)),
     # Stops the desk, sets limits, sends dead letters again, and looks at everything.

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsError
 
 from exporters.repository.state import journal_path
 from gateway.settings import GatewaySettings
+from services.data.settings import DataSettings
 from services.forensics.settings import ForensicsSettings
 from services.paper_broker.settings import BrokerSettings
 from stack.servers.secrets import ensure_secret
@@ -72,6 +73,22 @@ def gateway_settings(**given: Any) -> GatewaySettings:
 def broker_settings(**given: Any) -> BrokerSettings:
     """Of the paper broker."""
     return resolve(BrokerSettings, lambda stack: {"kafka_bootstrap": stack.kafka_bootstrap}, given)
+
+
+def data_settings(**given: Any) -> DataSettings:
+    """Of the data service."""
+
+    def of_stack(stack: StackSettings) -> dict[str, Any]:
+        return {
+            "port": stack.ports.data,
+            "tokens": stack.absolute_home / "secrets" / "data-tokens.json",
+            "kafka_bootstrap": stack.kafka_bootstrap,
+            "postgres_url": stack.postgres_url("reader", "ultrathink"),
+            "redis_url": stack.redis_url,
+            "archive": stack.absolute_home / "archive",
+        }
+
+    return resolve(DataSettings, of_stack, given)
 
 
 def forensics_settings(**given: Any) -> ForensicsSettings:

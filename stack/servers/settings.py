@@ -60,6 +60,7 @@ class ServerPorts(BaseModel):
     prometheus: Port = 9090
     gateway_metrics: Port = 9108
     forensics_metrics: Port = 9109
+    data: Port = 8010
 
     @classmethod
     def automatic(cls) -> Self:

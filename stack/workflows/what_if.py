@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,11 +13,17 @@ from msgspec import Struct
 
 from gateway.adapters.triton import TritonPredictor
 from gateway.warm_up import probe_rows, probe_ticks
+from services.forensics.replay_log import place_of
+from services.forensics.replaying import base_limits, state_before
+from services.forensics.settings import ForensicsSettings
+from services.forensics.store.reading import opened
+from services.forensics.tick_log import KafkaTicks
 from trading.arrays import Float32Array
 from trading.decision.schema import Decision, Reason
 from trading.errors import ConfigurationError, ContractMismatch, PredictionError, ServiceUnavailable
 from trading.models.prediction import Prediction
 from trading.replay.published import GIVEN
+from trading.risk.limits import LimitsFile
 
 #: Rows of a call; more than the gateway's batches under load, and few enough for any model's memory.
 ROWS = 256
@@ -76,6 +82,38 @@ def ask(address: str, model: str, version: str, features: Float32Array) -> Predi
 def features_of(decisions: Sequence[Decision]) -> Float32Array:
     """The recorded rows, float32 [n, features]."""
     return np.array([d.features for d in decisions], np.float32)
+
+
+def decide_otherwise(
+    settings: ForensicsSettings, address: str, decision_id: str, limits: LimitsFile | None, model: str | None,
+    advance: Callable[[int, int], None],
+) -> tuple[Decision, Decision]:  # fmt: skip
+    """A decision as it is on record, and as it would have been from the same book.
+
+    Args:
+        settings: of the trail.
+        address: of Triton's gRPC.
+        decision_id: TOPIC-PARTITION-OFFSET.
+        limits: that would have held; None for those that did.
+        model: NAME/VERSION that would have been asked; None for the recorded answers.
+        advance: told how many ticks before it were taken, and of how many.
+
+    Raises:
+        ConfigurationError: there is no such decision, version, or its ticks are gone.
+        ServiceUnavailable: a server does not answer.
+    """
+    ticks = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic)
+    other = None if limits is None else base_limits(settings, ticks).like(limits).whole()
+    place = place_of(decision_id, settings.ticks_topic)
+    with opened(settings.reader_url.get_secret_value()) as reader:
+        before = state_before(reader, ticks, settings, *place, advance)
+    recorded, answers = before.published.decision, None
+    if model is not None:
+        name, _, version = model.rpartition("/")
+        if not name or not (version.isascii() and version.isdigit()):
+            raise ConfigurationError(f"model {model}: give NAME/VERSION, as trading_decision/3")
+        answers = with_answers(recorded, ask(address, name, version, features_of([recorded])), name)
+    return recorded, before.replayer.otherwise(before.message, before.published, other, answers)
 
 
 def with_answers(decision: Decision, prediction: Prediction, model: str) -> Decision:

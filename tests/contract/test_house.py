@@ -22,14 +22,15 @@ KERNELS = {"trading/features/kernel.py:update_one"}
 OUTSIDE = {
     "trading": {"msgspec", "numba", "numpy", "platformdirs", "pyarrow", "yaml"},
     "connectors": {
-        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "psycopg", "redis", "sqlalchemy",
-        "structlog", "tritonclient",
+        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "psycopg", "psycopg_pool", "redis",
+        "sqlalchemy", "structlog", "tritonclient",
     },
     "gateway": {
         "fastapi", "msgspec", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "structlog", "uvicorn",
     },
     "services": {
-        "alembic", "cryptography", "msgspec", "prometheus_client", "pydantic", "pydantic_settings", "sqlalchemy", "structlog",
+        "alembic", "cryptography", "duckdb", "fastapi", "httpx", "limits", "msgspec", "numpy", "prometheus_client",
+        "pyarrow", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "structlog", "uvicorn",
     },
     "exporters": {
         "cloudpickle", "google", "matplotlib", "msgspec", "numpy", "onnx", "onnxconverter_common", "onnxruntime",
@@ -148,6 +149,7 @@ TRIED_AT = {
     "loadtest/report": "tests/unit/loadtest/judging/test_gates.py",
     "loadtest/users": "tests/integration/test_locust.py",
     "stack/chaos": "tests/e2e/test_chaos.py",
+    "stack/cli/data": "tests/e2e/test_data.py",
     "stack/cli/forensics": "tests/integration/test_trail.py",
     "stack/cli/export": "tests/unit/stack/cli/test_commands.py",
     "stack/cli/loadtest": "tests/unit/loadtest/test_bad_input.py",

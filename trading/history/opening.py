@@ -6,7 +6,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from trading.errors import SourceError
-from trading.history import binance, lean, simulate, skfolio, tabular
+from trading.history import archive, binance, lean, simulate, skfolio, tabular
 from trading.history.source import Source
 
 FORMS = (
@@ -15,6 +15,7 @@ FORMS = (
     "lean:PATH.zip",
     "csv:PATH[?symbol=NAME]",
     "parquet:PATH[?symbol=NAME]",
+    "archive:FOLDER[?symbol=NAME]",
     "simulate:SCENARIO[?seed=N&ticks=N&symbols=N]",
 )
 
@@ -34,6 +35,7 @@ def open_source(spec: str) -> Source:
         "lean": lean.open_lean,
         "csv": tabular.open_csv,
         "parquet": tabular.open_parquet,
+        "archive": archive.open_archive,
         "simulate": simulate.open_simulation,
     }
     opener = openers.get(kind)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stack.cli.forensics.command import IdArgument, JsonOption, KeyOption, app, trusted
+from stack.cli.forensics.command import IdArgument, JsonOption, KeyOption, app
 from stack.cli.output import coloured, err, out, print_json, table
 from trading.errors import BadRecord, ConfigurationError
 
@@ -50,6 +50,7 @@ def verify(
     from services.forensics.verification import verify as look
     from stack.cli.train import showing
     from stack.processes.settings import forensics_settings
+    from stack.workflows.trusted_keys import trusted
 
     settings = forensics_settings()
     keys = trusted(settings, key)

@@ -25,31 +25,19 @@ def what_if(
     json: JsonOption = False,
 ) -> None:
     """What would have been decided of a tick, from the same book, under other limits or by another model."""
-    from services.forensics.replay_log import place_of
-    from services.forensics.replaying import base_limits, state_before
-    from services.forensics.store.reading import opened
-    from services.forensics.tick_log import KafkaTicks
     from stack.cli.train import showing
     from stack.processes.settings import forensics_settings, gateway_settings
-    from stack.workflows import what_if as work
+    from stack.workflows.what_if import decide_otherwise
     from trading.risk import limits_file
 
     if limits is None and model is None:
         raise ConfigurationError("name what would have been another: --limits FILE, --model NAME/VERSION, or both")
-    settings = forensics_settings()
-    ticks = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic)
-    other = None if limits is None else base_limits(settings, ticks).like(limits_file.read(limits)).whole()
-    place = place_of(decision_id, settings.ticks_topic)
-    with opened(settings.reader_url.get_secret_value()) as reader, showing("replaying") as progress:
-        before = state_before(reader, ticks, settings, *place, lambda n, of: progress("ticks before it", n, of))
-    recorded, answers = before.published.decision, None
-    if model is not None:
-        name, _, version = model.rpartition("/")
-        if not name or not (version.isascii() and version.isdigit()):
-            raise ConfigurationError(f"--model {model}: give NAME/VERSION, as trading_decision/3")
-        answered = work.ask(gateway_settings().triton_url, name, version, work.features_of([recorded]))
-        answers = work.with_answers(recorded, answered, name)
-    made = before.replayer.otherwise(before.message, before.published, other, answers)
+    other = None if limits is None else limits_file.read(limits)
+    with showing("replaying") as progress:
+        recorded, made = decide_otherwise(
+            forensics_settings(), gateway_settings().triton_url, decision_id, other, model,
+            lambda n, of: progress("ticks before it", n, of),
+        )  # fmt: skip
     if json:
         print_json({"recorded": recorded, "what_if": made})
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from stack.cli.forensics.command import IdArgument, JsonOption, KeyOption, app, trusted, write
+from stack.cli.forensics.command import IdArgument, JsonOption, KeyOption, app, write
 from stack.cli.output import out, print_json
 from trading.errors import BadRecord, ConfigurationError
 
@@ -24,6 +24,7 @@ def prove(
     from services.forensics.proving import prove_record, to_file
     from services.forensics.store.reading import opened
     from stack.processes.settings import forensics_settings
+    from stack.workflows.trusted_keys import trusted
 
     settings = forensics_settings()
     keys = trusted(settings, key)
@@ -54,6 +55,7 @@ def consistency(
     from services.forensics.proving import prove_consistency, to_file
     from services.forensics.store.reading import opened
     from stack.processes.settings import forensics_settings
+    from stack.workflows.trusted_keys import trusted
 
     settings = forensics_settings()
     with opened(settings.reader_url.get_secret_value()) as reader:
@@ -74,6 +76,7 @@ def check_proof(
     """Check a proof with a public key and nothing else: no server is asked. Exit code 1 where it does not hold."""
     from services.forensics.proving import check
     from stack.processes.settings import forensics_settings
+    from stack.workflows.trusted_keys import trusted
 
     keys = trusted(forensics_settings() if not key else None, key)
     try:

@@ -1,4 +1,4 @@
-"""`ultrathink data`."""
+"""`ultrathink data build` and `inspect`: datasets for training."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stack.cli.data.command import Json, app
 from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
     from trainers.data.manifest import Manifest
     from trainers.evaluation.inspection import Inspection
-
-app = typer.Typer(no_args_is_help=True, help="Datasets: recorded ticks through the gateway's features, labelled.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 @app.command(

@@ -1,0 +1,224 @@
+"""What stands before every request: who asks, how often, how much at once; and answers that are known already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from services.data.api.cache import AnswerCache, CachedAnswer, key_of
+from services.data.api.formats import JSON
+from services.data.api.tokens import Scope, Token, Tokens, allow
+from services.data.errors import Refused, TooLarge, TooMany, Unauthorized
+
+Scope_ = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope_, Receive, Send], Awaitable[None]]
+
+#: Without a token: what says whether the service lives, and what it can be asked.
+OPEN = frozenset({"/v1/health", "/metrics", "/openapi.json", "/docs"})
+#: What the beginning of a path needs; the longest that fits counts.
+NEEDED: tuple[tuple[str, Scope], ...] = (
+    ("/v1/symbols", "market"),
+    ("/v1/ticks", "market"),
+    ("/v1/features", "market"),
+    ("/v1/what-if", "analyse"),
+    ("/v1/limits/simulate", "analyse"),
+    ("/v1/jobs", "analyse"),
+    ("/v1", "decisions"),
+)
+#: A tail goes on for hours; it is counted where it is served.
+TAILS = ("/v1/ticks/tail", "/v1/decisions/tail")
+
+
+class Observer:
+    """Told of every request; does nothing by itself."""
+
+    def answered(self, route: str, status: int, cached: str, seconds: float) -> None:
+        """How long it took; `cached` is hit or miss."""
+
+
+class Guard:
+    """An ASGI application around another one."""
+
+    def __init__(
+        self, app: App, tokens: Tokens, cache: AnswerCache, observer: Observer, *, requests_per_s: int,
+        most_at_once: int, most_body: int,
+    ) -> None:  # fmt: skip
+        """Prepare.
+
+        Args:
+            app: what answers.
+            tokens: who may ask.
+            cache: of answers.
+            observer: told of all.
+            requests_per_s: of one token.
+            most_at_once: that are in work; more are told to come again.
+            most_body: bytes of a request.
+        """
+        self._app, self._tokens, self._cache, self._observer = app, tokens, cache, observer
+        self._limiter, self._rate = FixedWindowRateLimiter(MemoryStorage()), RateLimitItemPerSecond(requests_per_s)
+        self._room, self._most_at_once, self._most_body = most_at_once, most_at_once, most_body
+
+    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        seen = _Seen(send)
+        layer = "miss"
+        try:
+            layer = await self._serve(scope, receive, seen)
+        except Refused as error:
+            await refuse(seen, error)
+        route = getattr(scope.get("route"), "path", "") or known_route(scope["path"])
+        self._observer.answered(route, seen.status, layer, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope_, receive: Receive, seen: _Seen) -> str:
+        path, headers = scope["path"], {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        if path in OPEN or not path.startswith("/v1/"):
+            await self._app(scope, receive, seen)
+            return "miss"
+        holder = self._tokens.holder(headers.get("authorization", ""))
+        self._admit(holder, path)
+        if int_or_0(headers.get("content-length", "0")) > self._most_body:
+            raise TooLarge(f"a request has at most {self._most_body:,} bytes")
+        if path in TAILS:
+            await self._app(scope, receive, seen)
+            return "miss"
+        key = b""
+        if scope["method"] == "GET" and "no-cache" not in headers.get("cache-control", ""):
+            key = key_of(path, sorted_query(scope["query_string"]), headers.get("accept", ""))
+            if (kept := await self._cache.get(key)) is not None:
+                await replay(seen, kept)
+                return "hit"
+        if self._room <= 0:
+            raise TooMany(f"{self._most_at_once} requests are in work: come again", retry_after_s=1)
+        self._room -= 1
+        try:
+            await self._app(scope, await whole_body(receive, self._most_body), seen.keeping() if key else seen)
+        finally:
+            self._room += 1
+        if key and (kept := seen.kept()) is not None:
+            await self._cache.put(key, kept)
+        return "miss"
+
+    def _admit(self, holder: Token, path: str) -> None:
+        if not self._limiter.hit(self._rate, holder.name):
+            raise TooMany(f"token {holder.name} may ask {self._rate.amount} times a second", retry_after_s=1)
+        needed = next((scope for begin, scope in NEEDED if path == begin or path.startswith(begin + "/")), None)
+        if path.endswith("/replay") and path.startswith("/v1/decisions/"):
+            needed = "analyse"
+        if needed is None:
+            raise Unauthorized("nothing is known of this path")
+        allow(holder, needed)
+
+
+class _Seen:
+    """Passes on what is sent, and remembers it where it may be kept."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status = send, 0
+        self._keep, self._body, self._whole = False, b"", False
+        self._headers: list[tuple[str, str]] = []
+        self.began = False
+
+    def keeping(self) -> _Seen:
+        """From here on."""
+        self._keep = True
+        return self
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        """As `send`."""
+        if message["type"] == "http.response.start":
+            self.status, self.began = message["status"], True
+            self._headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in message.get("headers", [])]
+        elif self._keep and message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+            self._whole = not message.get("more_body", False)
+        await self._send(message)
+
+    def kept(self) -> CachedAnswer | None:
+        """What may be sent again, and how long; None where it may not."""
+        told = dict(self._headers)
+        _, _, seconds = told.get("cache-control", "").partition("max-age=")
+        if self.status != 200 or not self._whole or not seconds.isdigit():
+            return None
+        headers = [(k, v) for k, v in self._headers if k in {"cache-control", "link", "vary"}]
+        return CachedAnswer(
+            self.status, told.get("content-type", JSON), headers, self._body, time.time() + int(seconds)
+        )
+
+
+async def replay(send: Send, kept: CachedAnswer) -> None:
+    """Send what was kept."""
+    headers = [*kept.headers, ("content-type", kept.media_type), ("content-length", str(len(kept.body)))]
+    await send({
+        "type": "http.response.start", "status": kept.status,
+        "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers],
+    })  # fmt: skip
+    await send({"type": "http.response.body", "body": kept.body})
+
+
+async def refuse(send: _Seen, error: Refused) -> None:
+    """Say why, unless something was said already."""
+    if send.began:
+        raise error
+    body = problem(error.code, str(error))
+    headers = [
+        (b"content-type", JSON.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    if error.retry_after_s:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def problem(code: str, message: str) -> bytes:
+    """The body of every refusal."""
+    return msgspec.json.encode({"error": {"code": code, "message": message}})
+
+
+async def whole_body(receive: Receive, most: int) -> Receive:
+    """A body that was read before it is looked at, no further than it may be long. Raises TooLarge."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+        if len(body) > most:
+            raise TooLarge(f"a request has at most {most:,} bytes")
+    waiting: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def read() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return read
+
+
+def sorted_query(query: bytes) -> str:
+    """Every parameter, in one order."""
+    return urlencode(sorted(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+
+
+def known_route(path: str) -> str:
+    """What a request is counted under: the beginning of its path, of those that are known."""
+    return next((begin for begin, _ in NEEDED if path.startswith(begin + "/") or path == begin), "other")
+
+
+def int_or_0(text: str) -> int:
+    """A number; 0 for what is none."""
+    return int(text) if text.isascii() and text.isdigit() else 0

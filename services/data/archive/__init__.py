@@ -1,0 +1,1 @@
+"""Ticks and features on disk, as they were lived."""

@@ -1,0 +1,157 @@
+"""The trail's answers: rows of PostgreSQL as plain values by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from connectors import postgres
+from services.data.trail import statements
+from services.data.trail.statements import DECISION_COLUMNS, FILTERS
+from trading.control import read_command, read_limits
+from trading.errors import BadRecord, ServiceUnavailable
+from trading.models.signature import REGIMES
+
+Row = dict[str, Any]
+#: A question that takes longer is given up: it would keep others waiting.
+STATEMENT_MS = 5000
+#: A server that hangs gives nothing up: it is not waited for any longer.
+ANSWER_S = 6.0
+#: How long a connection is waited for.
+WAIT_S = 1.0
+
+
+class TrailQuestions:
+    """Asked by several threads; every method may raise ServiceUnavailable."""
+
+    def __init__(self, url: str, connections: int = 8) -> None:
+        """Nothing is connected yet. Raises ConfigurationError for a wrong address."""
+        self._pool = postgres.open_pool(url, connections)
+        self._executor, self._connections = ThreadPoolExecutor(connections, "trail"), connections
+        #: Questions that nobody waits for any more, and that are not answered.
+        self._hanging: set[Future[list[tuple[Any, ...]]]] = set()
+
+    def decisions(
+        self, since: datetime, until: datetime, after: tuple[int, int], limit: int, chosen: Mapping[str, str]
+    ) -> list[Row]:
+        """Decisions in the order of their logs, each with its `log`.
+
+        Args:
+            since, until: of event time; `until` is not in it.
+            after: log and offset of the last one that is known; (-1, -1) begins.
+            limit: how many at most.
+            chosen: values of any of `statements.FILTERS`.
+        """
+        filters = " ".join(FILTERS[name] for name in chosen)
+        values = {"since": since, "until": until, "log": after[0], "offset": after[1], "limit": limit, **chosen}
+        return named(self._rows(statements.DECISIONS.format(filters=filters), values))
+
+    def places(self) -> dict[int, int]:
+        """Log of decisions -> its last offset that is on record."""
+        return {int(row[0]): int(row[1]) for row in self._rows(statements.NEWEST_PLACES, {})}
+
+    def following(self, after: tuple[int, int], limit: int, chosen: Mapping[str, str]) -> list[Row]:
+        """Decisions of a log that follow an offset."""
+        filters = " ".join(FILTERS[name] for name in chosen)
+        values = {"log": after[0], "offset": after[1], "limit": limit, **chosen}
+        return named(self._rows(statements.FOLLOWING.format(filters=filters), values))
+
+    def record(self, decision_id: str) -> Row | None:
+        """Where a decision lies, and its bytes as `value`; None where it is not on record."""
+        for log, offset, value, topic, partition in self._rows(statements.RECORD, {"id": decision_id}):
+            return {
+                "log": log, "topic": topic, "partition": partition, "record_offset": offset, "value": bytes(value),
+            }  # fmt: skip
+        return None
+
+    def newest(self, symbol: str | None) -> list[Row]:
+        """The newest decision of every symbol, with `regime_probabilities` by name."""
+        rows = self._rows(statements.NEWEST, {"symbol": symbol})
+        found = named([row[:-1] for row in rows])
+        for one, row in zip(found, rows, strict=True):
+            one["regime_probabilities"] = regimes_in(bytes(row[-1] or b""))
+        return found
+
+    def profit(self, since: datetime, until: datetime, symbol: str | None) -> list[Row]:
+        """Profit of a span by symbol, marked to the mid at both ends, in the symbol's quote currency."""
+        names = ("symbol", "since", "until", "opening_position", "closing_position", "orders", "traded", "fees",
+                 "from_fills", "profit")  # fmt: skip
+        rows = self._rows(statements.PROFIT, {"since": since, "until": until, "symbol": symbol})
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def models(self) -> tuple[list[Row], list[Row]]:
+        """The last word on every version of a model, and what the newest decisions were made by."""
+        names = ("model", "version", "action", "step", "at", "by", "reason")
+        deciding = ("model", "version", "variant", "symbols")
+        return (
+            [dict(zip(names, row, strict=True)) for row in self._rows(statements.MODELS, {})],
+            [dict(zip(deciding, row, strict=True)) for row in self._rows(statements.DECIDING, {})],
+        )
+
+    def limits(self) -> Row | None:
+        """Those that were set last, by whom and why; None where nobody has set any."""
+        for offset, value in self._rows(statements.LIMITS, {}):
+            try:
+                command = read_command(bytes(value))
+            except BadRecord as error:
+                raise ServiceUnavailable(f"the limits on record cannot be read: {error}") from error
+            try:
+                told, problem = msgspec.to_builtins(read_limits(command.value)), None
+            except BadRecord as error:
+                told, problem = None, str(error)
+            return {
+                "offset": offset, "by": command.by, "reason": command.reason, "at_ns": command.at_ns,
+                "limits": told, "problem": problem,
+            }  # fmt: skip
+        return None
+
+    def check(self) -> None:
+        """Whether it answers, and has a trail."""
+        if self._rows("SELECT to_regclass('trail.batches') IS NOT NULL", {}) != [(True,)]:
+            raise ServiceUnavailable("the database has no trail: `ultrathink forensics migrate` makes it")
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._pool.close(timeout=1.0)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def _connection(self) -> Iterator[postgres.Connection]:
+        with postgres.pooled(self._pool, WAIT_S) as connection, postgres.translating("the trail cannot be read"):
+            yield connection
+
+    def _rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        if len(self._hanging) >= self._connections:
+            raise ServiceUnavailable(f"PostgreSQL has not answered {len(self._hanging)} questions: it hangs")
+        asked = self._executor.submit(self._ask, statement, values)
+        try:
+            return asked.result(ANSWER_S)
+        except TimeoutError:
+            self._hanging.add(asked)
+            asked.add_done_callback(self._hanging.discard)
+            raise ServiceUnavailable(f"PostgreSQL did not answer within {ANSWER_S:.0f} s") from None
+
+    def _ask(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        with self._connection() as connection:
+            connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_MS}; SET LOCAL timezone = 'UTC'")
+            return connection.execute(statement, values or None).fetchall()
+
+
+def named(rows: Sequence[tuple[Any, ...]]) -> list[Row]:
+    """Rows with the decisions' columns."""
+    return [dict(zip(("log", *DECISION_COLUMNS), row, strict=True)) for row in rows]
+
+
+def regimes_in(value: bytes) -> dict[str, float]:
+    """Regime -> probability, as a decision says it; empty where no model answered."""
+    try:
+        told = json.loads(value).get("regime_probabilities", [])
+    except (ValueError, AttributeError):
+        return {}
+    return dict(zip(REGIMES, told, strict=True)) if len(told) == len(REGIMES) else {}

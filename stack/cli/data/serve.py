@@ -1,0 +1,86 @@
+"""`ultrathink data serve`, and who may ask it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from stack.cli.data.command import Json, app
+from stack.cli.output import err, out, print_json, table
+
+
+class ScopeName(StrEnum):
+    """What a token may ask."""
+
+    MARKET = "market"
+    DECISIONS = "decisions"
+    ANALYSE = "analyse"
+
+
+@app.command(epilog="Example: ultrathink data serve --port 8010")
+def serve(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="To listen on; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="To listen on; loopback unless asked.")] = None,
+) -> None:
+    """Answer over HTTP for ticks, features and decisions, and archive the ticks, until SIGTERM or Ctrl-C.
+
+    GET /openapi.json says what can be asked, docs/api.md shows it. Every request but for health needs a token.
+    """
+    from services.data.main import run
+    from stack.processes.data import settings_with_token
+    from stack.processes.settings import forensics_settings, gateway_settings
+    from stack.workflows.analyses import TrailAnalyses, TrailEvidence
+
+    settings = settings_with_token(port=port, host=host)
+    trail = forensics_settings()
+    run(
+        settings,
+        TrailEvidence(trail),
+        TrailAnalyses(trail, gateway_settings().triton_url),
+        lambda bound: err.print(f"listens on http://{settings.host}:{bound}", markup=False, soft_wrap=True),
+    )
+
+
+@app.command(epilog="Example: ultrathink data token console --scope market --scope decisions")
+def token(
+    name: Annotated[str, typer.Argument(help="Of whoever will hold it.")],
+    scope: Annotated[list[ScopeName] | None, typer.Option(help="What it may ask; default: market.")] = None,
+    take_back: Annotated[bool, typer.Option("--take-back", help="Let it in no more.")] = False,
+    json: Json = False,
+) -> None:
+    """Give out a token, printed once and kept by its hash alone; or take one back. Holds within a second."""
+    from services.data.api.tokens import give_out
+    from services.data.api.tokens import take_back as take
+    from stack.processes.data import settings_with_token
+
+    path = settings_with_token().tokens
+    if take_back:
+        take(path, name)
+        told = {"name": name, "taken_back": True}
+        text = f"{name} is let in no more"
+    else:
+        scopes = [one.value for one in scope or [ScopeName.MARKET]]
+        made = give_out(path, name, scopes)  # type: ignore[arg-type]
+        told = {"name": name, "scopes": scopes, "token": made}
+        text = made
+    if json:
+        print_json(told)
+    else:
+        out.print(text, markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: ultrathink data tokens --json")
+def tokens(json: Json = False) -> None:
+    """Who holds a token, and what it may ask."""
+    from services.data.api.tokens import known_tokens
+    from stack.processes.data import settings_with_token
+
+    known = known_tokens(settings_with_token().tokens)
+    if json:
+        print_json([{"name": one.name, "scopes": one.scopes} for one in known])
+    elif known:
+        out.print(table("", ["name", "scopes"], [[one.name, ", ".join(one.scopes)] for one in known]))
+    else:
+        out.print("none was given out: `ultrathink data token NAME` does")

@@ -16,7 +16,7 @@ if [ ! -r .env ]; then
 fi
 without() { grep -v "^$1=" .env || [ $? = 1 ]; }
 names="POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD FORENSICS_DB_PASSWORD READER_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD
-GATEWAY_ADMIN_TOKEN KAFKA_ADMIN_PASSWORD"
+GATEWAY_ADMIN_TOKEN DATA_TOKEN KAFKA_ADMIN_PASSWORD"
 for name in $names; do
     if grep -q "^$name=." .env; then continue; fi
     { without "$name"; echo "$name=$(new)"; } > secrets/.env.new
@@ -31,7 +31,7 @@ for name in $names; do
 done
 # The folder is its owner's alone; a container's user, who is somebody else, sees the one file that it is given.
 keep() { cat > "secrets/.$1.new"; chmod 444 "secrets/.$1.new"; mv -f "secrets/.$1.new" "secrets/$1"; }
-for role in gateway broker forensics sender reader operator; do
+for role in gateway broker forensics data sender reader operator; do
     if [ ! -s "secrets/kafka-$role" ]; then new | keep "kafka-$role"; fi
 done
 sed -n 's/^KAFKA_ADMIN_PASSWORD=//p' .env | tr -d '\n' | keep kafka-admin

@@ -47,7 +47,7 @@ def build(settings: DataSettings, evidence: Evidence, analyses: Analyses) -> Ite
         ConfigurationError: an address, the tokens or the archive cannot be used.
     """
     with ExitStack() as opened:
-        tokens, metrics = Tokens(settings.tokens), Metrics()
+        tokens, metrics = Tokens(settings.tokens, settings.token.get_secret_value()), Metrics()
         trail = TrailQuestions(settings.postgres_url.get_secret_value())
         opened.callback(trail.close)
         remote = RedisAnswers(settings.redis_url.get_secret_value()) if settings.redis_cache_mb else None

@@ -19,8 +19,12 @@ class DataSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8010, ge=0, le=65535)
+    token: SecretStr = Field(
+        default=SecretStr(""), description='the desk\'s own, which may ask everything; "" is none'
+    )
     tokens: Path = Field(
-        default=Path("secrets/data-tokens.json"), description="who may ask what; `ultrathink data token` writes it"
+        default=Path("secrets/data-tokens.json"),
+        description="who else may ask what; `ultrathink data token` writes it",
     )
     kafka_bootstrap: str = "127.0.0.1:9092"
     ticks_topic: str = TOPICS.ticks

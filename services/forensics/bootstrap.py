@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from connectors.migrations import migrate
 from services.forensics.checkpoint_files import CheckpointFiles
-from services.forensics.keys import key_id, private_key, public_keys
+from services.forensics.keys import key_id, private_key, public_keys, to_pem
 from services.forensics.observing import Metrics
 from services.forensics.recording import Recorder
 from services.forensics.release_journal import JournalShipper
@@ -19,10 +21,12 @@ from services.forensics.source import KafkaSource
 from services.forensics.store.writer import TrailWriter
 from services.forensics.topic_lines import TopicLines
 from trading.errors import ConfigurationError
+from trading.files import replace_file
 from trading.trace import Tracer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA = "trail"
+PUBLIC_KEY = "signing-key.pub"
 #: A forensics that was killed is still connected for a moment.
 OTHER_S = 5.0
 
@@ -30,6 +34,18 @@ OTHER_S = 5.0
 def migrate_trail(owner_url: str, to: str = "head") -> tuple[str, str]:
     """Bring the schema to the newest version; returns the versions before and after. Raises as `migrate`."""
     return migrate(owner_url, MIGRATIONS, SCHEMA, to)
+
+
+def hand_out(folder: Path, key: Ed25519PrivateKey) -> None:
+    """The public key, beside what it signed: whoever reads the checkpoints in another container has it there.
+
+    Who trusts nobody takes it from where it was made. Raises ConfigurationError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / PUBLIC_KEY, to_pem(key.public_key()).encode())
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -75,6 +91,7 @@ def build(
         opened.callback(source.close)
         checkpoints = TopicLines(settings.kafka_bootstrap, settings.checkpoints_topic)
         opened.callback(checkpoints.close)
+        hand_out(settings.checkpoints, key)
         signer = Signer(key, trusted, CheckpointFiles(settings.checkpoints), checkpoints, trail)
         journal = None
         if settings.releases_journal is not None:

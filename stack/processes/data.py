@@ -1,4 +1,4 @@
-"""The data service as a process, and its token in the embedded stack."""
+"""The data service as a process."""
 
 from __future__ import annotations
 
@@ -9,30 +9,12 @@ from typing import Any
 
 import httpx
 
-from services.data.api.tokens import SCOPES, give_out, known_tokens
-from services.data.settings import DataSettings
 from stack.processes.own import OwnProcess, running
-from stack.processes.settings import data_settings
 from stack.servers.identity import describe_exit
 from stack.servers.loopback import client
-from stack.servers.secrets import ensure_secret
-from stack.servers.settings import LOOPBACK, StackSettings, is_started, load
+from stack.servers.settings import LOOPBACK, StackSettings
 
-#: Whose token the embedded stack makes, and the file in its folder of secrets that holds it.
-HOLDER = "desk"
-TOKEN_FILE = "data-token"  # noqa: S105 - a file's name
 START_S = 60.0
-
-
-def settings_with_token(**given: Any) -> DataSettings:
-    """Of the data service; the embedded stack's token is given out where there is none yet."""
-    settings, stack = data_settings(**given), load()
-    home = stack.absolute_home
-    if is_started(home) and settings.tokens.is_relative_to(home):
-        token = ensure_secret(home, TOKEN_FILE)
-        if HOLDER not in {one.name for one in known_tokens(settings.tokens)}:
-            give_out(settings.tokens, HOLDER, list(SCOPES), token)
-    return settings
 
 
 class DataProcess(OwnProcess):

@@ -18,6 +18,9 @@ from stack.servers.secrets import ensure_secret
 from stack.servers.settings import StackSettings, is_started, load
 from trading.errors import ConfigurationError
 
+#: The file in the stack's folder of secrets that holds the desk's own token for the data service.
+DATA_TOKEN = "data-token"  # noqa: S105 - a file's name
+
 S = TypeVar("S", bound=BaseSettings)
 
 
@@ -81,6 +84,7 @@ def data_settings(**given: Any) -> DataSettings:
     def of_stack(stack: StackSettings) -> dict[str, Any]:
         return {
             "port": stack.ports.data,
+            "token": ensure_secret(stack.absolute_home, DATA_TOKEN),
             "tokens": stack.absolute_home / "secrets" / "data-tokens.json",
             "kafka_bootstrap": stack.kafka_bootstrap,
             "postgres_url": stack.postgres_url("reader", "ultrathink"),

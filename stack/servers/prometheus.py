@@ -21,7 +21,7 @@ def program() -> str | None:
 
 
 def service(settings: StackSettings) -> Service:
-    """Scrapes Triton, the gateway and forensics every five seconds."""
+    """Scrapes Triton and our own processes every five seconds."""
     folder = settings.absolute_home / "prometheus"
     address = f"http://{LOOPBACK}:{settings.ports.prometheus}"
     configuration = folder / "prometheus.yml"
@@ -31,6 +31,7 @@ def service(settings: StackSettings) -> Service:
             "triton": f"{LOOPBACK}:{settings.ports.triton_metrics}",
             "gateway": f"{LOOPBACK}:{settings.ports.gateway_metrics}",
             "forensics": f"{LOOPBACK}:{settings.ports.forensics_metrics}",
+            "data": f"{LOOPBACK}:{settings.ports.data}",
         }
         jobs = [{"job_name": job, "static_configs": [{"targets": [at]}]} for job, at in targets.items()]
         # JSON is YAML.

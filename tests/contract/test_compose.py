@@ -101,7 +101,7 @@ def test_nobody_is_root_nor_can_become_it_nor_writes_beside_what_is_his(name):
 def test_each_container_sees_the_passwords_of_its_own_role_alone():
     seen = {name: service.get("secrets", []) for name, service in SERVICES.items() if name != "kafka-setup"}
     assert {name: found for name, found in seen.items() if found} == {
-        "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "operator": ["kafka-operator"],
+        "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "data": ["kafka-data"], "operator": ["kafka-operator"],
         "paper-broker": ["kafka-broker"],
     }  # fmt: skip
 

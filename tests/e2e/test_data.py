@@ -22,9 +22,10 @@ from services.data.client import DataClient
 from services.data.errors import Forbidden, NotFound, Refused, Unauthorized, Unavailable
 from services.forensics.kinds import BY_ROLE
 from stack.cli.main import app
-from stack.processes.data import TOKEN_FILE, DataProcess, running_data
+from stack.processes.data import DataProcess, running_data
 from stack.processes.forensics import running_forensics
 from stack.processes.gateway import SeriesTopics, series_gateway
+from stack.processes.settings import DATA_TOKEN
 from stack.servers.kafka import create_topics
 from stack.servers.ports import free_ports
 from stack.servers.status import read_status
@@ -73,7 +74,7 @@ def desk(stack, exported, tmp_path_factory):
         gateway.wait_for_partitions()
         ticks = open_source(f"simulate:regimes?seed=7&ticks={COUNT}&symbols=4").records()
         TickPublisher(stack.kafka_bootstrap, topics.ticks).publish(plan(ticks, Speed("constant", rate_hz=1500.0)))
-        client = ended.enter_context(DataClient(process.address, stack.secret(TOKEN_FILE)))
+        client = ended.enter_context(DataClient(process.address, stack.secret(DATA_TOKEN)))
         eventually(lambda: sum(client.health()["positions"].values()) >= COUNT)
         eventually(lambda: len(decided(stack, topics)) == COUNT)
         eventually(lambda: sum(1 for _ in client.decisions(since=SINCE, limit=5000)) == COUNT)
@@ -292,7 +293,7 @@ def test_a_kill_loses_and_repeats_nothing(desk, tmp_path):
         process.kill()
     process.start()
     process.wait()
-    with DataClient(process.address, desk.stack.secret(TOKEN_FILE)) as client:
+    with DataClient(process.address, desk.stack.secret(DATA_TOKEN)) as client:
         eventually(
             lambda: sum(client.health()["positions"].values()) == sum(desk.client.health()["positions"].values())
         )

@@ -32,7 +32,7 @@ from trading.errors import ServiceUnavailable
 
 PASSWORD = "of-the-administrator"
 #: As deploy/docker/make-secrets.sh names them.
-ROLES = ("gateway", "broker", "forensics", "sender", "reader", "operator")
+ROLES = ("gateway", "broker", "forensics", "data", "sender", "reader", "operator")
 
 
 def properties(environment):

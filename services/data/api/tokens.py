@@ -25,6 +25,7 @@ SCOPES: dict[Scope, str] = {
 }
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}" + END)]
 LOOK_S = 1.0
+DESK = "desk"
 
 
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,9 +48,18 @@ _files: Records[TokenFile] = Records(TokenFile)
 class Tokens:
     """The file as it is now; what cannot be read lets nobody in."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigurationError where the file is there and cannot be read."""
+    def __init__(self, path: Path, desk: str = "") -> None:
+        """Read it.
+
+        Args:
+            path: of the file, which need not be there.
+            desk: the desk's own token, which may ask everything; "" for none.
+
+        Raises:
+            ConfigurationError: the file is there and cannot be read.
+        """
         self._path, self._looked_s, self._stamp = path, 0.0, (0, 0)
+        self._desk = Token(DESK, hashed(desk), list(SCOPES)) if desk else None
         self._known: dict[str, Token] = {}
         self.problem = ""
         self._look()
@@ -64,7 +74,8 @@ class Tokens:
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthorized("send `Authorization: Bearer TOKEN`; `ultrathink data token` makes one")
         # By its hash: how long a look takes says nothing of what is kept.
-        known = self._known.get(hashed(token.strip()))
+        asked = hashed(token.strip())
+        known = self._desk if self._desk is not None and asked == self._desk.sha256 else self._known.get(asked)
         if known is None:
             raise Unauthorized(self.problem or "this token is not one that was given out, or was taken back")
         return known
@@ -109,16 +120,19 @@ def read_tokens(path: Path) -> list[Token]:
         raise ConfigurationError(f"{path} holds no tokens: {error}") from None
 
 
-def give_out(path: Path, name: str, scopes: list[Scope], token: str = "") -> str:
+def give_out(path: Path, name: str, scopes: list[Scope]) -> str:
     """Enter a token under a name, in the place of one that has it; returns the token. Raises ConfigurationError.
 
     Args:
         path: of the file; made where it is not there.
         name: of its holder.
         scopes: what it may ask.
-        token: one that is known already; "" makes one.
     """
-    token = token or secrets.token_urlsafe(32)
+    if name == DESK:
+        raise ConfigurationError(
+            f"{DESK} is the name of the desk's own token (ULTRATHINK_DATA_TOKEN): choose another"
+        )
+    token = secrets.token_urlsafe(32)
     entry = {"name": name, "sha256": hashed(token), "scopes": scopes}
     try:
         made = msgspec.convert(entry, Token)

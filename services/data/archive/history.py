@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,12 @@ class History:
         self._folder = folder
         self._database = duckdb.connect(
             ":memory:",
-            config={"memory_limit": f"{memory_mb}MB", "threads": threads, "autoinstall_known_extensions": False},
+            config={
+                "memory_limit": f"{memory_mb}MB",
+                "threads": threads,
+                "autoinstall_known_extensions": False,
+                "temp_directory": tempfile.gettempdir(),
+            },
         )
         self._lock = threading.Lock()
         self._head: ArchiveHead | None = None

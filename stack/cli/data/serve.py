@@ -29,11 +29,10 @@ def serve(
     GET /openapi.json says what can be asked, docs/api.md shows it. Every request but for health needs a token.
     """
     from services.data.main import run
-    from stack.processes.data import settings_with_token
-    from stack.processes.settings import forensics_settings, gateway_settings
+    from stack.processes.settings import data_settings, forensics_settings, gateway_settings
     from stack.workflows.analyses import TrailAnalyses, TrailEvidence
 
-    settings = settings_with_token(port=port, host=host)
+    settings = data_settings(port=port, host=host)
     trail = forensics_settings()
     run(
         settings,
@@ -53,9 +52,9 @@ def token(
     """Give out a token, printed once and kept by its hash alone; or take one back. Holds within a second."""
     from services.data.api.tokens import give_out
     from services.data.api.tokens import take_back as take
-    from stack.processes.data import settings_with_token
+    from stack.processes.settings import data_settings
 
-    path = settings_with_token().tokens
+    path = data_settings().tokens
     if take_back:
         take(path, name)
         told = {"name": name, "taken_back": True}
@@ -75,9 +74,9 @@ def token(
 def tokens(json: Json = False) -> None:
     """Who holds a token, and what it may ask."""
     from services.data.api.tokens import known_tokens
-    from stack.processes.data import settings_with_token
+    from stack.processes.settings import data_settings
 
-    known = known_tokens(settings_with_token().tokens)
+    known = known_tokens(data_settings().tokens)
     if json:
         print_json([{"name": one.name, "scopes": one.scopes} for one in known])
     elif known:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stack.demo.result import DemoResult
     from stack.demo.run import Run
     from stack.servers.settings import StackSettings
+    from stack.workflows.answers import AnswersReport
     from stack.workflows.trail import TrailReport
     from trading.decision.schema import Decision
     from trading.history import Source
@@ -70,7 +71,8 @@ def demo(
         say(f"MLflow: {settings.mlflow_uri}; stop it with `{told} stack down`")
     else:
         down(settings.absolute_home)
-    if result.missing or result.repeated or result.trail.findings or result.trail.different:
+    differ = result.trail.findings or result.trail.different or result.answers.same < result.answers.asked
+    if result.missing or result.repeated or differ:
         raise typer.Exit(1)
 
 
@@ -88,6 +90,7 @@ def run_stages(
     from stack.cli.stack import start
     from stack.demo import result as made
     from stack.demo.report import write_report
+    from stack.processes.data import running_data
     from stack.processes.forensics import running_forensics
     from stack.workflows import export_workflow
     from stack.workflows.training.settings import TrainRequest
@@ -109,15 +112,16 @@ def run_stages(
         exported = export_workflow.export(status.update, fuse=True)
     stage(4, f"start the gateway and publish {source.spec} at {speed}, after a warm-up")
     report = settings.absolute_home / "report" / "report.html"
-    with running_forensics(settings):
+    with running_forensics(settings), running_data(settings) as data:
         run = publish(settings, source, speed, limit)
         shown = made.evidence_of(run.decisions)
-        stage(5, "verify what is on record, and make every decision again")
+        stage(5, "verify what is on record, make every decision again, and ask the data service about them")
         trail = examined(settings, run, shown, report.parent)
+        answers = asked(settings, data.address, run, shown, report.parent)
     stage(6, "write the report")
     seconds = round(time.monotonic() - started, 1)
     result = made.result_of(
-        run, trained, exported, trail, settings.absolute_home, report, source.spec, speed, seconds
+        run, trained, exported, trail, answers, settings.absolute_home, report, source.spec, speed, seconds
     )
     write_report(report, result, run, shown, year)
     made.save_result(report.with_suffix(".json"), result)
@@ -134,6 +138,16 @@ def examined(settings: StackSettings, run: Run, shown: Decision, folder: Path) -
     claim(settings.absolute_home, [folder.name], alone=False)
     with err.status("verify") as status:
         return examine(settings_with_key(), shown.decision_id, len(run.decisions), folder, status.update)
+
+
+def asked(settings: StackSettings, address: str, run: Run, shown: Decision, folder: Path) -> AnswersReport:
+    """Stage 5, over HTTP as anybody asks."""
+    from services.data.client import DataClient
+    from stack.processes.settings import DATA_TOKEN
+    from stack.workflows.answers import compare
+
+    with DataClient(address, settings.secret(DATA_TOKEN)) as client, err.status("ask") as status:
+        return compare(client, run.decisions, shown, folder, status.update)
 
 
 def publish(settings: StackSettings, source: Source, speed: str, limit: int | None) -> Run:
@@ -196,8 +210,20 @@ def show_result(result: DemoResult, shown: Decision) -> None:
     out.print(table("\nmodels", ["name", "version", "format", "parity as served", "run"], rows, right=(1, 3)))
     out.print(table("\none decision and its evidence", ["", ""], [list(pair) for pair in evidence(shown)]))
     show_trail(result.trail)
+    show_answers(result.answers)
     out.print(f"\ntraining, out of sample: {result.training.verdict}")
     out.print(f"report: {result.report}", soft_wrap=True)
+
+
+def show_answers(answers: AnswersReport) -> None:
+    """What the data service said, in a sentence."""
+    same = answers.same == answers.asked
+    told = "[green]all the same, byte for byte[/]" if same else f"[red]{answers.asked - answers.same:,} differ[/]"
+    out.print(
+        f"data service: {answers.ticks:,} ticks read; features asked for as of {answers.asked:,} decisions: "
+        f"{told}; an answer in {answers.p50_ms:.1f} ms (p50), {answers.p99_ms:.1f} ms (p99)",
+        soft_wrap=True,
+    )
 
 
 def show_trail(trail: TrailReport) -> None:

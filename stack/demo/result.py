@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from stack.demo.run import Run
 from stack.servers.status import ServiceStatus, read_status
+from stack.workflows.answers import AnswersReport
 from stack.workflows.export_workflow import ServedVersion
 from stack.workflows.trail import TrailReport
 from stack.workflows.training.train import TrainReport
@@ -74,6 +75,7 @@ class DemoResult(Struct, frozen=True):
     services: list[ServiceRow]
     training: TrainReport
     trail: TrailReport
+    answers: AnswersReport
     report: str
     seconds: float
 
@@ -139,6 +141,7 @@ def result_of(
     trained: TrainReport,
     exported: Sequence[ServedVersion],
     trail: TrailReport,
+    answers: AnswersReport,
     home: Path,
     report: Path,
     source: str,
@@ -149,7 +152,7 @@ def result_of(
 
     Args:
         run: what was published and what came back.
-        trained, exported, trail: of the models, and of what is on record.
+        trained, exported, trail, answers: of the models, of what is on record, and of the data service.
         home: of the stack.
         report: where the HTML goes.
         source, speed: of the ticks.
@@ -181,6 +184,7 @@ def result_of(
         services=service_rows(status.services if status else []),
         training=trained,
         trail=trail,
+        answers=answers,
         report=os.fspath(report),
         seconds=seconds,
     )

@@ -67,7 +67,7 @@ def choose_settings(home: Path) -> tuple[StackSettings, bool]:
     # One gateway decides all: more partitions would only make each of its transactions dearer.
     settings = from_environment(home=home, model_repository=home.resolve() / "model_repository", partitions=1)
     wanted = [port for service in services(settings) for port in service.ports]
-    wanted.append(settings.ports.gateway_metrics)
+    wanted += [settings.ports.gateway_metrics, settings.ports.forensics_metrics, settings.ports.data]
     if all(is_free(port) for port in wanted):
         return settings, False
     return settings.model_copy(update={"ports": ServerPorts.automatic()}), True

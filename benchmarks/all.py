@@ -37,6 +37,7 @@ PARTS = {
     "quix": "benchmarks.quix",
     "bounds": "benchmarks.bounds",
     "forensics": "benchmarks.forensics",
+    "data": "benchmarks.data",
 }
 
 

@@ -1,4 +1,4 @@
-"""Locust's users of Triton and of the desk, judged by loadtest/judging/targets.yaml.
+"""Locust's users of Triton, the data service and the desk, judged by loadtest/judging/targets.yaml.
 
 The page: locust -f loadtest/locustfile.py
 Without it: locust -f loadtest/locustfile.py --headless -u 4 -t 30s --tags grpc
@@ -9,9 +9,17 @@ A shape: locust -f loadtest/locustfile.py,loadtest/shapes/spike.py --peak-users 
 from __future__ import annotations
 
 from loadtest.closed_loop import locust_plugin
-from loadtest.users import EndToEndUser, TritonGrpcUser, TritonHttpBinaryUser, TritonHttpJsonUser, TritonStreamUser
+from loadtest.users import (
+    DataServiceUser,
+    EndToEndUser,
+    TritonGrpcUser,
+    TritonHttpBinaryUser,
+    TritonHttpJsonUser,
+    TritonStreamUser,
+)
 
 __all__ = [
+    "DataServiceUser",
     "EndToEndUser",
     "TritonGrpcUser",
     "TritonHttpBinaryUser",

@@ -58,6 +58,11 @@ def options(parser: Any) -> None:
     add = parser.add_argument
     add("--triton-grpc", default="127.0.0.1:8001", env_var="ULTRATHINK_TRITON_GRPC", help="Triton's gRPC.")
     add("--triton-http", default="http://127.0.0.1:8000", env_var="ULTRATHINK_TRITON_HTTP", help="Triton's HTTP.")
+    add("--data-service", default="http://127.0.0.1:8010", env_var="ULTRATHINK_DATA_SERVICE", help="Its HTTP.")
+    add(
+        "--data-token", default="", env_var="ULTRATHINK_DATA_TOKEN", is_secret=True,
+        help="For it, with the scope market; it is not shown on the page.",
+    )  # fmt: skip
     add("--kafka", default="127.0.0.1:9092", env_var="ULTRATHINK_KAFKA", help="Kafka's bootstrap addresses.")
     add("--model", default="trading_decision", help="Which model; it takes feature rows.")
     add("--batch", type=int, default=8, help="Rows of a call.")

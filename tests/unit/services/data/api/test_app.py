@@ -111,7 +111,9 @@ class FakeAnalyses:
         return {"recorded": {}, "what_if": {"limits": limits, "model": model}}
 
     def simulate(self, limits, most_ticks, progress):
-        raise RuntimeError("a fault of ours")
+        if limits == "fault":
+            raise RuntimeError("a fault of ours")
+        return {"changed": 0}
 
 
 class FakeRemote:
@@ -318,7 +320,7 @@ def test_work_in_the_background_ends_with_a_result_or_a_sentence(service):
     done = asked("/v1/what-if", decision_id="x", model="m/1")
     assert done["result"]["what_if"]["model"] == "m/1"
     assert asked("/v1/what-if", decision_id="x", limits="bad")["problem"] == "limits is refused, 1 error"
-    failed = asked("/v1/limits/simulate", limits="x")
+    failed = asked("/v1/limits/simulate", limits="fault")
     assert failed["state"] == "failed"
     assert "RuntimeError" in failed["problem"]
     assert service.client.post("/v1/what-if", json={"decision_id": "x"}).status_code == 422

@@ -13,7 +13,7 @@ DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: setup demo test test-slow fuzz fuzz-audit proof unit lint types chaos models-report bench loadtest lock up down clean
+.PHONY: setup demo test test-slow fuzz fuzz-audit fuzz-api proof unit lint types chaos models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -55,6 +55,10 @@ fuzz: setup
 # 10,000 changes of a trail on a real PostgreSQL, each of which must be found where it was; `make test` has a short form.
 fuzz-audit: setup
 	@$(BIN)/python -m tests.fuzz.audit $(FUZZ_ARGS)
+
+# 100,000 requests that the data service's document allows, and that it does not; `make test` has a short form.
+fuzz-api: setup
+	@$(BIN)/python -m tests.fuzz.api $(FUZZ_ARGS)
 
 # What takes longer than a change may wait for; its figures are written with commit and date, to be committed.
 proof: setup

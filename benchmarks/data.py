@@ -38,6 +38,8 @@ FOREVER_MS = 3_600_000
 #: Requests a second until one is not kept: p95 beyond its goal, or refusals.
 STEPS = (500, 1000, 1500, 2000, 3000, 4000)
 GOAL_MS = 20.0
+#: Little memory, so that the archive is asked; no bound but what the machine can do.
+GIVEN = {"flush_s": "5", "memory_rows": "20000", "requests_per_s": "100000"}
 
 figures = BenchmarkFigures("data", "data service: answers over HTTP")
 tell = figures.tell
@@ -94,15 +96,15 @@ def warm(place: tuple[str, str], paths: list[str]) -> None:
 
 def mixed(client: DataClient, paths: list[str]) -> list[str]:
     """What is asked anew each time: features from the archive and memory, positions and pages of the trail."""
-    decisions = [f"/v1/decisions/{one['decision_id']}" for one in take(client.decisions(since="2024-01-01"), 400)]
-    pages = [f"/v1/decisions?since=2024-01-01&limit=50&symbol={one['symbol']}" for one in client.symbols()]
+    decisions = [f"/v1/decisions/{one['decision_id']}" for one in take(client.decisions(), 400)]
+    pages = [f"/v1/decisions?limit=50&symbol={one['symbol']}" for one in client.symbols()]
     found = []
     for k, path in enumerate(paths):
         found.append(path)
         if k % 4 == 0:
             found.append(decisions[k // 4 % len(decisions)])
         if k % 50 == 0:
-            found.append(f"{pages[k // 50 % len(pages)]}&limit={50 + k % 7}")
+            found.append(pages[k // 50 % len(pages)].replace("limit=50", f"limit={50 + k % 7}"))
     return found
 
 
@@ -133,13 +135,13 @@ def saturation(place: tuple[str, str], paths: list[str]) -> None:
 
 def run(settings: StackSettings) -> None:
     """All of it on one desk."""
-    with running_forensics(settings), running_data(settings, flush_s="5", memory_rows="20000") as data:
+    with running_forensics(settings), running_data(settings, **GIVEN) as data:
         send_only(settings.kafka_bootstrap, MARKET, "max", TICKS)
         with running_gateway(settings, model_name=MODELS[1], budget_ms=FOREVER_MS) as gateway:
             while gateway.decided() < TICKS:
                 time.sleep(0.2)
         with DataClient(data.address, settings.secret(DATA_TOKEN)) as client:
-            while sum(1 for _ in client.decisions(since="2024-01-01", limit=5000)) < TICKS:
+            while sum(1 for _ in client.decisions(limit=5000)) < TICKS:
                 time.sleep(1.0)
             report(settings, data, client)
 

@@ -21,7 +21,19 @@ from trading.errors import ConfigurationError, ServiceUnavailable
 
 UP_TIMEOUT_S = 180.0
 #: Folders of the home folder that the servers write, and nobody else may.
-FOLDERS = ("kafka", "redis", "postgres", "mlflow", "triton", "prometheus", "logs", "run", "secrets", "trail")
+FOLDERS = (
+    "kafka",
+    "redis",
+    "postgres",
+    "mlflow",
+    "triton",
+    "prometheus",
+    "logs",
+    "run",
+    "secrets",
+    "trail",
+    "archive",
+)
 #: Files that we write into it.
 FILES = (STORED, ".demo")
 

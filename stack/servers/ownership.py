@@ -17,9 +17,11 @@ RECORD = ".ultrathink-made.json"
 
 
 SECRET = re.compile(
-    r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+|forensics-signing-key(\.pub)?"
+    r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+|forensics-signing-key(\.pub)?|"
+    r"data-token(s\.json)?"
 )
-CHECKPOINTS = re.compile(r"checkpoints-[0-9-]+\.jsonl|key-[0-9a-f]+\.pub")
+CHECKPOINTS = re.compile(r"checkpoints-[0-9-]+\.jsonl|signing-key\.pub")
+ARCHIVED = {"head.json", ".lock", "chunks", "states", "days"}
 #: How a stack's folders are known by what lies in them; what people have under these names looks otherwise.
 RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "kafka": lambda names: bool(names) and names <= {"1", "2", "3"},
@@ -30,6 +32,7 @@ RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "prometheus": lambda names: names <= {"prometheus.yml", "data", "wal", "chunks_head", "queries.active", "lock"},
     "logs": lambda names: "supervisor.log" in names,
     "trail": lambda names: bool(names) and all(CHECKPOINTS.fullmatch(name) for name in names),
+    "archive": lambda names: "head.json" in names and names <= ARCHIVED,
     "run": lambda names: names <= {"status.json"},
     "secrets": lambda names: bool(names) and all(SECRET.fullmatch(name) for name in names),
 }

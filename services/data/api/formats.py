@@ -25,9 +25,8 @@ JSON, NDJSON, CSV, ARROW = (
     "text/csv",
     "application/vnd.apache.arrow.stream",
 )
+LISTED = (JSON, NDJSON, CSV, ARROW)
 EVENTS = "text/event-stream"
-#: By the names that `?format=` takes too.
-FORMATS = {"json": JSON, "ndjson": NDJSON, "csv": CSV, "arrow": ARROW}
 #: Rows of a piece of a stream.
 PIECE = 4096
 _ARROW_TYPES = {
@@ -81,7 +80,7 @@ def listing(
 
     `extra` stands in JSON beside the items, in the place of a cursor.
     """
-    kind = negotiated(request.headers.get("accept", ""), (JSON, NDJSON, CSV, ARROW))
+    kind = negotiated(request.headers.get("accept", ""), LISTED)
     headers = {"Cache-Control": f"private, max-age={max_age_s}" if max_age_s else "no-store", "Vary": "Accept"}
     if cursor is not None:
         asked = {**dict(request.query_params), "cursor": cursor}

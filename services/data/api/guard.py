@@ -13,7 +13,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from services.data.api.cache import AnswerCache, CachedAnswer, key_of
-from services.data.api.formats import JSON
+from services.data.api.formats import JSON, LISTED, negotiated
 from services.data.api.tokens import Scope, Token, Tokens, allow
 from services.data.errors import Refused, TooLarge, TooMany, Unauthorized
 
@@ -96,7 +96,7 @@ class Guard:
             return "miss"
         key = b""
         if scope["method"] == "GET" and "no-cache" not in headers.get("cache-control", ""):
-            key = key_of(path, sorted_query(scope["query_string"]), headers.get("accept", ""))
+            key = key_of(path, sorted_query(scope["query_string"]), accepted(headers.get("accept", "")))
             if (kept := await self._cache.get(key)) is not None:
                 await replay(seen, kept)
                 return "hit"
@@ -217,6 +217,14 @@ def sorted_query(query: bytes) -> str:
 def known_route(path: str) -> str:
     """What a request is counted under: the beginning of its path, of those that are known."""
     return next((begin for begin, _ in NEEDED if path.startswith(begin + "/") or path == begin), "other")
+
+
+def accepted(accept: str) -> str:
+    """The format that a list would be answered in: one key for all ways to ask for it."""
+    try:
+        return negotiated(accept, LISTED)
+    except Refused:
+        return accept
 
 
 def int_or_0(text: str) -> int:

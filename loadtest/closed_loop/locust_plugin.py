@@ -96,8 +96,10 @@ def begin(environment: Any, **_: Any) -> None:
 
 
 def chosen(user: Any, options: Namespace) -> bool:
-    """Whether --tags and --exclude-tags leave a user any task."""
+    """Whether the tags leave a user any task; one that lacks what he needs takes part only by his tag."""
     wanted, unwanted = set(options.tags or ()), set(options.exclude_tags or ())
+    if not wanted and not all(getattr(options, name, "") for name in getattr(user, "needs", ())):
+        return False
     tags: list[set[str]] = [getattr(t, "locust_tag_set", set()) for t in user.tasks]
     return any((not wanted or wanted & t) and not unwanted & t for t in tags)
 

@@ -33,6 +33,7 @@ class PacedUser(User):
     Attributes:
         target: name of the gates, and of the requests in Locust's statistics.
         protocol: Locust's type of the requests.
+        needs: options without which he takes part only where his tag is asked for.
         gap_s: from one request to the next, however long they take.
     """
 
@@ -40,6 +41,7 @@ class PacedUser(User):
     #: Shown on Locust's page, which asks for one; where the servers are is said by options of their own.
     host = "see Custom parameters"
     target: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
     protocol: ClassVar[str]
     gap_s: ClassVar[float] = 0.01
     wait_time = constant_pacing(gap_s)

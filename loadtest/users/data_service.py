@@ -17,6 +17,7 @@ class DataServiceUser(PacedUser):
     """Asks as a page would that shows the desk, every 10 ms; it may not have what it is not given a token for."""
 
     target = "data-service"
+    needs = ("data_token",)
     protocol = "HTTP"
 
     def connect(self) -> None:

@@ -136,6 +136,14 @@ def test_killed_processes_leave_a_trail_that_is_whole_verified_and_replays(stack
             CLI.invoke(app, ["forensics", "what-if", ordered["decision_id"], "--model", served, "--json"]).output
         )
         assert told["what_if"]["quantity"] == told["recorded"]["quantity"] == ordered["quantity"]
+        why = CLI.invoke(
+            app, ["forensics", "explain", ordered["decision_id"], "--json", "--plot", str(tmp_path / "why.png")]
+        )
+        assert why.exit_code == 0, why.output
+        reasons = json.loads(why.stdout)
+        total = reasons["baseline_target"] + sum(one["value"] for one in reasons["contributions"])
+        assert abs(total - ordered["target_position"]) <= 1e-6
+        assert (tmp_path / "why.png").stat().st_size > 10_000
         eventually(lambda: CLI.invoke(app, ["forensics", "verify"]).output.count("newest records") == 0)
         verified = CLI.invoke(app, ["forensics", "verify"])
         assert verified.exit_code == 0, verified.output

@@ -71,7 +71,7 @@ ACCESS: dict[str, Access] = {
         groups=(READER,),
     ),
     # Ticks to archive, and to make decisions again.
-    "data": Access(reads=("ticks",), groups=(READER,)),
+    "data": Access(reads=("ticks",), groups=(READER,), looks_up=("ticks",)),
     "sender": Access(writes=("ticks",), groups=(READER,)),
     "reader": Access(reads=("ticks", "decisions", "dead_letters"), groups=(READER,)),
     # Stops the desk, sets limits, sends dead letters again, and looks at everything.

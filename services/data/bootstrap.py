@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from msgspec import Struct
@@ -26,10 +28,14 @@ from services.data.ports import Analyses, Evidence
 from services.data.redis_answers import RedisAnswers
 from services.data.settings import DataSettings
 from services.data.trail.queries import TrailQuestions
-from trading.errors import ServiceUnavailable
+from services.data.workers import Workers
 from trading.features.definitions import FEATURE_VERSION
 
 MB = 1_048_576
+#: What was read is archived in this time at the end; else it is read again.
+JOIN_S = 20.0
+#: A look at the trail is waited for so long, and counts for silence after so long.
+QUICK_S, SILENT_S = 0.2, 3.0
 
 
 class Built(Struct, frozen=True):
@@ -58,14 +64,19 @@ def build(settings: DataSettings, evidence: Evidence, analyses: Analyses) -> Ite
             history.show, settings.flush_s,
         )  # fmt: skip
         questions = MarketQuestions(market, history, lambda: follower.problem)
-        jobs, tails = Jobs(), Tails(settings.most_tails)
+        jobs, tails, looked = Jobs(), Tails(settings.most_tails), TrailWatch(trail.check)
+        opened.callback(looked.close)
         service = DataService(
             questions, trail, evidence, analyses, jobs, tails,
-            lambda: health(questions, trail, metrics), metrics.registry, settings.most_days,
+            lambda: health(questions, follower.lost, looked.problem()),
+            lambda: metrics.follows(questions.positions(), questions.problem()), metrics.registry,
+            settings.most_days,
         )  # fmt: skip
         cache = AnswerCache(settings.cache_mb * MB, remote, settings.redis_cache_mb * MB, metrics.looked)
         guard = Guard(
-            application(service), tokens, cache, metrics, requests_per_s=settings.requests_per_s,
+            application(service), tokens, cache, metrics,
+            lambda: f"{follower.topic_id} {FEATURE_VERSION} {trail.name}" if follower.topic_id else "",
+            requests_per_s=settings.requests_per_s,
             most_at_once=settings.most_at_once, most_body=settings.most_body_bytes,
         )  # fmt: skip
         thread = threading.Thread(target=follower.run, name="ticks", daemon=True)
@@ -76,31 +87,57 @@ def build(settings: DataSettings, evidence: Evidence, analyses: Analyses) -> Ite
             follower.stop()
 
         opened.callback(jobs.close)
-        opened.callback(thread.join)
+        opened.callback(lambda: thread.join(JOIN_S))
         opened.callback(end)
         yield Built(guard, end)
 
 
-def health(questions: MarketQuestions, trail: TrailQuestions, metrics: Metrics) -> dict[str, Any]:
-    """What answers; the service is well while ticks are followed, for the rest is told by name."""
+class TrailWatch:
+    """Whether the trail answers, looked at by a thread of its own: whoever asks for health never waits for it."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check, self._workers = check, Workers(1, "trail-watch")
+        self._asked: Future[None] | None = None
+        self._answered_s, self._problem = time.monotonic(), "it was not asked yet"
+
+    def problem(self) -> str:
+        """What the last look said, at most some seconds old; "" where it answers."""
+        if self._asked is None or self._asked.done():
+            if self._asked is not None:
+                error = self._asked.exception()
+                self._problem, self._answered_s = "" if error is None else str(error), time.monotonic()
+            self._asked = self._workers.submit(self._check)
+            with suppress(Exception):
+                # Where it is quick, the answer is of now.
+                self._asked.result(QUICK_S)
+                self._problem, self._answered_s = "", time.monotonic()
+        elif time.monotonic() - self._answered_s > SILENT_S:
+            return f"PostgreSQL has not answered for {time.monotonic() - self._answered_s:.0f} s"
+        return self._problem
+
+    def close(self) -> None:
+        """Look no more."""
+        self._workers.close()
+
+
+def health(questions: MarketQuestions, lost: int, without: str) -> dict[str, Any]:
+    """What answers; the service is well while ticks are followed and archived, for the rest is told by name."""
     problem = questions.problem()
-    try:
-        trail.check()
-        without = None
-    except ServiceUnavailable as error:
-        without = str(error)
     positions = questions.positions()
-    for partition, offset in positions.items():
-        metrics.read.labels(str(partition)).set(offset)
-    metrics.waiting.set(bool(problem))
+    gone = f"{lost:,} ticks were deleted before they were read: answers say that they are not complete"
     parts = [
-        {"name": "kafka", "ok": not problem, "problem": problem or None, "needed_for": "live ticks and features"},
-        {
-            "name": "postgresql", "ok": without is None, "problem": without,
-            "needed_for": "decisions, positions, profit, regimes, models, limits, analyses",
-        },
+        ("ticks", problem, "live ticks and features, and their archive"),
+        ("history", gone if lost else "", "features that rest on every tick"),
+        (
+            "postgresql", without,
+            "decisions, positions, profit, regimes, models, limits, analyses",
+        ),
     ]  # fmt: skip
     return {
         "ok": not problem, "feature_version": FEATURE_VERSION,
-        "positions": {str(partition): offset for partition, offset in positions.items()}, "parts": parts,
+        "positions": {str(partition): offset for partition, offset in positions.items()},
+        "parts": [
+            {"name": name, "ok": not why, "problem": why or None, "needed_for": needed}
+            for name, why, needed in parts
+        ],
     }  # fmt: skip

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -31,7 +32,8 @@ ARROW, NDJSON = "application/vnd.apache.arrow.stream", "application/x-ndjson"
 RAISED = {
     kind.status: kind
     for kind in (
-        Refused, errors.Unauthorized, errors.Forbidden, errors.NotFound, errors.NotAcceptable, errors.Conflict,
+        Refused, errors.Unauthorized, errors.Forbidden, errors.NotFound, errors.NotAcceptable,
+        errors.TooSlow, errors.Conflict,
         errors.TooLarge, errors.Unprocessable, errors.TooMany, errors.Unavailable,
     )
 }  # fmt: skip
@@ -47,6 +49,7 @@ class FeatureVector(Struct, frozen=True):
         age_ns: how much older that is than what was asked, or than now.
         feature_version: of the formulas.
         settled: whether no later tick can change it.
+        complete: whether every tick of its partition was read; where not, a gateway may know more.
         values: float32 [32], the same bits as the gateway saw; None with a `reason`.
         reason: no_tick_yet or warming_up; None where there are values.
     """
@@ -59,6 +62,7 @@ class FeatureVector(Struct, frozen=True):
     age_ns: int | None
     feature_version: int
     settled: bool
+    complete: bool
     values: Float32Array | None
     reason: str | None
 
@@ -114,9 +118,10 @@ class DataClient:
     ) -> FeatureVector:
         """Features now; or as of a time (ISO 8601, or ns since 1970 UTC), or as of an offset of the ticks."""
         asked = {"at": at, "offset": offset, "partition": partition}
-        return FeatureVector.of(
-            self._get(f"/v1/features/{httpx.URL(path='/' + symbol).raw_path.decode()[1:]}", asked)
-        )
+        found = FeatureVector.of(self._get(f"/v1/features/{in_path(symbol)}", asked))
+        if found.symbol != symbol:
+            raise Refused(f"{symbol} was asked for, and {found.symbol} answered")
+        return found
 
     def feature_batch(self, questions: Sequence[dict[str, Any]]) -> list[FeatureVector | Refused]:
         """At most 1,000 questions, `{"symbol": ..., "at": ...}`; each gets its vector or its error."""
@@ -144,11 +149,11 @@ class DataClient:
 
     def decision(self, decision_id: str) -> dict[str, Any]:
         """A decision with its evidence and its proof."""
-        return self._get(f"/v1/decisions/{decision_id}", {})
+        return self._get(f"/v1/decisions/{in_path(decision_id)}", {})
 
     def replay(self, decision_id: str, progress: Callable[[int, int], None] = lambda *_: None) -> dict[str, Any]:
         """Have a decision made again, and wait for the verdict."""
-        return self._wait(self._post(f"/v1/decisions/{decision_id}/replay", None), progress)
+        return self._wait(self._post(f"/v1/decisions/{in_path(decision_id)}/replay", None), progress)
 
     def positions(self) -> list[dict[str, Any]]:
         """Where every symbol stands."""
@@ -268,6 +273,11 @@ class DataClient:
         return ServiceUnavailable(
             f"the data service at {self._address} does not answer ({error}): `ultrathink data serve` starts it"
         )
+
+
+def in_path(name: str) -> str:
+    """A name as one part of a path: neither a slash nor dots in it lead elsewhere."""
+    return quote(name, safe="").replace(".", "%2E")
 
 
 def given(asked: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,12 @@ class NotAcceptable(Refused):
     status, code = 406, "not_acceptable"
 
 
+class TooSlow(Refused):
+    """A request that was not sent in time."""
+
+    status, code = 408, "too_slow"
+
+
 class Conflict(Refused):
     """The question has several answers, or none yet."""
 

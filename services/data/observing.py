@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.data.api.guard import Observer
@@ -35,6 +37,12 @@ class Metrics(Observer):
         """See Observer."""
         self._seconds.labels(route, cached).observe(seconds)
         self._requests.labels(route, str(status)).inc()
+
+    def follows(self, positions: Mapping[int, int], problem: str) -> None:
+        """How far the ticks are read."""
+        for partition, offset in positions.items():
+            self.read.labels(str(partition)).set(offset)
+        self.waiting.set(bool(problem))
 
     def looked(self, found: str) -> None:
         """For a kept answer."""

@@ -48,13 +48,12 @@ class LivedRows(Struct):
             self.features[begin:end], self.warm[begin:end],
         )  # fmt: skip
 
-    def chosen(self, numbers: Int64Array) -> LivedRows:
-        """A copy of some rows, by their numbers."""
-        return LivedRows(
-            [self.symbols[k] for k in numbers.tolist()], self.offsets[numbers], self.event_time_ns[numbers],
-            self.state_time_ns[numbers], self.appended_ns[numbers], self.quotes[numbers],
-            self.features[numbers], self.warm[numbers],
-        )  # fmt: skip
+    @classmethod
+    def empty(cls) -> LivedRows:
+        """No rows."""
+        none = np.empty(0, np.int64)
+        features = np.empty((0, N_FEATURES), np.float32)
+        return cls([], none, none, none, none, np.empty((0, 6)), features, np.empty(0, np.bool_))
 
     @classmethod
     def joined(cls, parts: Sequence[LivedRows]) -> LivedRows:

@@ -9,13 +9,14 @@ from typing import Any, cast
 from connectors.kafka.admin import TopicCollection, admin_client
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.cluster import require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated, translating
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
 from connectors.kafka.reading import consume_ready
 from connectors.kafka.watermarks import Watermarks
 from connectors.logs import kafka_logger
 from services.forensics.ports import LogName
 from services.forensics.records import Record, encode_headers
+from trading.errors import ServiceUnavailable
 
 READER = "ultrathink-forensics"
 #: In the place of headers that the client cannot read; no headers are encoded so.
@@ -61,15 +62,16 @@ class KafkaSource:
     def topic_ids(self) -> Mapping[str, str]:
         """Asked of the brokers, every time."""
         try:
-            described = self._admin.describe_topics(
-                TopicCollection(list(self._roles)), request_timeout=CONTROL_TIMEOUT_S
-            )
-            return {topic: str(future.result(CONTROL_TIMEOUT_S).topic_id) for topic, future in described.items()}
-        except (KafkaException, TimeoutError) as error:
+            with translating("Kafka does not describe the topics on the trail"):
+                described = self._admin.describe_topics(
+                    TopicCollection(list(self._roles)), request_timeout=CONTROL_TIMEOUT_S
+                )
+                return {name: str(found.result(CONTROL_TIMEOUT_S).topic_id) for name, found in described.items()}
+        except ServiceUnavailable:
+            # One that is missing is told by its name.
             for topic in self._roles:
                 require(self._bootstrap, topic)
-            cause = error if isinstance(error, KafkaException) else KafkaException(error)
-            raise translated(cause, "Kafka does not describe the topics on the trail") from error
+            raise
 
     def bounds(self, name: LogName) -> tuple[int, int]:
         """Over connections that are kept for a while."""

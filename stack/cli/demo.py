@@ -63,17 +63,19 @@ def demo(
     else:
         show_result(result, shown)
     if keep:
-        told = f"ultrathink --home {home}"
-        say = err.print if json else out.print
-        say(
-            f"the stack is up; try `{told} stack status`, `{told} gateway run`, then `{told} ticks publish {data}`;"
-        )
-        say(f"MLflow: {settings.mlflow_uri}; stop it with `{told} stack down`")
+        say_kept(settings, f"ultrathink --home {home}", data, json=json)
     else:
         down(settings.absolute_home)
     differ = result.trail.findings or result.trail.different or result.answers.same < result.answers.asked
     if result.missing or result.repeated or differ:
         raise typer.Exit(1)
+
+
+def say_kept(settings: StackSettings, told: str, data: str, *, json: bool) -> None:
+    """What can be done with a stack that is left up."""
+    say = err.print if json else out.print
+    say(f"the stack is up; try `{told} stack status`, `{told} gateway run`, then `{told} ticks publish {data}`;")
+    say(f"MLflow: {settings.mlflow_uri}; stop it with `{told} stack down`")
 
 
 def run_stages(
@@ -117,12 +119,10 @@ def run_stages(
         shown = made.evidence_of(run.decisions)
         stage(5, "verify what is on record, make every decision again, and ask the data service about them")
         trail = examined(settings, run, shown, report.parent)
-        answers = asked(settings, data.address, run, shown, report.parent)
+        proven = made.Proven(trail, asked(settings, data.address, run, shown, report.parent))
     stage(6, "write the report")
-    seconds = round(time.monotonic() - started, 1)
-    result = made.result_of(
-        run, trained, exported, trail, answers, settings.absolute_home, report, source.spec, speed, seconds
-    )
+    seconds, home = round(time.monotonic() - started, 1), settings.absolute_home
+    result = made.result_of(run, trained, exported, proven, home, report, source.spec, speed, seconds)
     write_report(report, result, run, shown, year)
     made.save_result(report.with_suffix(".json"), result)
     stage(7, "done")

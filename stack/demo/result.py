@@ -80,6 +80,13 @@ class DemoResult(Struct, frozen=True):
     seconds: float
 
 
+class Proven(Struct, frozen=True):
+    """What was shown of the decisions: by the trail, and by the data service."""
+
+    trail: TrailReport
+    answers: AnswersReport
+
+
 def tally(decisions: list[Decision]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
     """Actions, holds by reason, denials by rule."""
     actions = Counter(d.action.value for d in decisions)
@@ -140,8 +147,7 @@ def result_of(
     run: Run,
     trained: TrainReport,
     exported: Sequence[ServedVersion],
-    trail: TrailReport,
-    answers: AnswersReport,
+    proven: Proven,
     home: Path,
     report: Path,
     source: str,
@@ -152,14 +158,12 @@ def result_of(
 
     Args:
         run: what was published and what came back.
-        trained, exported, trail, answers: of the models, of what is on record, and of the data service.
-        home: of the stack.
-        report: where the HTML goes.
-        source, speed: of the ticks.
-        seconds: the whole took.
+        trained, exported: of the models.
+        proven: of what is on record, and of the data service.
+        home, report: of the stack, and where the HTML goes.
+        source, speed, seconds: of the ticks; the whole took.
     """
-    actions, holds, denials = tally(run.decisions)
-    status, latency = read_status(home), run.latency
+    (actions, holds, denials), status, latency = tally(run.decisions), read_status(home), run.latency
     return DemoResult(
         source=source,
         speed=speed,
@@ -183,8 +187,8 @@ def result_of(
         models=[ModelRow(e.name, e.version, e.run_id, e.format, e.parity_max_abs_diff) for e in exported],
         services=service_rows(status.services if status else []),
         training=trained,
-        trail=trail,
-        answers=answers,
+        trail=proven.trail,
+        answers=proven.answers,
         report=os.fspath(report),
         seconds=seconds,
     )

@@ -120,7 +120,7 @@ def explain(settings: ForensicsSettings, address: str, decision_id: str) -> Expl
 def earlier(
     reader: TrailReader, settings: ForensicsSettings, partition: int, record_offset: int, decision: Decision
 ) -> Float32Array:
-    """Features of the symbol's decisions before this one, of the same model, float32 [n, 32]; the newest of them."""
+    """Features of the symbol's decisions before this one, of the same model, float32 [n, 32]; the newest."""
     log = logs_of(reader, partition, settings.roles())["decisions"]
     rows = reader.rows("decisions", log.id, max(0, record_offset - LOOKED_AT), record_offset - 1)
     mine = [
@@ -174,8 +174,8 @@ def to_explanation(decision: Decision, baseline: str, worths: FloatArray, values
         if abs(one.value) >= WORTH
     ]
     sentence = (
-        f"{decision.symbol} at {to_text(decision.event_time_ns)}: the model wanted {whole:+.3f} of the position limit, "
-        f"against {none:+.3f} for {baseline}; {', '.join(told) or 'no group of features moved it'}. "
+        f"{decision.symbol} at {to_text(decision.event_time_ns)}: the model wanted {whole:+.3f} of the position "
+        f"limit, against {none:+.3f} for {baseline}; {', '.join(told) or 'no group of features moved it'}. "
         f"{what_followed(decision)}"
     )
     return Explanation(
@@ -188,8 +188,8 @@ def what_followed(decision: Decision) -> str:
     """What the desk did, in words."""
     if decision.quantity:
         return (
-            f"The desk decided to {decision.action.value} {abs(decision.quantity):g} at {decision.reference_price:g}, "
-            f"from {decision.position_before:g} to {decision.position_after:g}."
+            f"The desk decided to {decision.action.value} {abs(decision.quantity):g} at "
+            f"{decision.reference_price:g}, from {decision.position_before:g} to {decision.position_after:g}."
         )
     if decision.verdict is not None:
         return f"The order was denied: {', '.join(decision.verdict.broken)}."

@@ -24,7 +24,7 @@ def document():
     """Nothing is asked of what it is made of."""
     nothing = object()
     service = DataService(
-        nothing, nothing, FakeEvidence(), FakeAnalyses(), nothing, nothing, dict, nothing, 31
+        nothing, nothing, FakeEvidence(), FakeAnalyses(), nothing, nothing, dict, dict, nothing, 31
     )  # fmt: skip
     return application(service).openapi()
 

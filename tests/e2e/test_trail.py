@@ -144,6 +144,25 @@ def test_killed_processes_leave_a_trail_that_is_whole_verified_and_replays(stack
         total = reasons["baseline_target"] + sum(one["value"] for one in reasons["contributions"])
         assert abs(total - ordered["target_position"]) <= 1e-6
         assert (tmp_path / "why.png").stat().st_size > 10_000
+        reported = CLI.invoke(
+            app, ["forensics", "report", "--from", "2024-01-01", "--out", str(tmp_path / "report"), "--json"]
+        )
+        assert reported.exit_code == 0, reported.output
+        told = json.loads(reported.stdout)
+        all_decided = [
+            json.loads(r.value) for rows in recorded(given["reader_url"], series.decisions).values() for r in rows
+        ]
+        assert told["orders"] == sum(d["action"] != "hold" for d in all_decided)
+        broken = [
+            x
+            for d in all_decided
+            if d["verdict"] and d["verdict"]["outcome"] == "deny"
+            for x in d["verdict"]["results"]
+            if not x["passed"]
+        ]
+        assert told["rejections"] == len(broken)
+        assert told["limit_changes"] == 2
+        assert "What is asked of such a trail" in (tmp_path / "report" / "report.html").read_text()
         eventually(lambda: CLI.invoke(app, ["forensics", "verify"]).output.count("newest records") == 0)
         verified = CLI.invoke(app, ["forensics", "verify"])
         assert verified.exit_code == 0, verified.output

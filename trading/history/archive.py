@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import resource
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -34,7 +35,7 @@ TICK_COLUMNS = (
     "bid_size", "ask_size", "last", "last_size", "warm",
 )  # fmt: skip
 QUOTED = ("bid", "ask", "bid_size", "ask_size", "last", "last_size")
-ROWS = 8192
+ROWS = 512
 
 
 class ArchiveFile(Struct, frozen=True):
@@ -70,12 +71,13 @@ class DayManifest(Struct, frozen=True):
 
 
 class ArchiveDay(Struct, frozen=True):
-    """A day with files of one symbol each, and where their manifest lies."""
+    """A day with files of one symbol each, and where their manifest lies; `whole` where each symbol has one."""
 
     day: Day
     rows: Count
     manifest: Place
     sha256: Digest
+    whole: bool = False
 
 
 class PartitionHead(Struct, frozen=True):
@@ -176,11 +178,22 @@ def read_archive(folder: Path, symbol: str, dropped: Dropped) -> Iterator[Record
         by_day[day.day] = files_of_day(folder, day)
     for chunk in head.chunks:
         by_day.setdefault(chunk.day, []).append(chunk)
+    let_open(max((len(files) for files in by_day.values()), default=0))
     for day_name in sorted(by_day):
         files = [one for one in by_day[day_name] if not symbol or one.symbol in {"", symbol}]
         for row in heapq.merge(*(rows_of(folder, one) for one in files), key=itemgetter(0, 1, 2)):
             if not symbol or row[3]["symbol"] == symbol:
                 yield to_record(folder, row[0], row[3])
+
+
+def let_open(count: int) -> None:
+    """Let this process have so many files open, and some more. Raises SourceError where it may not."""
+    wanted = count + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        if hard < wanted:
+            raise SourceError(f"a day of this archive has {count} files, and a process may open {hard}: ulimit -n")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def rows_of(folder: Path, file: ArchiveFile) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
@@ -190,9 +203,11 @@ def rows_of(folder: Path, file: ArchiveFile) -> Iterator[tuple[int, int, int, di
 
     check_file(folder, file)
     try:
-        with pq.ParquetFile(folder / file.path) as parquet:
+        # A day has a file a symbol, and all are read at once: each holds as little as it can.
+        with pq.ParquetFile(folder / file.path, memory_map=True, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(ROWS, columns=list(TICK_COLUMNS)):
-                for row in batch.to_pylist():
+                for k in range(batch.num_rows):
+                    row = {name: batch.column(name)[k].as_py() for name in TICK_COLUMNS}
                     yield row["appended_ns"], row["partition"], row["record_offset"], row
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{folder / file.path} cannot be read: {error}") from None

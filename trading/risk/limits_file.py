@@ -53,6 +53,10 @@ def parse(text: str, name: str = "limits") -> LimitsFile:
 
 def _parse(text: str, name: str) -> LimitsFile:
     try:
+        # A few of them, each of the one before, would make a text of gigabytes.
+        aliases = [one for one in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(one, yaml.AliasEvent)]
+        if aliases:
+            raise LimitsError(name, [Problem(_line_of(aliases[0]), "aliases (*) are not taken: write it out")])
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -66,6 +70,10 @@ def _parse(text: str, name: str) -> LimitsFile:
     file = msgspec.convert(values, LimitsFile, strict=False)
     _check_whole(file, name, content)
     return file
+
+
+def _line_of(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 def _check_whole(file: LimitsFile, name: str, content: dict[str, tuple[Any, Any]]) -> None:
@@ -155,7 +163,7 @@ class _Reader:
         try:
             msgspec.convert(plain, kind, strict=False)
         except msgspec.ValidationError as error:
-            self.wrong(node, f"{what}: {str(error)[0].lower()}{str(error)[1:]} (given: {plain!r})")
+            self.wrong(node, f"{what}: {str(error)[0].lower()}{str(error)[1:]} (given: {repr(plain)[:100]})")
         return plain
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from services.data.api import models
 from services.data.api.formats import answer
+from services.data.api.guard import need
 from services.data.api.jobs import Jobs
 from services.data.errors import Unprocessable
 from services.data.ports import Analyses
@@ -13,7 +14,7 @@ from services.data.ports import Analyses
 
 def analysis_routes(analyses: Analyses, jobs: Jobs) -> APIRouter:
     """Each begins a job; its result is asked for."""
-    routes = APIRouter(tags=["analyses"])
+    routes = APIRouter(tags=["analyses"], dependencies=[Depends(need("analyse"))])
 
     @routes.post(
         "/v1/what-if", response_model=models.JobAnswer, status_code=202,

@@ -24,7 +24,7 @@ from services.data.errors import Refused, Unavailable, Unprocessable
 from services.data.market.questions import MarketQuestions
 from services.data.ports import Analyses, Evidence
 from services.data.trail.queries import TrailQuestions
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 DESCRIPTION = """
 What a desk knew, and what it did: ticks and features as its gateway saw them, decisions with their evidence,
@@ -35,6 +35,7 @@ JSON, NDJSON, CSV or an Arrow stream, by `Accept`; what follows a page is named 
 REFUSALS = {
     400: "it is no request", 401: "no token, or one that nobody gave out", 403: "the token may not ask this",
     404: "there is no such thing", 405: "the path is not asked so", 406: "no format that is accepted is given",
+    408: "it was not sent in time",
     409: "several answers, or none yet", 413: "the body is too long",
     422: "a value that is none, or a span that is too long",
     429: "more than is allowed, or than can be done; Retry-After says when to come again",
@@ -52,6 +53,7 @@ class DataService(Struct, frozen=True):
     jobs: Jobs
     tails: Tails
     health: Callable[[], dict[str, Any]]
+    observe: Callable[[], None]
     registry: CollectorRegistry
     most_days: int
 
@@ -63,7 +65,7 @@ def application(service: DataService) -> FastAPI:
     }
     app = FastAPI(
         title="UltraThink data service", version="1", description=DESCRIPTION, responses=told, docs_url=None,
-        redoc_url=None,
+        redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     # Before the routes that would take its paths for symbols or ids.
     app.include_router(live_routes(service.market, service.trail, service.tails))
@@ -71,13 +73,17 @@ def application(service: DataService) -> FastAPI:
     app.include_router(trail_routes(service.trail, service.evidence, service.jobs, service.most_days))
     app.include_router(analysis_routes(service.analyses, service.jobs))
 
-    @app.get("/v1/health", response_model=models.Health, tags=["service"], summary="What answers, and what cannot")
+    @app.get(
+        "/v1/health", response_model=models.Health, responses={503: {"model": models.Health}}, tags=["service"],
+        summary="What answers, and what cannot",
+    )  # fmt: skip
     def health() -> Response:
         found = service.health()
         return answer(found, status=200 if found["ok"] else 503)
 
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
+        service.observe()
         return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
 
     add_refusals(app)
@@ -111,7 +117,7 @@ def add_refusals(app: FastAPI) -> None:
         headers = dict(getattr(error, "headers", None) or {})
         return Response(problem(code, message), status, headers, JSON)
 
-    for kind in (Refused, ServiceUnavailable, ConfigurationError):
+    for kind in (Refused, ServiceUnavailable, ConfigurationError, BadRecord):
         app.add_exception_handler(kind, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, plain)

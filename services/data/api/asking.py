@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 from services.data.errors import Unprocessable
 from trading.market import MAX_TIME_NS
@@ -45,7 +46,7 @@ def iso_ns(name: str, text: str) -> int:
 
 def to_moment(time_ns: int) -> datetime:
     """PostgreSQL's resolution is the microsecond."""
-    return EPOCH + timedelta(microseconds=time_ns // 1000)
+    return EPOCH + timedelta(microseconds=min(time_ns, MAX_TIME_NS) // 1000)
 
 
 def span_of(since: str | None, until: str | None, now_ns: int, most_days: int) -> tuple[int, int]:
@@ -70,8 +71,12 @@ def to_cursor(*numbers: int) -> str:
     return base64.urlsafe_b64encode(":".join(map(str, numbers)).encode()).decode().rstrip("=")
 
 
-def from_cursor(cursor: str | None, count: int) -> tuple[int, ...] | None:
-    """The numbers of one that was given out. Raises Unprocessable."""
+@overload
+def from_cursor(cursor: str, count: int | None) -> tuple[int, ...]: ...
+@overload
+def from_cursor(cursor: str | None, count: int) -> tuple[int, ...] | None: ...
+def from_cursor(cursor: str | None, count: int | None) -> tuple[int, ...] | None:
+    """The numbers of one that was given out, so many where that is told. Raises Unprocessable."""
     if cursor is None:
         return None
     try:
@@ -79,7 +84,11 @@ def from_cursor(cursor: str | None, count: int) -> tuple[int, ...] | None:
         numbers = tuple(map(int, text.split(":")))
     except (ValueError, binascii.Error):
         numbers = ()
-    if len(numbers) != count or any(not -1 <= one < 2**63 for one in numbers) or cursor != to_cursor(*numbers):
+    if (
+        len(numbers) != (count or len(numbers) or 1)
+        or any(not -1 <= one < 2**63 for one in numbers)
+        or cursor != to_cursor(*numbers)
+    ):
         raise Unprocessable(f"cursor={cursor[:50]!r} was not given out here: leave it out to begin anew")
     return numbers
 

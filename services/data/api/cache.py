@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct, msgpack
+from msgspec.structs import replace
 
 from trading.encoding import Records
 from trading.errors import BadRecord, ServiceUnavailable
@@ -19,6 +20,8 @@ MOST_BYTES = 262_144
 REMOTE_S = 60
 #: After a failure Redis is left alone for so long.
 REST_S = 1.0
+#: Of an answer beside its body, in bytes: its key, headers, and place.
+OVERHEAD = 1024
 PREFIX = b"data:"
 
 
@@ -44,6 +47,11 @@ class Remote(Protocol):
 
     async def set(self, key: bytes, value: bytes, seconds: int) -> None:
         """Keep it for so long."""
+
+
+def size_of(answer: CachedAnswer) -> int:
+    """In memory, with all that is around a body."""
+    return len(answer.body) + OVERHEAD
 
 
 def key_of(*parts: str) -> bytes:
@@ -115,14 +123,14 @@ class AnswerCache:
     def _keep(self, key: bytes, answer: CachedAnswer) -> None:
         self._drop(key)
         self._kept[key] = answer
-        self._bytes += len(answer.body)
+        self._bytes += size_of(answer)
         while self._bytes > self._memory_bytes and self._kept:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, key: bytes) -> None:
         gone = self._kept.pop(key, None)
         if gone is not None:
-            self._bytes -= len(gone.body)
+            self._bytes -= size_of(gone)
 
     async def _from_remote(self, key: bytes) -> CachedAnswer | None:
         now = self._now_s()
@@ -139,5 +147,7 @@ class AnswerCache:
             return None
         if found is None or found.until_s <= now:
             return None
-        self._keep(key, found)
-        return found
+        # No longer than it could be kept there: whose it was is not known for ever.
+        kept = replace(found, until_s=min(found.until_s, now + REMOTE_S))
+        self._keep(key, kept)
+        return kept

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -11,11 +15,12 @@ import msgspec
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
+from starlette.requests import Request
 
 from services.data.api.cache import AnswerCache, CachedAnswer, key_of
 from services.data.api.formats import JSON, LISTED, negotiated
 from services.data.api.tokens import Scope, Token, Tokens, allow
-from services.data.errors import Refused, TooLarge, TooMany, Unauthorized
+from services.data.errors import NotFound, Refused, TooLarge, TooMany, TooSlow, Unauthorized
 
 Scope_ = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,6 +41,11 @@ NEEDED: tuple[tuple[str, Scope], ...] = (
 )
 #: A tail goes on for hours; it is counted where it is served.
 TAILS = ("/v1/ticks/tail", "/v1/decisions/tail")
+#: What a request's scope holds for the routes: the token's holder, and whether he still is one.
+HOLDER, STILL = "ultrathink.holder", "ultrathink.still"
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: Who asks has so long to send what he asks.
+BODY_S = 10.0
 
 
 class Observer:
@@ -49,8 +59,8 @@ class Guard:
     """An ASGI application around another one."""
 
     def __init__(
-        self, app: App, tokens: Tokens, cache: AnswerCache, observer: Observer, *, requests_per_s: int,
-        most_at_once: int, most_body: int,
+        self, app: App, tokens: Tokens, cache: AnswerCache, observer: Observer, source: Callable[[], str], *,
+        requests_per_s: int, most_at_once: int, most_body: int,
     ) -> None:  # fmt: skip
         """Prepare.
 
@@ -59,13 +69,16 @@ class Guard:
             tokens: who may ask.
             cache: of answers.
             observer: told of all.
+            source: what answers are of: the log, the formulas, the trail; "" while that is not known.
             requests_per_s: of one token.
-            most_at_once: that are in work; more are told to come again.
+            most_at_once: that are in work, and a quarter of it of those that ask the trail.
             most_body: bytes of a request.
         """
-        self._app, self._tokens, self._cache, self._observer = app, tokens, cache, observer
+        self._app, self._tokens, self._cache, self._observer, self._source = app, tokens, cache, observer, source
         self._limiter, self._rate = FixedWindowRateLimiter(MemoryStorage()), RateLimitItemPerSecond(requests_per_s)
-        self._room, self._most_at_once, self._most_body = most_at_once, most_at_once, most_body
+        self._most_body = most_body
+        #: Questions to the trail have room of their own: where PostgreSQL hangs, they keep no other from an answer.
+        self._rooms = {"market": Room(most_at_once), "trail": Room(max(1, most_at_once // 4))}
 
     async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
         """One request."""
@@ -83,43 +96,78 @@ class Guard:
         self._observer.answered(route, seen.status, layer, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope_, receive: Receive, seen: _Seen) -> str:
-        path, headers = scope["path"], {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        path = scope["path"]
+        if CONTROL.search(path):
+            raise NotFound("nothing is answered here: a path has no control characters")
+        headers = joined(scope)
         if path in OPEN or not path.startswith("/v1/"):
             await self._app(scope, receive, seen)
             return "miss"
-        holder = self._tokens.holder(headers.get("authorization", ""))
-        self._admit(holder, path)
-        if int_or_0(headers.get("content-length", "0")) > self._most_body:
-            raise TooLarge(f"a request has at most {self._most_body:,} bytes")
+        authorization = headers.get("authorization", "")
+        holder = self._tokens.holder(authorization)
+        needed = self._admit(holder, path)
+        scope[HOLDER] = holder
         if path in TAILS:
+            scope[STILL] = lambda: self._tokens.is_known(authorization)
             await self._app(scope, receive, seen)
             return "miss"
-        key = b""
-        if scope["method"] == "GET" and "no-cache" not in headers.get("cache-control", ""):
-            key = key_of(path, sorted_query(scope["query_string"]), accepted(headers.get("accept", "")))
-            if (kept := await self._cache.get(key)) is not None:
-                await replay(seen, kept)
-                return "hit"
-        if self._room <= 0:
-            raise TooMany(f"{self._most_at_once} requests are in work: come again", retry_after_s=1)
-        self._room -= 1
-        try:
-            await self._app(scope, await whole_body(receive, self._most_body), seen.keeping() if key else seen)
-        finally:
-            self._room += 1
+        key = self._key(scope, path, headers)
+        if key and (kept := await self._cache.get(key)) is not None:
+            await replay(seen, kept)
+            return "hit"
+        if int_or_0(headers.get("content-length", "0")) > self._most_body:
+            raise TooLarge(f"a request has at most {self._most_body:,} bytes")
+        # Before it takes a place: who is slow to ask keeps nobody else from asking.
+        body = await whole_body(receive, self._most_body)
+        with self._rooms["market" if needed == "market" else "trail"].taken():
+            await self._app(scope, body, seen.keeping() if key else seen)
         if key and (kept := seen.kept()) is not None:
             await self._cache.put(key, kept)
         return "miss"
 
-    def _admit(self, holder: Token, path: str) -> None:
+    def _key(self, scope: Scope_, path: str, headers: dict[str, str]) -> bytes:
+        """Of the answer; b"" where none may be kept."""
+        source = self._source()
+        if scope["method"] != "GET" or "no-cache" in headers.get("cache-control", "") or not source:
+            return b""
+        return key_of(source, path, sorted_query(scope["query_string"]), accepted(headers.get("accept", "")))
+
+    def _admit(self, holder: Token, path: str) -> Scope:
         if not self._limiter.hit(self._rate, holder.name):
             raise TooMany(f"token {holder.name} may ask {self._rate.amount} times a second", retry_after_s=1)
-        needed = next((scope for begin, scope in NEEDED if path == begin or path.startswith(begin + "/")), None)
-        if path.endswith("/replay") and path.startswith("/v1/decisions/"):
-            needed = "analyse"
-        if needed is None:
-            raise Unauthorized("nothing is known of this path")
+        needed = next(scope for begin, scope in NEEDED if path == begin or path.startswith(begin + "/"))
         allow(holder, needed)
+        return needed
+
+
+class Room:
+    """So many at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self.left = most
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """One place. Raises TooMany where none is left."""
+        if self.left <= 0:
+            raise TooMany(f"{self._most} such requests are in work: come again", retry_after_s=1)
+        self.left -= 1
+        try:
+            yield
+        finally:
+            self.left += 1
+
+
+def need(scope: Scope) -> Callable[[Request], None]:
+    """A dependency of routes: whoever comes to one has its scope, by whatever path."""
+
+    def check(request: Request) -> None:
+        holder = request.scope.get(HOLDER)
+        if holder is None:
+            raise Unauthorized("send `Authorization: Bearer TOKEN`")
+        allow(holder, scope)
+
+    return check
 
 
 class _Seen:
@@ -193,9 +241,12 @@ def problem(code: str, message: str) -> bytes:
 
 async def whole_body(receive: Receive, most: int) -> Receive:
     """A body that was read before it is looked at, no further than it may be long. Raises TooLarge."""
-    body, more = b"", True
+    body, more, until = b"", True, time.monotonic() + BODY_S
     while more:
-        message = await receive()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            raise TooSlow(f"a request is sent within {BODY_S:.0f} s") from None
         if message["type"] != "http.request":
             break
         body, more = body + message.get("body", b""), message.get("more_body", False)
@@ -210,8 +261,18 @@ async def whole_body(receive: Receive, most: int) -> Receive:
 
 
 def sorted_query(query: bytes) -> str:
-    """Every parameter, in one order."""
-    return urlencode(sorted(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+    """Every parameter, in one order; those of one name as they came, for the last of them counts."""
+    return urlencode(sorted(parse_qsl(query.decode("latin-1"), keep_blank_values=True), key=itemgetter(0)))
+
+
+def joined(scope: Scope_) -> dict[str, str]:
+    """Headers by name, several of one as one (RFC 9110, 5.3): for us and for whoever answers alike."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, told = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {told}" if key in found else told
+    scope["headers"] = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in found.items()]
+    return found
 
 
 def known_route(path: str) -> str:
@@ -228,5 +289,7 @@ def accepted(accept: str) -> str:
 
 
 def int_or_0(text: str) -> int:
-    """A number; 0 for what is none."""
-    return int(text) if text.isascii() and text.isdigit() else 0
+    """A number; 0 for what is none, the greatest for one that is too long to be read."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) <= 18 else 10**18

@@ -6,7 +6,6 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import structlog
@@ -14,11 +13,13 @@ from msgspec import Struct
 
 from services.data.errors import NotFound, TooMany
 from services.data.ports import Progress
+from services.data.workers import Workers
 from trading.errors import UltraThinkError
 
 log = structlog.get_logger()
 KEPT = 1000
 MOST_WAITING = 16
+CLOSE_S = 5.0
 State = Literal["waiting", "running", "done", "failed"]
 
 
@@ -54,7 +55,7 @@ class Jobs:
     """All of them; one thread works."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="jobs")
+        self._workers = Workers(1, "jobs")
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         #: What was asked for -> its newest job.
@@ -84,7 +85,7 @@ class Jobs:
                 oldest = next(one for one in self._jobs.values() if one.state in {"done", "failed"})
                 del self._jobs[oldest.id]
             self._asked = {name: one for name, one in self._asked.items() if one in self._jobs}
-        self._executor.submit(self._run, job, work)
+        self._workers.submit(lambda: self._run(job, work))
         return job
 
     def get(self, job_id: str) -> Job:
@@ -101,9 +102,9 @@ class Jobs:
             return self._jobs.get(self._asked.get(asked, ""))
 
     def close(self) -> None:
-        """What waits is given up; what runs is told to, at its next word of progress."""
+        """What waits is given up; what runs is told so, at its next word of progress, and waited for a little."""
         self._closing = True
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._workers.close(CLOSE_S)
 
     def _run(self, job: Job, work: Callable[[Progress], dict[str, Any]]) -> None:
         def progress(done: int, total: int) -> None:
@@ -111,6 +112,9 @@ class Jobs:
             if self._closing:
                 raise Ended("the service ends")
 
+        if self._closing:
+            job.problem, job.state = "the service ends", "failed"
+            return
         job.state = "running"
         try:
             job.result = work(progress)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from services.data.api import models
 from services.data.api.asking import from_cursor, text_of, to_cursor, to_ns
 from services.data.api.formats import answer, listing
+from services.data.api.guard import need
 from services.data.archive.history import Span
 from services.data.errors import Refused, Unprocessable
 from services.data.market.questions import Answer, MarketQuestions, Question
@@ -31,7 +32,7 @@ TimeQuery = Annotated[str | None, Query(max_length=50, description="ISO 8601, or
 
 def market_routes(questions: MarketQuestions) -> APIRouter:
     """What a market's follower can be asked."""
-    routes = APIRouter(tags=["market"])
+    routes = APIRouter(tags=["market"], dependencies=[Depends(need("market"))])
 
     @routes.get("/v1/symbols", response_model=models.SymbolList, summary="Symbols whose ticks were read")
     def symbols(request: Request) -> Response:
@@ -121,6 +122,7 @@ def to_features(found: Answer) -> dict[str, Any]:
         "event_time_ns": None if row is None else int(row.event_time_ns[0]),
         "state_time_ns": None if row is None else int(row.state_time_ns[0]),
         "age_ns": found.age_ns, "feature_version": FEATURE_VERSION, "settled": found.settled,
+        "complete": found.complete,
         "features": known, "reason": found.reason, "message": found.message,
     }  # fmt: skip
 

@@ -83,6 +83,9 @@ class FeatureAnswer(Answered):
     age_ns: int | None = Field(description="how much older that is than what was asked, or than the clock")
     feature_version: int
     settled: bool = Field(description="whether no later tick can change this answer")
+    complete: bool = Field(
+        description="whether every tick of its partition was read; where some were gone, a gateway may know more"
+    )
     features: dict[str, float] | None = Field(description="float32 values by name, in the kernel's order")
     reason: Literal["no_tick_yet", "warming_up"] | None = Field(description="why there are none")
     message: str | None
@@ -171,9 +174,10 @@ class DecisionEvidence(Answered):
 
 
 class PositionItem(Answered):
-    """Where the newest decision of a symbol left it."""
+    """Where the newest decision of a symbol left it; a book a partition."""
 
     symbol: str
+    partition: int
     position: float = Field(description="units, signed; when all orders that work have filled")
     mid_price: float | None
     value: float | None = Field(description="position x mid, in the symbol's quote currency")
@@ -215,6 +219,7 @@ class RegimeItem(Answered):
     """What the model said of a symbol's regime, last."""
 
     symbol: str
+    partition: int
     regime: str | None = Field(description="the most probable; null where no model answered")
     probabilities: dict[str, float]
     decision_id: str

@@ -80,6 +80,14 @@ class Tokens:
             raise Unauthorized(self.problem or "this token is not one that was given out, or was taken back")
         return known
 
+    def is_known(self, authorization: str) -> bool:
+        """Whether its holder is still let in."""
+        try:
+            self.holder(authorization)
+        except Unauthorized:
+            return False
+        return True
+
     def _look(self) -> None:
         self._looked_s = time.monotonic()
         try:

@@ -6,11 +6,12 @@ import time
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from services.data.api import models
 from services.data.api.asking import from_cursor, span_of, text_of, to_cursor, to_moment
 from services.data.api.formats import answer, listing
+from services.data.api.guard import need
 from services.data.api.jobs import Jobs
 from services.data.api.market import TimeQuery
 from services.data.errors import NotFound
@@ -28,11 +29,10 @@ IdPath = Annotated[str, Path(min_length=1, max_length=300, description="topic-pa
 
 def trail_routes(questions: TrailQuestions, evidence: Evidence, jobs: Jobs, most_days: int) -> APIRouter:
     """What the trail can be asked."""
-    routes = APIRouter(tags=["decisions"])
+    routes = APIRouter(tags=["decisions"], dependencies=[Depends(need("decisions"))])
 
-    def bounds(since: str | None, until: str | None) -> tuple[Any, Any]:
-        begin, end = span_of(since, until, time.time_ns(), most_days)
-        return to_moment(begin), to_moment(end)
+    def bounds(since: str | None, until: str | None) -> tuple[int, int]:
+        return span_of(since, until, time.time_ns(), most_days)
 
     @routes.get(
         "/v1/decisions", response_model=models.DecisionList,
@@ -51,10 +51,12 @@ def trail_routes(questions: TrailQuestions, evidence: Evidence, jobs: Jobs, most
     ) -> Response:
         told = {"symbol": symbol, "action": action, "reason": reason, "outcome": outcome}
         chosen = {name: text_of(name, value) for name, value in told.items() if value is not None}
-        log, offset = from_cursor(cursor, 2) or (-1, -1)
-        rows = questions.decisions(*bounds(since, until), (log, offset), limit + 1, chosen)
+        # A cursor holds its span: without one in the question, each page would have its own.
+        log, offset, begin, end = from_cursor(cursor, 4) or (-1, -1, *bounds(since, until))
+        rows = questions.decisions(to_moment(begin), to_moment(end), (log, offset), limit + 1, chosen)
         items = rows[:limit]
-        more = to_cursor(items[-1]["log"], items[-1]["record_offset"]) if len(rows) > limit else None
+        last = (items[-1]["log"], items[-1]["record_offset"], begin, end) if len(rows) > limit else None
+        more = None if last is None else to_cursor(*last)
         return listing(request, models.DecisionItem, items, more, max_age_s=FRESH_S)
 
     add_evidence(routes, questions, evidence, jobs)
@@ -77,7 +79,7 @@ def add_evidence(routes: APIRouter, questions: TrailQuestions, evidence: Evidenc
 
     @routes.post(
         "/v1/decisions/{decision_id:path}/replay", response_model=models.JobAnswer, status_code=202,
-        summary="Make a decision again, in the background",
+        dependencies=[Depends(need("analyse"))], summary="Make a decision again, in the background",
     )  # fmt: skip
     def replay(decision_id: IdPath) -> Response:
         known(decision_id)
@@ -146,7 +148,7 @@ def add_states(routes: APIRouter, questions: TrailQuestions, bounds: Any) -> Non
 
     def profit(since: str | None, until: str | None, symbol: str | None) -> list[Row]:
         begin, end = bounds(since, until)
-        return questions.profit(begin, end, symbol)
+        return questions.profit(to_moment(begin), to_moment(end), symbol)
 
     def newest(symbol: str | None) -> list[Row]:
         return questions.newest(None if symbol is None else text_of("symbol", symbol))
@@ -156,7 +158,7 @@ def to_position(row: Row) -> dict[str, Any]:
     """Of a symbol's newest decision."""
     mid = row["mid_price"]
     return {
-        "symbol": row["symbol"], "position": row["position_after"], "mid_price": mid,
+        "symbol": row["symbol"], "partition": row["partition"], "position": row["position_after"], "mid_price": mid,
         "value": None if mid is None else row["position_after"] * mid, "decision_id": row["decision_id"],
         "event_time": row["event_time"], "trading_state": row["trading_state"],
     }  # fmt: skip
@@ -166,7 +168,8 @@ def to_regime(row: Row) -> dict[str, Any]:
     """Of a symbol's newest decision."""
     told = row["regime_probabilities"]
     return {
-        "symbol": row["symbol"], "regime": max(told, key=lambda one: told[one]) if told else None,
+        "symbol": row["symbol"], "partition": row["partition"],
+        "regime": max(told, key=lambda one: told[one]) if told else None,
         "probabilities": told, "decision_id": row["decision_id"], "event_time": row["event_time"],
         "model_name": row["model_name"], "model_version": row["model_version"],
     }  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import structlog
 from msgspec import Struct
 
 from services.data.archive.tables import SCHEMA, to_rows
@@ -16,6 +17,7 @@ from services.data.rows import LivedRows
 from trading.errors import ServiceUnavailable
 from trading.history.archive import ArchiveFile, ArchiveHead, files_of_day
 
+log = structlog.get_logger()
 #: Files that are looked into at once for one row, the newest first.
 AT_ONCE = 8
 COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
@@ -55,7 +57,9 @@ class History:
         )
         self._lock = threading.Lock()
         self._head: ArchiveHead | None = None
+        #: Day -> its manifest's digest, and its files.
         self._files: dict[str, tuple[str, list[ArchiveFile]]] = {}
+        self._by_symbol: dict[str, list[ArchiveFile]] = {}
 
     def show(self, head: ArchiveHead) -> None:
         """The archive is this from now on. Raises SourceError for a damaged manifest."""
@@ -64,16 +68,23 @@ class History:
             before = self._files.get(day.day)
             known = before if before is not None and before[0] == day.sha256 else None
             files[day.day] = known or (day.sha256, files_of_day(self._folder, day))
+        by_symbol: dict[str, list[ArchiveFile]] = {}
+        if files != self._files:
+            for _, mine in files.values():
+                for one in mine:
+                    by_symbol.setdefault(one.symbol, []).append(one)
         with self._lock:
+            if files != self._files:
+                self._by_symbol = by_symbol
             self._head, self._files = head, files
 
     def files(self, span: Span) -> list[ArchiveFile]:
         """Those that may hold rows of a span, in the order of their offsets."""
         with self._lock:
-            head, days = self._head, list(self._files.values())
+            head, mine = self._head, self._by_symbol.get(span.symbol, [])
         if head is None:
             return []
-        every = [one for _, files in days for one in files if one.symbol == span.symbol] + list(head.chunks)
+        every = [*mine, *head.chunks]
         fitting = [
             one
             for one in every
@@ -109,7 +120,8 @@ class History:
                 params=[paths, *values],
             ).to_arrow_table()
         except duckdb.Error as error:
-            raise ServiceUnavailable(f"the archive {self._folder} cannot be read: {str(error)[:300]}") from error
+            log.warning("the archive cannot be read", why=str(error)[:500])
+            raise ServiceUnavailable("the archive cannot be read: the service's log says why") from error
         finally:
             cursor.close()
 

@@ -19,7 +19,7 @@ from trading.history.archive import ArchiveFile, check_file
 
 GROUP_ROWS = 16_384
 #: Parts of a day and symbol that are joined while the day still lasts.
-MOST_PARTS = 8
+MOST_PARTS = 64
 PLAIN = frozenset(string.ascii_letters + string.digits + "_-")
 
 
@@ -55,10 +55,6 @@ class DayWriter:
             else:
                 found += mine
         return found
-
-    def is_in_parts(self, files: Sequence[ArchiveFile]) -> bool:
-        """Whether a symbol of a partition has several files."""
-        return len({(one.partition, one.symbol) for one in files}) < len(files)
 
     def _split_chunks(
         self, number: int, day: str, partition: int, chunks: Sequence[ArchiveFile]

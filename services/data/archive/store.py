@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,9 +39,12 @@ from trading.history.archive import (
 
 #: Rows of a group within a file: what a question has to read at least.
 GROUP_ROWS = 16_384
-#: So long a file that is named no more is left to those who began to read it before.
-GRACE_S = 3600.0
+#: So long a file that is named no more is left to those who began to read it before, and looked for so often.
+GRACE_S, SWEEP_S = 86_400.0, 600.0
 #: A broker's clock may have run back by so much at most when a day is closed.
+MOST_CHUNKS = 64
+#: Folders and names of what is written there.
+OURS = (("chunks", "*.parquet"), ("states", "*.state"), ("days", "*.json"), ("days/*", "*.parquet"))
 CLOSE_AFTER_NS = 3600 * 1_000_000_000
 
 
@@ -107,6 +110,9 @@ class Archive:
             os.close(self._lock)
             raise
         self._days = DayWriter(folder)
+        #: The last number that files were named by: what failed may lie there, and a head may name it after all.
+        self._number = self.head.number
+        self._swept_s = -SWEEP_S
         #: Path -> since when nobody names it, monotonic seconds.
         self._unnamed: dict[str, float] = {}
 
@@ -136,7 +142,7 @@ class Archive:
         Raises:
             OSError: nothing of it counts.
         """
-        number = self.head.number + 1
+        number = self._take_number()
         chunks = [
             self._write_chunk(number, partition, day, parts)
             for partition, mine in rows.items()
@@ -157,22 +163,26 @@ class Archive:
             )
         return self._replace(number, chunks=[*self.head.chunks, *chunks], partitions=partitions)
 
-    def tidy(self) -> ArchiveHead:
+    def tidy(self, busy: Collection[str] = ()) -> ArchiveHead:
         """Split chunks by symbol where there are many or their day is over; take away what nobody names.
 
-        Raises OSError; the archive is as it was.
+        A day in `busy` still grows, whatever the clock says: it is not made whole again and again. Raises OSError,
+        SourceError; the archive is as it was.
         """
         over = day_of(self._now_ns() - CLOSE_AFTER_NS)
         by_days: dict[str, list[ArchiveFile]] = {}
         for chunk in self.head.chunks:
             by_days.setdefault(chunk.day, []).append(chunk)
         for day, chunks in sorted(by_days.items()):
-            if day < over or sum(one.rows for one in chunks) >= self._split_rows or len(chunks) >= 64:
-                self._split(day, chunks, whole=day < over)
+            ended = day < over and day not in busy
+            if ended or sum(one.rows for one in chunks) >= self._split_rows or len(chunks) >= MOST_CHUNKS:
+                self._split(day, chunks, whole=ended)
         for one in self.head.days:
-            if one.day < over and one.day not in by_days and self._days.is_in_parts(files_of_day(self.folder, one)):
+            if one.day < over and not one.whole and one.day not in {*by_days, *busy}:
                 self._split(one.day, [], whole=True)
-        self._sweep()
+        if time.monotonic() - self._swept_s >= SWEEP_S:
+            self._swept_s = time.monotonic()
+            self._sweep()
         return self.head
 
     def close(self) -> None:
@@ -207,19 +217,23 @@ class Archive:
         )  # fmt: skip
 
     def _split(self, day: str, chunks: Sequence[ArchiveFile], *, whole: bool) -> None:
-        number = self.head.number + 1
+        number = self._take_number()
         known = next((one for one in self.head.days if one.day == day), None)
         files = files_of_day(self.folder, known) if known is not None else []
         files = self._days.split(number, day, files, chunks, whole=whole)
         content, place = encode(DayManifest(files)), f"days/{day}-{number}.json"
         self._write(place, content)
-        made = ArchiveDay(day, sum(one.rows for one in files), place, hashlib.sha256(content).hexdigest())
+        made = ArchiveDay(day, sum(one.rows for one in files), place, hashlib.sha256(content).hexdigest(), whole)
         gone = {one.path for one in chunks}
         self._replace(
             number,
             chunks=[one for one in self.head.chunks if one.path not in gone],
             days=sorted([*(one for one in self.head.days if one.day != day), made], key=lambda one: one.day),
         )
+
+    def _take_number(self) -> int:
+        self._number = max(self._number, self.head.number) + 1
+        return self._number
 
     def _write(self, place: str, content: bytes | Callable[[BinaryIO], object]) -> None:
         path = self.folder / place
@@ -241,13 +255,9 @@ class Archive:
         for day in self.head.days:
             named |= {day.manifest, *(one.path for one in files_of_day(self.folder, day))}
         now, there = time.monotonic(), set()
-        for folder, pattern in (
-            ("chunks", "*.parquet"),
-            ("states", "*.state"),
-            ("days", "*.json"),
-            ("days", "*/*.parquet"),
-        ):
-            for path in (self.folder / folder).glob(pattern):
+        for folder, pattern in OURS:
+            # What a killed one was writing has a dot before its name, and letters after it.
+            for path in (*(self.folder / folder).glob(pattern), *(self.folder / folder).glob(f".{pattern}.*")):
                 place = os.fspath(path.relative_to(self.folder))
                 if place not in named:
                     there.add(place)

@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from services.data.archive.store import Archive, PartitionProgress
+from services.data.archive.store import Archive, PartitionProgress, by_day
 from services.data.market.lived import LivedMarket, SymbolInfo
 from services.data.rows import LivedRows
-from trading.errors import ConfigurationError, ServiceUnavailable, SourceError
+from trading.errors import ConfigurationError, UltraThinkError
 from trading.features import kernel
 from trading.features.definitions import WARM_TICKS
 from trading.history.archive import ArchiveHead
@@ -72,21 +72,39 @@ class Follower:
         self._parts: dict[int, PartitionProgress] = {}
         self._waiting: dict[int, list[LivedRows]] = {}
         self._count, self._flushed_at = 0, clock()
-        self._topic_id = ""
-        self.problem = "it has not begun"
-        self.behind = 0
+        self._log_problem, self._archive_problem, self._ended = "it has not begun", "", False
+        #: Of the topic that is read; "" before it is known.
+        self.topic_id = ""
+
+    @property
+    def problem(self) -> str:
+        """Why the newest is not read, or not archived; "" where all is well."""
+        if self._ended:
+            return f"what reads them has ended: {self._log_problem or 'see the log'}"
+        return self._log_problem or self._archive_problem
+
+    @property
+    def lost(self) -> int:
+        """Ticks that were deleted before they were read: what a gateway knew of them is not known here."""
+        return sum(part.lost for part in list(self._parts.values()))
 
     def run(self) -> None:
         """Read until `stop`; what does not answer is waited for, and said in `problem`."""
-        while not self._stopping.is_set():
-            try:
-                self.begin()
-                while not self._stopping.is_set():
-                    self.turn()
-            except (ServiceUnavailable, SourceError, ConfigurationError, OSError) as error:
-                self._say(str(error))
-                self._stopping.wait(RETRY_S)
-        self.end()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self.begin()
+                    while not self._stopping.is_set():
+                        self.turn()
+                except Exception as error:
+                    # Whatever it is: a thread that dies in silence would leave old features looking fresh.
+                    if not isinstance(error, UltraThinkError | OSError):
+                        log.exception("the data service met what it does not know")
+                    self._say(str(error) or type(error).__name__)
+                    self._stopping.wait(RETRY_S)
+        finally:
+            self.end()
+            self._ended = True
 
     def stop(self) -> None:
         """End soon."""
@@ -97,56 +115,86 @@ class Follower:
         try:
             if self._archive is not None:
                 self.flush()
-        except OSError as error:
-            self._say(f"the last rows are not archived, and are read again at the next start: {error}")
+        except (OSError, UltraThinkError) as error:
+            log.warning("the last rows are not archived, and are read again at the next start", why=str(error))
         finally:
             if self._archive is not None:
                 self._archive.close()
+                self._archive = None
             self._ticks.close()
 
     def begin(self) -> None:
         """Read on from where it was, of the same log. Raises as the ports do."""
         topic_id, bounds = self._ticks.topic_id(), self._ticks.bounds()
         if self._archive is None:
-            self._archive = self._open(topic_id)
-            self._topic_id = topic_id
-            self._shown(self._archive.head)
-        elif topic_id != self._topic_id:
+            archive = self._open(topic_id)
+            try:
+                self._shown(archive.head)
+                self._parts = {partition: archive.progress(partition) for partition in bounds}
+            except BaseException:
+                archive.close()
+                raise
+            self._archive, self.topic_id = archive, topic_id
+        elif topic_id != self.topic_id:
+            self._forget()
             raise ConfigurationError(
                 "the topic of the ticks was made anew: end this data service, and give it another archive"
             )
         for partition, (first, end) in bounds.items():
             self._begin_partition(self._archive, partition, first, end)
+        self._market.begin(
+            {p: self._parts[p].next_offset for p in bounds},
+            [one for p in bounds for one in known_symbols(p, self._parts[p])],
+            {p for p in bounds if self._parts[p].lost},
+        )
         self._ticks.start({partition: self._parts[partition].next_offset for partition in bounds})
-        self.problem = ""
+        self._log_problem = ""
+
+    def _forget(self) -> None:
+        """What was read since may be of another log: it is neither archived nor answered."""
+        self._waiting, self._count = {}, 0
+        self._parts = {}
+        self._market.clear()
 
     def _begin_partition(self, archive: Archive, partition: int, first: int, end: int) -> None:
         told = self._parts.get(partition)
         if told is None:
             told = self._parts[partition] = archive.progress(partition)
-            self._market.begin(partition, max(told.next_offset, first), known_symbols(partition, told))
         if told.next_offset > end:
             raise ConfigurationError(
                 f"partition {partition} is read to {told.next_offset} and ends at {end}: its topic was cut short; "
                 "give the data service another archive"
             )
         if told.next_offset < first:
-            # Deleted before anybody read it here; a gateway that was away has not seen it either.
-            told.lost += first - told.next_offset
-            log.warning(
-                "ticks were deleted before they were archived", partition=partition, lost=first - told.next_offset
-            )
+            # Deleted before anybody read it here.
+            gone = first - told.next_offset
+            log.warning("ticks were deleted before they were read", partition=partition, lost=gone)
+            told.lost += gone
             told.next_offset = first
 
     def turn(self) -> None:
-        """Take what has come, and archive what is due. Raises ServiceUnavailable, OSError."""
+        """Take what has come, and archive what is due. Raises ServiceUnavailable."""
+        if self._count >= MOST_ROWS or self._clock() - self._flushed_at >= self._flush_s:
+            self._archive_due()
+        if self._count >= MOST_ROWS:
+            # What cannot be archived must stay in memory: no more is read until it can.
+            self._stopping.wait(RETRY_S)
+            return
         for partition, messages in self._ticks.read(READ_S).items():
             self._take(partition, messages)
-        if self._count >= MOST_ROWS or self._clock() - self._flushed_at >= self._flush_s:
+
+    def _archive_due(self) -> None:
+        try:
             self.flush()
+            self._archive_problem = ""
+        except (OSError, UltraThinkError) as error:
+            problem = f"ticks are read and not archived: {error}"
+            if problem != self._archive_problem:
+                log.warning("the archive cannot be written", why=str(error))
+            self._archive_problem = problem
 
     def flush(self) -> None:
-        """Archive what is in memory only. Raises OSError; it stays in memory then."""
+        """Archive what is in memory only. Raises OSError, SourceError; it stays in memory then."""
         self._flushed_at = self._clock()
         if self._archive is None:
             return
@@ -158,9 +206,12 @@ class Follower:
             if partition not in told or told[partition].next_offset != one.next_offset
         }
         if moved:
-            self._shown(self._archive.add(waiting, moved))
+            self._archive.add(waiting, moved)
+            # They count from here on, whatever becomes of what follows.
             self._waiting, self._count = {}, 0
-        self._shown(self._archive.tidy())
+        self._shown(self._archive.head)
+        self._archive.tidy({day for parts in waiting.values() for day in by_day(parts)})
+        self._shown(self._archive.head)
 
     def _take(self, partition: int, messages: Sequence[LoggedMessage]) -> None:
         part = self._parts[partition]
@@ -181,9 +232,9 @@ class Follower:
         part.appended_ns = max(part.appended_ns, *appended)
 
     def _say(self, problem: str) -> None:
-        if problem != self.problem:
+        if problem != self._log_problem:
             log.warning("the data service waits", why=problem)
-        self.problem = problem
+        self._log_problem = problem
 
 
 def rows_of(part: PartitionProgress, kept: Sequence[tuple[LoggedMessage, Tick]]) -> LivedRows:

@@ -8,8 +8,8 @@ from contextlib import closing
 
 from connectors.kafka.admin import TopicCollection, admin_client
 from connectors.kafka.client import Consumer, KafkaException, TopicPartition
-from connectors.kafka.cluster import require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.cluster import check_clock, require
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated, translating
 from connectors.kafka.logged import logged
 from connectors.kafka.messages import offset_of, partition_of, usable
 from connectors.kafka.reading import consume_ready
@@ -38,17 +38,18 @@ class KafkaTickLog:
         self._id, self._looked_s = "", 0.0
 
     def topic_id(self) -> str:
-        """Asked of the brokers."""
+        """Asked of the brokers. Raises ConfigurationError where its producers date it."""
         require(self._bootstrap, self._topic)
-        try:
-            described = self._admin.describe_topics(
-                TopicCollection([self._topic]), request_timeout=CONTROL_TIMEOUT_S
-            )
-            self._id = str(described[self._topic].result(CONTROL_TIMEOUT_S).topic_id)
-        except (KafkaException, TimeoutError) as error:
-            cause = error if isinstance(error, KafkaException) else KafkaException(error)
-            raise translated(cause, f"Kafka does not describe {self._topic}") from error
+        check_clock(self._admin, self._topic)
+        self._id, _ = self._described()
         return self._id
+
+    def _described(self) -> tuple[str, int]:
+        """The topic's id, and how many partitions it has."""
+        with translating(f"Kafka does not describe {self._topic}"):
+            asked = self._admin.describe_topics(TopicCollection([self._topic]), request_timeout=CONTROL_TIMEOUT_S)
+            found = asked[self._topic].result(CONTROL_TIMEOUT_S)
+        return str(found.topic_id), len(found.partitions)
 
     def bounds(self) -> Mapping[int, tuple[int, int]]:
         """Of every partition."""
@@ -75,7 +76,8 @@ class KafkaTickLog:
             logger=kafka_logger(),
         )
         self._wanted = dict(places)
-        self._consumer.assign([TopicPartition(self._topic, p, at) for p, at in places.items()])
+        with translating(f"{self._topic} cannot be read"):
+            self._consumer.assign([TopicPartition(self._topic, p, at) for p, at in places.items()])
         self._looked_s = time.monotonic()
 
     def read(self, timeout_s: float) -> Mapping[int, Sequence[LoggedMessage]]:
@@ -104,10 +106,14 @@ class KafkaTickLog:
             self._close_consumer()
 
     def _look(self) -> None:
-        before = self._id
         self._looked_s = time.monotonic()
-        if self.topic_id() != before:
+        topic_id, count = self._described()
+        if topic_id != self._id:
             raise ServiceUnavailable(f"{self._topic} was made anew while it was read")
+        if count > len(self._wanted):
+            raise ServiceUnavailable(
+                f"{self._topic} has {count} partitions now, of which {len(self._wanted)} are read"
+            )
 
     def _close_consumer(self) -> None:
         if self._consumer is not None:

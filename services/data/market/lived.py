@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -59,18 +59,35 @@ class LivedMarket:
         self._memory_rows = memory_rows
         self._lock = threading.Lock()
         self._symbols: dict[str, dict[int, SymbolRows]] = {}
-        self._count = 0
+        self._incomplete: frozenset[int] = frozenset()
         self._position: dict[int, int] = {}
         #: Symbol and partition -> its newest tick, of those that are known from a state alone too.
         self._newest: dict[tuple[str, int], SymbolInfo] = {}
 
-    def begin(self, partition: int, next_offset: int, known: Sequence[SymbolInfo]) -> None:
-        """A partition is read from here on; the symbols' rows before it are on disk."""
+    def begin(self, positions: Mapping[int, int], known: Sequence[SymbolInfo], incomplete: Collection[int]) -> None:
+        """Partitions are read from these offsets on.
+
+        Args:
+            positions: partition -> offset of the next message.
+            known: symbols, whose rows before are on disk where memory has none.
+            incomplete: partitions of which something was deleted before it was read.
+        """
         with self._lock:
-            self._position[partition] = next_offset
+            self._position.update(positions)
+            self._incomplete = frozenset(incomplete)
             for one in known:
-                self._newest[one.symbol, partition] = one
-                self._symbols.setdefault(one.symbol, {}).setdefault(partition, SymbolRows())
+                self._newest.setdefault((one.symbol, one.partition), one)
+                self._symbols.setdefault(one.symbol, {}).setdefault(one.partition, SymbolRows())
+
+    def clear(self) -> None:
+        """Forget everything: it may be of another log."""
+        with self._lock:
+            self._symbols, self._position, self._newest = {}, {}, {}
+
+    def is_complete(self, partition: int) -> bool:
+        """Whether every tick of a partition was read, from its log's beginning on."""
+        with self._lock:
+            return partition not in self._incomplete
 
     def add(self, partition: int, rows: LivedRows, next_offset: int, archived_to: int) -> None:
         """Rows that follow those of before, and how far the log is read."""
@@ -138,12 +155,17 @@ class LivedMarket:
                 return AsOf(NONE_YET if known.ticks == len(rows) else EARLIER, None, settled)
             return AsOf(MEMORY, rows.part(symbol, number, number + 1), settled)
 
-    def between(self, symbol: str, partition: int, first: int, last: int, limit: int) -> tuple[LivedRows, int]:
-        """Rows of a symbol from offset `first` to `last`, and the offset from which memory has all of them."""
+    def between(
+        self, symbol: str, partition: int, offsets: tuple[int, int], times_ns: tuple[int, int], limit: int
+    ) -> tuple[LivedRows, int]:
+        """The first rows of a symbol within offsets and state times, and from which offset memory has all of them.
+
+        Neither runs backwards, so that they are one piece.
+        """
         with self._lock:
             rows = self._symbols[symbol][partition]
             if not len(rows):
                 return rows.part(symbol, 0, 0), self._position[partition]
-            begin = rows.at_offset(first - 1) + 1
-            end = min(rows.at_offset(last) + 1, begin + limit)
-            return rows.part(symbol, begin, max(begin, end)), rows.first_offset
+            begin = max(rows.at_offset(offsets[0] - 1), rows.at_time(times_ns[0] - 1)) + 1
+            end = min(rows.at_offset(offsets[1]), rows.at_time(times_ns[1])) + 1
+            return rows.part(symbol, begin, max(begin, min(end, begin + limit))), rows.first_offset

@@ -37,12 +37,14 @@ class Answer(Struct, frozen=True):
         question: with the partition that was asked.
         row: one; None before the symbol's first tick.
         settled: whether no later tick can change the answer.
+        complete: whether every tick of its partition was read, from its log's beginning: a gateway may know more.
         age_ns: how much older the row's state time is than what was asked; the wall clock where it was now.
     """
 
     question: Question
     row: LivedRows | None
     settled: bool
+    complete: bool
     age_ns: int | None
 
     @property
@@ -137,24 +139,20 @@ class MarketQuestions:
 
     def ticks(self, asked: Span, limit: int) -> LivedRows:
         """Rows of a span in the order of the log, at most `limit`. Raises NotFound, ServiceUnavailable."""
-        recent, begins = self._market.between(
-            asked.symbol, asked.partition, asked.first_offset, asked.last_offset, NO_END
-        )
-        found = []
-        if asked.first_offset < begins:
-            earlier = Span(
-                asked.partition, asked.symbol, asked.first_offset, min(asked.last_offset, begins - 1),
-                asked.first_ns, asked.last_ns,
-            )  # fmt: skip
-            found.append(self._history.first(earlier, limit))
-        left = limit - sum(map(len, found))
-        fits = (
-            (recent.offsets >= asked.first_offset)
-            & (recent.state_time_ns >= asked.first_ns)
-            & (recent.state_time_ns <= asked.last_ns)
-        )
-        found.append(recent.chosen(fits.nonzero()[0][: max(0, left)]))
-        return LivedRows.joined(found)
+        known = self._market.info(asked.symbol, asked.partition)
+        if known is not None and known.last_offset < asked.first_offset:
+            # Nothing has come since: a tail asks so ten times a second.
+            return LivedRows.empty()
+        offsets, times = (asked.first_offset, asked.last_offset), (asked.first_ns, asked.last_ns)
+        recent, begins = self._market.between(asked.symbol, asked.partition, offsets, times, limit)
+        if asked.first_offset >= begins:
+            return recent
+        earlier = Span(
+            asked.partition, asked.symbol, asked.first_offset, min(asked.last_offset, begins - 1), asked.first_ns,
+            asked.last_ns,
+        )  # fmt: skip
+        old = self._history.first(earlier, limit)
+        return LivedRows.joined([old, recent.cut(0, max(0, limit - len(old)))])
 
     def partition(self, symbol: str, partition: int | None) -> int:
         """Where a symbol's ticks lie. Raises NotFound, Conflict."""
@@ -189,4 +187,4 @@ class MarketQuestions:
         if row is not None and question.offset is None:
             now = self._now_ns() if question.time_ns is None else question.time_ns
             age = max(0, now - int(row.state_time_ns[0]))
-        return Answer(question, row, settled, age)
+        return Answer(question, row, settled, self._market.is_complete(question.partition or 0), age)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 
 from connectors import postgres
+from connectors.addresses import shown
 from services.data.trail import statements
 from services.data.trail.statements import DECISION_COLUMNS, FILTERS
+from services.data.workers import Workers
 from trading.control import read_command, read_limits
 from trading.errors import BadRecord, ServiceUnavailable
 from trading.models.signature import REGIMES
@@ -33,7 +35,9 @@ class TrailQuestions:
     def __init__(self, url: str, connections: int = 8) -> None:
         """Nothing is connected yet. Raises ConfigurationError for a wrong address."""
         self._pool = postgres.open_pool(url, connections)
-        self._executor, self._connections = ThreadPoolExecutor(connections, "trail"), connections
+        #: Which database, without who asks.
+        self.name = shown(url)
+        self._workers, self._connections = Workers(connections, "trail"), connections
         #: Questions that nobody waits for any more, and that are not answered.
         self._hanging: set[Future[list[tuple[Any, ...]]]] = set()
 
@@ -71,11 +75,11 @@ class TrailQuestions:
         return None
 
     def newest(self, symbol: str | None) -> list[Row]:
-        """The newest decision of every symbol, with `regime_probabilities` by name."""
+        """The newest decision of every symbol and partition, with its `partition` and `regime_probabilities`."""
         rows = self._rows(statements.NEWEST, {"symbol": symbol})
-        found = named([row[:-1] for row in rows])
+        found = named([row[:-2] for row in rows])
         for one, row in zip(found, rows, strict=True):
-            one["regime_probabilities"] = regimes_in(bytes(row[-1] or b""))
+            one["regime_probabilities"], one["partition"] = regimes_in(bytes(row[-2] or b"")), row[-1]
         return found
 
     def profit(self, since: datetime, until: datetime, symbol: str | None) -> list[Row]:
@@ -118,23 +122,25 @@ class TrailQuestions:
 
     def close(self) -> None:
         """Disconnect."""
+        self._workers.close()
         self._pool.close(timeout=1.0)
-        self._executor.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
     def _connection(self) -> Iterator[postgres.Connection]:
-        with postgres.pooled(self._pool, WAIT_S) as connection, postgres.translating("the trail cannot be read"):
+        # The pool commits as it takes a connection back: that may fail too.
+        with postgres.translating("the trail cannot be read"), postgres.pooled(self._pool, WAIT_S) as connection:
             yield connection
 
     def _rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         if len(self._hanging) >= self._connections:
             raise ServiceUnavailable(f"PostgreSQL has not answered {len(self._hanging)} questions: it hangs")
-        asked = self._executor.submit(self._ask, statement, values)
+        asked = self._workers.submit(lambda: self._ask(statement, values))
         try:
             return asked.result(ANSWER_S)
         except TimeoutError:
-            self._hanging.add(asked)
-            asked.add_done_callback(self._hanging.discard)
+            if not asked.cancel():
+                self._hanging.add(asked)
+                asked.add_done_callback(self._hanging.discard)
             raise ServiceUnavailable(f"PostgreSQL did not answer within {ANSWER_S:.0f} s") from None
 
     def _ask(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

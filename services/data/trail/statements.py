@@ -59,55 +59,79 @@ WITH RECURSIVE symbols AS (
     FROM symbols s WHERE s.symbol IS NOT NULL
 )
 """
+#: Of each partition's newest log the newest decision of each symbol: a book a partition.
+_BOOKS = """
+, logs AS (
+    SELECT DISTINCT ON (topic, topic_partition) id, topic_partition FROM trail.logs
+    WHERE kind = 'decisions' ORDER BY topic, topic_partition, id DESC
+)
+"""
 NEWEST = f"""
-{_SYMBOLS}
-SELECT d.log, {_COLUMNS}, d.value FROM symbols s CROSS JOIN LATERAL (
-    SELECT * FROM trail.decisions d WHERE d.symbol = s.symbol ORDER BY d.log DESC, d.record_offset DESC LIMIT 1
-) d WHERE s.symbol IS NOT NULL AND (%(symbol)s::text IS NULL OR s.symbol = %(symbol)s) ORDER BY d.symbol
+{_SYMBOLS} {_BOOKS}
+SELECT d.log, {_COLUMNS}, d.value, l.topic_partition
+FROM symbols s CROSS JOIN logs l CROSS JOIN LATERAL (
+    SELECT * FROM trail.decisions d
+    WHERE d.symbol = s.symbol AND d.log = l.id ORDER BY d.record_offset DESC LIMIT 1
+) d WHERE s.symbol IS NOT NULL AND (%(symbol)s::text IS NULL OR s.symbol = %(symbol)s)
+ORDER BY d.symbol, l.topic_partition
 """  # noqa: S608 - constants
-#: Marked to market: what was paid and received, and what the position was worth at both ends of the span. Where a
-#: broker reported fills they are what was traded, and the position with which the span ends, else an accepted order
-#: counts as filled at its reference price.
+#: Marked to market: what was paid and received, and what the position was worth at both ends of the span. Where the
+#: broker reported on any of the span's orders his fills are what was traded, and what the position ended with; else
+#: an accepted order counts as filled at its reference price. A book is a symbol's of a partition; the first record
+#: of a decision counts, and of a report.
 PROFIT = """
 WITH mine AS MATERIALIZED (
-    SELECT d.decision_id, d.symbol, d.log, d.record_offset, d.event_time, d.action, d.quantity, d.reference_price,
-        d.mid_price,
-        d.position_before, d.position_after
-    FROM trail.decisions d
+    SELECT DISTINCT ON (d.decision_id) d.decision_id, d.symbol, l.topic_partition AS book, d.log, d.record_offset,
+        d.event_time, d.action, d.quantity, d.reference_price, d.mid_price, d.position_before, d.position_after
+    FROM trail.decisions d JOIN trail.logs l ON l.id = d.log
     WHERE d.event_time >= %(since)s AND d.event_time < %(until)s AND d.mid_price IS NOT NULL
         AND (%(symbol)s::text IS NULL OR d.symbol = %(symbol)s)
+    ORDER BY d.decision_id, d.log, d.record_offset
+), reports AS MATERIALIZED (
+    SELECT DISTINCT ON (f.order_id, f.sequence) m.symbol, m.book, f.kind, f.quantity, f.price, f.fee
+    FROM mine m JOIN trail.fills f ON f.order_id = m.decision_id WHERE m.action <> 'hold'
+    ORDER BY f.order_id, f.sequence, f.log, f.record_offset
+), reported AS (
+    SELECT EXISTS (SELECT FROM reports) AS any
 ), orders AS (
-    SELECT symbol, count(*) AS orders, sum(abs(quantity * reference_price)) AS traded,
+    SELECT symbol, book, count(*) AS orders, sum(abs(quantity * reference_price)) AS traded,
         sum(-quantity * reference_price) AS cash
-    FROM mine WHERE action <> 'hold' GROUP BY symbol
+    FROM mine WHERE action <> 'hold' GROUP BY 1, 2
 ), fills AS (
-    SELECT m.symbol, sum(f.quantity) AS quantity, sum(abs(f.quantity * f.price)) AS traded, sum(f.fee) AS fees,
-        sum(-f.quantity * f.price) AS cash
-    FROM mine m JOIN trail.fills f ON f.order_id = m.decision_id
-    WHERE m.action <> 'hold' AND f.kind = 'fill' GROUP BY m.symbol
+    SELECT symbol, book, sum(quantity) AS quantity, sum(abs(quantity * price)) AS traded, sum(fee) AS fees,
+        sum(-quantity * price) AS cash
+    FROM reports WHERE kind = 'fill' GROUP BY 1, 2
 ), ends AS (
-    SELECT DISTINCT symbol,
+    SELECT DISTINCT symbol, book,
         first_value(position_before) OVER w AS opening, first_value(mid_price) OVER w AS opening_mid,
         last_value(position_after) OVER w AS closing, last_value(mid_price) OVER w AS closing_mid,
         first_value(event_time) OVER w AS since, last_value(event_time) OVER w AS until
     FROM mine WINDOW w AS (
-        PARTITION BY symbol ORDER BY log, record_offset ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        PARTITION BY symbol, book ORDER BY log, record_offset
+        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
     )
+), books AS (
+    SELECT e.symbol, e.since, e.until, e.opening, coalesce(o.orders, 0) AS orders, r.any AS from_fills,
+        CASE WHEN r.any THEN e.opening + coalesce(f.quantity, 0) ELSE e.closing END AS closing,
+        CASE WHEN r.any THEN coalesce(f.traded, 0) ELSE coalesce(o.traded, 0) END AS traded,
+        coalesce(f.fees, 0) AS fees,
+        CASE WHEN r.any THEN coalesce(f.cash, 0) ELSE coalesce(o.cash, 0) END AS cash, e.opening_mid, e.closing_mid
+    FROM ends e CROSS JOIN reported r LEFT JOIN orders o USING (symbol, book) LEFT JOIN fills f USING (symbol, book)
 )
-SELECT e.symbol, e.since, e.until, e.opening, coalesce(e.opening + f.quantity, e.closing), coalesce(o.orders, 0),
-    coalesce(f.traded, o.traded, 0), coalesce(f.fees, 0), f.symbol IS NOT NULL,
-    coalesce(f.cash, o.cash, 0) - coalesce(f.fees, 0)
-        + coalesce(e.opening + f.quantity, e.closing) * e.closing_mid - e.opening * e.opening_mid
-FROM ends e LEFT JOIN orders o USING (symbol) LEFT JOIN fills f USING (symbol) ORDER BY e.symbol
+SELECT symbol, min(since), max(until), sum(opening), sum(closing), sum(orders)::bigint, sum(traded), sum(fees),
+    bool_and(from_fills), sum(cash - fees + closing * closing_mid - opening * opening_mid)
+FROM books GROUP BY symbol ORDER BY symbol
 """
 MODELS = """
 SELECT DISTINCT ON (model, version) model, version, action, step, event_time, released_by, reason
 FROM trail.releases WHERE model IS NOT NULL ORDER BY model, version, event_time DESC, record_offset DESC
 """
 DECIDING = f"""
-{_SYMBOLS}
-SELECT d.model_name, d.model_version, d.variant, count(*) FROM symbols s CROSS JOIN LATERAL (
-    SELECT * FROM trail.decisions d WHERE d.symbol = s.symbol ORDER BY d.log DESC, d.record_offset DESC LIMIT 1
+{_SYMBOLS} {_BOOKS}
+SELECT d.model_name, d.model_version, d.variant, count(DISTINCT d.symbol)
+FROM symbols s CROSS JOIN logs l CROSS JOIN LATERAL (
+    SELECT * FROM trail.decisions d
+    WHERE d.symbol = s.symbol AND d.log = l.id ORDER BY d.record_offset DESC LIMIT 1
 ) d WHERE s.symbol IS NOT NULL AND d.model_version <> '' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """  # noqa: S608 - constants
 LIMITS = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any
@@ -179,6 +179,11 @@ class TrailReader:
                 f"tiles of {log.name} are missing at level {level}: `ultrathink forensics verify` tells more"
             )
         return [bytes(row[0]) for row in found]
+
+    def query(self, statement: str, values: Mapping[str, Any]) -> list[Values]:
+        """Rows of a statement of ours, by its named values. Raises ServiceUnavailable."""
+        with postgres.translating("the trail cannot be read"):
+            return self._connection.execute(statement, values).fetchall()
 
     def close(self) -> None:
         """Close the connection."""

@@ -12,6 +12,7 @@ from services.data.archive.history import History, Span
 from services.data.archive.store import Archive
 from services.data.market.following import Follower
 from services.data.market.lived import EARLIER, MEMORY, NONE_YET, LivedMarket
+from services.data.market.questions import MarketQuestions, Question
 from tests.unit.services.data.fakes import BEGIN_NS, DAY_NS, FakeTickLog, messages_of, some_ticks
 from trading.errors import ConfigurationError, SourceError
 from trading.features.engine import FeatureEngine
@@ -171,10 +172,160 @@ def test_what_cannot_be_written_stays_and_is_written_once(tmp_path):
     (tmp_path / "chunks").write_text("in the way")
     with pytest.raises(OSError, match="chunks"):
         desk.follower.flush()
+    desk.follower._archive_due()
+    assert "not archived" in desk.follower.problem
     assert read_head(tmp_path) is None
     (tmp_path / "chunks").unlink()
-    desk.follower.flush()
+    desk.follower._archive_due()
+    assert desk.follower.problem == ""
     assert [record.tick for record in open_source(f"archive:{tmp_path}").records()] == ticks
+
+
+def test_a_disk_that_is_full_ends_reading_before_memory_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("services.data.market.following.MOST_ROWS", 300)
+    monkeypatch.setattr("services.data.market.following.RETRY_S", 0.0)
+    desk = Desk(tmp_path, FakeTickLog({0: messages_of(some_ticks(2000))}))
+    desk.follower.begin()
+    (tmp_path / "chunks").write_text("in the way")
+    for _ in range(30):
+        desk.follower.turn()
+    assert desk.follower._count == 300
+    assert "not archived" in desk.follower.problem
+    (tmp_path / "chunks").unlink()
+    for _ in range(30):
+        desk.follower.turn()
+    assert desk.follower.problem == ""
+    desk.follower.end()
+    assert sum(1 for _ in open_source(f"archive:{tmp_path}").records()) == 2000
+
+
+def test_what_is_shown_late_is_not_archived_twice(tmp_path):
+    desk = Desk(tmp_path, FakeTickLog({0: messages_of(some_ticks(500))}))
+    desk.read_all()
+    show = desk.history.show
+
+    def failing(head):
+        raise SourceError("a manifest cannot be read")
+
+    desk.follower._shown = failing
+    for _ in range(3):
+        desk.follower._archive_due()
+    assert "manifest" in desk.follower.problem
+    desk.follower._shown = show
+    desk.follower._archive_due()
+    assert sum(1 for _ in open_source(f"archive:{tmp_path}").records()) == 500
+    desk.follower.end()
+    # At a start nothing is answered of an archive that cannot be read.
+    again = Desk(tmp_path, FakeTickLog({0: messages_of(some_ticks(500))}))
+    again.follower._shown = failing
+    for _ in range(2):
+        with pytest.raises(SourceError):
+            again.follower.begin()
+    assert again.market.symbols() == []
+
+
+def test_a_fault_that_nobody_knows_ends_no_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr("services.data.market.following.RETRY_S", 0.0)
+    log = FakeTickLog({0: messages_of(some_ticks(100))})
+    desk = Desk(tmp_path, log)
+    faults = [AttributeError("str"), MemoryError(), KeyError("x")]
+    read = log.read
+
+    def reading(timeout_s):
+        if faults:
+            raise faults.pop()
+        if log.places[0] == 100:
+            desk.follower.stop()
+        return read(timeout_s)
+
+    log.read = reading
+    desk.follower.run()
+    assert faults == []
+    assert read_head(tmp_path).partitions[0].next_offset == 100
+    # What has ended says so.
+    assert "has ended" in desk.follower.problem
+
+
+def test_a_topic_made_anew_is_neither_archived_nor_answered(tmp_path):
+    desk = Desk(tmp_path, FakeTickLog({0: messages_of(some_ticks(100))}))
+    desk.read_all()
+    desk.log.id = "id-2"
+    with pytest.raises(ConfigurationError, match="made anew"):
+        desk.follower.begin()
+    assert desk.market.symbols() == []
+    desk.follower.end()
+    assert read_head(tmp_path) is None or read_head(tmp_path).partitions == {}
+
+
+def test_a_partition_that_is_added_is_read(tmp_path):
+    log = FakeTickLog({0: messages_of(some_ticks(100))})
+    desk = Desk(tmp_path, log)
+    desk.read_all()
+    log.partitions[1] = messages_of(some_ticks(60, symbols=("NEW",), seed=9))
+    desk.read_all()
+    assert desk.market.positions() == {0: 100, 1: 60}
+    assert ask(desk, "NEW", offset=59, partition=1) is not None
+    # What was in memory is still there.
+    assert desk.market.as_of("A", 0, offset=99).place == MEMORY
+
+
+def test_numbers_of_what_failed_are_not_used_again(tmp_path, monkeypatch):
+    ticks = some_ticks(400)
+    desk = Desk(tmp_path, FakeTickLog({0: messages_of(ticks[:200])}))
+    desk.read_all()
+    import services.data.archive.store as store
+
+    sync = store.sync
+
+    def failing(path):
+        if path == tmp_path:
+            raise OSError(5, "Input/output error")
+        sync(path)
+
+    monkeypatch.setattr(store, "sync", failing)
+    desk.follower._archive_due()
+    named = {one.path: one.sha256 for one in read_head(tmp_path).chunks}
+    assert named
+    # The head is on disk, and nobody was told: what is written next leaves its files alone.
+    monkeypatch.setattr(store, "sync", sync)
+    desk.log.partitions[0] = messages_of(ticks)
+    replace = store.replace_file
+    monkeypatch.setattr(
+        store, "replace_file", lambda path, *a, **k: None if path.name == "head.json" else replace(path, *a, **k)
+    )
+    desk.follower.turn()
+    desk.follower._archive_due()
+    for path, sha256 in named.items():
+        assert store.digest(tmp_path / path) == sha256
+
+
+def test_a_backlog_of_a_day_that_is_over_is_joined_once(tmp_path):
+    desk = Desk(
+        tmp_path, FakeTickLog({0: messages_of(some_ticks(3000))}), now_ns=BEGIN_NS + 5 * DAY_NS, split_rows=500
+    )
+    desk.follower.begin()
+    written = 0
+    for _ in range(31):
+        desk.follower.turn()
+        desk.follower.flush()
+    for path in (tmp_path / "days").rglob("*.parquet"):
+        import pyarrow.parquet as pq
+
+        written += pq.read_metadata(path).num_rows
+    assert written <= 3 * 3000
+    desk.follower.flush()
+    assert {day.whole for day in read_head(tmp_path).days} == {True}
+    assert sum(1 for _ in open_source(f"archive:{tmp_path}").records()) == 3000
+
+
+def test_answers_say_where_ticks_were_gone(tmp_path):
+    log = FakeTickLog({0: messages_of(some_ticks(300))[100:]})
+    log.first = {0: 100}
+    desk = Desk(tmp_path, log)
+    desk.read_all()
+    questions = MarketQuestions(desk.market, desk.history, lambda: "")
+    assert not questions.answer(Question("A", offset=250)).complete
+    assert desk.follower.lost == 100
 
 
 def test_a_log_that_is_another_is_refused(tmp_path):

@@ -77,7 +77,8 @@ def desk(database):
 
     with postgres.connect_url(database.postgres_url("ultrathink")) as connection:
         connection.execute(
-            "TRUNCATE trail.alarms, trail.batches, trail.tiles, trail.logs, " + ", ".join(f"trail.{k.name}" for k in KINDS)
+            "TRUNCATE trail.alarms, trail.batches, trail.tiles, trail.logs, "
+            + ", ".join(f"trail.{k.name}" for k in KINDS)
         )
     made = Desk(database)
     yield made
@@ -188,3 +189,38 @@ def test_a_statement_that_takes_too_long_is_given_up(desk, monkeypatch):
             desk.questions._rows("SELECT pg_sleep(3)", {})
     with pytest.raises(ServiceUnavailable, match="it hangs"):
         desk.questions._rows("SELECT 1", {})
+
+
+def test_minutes_add_up_to_what_was_decided(desk, database):
+    from connectors import postgres
+
+    for number in range(130):
+        denied = number % 10 == 0
+        verdict = {
+            "outcome": "deny" if denied else "accept",
+            "results": [
+                {"rule": rule, "passed": not denied, "value": None, "limit": None, "headroom": None}
+                for rule in ("leverage", "drawdown")
+            ],
+        }
+        desk.decide(
+            number, "AB"[number % 2], quantity=1.0 if number % 5 == 0 and not denied else 0.0, before=1.0,
+            after=float(number), verdict={**SAMPLE["verdict"], **verdict} if SAMPLE["verdict"] else verdict,
+        )  # fmt: skip
+    with postgres.connect_url(database.postgres_url("reader", "ultrathink")) as connection:
+
+        def rows(statement):
+            return connection.execute(statement).fetchall()
+
+        assert rows("SELECT sum(decisions)::int, sum(units)::int FROM trail.decisions_by_minute") == [(130, 13)]
+        assert rows("SELECT minute, decisions::int FROM trail.latency_by_minute ORDER BY 1") == [
+            (BEGIN + timedelta(minutes=k), n) for k, n in ((0, 60), (1, 60), (2, 10))
+        ]
+        assert rows("SELECT rule, sum(decisions)::int FROM trail.denials_by_minute GROUP BY 1 ORDER BY 1") == [
+            ("drawdown", 13),
+            ("leverage", 13),
+        ]
+        # Each book's last word of a minute: 58 and 59 of the first, at a mid of 10.
+        assert rows("SELECT gross, net, books::int FROM trail.exposure_by_minute ORDER BY minute LIMIT 1") == [
+            (1170.0, 1170.0, 2)
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -11,6 +12,7 @@ from trading.arrays import BoolArray, Float32Array, FloatArray, Int64Array
 from trading.features.definitions import FEATURES
 
 N_FEATURES = len(FEATURES)
+NONE = np.empty(0, np.int64)
 
 
 class LivedRows(Struct):
@@ -26,6 +28,8 @@ class LivedRows(Struct):
         quotes: float64 [n, 6] as in `TickBatch`.
         features: float32 [n, 32].
         warm: bool [n].
+        sent_ns: int64 [n], when the producer says that it sent it; empty of rows from memory.
+        traces: n W3C traceparents, or None; empty of rows from memory.
     """
 
     symbols: Sequence[str]
@@ -36,6 +40,8 @@ class LivedRows(Struct):
     quotes: FloatArray
     features: Float32Array
     warm: BoolArray
+    sent_ns: Int64Array = NONE
+    traces: Sequence[bytes | None] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -45,7 +51,7 @@ class LivedRows(Struct):
         return LivedRows(
             self.symbols[begin:end], self.offsets[begin:end], self.event_time_ns[begin:end],
             self.state_time_ns[begin:end], self.appended_ns[begin:end], self.quotes[begin:end],
-            self.features[begin:end], self.warm[begin:end],
+            self.features[begin:end], self.warm[begin:end], self.sent_ns[begin:end], self.traces[begin:end],
         )  # fmt: skip
 
     @classmethod
@@ -62,7 +68,8 @@ class LivedRows(Struct):
             return parts[0]
         names = ("offsets", "event_time_ns", "state_time_ns", "appended_ns", "quotes", "features", "warm")
         symbols = [symbol for part in parts for symbol in part.symbols]
-        return cls(symbols, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(symbols=symbols, **columns)
 
 
 class SymbolRows:

@@ -26,6 +26,9 @@ class ForensicsSettings(BaseSettings):
     experiments_topic: str = TOPICS.experiments
     checkpoints_topic: str = TOPICS.checkpoints
     ticks_topic: str = Field(default=TOPICS.ticks, description="what a replay decides again")
+    ticks_archive: Path | None = Field(
+        default=None, description="where a replay finds ticks that Kafka no longer holds: the data service's"
+    )
     account: str = Field(default="desk", description="of the gateway that decided, for a replay")
     strategy: str = Field(default="", description="of the gateway that decided, for a replay")
     rebalance_band: float = Field(default=0.05, ge=0, lt=1, description="of the gateway that decided, for a replay")

@@ -106,6 +106,7 @@ def forensics_settings(**given: Any) -> ForensicsSettings:
             "reader_url": stack.postgres_url("reader", "ultrathink"),
             "signing_key": stack.absolute_home / "secrets" / "forensics-signing-key",
             "checkpoints": stack.absolute_home / "trail",
+            "ticks_archive": stack.absolute_home / "archive",
             "releases_journal": journal_path(stack.model_repository),
             "metrics_port": stack.ports.forensics_metrics,
         }

@@ -16,7 +16,7 @@ from services.forensics.replay_log import place_of
 from services.forensics.replaying import Span, replay_span
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import TrailReader, opened, to_record
-from services.forensics.tick_log import KafkaTicks
+from stack.workflows.lived_ticks import lived_ticks
 from stack.workflows.risk_simulation import SimulationPart, parts_of_decisions, simulate
 from stack.workflows.trusted_keys import trusted
 from stack.workflows.what_if import decide_otherwise
@@ -62,7 +62,7 @@ class TrailEvidence:
         """Made again from its partition's beginning."""
         settings = self._settings
         partition, offset = place_of(decision_id, settings.ticks_topic)
-        ticks = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic)
+        ticks = lived_ticks(settings)
         with opened(settings.reader_url.get_secret_value()) as reader:
             done = replay_span(reader, ticks, settings, Span(partition, offset, offset), progress)
         if not done.decisions:

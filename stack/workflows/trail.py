@@ -17,8 +17,8 @@ from services.forensics.replay_log import spans_of
 from services.forensics.replaying import Span, replay_span
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import opened
-from services.forensics.tick_log import KafkaTicks
 from services.forensics.verification import verify
+from stack.workflows.lived_ticks import lived_ticks
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.files import replace_file
 
@@ -75,7 +75,7 @@ def examine(
     with opened(settings.reader_url.get_secret_value()) as reader:
         show("every record is verified")
         verified = verify(reader, CheckpointFiles(settings.checkpoints).lines(), keys)
-        ticks, replayed, different = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic), 0, 0
+        ticks, replayed, different = lived_ticks(settings), 0, 0
         for partition in spans_of(reader, settings.roles()):
             done = replay_span(
                 reader, ticks, settings, Span(partition),

@@ -17,7 +17,7 @@ from services.forensics.replay_log import place_of
 from services.forensics.replaying import base_limits, state_before
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import opened
-from services.forensics.tick_log import KafkaTicks
+from stack.workflows.lived_ticks import lived_ticks
 from trading.arrays import Float32Array
 from trading.decision.schema import Decision, Reason
 from trading.errors import ConfigurationError, ContractMismatch, PredictionError, ServiceUnavailable
@@ -102,7 +102,7 @@ def decide_otherwise(
         ConfigurationError: there is no such decision, version, or its ticks are gone.
         ServiceUnavailable: a server does not answer.
     """
-    ticks = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic)
+    ticks = lived_ticks(settings)
     other = None if limits is None else base_limits(settings, ticks).like(limits).whole()
     place = place_of(decision_id, settings.ticks_topic)
     with opened(settings.reader_url.get_secret_value()) as reader:

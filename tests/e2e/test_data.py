@@ -16,6 +16,8 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from connectors.kafka.admin import admin_client
+from connectors.kafka.client import TopicPartition
 from connectors.kafka.reading import read_to_end
 from gateway.control.control import Control
 from loadtest.open_loop.publisher import TickPublisher
@@ -37,6 +39,7 @@ from tests.waiting import eventually
 from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision, place
 from trading.history import open_source
+from trading.history.archive import read_head
 from trading.risk.limits import LimitsFile
 
 CLI = CliRunner()
@@ -306,8 +309,11 @@ def test_servers_fall_and_what_does_not_need_them_answers(desk):
         with pytest.raises(Unavailable, match="PostgreSQL"):
             list(desk.client.decisions(since=SINCE, reason="target"))
         assert desk.client.features(symbol, offset=before.offset).offset == before.offset
-        parts = {part["name"]: part["ok"] for part in desk.client.health()["parts"]}
-        assert parts == {"kafka": True, "postgresql": False}
+
+        def parts():
+            return {part["name"]: part["ok"] for part in desk.client.health()["parts"]}
+
+        eventually(lambda: parts() == {"ticks": True, "history": True, "postgresql": False})
     finally:
         for one in stopped:
             one.resume()
@@ -338,3 +344,20 @@ def test_a_kill_loses_and_repeats_nothing(desk, tmp_path):
     assert sorted((t.symbol, t.event_time_ns) for t in lived) == sorted(
         (t["symbol"], t["event_time_ns"]) for t in wanted
     )
+
+
+def test_what_kafka_no_longer_holds_is_replayed_from_the_archive(desk, monkeypatch):
+    """The last one: it deletes."""
+    monkeypatch.setenv("ULTRATHINK_FORENSICS_TICKS_ARCHIVE", str(desk.archive))
+    ends = {int(p): offset for p, offset in desk.client.health()["positions"].items()}
+    eventually(lambda: {p: one.next_offset for p, one in read_head(desk.archive).partitions.items()} == ends)
+    places = [TopicPartition(desk.topics.ticks, p, end * 2 // 3) for p, end in ends.items()]
+    admin = admin_client(desk.stack.kafka_bootstrap)
+    for future in admin.delete_records(places).values():
+        future.result(10)
+    replayed = CLI.invoke(app, ["forensics", "replay", "--json"])
+    assert replayed.exit_code == 0, replayed.output
+    assert sum(span["decisions"] for span in json.loads(replayed.output)["spans"]) >= COUNT
+    monkeypatch.setenv("ULTRATHINK_FORENSICS_TICKS_ARCHIVE", str(desk.archive / "nowhere"))
+    refused = CLI.invoke(app, ["forensics", "replay"])
+    assert "what a replay begins with is gone" in str(refused.exception)

@@ -31,8 +31,8 @@ Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}" + END)]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}" + END)]
 #: What a row says of its tick; after these come its 32 features.
 TICK_COLUMNS = (
-    "partition", "record_offset", "symbol", "event_time_ns", "state_time_ns", "appended_ns", "bid", "ask",
-    "bid_size", "ask_size", "last", "last_size", "warm",
+    "partition", "record_offset", "symbol", "event_time_ns", "state_time_ns", "appended_ns", "sent_ns",
+    "traceparent", "bid", "ask", "bid_size", "ask_size", "last", "last_size", "warm",
 )  # fmt: skip
 QUOTED = ("bid", "ask", "bid_size", "ask_size", "last", "last_size")
 ROWS = 512
@@ -170,20 +170,52 @@ def open_archive(spec: str, path: str, options: dict[str, str]) -> Source:
 def read_archive(folder: Path, symbol: str, dropped: Dropped) -> Iterator[Record]:
     """Ticks in the order in which the broker took them; of each file some thousand rows are in memory."""
     del dropped  # What was no tick was never archived.
-    head = read_head(folder)
-    if head is None:
-        raise SourceError(f"{folder} holds no archive any more")
-    by_day: dict[str, list[ArchiveFile]] = {}
-    for day in head.days:
-        by_day[day.day] = files_of_day(folder, day)
-    for chunk in head.chunks:
-        by_day.setdefault(chunk.day, []).append(chunk)
+    by_day = files_by_day(folder)
     let_open(max((len(files) for files in by_day.values()), default=0))
     for day_name in sorted(by_day):
         files = [one for one in by_day[day_name] if not symbol or one.symbol in {"", symbol}]
         for row in heapq.merge(*(rows_of(folder, one) for one in files), key=itemgetter(0, 1, 2)):
             if not symbol or row[3]["symbol"] == symbol:
                 yield to_record(folder, row[0], row[3])
+
+
+class ArchivedTick(Struct, frozen=True):
+    """A tick where it lay, with its times: by its producer, and by the broker."""
+
+    offset: int
+    tick: Tick
+    sent_ns: int
+    appended_ns: int
+    traceparent: bytes | None
+
+
+def first_offset(folder: Path, partition: int) -> int | None:
+    """Of the oldest tick of a partition; None where there is none. Raises SourceError."""
+    files = [one for files in files_by_day(folder).values() for one in files if one.partition == partition]
+    return min((one.first_offset for one in files), default=None)
+
+
+def read_partition(folder: Path, partition: int, start: int, stop: int) -> Iterator[ArchivedTick]:
+    """The ticks of a partition from offset `start` to before `stop`, in order. Raises SourceError."""
+    for _, files in sorted(files_by_day(folder).items()):
+        mine = [f for f in files if f.partition == partition and f.last_offset >= start and f.first_offset < stop]
+        let_open(len(mine))
+        for row in heapq.merge(*(rows_of(folder, one) for one in mine), key=itemgetter(2)):
+            if start <= row[2] < stop:
+                told = row[3]
+                tick = to_record(folder, row[0], told).tick
+                yield ArchivedTick(row[2], tick, told["sent_ns"], row[0], told["traceparent"])
+
+
+def files_by_day(folder: Path) -> dict[str, list[ArchiveFile]]:
+    """Every file that counts, by the broker's day. Raises SourceError."""
+    head = read_head(folder)
+    if head is None:
+        raise SourceError(f"{folder} holds no archive any more")
+    found = {day.day: files_of_day(folder, day) for day in head.days}
+    for chunk in head.chunks:
+        found.setdefault(chunk.day, []).append(chunk)
+    return found
 
 
 def let_open(count: int) -> None:

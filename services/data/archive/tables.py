@@ -20,6 +20,8 @@ SCHEMA = pa.schema(
         pa.field("event_time_ns", pa.int64(), nullable=False),
         pa.field("state_time_ns", pa.int64(), nullable=False),
         pa.field("appended_ns", pa.int64(), nullable=False),
+        pa.field("sent_ns", pa.int64(), nullable=False),
+        pa.field("traceparent", pa.binary()),
         *(pa.field(name, pa.float64()) for name in QUOTED),
         pa.field("warm", pa.bool_(), nullable=False),
         *(pa.field(name, pa.float32(), nullable=False) for name in FEATURES),
@@ -43,6 +45,8 @@ def to_table(partition: int, parts: Sequence[LivedRows]) -> Any:
         pa.array(joined("event_time_ns")),
         pa.array(joined("state_time_ns")),
         pa.array(joined("appended_ns")),
+        pa.array(joined("sent_ns")),
+        pa.array([trace for part in parts for trace in part.traces], pa.binary()),
         *(pa.array(quotes[:, k], from_pandas=True) for k in range(len(QUOTED))),
         pa.array(joined("warm")),
         *(pa.array(np.ascontiguousarray(features[:, k])) for k in range(len(FEATURES))),
@@ -65,4 +69,5 @@ def to_rows(table: Any) -> LivedRows:
     return LivedRows(
         table.column("symbol").to_pylist(), column("record_offset"), column("event_time_ns"),
         column("state_time_ns"), column("appended_ns"), quotes, features, column("warm").astype(np.bool_),
+        column("sent_ns"), table.column("traceparent").to_pylist(),
     )  # fmt: skip

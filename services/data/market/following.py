@@ -250,7 +250,8 @@ def rows_of(part: PartitionProgress, kept: Sequence[tuple[LoggedMessage, Tick]])
         batch.symbols, np.fromiter((m.offset for m, _ in kept), np.int64, len(kept)), batch.event_time_ns,
         state_times,
         np.maximum.accumulate(np.maximum(appended, part.appended_ns)) if len(kept) else appended, batch.quotes,
-        found.values, found.warm,
+        found.values, found.warm, np.fromiter((m.sent_ns for m, _ in kept), np.int64, len(kept)),
+        [m.traceparent for m, _ in kept],
     )  # fmt: skip
 
 

@@ -42,12 +42,12 @@ def replay(
     """
     from services.forensics.replaying import replay_span
     from services.forensics.store.reading import opened
-    from services.forensics.tick_log import KafkaTicks
     from stack.cli.train import showing
     from stack.processes.settings import forensics_settings
+    from stack.workflows.lived_ticks import lived_ticks
 
     settings = forensics_settings()
-    ticks = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic)
+    ticks = lived_ticks(settings)
     with opened(settings.reader_url.get_secret_value()) as reader, showing("replaying") as progress:
         spans = spans_asked(reader, settings, decision_id, to)
         done = []

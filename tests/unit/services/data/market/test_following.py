@@ -17,7 +17,7 @@ from tests.unit.services.data.fakes import BEGIN_NS, DAY_NS, FakeTickLog, messag
 from trading.errors import ConfigurationError, SourceError
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
-from trading.history.archive import files_of_day, read_head
+from trading.history.archive import files_of_day, first_offset, read_head, read_partition
 from trading.intake import Admission
 from trading.market import TickBatch
 
@@ -135,6 +135,11 @@ def test_an_archive_gives_training_what_was_lived_in_the_order_of_arrival(tmp_pa
     only = [t for t in ticks if t.symbol == "B/C"]
     assert [record.tick for record in open_source(f"archive:{tmp_path}?symbol=B/C").records()] == only
     assert sum(len(batch) for batch in open_source(f"archive:{tmp_path}").batches(64)) == 900
+    # A partition alone, for a replay: where each lay, and when it was sent.
+    found = list(read_partition(tmp_path, 1, 100, 300))
+    assert [(one.offset, one.tick) for one in found] == [(k, ticks[1::2][k]) for k in range(100, 300)]
+    assert [one.sent_ns for one in found] == [m.sent_ns for m in parts[1][100:300]]
+    assert (first_offset(tmp_path, 1), first_offset(tmp_path, 7)) == (0, None)
 
 
 def test_a_day_that_is_over_has_one_file_a_symbol_and_partition(tmp_path):

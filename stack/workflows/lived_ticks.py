@@ -1,0 +1,64 @@
+"""The ticks of a replay: from Kafka, and from the archive where Kafka no longer holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from services.forensics.replaying import TickLog
+from services.forensics.settings import ForensicsSettings
+from services.forensics.tick_log import KafkaTicks
+from trading.encoding import encode
+from trading.errors import ConfigurationError
+from trading.history.archive import ArchivedTick, first_offset, read_head, read_partition
+from trading.state.log import LoggedMessage
+
+CHUNK = 1000
+
+
+def lived_ticks(settings: ForensicsSettings) -> TickLog:
+    """As the settings say. Raises ConfigurationError for an archive of another topic."""
+    kafka, folder = KafkaTicks(settings.kafka_bootstrap, settings.ticks_topic), settings.ticks_archive
+    head = None if folder is None else read_head(folder)
+    if folder is None or head is None:
+        return kafka
+    if head.topic != settings.ticks_topic:
+        raise ConfigurationError(f"{folder} is the archive of {head.topic}, and not of {settings.ticks_topic}")
+    return LivedTicks(kafka, folder)
+
+
+class LivedTicks:
+    """Implements TickLog over both."""
+
+    def __init__(self, kafka: TickLog, folder: Path) -> None:
+        """What Kafka holds is read there."""
+        self._kafka, self._folder = kafka, folder
+
+    def partitions(self) -> int:
+        """Kafka's."""
+        return self._kafka.partitions()
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """From the archive's first, where that is earlier. Raises SourceError."""
+        first, end = self._kafka.bounds(partition)
+        archived = first_offset(self._folder, partition)
+        return (first if archived is None else min(first, archived)), end
+
+    def read(self, partition: int, start: int, stop: int) -> Iterator[Sequence[LoggedMessage]]:
+        """In order. Raises SourceError, ServiceUnavailable."""
+        held, _ = self._kafka.bounds(partition)
+        if start < held:
+            found = read_partition(self._folder, partition, start, min(stop, held))
+            while chunk := [to_message(one) for one in islice(found, CHUNK)]:
+                yield chunk
+        if stop > held:
+            yield from self._kafka.read(partition, max(start, held), stop)
+
+
+def to_message(found: ArchivedTick) -> LoggedMessage:
+    """As it lay in Kafka; its payload says the same, perhaps in other bytes."""
+    tick = found.tick
+    return LoggedMessage(
+        found.offset, found.sent_ns, tick.symbol.encode(), encode(tick), found.traceparent, found.appended_ns
+    )

@@ -24,7 +24,10 @@ from trading.files import write_atomically
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: Proofs, and the commands whose exit code 0 means that they hold; each prints JSON.
-PROOFS = {"chaos": ["chaos", "--kills", "100", "--poison", "1000000", "--json"]}
+PROOFS = {
+    "chaos": ["ultrathink", "chaos", "--kills", "100", "--poison", "1000000", "--json"],
+    "api": ["python", "-m", "tests.fuzz.api", "--cases", "100000", "--json"],
+}
 
 
 class Proven(Struct, frozen=True):
@@ -45,7 +48,7 @@ def prove(name: str) -> Proven:
     words = PROOFS[name]
     began = time.monotonic()
     done = subprocess.run(
-        [Path(sys.executable).with_name("ultrathink"), *words], stdout=subprocess.PIPE, check=False
+        [Path(sys.executable).with_name(words[0]), *words[1:]], stdout=subprocess.PIPE, check=False
     )
     try:
         report = msgspec.json.decode(done.stdout)
@@ -55,7 +58,7 @@ def prove(name: str) -> Proven:
         raise ConfigurationError(f"{name} printed no JSON (exit code {done.returncode}): {error}") from error
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     took = round(time.monotonic() - began, 1)
-    command = f"ultrathink {' '.join(words)}"
+    command = " ".join(words)
     return Proven(name, command, commit(), now, machine(), took, done.returncode == 0, report)
 
 
@@ -78,7 +81,12 @@ def page(proofs: list[Proven]) -> str:
 
 
 def table(report: Any) -> list[str]:
-    """Of chaos: a line a fault."""
+    """Of chaos: a line a fault; of requests: how many were answered with which status."""
+    if "requests" in report:
+        told = ", ".join(f"{status} {count:,}" for status, count in sorted(report["by_status"].items()))
+        return [
+            f"{report['requests']:,} requests, {report['answered_wrongly']} answered wrongly; by status: {told}."
+        ]
     lines = ["| fault | times | ticks | letters | missing | repeated | disordered | different | back after s |"]
     lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for r in report["rows"]:

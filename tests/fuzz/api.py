@@ -6,6 +6,7 @@ python -m tests.fuzz.api --cases 100000
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -92,10 +93,15 @@ def main():
     """Print what was answered; a request that is answered wrongly is shown, as small as it can be made."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--json", action="store_true", help="Print JSON on stdout.")
     asked = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts = run(asked.cases, Path(folder), lambda line: print(line, file=sys.stderr))
+    if asked.json:
+        report = {"requests": sum(counts.values()), "by_status": counts, "answered_wrongly": 0}
+        print(json.dumps(report))
+        return
     told = ", ".join(f"{status}: {count:,}" for status, count in sorted(counts.items()))
     print(f"{sum(counts.values()):,} requests in {time.monotonic() - began:.0f} s, none answered wrongly ({told})")
 

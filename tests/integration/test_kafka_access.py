@@ -16,11 +16,14 @@ from connectors.kafka.watermarks import bounds
 from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.control.topic import send, told
 from loadtest.open_loop.drive import Load, drive
+from services.data.client import DataClient
 from services.forensics.store.reading import opened
 from stack.cli.main import app
 from stack.processes.broker import running_broker
+from stack.processes.data import running_data
 from stack.processes.gateway import GatewayProcess, running_gateway
 from stack.processes.own import OwnProcess, running
+from stack.processes.settings import DATA_TOKEN
 from stack.servers.settings import ServerPorts, StackSettings
 from tests.stacks import running_stack
 from tests.waiting import eventually
@@ -62,12 +65,20 @@ def on_record(settings):
 def test_a_whole_desk_works_with_what_each_role_may(secured):
     bootstrap = secured.kafka_bootstrap
     forensics = OwnProcess(secured, ("forensics", "run"), "forensics", {})
-    with running_broker(secured), running(forensics), running_gateway(secured, execution="broker"):
+    with (
+        running_broker(secured), running(forensics), running_data(secured) as data,
+        running_gateway(secured, execution="broker"),
+    ):  # fmt: skip
         # A sender and a reader of their own, each under its own name.
         found = drive(Load(bootstrap, "simulate:regimes?seed=5&ticks=2000&symbols=3", "500/s", 2000, warm_up_s=1.0))
         assert (found.sent, found.missing, found.repeated) == (2000, 0, 0)
         assert any(bounds(bootstrap, TOPICS.fills, p)[1] for p in range(secured.partitions))
         eventually(lambda: on_record(secured) >= 2000)
+        with DataClient(data.address, secured.secret(DATA_TOKEN)) as client:
+            eventually(lambda: sum(one["ticks"] for one in client.symbols()) == 2000)
+            some = next(client.decisions())
+            # Made again by the data service, which may read ticks and nothing else.
+            assert client.replay(some["decision_id"])["verdict"] == "same"
         assert CLI.invoke(app, ["gateway", "kill", "--reason", "drill"]).exit_code == 0
         stops = CLI.invoke(app, ["gateway", "stops", "--json"])
         assert [s["reason"] for s in json.loads(stops.output)] == ["drill"]
@@ -89,6 +100,8 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
         ("sender", "looks at decisions", lambda b: bounds(b, TOPICS.decisions, 0)),
         ("broker", "knows of ticks", lambda b: require(b, TOPICS.ticks)),
         ("reader", "begins a gateway", lambda b: check_cluster(b, TOPICS)),
+        ("data", "reads decisions", lambda b: list(read_to_end(b, TOPICS.decisions, 0, 0))),
+        ("data", "stops the desk", lambda b: send(b, TOPICS.control, told("drain", "", "x", "y"))),
         ("broker", "decides", lambda b: TransactionalSink(b, TOPICS, "gateway", "x", "log", lambda _: None)),
     ],
 )

@@ -25,6 +25,7 @@ __all__ = [
     "translating",
 ]
 CONNECT_S = 5
+NO_TABLE = "42P01"
 REFUSED = frozenset({"22", "23", "54"})
 
 
@@ -96,6 +97,8 @@ def translating(what: str) -> Iterator[None]:
         yield
     except Error as error:
         # What the client itself cannot send has no state.
+        if error.sqlstate == NO_TABLE:
+            raise ServiceUnavailable(f"{what}: {str(error).splitlines()[0]}; is this database set up?") from error
         if isinstance(error, DataError) or (error.sqlstate or "")[:2] in REFUSED:
             raise BadRecord(f"{what}: {str(error).strip()}") from error
         raise translated(error, what) from error

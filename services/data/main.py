@@ -82,6 +82,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         made.close()
         raise ConfigurationError(
-            f"port {port} on {host} cannot be had ({error.strerror}): choose another with ULTRATHINK_DATA_PORT"
+            f"port {port} on {host} cannot be had ({error.strerror}): choose another with --port or "
+            "ULTRATHINK_DATA_PORT"
         ) from error
     return made

@@ -26,8 +26,9 @@ SELECT rule, count(*), count(DISTINCT symbol), min(event_time), max(event_time) 
 ) AS broken GROUP BY rule ORDER BY count(*) DESC, rule
 """
 BROKER = """
-SELECT kind, coalesce(nullif(reason, ''), '-'), count(*), sum(abs(quantity)), sum(fee)
-FROM trail.fills WHERE event_time >= %(since)s AND event_time < %(until)s GROUP BY 1, 2 ORDER BY 1, 2
+SELECT f.kind, coalesce(nullif(f.reason, ''), 'none'), count(*), sum(abs(f.quantity)), sum(f.fee)
+FROM trail.fills f JOIN trail.decisions d ON d.decision_id = f.order_id
+WHERE d.event_time >= %(since)s AND d.event_time < %(until)s AND d.action <> 'hold' GROUP BY 1, 2 ORDER BY 1, 2
 """
 COMMANDS = """
 SELECT event_time, kind, setting, set_by, reason, value, record_offset FROM trail.commands
@@ -105,30 +106,41 @@ def summarize(reader: TrailReader, since: datetime, until: datetime) -> TrailSum
     tables = [
         Table("orders", "Orders", ("symbol", "action", "orders", "units", "traded", "clipped"), rows(ORDERS)),
         Table("rejections", "Rejections by rule", ("rule", "orders", "symbols", "first", "last"), rows(REJECTIONS)),
-        Table("broker", "The broker's reports", ("kind", "reason", "reports", "units", "fees"), rows(BROKER)),
+        Table(
+            "broker", "The broker's reports on these orders", ("kind", "reason", "reports", "units", "fees"),
+            rows(BROKER),
+        ),
         *(
-            Table(name, name.replace("_", " ").capitalize(), told, [c for c in commands if c[1] == kind])
+            Table(name, f"{words_of(name)} (by the wall clock)", told, [c for c in commands if c[1] == kind])
             for name, kind in kinds.items()
         ),
-        Table("other_commands", "Other commands", told, [c for c in commands if c[1] not in kinds.values()]),
+        Table(
+            "other_commands", "Other commands (by the wall clock)", told,
+            [c for c in commands if c[1] not in kinds.values()],
+        ),
         Table("holds", "Holds by reason", ("reason", "decisions"), rows(HOLDS)),
         Table(
             "latency", f"Latency by {span['step']}, ms from sending a tick to its decision",
             ("from", "decisions", "p50", "p95", "p99", "p99_9", "max", "late"),
             [(r[0], r[1], *(v / 1e3 for v in r[2]), r[3] / 1e3, r[4]) for r in rows(LATENCY)],
         ),
-        Table("dead_letters", "What was no tick", ("reason", "messages"), rows(LETTERS)),
+        Table("dead_letters", "What was no tick (by the broker's clock)", ("reason", "messages"), rows(LETTERS)),
         Table(
-            "releases", "Model releases", ("at", "model", "version", "action", "step", "by", "reason"),
-            rows(RELEASES)
+            "releases", "Model releases (by the wall clock)",
+            ("at", "model", "version", "action", "step", "by", "reason"), rows(RELEASES),
         ),
-        Table("alarms", "Alarms of the trail", ("at", "kind", "detail"), rows(ALARMS)),
+        Table("alarms", "Alarms of the trail (by the wall clock)", ("at", "kind", "detail"), rows(ALARMS)),
         Table(
             "gaps", "Offsets without a record, of all time (transaction markers, aborted transactions)",
             ("log", "records", "first", "last", "without"), [to_gaps(row) for row in rows(GAPS)],
         ),
     ]  # fmt: skip
     return TrailSummary(since, until, tables)
+
+
+def words_of(name: str) -> str:
+    """A table's name as a title."""
+    return name.replace("_", " ").capitalize()
 
 
 def step_of(since: datetime, until: datetime) -> str:

@@ -197,10 +197,13 @@ def what_followed(decision: Decision) -> str:
 
 
 def plot(path: Path, told: Explanation) -> None:
-    """From the baseline to the target, a bar a group, the largest first."""
+    """From the baseline to the target, a bar a group, the largest first. Raises ConfigurationError."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise ConfigurationError(f"--plot {path}: a picture ends in .png, .svg or .pdf")
     axes = figure.subplots()
     names = ["baseline", *(one.group for one in told.contributions), "target"]
     at = told.baseline_target
@@ -213,7 +216,7 @@ def plot(path: Path, told: Explanation) -> None:
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.2)
     axes.set_xlabel(f"share of the position limit; baseline: {told.baseline}")
     axes.set_title(f"{told.decision_id}: {told.model} version {told.version}", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def to_csv(table: Table) -> bytes:
 def inert(value: Any) -> Any:
     """A reason that begins as a formula does is led by an apostrophe."""
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.astimezone(UTC).isoformat()
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 

@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from connectors.logs import configure
 from tests.unit.services.data.api.test_app import Service
 
 CHECKS = [
@@ -95,6 +96,8 @@ def main():
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--json", action="store_true", help="Print JSON on stdout.")
     asked = parser.parse_args()
+    # To stderr, and no more than what matters.
+    configure("error")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts = run(asked.cases, Path(folder), lambda line: print(line, file=sys.stderr))

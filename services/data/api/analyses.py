@@ -5,14 +5,16 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 
 from services.data.api import models
+from services.data.api.asking import text_of
 from services.data.api.formats import answer
 from services.data.api.guard import need
 from services.data.api.jobs import Jobs
-from services.data.errors import Unprocessable
+from services.data.errors import NotFound, Unprocessable
 from services.data.ports import Analyses
+from services.data.trail.queries import TrailQuestions
 
 
-def analysis_routes(analyses: Analyses, jobs: Jobs) -> APIRouter:
+def analysis_routes(analyses: Analyses, jobs: Jobs, trail: TrailQuestions) -> APIRouter:
     """Each begins a job; its result is asked for."""
     routes = APIRouter(tags=["analyses"], dependencies=[Depends(need("analyse"))])
 
@@ -23,6 +25,8 @@ def analysis_routes(analyses: Analyses, jobs: Jobs) -> APIRouter:
     def what_if(asked: models.WhatIf) -> Response:
         if asked.limits is None and asked.model is None:
             raise Unprocessable("name what would have been another: limits, model, or both")
+        if trail.record(text_of("decision_id", asked.decision_id)) is None:
+            raise NotFound(f"{asked.decision_id[:200]} is not on record")
         job = jobs.start(
             "what-if", "", lambda told: analyses.what_if(asked.decision_id, asked.limits, asked.model, told)
         )

@@ -71,7 +71,7 @@ def application(service: DataService) -> FastAPI:
     app.include_router(live_routes(service.market, service.trail, service.tails))
     app.include_router(market_routes(service.market))
     app.include_router(trail_routes(service.trail, service.evidence, service.jobs, service.most_days))
-    app.include_router(analysis_routes(service.analyses, service.jobs))
+    app.include_router(analysis_routes(service.analyses, service.jobs, service.trail))
 
     @app.get(
         "/v1/health", response_model=models.Health, responses={503: {"model": models.Health}}, tags=["service"],
@@ -103,7 +103,9 @@ def add_refusals(app: FastAPI) -> None:
 
     def invalid(_: Request, error: Exception) -> Response:
         first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+        where = ".".join(str(part) for part in first["loc"][1:] if not isinstance(part, int)) or "the body"
+        if first.get("type") == "model_attributes_type":
+            first = {**first, "msg": "send a JSON object, with Content-Type: application/json"}
         given = (
             f" (given: {str(first['input'])[:100]!r})" if isinstance(first.get("input"), str | int | float) else ""
         )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime, timedelta
 from typing import overload
 
 from services.data.errors import Unprocessable
+from trading.intake import FIRST_NS
 from trading.market import MAX_TIME_NS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NS = 1_000_000_000
-LATEST = EPOCH + timedelta(microseconds=MAX_TIME_NS // 1000)
+OFFSET = re.compile(r" (\d\d:?\d\d)$")
 
 
 def to_ns(name: str, value: str | int | None) -> int | None:
@@ -25,8 +27,10 @@ def to_ns(name: str, value: str | int | None) -> int | None:
     text = str(value).strip()
     is_number = text.isascii() and text.isdigit() and len(text) <= 19
     found = int(text) if is_number else iso_ns(name, text)
-    if not 0 <= found < MAX_TIME_NS:
-        raise Unprocessable(f"{name}={text[:50]}: a time lies between 1970 and 2200; a number is nanoseconds")
+    if not FIRST_NS <= found < MAX_TIME_NS:
+        raise Unprocessable(
+            f"{name}={text[:50]}: a time lies between February 1970 and 2200; a number is nanoseconds since 1970"
+        )
     return found
 
 
@@ -34,7 +38,7 @@ def iso_ns(name: str, text: str) -> int:
     """Of an ISO 8601 time. Raises Unprocessable."""
     try:
         # In a query a plus is a space.
-        moment = datetime.fromisoformat(text.replace(" 00:00", "+00:00"))
+        moment = datetime.fromisoformat(OFFSET.sub(r"+\1", text))
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         delta = aware - EPOCH
     except (ValueError, OverflowError):
@@ -72,10 +76,10 @@ def to_cursor(*numbers: int) -> str:
 
 
 @overload
-def from_cursor(cursor: str, count: int | None) -> tuple[int, ...]: ...
+def from_cursor(cursor: str, count: int | None, name: str = ...) -> tuple[int, ...]: ...
 @overload
-def from_cursor(cursor: str | None, count: int) -> tuple[int, ...] | None: ...
-def from_cursor(cursor: str | None, count: int | None) -> tuple[int, ...] | None:
+def from_cursor(cursor: str | None, count: int, name: str = ...) -> tuple[int, ...] | None: ...
+def from_cursor(cursor: str | None, count: int | None, name: str = "cursor") -> tuple[int, ...] | None:
     """The numbers of one that was given out, so many where that is told. Raises Unprocessable."""
     if cursor is None:
         return None
@@ -89,7 +93,7 @@ def from_cursor(cursor: str | None, count: int | None) -> tuple[int, ...] | None
         or any(not -1 <= one < 2**63 for one in numbers)
         or cursor != to_cursor(*numbers)
     ):
-        raise Unprocessable(f"cursor={cursor[:50]!r} was not given out here: leave it out to begin anew")
+        raise Unprocessable(f"{name}={cursor[:50]!r} was not given out here: leave it out to begin anew")
     return numbers
 
 

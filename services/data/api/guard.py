@@ -20,7 +20,7 @@ from starlette.requests import Request
 from services.data.api.cache import AnswerCache, CachedAnswer, key_of
 from services.data.api.formats import JSON, LISTED, negotiated
 from services.data.api.tokens import Scope, Token, Tokens, allow
-from services.data.errors import NotFound, Refused, TooLarge, TooMany, TooSlow, Unauthorized
+from services.data.errors import NotFound, Refused, TooLarge, TooMany, TooSlow, Unauthorized, Unprocessable
 
 Scope_ = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -166,6 +166,12 @@ def need(scope: Scope) -> Callable[[Request], None]:
         if holder is None:
             raise Unauthorized("send `Authorization: Bearer TOKEN`")
         allow(holder, scope)
+        known = {one.alias for one in request.scope["route"].dependant.query_params}
+        unknown = sorted(set(request.query_params) - known)
+        if unknown:
+            # Passed over, it would be another question than was meant.
+            told = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+            raise Unprocessable(f"{unknown[0][:50]} is no parameter of this question: {told}")
 
     return check
 

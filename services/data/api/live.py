@@ -148,7 +148,7 @@ def to_places(cursor: str | None) -> dict[int, int] | None:
     """Log -> offset, of a cursor that was given out. Raises Unprocessable."""
     if cursor is None:
         return None
-    numbers = from_cursor(cursor, None)
+    numbers = from_cursor(cursor, None, "Last-Event-ID")
     if len(numbers) % 2:
         raise Unprocessable("Last-Event-ID was not given out here: leave it out to begin with what comes")
     return dict(zip(numbers[::2], numbers[1::2], strict=True))
@@ -174,7 +174,7 @@ def live_routes(market: MarketQuestions, trail: TrailQuestions, tails: Tails) ->
         last_event_id: LastEventId = None,
     ) -> StreamingResponse:
         place = market.partition(text_of("symbol", symbol), partition)
-        known = from_cursor(last_event_id, 2)
+        known = from_cursor(last_event_id, 2, "Last-Event-ID")
         if known is not None and known[0] != place:
             raise Unprocessable("Last-Event-ID is of another partition")
         after = market.positions().get(place, 0) - 1 if known is None else known[1]

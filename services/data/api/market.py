@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -39,7 +40,8 @@ def market_routes(questions: MarketQuestions) -> APIRouter:
         items = [
             {
                 "symbol": one.symbol, "partition": one.partition, "ticks": one.ticks,
-                "last_offset": one.last_offset, "state_time_ns": one.state_time_ns, "warm": one.warm,
+                "last_offset": one.last_offset if one.exact else None, "state_time_ns": one.state_time_ns,
+                "warm": one.warm,
             }
             for one in questions.symbols()
         ]  # fmt: skip
@@ -56,6 +58,8 @@ def market_routes(questions: MarketQuestions) -> APIRouter:
         cursor: Annotated[str | None, Query(max_length=100)] = None,
     ) -> Response:
         begin, end = to_ns("since", since), to_ns("until", until)
+        if begin is not None and end is not None and begin >= end:
+            raise Unprocessable(f"since={since} does not lie before until={until}")
         place = questions.partition(text_of("symbol", symbol), partition)
         after = from_cursor(cursor, 2)
         if after is not None and after[0] != place:
@@ -92,7 +96,7 @@ def add_features(routes: APIRouter, questions: MarketQuestions) -> None:
 
     @routes.post("/v1/features", response_model=models.FeatureList, summary="At most 1,000 such questions at once")
     def feature_batch(asked: models.FeatureBatch) -> Response:
-        return answer({"items": [feature_item(questions, one) for one in asked.questions]})
+        return answer({"items": feature_items(questions, asked.questions)})
 
 
 def to_question(symbol: str, at: str | int | None, offset: int | None, partition: int | None) -> Question:
@@ -102,13 +106,23 @@ def to_question(symbol: str, at: str | int | None, offset: int | None, partition
     return Question(text_of("symbol", symbol), offset, to_ns("at", at), partition)
 
 
-def feature_item(questions: MarketQuestions, asked: models.FeatureQuestion) -> dict[str, Any]:
-    """One of a batch: what is wrong with it keeps nobody from the others' answers."""
-    try:
-        question = to_question(asked.symbol, asked.at, asked.offset, asked.partition)
-        return {"answer": to_features(questions.answer(question)), "error": None}
-    except Refused as error:
-        return {"answer": None, "error": {"code": error.code, "message": str(error)}}
+def feature_items(questions: MarketQuestions, asked: Sequence[models.FeatureQuestion]) -> list[dict[str, Any]]:
+    """In order; what is wrong with one keeps nobody from the others' answers."""
+    found: list[Answer | Refused | Question] = []
+    for one in asked:
+        try:
+            question = to_question(one.symbol, one.at, one.offset, one.partition)
+            found.append(questions.from_memory(question) or question)
+        except Refused as error:
+            found.append(error)
+    earlier = questions.from_archive_all([one for one in found if isinstance(one, Question)])
+    answers = [next(earlier) if isinstance(one, Question) else one for one in found]
+    return [
+        {"answer": None, "error": {"code": one.code, "message": str(one)}}
+        if isinstance(one, Refused)
+        else {"answer": to_features(one), "error": None}
+        for one in answers
+    ]
 
 
 def to_features(found: Answer) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class SymbolItem(Answered):
     symbol: str
     partition: int
     ticks: int = Field(description="read so far")
-    last_offset: int = Field(description="of its newest tick, or a later one of its partition")
+    last_offset: int | None = Field(description="of its newest tick; null where none came since the service began")
     state_time_ns: int = Field(description="newest event time, ns since 1970 UTC")
     warm: bool = Field(description="whether its features are known")
 

@@ -129,7 +129,7 @@ def read_tokens(path: Path) -> list[Token]:
 
 
 def give_out(path: Path, name: str, scopes: list[Scope]) -> str:
-    """Enter a token under a name, in the place of one that has it; returns the token. Raises ConfigurationError.
+    """Enter a token under a name; returns the token. Raises ConfigurationError for a name that has one.
 
     Args:
         path: of the file; made where it is not there.
@@ -140,12 +140,16 @@ def give_out(path: Path, name: str, scopes: list[Scope]) -> str:
         raise ConfigurationError(
             f"{DESK} is the name of the desk's own token (ULTRATHINK_DATA_TOKEN): choose another"
         )
+    if name in {one.name for one in known_tokens(path)}:
+        raise ConfigurationError(
+            f"{name} holds a token already: take it back first (`ultrathink data token {name} --take-back`)"
+        )
     token = secrets.token_urlsafe(32)
     entry = {"name": name, "sha256": hashed(token), "scopes": scopes}
     try:
         made = msgspec.convert(entry, Token)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"token {name!r}: {error}") from None
+    except msgspec.ValidationError:
+        raise ConfigurationError(f"{name!r} is no name for a token: 1 to 64 letters, digits, and . _ -") from None
     write_tokens(path, [*(one for one in known_tokens(path) if one.name != name), made])
     return token
 

@@ -17,13 +17,14 @@ from services.data.api.market import TimeQuery
 from services.data.errors import NotFound
 from services.data.ports import Evidence
 from services.data.trail.queries import Row, TrailQuestions
+from trading.decision.schema import Action, Reason
 from trading.errors import ConfigurationError
+from trading.risk.verdict import Outcome
 
 MOST_DECISIONS = 5000
 #: What changes with every decision is looked up again after a second.
 FRESH_S = 1
 SymbolQuery = Annotated[str | None, Query(min_length=1, max_length=64)]
-Word = Annotated[str | None, Query(min_length=1, max_length=64)]
 IdPath = Annotated[str, Path(min_length=1, max_length=300, description="topic-partition-offset of the tick")]
 
 
@@ -43,9 +44,9 @@ def trail_routes(questions: TrailQuestions, evidence: Evidence, jobs: Jobs, most
         since: TimeQuery = None,
         until: TimeQuery = None,
         symbol: SymbolQuery = None,
-        action: Word = None,
-        reason: Word = None,
-        outcome: Word = None,
+        action: Action | None = None,
+        reason: Reason | None = None,
+        outcome: Outcome | None = None,
         limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = 500,
         cursor: Annotated[str | None, Query(max_length=100)] = None,
     ) -> Response:

@@ -23,15 +23,46 @@ AT_ONCE = 8
 COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
 
 
+NO_END = 2**62
+_ASKED = """
+WITH asked AS (
+    SELECT unnest(?::BIGINT[]) AS question, unnest(?::VARCHAR[]) AS symbol, unnest(?::INTEGER[]) AS partition,
+        unnest(?::BIGINT[]) AS last
+), rows AS (
+    SELECT * FROM read_parquet(?) WHERE symbol IN (SELECT symbol FROM asked)
+)
+"""
+#: The last row of each question by its offset; each is looked up, and not compared with all.
+LAST_BY_OFFSET = f"""
+{_ASKED}
+SELECT question, {", ".join(f'rows."{name}"' for name in SCHEMA.names)}
+FROM asked ASOF JOIN rows
+    ON asked.symbol = rows.symbol AND asked.partition = rows.partition AND asked.last >= rows.record_offset
+"""  # noqa: S608 - constants
+#: By its time, of which there may be several rows: the last of these.
+LAST_BY_TIME = f"""
+{_ASKED}, moments AS (
+    SELECT symbol, partition, state_time_ns, max(record_offset) AS newest FROM rows GROUP BY ALL
+), hits AS (
+    SELECT asked.question, moments.partition, moments.newest
+    FROM asked ASOF JOIN moments
+        ON asked.symbol = moments.symbol AND asked.partition = moments.partition
+            AND asked.last >= moments.state_time_ns
+)
+SELECT question, {", ".join(f'rows."{name}"' for name in SCHEMA.names)}
+FROM hits JOIN rows ON rows.partition = hits.partition AND rows.record_offset = hits.newest
+"""  # noqa: S608 - constants
+
+
 class Span(Struct, frozen=True):
     """Rows of one symbol of a partition, by offset and state time, both inclusive."""
 
     partition: int
     symbol: str
     first_offset: int = 0
-    last_offset: int = 2**62
-    first_ns: int = -(2**62)
-    last_ns: int = 2**62
+    last_offset: int = NO_END
+    first_ns: int = -NO_END
+    last_ns: int = NO_END
 
 
 class History:
@@ -102,39 +133,61 @@ class History:
 
     def last(self, span: Span) -> LivedRows:
         """The last row of a span; none where it holds none. Raises ServiceUnavailable."""
-        files = self.files(span)
-        found = to_rows(SCHEMA.empty_table())
-        while files and not len(found):
-            newest, files = files[-AT_ONCE:], files[:-AT_ONCE]
+        return self.last_of_all([span])[0] or LivedRows.empty()
+
+    def last_of_all(self, spans: Sequence[Span]) -> list[LivedRows | None]:
+        """The last row of each span that ends at an offset or at a time; None where it holds none.
+
+        Those that look into the same files are one question; the newest files are asked first. Raises
+        ServiceUnavailable.
+        """
+        found: list[LivedRows | None] = [None] * len(spans)
+        open_files = {k: self.files(span) for k, span in enumerate(spans)}
+        while open_files:
+            together: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
+            for k, files in open_files.items():
+                paths = tuple(one.path for one in files[-AT_ONCE:])
+                together.setdefault((spans[k].last_ns < NO_END, paths), []).append(k)
+            for (by_time, paths), numbers in together.items():
+                if paths:
+                    table = self._last_rows(paths, [spans[k] for k in numbers], by_time=by_time)
+                    for row, number in enumerate(table.column("question").to_pylist()):
+                        found[numbers[number]] = to_rows(table.slice(row, 1).select(SCHEMA.names).cast(SCHEMA))
             # One that begins later may end earlier in time only where its symbol is another.
-            found = self._ask(newest, span, "ORDER BY record_offset DESC LIMIT 1")
+            open_files = {k: files[:-AT_ONCE] for k, files in open_files.items() if found[k] is None and files}
         return found
 
-    def query(self, statement: str, values: Sequence[Any], files: Sequence[ArchiveFile]) -> Any:
-        """An Arrow table of what DuckDB says to a statement that reads from `rows`. Raises ServiceUnavailable."""
-        paths = [str(self._folder / one.path) for one in files]
+    def _last_rows(self, paths: Sequence[str], spans: Sequence[Span], *, by_time: bool) -> Any:
+        """The last row of each span within some files, with the number of its `question`."""
+        lists = [
+            list(range(len(spans))), [one.symbol for one in spans], [one.partition for one in spans],
+            [one.last_ns if by_time else one.last_offset for one in spans],
+        ]  # fmt: skip
+        return self._run(LAST_BY_TIME if by_time else LAST_BY_OFFSET, [*lists, self._places(paths)])
+
+    def _places(self, paths: Sequence[str]) -> list[str]:
+        return [str(self._folder / path) for path in paths]
+
+    def _ask(self, files: Sequence[ArchiveFile], span: Span, ending: str) -> LivedRows:
+        if not files:
+            return LivedRows.empty()
+        table = self._run(
+            f"WITH rows AS (SELECT * FROM read_parquet(?)) SELECT {COLUMNS} FROM rows WHERE symbol = ? "  # noqa: S608 - ours
+            f"AND partition = ? AND record_offset BETWEEN ? AND ? AND state_time_ns BETWEEN ? AND ? {ending}",
+            [
+                self._places([one.path for one in files]), span.symbol, span.partition, span.first_offset,
+                span.last_offset, span.first_ns, span.last_ns,
+            ],
+        )  # fmt: skip
+        return to_rows(table.cast(SCHEMA))
+
+    def _run(self, statement: str, values: Sequence[Any]) -> Any:
+        """An Arrow table. Raises ServiceUnavailable."""
         cursor = self._database.cursor()
         try:
-            return cursor.sql(
-                f"WITH rows AS (SELECT * FROM read_parquet(?)) {statement}",  # noqa: S608 - ours
-                params=[paths, *values],
-            ).to_arrow_table()
+            return cursor.sql(statement, params=list(values)).to_arrow_table()
         except duckdb.Error as error:
             log.warning("the archive cannot be read", why=str(error)[:500])
             raise ServiceUnavailable("the archive cannot be read: the service's log says why") from error
         finally:
             cursor.close()
-
-    def _ask(self, files: Sequence[ArchiveFile], span: Span, ending: str) -> LivedRows:
-        if not files:
-            return to_rows(SCHEMA.empty_table())
-        values = [
-            span.symbol, span.partition, span.first_offset, span.last_offset, span.first_ns, span.last_ns,
-        ]  # fmt: skip
-        table = self.query(
-            f"SELECT {COLUMNS} FROM rows WHERE symbol = ? AND partition = ? AND record_offset BETWEEN ? AND ? "  # noqa: S608 - ours
-            f"AND state_time_ns BETWEEN ? AND ? {ending}",
-            values,
-            files,
-        )
-        return to_rows(table.cast(SCHEMA))

@@ -261,7 +261,7 @@ def known_symbols(partition: int, part: PartitionProgress) -> list[SymbolInfo]:
     return [
         SymbolInfo(
             symbol, partition, int(ints[k, kernel.I_COUNT]), part.next_offset - 1, int(ints[k, kernel.I_TIME]),
-            bool(ints[k, kernel.I_PRICED] >= WARM_TICKS),
+            bool(ints[k, kernel.I_PRICED] >= WARM_TICKS), False,
         )
         for k, symbol in enumerate(symbols)
     ]  # fmt: skip

@@ -34,7 +34,7 @@ class SymbolInfo(Struct, frozen=True):
     Attributes:
         symbol, partition: which.
         ticks: since the service reads, from the archive's beginning.
-        last_offset: of its newest tick, or one that is no greater than what is read.
+        last_offset: of its newest tick, or, where not `exact`, one that is no greater than what is read.
         state_time_ns: the newest event time that its features know.
         warm: whether its features are.
     """
@@ -45,6 +45,7 @@ class SymbolInfo(Struct, frozen=True):
     last_offset: int
     state_time_ns: int
     warm: bool
+    exact: bool = True
 
 
 class LivedMarket:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-from services.data.archive.history import History, Span
+from services.data.archive.history import NO_END, History, Span
 from services.data.errors import Conflict, NotFound
 from services.data.market.lived import EARLIER, LivedMarket, SymbolInfo
 from services.data.rows import LivedRows
 from trading.errors import ServiceUnavailable
 from trading.features.definitions import FEATURE_VERSION, WARM_TICKS
-
-#: Later than any time that a tick may have.
-NO_END = 2**62
 
 
 class Question(Struct, frozen=True):
@@ -119,18 +116,28 @@ class MarketQuestions:
 
     def from_archive(self, asked: Question) -> Answer:
         """The same of what is on disk. Raises as `from_memory`, and ServiceUnavailable."""
-        question = self._placed(asked)
-        span = Span(
-            question.partition or 0, question.symbol,
-            last_offset=NO_END if question.offset is None else question.offset,
-            last_ns=NO_END if question.time_ns is None else question.time_ns,
-        )  # fmt: skip
-        known, rows = self._market.info(question.symbol, span.partition), self._history.last(span)
+        return next(self.from_archive_all([asked]))
+
+    def from_archive_all(self, asked: Sequence[Question]) -> Iterator[Answer]:
+        """Many at once, in their order. Raises as `from_archive`."""
+        questions = [self._placed(one) for one in asked]
+        spans = [
+            Span(
+                one.partition or 0, one.symbol, last_offset=NO_END if one.offset is None else one.offset,
+                last_ns=NO_END if one.time_ns is None else one.time_ns,
+            )
+            for one in questions
+        ]  # fmt: skip
+        rows = self._history.last_of_all(spans)
+        return iter([self._from_disk(one, row) for one, row in zip(questions, rows, strict=True)])
+
+    def _from_disk(self, question: Question, row: LivedRows | None) -> Answer:
+        known = self._market.info(question.symbol, question.partition or 0)
         if question.offset is not None:
             settled = True
         else:
             settled = question.time_ns is not None and known is not None and question.time_ns < known.state_time_ns
-        return self._answer(question, rows if len(rows) else None, settled=settled)
+        return self._answer(question, row, settled=settled)
 
     def answer(self, asked: Question) -> Answer:
         """From wherever it is."""

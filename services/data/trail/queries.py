@@ -27,6 +27,7 @@ STATEMENT_MS = 5000
 ANSWER_S = 6.0
 #: How long a connection is waited for.
 WAIT_S = 1.0
+NO_TRAIL = "there is no trail in the database yet: `ultrathink forensics run` makes it"
 
 
 class TrailQuestions:
@@ -118,7 +119,7 @@ class TrailQuestions:
     def check(self) -> None:
         """Whether it answers, and has a trail."""
         if self._rows("SELECT to_regclass('trail.batches') IS NOT NULL", {}) != [(True,)]:
-            raise ServiceUnavailable("the database has no trail: `ultrathink forensics migrate` makes it")
+            raise ServiceUnavailable(NO_TRAIL)
 
     def close(self) -> None:
         """Disconnect."""
@@ -145,6 +146,10 @@ class TrailQuestions:
 
     def _ask(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with self._connection() as connection:
+            if connection.execute("SELECT to_regclass('trail.batches')").fetchone() == (None,):
+                if "to_regclass" in statement:
+                    return [(False,)]
+                raise ServiceUnavailable(NO_TRAIL)
             connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_MS}; SET LOCAL timezone = 'UTC'")
             return connection.execute(statement, values or None).fetchall()
 

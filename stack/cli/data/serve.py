@@ -21,7 +21,10 @@ class ScopeName(StrEnum):
 
 @app.command(epilog="Example: ultrathink data serve --port 8010")
 def serve(
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="To listen on; 0 takes a free one.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="To listen on; default: the stack's, else 8010; 0: a free one."),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="To listen on; loopback unless asked.")] = None,
 ) -> None:
     """Answer over HTTP for ticks, features and decisions, and archive the ticks, until SIGTERM or Ctrl-C.
@@ -73,13 +76,16 @@ def token(
 @app.command(epilog="Example: ultrathink data tokens --json")
 def tokens(json: Json = False) -> None:
     """Who holds a token, and what it may ask."""
-    from services.data.api.tokens import known_tokens
+    from services.data.api.tokens import DESK, SCOPES, known_tokens
     from stack.processes.settings import data_settings
 
-    known = known_tokens(data_settings().tokens)
+    settings = data_settings()
+    known = [(one.name, list(one.scopes)) for one in known_tokens(settings.tokens)]
+    if settings.token.get_secret_value():
+        known.insert(0, (DESK, list(SCOPES)))
     if json:
-        print_json([{"name": one.name, "scopes": one.scopes} for one in known])
+        print_json([{"name": name, "scopes": scopes} for name, scopes in known])
     elif known:
-        out.print(table("", ["name", "scopes"], [[one.name, ", ".join(one.scopes)] for one in known]))
+        out.print(table("", ["name", "scopes"], [[name, ", ".join(scopes)] for name, scopes in known]))
     else:
         out.print("none was given out: `ultrathink data token NAME` does")

@@ -207,16 +207,19 @@ def plot(path: Path, told: Explanation) -> None:
     axes = figure.subplots()
     names = ["baseline", *(one.group for one in told.contributions), "target"]
     at = told.baseline_target
-    axes.barh(0, at, color="#8d99ae")
-    for k, one in enumerate(told.contributions, 1):
-        axes.barh(k, one.value, left=at, color="#2a9d8f" if one.value > 0 else "#d1495b")
-        axes.text(max(at, at + one.value), k, f" {one.value:+.3f}", va="center", fontsize=8)
+    bars = [(0.0, at, "#8d99ae")]
+    for one in told.contributions:
+        bars.append((at, one.value, "#2a9d8f" if one.value > 0 else "#d1495b"))
         at += one.value
-    axes.barh(len(names) - 1, told.target, color="#264653")
+    bars.append((0.0, told.target, "#264653"))
+    for k, (left, width, colour) in enumerate(bars):
+        axes.barh(k, width, left=left, color=colour)
+        axes.text(max(left, left + width), k, f" {width:+.3f}", va="center", fontsize=8)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.margins(x=0.2)
+    axes.use_sticky_edges = False
+    axes.margins(x=0.15)
     axes.set_xlabel(f"share of the position limit; baseline: {told.baseline}")
     axes.set_title(f"{told.decision_id}: {told.model} version {told.version}", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)

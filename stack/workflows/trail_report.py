@@ -81,7 +81,7 @@ def write_report(
         summary = summarize(reader, since, until)
         line = reader.last_number()
     show("writing")
-    told = f"The newest checkpoint is number {line}; whether all is as it was signed, `forensics verify` tells."
+    told = f"The newest checkpoint is number {line}; whether all is as it was signed, ultrathink forensics verify tells."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for table in summary.tables:
@@ -160,11 +160,14 @@ def picture(latency: Table) -> str:
     counted, over_time = figure.subplots(2, 1, sharex=True)
     at = [row[0] for row in latency.rows]
     counted.step(at, [row[1] for row in latency.rows], where="post", color="#264653")
+    counted.set_ylim(bottom=0)
     counted.set_ylabel("decisions")
     for column, label, colour in ((2, "p50", "#2a9d8f"), (4, "p99", "#e76f51"), (6, "worst", "#d1495b")):
         over_time.plot(at, [row[column] for row in latency.rows], ".-", label=label, color=colour, linewidth=1.2)
     over_time.set_yscale("log")
-    over_time.set_ylabel("ms")
+    over_time.yaxis.set_major_formatter("{x:g}")
+    over_time.yaxis.set_minor_formatter("{x:g}")
+    over_time.set_ylabel("ms, from sending a tick to its decision")
     over_time.legend(loc="upper right", fontsize=8, ncols=3)
     for axes in (counted, over_time):
         axes.grid(alpha=0.3)

@@ -81,7 +81,7 @@ def write_report(
         summary = summarize(reader, since, until)
         line = reader.last_number()
     show("writing")
-    told = f"The newest checkpoint is number {line}; whether all is as it was signed, ultrathink forensics verify tells."
+    told = f"The newest checkpoint is number {line}; whether all is as it was signed, forensics verify tells."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for table in summary.tables:

@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import schemathesis
@@ -99,7 +99,8 @@ def main():
     # To stderr, and no more than what matters.
     configure("error")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    # Hypothesis talks to stdout, where a report's JSON must stand alone.
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         counts = run(asked.cases, Path(folder), lambda line: print(line, file=sys.stderr))
     if asked.json:
         report = {"requests": sum(counts.values()), "by_status": counts, "answered_wrongly": 0}

@@ -22,13 +22,13 @@ from services.data.api.formats import JSON, LISTED, negotiated
 from services.data.api.tokens import Scope, Token, Tokens, allow
 from services.data.errors import NotFound, Refused, TooLarge, TooMany, TooSlow, Unauthorized, Unprocessable
 
-Scope_ = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope_, Receive, Send], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 #: Without a token: what says whether the service lives, and what it can be asked.
-OPEN = frozenset({"/v1/health", "/metrics", "/openapi.json", "/docs"})
+OPEN = frozenset({"/v1/health", "/metrics", "/openapi.json"})
 #: What the beginning of a path needs; the longest that fits counts.
 NEEDED: tuple[tuple[str, Scope], ...] = (
     ("/v1/symbols", "market"),
@@ -80,7 +80,7 @@ class Guard:
         #: Questions to the trail have room of their own: where PostgreSQL hangs, they keep no other from an answer.
         self._rooms = {"market": Room(most_at_once), "trail": Room(max(1, most_at_once // 4))}
 
-    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -95,7 +95,7 @@ class Guard:
         route = getattr(scope.get("route"), "path", "") or known_route(scope["path"])
         self._observer.answered(route, seen.status, layer, time.perf_counter() - began)
 
-    async def _serve(self, scope: Scope_, receive: Receive, seen: _Seen) -> str:
+    async def _serve(self, scope: AsgiScope, receive: Receive, seen: _Seen) -> str:
         path = scope["path"]
         if CONTROL.search(path):
             raise NotFound("nothing is answered here: a path has no control characters")
@@ -125,7 +125,7 @@ class Guard:
             await self._cache.put(key, kept)
         return "miss"
 
-    def _key(self, scope: Scope_, path: str, headers: dict[str, str]) -> bytes:
+    def _key(self, scope: AsgiScope, path: str, headers: dict[str, str]) -> bytes:
         """Of the answer; b"" where none may be kept."""
         source = self._source()
         if scope["method"] != "GET" or "no-cache" in headers.get("cache-control", "") or not source:
@@ -271,7 +271,7 @@ def sorted_query(query: bytes) -> str:
     return urlencode(sorted(parse_qsl(query.decode("latin-1"), keep_blank_values=True), key=itemgetter(0)))
 
 
-def joined(scope: Scope_) -> dict[str, str]:
+def joined(scope: AsgiScope) -> dict[str, str]:
     """Headers by name, several of one as one (RFC 9110, 5.3): for us and for whoever answers alike."""
     found: dict[str, str] = {}
     for name, value in scope["headers"]:

@@ -248,6 +248,7 @@ def test_tails_tell_what_comes(desk):
     assert {item["symbol"] for item in heard["ticks"]} == {symbol}
 
 
+@pytest.mark.slow
 def test_locusts_user_is_answered_and_judged(desk, tmp_path):
     targets, out = tmp_path / "targets.yaml", tmp_path / "out"
     targets.write_text('version: 1\ntargets: {"data-service": {min_samples: 20, max_error_ratio: 0.0}}\n')

@@ -18,6 +18,7 @@ __all__ = [
     "Error",
     "connect",
     "connect_url",
+    "is_no_table",
     "open_pool",
     "pooled",
     "sql",
@@ -29,8 +30,8 @@ NO_TABLE = "42P01"
 REFUSED = frozenset({"22", "23", "54"})
 
 
-def connect_url(url: str) -> Connection:
-    """A connection. Raises ServiceUnavailable, or ConfigurationError for a wrong address; without its password."""
+def refuse_no_address(url: str) -> None:
+    """Raises ConfigurationError, without the password."""
     try:
         conninfo_to_dict(url)
     except ProgrammingError:
@@ -38,6 +39,11 @@ def connect_url(url: str) -> Connection:
         raise ConfigurationError(
             f"{shown(url)} is no address of PostgreSQL: give postgresql://USER:PASSWORD@HOST:PORT/NAME"
         ) from None
+
+
+def connect_url(url: str) -> Connection:
+    """A connection. Raises ServiceUnavailable, or ConfigurationError for a wrong address; without its password."""
+    refuse_no_address(url)
     try:
         # A server that is gone without a word is noticed within half a minute.
         return connect(
@@ -54,12 +60,7 @@ def open_pool(url: str, size: int) -> ConnectionPool[Connection]:
 
     Raises ConfigurationError for a wrong address, without its password.
     """
-    try:
-        conninfo_to_dict(url)
-    except ProgrammingError:
-        raise ConfigurationError(
-            f"{shown(url)} is no address of PostgreSQL: give postgresql://USER:PASSWORD@HOST:PORT/NAME"
-        ) from None
+    refuse_no_address(url)
     # What it would log of a server that is gone is said by whoever asks.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     return ConnectionPool(
@@ -81,6 +82,11 @@ def pooled(pool: ConnectionPool[Connection], wait_s: float) -> Iterator[Connecti
         ) from None
 
 
+def is_no_table(error: BaseException | None) -> bool:
+    """Whether PostgreSQL does not know a table that it was asked for."""
+    return isinstance(error, Error) and error.sqlstate == NO_TABLE
+
+
 def translated(error: Error, what: str) -> ServiceUnavailable:
     """Our error: what could not be done, and what PostgreSQL said."""
     return ServiceUnavailable(f"{what}: {str(error).strip()}")
@@ -97,8 +103,6 @@ def translating(what: str) -> Iterator[None]:
         yield
     except Error as error:
         # What the client itself cannot send has no state.
-        if error.sqlstate == NO_TABLE:
-            raise ServiceUnavailable(f"{what}: {str(error).splitlines()[0]}; is this database set up?") from error
         if isinstance(error, DataError) or (error.sqlstate or "")[:2] in REFUSED:
             raise BadRecord(f"{what}: {str(error).strip()}") from error
         raise translated(error, what) from error

@@ -178,17 +178,27 @@ def test_what_cannot_be_read_on_record_is_not_listed(desk):
     assert desk.questions.record("market.ticks-0-9") is None
 
 
-def test_a_statement_that_takes_too_long_is_given_up(desk, monkeypatch):
-    monkeypatch.setattr("services.data.trail.queries.STATEMENT_MS", 50)
+def test_a_statement_that_takes_too_long_is_given_up(database):
+    url = database.postgres_url("reader", "ultrathink")
+    slow = TrailQuestions(url, statement_s=0.05)
     with pytest.raises(ServiceUnavailable, match="statement timeout"):
-        desk.questions._rows("SELECT pg_sleep(5)", {})
-    monkeypatch.setattr("services.data.trail.queries.STATEMENT_MS", 5000)
-    monkeypatch.setattr("services.data.trail.queries.ANSWER_S", 0.2)
-    for _ in range(desk.questions._connections):
+        slow._rows("SELECT pg_sleep(5)", {})
+    slow.close()
+    hung = TrailQuestions(url, connections=2, answer_s=0.2)
+    for _ in range(2):
         with pytest.raises(ServiceUnavailable, match="did not answer"):
-            desk.questions._rows("SELECT pg_sleep(3)", {})
+            hung._rows("SELECT pg_sleep(3)", {})
     with pytest.raises(ServiceUnavailable, match="it hangs"):
-        desk.questions._rows("SELECT 1", {})
+        hung.check()
+    hung.close()
+
+
+def test_a_database_without_a_trail_says_what_makes_one(database):
+    questions = TrailQuestions(database.postgres_url("mlflow"))
+    for ask in (questions.check, questions.models, questions.places):
+        with pytest.raises(ServiceUnavailable, match="`ultrathink forensics run` makes it"):
+            ask()
+    questions.close()
 
 
 def test_minutes_add_up_to_what_was_decided(desk, database):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from limits import RateLimitItemPerSecond
@@ -18,12 +15,11 @@ from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import Request
 
 from services.data.api.cache import AnswerCache, CachedAnswer, key_of
-from services.data.api.formats import JSON, LISTED, negotiated
+from services.data.api.formats import JSON
+from services.data.api.sent import AsgiScope, Receive, accepted, int_or_0, joined, sorted_query, whole_body
 from services.data.api.tokens import Scope, Token, Tokens, allow
-from services.data.errors import NotFound, Refused, TooLarge, TooMany, TooSlow, Unauthorized, Unprocessable
+from services.data.errors import NotFound, Refused, TooLarge, TooMany, Unauthorized, Unprocessable
 
-AsgiScope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
@@ -44,8 +40,6 @@ TAILS = ("/v1/ticks/tail", "/v1/decisions/tail")
 #: What a request's scope holds for the routes: the token's holder, and whether he still is one.
 HOLDER, STILL = "ultrathink.holder", "ultrathink.still"
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: Who asks has so long to send what he asks.
-BODY_S = 10.0
 
 
 class Observer:
@@ -245,57 +239,6 @@ def problem(code: str, message: str) -> bytes:
     return msgspec.json.encode({"error": {"code": code, "message": message}})
 
 
-async def whole_body(receive: Receive, most: int) -> Receive:
-    """A body that was read before it is looked at, no further than it may be long. Raises TooLarge."""
-    body, more, until = b"", True, time.monotonic() + BODY_S
-    while more:
-        try:
-            message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
-        except TimeoutError:
-            raise TooSlow(f"a request is sent within {BODY_S:.0f} s") from None
-        if message["type"] != "http.request":
-            break
-        body, more = body + message.get("body", b""), message.get("more_body", False)
-        if len(body) > most:
-            raise TooLarge(f"a request has at most {most:,} bytes")
-    waiting: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def read() -> MutableMapping[str, Any]:
-        return waiting.pop() if waiting else await receive()
-
-    return read
-
-
-def sorted_query(query: bytes) -> str:
-    """Every parameter, in one order; those of one name as they came, for the last of them counts."""
-    return urlencode(sorted(parse_qsl(query.decode("latin-1"), keep_blank_values=True), key=itemgetter(0)))
-
-
-def joined(scope: AsgiScope) -> dict[str, str]:
-    """Headers by name, several of one as one (RFC 9110, 5.3): for us and for whoever answers alike."""
-    found: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        key, told = name.decode("latin-1").lower(), value.decode("latin-1")
-        found[key] = f"{found[key]}, {told}" if key in found else told
-    scope["headers"] = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in found.items()]
-    return found
-
-
 def known_route(path: str) -> str:
     """What a request is counted under: the beginning of its path, of those that are known."""
     return next((begin for begin, _ in NEEDED if path.startswith(begin + "/") or path == begin), "other")
-
-
-def accepted(accept: str) -> str:
-    """The format that a list would be answered in: one key for all ways to ask for it."""
-    try:
-        return negotiated(accept, LISTED)
-    except Refused:
-        return accept
-
-
-def int_or_0(text: str) -> int:
-    """A number; 0 for what is none, the greatest for one that is too long to be read."""
-    if not (text.isascii() and text.isdigit()):
-        return 0
-    return int(text) if len(text) <= 18 else 10**18

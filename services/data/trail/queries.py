@@ -21,10 +21,6 @@ from trading.errors import BadRecord, ServiceUnavailable
 from trading.models.signature import REGIMES
 
 Row = dict[str, Any]
-#: A question that takes longer is given up: it would keep others waiting.
-STATEMENT_MS = 5000
-#: A server that hangs gives nothing up: it is not waited for any longer.
-ANSWER_S = 6.0
 #: How long a connection is waited for.
 WAIT_S = 1.0
 NO_TRAIL = "there is no trail in the database yet: `ultrathink forensics run` makes it"
@@ -33,8 +29,19 @@ NO_TRAIL = "there is no trail in the database yet: `ultrathink forensics run` ma
 class TrailQuestions:
     """Asked by several threads; every method may raise ServiceUnavailable."""
 
-    def __init__(self, url: str, connections: int = 8) -> None:
-        """Nothing is connected yet. Raises ConfigurationError for a wrong address."""
+    def __init__(self, url: str, connections: int = 8, *, statement_s: float = 5.0, answer_s: float = 6.0) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            url: of the database, as the role that may read.
+            connections: at once.
+            statement_s: a question that takes longer is given up by PostgreSQL.
+            answer_s: a server that hangs gives nothing up: it is not waited for any longer.
+
+        Raises:
+            ConfigurationError: a wrong address.
+        """
+        self._statement_s, self._answer_s = statement_s, answer_s
         self._pool = postgres.open_pool(url, connections)
         #: Which database, without who asks.
         self.name = shown(url)
@@ -118,8 +125,7 @@ class TrailQuestions:
 
     def check(self) -> None:
         """Whether it answers, and has a trail."""
-        if self._rows("SELECT to_regclass('trail.batches') IS NOT NULL", {}) != [(True,)]:
-            raise ServiceUnavailable(NO_TRAIL)
+        self._rows("SELECT FROM trail.batches LIMIT 1", {})
 
     def close(self) -> None:
         """Disconnect."""
@@ -137,20 +143,22 @@ class TrailQuestions:
             raise ServiceUnavailable(f"PostgreSQL has not answered {len(self._hanging)} questions: it hangs")
         asked = self._workers.submit(lambda: self._ask(statement, values))
         try:
-            return asked.result(ANSWER_S)
+            return asked.result(self._answer_s)
+        except ServiceUnavailable as error:
+            if postgres.is_no_table(error.__cause__):
+                raise ServiceUnavailable(NO_TRAIL) from error
+            raise
         except TimeoutError:
             if not asked.cancel():
                 self._hanging.add(asked)
                 asked.add_done_callback(self._hanging.discard)
-            raise ServiceUnavailable(f"PostgreSQL did not answer within {ANSWER_S:.0f} s") from None
+            raise ServiceUnavailable(f"PostgreSQL did not answer within {self._answer_s:g} s") from None
 
     def _ask(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with self._connection() as connection:
-            if connection.execute("SELECT to_regclass('trail.batches')").fetchone() == (None,):
-                if "to_regclass" in statement:
-                    return [(False,)]
-                raise ServiceUnavailable(NO_TRAIL)
-            connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_MS}; SET LOCAL timezone = 'UTC'")
+            connection.execute(
+                f"SET LOCAL statement_timeout = {int(self._statement_s * 1000)}; SET LOCAL timezone = 'UTC'"
+            )
             return connection.execute(statement, values or None).fetchall()
 
 

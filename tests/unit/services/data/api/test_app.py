@@ -618,7 +618,7 @@ def test_lengths_that_no_number_holds_are_too_long(service):
 
 
 def test_whoever_is_slow_to_ask_keeps_nobody_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("services.data.api.guard.BODY_S", 0.2)
+    monkeypatch.setattr("services.data.api.sent.BODY_S", 0.2)
     made = Service(tmp_path, most_at_once=1)
 
     async def slow():

@@ -93,6 +93,15 @@ def require(bootstrap: str, topic: str) -> list[int]:
     return sorted(found.topics[topic].partitions)
 
 
+def topic_id(bootstrap: str, topic: str) -> str:
+    """Of a topic as it is now: one that is made anew has another. Raises ServiceUnavailable."""
+    require(bootstrap, topic)
+    admin = admin_client(bootstrap)
+    with translating(f"Kafka does not describe {topic}"):
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=CONTROL_TIMEOUT_S)
+        return str(described[topic].result(CONTROL_TIMEOUT_S).topic_id)
+
+
 def static_member(bootstrap: str, group: str, instance: str) -> str | None:
     """The member id of who holds a static member's name in a consumer group; None where nobody does.
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -29,6 +29,7 @@ from services.data.redis_answers import RedisAnswers
 from services.data.settings import DataSettings
 from services.data.trail.queries import TrailQuestions
 from services.data.workers import Workers
+from trading.errors import UltraThinkError
 from trading.features.definitions import FEATURE_VERSION
 
 MB = 1_048_576
@@ -98,22 +99,22 @@ class TrailWatch:
     def __init__(self, check: Callable[[], None]) -> None:
         self._check, self._workers = check, Workers(1, "trail-watch")
         self._asked: Future[None] | None = None
-        self._answered_s, self._problem = time.monotonic(), "it was not asked yet"
+        self._asked_s, self._problem, self._lock = time.monotonic(), "it has not answered yet", threading.Lock()
 
     def problem(self) -> str:
-        """What the last look said, at most some seconds old; "" where it answers."""
-        if self._asked is None or self._asked.done():
-            if self._asked is not None:
-                error = self._asked.exception()
-                self._problem, self._answered_s = "" if error is None else str(error), time.monotonic()
-            self._asked = self._workers.submit(self._check)
-            with suppress(Exception):
-                # Where it is quick, the answer is of now.
+        """What a look says that is asked now, or the last one where it takes longer; "" where the trail answers."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked, self._asked_s = self._workers.submit(self._check), time.monotonic()
+            try:
                 self._asked.result(QUICK_S)
-                self._problem, self._answered_s = "", time.monotonic()
-        elif time.monotonic() - self._answered_s > SILENT_S:
-            return f"PostgreSQL has not answered for {time.monotonic() - self._answered_s:.0f} s"
-        return self._problem
+                self._problem = ""
+            except TimeoutError:
+                silent_s = time.monotonic() - self._asked_s
+                return self._problem if silent_s < SILENT_S else f"PostgreSQL has not answered for {silent_s:.0f} s"
+            except UltraThinkError as error:
+                self._problem = str(error)
+            return self._problem
 
     def close(self) -> None:
         """Look no more."""

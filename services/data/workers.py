@@ -15,7 +15,7 @@ class Workers:
     """A few threads and what they are to do; the standard library's pool waits for its threads at the very end."""
 
     def __init__(self, count: int, name: str) -> None:
-        """Threads begin with the first work."""
+        """Threads begin at once."""
         self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(count)]
         for thread in self._threads:

@@ -27,8 +27,10 @@ SELECT rule, count(*), count(DISTINCT symbol), min(event_time), max(event_time) 
 """
 BROKER = """
 SELECT f.kind, coalesce(nullif(f.reason, ''), 'none'), count(*), sum(abs(f.quantity)), sum(f.fee)
-FROM trail.fills f JOIN trail.decisions d ON d.decision_id = f.order_id
-WHERE d.event_time >= %(since)s AND d.event_time < %(until)s AND d.action <> 'hold' GROUP BY 1, 2 ORDER BY 1, 2
+FROM trail.fills f WHERE f.order_id IN (
+    SELECT decision_id FROM trail.decisions
+    WHERE event_time >= %(since)s AND event_time < %(until)s AND action <> 'hold'
+) GROUP BY 1, 2 ORDER BY 1, 2
 """
 COMMANDS = """
 SELECT event_time, kind, setting, set_by, reason, value, record_offset FROM trail.commands
@@ -153,7 +155,7 @@ def to_command(row: Sequence[Any]) -> tuple[Any, ...]:
     """A command as it was given; what cannot be read is shown as far as it was indexed."""
     at, kind, setting, by, reason, value, offset = row
     try:
-        command = read_command(bytes(value))
+        command = read_command(None if value is None else bytes(value))
     except BadRecord:
         return at, kind or "unreadable", setting or "", by or "", reason or "", offset
     return at, command.kind, command.value, command.by, command.reason, offset

@@ -16,10 +16,10 @@ import numpy as np
 from msgspec import Struct
 
 from services.forensics.kinds import COMMON
-from services.forensics.replay_log import logs_of, place_of
+from services.forensics.replay_log import place_of
 from services.forensics.replaying import published
 from services.forensics.settings import ForensicsSettings
-from services.forensics.store.reading import TrailReader, opened, to_record
+from services.forensics.store.reading import LogRow, TrailReader, opened, to_record
 from stack.workflows.explain import to_text
 from stack.workflows.what_if import ask
 from trading.arrays import Float32Array, FloatArray
@@ -90,17 +90,17 @@ def explain(settings: ForensicsSettings, address: str, decision_id: str) -> Expl
         ConfigurationError: there is no such decision, it had no answer, or its version is not served.
         ServiceUnavailable: a server does not answer.
     """
-    partition, _ = place_of(decision_id, settings.ticks_topic)
+    place_of(decision_id, settings.ticks_topic)
     with opened(settings.reader_url.get_secret_value()) as reader:
         found = reader.find("decisions", "decision_id", decision_id)
         if not found:
             raise ConfigurationError(f"{decision_id} is not on record")
-        decision = published(found[-1].record.value or b"").decision
+        decision = published(found[0].record.value or b"").decision
         if decision.target_position is None:
             raise ConfigurationError(
                 f"{decision_id} had no answer of a model ({decision.reason.value}): nothing to explain"
             )
-        before = earlier(reader, settings, partition, found[-1].record.offset, decision)
+        before = earlier(reader, found[0].log, found[0].record.offset, decision)
     row = np.array(decision.features, np.float32)
     base = np.zeros_like(row)
     if len(before):
@@ -117,16 +117,14 @@ def explain(settings: ForensicsSettings, address: str, decision_id: str) -> Expl
     return to_explanation(decision, told, worths, values)
 
 
-def earlier(
-    reader: TrailReader, settings: ForensicsSettings, partition: int, record_offset: int, decision: Decision
-) -> Float32Array:
+def earlier(reader: TrailReader, log: LogRow, record_offset: int, decision: Decision) -> Float32Array:
     """Features of the symbol's decisions before this one, of the same model, float32 [n, 32]; the newest."""
-    log = logs_of(reader, partition, settings.roles())["decisions"]
     rows = reader.rows("decisions", log.id, max(0, record_offset - LOOKED_AT), record_offset - 1)
     mine = [
         one.features
         for one in (published(to_record(row).value or b"").decision for row in rows if row[UNREADABLE] is None)
-        if one.symbol == decision.symbol and one.warm and one.model_version == decision.model_version
+        if (one.symbol, one.model_name, one.model_version, one.warm)
+        == (decision.symbol, decision.model_name, decision.model_version, True)
     ]
     return np.array(mine[-BASELINE:], np.float32).reshape(-1, len(FEATURES))
 

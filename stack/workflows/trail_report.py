@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from trading.files import replace_file
 PAGE = "report.html"
 #: Rows of a part on the page; the CSV holds all.
 MOST_ROWS = 200
+#: What spreadsheets take for the beginning of a formula, full-width signs too.
+FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 class WrittenReport(Struct, frozen=True):
@@ -49,7 +51,7 @@ def to_span(since: str, until: str | None) -> tuple[datetime, datetime]:
     Raises ConfigurationError.
     """
     begin, end = to_moment("--from", since), datetime.now(UTC) if until is None else to_moment("--to", until)
-    if until is not None and len(until) == len("2026-11-27"):
+    if until is not None and is_date(until):
         end += timedelta(days=1)
     if begin >= end:
         raise ConfigurationError(f"--from {since} does not lie before --to {until or 'now'}")
@@ -64,7 +66,18 @@ def to_moment(name: str, text: str) -> datetime:
         raise ConfigurationError(
             f"{name} {text}: give a date or time, as 2026-11-27 or 2026-11-27T15:30:00Z"
         ) from None
+    if not 1970 <= moment.year < 2200:
+        raise ConfigurationError(f"{name} {text}: no desk has decided then; give a time between 1970 and 2200")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def is_date(text: str) -> bool:
+    """Whether it names a day and no time of it."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_report(
@@ -115,7 +128,8 @@ def inert(value: Any) -> Any:
     """A reason that begins as a formula does is led by an apostrophe."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    begins = isinstance(value, str) and value.lstrip()[:1] in FORMULA
+    return f"'{value}" if begins or (isinstance(value, str) and value[:1] in {"\t", "\r", "\n"}) else value
 
 
 def to_page(summary: TrailSummary, verified: str) -> str:

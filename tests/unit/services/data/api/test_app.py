@@ -653,12 +653,27 @@ def test_a_service_that_ends_does_not_wait_for_what_hangs():
 def test_a_trail_that_hangs_is_told_and_waited_for_by_nobody():
     hang = threading.Event()
     watch = TrailWatch(lambda: hang.wait(60) and None)
-    assert watch.problem() == "it was not asked yet"
-    watch._answered_s -= 10
+    assert watch.problem() == "it has not answered yet"
+    watch._asked_s -= 10
     assert "has not answered" in watch.problem()
     hang.set()
     time.sleep(0.1)
-    watch.problem()
+    assert watch.problem() == ""
+    watch.close()
+
+
+def test_a_refusal_is_told_by_the_very_look_that_met_it():
+    refused = []
+
+    def check():
+        if refused:
+            raise ServiceUnavailable("refused")
+
+    watch = TrailWatch(check)
+    assert watch.problem() == ""
+    refused.append(1)
+    assert watch.problem() == "refused"
+    refused.clear()
     assert watch.problem() == ""
     watch.close()
 

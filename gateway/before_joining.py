@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 import threading
 import time
 from contextlib import closing
@@ -10,9 +12,11 @@ import numpy as np
 import structlog
 from msgspec.structs import asdict
 
+from connectors.kafka.cluster import Cluster
 from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka_scratch import ROUND_S, ScratchRounds
+from gateway.adapters.kafka_starts import Starts
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.triton import TritonPredictor
 from gateway.control.control import Control
@@ -22,12 +26,15 @@ from gateway.rehearsal import rehearse
 from gateway.settings import GatewaySettings
 from trading.errors import ConfigurationError, PredictionError, ServiceUnavailable
 from trading.features.kernel import N_FEATURES
+from trading.models.serving import GatewayStart
 from trading.portfolio.book import Book
 from trading.risk.limits import LimitSet
 from trading.risk.self_test import prove_all
 
 #: How long a server that does not answer yet is waited for at the start.
 START_PATIENCE_S = 30.0
+#: What decides, beside the model.
+PACKAGES = ("ultrathink-pilot", "numpy", "numba")
 #: A rehearsal that takes longer is told of over HTTP.
 QUIET_S = 1.0
 log = structlog.get_logger()
@@ -44,6 +51,29 @@ def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
                 raise
             log.info("waiting for Triton", reason=str(error)[:200])
             time.sleep(1.0)
+
+
+def first_word(settings: GatewaySettings, instance: str, cluster: Cluster, predictor: TritonPredictor) -> Starts:
+    """Put on record which version is asked, and what its decisions depend on; returns what tells of the next.
+
+    Raises:
+        ServiceUnavailable: the model was not tried yet, or the log does not take it.
+    """
+    serving, topics = predictor.serving, settings.topics
+    if serving is None:
+        raise ServiceUnavailable(f"{predictor.model_name} was not tried yet")
+    build = {name: importlib.metadata.version(name) for name in PACKAGES}
+    start = GatewayStart(
+        event="start", instance=instance, group=settings.group, at_ns=0, model_name=predictor.model_name,
+        model_version=predictor.model_version, serving=serving, account=settings.account,
+        strategy=settings.strategy, rebalance_band=settings.rebalance_band, execution=settings.execution,
+        ticks_topic=topics.ticks, ticks_topic_id=cluster.ticks_id, decisions_topic=topics.decisions,
+        decisions_topic_id=cluster.decisions_id, partitions=cluster.partitions,
+        build={**build, "python": platform.python_version()},
+    )  # fmt: skip
+    starts = Starts(settings.kafka_bootstrap, topics.starts, start)
+    starts.tell("start", start.model_version, serving)
+    return starts
 
 
 def self_test(limits: LimitSet) -> None:

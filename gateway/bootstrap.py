@@ -25,7 +25,7 @@ from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton import TritonPredictor
 from gateway.assignment import PartitionAssignment
-from gateway.before_joining import rehearse_start, self_test, wait_for_triton
+from gateway.before_joining import first_word, rehearse_start, self_test, wait_for_triton
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.control.control import Control, DualLatch
 from gateway.control.kill_file import KillFile
@@ -95,7 +95,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         instance = Instance(settings.kafka_bootstrap, settings.group, settings.instance)
         opened.callback(instance.close)
         cluster = check_cluster(settings.kafka_bootstrap, settings.topics)
-        served = serve_model(settings, cluster, opened)
+        served = serve_model(settings, instance.name, cluster, opened)
         metrics = PrometheusMetrics()
         controlled = listen_to_people(settings, served.limits, metrics, opened)
         model = f"{served.predictor.model_name}/{served.predictor.model_version}"
@@ -117,13 +117,14 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     raise AssertionError("unreachable")
 
 
-def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) -> ServedModel:
-    """Connect to the model, learn how its answers depend on a batch, and use everything once."""
+def serve_model(settings: GatewaySettings, instance: str, cluster: Cluster, opened: ExitStack) -> ServedModel:
+    """Connect to the model, learn how its answers depend on a batch, tell so, and use everything once."""
     predictor = wait_for_triton(settings)
     opened.callback(predictor.close)
     probe = probe_ticks()
-    rows = predictor.settle_rows(probe_rows(probe))
-    log.info("a row's answer does not depend on its batch", padded_to_multiples_of=rows)
+    serving = predictor.settle_rows(probe_rows(probe))
+    log.info("a row's answer does not depend on its batch", padded_to_multiples_of=serving.rows_multiple)
+    predictor.before_following = partial(first_word(settings, instance, cluster, predictor).tell, "version")
     base = settings.limit_set(cluster.partitions)
     policy = settings.policy(base)
     warm_up(probe, predictor, policy, SystemClock())

@@ -80,6 +80,7 @@ class GatewaySettings(BaseSettings):
     orders_topic: str = TOPICS.orders
     fills_topic: str = TOPICS.fills
     scratch_topic: str = Field(default=TOPICS.scratch, min_length=1, description="where a start is rehearsed")
+    starts_topic: str = Field(default=TOPICS.starts, min_length=1, description="what each start tells of itself")
     longest_rehearsal_s: float = Field(
         default=4.0, ge=0, description="beside servers that have just started; 0: none"
     )
@@ -113,6 +114,7 @@ class GatewaySettings(BaseSettings):
             orders=self.orders_topic,
             fills=self.fills_topic,
             scratch=self.scratch_topic,
+            starts=self.starts_topic,
         )
 
     def limit_set(self, partitions: int, file: LimitsFile | None = None) -> LimitSet:

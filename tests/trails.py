@@ -19,7 +19,8 @@ from tests.unit.gateway.test_pipeline import Bench, quotes
 from tests.unit.services.forensics.fakes import FakeLines
 from trading.encoding import encode
 
-START_MS = 1_764_000_000_000
+#: Two days before a month's end: what is filed by months lies in two.
+START_MS = 1_764_417_600_000
 STEP_MS = 40_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 KEYS = {key_id(KEY.public_key()): KEY.public_key()}
@@ -50,6 +51,7 @@ def values(kind):
             "dead_letters": {"topic": "market.ticks", "partition": 0, "offset": n, "reason": "malformed", "key": None, "payload": "x", "payload_bytes": 1},
             "commands": {"kind": "trading_state", "value": "active", "reason": f"morning {n}", "by": "ann", "at_ns": at_ns},
             "releases": {"id": f"r{n}", "step": "done", "action": "release", "model": "trading_decision", "version": n, "time": f"2026-11-27T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}+00:00", "user": "ann"},
+            "starts": {"event": "start", "instance": f"gateway-{n}", "group": "gateway", "at_ns": at_ns, "model_name": "trading_decision", "model_version": "1", "serving": {"server": "triton 2.60.0", "devices": {"trading_decision": "cpu"}, "rows_multiple": 8, "probe_sha256": "00"}, "account": "desk", "strategy": "", "rebalance_band": 0.05, "execution": "assumed", "ticks_topic": "market.ticks", "ticks_topic_id": "a", "decisions_topic": "trading.decisions", "decisions_topic_id": "b", "partitions": 4, "build": {}},
             "experiments": {"experiment": "e", "event": "started", "at_ns": at_ns},
         }  # fmt: skip
         yield json.dumps(made[kind]).encode()
@@ -69,7 +71,7 @@ def records(kind, number, seed=0):
         yield Record(offset, random_.choice((1, 2)), START_MS + n * STEP_MS, key, value, headers)
 
 
-def build(settings, folder, sizes, *, batch=200, clock_ns=START_MS * 1_000_000):
+def build(settings, folder, sizes, *, batch=200, clock_ns=START_MS * 1_000_000, step_ns=SECOND_NS):
     """A trail with so many records a kind, in batches, a checkpoint every few; returns its checkpoint files."""
     writer = TrailWriter(settings.postgres_url("forensics", "ultrathink"))
     files, topic = CheckpointFiles(folder), FakeLines()
@@ -86,7 +88,7 @@ def build(settings, folder, sizes, *, batch=200, clock_ns=START_MS * 1_000_000):
                 now[TOPICS[name]], left[name] = mine[:take], mine[take:]
         writer.store(now)
         if random_.random() < 0.5 or not any(left.values()):
-            clock_ns += SECOND_NS
+            clock_ns += step_ns
             assert signer.sign(heads.values(), clock_ns) is not None
     writer.close()
     return files

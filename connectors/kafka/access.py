@@ -49,7 +49,7 @@ ACCESS: dict[str, Access] = {
     "gateway": Access(
         reads=("ticks", "decisions", "dead_letters", "snapshots", "fills", "control", "scratch"),
         # To the control topic: what halts the desk, and the limits of a first start.
-        writes=("decisions", "dead_letters", "snapshots", "orders", "control", "scratch"),
+        writes=("decisions", "dead_letters", "snapshots", "orders", "control", "scratch", "starts"),
         groups=(GROUP, READER),
         transactions=(GROUP,),
         looks_up=("ticks",),
@@ -62,6 +62,7 @@ ACCESS: dict[str, Access] = {
             "fills",
             "dead_letters",
             "control",
+            "starts",
             "releases",
             "experiments",
             "checkpoints",
@@ -84,6 +85,7 @@ ACCESS: dict[str, Access] = {
             "orders",
             "fills",
             "control",
+            "starts",
             "releases",
             "experiments",
             "checkpoints",

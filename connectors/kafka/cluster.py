@@ -38,10 +38,12 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     beside = [
         topics.ticks, topics.decisions, topics.dead_letters, topics.snapshots, topics.orders, topics.fills,
     ]  # fmt: skip
-    missing = [n for n in (*beside, topics.control) if n not in found.topics]
+    missing = [n for n in (*beside, topics.control, topics.starts) if n not in found.topics]
     if missing:
         refuse_denied(bootstrap, missing)
-        raise ConfigurationError(f"topic {', '.join(missing)} does not exist on {bootstrap}: create it first")
+        raise ConfigurationError(
+            f"topic {', '.join(missing)} does not exist on {bootstrap}: `ultrathink kafka setup` makes a desk's"
+        )
     counts = {n: len(found.topics[n].partitions) for n in beside}
     if len(set(counts.values())) != 1:
         raise ConfigurationError(f"the topics must have the same number of partitions: {counts}")

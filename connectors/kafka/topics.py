@@ -16,6 +16,7 @@ class Topics(Struct, frozen=True):
     orders: str = "trading.orders"
     fills: str = "trading.fills"
     scratch: str = "gateway.scratch"
+    starts: str = "gateway.starts"
     releases: str = "models.releases"
     experiments: str = "trading.experiments"
     checkpoints: str = "forensics.checkpoints"
@@ -28,7 +29,7 @@ class Topics(Struct, frozen=True):
 #: As a desk calls them.
 TOPICS = Topics()
 #: Roles whose topic has one partition, whatever the others have.
-UNPARTITIONED = frozenset({"control", "scratch", "releases", "experiments", "checkpoints"})
+UNPARTITIONED = frozenset({"control", "scratch", "starts", "releases", "experiments", "checkpoints"})
 FOR_GOOD = {"retention.ms": "-1"}
 #: How a role's topic is kept, where that is not the broker's default.
 KEPT: dict[str, dict[str, str]] = {
@@ -41,6 +42,7 @@ KEPT: dict[str, dict[str, str]] = {
     "orders": FOR_GOOD,
     # What is on the audit trail can be put there again.
     "dead_letters": FOR_GOOD,
+    "starts": FOR_GOOD,
     "releases": FOR_GOOD,
     "experiments": FOR_GOOD,
     # Signed sizes and roots of the trail, where the database's owner does not reach.

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import structlog
 
 from connectors.triton.errors import InferenceServerException, Meaning, did_not_answer, meaning, status_of
-from connectors.triton.grpc import RECONNECT, InferenceServerClient, RpcError, infer_stub, service_pb2
+from connectors.triton.grpc import (
+    RECONNECT,
+    InferenceServerClient,
+    RpcError,
+    infer_stub,
+    model_config_pb2,
+    service_pb2,
+)
 from trading.arrays import Float32Array
 from trading.errors import (
     ContractMismatch,
@@ -20,6 +29,7 @@ from trading.errors import (
     ServiceUnavailable,
 )
 from trading.models.prediction import Prediction, to_prediction
+from trading.models.serving import ServingFacts
 from trading.models.signature import ModelSignature, TensorSpec, contract
 
 log = structlog.get_logger()
@@ -29,13 +39,15 @@ SHORTEST_FOLLOW_S = 0.1
 #: Batch sizes whose multiples are tried, smallest first, for answers that do not depend on the batch,
 #: and the multiples.
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+#: What the name of a model's copy goes on with.
+COPY = "--"
 SPREAD = (1, 2, 3, 4, 5, 6, 7, 9, 13, 16, 21, 32, 43, 64, 85, 127, 128, 200, 256, 341, 512, 700, 1000)
 
 
 class TritonPredictor:
     """Implements Predictor for the ensemble."""
 
-    def __init__(self, address: str, model_name: str, model_version: str) -> None:
+    def __init__(self, address: str, model_name: str, model_version: str, served_as: str = "") -> None:
         """Connect and check.
 
         Args:
@@ -43,13 +55,14 @@ class TritonPredictor:
             model_name: a model of the trading_decision contract.
             model_version: the version to pin; "" takes the newest that is ready, and a newer one when
                 that is unloaded.
+            served_as: the name that it answers to, where that is not its own: a copy's.
 
         Raises:
             ServiceUnavailable: the server does not answer.
             ContractMismatch: the model is absent, or differs from its signature; says which and how.
         """
         self.model_name = model_name
-        self._address = address
+        self._address, self._served_as = address, served_as or model_name
         try:
             self._signature = contract(model_name)
         except KeyError:
@@ -59,6 +72,10 @@ class TritonPredictor:
         self._follows_newest = not model_version
         self._closing, self._wake = threading.Event(), threading.Event()
         self.rows_multiple = 1
+        #: What the pinned version's answers depend on; known from `settle_rows` on.
+        self.serving: ServingFacts | None = None
+        #: Told before another version is followed; where it raises ServiceUnavailable, none is.
+        self.before_following: Callable[[str, ServingFacts], None] = lambda *_: None
         self._probe = np.zeros((1, *self._signature.inputs[0].dims), np.float32)
         self._client = InferenceServerClient(address, channel_args=RECONNECT)
         try:
@@ -110,18 +127,21 @@ class TritonPredictor:
             if newest == pinned:
                 return
             self._check(newest)
-            rows = self._rows_multiple(newest)
-        except (InferenceServerException, ContractMismatch, InvalidPrediction, RpcError) as error:
+            serving = self._serving(newest, self.rows_multiple)
+            self.before_following(newest, serving)
+        except (
+            InferenceServerException, ContractMismatch, InvalidPrediction, RpcError, ServiceUnavailable,
+        ) as error:  # fmt: skip
             log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
         else:
             log.info("version followed", old=pinned, new=newest)
-            self.rows_multiple, self.model_version = max(rows, self.rows_multiple), newest
+            self.serving, self.rows_multiple, self.model_version = serving, serving.rows_multiple, newest
 
-    def settle_rows(self, probe: Float32Array) -> int:
+    def settle_rows(self, probe: Float32Array) -> ServingFacts:
         """Find the batch sizes with which a row's answer does not depend on its company.
 
         Sums of floats depend on the order of their terms, and vectorised code treats the rows that
-        fill no vector in another way. Batches are padded to a multiple of what is returned; a restart
+        fill no vector in another way. Batches are padded to a multiple of `rows_multiple`; a restart
         that cuts the stream into other batches then decides the same. `probe` is float32 [n, 32].
 
         Raises:
@@ -129,16 +149,37 @@ class TritonPredictor:
         """
         self._probe = probe
         try:
-            self.rows_multiple = self._rows_multiple(self.model_version)
+            self.serving = self._serving(self.model_version, 1)
         except InferenceServerException as error:
             raise self._translated(error) from error
         except RpcError as error:
             raise ServiceUnavailable(f"Triton at {self._address}: {translate(error)}") from error
-        return self.rows_multiple
+        self.rows_multiple = self.serving.rows_multiple
+        return self.serving
 
-    def _rows_multiple(self, version: str) -> int:
-        probe, largest = self._probe, len(self._probe)
-        whole = self._answer(probe, version)
+    def _serving(self, version: str, at_least: int) -> ServingFacts:
+        """What a version's answers depend on; batches of no fewer rows than before."""
+        server = self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)
+        whole = self._answer(self._probe, version)
+        rows = max(at_least, self._rows_multiple(whole, version))
+        digest = hashlib.sha256(b"".join(whole)).hexdigest()
+        return ServingFacts(f"{server.name} {server.version}", self._devices(version), rows, digest)
+
+    def _devices(self, version: str) -> dict[str, str]:
+        """Of the model, or of an ensemble's steps, whose copies count as what they are copies of."""
+        config = self._client.get_model_config(self._served_as, version, client_timeout=CONTROL_TIMEOUT_S).config
+        steps = [(one.model_name, str(one.model_version)) for one in config.ensemble_scheduling.step]
+        configs = {
+            name.partition(COPY)[0]: self._client.get_model_config(
+                name, number if int(number) > 0 else "", client_timeout=CONTROL_TIMEOUT_S
+            ).config
+            for name, number in steps
+        } or {self.model_name: config}
+        gpu = model_config_pb2.ModelInstanceGroup.KIND_GPU
+        return {n: "gpu" if any(g.kind == gpu for g in c.instance_group) else "cpu" for n, c in configs.items()}
+
+    def _rows_multiple(self, whole: list[bytes], version: str) -> int:
+        largest = len(self._probe)
         for multiple in MULTIPLES:
             sizes = sorted({multiple * k for k in SPREAD if multiple * k < largest})
             if all(
@@ -161,7 +202,7 @@ class TritonPredictor:
 
     def _request(self, features: Float32Array, version: str) -> Any:
         return service_pb2.ModelInferRequest(
-            model_name=self.model_name,
+            model_name=self._served_as,
             model_version=version,
             inputs=[
                 service_pb2.ModelInferRequest.InferInputTensor(
@@ -181,7 +222,7 @@ class TritonPredictor:
 
     def _newest_ready(self) -> str:
         index = self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S)
-        ready = [int(m.version) for m in index.models if m.name == self.model_name and m.state == "READY"]
+        ready = [int(m.version) for m in index.models if m.name == self._served_as and m.state == "READY"]
         if not ready:
             raise ContractMismatch(
                 f"Triton at {self._address} serves no {self.model_name}: publish and load it with "
@@ -191,7 +232,7 @@ class TritonPredictor:
 
     def _check(self, version: str) -> None:
         """Raise ContractMismatch unless tensors, dims, dtypes, batch size and feature version agree."""
-        name = self.model_name
+        name = self._served_as
         if not self._client.is_model_ready(name, version, client_timeout=CONTROL_TIMEOUT_S):
             raise ContractMismatch(f"version {version} of {name} is not ready on {self._address}")
         found = self._client.get_model_metadata(name, version, client_timeout=CONTROL_TIMEOUT_S)

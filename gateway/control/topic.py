@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import structlog
 
-from connectors.kafka.client import KafkaError, KafkaException, Message, Producer, TopicPartition
+from connectors.kafka.client import KafkaException, TopicPartition
 from connectors.kafka.cluster import require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translating
+from connectors.kafka.errors import CONTROL_TIMEOUT_S
 from connectors.kafka.messages import as_bytes, is_end, offset_of, usable
 from connectors.kafka.reading import read_to_end, reader
+from connectors.kafka.writing import write_one
 from gateway.control.redis_latch import MOST_REASON
 from gateway.control.steering import SteeringLog
 from gateway.workers import Worker
@@ -40,16 +40,6 @@ def is_stop(command: Command) -> bool:
     return command.kind == "trading_state" and command.value != TradingState.ACTIVE
 
 
-def producing(command: Command) -> dict[str, Any]:
-    """How a producer is set up for one command."""
-    return {
-        "enable.idempotence": not is_stop(command),
-        "acks": "all",
-        "message.timeout.ms": int(CONTROL_TIMEOUT_S * 1000),
-        "log_level": 0,
-    }
-
-
 def send(bootstrap: str, topic: str, command: Command) -> None:
     """Write a command, once; a stop at once, and perhaps twice.
 
@@ -66,20 +56,7 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
             f"the {command.kind} are {len(payload):,} bytes, and a record of {topic} holds {MOST_BYTES:,}: give "
             "what many symbols share under `defaults`"
         )
-    failures: list[KafkaError] = []
-
-    def report(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failures.append(error)
-
-    producer = Producer({"bootstrap.servers": bootstrap, **producing(command)})
-    with translating(f"the command did not reach {topic} on {bootstrap}"):
-        producer.produce(topic, payload, command.kind, partition=0, on_delivery=report)
-        left = producer.flush(CONTROL_TIMEOUT_S + 1)
-        if failures:
-            raise KafkaException(failures[0])
-    if left:
-        raise ServiceUnavailable(f"the command did not reach {topic} on {bootstrap}: no answer")
+    write_one(bootstrap, topic, payload, command.kind, "the command", once=not is_stop(command))
 
 
 def all_commands(bootstrap: str, topic: str) -> Iterator[Command]:

@@ -15,6 +15,7 @@ from services.forensics.keys import key_id, private_key, public_keys, to_pem
 from services.forensics.observing import Metrics
 from services.forensics.recording import Recorder
 from services.forensics.release_journal import JournalShipper
+from services.forensics.retention import DailyRetention
 from services.forensics.settings import ForensicsSettings
 from services.forensics.signing import Signer
 from services.forensics.source import KafkaSource
@@ -66,20 +67,13 @@ def build(
     key = private_key(settings.signing_key)
     trusted = {key_id(key.public_key()): key.public_key(), **public_keys(settings.trusted_keys)}
     with ExitStack() as opened:
+        files = CheckpointFiles(settings.checkpoints)
         if owner := settings.owner_url.get_secret_value():
             migrate_trail(owner)
+            opened.callback(DailyRetention(owner, files, trusted, settings.keep_days).start())
         trail = TrailWriter(settings.postgres_url.get_secret_value(), OTHER_S)
         opened.callback(trail.close)
-        tracer: Tracer | None = None
-        if settings.trace_exporter != "none":
-            # Its import takes long, and most have it off.
-            from connectors.tracing import open_tracer
-
-            tracing = open_tracer(settings.trace_exporter, "ultrathink-forensics", settings.trace_share)
-            if tracing is not None:
-                opened.callback(tracing.close)
-            tracer = tracing
-        metrics = Metrics(turn, tracer)
+        metrics = Metrics(turn, open_traces(settings, opened))
         try:
             opened.callback(metrics.listen(settings.metrics_host, settings.metrics_port))
         except OSError as error:
@@ -92,10 +86,23 @@ def build(
         checkpoints = TopicLines(settings.kafka_bootstrap, settings.checkpoints_topic)
         opened.callback(checkpoints.close)
         hand_out(settings.checkpoints, key)
-        signer = Signer(key, trusted, CheckpointFiles(settings.checkpoints), checkpoints, trail)
+        signer = Signer(key, trusted, files, checkpoints, trail)
         journal = None
         if settings.releases_journal is not None:
             releases = TopicLines(settings.kafka_bootstrap, settings.releases_topic)
             opened.callback(releases.close)
             journal = JournalShipper(settings.releases_journal, releases)
         yield Recorder(source, trail, signer, metrics, stopping, journal=journal)
+
+
+def open_traces(settings: ForensicsSettings, opened: ExitStack) -> Tracer | None:
+    """None where traces are off."""
+    if settings.trace_exporter == "none":
+        return None
+    # Its import takes long, and most have it off.
+    from connectors.tracing import open_tracer
+
+    tracing = open_tracer(settings.trace_exporter, "ultrathink-forensics", settings.trace_share)
+    if tracing is not None:
+        opened.callback(tracing.close)
+    return tracing

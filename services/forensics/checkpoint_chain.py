@@ -21,7 +21,7 @@ class CheckpointChain:
 
     def __init__(
         self, keys: Keys, since: Checkpoint | None = None, until: int | None = None, *, seen: int = -1,
-        fresh_ns: int = 2**63 - 1,
+        fresh_ns: int = 2**63 - 1, old_ns: int = -1,
     ) -> None:  # fmt: skip
         """Nothing is read yet.
 
@@ -32,9 +32,11 @@ class CheckpointChain:
             seen: number of the newest that the database has.
             fresh_ns: what was signed since may cover records that came after the database was looked at; it counts
                 only where the database has seen it.
+            old_ns: what was signed until then may be retired.
         """
         self._keys, self._since, self._until = keys, since, until
-        self._seen, self._fresh_ns = seen, fresh_ns
+        self._seen, self._fresh_ns, self._old_ns = seen, fresh_ns, old_ns
+        self._old: Checkpoint | None = None
         self._signed: dict[tuple[str, int], dict[int, bytes]] = {}
         self._previous: str | None = None
         self._expected = 0
@@ -79,12 +81,19 @@ class CheckpointChain:
         """Size -> root, as they were signed of a log."""
         return self._signed.get((name.topic_id, name.partition), {})
 
+    def old_of(self, name: LogName) -> int:
+        """How many of a log's first records may be retired."""
+        head = None if self._old is None else self._old.head(name)
+        return 0 if head is None else head.size
+
     def found(self, number: int, detail: str) -> None:
         """Something is wrong with a checkpoint."""
         self.findings.append(Finding("checkpoint", f"checkpoint {number}", detail, number=number))
 
     def _keep(self, checkpoint: Checkpoint) -> None:
         self.until = checkpoint
+        if checkpoint.signed_at_ns < self._old_ns:
+            self._old = checkpoint
         for head in checkpoint.trees:
             before = None if self._since is None else self._since.head(head.name)
             if before is None or head.size >= before.size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from trading.errors import ConfigurationError, ServiceUnavailable
@@ -26,6 +26,11 @@ class CheckpointFiles:
             return sorted(self.folder.glob(f"{PREFIX}*{SUFFIX}"))
         except OSError as error:
             raise ConfigurationError(f"{self.folder} cannot be read: {error.strerror}") from error
+
+    def files_until(self, day: date) -> list[Path]:
+        """Those of this day and before, the oldest first."""
+        last = f"{PREFIX}{day.isoformat()}{SUFFIX}"
+        return [path for path in self.files() if path.name <= last]
 
     def append(self, line: bytes, signed_at_ns: int) -> None:
         """Write and sync a line; the torn one of a writer that was killed is cut off first.
@@ -57,13 +62,17 @@ class CheckpointFiles:
     def lines(self) -> Iterator[bytes]:
         """Every whole line, the oldest first. Raises ConfigurationError where one cannot be read."""
         for path in self.files():
-            try:
-                with path.open("rb") as file:
-                    for line in file:
-                        if line.endswith(b"\n"):
-                            yield line[:-1]
-            except OSError as error:
-                raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+            yield from self.lines_of(path)
+
+    def lines_of(self, path: Path) -> Iterator[bytes]:
+        """Every whole line of one file. Raises ConfigurationError."""
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if line.endswith(b"\n"):
+                        yield line[:-1]
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
     def last(self) -> bytes | None:
         """The newest whole line; None where there is none."""

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from heapq import merge
 from itertools import pairwise
 
 from msgspec import Struct
 
 from services.forensics.ahead import Ahead
+from services.forensics.columns import Values
 from services.forensics.findings import Finding, of_records
-from services.forensics.kinds import BY_NAME, Values, columns_of, row_of
+from services.forensics.kinds import BY_NAME, columns_of, row_of
 from services.forensics.merkle.tree import GrowingTree, fold, from_bytes
 from services.forensics.records import leaf_of
-from services.forensics.store.reading import EVENT_TIME, INDEX, OFFSET, BatchRow, LogRow, TrailReader, to_record
+from services.forensics.store.reading import (
+    EVENT_TIME,
+    INDEX,
+    OFFSET,
+    BatchRow,
+    LogRow,
+    RetiredRow,
+    TrailReader,
+    to_record,
+)
 
 #: Trees that may be the right one, until a signed root tells.
 MOST_CANDIDATES = 4
@@ -66,6 +77,7 @@ class LogVerifier:
         log: LogRow,
         signed: Mapping[int, bytes],
         advance: Callable[[int], None] = lambda _: None,
+        retirable: int = 0,
     ) -> None:
         """Prepare.
 
@@ -74,8 +86,10 @@ class LogVerifier:
             log: whose rows.
             signed: size -> root, of every checkpoint that counts.
             advance: told how many more records were looked at.
+            retirable: so many of the first records are old enough to be gone, but for their leaves.
         """
         self._reader, self._log, self._signed, self._advance = reader, log, signed, advance
+        self._retirable = retirable
         self._kind = BY_NAME[log.kind]
         self._columns = columns_of(self._kind)
         self._sizes = sorted(signed)
@@ -91,7 +105,9 @@ class LogVerifier:
         """Look at everything after `start`, whose next record lies at `first_offset` or later, up to a size."""
         self.size = self.proven_to = start.size
         self._candidates = [Candidate(start, {})]
-        rows = Ahead(self._reader.rows(self._log.kind, self._log.id, first_offset))
+        held = self._reader.rows(self._log.kind, self._log.id, first_offset)
+        gone = self._reader.retired(self._log.id, first_offset)
+        rows = Ahead(merge(held, gone, key=lambda row: row[OFFSET]))
         for segment in self._segments(to_size):
             self._check(segment, up_to(rows, segment.end))
         if to_size is None:
@@ -170,7 +186,14 @@ class LogVerifier:
         return False
 
     def _check_row(self, row: Values, index: int) -> None:
-        """All that is searched by, and the leaf, made again from the record's bytes."""
+        """All that is searched by, and the leaf, made again from the record's bytes; where it is gone, its age."""
+        if isinstance(row, RetiredRow):
+            at = row.record_offset
+            if row.leaf_index != index:
+                self._found("altered", "a retired leaf is told of another place", index, index, at)
+            if index >= self._retirable:
+                self._found("retired", "it was retired before its time", index, index, at)
+            return
         record = to_record(row)
         made = row_of(self._kind, self._log.id, index, record, leaf_of(record))
         if row != made and (names := differing(self._columns, row, made)):
@@ -190,14 +213,17 @@ class LogVerifier:
         return tree
 
     def _check_batch(self, segment: Segment, batch: BatchRow, rows: list[Values]) -> None:
-        times = [row[EVENT_TIME] for row in rows]
-        told = batch.first_offset, batch.last_offset, batch.first_event_time, batch.last_event_time
-        if told != (rows[0][OFFSET], rows[-1][OFFSET], min(times), max(times)):
+        offsets = batch.first_offset, batch.last_offset
+        wrong = offsets != (rows[0][OFFSET], rows[-1][OFFSET])
+        if not wrong and not any(isinstance(row, RetiredRow) for row in rows):
+            times = [row[EVENT_TIME] for row in rows]
+            wrong = (batch.first_event_time, batch.last_event_time) != (min(times), max(times))
+        if wrong:
             self._of_segment("batch", "its offsets or times are not those of its records", segment)
 
     def _extended(self, segment: Segment, rows: list[Values]) -> list[Candidate]:
         """The candidates with the leaves of these rows; at each size that was signed, those that fit."""
-        leaves = [leaf_of(to_record(row)) for row in rows]
+        leaves = [row.leaf if isinstance(row, RetiredRow) else leaf_of(to_record(row)) for row in rows]
         begin = 0
         cuts = self._sizes[bisect_right(self._sizes, segment.begin) : bisect_left(self._sizes, segment.end)]
         for end in [*(cut - segment.begin for cut in cuts), len(leaves)]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from services.forensics.kinds import FEW
 from services.forensics.store.reading import OFFSET, LogRow, TrailReader, to_record
 from trading.control import read_command, read_limits
 from trading.decision import wire
@@ -128,7 +129,7 @@ def logs_of(reader: TrailReader, partition: int, topics: Mapping[str, str]) -> d
     """Kind -> the newest log of its topic, of this partition or unpartitioned; topics made anew are others."""
     found: dict[str, LogRow] = {}
     for row in sorted(reader.logs(), key=lambda one: one.id):
-        wanted = 0 if row.kind in {"commands", "releases", "experiments"} else partition
+        wanted = 0 if row.kind in FEW else partition
         if topics.get(row.name.topic) is not None and row.name.partition == wanted:
             found[row.kind] = row
     return found

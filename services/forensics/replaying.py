@@ -108,6 +108,11 @@ def begin_of(
     logs = logs_of(reader, partition, settings.roles())
     if "decisions" not in logs:
         raise ConfigurationError(f"no decisions of partition {partition} are on record")
+    for kind in ("decisions", "fills"):
+        if kind in logs and (last := reader.last_retired(logs[kind].id)) is not None:
+            raise ConfigurationError(
+                f"{kind} of partition {partition} up to offset {last} are retired: a replay begins with the first"
+            )
     base = base_limits(settings, ticks)
     events = TrailEvents(reader, settings.ticks_topic, partition, logs, base)
     state = PartitionState(base)

@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.kafka.topics import TOPICS
 
+#: In days.
+SEVEN_YEARS = 2557
+
 
 class ForensicsSettings(BaseSettings):
     """Frozen."""
@@ -22,6 +25,7 @@ class ForensicsSettings(BaseSettings):
     fills_topic: str = TOPICS.fills
     dead_letters_topic: str = TOPICS.dead_letters
     control_topic: str = TOPICS.control
+    starts_topic: str = TOPICS.starts
     releases_topic: str = TOPICS.releases
     experiments_topic: str = TOPICS.experiments
     checkpoints_topic: str = TOPICS.checkpoints
@@ -48,6 +52,10 @@ class ForensicsSettings(BaseSettings):
         default=[], description="public keys in PEM, beside the signing key's own: those of before"
     )
     checkpoints: Path = Field(default=Path("trail"), description="folder of the signed checkpoints")
+    keep_days: int = Field(
+        default=SEVEN_YEARS, ge=SEVEN_YEARS,
+        description="so long decisions, orders, fills and dead letters are kept; nothing younger can be retired",
+    )  # fmt: skip
     releases_journal: Path | None = Field(
         default=None, description="journal.jsonl of the model repository; None publishes no releases"
     )
@@ -67,6 +75,7 @@ class ForensicsSettings(BaseSettings):
             self.fills_topic: "fills",
             self.dead_letters_topic: "dead_letters",
             self.control_topic: "control",
+            self.starts_topic: "starts",
             self.releases_topic: "releases",
             self.experiments_topic: "experiments",
         }

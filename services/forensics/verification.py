@@ -17,10 +17,12 @@ from services.forensics.kinds import BY_NAME
 from services.forensics.log_verifier import LogVerifier
 from services.forensics.merkle.tree import GrowingTree, from_bytes
 from services.forensics.ports import LogName
+from services.forensics.settings import SEVEN_YEARS
 from services.forensics.store.reading import LogRow, TrailReader, tables
 
 #: So long a checkpoint, and what it covers, may be on its way to the database.
 ON_THEIR_WAY_NS = 10_000_000_000
+DAY_NS = 86_400_000_000_000
 
 
 class LogVerdict(Struct, frozen=True):
@@ -56,15 +58,13 @@ class Verification(Struct, frozen=True):
 
 
 def verify(
-    reader: TrailReader,
-    lines: Iterable[bytes],
-    keys: Keys,
-    *,
+    reader: TrailReader, lines: Iterable[bytes], keys: Keys, *,
     since: Checkpoint | None = None,
     until: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
     now_ns: int | None = None,
-) -> Verification:
+    keep_days: int = SEVEN_YEARS,
+) -> Verification:  # fmt: skip
     """Verify a trail.
 
     Args:
@@ -75,36 +75,51 @@ def verify(
         until: number of the checkpoint to end at; None for everything.
         advance: told how many more records were looked at.
         now_ns: wall time at which the database was looked at first; None is now.
+        keep_days: what was signed later than so long ago must not be retired.
 
     Raises:
         ServiceUnavailable: the database does not answer.
     """
-    fresh_ns = (time.time_ns() if now_ns is None else now_ns) - ON_THEIR_WAY_NS
-    chain = CheckpointChain(keys, since, until, seen=reader.last_number(), fresh_ns=fresh_ns)
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    chain = CheckpointChain(
+        keys, since, until, seen=reader.last_number(), fresh_ns=now_ns - ON_THEIR_WAY_NS,
+        old_ns=now_ns - keep_days * DAY_NS,
+    )  # fmt: skip
     compare_copies(chain, lines, reader.checkpoints())
     logs = reader.logs()
     findings = [*chain.findings, *compare_logs({row.name for row in logs}, chain.until)]
     findings += what_is_missing(chain, reader.count(), until)
     verdicts = []
     for row in logs:
-        if row.kind not in BY_NAME:
-            findings.append(
-                Finding("log", str(row.name), f"it is of a kind {row.kind!r} that there is not", row.name)
-            )
-            continue
-        ended = None if until is None else chain.until.sizes.get(row.name, 0) if chain.until else 0
-        verifier = LogVerifier(reader, row, chain.signed_of(row.name), advance)
-        start = begin_of(reader, row, since)
-        if start is None:
-            said = "it has no batch that ends where the trusted checkpoint does"
-            findings.append(Finding("batch", str(row.name), said, row.name))
-        verifier.run(*(start or (GrowingTree(), 0)), ended)
-        findings += verifier.findings
-        verdicts.append(LogVerdict(str(row.name), verifier.size, verifier.proven_to))
+        verdict, found = verify_log(reader, row, chain, since, until, advance)
+        verdicts += [verdict] if verdict else []
+        findings += found
     if until is None:
         findings += strangers(reader, logs)
     numbers = -1 if since is None else since.number, -1 if until is None else until
     return Verification(chain.count, verdicts, findings, *numbers)
+
+
+def verify_log(
+    reader: TrailReader,
+    row: LogRow,
+    chain: CheckpointChain,
+    since: Checkpoint | None,
+    until: int | None,
+    advance: Callable[[int], None],
+) -> tuple[LogVerdict | None, list[Finding]]:
+    """One log; no verdict of one whose kind is none."""
+    if row.kind not in BY_NAME:
+        said = f"it is of a kind {row.kind!r} that there is not"
+        return None, [Finding("log", str(row.name), said, row.name)]
+    ended = None if until is None else chain.until.sizes.get(row.name, 0) if chain.until else 0
+    verifier = LogVerifier(reader, row, chain.signed_of(row.name), advance, chain.old_of(row.name))
+    start, findings = begin_of(reader, row, since), []
+    if start is None:
+        said = "it has no batch that ends where the trusted checkpoint does"
+        findings.append(Finding("batch", str(row.name), said, row.name))
+    verifier.run(*(start or (GrowingTree(), 0)), ended)
+    return LogVerdict(str(row.name), verifier.size, verifier.proven_to), findings + verifier.findings
 
 
 def what_is_missing(chain: CheckpointChain, records: int, until: int | None) -> list[Finding]:

@@ -74,7 +74,7 @@ def examine(
     wait_for(settings, decisions)
     with opened(settings.reader_url.get_secret_value()) as reader:
         show("every record is verified")
-        verified = verify(reader, CheckpointFiles(settings.checkpoints).lines(), keys)
+        verified = verify(reader, CheckpointFiles(settings.checkpoints).lines(), keys, keep_days=settings.keep_days)
         ticks, replayed, different = lived_ticks(settings), 0, 0
         for partition in spans_of(reader, settings.roles()):
             done = replay_span(

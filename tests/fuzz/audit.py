@@ -31,7 +31,7 @@ from tests.trails import KEY, KEYS, TOPICS, build
 
 SIZES = {
     "decisions": 7_000, "orders": 1_200, "fills": 1_200, "dead_letters": 400, "commands": 200, "releases": 100,
-    "experiments": 60,
+    "experiments": 60, "starts": 60,
 }  # fmt: skip
 TAMPERINGS, AT_ONCE = 10_000, 8
 #: A change is found within as many records at most: a subtree, or a batch.
@@ -73,7 +73,7 @@ class Tamperer:
     def pick(self, used):
         """A record far from those that were changed already."""
         while True:
-            kind = self.random.choices(list(SIZES), weights=[8, 3, 3, 2, 1, 1, 1])[0]
+            kind = self.random.choices(list(SIZES), weights=[8, 3, 3, 2, 1, 1, 1, 1])[0]
             index = self.random.randrange(SIZES[kind])
             if all(kind != k or abs(index - i) > 3 * NEAR for k, i in used) and (
                 SIZES[kind] > 1000 or all(k != kind for k, _ in used)
@@ -116,7 +116,7 @@ class Tamperer:
         if declared == "text[]":
             return ["drawdown"] if old != ["drawdown"] else []
         if declared == "timestamptz":
-            from services.forensics.kinds import EPOCH
+            from services.forensics.columns import EPOCH
 
             return (old or EPOCH) + timedelta(microseconds=self.random.choice([1, -1, 3_600_000_000, 10**15]))
         if declared == "double precision":

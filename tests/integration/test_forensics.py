@@ -14,6 +14,7 @@ import pytest
 from connectors.kafka.admin import admin_client
 from connectors.kafka.client import Producer
 from connectors.kafka.reading import read_to_end
+from connectors.kafka.topics import UNPARTITIONED
 from services.forensics.bootstrap import build
 from services.forensics.keys import make_keys, public_keys, public_path
 from services.forensics.kinds import BY_ROLE
@@ -141,7 +142,7 @@ def produce(trail, role, count, begin=0):
     )
     producer.init_transactions(10)
     made = values(BY_ROLE[role].name)
-    partitions = 1 if role in {"control", "releases", "experiments"} else trail.stack.partitions
+    partitions = 1 if role in UNPARTITIONED else trail.stack.partitions
     for n in range(begin, begin + count):
         producer.begin_transaction()
         for k in range(3):

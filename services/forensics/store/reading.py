@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from connectors import postgres
 from connectors.postgres import sql
-from services.forensics.kinds import BY_NAME, KINDS, Values, columns_of
+from services.forensics.columns import Values
+from services.forensics.kinds import BY_NAME, KINDS, columns_of
 from services.forensics.ports import LogName
 from services.forensics.records import Record
 from trading.errors import ConfigurationError
@@ -30,6 +31,18 @@ SELECT first_offset, last_offset, first_event_time, last_event_time FROM trail.b
 WHERE log = %s AND from_size < %s AND from_size >= coalesce(
     (SELECT max(from_size) FROM trail.batches WHERE log = %s AND from_size <= %s), 0
 )
+"""
+#: One row a leaf; runs are as they were retired.
+RETIRED = """
+SELECT log, record_offset, first_index + place - 1, substring(leaves FROM 32 * place::int - 31 FOR 32)
+FROM trail.retired, unnest(record_offsets) WITH ORDINALITY AS one (record_offset, place)
+WHERE log = %s AND record_offset >= %s AND record_offset <= %s ORDER BY record_offset, 3
+"""
+RETIRED_LEAVES = """
+SELECT first_index + place - 1, substring(leaves FROM 32 * place::int - 31 FOR 32)
+FROM trail.retired, generate_series(1, cardinality(record_offsets)) AS place
+WHERE log = %(log)s AND first_index < %(end)s AND first_index + cardinality(record_offsets) > %(begin)s
+    AND first_index + place - 1 >= %(begin)s AND first_index + place - 1 < %(end)s
 """
 TILES = "SELECT level, tile_index, hash FROM trail.tiles WHERE log = %s ORDER BY level, tile_index"
 TILE_SPAN = """
@@ -60,6 +73,15 @@ class BatchRow(Struct, frozen=True):
     last_event_time: Any
     root: bytes
     peaks: bytes
+
+
+class RetiredRow(NamedTuple):
+    """A record that is gone: its place, and the hash of its leaf. Its first fields are those of a row."""
+
+    log: int
+    record_offset: int
+    leaf_index: int
+    leaf: bytes
 
 
 class Found(Struct, frozen=True):
@@ -95,6 +117,18 @@ class TrailReader:
             "ORDER BY record_offset, event_time"
         ).format(sql.SQL(", ").join(map(sql.Identifier, columns_of(BY_NAME[kind]))), sql.Identifier(kind))
         return self._stream(query, (log, first_offset, last_offset))
+
+    def retired(self, log: int, first_offset: int = 0, last_offset: int = MOST) -> Iterator[RetiredRow]:
+        """What stays of records that were old enough to go, by offset."""
+        for row in self._stream(RETIRED, (log, first_offset, last_offset)):
+            yield RetiredRow(row[0], row[1], row[2], bytes(row[3]))
+
+    def last_retired(self, log: int) -> int | None:
+        """The last offset of what was retired; None where nothing was."""
+        found = self._all(
+            "SELECT max(record_offsets[cardinality(record_offsets)]) FROM trail.retired WHERE log = %s", (log,)
+        )
+        return None if found[0][0] is None else int(found[0][0])
 
     def counts(self, kind: str) -> dict[int, int]:
         """Log -> rows of a table."""
@@ -158,18 +192,29 @@ class TrailReader:
         if not around:
             raise ConfigurationError(f"{log.name} has no records {begin} to {end - 1}")
         query = sql.SQL(
-            "SELECT leaf FROM trail.{} WHERE log = %s AND record_offset BETWEEN %s AND %s "
+            "SELECT leaf, leaf_index FROM trail.{} WHERE log = %s AND record_offset BETWEEN %s AND %s "
             "AND event_time BETWEEN %s AND %s AND leaf_index >= %s AND leaf_index < %s ORDER BY leaf_index"
         ).format(sql.Identifier(log.kind))
         offsets, last = min(row[0] for row in around), max(row[1] for row in around)
         times, latest = min(row[2] for row in around), max(row[3] for row in around)
         found = self._all(query, (log.id, offsets, last, times, latest, begin, end))
         if len(found) != end - begin:
+            found = self._with_retired(log, begin, end, found)
+        if len(found) != end - begin:
             raise ConfigurationError(
                 f"{log.name} has {len(found)} of the records {begin} to {end - 1}: "
                 "`ultrathink forensics verify` tells more"
             )
         return [bytes(row[0]) for row in found]
+
+    def _with_retired(self, log: LogRow, begin: int, end: int, found: Sequence[Values]) -> list[Values]:
+        """Leaves with their indices, of which some are retired, in order."""
+        leaves = {int(row[1]): row[0] for row in found}
+        with postgres.translating("the trail cannot be read"):
+            span = {"log": log.id, "begin": begin, "end": end}
+            for index, leaf in self._connection.execute(RETIRED_LEAVES, span, binary=True).fetchall():
+                leaves.setdefault(int(index), leaf)
+        return [(leaves[index], index) for index in sorted(leaves)]
 
     def tile_hashes(self, log: LogRow, level: int, begin: int, end: int) -> list[bytes]:
         """Of complete subtrees. Raises ConfigurationError where one is missing."""
@@ -244,9 +289,16 @@ def opened(url: str) -> Iterator[TrailReader]:
     connection = postgres.connect_url(url)
     with closing(connection), postgres.translating("the trail cannot be read"):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        if connection.execute("SELECT to_regclass('trail.batches')").fetchone() == (None,):
-            raise ConfigurationError("the database has no trail: `ultrathink forensics migrate` makes it")
+        require_schema(connection)
         yield TrailReader(connection)
+
+
+def require_schema(connection: postgres.Connection) -> None:
+    """Raises ConfigurationError where there is no trail, or one of before this version."""
+    if connection.execute("SELECT to_regclass('trail.batches')").fetchone() == (None,):
+        raise ConfigurationError("the database has no trail: `ultrathink forensics migrate` makes it")
+    if connection.execute("SELECT to_regclass('trail.retired')").fetchone() == (None,):
+        raise ConfigurationError("the trail is of an older version: `ultrathink forensics migrate` renews it")
 
 
 def tables() -> tuple[str, ...]:

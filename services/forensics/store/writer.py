@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from connectors import postgres
 from connectors.postgres import sql
-from services.forensics.kinds import BY_NAME, KINDS, Values, columns_of, row_of, to_time, types_of
+from services.forensics.columns import Values, to_time
+from services.forensics.kinds import BY_NAME, KINDS, columns_of, row_of, types_of
 from services.forensics.merkle.proofs import TreeReader, check_consistency, consistency_path
 from services.forensics.merkle.tree import GrowingTree, Tile, from_bytes, to_bytes
 from services.forensics.ports import Alarm, LogHead, LogName, Stored
 from services.forensics.records import Record, leaf_of
-from services.forensics.store.reading import LogHashes, LogRow, TrailReader
+from services.forensics.store.reading import LogHashes, LogRow, TrailReader, require_schema
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 #: Whoever writes a trail holds this advisory lock of its database: a second one waits.
@@ -40,7 +41,13 @@ ADD_LOG = (
 )
 FIND_LOG = "SELECT id, kind FROM trail.logs WHERE topic_id = %s AND topic_partition = %s"
 HEAD = "SELECT to_size, last_offset, peaks FROM trail.batches WHERE log = %s ORDER BY from_size DESC LIMIT 1"
-LEAVES = sql.SQL("SELECT record_offset, leaf FROM trail.{} WHERE log = %s AND record_offset BETWEEN %s AND %s")
+LEAVES = sql.SQL(
+    "SELECT record_offset, leaf FROM trail.{} WHERE log = %(log)s AND record_offset BETWEEN %(first)s AND %(last)s "
+    "UNION ALL "
+    "SELECT record_offset, substring(leaves FROM 32 * place::int - 31 FOR 32) "
+    "FROM trail.retired, unnest(record_offsets) WITH ORDINALITY AS one (record_offset, place) "
+    "WHERE log = %(log)s AND record_offsets[1] <= %(last)s AND record_offset BETWEEN %(first)s AND %(last)s"
+)
 #: The same is not said twice.
 ADD_ALARM = """
 INSERT INTO trail.alarms (kind, log, record_offset, detail, record)
@@ -175,8 +182,10 @@ class TrailWriter:
             with postgres.translating(what), connection.transaction():
                 yield connection
         except BadRecord as error:
-            # No value of ours is refused: somebody else has stored at the same place, or changed the schema.
+            # No value of ours is refused: somebody else has stored at the same place, or changed the schema; a
+            # partition may have been retired.
             connection.close()
+            self._partitions.clear()
             raise ServiceUnavailable(str(error)) from error
 
     def _connected(self) -> postgres.Connection:
@@ -202,9 +211,11 @@ class TrailWriter:
         deadline = time.monotonic() + self._wait_s
         with postgres.translating("the trail cannot be opened"):
             connection.autocommit = True
-            if connection.execute("SELECT to_regclass('trail.batches')").fetchone() == (None,):
+            try:
+                require_schema(connection)
+            except ConfigurationError:
                 connection.close()
-                raise ConfigurationError("the database has no trail: `ultrathink forensics migrate` makes it")
+                raise
             while connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone() != (True,):
                 if time.monotonic() > deadline:
                     connection.close()
@@ -215,8 +226,9 @@ class TrailWriter:
     def _different(self, head: LogHead, records: Sequence[Record]) -> list[Record]:
         """Those that are not what is stored at their offsets."""
         query = LEAVES.format(sql.Identifier(head.kind))
+        span = {"log": head.id, "first": records[0].offset, "last": records[-1].offset}
         with self._using("the trail cannot be read") as connection:
-            found = connection.execute(query, (head.id, records[0].offset, records[-1].offset)).fetchall()
+            found = connection.execute(query, span).fetchall()
         stored = {int(offset): bytes(leaf) for offset, leaf in found}
         return [r for r in records if stored.get(r.offset) != leaf_of(r)]
 

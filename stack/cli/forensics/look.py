@@ -64,7 +64,9 @@ def verify(
             done += count
             progress("records", done, total)
 
-        found = look(reader, files.lines(), keys, since=begin, until=until, advance=advance)
+        found = look(
+            reader, files.lines(), keys, since=begin, until=until, advance=advance, keep_days=settings.keep_days
+        )
     if json:
         print_json(found)
     else:

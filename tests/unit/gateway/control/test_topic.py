@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.control.topic import is_stop, producing, told
+from connectors.kafka.writing import producing
+from gateway.control.topic import is_stop, told
 from trading.risk.trading_state import TradingState
 
 
@@ -20,5 +21,9 @@ from trading.risk.trading_state import TradingState
 def test_a_stop_is_what_only_reduces(kind, value, expected):
     command = told(kind, value, "why", "who")
     assert is_stop(command) is expected
-    assert producing(command)["enable.idempotence"] is not expected
-    assert producing(command)["acks"] == "all"
+
+
+def test_who_writes_once_waits_for_a_number_and_all_wait_for_every_broker():
+    assert producing(once=True)["enable.idempotence"] is True
+    assert producing(once=False) == {**producing(once=True), "enable.idempotence": False}
+    assert producing(once=False)["acks"] == "all"

@@ -6,7 +6,8 @@ from itertools import combinations
 
 from msgspec import structs
 
-from services.forensics.kinds import BY_ROLE, EPOCH, KINDS, MOST_TEXT, columns_of, row_of, types_of
+from services.forensics.columns import EPOCH, MOST_TEXT
+from services.forensics.kinds import BY_ROLE, KINDS, columns_of, row_of, types_of
 from services.forensics.records import Record, encode_headers, leaf_of
 from tests.trails import records
 from tests.unit.gateway.test_pipeline import Bench, quotes

@@ -1,0 +1,105 @@
+"""How long records are kept, and what sees to it: once a day, as the schema's owner."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from services.forensics.checkpoint_files import CheckpointFiles
+from services.forensics.checkpoints import Checkpoint, read
+from services.forensics.keys import Keys
+from services.forensics.store.retiring import RetiredPart, retire
+from trading.errors import BadRecord, ServiceUnavailable, UltraThinkError
+
+log = structlog.get_logger()
+DAY_S, HOUR_S = 86_400.0, 3600.0
+#: Between two signs of life.
+LOOK_S = 60.0
+
+
+def cutoff_of(keep_days: int, now_ns: int) -> datetime:
+    """The time before which nothing must be kept."""
+    return datetime.fromtimestamp(now_ns / 1e9, UTC) - timedelta(days=keep_days)
+
+
+def signed_before(files: CheckpointFiles, keys: Keys, cutoff: datetime) -> Checkpoint | None:
+    """The newest checkpoint that was signed before a time; None where there is none. Raises ConfigurationError."""
+    for path in reversed(files.files_until(cutoff.date())):
+        if (found := newest(files.lines_of(path), keys, int(cutoff.timestamp() * 1e9))) is not None:
+            return found
+    return None
+
+
+def newest(lines: Iterable[bytes], keys: Keys, before_ns: int) -> Checkpoint | None:
+    """Of those that count and are old enough."""
+    found = None
+    for line in lines:
+        try:
+            checkpoint = read(line, keys)
+        except BadRecord:
+            continue
+        if checkpoint.signed_at_ns < before_ns and (found is None or checkpoint.number > found.number):
+            found = checkpoint
+    return found
+
+
+def retire_due(
+    owner_url: str,
+    files: CheckpointFiles,
+    keys: Keys,
+    keep_days: int,
+    told: Callable[[RetiredPart], None] = lambda _: None,
+    *,
+    now_ns: int | None = None,
+    try_only: bool = False,
+) -> list[RetiredPart]:
+    """Retire what need not be kept any more. Raises as `retire`, and ConfigurationError for a folder of no use."""
+    cutoff = cutoff_of(keep_days, time.time_ns() if now_ns is None else now_ns)
+    signed = signed_before(files, keys, cutoff)
+    return [] if signed is None else retire(owner_url, signed, cutoff, told, try_only=try_only)
+
+
+class DailyRetention:
+    """Retires what is due, at once and then once a day; what fails is tried again in an hour."""
+
+    def __init__(self, owner_url: str, files: CheckpointFiles, keys: Keys, keep_days: int) -> None:
+        """Nothing is done yet."""
+        self._owner_url, self._files, self._keys, self._keep_days = owner_url, files, keys, keep_days
+        self._closing = threading.Event()
+
+    def start(self) -> Callable[[], None]:
+        """In a thread; returns what ends it. What it is about then ends with the process, and nothing of it counts."""
+        thread = threading.Thread(target=self.run, name="retention", daemon=True)
+        thread.start()
+
+        def close() -> None:
+            self._closing.set()
+            thread.join(1.0)
+
+        return close
+
+    def run(self, alive: Callable[[], None] = lambda: None) -> None:
+        """Until it is ended; `alive` is called every minute."""
+        due_s = time.monotonic()
+        while True:
+            alive()
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + self._once()
+            if self._closing.wait(min(LOOK_S, max(0.0, due_s - time.monotonic()))):
+                return
+
+    def _once(self) -> float:
+        """Seconds until the next time."""
+        try:
+            for part in retire_due(self._owner_url, self._files, self._keys, self._keep_days):
+                log.info("retired", part=part.part, records=part.records, keep_days=self._keep_days)
+        except UltraThinkError as error:
+            # One that is read, or a server that is away: the next hour will do.
+            level = log.info if isinstance(error, ServiceUnavailable) else log.error
+            level("nothing could be retired", reason=str(error)[:300])
+            return HOUR_S
+        return DAY_S

@@ -1,0 +1,185 @@
+"""What is old enough goes, and nothing younger; what is left is verified and proven as before."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from msgspec import structs
+from pydantic import ValidationError
+
+from connectors import postgres
+from services.forensics.proving import check, prove_consistency, prove_record, to_file
+from services.forensics.replaying import Span, replay_span
+from services.forensics.retention import retire_due
+from services.forensics.settings import SEVEN_YEARS, ForensicsSettings
+from services.forensics.store.reading import TrailReader, opened
+from services.forensics.store.writer import TrailWriter, to_batch
+from services.forensics.verification import verify
+from tests.databases import fresh_database, migrated, running_postgres
+from tests.trails import KEYS, TOPICS, build, records
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
+
+HOUR_NS = 3_600_000_000_000
+SIZES = {"decisions": 6_000, "orders": 4_500, "fills": 100, "commands": 200}
+#: The trail begins on the 29th of November 2025, and its decisions end on the 2nd of December.
+SEVEN_YEARS_LATER = int(datetime(2032, 12, 5, tzinfo=UTC).timestamp() * 1e9)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    home = tmp_path_factory.mktemp("retention")
+    home.chmod(0o755)
+    with running_postgres(home) as settings:
+        yield settings
+
+
+@pytest.fixture
+def aged(server, tmp_path):
+    """A trail of two months, signed while it was stored: its settings and checkpoints."""
+    with fresh_database(server) as settings:
+        migrated(settings)
+        yield settings, build(settings, tmp_path / "checkpoints", SIZES, step_ns=HOUR_NS)
+
+
+def due(aged, now_ns=SEVEN_YEARS_LATER, **more):
+    settings, files = aged
+    return retire_due(settings.postgres_url("ultrathink"), files, KEYS, SEVEN_YEARS, now_ns=now_ns, **more)
+
+
+def findings(aged, now_ns=SEVEN_YEARS_LATER):
+    settings, files = aged
+    with opened(settings.postgres_url("reader", "ultrathink")) as reader:
+        return verify(reader, files.lines(), KEYS, now_ns=now_ns).findings
+
+
+def left(aged, kind):
+    settings, _ = aged
+    with postgres.connect_url(settings.postgres_url("reader", "ultrathink")) as connection:
+        return connection.execute(f"SELECT count(*), min(leaf_index) FROM trail.{kind}").fetchone()
+
+
+def run_as_owner(aged, statement):
+    with postgres.connect_url(aged[0].postgres_url("ultrathink")) as connection:
+        return connection.execute(statement).rowcount
+
+
+def test_nothing_younger_than_seven_years_goes(aged):
+    assert due(aged, now_ns=SEVEN_YEARS_LATER - 40 * 24 * HOUR_NS) == []
+    assert left(aged, "decisions") == (SIZES["decisions"], 0)
+    with pytest.raises(ValidationError, match="keep_days"):
+        ForensicsSettings(keep_days=SEVEN_YEARS - 1)
+
+
+def test_what_was_recorded_late_stays_until_its_own_time(server, tmp_path):
+    # Events of 2025 that were recorded, and signed, a year later.
+    with fresh_database(server) as settings:
+        migrated(settings)
+        late = (
+            settings,
+            build(
+                settings, tmp_path / "late", {"decisions": 500}, clock_ns=SEVEN_YEARS_LATER - 6 * 365 * 24 * HOUR_NS
+            ),
+        )
+        assert due(late) == []
+        assert due(late, now_ns=SEVEN_YEARS_LATER + 2 * 365 * 24 * HOUR_NS)[0].records == 500
+        assert left(late, "decisions") == (0, None)
+
+
+def test_the_old_month_goes_and_the_trail_is_verified_and_proven_as_before(aged):
+    would = due(aged, try_only=True)
+    assert left(aged, "decisions") == (SIZES["decisions"], 0)
+    gone = due(aged)
+    assert gone == would
+    assert {one.part for one in gone} >= {"trail.decisions_y2025m11", "trail.orders_y2025m11"}
+    assert due(aged) == []
+    count, first = left(aged, "decisions")
+    assert 0 < count < SIZES["decisions"]
+    assert first > 0
+    # Few are kept for good.
+    assert left(aged, "commands") == (SIZES["commands"], 0)
+    assert findings(aged) == []
+    settings, _ = aged
+    with opened(settings.postgres_url("reader", "ultrathink")) as reader:
+        log = next(row for row in reader.logs() if row.kind == "decisions")
+        assert len(reader.leaves(log, 0, SIZES["decisions"])) == SIZES["decisions"]
+        for number in (5_000, 5_990):
+            (found,) = reader.find("decisions", "decision_id", f"market.ticks-0-{number}")
+            assert check(to_file(prove_record(reader, found, KEYS)), KEYS)
+        assert reader.find("decisions", "decision_id", "market.ticks-0-5") == []
+        assert check(to_file(prove_consistency(reader, 0, reader.last_number(), KEYS)), KEYS)
+
+
+def test_what_is_made_up_of_what_is_gone_is_found(aged):
+    due(aged)
+    # Earlier than allowed, as its first checkpoint says.
+    assert {one.kind for one in findings(aged, now_ns=SEVEN_YEARS_LATER - 40 * 24 * HOUR_NS)} == {"retired"}
+    for change in (
+        "UPDATE trail.retired SET leaves = overlay(leaves PLACING '\\x00'::bytea FROM 40) WHERE first_index = 0",
+        "UPDATE trail.retired SET first_index = first_index + 1 WHERE first_index = 0",
+        "DELETE FROM trail.retired WHERE first_index = 0",
+        "DELETE FROM trail.decisions WHERE leaf_index = 5500",
+    ):
+        with postgres.connect_url(aged[0].postgres_url("ultrathink")) as connection:
+            assert connection.execute(change).rowcount > 0
+            found = verify(TrailReader(connection), aged[1].lines(), KEYS, now_ns=SEVEN_YEARS_LATER).findings
+            assert found, change
+            connection.rollback()
+    assert findings(aged) == []
+
+
+def test_forensics_goes_on_over_what_is_gone(aged):
+    settings, _ = aged
+    writer = TrailWriter(settings.postgres_url("forensics", "ultrathink"))
+    head = writer.open(TOPICS["decisions"], "decisions")
+    # It knows the partition of November, which is then dropped.
+    more = list(records("decisions", 6_400))
+    old = structs.replace(more[6_000], value=more[5].value)
+    writer._ensure_partitions([to_batch(head, [old])])
+    due(aged)
+    assert writer.store({TOPICS["decisions"]: more[:200]}).different == ()
+    other = structs.replace(more[7], value=b"other")
+    assert [r.offset for _, r in writer.store({TOPICS["decisions"]: [other]}).different] == [other.offset]
+    with pytest.raises(ServiceUnavailable):
+        writer.store({TOPICS["decisions"]: [old]})
+    writer.open(TOPICS["decisions"], "decisions")
+    assert writer.store({TOPICS["decisions"]: [old]}).new == 1
+    writer.close()
+
+
+def test_a_part_that_is_read_or_holds_a_record_twice_stays(aged):
+    settings, _ = aged
+    with postgres.connect_url(settings.postgres_url("reader", "ultrathink")) as reading:
+        reading.execute("SELECT count(*) FROM trail.decisions").fetchone()
+        with pytest.raises(ServiceUnavailable, match="in use"):
+            due(aged)
+    run_as_owner(aged, "UPDATE trail.decisions_y2025m11 SET leaf_index = 7 WHERE leaf_index = 8")
+    with pytest.raises(BadRecord, match="twice"):
+        due(aged)
+    assert left(aged, "decisions")[0] == SIZES["decisions"]
+
+
+def test_who_writes_and_who_reads_may_retire_nothing(aged):
+    for role in ("forensics", "reader"):
+        with pytest.raises(ServiceUnavailable, match="permission denied"):
+            retire_due(
+                aged[0].postgres_url(role, "ultrathink"), aged[1], KEYS, SEVEN_YEARS, now_ns=SEVEN_YEARS_LATER
+            )
+        with (
+            postgres.connect_url(aged[0].postgres_url(role, "ultrathink")) as connection,
+            pytest.raises(postgres.Error, match="permission denied"),
+        ):
+            connection.execute("INSERT INTO trail.retired VALUES (1, 0, '{}', '')")
+
+
+def test_a_replay_whose_beginning_is_gone_says_so(aged):
+    due(aged)
+    settings, _ = aged
+    mine = ForensicsSettings(
+        decisions_topic=TOPICS["decisions"].topic, reader_url=settings.postgres_url("reader", "ultrathink")
+    )
+    with (
+        opened(settings.postgres_url("reader", "ultrathink")) as reader,
+        pytest.raises(ConfigurationError, match="decisions of partition 0 up to offset [0-9]+ are retired"),
+    ):
+        replay_span(reader, None, mine, Span(0))

@@ -58,16 +58,21 @@ def consume_ready(consumer: Consumer, count: int, timeout_s: float) -> list[Mess
 
 
 def read_to_end(
-    bootstrap: str, topic: str, partition: int, start: int, stop: int | None = None
+    bootstrap: str,
+    topic: str,
+    partition: int,
+    start: int,
+    stop: int | None = None,
+    isolation: str = "read_committed",
 ) -> Iterator[list[Message]]:
-    """Chunks of a partition's committed messages from `start` to before `stop`, or to the end as it is.
+    """Chunks of a partition's messages, committed ones alone by default, from `start` to before `stop` or its end.
 
     Raises:
         ServiceUnavailable: nothing came for ten seconds, and it was not the end.
     """
     if stop is not None and start >= stop:
         return
-    consumer = reader(bootstrap)
+    consumer = reader(bootstrap, isolation=isolation)
     try:
         consumer.assign([TopicPartition(topic, partition, start)])
         quiet_since = time.monotonic()

@@ -20,9 +20,21 @@ CANDIDATE = "--candidate"
 
 @contextlib.contextmanager
 def candidate(
-    repository: ModelRepository, triton: TritonServer, signature: ModelSignature, version: int, serving: Serving
+    repository: ModelRepository,
+    triton: TritonServer,
+    signature: ModelSignature,
+    version: int,
+    serving: Serving,
+    suffix: str = CANDIDATE,
 ) -> Iterator[tuple[ModelSignature, str]]:
     """Load a published version as a copy, unload it at the end; call under the model's lock.
+
+    Args:
+        repository: where the version lies.
+        triton: the server.
+        signature, version: of the model.
+        serving: how it would be served.
+        suffix: of the copy's name; another one than a candidate's has a lock of its own.
 
     Yields:
         The copy's signature, and "gpu" or "cpu": the GPU where the server has one.
@@ -30,7 +42,7 @@ def candidate(
     Raises:
         ExportError: Triton refuses it.
     """
-    copy = replace(signature, name=signature.name + CANDIDATE)
+    copy = replace(signature, name=signature.name + suffix)
     # Its warm-up row would have to travel too.
     alone = replace(serving, versions=(version,), real_rows=False)
     path = repository.folder(signature.name, version) / signature.file_name

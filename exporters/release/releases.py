@@ -42,6 +42,7 @@ from exporters.release.journal import (
     Transaction,
 )  # fmt: skip
 from exporters.release.probing import probed
+from exporters.release.recalled import RECALLED
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import last_good, to_roll_back_to
 from exporters.repository.files import now, user
@@ -145,11 +146,12 @@ class Releases:
                     stuck.append(StuckTransaction(transaction, str(error)))
                 else:
                     settled.append(transaction)
-        for left in self._triton.index():
-            # Of a killed `verify` or `tune`, which have no transaction.
-            if left.name.endswith(CANDIDATE) and left.state == "READY":
-                with contextlib.suppress(Busy), self._repository.lock(left.name.removesuffix(CANDIDATE)):
-                    self._triton.unload(left.name)
+        for name in self._repository.names():
+            # Of a killed `verify` or `tune`, which have no transaction; or of somebody who asked an old version.
+            for copy, held_by in ((name + CANDIDATE, name), (name + RECALLED, name + RECALLED)):
+                if self._triton.is_loaded(copy):
+                    with contextlib.suppress(Busy), self._repository.lock(held_by):
+                        self._triton.unload(copy)
         return Recovered(settled, stuck)
 
     def _recover(self, transaction: Transaction) -> None:
@@ -159,9 +161,9 @@ class Releases:
             self._note(begun, "undone", reason=f"nothing was changed: {why}")
             return
         what = f"the {begun.action} of {begun.model} {begun.version} that was interrupted"
-        for loaded in self._triton.index():
-            if loaded.name.removesuffix(CANDIDATE) in names and loaded.name.endswith(CANDIDATE):
-                self._triton.unload(loaded.name)
+        for name in sorted(names):
+            if self._triton.is_loaded(name + CANDIDATE):
+                self._triton.unload(name + CANDIDATE)
         if transaction.last.step == "flipped":
             self._progress(f"finish {what}")
             self._settle(transaction.changes)

@@ -64,6 +64,11 @@ class TritonServer:
         """The server's own."""
         return str(self._asked(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)).version)
 
+    def about(self) -> str:
+        """The server's own name and version."""
+        told = self._asked(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S))
+        return f"{told.name} {told.version}"
+
     def index(self) -> list[Loaded]:
         """Every model and version that the server knows."""
         found = self._asked(lambda: self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S))
@@ -72,6 +77,19 @@ class TritonServer:
     def ready(self, name: str) -> set[int]:
         """Versions of a model that answer."""
         return {m.version for m in self.index() if m.name == name and m.state == "READY"}
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether a model answers; a copy, which the server's index leaves out, too."""
+
+        def asked() -> bool:
+            try:
+                return bool(self._client.is_model_ready(name, client_timeout=CONTROL_TIMEOUT_S))
+            except InferenceServerException as error:
+                if meaning(error) in {Meaning.ABSENT, Meaning.REFUSED}:
+                    return False
+                raise
+
+        return self._asked(asked)
 
     def load(self, name: str) -> None:
         """Load a model as its configuration says. Raises ExportError with Triton's own words."""

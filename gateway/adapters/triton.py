@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from connectors.triton.grpc import (
     model_config_pb2,
     service_pb2,
 )
+from gateway.adapters.batch_dependence import batch_test
 from trading.arrays import Float32Array
 from trading.errors import (
     ContractMismatch,
@@ -29,25 +29,19 @@ from trading.errors import (
     ServiceUnavailable,
 )
 from trading.models.prediction import Prediction, to_prediction
-from trading.models.serving import ServingFacts
+from trading.models.serving import ServingFacts, digest_of
 from trading.models.signature import ModelSignature, TensorSpec, contract
 
 log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0
 FOLLOW_EVERY_S = 1.0
 SHORTEST_FOLLOW_S = 0.1
-#: Batch sizes whose multiples are tried, smallest first, for answers that do not depend on the batch,
-#: and the multiples.
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-#: What the name of a model's copy goes on with.
-COPY = "--"
-SPREAD = (1, 2, 3, 4, 5, 6, 7, 9, 13, 16, 21, 32, 43, 64, 85, 127, 128, 200, 256, 341, 512, 700, 1000)
 
 
 class TritonPredictor:
     """Implements Predictor for the ensemble."""
 
-    def __init__(self, address: str, model_name: str, model_version: str, served_as: str = "") -> None:
+    def __init__(self, address: str, model_name: str, model_version: str) -> None:
         """Connect and check.
 
         Args:
@@ -55,14 +49,13 @@ class TritonPredictor:
             model_name: a model of the trading_decision contract.
             model_version: the version to pin; "" takes the newest that is ready, and a newer one when
                 that is unloaded.
-            served_as: the name that it answers to, where that is not its own: a copy's.
 
         Raises:
             ServiceUnavailable: the server does not answer.
             ContractMismatch: the model is absent, or differs from its signature; says which and how.
         """
         self.model_name = model_name
-        self._address, self._served_as = address, served_as or model_name
+        self._address = address
         try:
             self._signature = contract(model_name)
         except KeyError:
@@ -140,9 +133,7 @@ class TritonPredictor:
     def settle_rows(self, probe: Float32Array) -> ServingFacts:
         """Find the batch sizes with which a row's answer does not depend on its company.
 
-        Sums of floats depend on the order of their terms, and vectorised code treats the rows that
-        fill no vector in another way. Batches are padded to a multiple of `rows_multiple`; a restart
-        that cuts the stream into other batches then decides the same. `probe` is float32 [n, 32].
+        Batches are padded to a multiple of `rows_multiple` from here on. `probe` is float32 [n, 32].
 
         Raises:
             ServiceUnavailable: the server does not answer.
@@ -160,17 +151,18 @@ class TritonPredictor:
     def _serving(self, version: str, at_least: int) -> ServingFacts:
         """What a version's answers depend on; batches of no fewer rows than before."""
         server = self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)
-        whole = self._answer(self._probe, version)
-        rows = max(at_least, self._rows_multiple(whole, version))
-        digest = hashlib.sha256(b"".join(whole)).hexdigest()
-        return ServingFacts(f"{server.name} {server.version}", self._devices(version), rows, digest)
+        found = batch_test(lambda rows: self._answer(rows, version), self._probe, self._signature.max_batch_size)
+        rows = max(at_least, found.rows_multiple)
+        return ServingFacts(
+            f"{server.name} {server.version}", self._devices(version), rows, digest_of(found.answers)
+        )
 
     def _devices(self, version: str) -> dict[str, str]:
-        """Of the model, or of an ensemble's steps, whose copies count as what they are copies of."""
-        config = self._client.get_model_config(self._served_as, version, client_timeout=CONTROL_TIMEOUT_S).config
+        """Of the model, or of an ensemble's steps."""
+        config = self._client.get_model_config(self.model_name, version, client_timeout=CONTROL_TIMEOUT_S).config
         steps = [(one.model_name, str(one.model_version)) for one in config.ensemble_scheduling.step]
         configs = {
-            name.partition(COPY)[0]: self._client.get_model_config(
+            name: self._client.get_model_config(
                 name, number if int(number) > 0 else "", client_timeout=CONTROL_TIMEOUT_S
             ).config
             for name, number in steps
@@ -178,31 +170,13 @@ class TritonPredictor:
         gpu = model_config_pb2.ModelInstanceGroup.KIND_GPU
         return {n: "gpu" if any(g.kind == gpu for g in c.instance_group) else "cpu" for n, c in configs.items()}
 
-    def _rows_multiple(self, whole: list[bytes], version: str) -> int:
-        largest = len(self._probe)
-        for multiple in MULTIPLES:
-            sizes = sorted({multiple * k for k in SPREAD if multiple * k < largest})
-            if all(
-                self._same(whole, n, at, version) for n in sizes for at in (0, min(5, largest - n), largest - n)
-            ):
-                return multiple
-        return self._signature.max_batch_size
-
     def _answer(self, rows: Float32Array, version: str) -> list[bytes]:
         answer = self._infer(self._request(rows, version), timeout=CONTROL_TIMEOUT_S)
         return [t.tobytes() for t in tensors(answer, self._signature, len(rows))]
 
-    def _same(self, whole: list[bytes], rows: int, at: int, version: str) -> bool:
-        widths = [len(content) // len(self._probe) for content in whole]
-        found = self._answer(self._probe[at : at + rows], version)
-        return all(
-            content == of_all[at * width : (at + rows) * width]
-            for content, of_all, width in zip(found, whole, widths, strict=True)
-        )
-
     def _request(self, features: Float32Array, version: str) -> Any:
         return service_pb2.ModelInferRequest(
-            model_name=self._served_as,
+            model_name=self.model_name,
             model_version=version,
             inputs=[
                 service_pb2.ModelInferRequest.InferInputTensor(
@@ -222,7 +196,7 @@ class TritonPredictor:
 
     def _newest_ready(self) -> str:
         index = self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S)
-        ready = [int(m.version) for m in index.models if m.name == self._served_as and m.state == "READY"]
+        ready = [int(m.version) for m in index.models if m.name == self.model_name and m.state == "READY"]
         if not ready:
             raise ContractMismatch(
                 f"Triton at {self._address} serves no {self.model_name}: publish and load it with "
@@ -232,7 +206,7 @@ class TritonPredictor:
 
     def _check(self, version: str) -> None:
         """Raise ContractMismatch unless tensors, dims, dtypes, batch size and feature version agree."""
-        name = self._served_as
+        name = self.model_name
         if not self._client.is_model_ready(name, version, client_timeout=CONTROL_TIMEOUT_S):
             raise ContractMismatch(f"version {version} of {name} is not ready on {self._address}")
         found = self._client.get_model_metadata(name, version, client_timeout=CONTROL_TIMEOUT_S)

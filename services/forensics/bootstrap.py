@@ -20,7 +20,7 @@ from services.forensics.settings import ForensicsSettings
 from services.forensics.signing import Signer
 from services.forensics.source import KafkaSource
 from services.forensics.store.writer import TrailWriter
-from services.forensics.topic_lines import TopicLines
+from services.forensics.topic_lines import SOON_S, TopicLines
 from trading.errors import ConfigurationError
 from trading.files import replace_file
 from trading.trace import Tracer
@@ -83,7 +83,7 @@ def build(
             ) from error
         source = KafkaSource(settings.kafka_bootstrap, settings.roles())
         opened.callback(source.close)
-        checkpoints = TopicLines(settings.kafka_bootstrap, settings.checkpoints_topic)
+        checkpoints = TopicLines(settings.kafka_bootstrap, settings.checkpoints_topic, SOON_S)
         opened.callback(checkpoints.close)
         hand_out(settings.checkpoints, key)
         signer = Signer(key, trusted, files, checkpoints, trail)

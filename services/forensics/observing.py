@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from services.forensics.ports import ALARMS, Alarm
-from services.forensics.recording import Observer
+from services.forensics.ports import ALARMS, Alarm, Observer
 from services.forensics.records import Record
 from trading.encoding import Records
 from trading.errors import BadRecord

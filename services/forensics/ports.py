@@ -57,6 +57,8 @@ ALARMS = (
     "different_record", "records_gone", "log_cut", "topic_recreated", "trail_cut", "root_differs",
     "checkpoints_differ", "journal_changed",
 )  # fmt: skip
+#: In the table of alarms: somebody has looked at one, and checkpoints may be signed in spite of it.
+ACCEPTED = "accepted"
 
 
 class Alarm(Struct, frozen=True):
@@ -104,6 +106,12 @@ class Trail(Protocol):
     def begins_with(self, name: LogName, size: int, root: bytes) -> bool:
         """Whether the first `size` records of a log that has more are those with this root."""
 
+    def place_of(self, name: LogName, size: int) -> int:
+        """An offset at or before which the record after the first `size` lies; the next one where there is none."""
+
+    def accepted(self) -> frozenset[str]:
+        """What kept checkpoints from being signed, and somebody has looked at since: the alarms' sentences."""
+
     def on_record(self) -> Mapping[LogName, str]:
         """Every log that was ever opened, with its kind."""
 
@@ -118,6 +126,22 @@ class Trail(Protocol):
 
     def last_checkpoint(self) -> bytes | None:
         """The line of the highest number."""
+
+
+class Observer:
+    """Told what happens; this one says nothing of it."""
+
+    def stored(self, kind: str, records: Sequence[Record]) -> None:
+        """Records are in the trail."""
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Something should not be."""
+
+    def signed(self, signed_at_ns: int, refuses: str) -> None:
+        """A checkpoint was signed at a time; `refuses` says why none is."""
+
+    def turn(self, total: int, waiting: str) -> None:
+        """Lives; so many records were stored so far, and what is waited for."""
 
 
 class Lines(Protocol):

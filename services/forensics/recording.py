@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import TypeVar
 import structlog
 from msgspec import Struct
 
+from services.forensics.checkpoints import TreeHead
 from services.forensics.kinds import BY_ROLE
-from services.forensics.ports import Alarm, LogHead, LogName, Source, Trail
+from services.forensics.ports import Alarm, LogHead, LogName, Observer, Source, Trail
 from services.forensics.records import Record
 from services.forensics.release_journal import JournalShipper
 from services.forensics.signing import Signer
@@ -28,27 +30,13 @@ OVERLAP = 200
 SETTLING_S = 5.0
 #: Between two looks at the journal of releases.
 JOURNAL_S = 1.0
+#: Between two looks at what may have come beside records: partitions, and people who have looked at an alarm.
+LOOK_S = 10.0
 #: Alarms of one kind in one turn: a log that was forked differs from there on.
 MOST_ALARMS = 20
 
 Answer = TypeVar("Answer")
 Arrived = Mapping[LogName, Sequence[Record]]
-
-
-class Observer:
-    """Told what happens; this one says nothing of it."""
-
-    def stored(self, kind: str, records: Sequence[Record]) -> None:
-        """Records are in the trail."""
-
-    def alarm(self, alarm: Alarm) -> None:
-        """Something should not be."""
-
-    def signed(self, signed_at_ns: int, refuses: str) -> None:
-        """A checkpoint was signed at a time; `refuses` says why none is."""
-
-    def turn(self, total: int, waiting: str) -> None:
-        """Lives; so many records were stored so far, and what is waited for."""
 
 
 class Progress(Struct):
@@ -84,7 +72,12 @@ class Recorder:
         self._stored_to: dict[LogName, int] = {}
         self._roots: dict[LogName, bytes] = {}
         self._unproven: dict[LogName, tuple[int, str]] = {}
-        self._journal_at_s = 0.0
+        #: Stored and not signed: from where on, and before which offset, a log must be compared with Kafka first.
+        self._tails: dict[LogName, tuple[int, int]] = {}
+        #: Of logs that are lost: as they were signed last.
+        self._carried: dict[LogName, TreeHead] = {}
+        self._accepted: frozenset[str] = frozenset()
+        self._journal_at_s = self._looked_at_s = 0.0
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -109,7 +102,9 @@ class Recorder:
 
     def _begin(self) -> None:
         """Open every log, look whether it is the one that was stored, and read on."""
-        self._opened, self._arrived = False, {}
+        self._opened, self._arrived, self._tails, self._carried = False, {}, {}, {}
+        self._looked_at_s = time.monotonic()
+        self._accepted = self._trail.accepted()
         self._raise(*self._signer.begin())
         logs = self._source.logs()
         # A topic that is no more keeps its place in every checkpoint.
@@ -138,20 +133,26 @@ class Recorder:
         signed = self._signer.expected()
         for name, last in signed.items():
             head = self._heads.get(name)
-            if head is None:
-                if last.size:
-                    self._differs(name, last.size)
+            size = 0 if head is None else head.tree.size
+            if name not in logs and last.size > size:
+                self._carried[name] = last
+                said = f"of {last.size} signed records of {name} the trail has {size}, and Kafka has no such log"
+                self._refuse("root_differs", said, name)
+            elif head is None:
+                continue
             elif last.size >= head.tree.size:
                 self._unproven[name] = last.size, last.root
             elif last.size and not self._trail.begins_with(name, last.size, bytes.fromhex(last.root)):
                 self._differs(name, last.size)
         for name in sorted(self._heads.keys() - signed.keys() - set(logs)):
             if size := self._heads[name].tree.size:
-                self._signer.refuses = f"{size} records of {name} are neither in Kafka nor were ever signed"
-                self._raise(Alarm("root_differs", self._signer.refuses, name))
+                said = f"{size} records of {name} are neither in Kafka nor were ever signed"
+                self._refuse("root_differs", said, name)
 
     def _place(self, head: LogHead) -> int:
-        """Where to read on: a little before the end of what is stored, so that it is compared."""
+        """Where to read on: a little before the end of what is stored and signed, so that it is compared."""
+        last = self._signer.expected().get(head.name)
+        unsigned = self._trail.place_of(head.name, 0 if last is None else last.size)
         first, end = self._source.bounds(head.name)
         deadline = time.monotonic() + SETTLING_S
         while end < head.next_offset and time.monotonic() < deadline and not self._stopping.wait(0.2):
@@ -159,16 +160,22 @@ class Recorder:
         if end < head.next_offset:
             said = f"{head.name} ends at offset {end}, and records up to {head.next_offset - 1} are in the trail"
             self._raise(Alarm("log_cut", said, head.name, end))
+            if unsigned < head.next_offset:
+                self._refuse("log_cut", f"{said}, some of them unsigned", head.name)
+        elif unsigned < head.next_offset:
+            self._tails[head.name] = unsigned, head.next_offset
         if first > head.next_offset:
             said = (
                 f"{head.name} begins at offset {first}: its records from {head.next_offset} on were deleted "
                 "before they were recorded"
             )
             self._raise(Alarm("records_gone", said, head.name, first))
-        return min(max(first, head.next_offset - OVERLAP), max(first, end))
+        return min(max(first, min(head.next_offset - OVERLAP, unsigned)), max(first, end))
 
     def _turn(self) -> None:
         """Store what has come, sign it, and publish what was released."""
+        if self._opened and time.monotonic() - self._looked_at_s >= LOOK_S:
+            self._look()
         if not self._opened or self._trail_moved():
             self._begin()
         if not self._arrived:
@@ -186,6 +193,14 @@ class Recorder:
         self._sign()
         self._ship()
         self._observer.turn(self.progress.stored, "")
+
+    def _look(self) -> None:
+        """Partitions that were added, and alarms that somebody has looked at: everything is opened anew then."""
+        self._looked_at_s = time.monotonic()
+        if self._source.logs().keys() != self._reading or (
+            self._signer.refuses and self._trail.accepted() != self._accepted
+        ):
+            self._opened = False
 
     def _gather(self) -> dict[LogName, list[Record]]:
         """What has come; after the first record others are waited for, asleep, so that few batches hold many."""
@@ -225,15 +240,31 @@ class Recorder:
         now, rest = self._cut(self._arrived)
         done = self._trail.store(now)
         self._arrived = rest
-        for name, record in done.different[:MOST_ALARMS]:
-            said = f"another record came at offset {record.offset} of {name} than the one that is in the trail"
-            self._raise(Alarm("different_record", said, name, record.offset, record.value))
+        self._tell_different(done.different)
         for name, records in now.items():
+            if name in self._tails and records and records[-1].offset >= self._tails[name][1] - 1:
+                del self._tails[name]
             head, before = self._heads[name], self._stored_to[name]
             self._stored_to[name], self._roots[name] = head.next_offset, head.tree.root()
             self._observer.stored(head.kind, [r for r in records if r.offset >= before])
         self.progress.stored += done.new
         self._prove()
+
+    def _tell_different(self, different: Sequence[tuple[LogName, Record]]) -> None:
+        """Where none of the two was signed, nobody can say which is right: nothing is signed then."""
+        for name, record in different[:MOST_ALARMS]:
+            said = f"another record came at offset {record.offset} of {name} than the one that is in the trail"
+            self._raise(Alarm("different_record", said, name, record.offset, record.value))
+        if rest := different[MOST_ALARMS:]:
+            name, record = rest[-1]
+            self._raise(
+                Alarm("different_record", f"so are {len(rest)} more, up to offset {record.offset} of {name}", name)
+            )
+        for name in sorted({name for name, record in different if record.offset >= self._unsigned_from(name)}):
+            self._refuse("root_differs", f"unsigned records of {name} are not those that Kafka has", name)
+
+    def _unsigned_from(self, name: LogName) -> float:
+        return self._tails[name][0] if name in self._tails else math.inf
 
     def _cut(self, arrived: Mapping[LogName, list[Record]]) -> tuple[Arrived, dict[LogName, list[Record]]]:
         now, rest = {}, {}
@@ -259,15 +290,30 @@ class Recorder:
 
     def _differs(self, name: LogName, size: int) -> None:
         """Nothing is signed any more: it would say that this trail is the one that was signed before."""
-        said = f"the first {size} records of {name} are not those that were signed"
+        said = (
+            f"the first {size} records of {name} are not those that were signed: build the trail again from Kafka, "
+            "in an empty database"
+        )
         self._signer.refuses = said
         self._raise(Alarm("root_differs", said, name))
+
+    def _refuse(self, kind: str, said: str, name: LogName) -> None:
+        """The same until somebody has looked, and accepts it."""
+        if said in self._accepted:
+            log.warning("accepted by somebody who has looked", detail=said)
+            return
+        self._signer.refuses = said
+        self._raise(Alarm(kind, said, name))
 
     def _sign(self) -> None:
         if self._unproven:
             self._observer.signed(0, f"{len(self._unproven)} logs are not yet as far as they were signed")
             return
-        checkpoint = self._signer.sign(self._heads.values(), self._now_ns())
+        if self._tails and not self._signer.refuses:
+            self._observer.signed(0, f"{len(self._tails)} logs are not yet compared with Kafka")
+            return
+        heads = [head for name, head in self._heads.items() if name not in self._carried]
+        checkpoint = self._signer.sign(heads, self._now_ns(), self._carried.values())
         if checkpoint is not None or self._signer.refuses:
             self._observer.signed(checkpoint.signed_at_ns if checkpoint else 0, self._signer.refuses)
 

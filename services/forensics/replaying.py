@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from services.forensics.gateway_starts import DecidedWith, decided_with, refuse_other_ticks, starts_of
 from services.forensics.replay_log import DecisionStream, TrailEvents, logs_of
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import TrailReader
@@ -25,6 +26,9 @@ MOST = 2**62
 
 class TickLog(Protocol):
     """Where ticks are read from; may raise ServiceUnavailable."""
+
+    def topic_id(self) -> str:
+        """Of the topic that is there now."""
 
     def partitions(self) -> int:
         """How many there are."""
@@ -52,12 +56,14 @@ class SpanReplay(Struct):
         decisions: how many were made again.
         different: those that are not the same.
         before: how many were only taken, to get to the state before the first.
+        said: what the reader should know of the settings that it was replayed with; "" for nothing.
     """
 
     partition: int
     decisions: int = 0
     different: list[Replayed] = []
     before: int = 0
+    said: str = ""
 
 
 def replay_span(
@@ -80,8 +86,9 @@ def replay_span(
         ConfigurationError: there are no such decisions, or the ticks before them are gone.
         ServiceUnavailable: a server does not answer.
     """
-    replayer, decided = begin_of(reader, ticks, settings, span.partition)
-    done = SpanReplay(span.partition)
+    begun = begin_of(reader, ticks, settings, span.partition)
+    replayer, decided = begun.replayer, begun.decided
+    done = SpanReplay(span.partition, said=begun.decided_with.said)
     begin, (held, end) = decided.first(), ticks.bounds(span.partition)
     if begin is None:
         return done
@@ -101,9 +108,16 @@ def replay_span(
     return done
 
 
-def begin_of(
-    reader: TrailReader, ticks: TickLog, settings: ForensicsSettings, partition: int
-) -> tuple[Replayer, DecisionStream]:
+class Begun(Struct):
+    """What decides a partition again from its beginning, its decisions, and with which settings and limits."""
+
+    replayer: Replayer
+    decided: DecisionStream
+    decided_with: DecidedWith
+    base: LimitSet
+
+
+def begin_of(reader: TrailReader, ticks: TickLog, settings: ForensicsSettings, partition: int) -> Begun:
     """What decides a partition again from its beginning, and its decisions. Raises as `replay_span`."""
     logs = logs_of(reader, partition, settings.roles())
     if "decisions" not in logs:
@@ -113,16 +127,16 @@ def begin_of(
             raise ConfigurationError(
                 f"{kind} of partition {partition} up to offset {last} are retired: a replay begins with the first"
             )
-    base = base_limits(settings, ticks)
+    starts = starts_of(reader, settings, logs["decisions"])
+    if starts:
+        refuse_other_ticks(settings, starts, ticks.topic_id())
+    told = decided_with(settings, starts)
+    # Those of a book before anybody set any: each has its share of what is divided among partitions.
+    base = LimitSet(None, told.account, told.strategy, ticks.partitions())
     events = TrailEvents(reader, settings.ticks_topic, partition, logs, base)
     state = PartitionState(base)
-    replayer = Replayer(settings.ticks_topic, partition, state, events, settings.rebalance_band)
-    return replayer, DecisionStream(reader, logs["decisions"], settings.ticks_topic)
-
-
-def base_limits(settings: ForensicsSettings, ticks: TickLog) -> LimitSet:
-    """Those of a book before anybody set any: each has its share of what is divided among partitions."""
-    return LimitSet(None, settings.account, settings.strategy, ticks.partitions())
+    replayer = Replayer(settings.ticks_topic, partition, state, events, told.rebalance_band)
+    return Begun(replayer, DecisionStream(reader, logs["decisions"], settings.ticks_topic), told, base)
 
 
 def refuse_gone(settings: ForensicsSettings, partition: int, held: int, begin: int) -> None:
@@ -135,9 +149,10 @@ def refuse_gone(settings: ForensicsSettings, partition: int, held: int, begin: i
 
 
 class Before(Struct):
-    """A decision, its tick's message, and what can decide it again from the state before it."""
+    """A decision, its tick's message, what can decide it again from the state before it, and the first limits."""
 
     replayer: Replayer
+    base: LimitSet
     message: LoggedMessage
     published: Published
 
@@ -151,7 +166,8 @@ def state_before(
     advance: Callable[[int, int], None] = lambda *_: None,
 ) -> Before:
     """The state before one decision. Raises as `replay_span`."""
-    replayer, decided = begin_of(reader, ticks, settings, partition)
+    begun = begin_of(reader, ticks, settings, partition)
+    replayer, decided = begun.replayer, begun.decided
     begin, (held, end) = decided.first(), ticks.bounds(partition)
     refuse_gone(settings, partition, held, offset if begin is None else begin)
     start = offset if begin is None else begin
@@ -160,7 +176,7 @@ def state_before(
         replayer.advance([m for m in messages if m.offset < offset], payloads)
         advance(messages[-1].offset + 1 - start, offset + 1 - start)
         if messages[-1].offset == offset and offset in payloads:
-            return Before(replayer, messages[-1], published(payloads[offset]))
+            return Before(replayer, begun.base, messages[-1], published(payloads[offset]))
     raise ConfigurationError(f"no decision about {settings.ticks_topic}-{partition}-{offset} is on record")
 
 

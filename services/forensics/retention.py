@@ -72,7 +72,7 @@ class DailyRetention:
         self._closing = threading.Event()
 
     def start(self) -> Callable[[], None]:
-        """In a thread; returns what ends it. What it is about then ends with the process, and nothing of it counts."""
+        """In a thread; returns what ends it. What it is about ends with the process, and nothing of it counts."""
         thread = threading.Thread(target=self.run, name="retention", daemon=True)
         thread.start()
 

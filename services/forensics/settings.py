@@ -33,9 +33,11 @@ class ForensicsSettings(BaseSettings):
     ticks_archive: Path | None = Field(
         default=None, description="where a replay finds ticks that Kafka no longer holds: the data service's"
     )
-    account: str = Field(default="desk", description="of the gateway that decided, for a replay")
-    strategy: str = Field(default="", description="of the gateway that decided, for a replay")
-    rebalance_band: float = Field(default=0.05, ge=0, lt=1, description="of the gateway that decided, for a replay")
+    account: str | None = Field(default=None, description="for a replay; None: as the gateway's start on record")
+    strategy: str | None = Field(default=None, description="for a replay; None: as the gateway's start on record")
+    rebalance_band: float | None = Field(
+        default=None, ge=0, lt=1, description="for a replay; None: as the gateway's start on record"
+    )
     postgres_url: SecretStr = Field(
         default=SecretStr("postgresql://forensics@127.0.0.1:5432/ultrathink"),
         description="as the role that may add and read, and nothing else",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
@@ -17,6 +18,8 @@ log = structlog.get_logger()
 SECOND_NS = 1_000_000_000
 #: Where nothing was stored, a checkpoint still says so often that whoever signs lives.
 AT_LEAST_EVERY_NS = 60 * SECOND_NS
+#: A place that did not take a checkpoint is asked again after so long.
+AGAIN_S = 10.0
 
 
 class Signer:
@@ -34,13 +37,19 @@ class Signer:
         files: CheckpointFiles,
         topic: Lines,
         trail: Trail,
+        again_s: float = AGAIN_S,
     ) -> None:
-        """Nothing is read yet; `trusted` holds the key's public half, and older ones."""
+        """Nothing is read yet; `trusted` holds the key's public half, and older ones.
+
+        A place that did not take a checkpoint is asked again after `again_s`.
+        """
+        self._wait_s = again_s
         self._key, self._trusted, self._files, self._topic, self._trail = key, trusted, files, topic, trail
         self.last: Checkpoint | None = None
         self.refuses = ""
         self._digest = ""
         #: What a place has not got yet.
+        self._again_s: dict[str, float] = {}
         self._unsent: dict[str, list[tuple[Checkpoint, bytes]]] = {"Kafka": [], "the database": []}
 
     def begin(self) -> list[Alarm]:
@@ -66,7 +75,7 @@ class Signer:
                 alarms.append(
                     Alarm("checkpoints_differ", f"the last checkpoint in {place} is none: {error}", record=line)
                 )
-        self.refuses = alarms[0].detail if alarms else self.refuses
+        self.refuses = alarms[0].detail if alarms else ""
         if not known:
             return alarms
         newest, line = max(known.values(), key=lambda one: one[0].number)
@@ -109,8 +118,13 @@ class Signer:
         """What the trees must be when they have the sizes that were signed last."""
         return {} if self.last is None else {head.name: head for head in self.last.trees}
 
-    def sign(self, heads: Iterable[LogHead], now_ns: int) -> Checkpoint | None:
+    def sign(self, heads: Iterable[LogHead], now_ns: int, carried: Iterable[TreeHead] = ()) -> Checkpoint | None:
         """A checkpoint of what is stored; None where it is not time for one, or none may be signed.
+
+        Args:
+            heads: of every log that is there.
+            now_ns: wall time.
+            carried: of lost logs, as they were signed last.
 
         Raises:
             ServiceUnavailable: the folder or the database does not take it; the same is tried again next time.
@@ -121,7 +135,7 @@ class Signer:
         trees = [
             TreeHead(h.name.topic_id, h.name.partition, h.name.topic, h.tree.size, h.tree.root().hex())
             for h in heads
-        ]
+        ] + list(carried)
         number = 0
         if last is not None:
             number = last.number + 1
@@ -144,10 +158,14 @@ class Signer:
     def _send(self, place: str, write: Callable[[Checkpoint, bytes], None]) -> None:
         """What a place has not got; it is tried again with the next checkpoint where it does not answer."""
         waiting = self._unsent[place]
+        if time.monotonic() < self._again_s.get(place, 0.0):
+            return
         while waiting:
             try:
                 write(*waiting[0])
             except ServiceUnavailable as error:
                 log.warning("checkpoints wait", place=place, count=len(waiting), reason=str(error)[:200])
+                # Records must not wait for a place that does not answer.
+                self._again_s[place] = time.monotonic() + self._wait_s
                 return
             waiting.pop(0)

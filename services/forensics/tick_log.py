@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from connectors.kafka.cluster import require
+from connectors.kafka.cluster import require, topic_id
 from connectors.kafka.logged import logged
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.watermarks import Watermarks
@@ -18,6 +18,10 @@ class KafkaTicks:
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._bootstrap, self._topic = bootstrap, topic
+
+    def topic_id(self) -> str:
+        """Raises ServiceUnavailable where there is no such topic."""
+        return topic_id(self._bootstrap, self._topic)
 
     def partitions(self) -> int:
         """Raises ServiceUnavailable where there is no such topic."""

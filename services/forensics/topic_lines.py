@@ -12,21 +12,22 @@ from connectors.kafka.watermarks import bounds
 from connectors.logs import kafka_logger
 from trading.errors import ServiceUnavailable
 
-FLUSH_S = 10.0
+#: A line is waited for so long; those of whoever must not be held up for less.
+FLUSH_S, SOON_S = 10.0, 2.0
 
 
 class TopicLines:
     """Implements Lines."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        """Nothing is asked yet."""
-        self._bootstrap, self._topic = bootstrap, topic
+    def __init__(self, bootstrap: str, topic: str, wait_s: float = FLUSH_S) -> None:
+        """Nothing is asked yet; a line that did not arrive within `wait_s` is given up."""
+        self._bootstrap, self._topic, self._wait_s = bootstrap, topic, wait_s
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 0,
-                "message.timeout.ms": int(FLUSH_S * 1000),
+                "message.timeout.ms": int(wait_s * 1000),
                 "log_level": 3,
             },
             logger=kafka_logger(),
@@ -42,7 +43,7 @@ class TopicLines:
 
         try:
             self._producer.produce(self._topic, line, partition=0, on_delivery=delivered)
-            left = self._producer.flush(FLUSH_S)
+            left = self._producer.flush(self._wait_s)
         except (KafkaException, BufferError) as error:
             if isinstance(error, KafkaException):
                 raise translated(error, f"nothing can be written to {self._topic}") from error
@@ -50,7 +51,7 @@ class TopicLines:
         if left:
             # Nothing of it may arrive later than it is asked for again.
             self._producer.purge()
-            self._producer.flush(FLUSH_S)
+            self._producer.flush(self._wait_s)
         if failed or left:
             raise ServiceUnavailable(
                 f"nothing can be written to {self._topic}: {(failed or ['no answer in time'])[0]}"
@@ -76,7 +77,7 @@ class TopicLines:
 
     def close(self) -> None:
         """What was not delivered is told to who asked; nothing is left."""
-        self._producer.flush(FLUSH_S)
+        self._producer.flush(self._wait_s)
 
     def _read(self, start: int) -> Iterator[bytes]:
         for messages in read_to_end(self._bootstrap, self._topic, 0, start):

@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
+from services.forensics.gateway_starts import decided_with, starts_of
 from services.forensics.keys import Keys
 from services.forensics.proving import prove_record, to_file
 from services.forensics.replay_log import place_of
 from services.forensics.replaying import Span, replay_span
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import TrailReader, opened, to_record
+from stack.workflows.asking import ModelPlace
 from stack.workflows.lived_ticks import lived_ticks
 from stack.workflows.risk_simulation import SimulationPart, parts_of_decisions, simulate
 from stack.workflows.trusted_keys import trusted
@@ -77,16 +79,16 @@ class TrailEvidence:
 class TrailAnalyses:
     """Implements the data service's Analyses."""
 
-    def __init__(self, settings: ForensicsSettings, triton: str) -> None:
-        """Of a trail, and the address of Triton's gRPC."""
-        self._settings, self._triton = settings, triton
+    def __init__(self, settings: ForensicsSettings, place: ModelPlace) -> None:
+        """Of a trail, and where models are asked."""
+        self._settings, self._place = settings, place
 
     def what_if(
         self, decision_id: str, limits: str | None, model: str | None, progress: Progress
     ) -> dict[str, Any]:
         """As `ultrathink forensics what-if`."""
         other = None if limits is None else limits_file.parse(limits)
-        recorded, made = decide_otherwise(self._settings, self._triton, decision_id, other, model, progress)
+        recorded, made = decide_otherwise(self._settings, self._place, decision_id, other, model, progress)
         return {"recorded": msgspec.to_builtins(recorded), "what_if": msgspec.to_builtins(made)}
 
     def simulate(self, limits: str, most_ticks: int, progress: Progress) -> dict[str, Any]:
@@ -95,9 +97,10 @@ class TrailAnalyses:
         with opened(self._settings.reader_url.get_secret_value()) as reader:
             logs = [row for row in reader.logs() if row.kind == "decisions"]
             books = max(1, len({row.name.partition for row in logs}))
+            starts = [one for log in logs for one in starts_of(reader, self._settings, log)]
+            decided = decided_with(self._settings, sorted(starts, key=lambda one: one.at_ns))
             base, new = (
-                LimitSet(one, self._settings.account, self._settings.strategy, books)
-                for one in (limits_in_force(reader), file)
+                LimitSet(one, decided.account, decided.strategy, books) for one in (limits_in_force(reader), file)
             )
             total = min(most_ticks, sum(reader.counts("decisions").values()))
             parts = parts_of_decisions(islice(payloads(reader), most_ticks))

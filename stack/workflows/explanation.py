@@ -20,8 +20,8 @@ from services.forensics.replay_log import place_of
 from services.forensics.replaying import published
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import LogRow, TrailReader, opened, to_record
+from stack.workflows.asking import ModelPlace, ask
 from stack.workflows.explain import to_text
-from stack.workflows.what_if import ask
 from trading.arrays import Float32Array, FloatArray
 from trading.decision.schema import Decision
 from trading.errors import ConfigurationError
@@ -83,11 +83,11 @@ class Explanation(Struct, frozen=True):
     sentence: str
 
 
-def explain(settings: ForensicsSettings, address: str, decision_id: str) -> Explanation:
+def explain(settings: ForensicsSettings, place: ModelPlace, decision_id: str) -> Explanation:
     """Ask the recorded version, and divide its answer among the groups.
 
     Raises:
-        ConfigurationError: there is no such decision, it had no answer, or its version is not served.
+        ConfigurationError: there is no such decision, it had no answer, or its version cannot be asked.
         ServiceUnavailable: a server does not answer.
     """
     place_of(decision_id, settings.ticks_topic)
@@ -106,7 +106,9 @@ def explain(settings: ForensicsSettings, address: str, decision_id: str) -> Expl
     if len(before):
         base[:] = before.mean(axis=0, dtype=np.float64)
     worths = worth_of(
-        lambda rows: ask(address, decision.model_name, decision.model_version, rows).target_position, row, base
+        lambda rows: ask(place, decision.model_name, decision.model_version, rows).prediction.target_position,
+        row,
+        base,
     )
     values = shapley(worths)
     told = (

@@ -39,6 +39,10 @@ class LivedTicks:
         """What Kafka holds is read there."""
         self._kafka, self._folder = kafka, folder
 
+    def topic_id(self) -> str:
+        """Kafka's, which the archive has too."""
+        return self._kafka.topic_id()
+
     def partitions(self) -> int:
         """Kafka's."""
         return self._kafka.partitions()

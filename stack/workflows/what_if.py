@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
-from gateway.adapters.triton import TritonPredictor
-from gateway.warm_up import probe_rows, probe_ticks
 from services.forensics.replay_log import place_of
-from services.forensics.replaying import base_limits, state_before
+from services.forensics.replaying import state_before
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import opened
+from stack.workflows.asking import ModelPlace, ask
 from stack.workflows.lived_ticks import lived_ticks
 from trading.arrays import Float32Array
 from trading.decision.schema import Decision, Reason
-from trading.errors import ConfigurationError, ContractMismatch, PredictionError, ServiceUnavailable
+from trading.errors import ConfigurationError
 from trading.models.prediction import Prediction
+from trading.models.serving import GatewayStart, ServingFacts
 from trading.replay.published import GIVEN
 from trading.risk.limits import LimitsFile
 
-#: Rows of a call; more than the gateway's batches under load, and few enough for any model's memory.
-ROWS = 256
-ASK_S = 10.0
 ANSWERS = ("regime_probabilities", "strategy_signals", "strategy_weights")
 
 
@@ -41,7 +36,10 @@ class AnswerCheck(Struct, frozen=True):
         largest: difference of any number.
         within: whether that is within the parity that the version was released with.
         parity: that bound; None where no lineage tells it.
-        verdict: exact, within_parity, beyond_parity or unknown_parity.
+        verdict: exact; or differs, where server, device and batches are those of then and the answers are not;
+            or within_parity, beyond_parity or unknown_parity, where they are others, or nobody said what they were.
+        others: what is another than at the gateway's start: then and now.
+        recalled: whether the version was loaded for this, since it is not served.
     """
 
     model: str
@@ -51,32 +49,8 @@ class AnswerCheck(Struct, frozen=True):
     largest: float
     parity: float | None
     verdict: str
-
-
-def ask(address: str, model: str, version: str, features: Float32Array) -> Prediction:
-    """What a version answers to rows, float32 [n, features].
-
-    Raises:
-        ConfigurationError: it is not served, or is no model of the gateway.
-        ServiceUnavailable: Triton does not answer.
-    """
-    try:
-        with closing(TritonPredictor(address, model, version)) as predictor:
-            # As a gateway does at its start: batches of a size with which no answer depends on the company.
-            predictor.settle_rows(probe_rows(probe_ticks()))
-            parts = [predictor.predict(features[k : k + ROWS], ASK_S) for k in range(0, len(features), ROWS)]
-    except ContractMismatch as error:
-        raise ConfigurationError(
-            f"{error}: a version that is not served can be released again, or asked of another Triton"
-        ) from error
-    except PredictionError as error:
-        raise ServiceUnavailable(f"{model} version {version} does not answer: {error}") from error
-
-    def column(name: str) -> Any:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    regimes, signals, weights = map(column, ANSWERS)
-    return Prediction(regimes, signals, weights, column("target_position"), column("valid"), (version,))
+    others: list[str] = []
+    recalled: bool = False
 
 
 def features_of(decisions: Sequence[Decision]) -> Float32Array:
@@ -85,14 +59,14 @@ def features_of(decisions: Sequence[Decision]) -> Float32Array:
 
 
 def decide_otherwise(
-    settings: ForensicsSettings, address: str, decision_id: str, limits: LimitsFile | None, model: str | None,
+    settings: ForensicsSettings, place: ModelPlace, decision_id: str, limits: LimitsFile | None, model: str | None,
     advance: Callable[[int, int], None],
 ) -> tuple[Decision, Decision]:  # fmt: skip
     """A decision as it is on record, and as it would have been from the same book.
 
     Args:
         settings: of the trail.
-        address: of Triton's gRPC.
+        place: where models are asked.
         decision_id: TOPIC-PARTITION-OFFSET.
         limits: that would have held; None for those that did.
         model: NAME/VERSION that would have been asked; None for the recorded answers.
@@ -103,16 +77,16 @@ def decide_otherwise(
         ServiceUnavailable: a server does not answer.
     """
     ticks = lived_ticks(settings)
-    other = None if limits is None else base_limits(settings, ticks).like(limits).whole()
-    place = place_of(decision_id, settings.ticks_topic)
+    partition, offset = place_of(decision_id, settings.ticks_topic)
     with opened(settings.reader_url.get_secret_value()) as reader:
-        before = state_before(reader, ticks, settings, *place, advance)
+        before = state_before(reader, ticks, settings, partition, offset, advance)
+    other = None if limits is None else before.base.like(limits).whole()
     recorded, answers = before.published.decision, None
     if model is not None:
         name, _, version = model.rpartition("/")
         if not name or not (version.isascii() and version.isdigit()):
             raise ConfigurationError(f"model {model}: give NAME/VERSION, as trading_decision/3")
-        answers = with_answers(recorded, ask(address, name, version, features_of([recorded])), name)
+        answers = with_answers(recorded, ask(place, name, version, features_of([recorded])).prediction, name)
     return recorded, before.replayer.otherwise(before.message, before.published, other, answers)
 
 
@@ -131,13 +105,15 @@ def with_answers(decision: Decision, prediction: Prediction, model: str) -> Deci
 
 
 def check_answers(
-    address: str, decisions: Sequence[Decision], parity_of: dict[tuple[str, str], float]
-) -> list[AnswerCheck]:
+    place: ModelPlace, decisions: Sequence[Decision], starts: Sequence[GatewayStart],
+    parity_of: Mapping[tuple[str, str], float],
+) -> list[AnswerCheck]:  # fmt: skip
     """Ask each recorded version for the recorded features, and compare.
 
     Args:
-        address: of Triton's gRPC.
+        place: where models are asked.
         decisions: those without an answer are left out.
+        starts: what the gateways that decided said of themselves.
         parity_of: (model, version) -> the parity that it was released with, where that is known.
 
     Raises as `ask`.
@@ -148,15 +124,20 @@ def check_answers(
             by_version[decision.model_name, decision.model_version].append(decision)
     found = []
     for (model, version), mine in sorted(by_version.items()):
-        answered = ask(address, model, version, features_of(mine))
-        exact, largest = compare_answers(mine, answered)
-        parity = parity_of.get((model, version))
+        answered = ask(place, model, version, features_of(mine))
+        then = [s.serving for s in starts if (s.model_name, s.model_version) == (model, version)]
+        exact, largest = compare_answers(mine, answered.prediction)
+        parity, others = parity_of.get((model, version)), differences(then, answered.serving)
+        verdict = verdict_of(exact == len(mine), largest, parity, same_serving=bool(then) and not others)
         found.append(
-            AnswerCheck(
-                model, version, len(mine), exact, largest, parity, verdict_of(exact == len(mine), largest, parity)
-            )
+            AnswerCheck(model, version, len(mine), exact, largest, parity, verdict, others, answered.recalled)
         )
     return found
+
+
+def differences(then: Sequence[ServingFacts], now: ServingFacts) -> list[str]:
+    """What is another now than in any of the starts on record, each said once."""
+    return sorted({told for one in then for told in one.differences(now)})
 
 
 def compare_answers(decisions: Sequence[Decision], answered: Prediction) -> tuple[int, float]:
@@ -174,10 +155,12 @@ def compare_answers(decisions: Sequence[Decision], answered: Prediction) -> tupl
     return int(exact.sum()), largest if answered.valid.all() else np.inf
 
 
-def verdict_of(exact: bool, largest: float, parity: float | None) -> str:
+def verdict_of(exact: bool, largest: float, parity: float | None, *, same_serving: bool) -> str:
     """In a word."""
     if exact:
         return "exact"
+    if same_serving:
+        return "differs"
     if parity is None:
         return "unknown_parity"
     return "within_parity" if largest <= parity else "beyond_parity"

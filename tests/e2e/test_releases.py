@@ -178,7 +178,7 @@ def test_an_exporter_that_is_killed_leaves_what_was_served_or_the_new_version(
     assert not any(t.open for t in journal)
     assert not list(repository.staging.glob(f"{name}~*"))
     server = TritonServer(stack.triton_grpc)
-    assert not any(m.name == name + CANDIDATE and m.state == "READY" for m in server.index())
+    assert not server.is_loaded(name + CANDIDATE)
     for left in (server, second):
         left.unload(name)
     server.close()

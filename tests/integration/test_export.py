@@ -279,7 +279,7 @@ def test_a_version_that_does_not_answer_as_its_source_is_never_served(repository
     assert repository.serving("probed").versions == (1,)
     assert triton.ready("probed") == {1}
     assert Journal(repository.state / "journal.jsonl").transactions("probed")[-1].last.step == "undone"
-    assert not any(m.name.endswith(CANDIDATE) and m.state == "READY" for m in triton.index())
+    assert not any(triton.is_loaded(name + CANDIDATE) for name in repository.names())
 
 
 def lie(repository, name, version):

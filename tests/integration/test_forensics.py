@@ -116,7 +116,7 @@ class Trail:
 
     def alarms(self):
         with opened(self.settings.reader_url.get_secret_value()) as reader:
-            return [kind for _, kind, _ in reader.alarms()]
+            return [kind for _, _, kind, _ in reader.alarms()]
 
 
 def like(role):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 
 from msgspec import Struct
 
@@ -80,6 +81,11 @@ _starts = Records(GatewayStart)
 def read_start(payload: bytes | None) -> GatewayStart:
     """The start that a record holds. Raises BadRecord."""
     return _starts.read(payload)
+
+
+def digest_of(answers: Iterable[bytes]) -> str:
+    """Of the answers to the probe, an output each."""
+    return sha256(b"".join(answers)).hexdigest()
 
 
 def said(devices: Mapping[str, str]) -> str:

@@ -123,6 +123,15 @@ class TrailReader:
         for row in self._stream(RETIRED, (log, first_offset, last_offset)):
             yield RetiredRow(row[0], row[1], row[2], bytes(row[3]))
 
+    def offsets(self, kind: str, log: int) -> Iterator[int]:
+        """Of every record that is or was on record, ascending."""
+        query = sql.SQL(
+            "SELECT record_offset FROM trail.{} WHERE log = %(log)s UNION ALL "
+            "SELECT unnest(record_offsets) FROM trail.retired WHERE log = %(log)s ORDER BY 1"
+        ).format(sql.Identifier(kind))
+        for row in self._stream(query, {"log": log}):
+            yield int(row[0])
+
     def last_retired(self, log: int) -> int | None:
         """The last offset of what was retired; None where nothing was."""
         found = self._all(
@@ -171,9 +180,9 @@ class TrailReader:
         found = self._all("SELECT line FROM trail.checkpoints ORDER BY number DESC LIMIT 1")
         return bytes(found[0][0]) if found else None
 
-    def alarms(self) -> list[tuple[Any, str, str]]:
-        """When, of what kind, and what."""
-        return [tuple(row) for row in self._all("SELECT raised_at, kind, detail FROM trail.alarms ORDER BY id")]
+    def alarms(self) -> list[tuple[int, Any, str, str]]:
+        """Number, when, of what kind, and what; those that somebody has looked at, and what he said, too."""
+        return [tuple(row) for row in self._all("SELECT id, raised_at, kind, detail FROM trail.alarms ORDER BY id")]
 
     def find(self, kind: str, column: str, value: str) -> list[Found]:
         """Records by one of the columns that are searched by, in the order of the log."""
@@ -238,7 +247,7 @@ class TrailReader:
         with postgres.translating("the trail cannot be read"):
             return self._connection.execute(query, values, binary=True).fetchall()
 
-    def _stream(self, query: Any, values: Sequence[Any] = ()) -> Iterator[Values]:
+    def _stream(self, query: Any, values: Sequence[Any] | Mapping[str, Any] = ()) -> Iterator[Values]:
         with (
             postgres.translating("the trail cannot be read"),
             closing(self._connection.cursor(f"trail_{next(self._number)}", binary=True)) as cursor,

@@ -32,15 +32,16 @@ def serve(
     GET /openapi.json says what can be asked, docs/api.md shows it. Every request but for health needs a token.
     """
     from services.data.main import run
-    from stack.processes.settings import data_settings, forensics_settings, gateway_settings
+    from stack.processes.settings import data_settings, forensics_settings
     from stack.workflows.analyses import TrailAnalyses, TrailEvidence
+    from stack.workflows.asking import place_of_models
 
     settings = data_settings(port=port, host=host)
     trail = forensics_settings()
     run(
         settings,
         TrailEvidence(trail),
-        TrailAnalyses(trail, gateway_settings().triton_url),
+        TrailAnalyses(trail, place_of_models()),
         lambda bound: err.print(f"listens on http://{settings.host}:{bound}", markup=False, soft_wrap=True),
     )
 

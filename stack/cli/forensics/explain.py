@@ -17,16 +17,17 @@ def explain(
     plot: Annotated[Path | None, typer.Option(help="Write a picture here.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Divide a decision's target among groups of features (exact Shapley values); Triton serves its model.
+    """Divide a decision's target among groups of features (exact Shapley values), asking its model.
 
     The baseline is the mean of the symbol's earlier decisions. Exit code 1 where the model does not want now
     what it wanted then: its build or device are others.
     """
-    from stack.processes.settings import forensics_settings, gateway_settings
+    from stack.processes.settings import forensics_settings
     from stack.workflows import explanation as work
+    from stack.workflows.asking import place_of_models
 
     with err.status("asking the model"):
-        told = work.explain(forensics_settings(), gateway_settings().triton_url, decision_id)
+        told = work.explain(forensics_settings(), place_of_models(), decision_id)
     if plot is not None:
         work.plot(plot, told)
     if json:

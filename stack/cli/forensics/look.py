@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,21 +105,51 @@ def tell(found: Verification) -> None:
 
 @app.command(epilog="Example: ultrathink forensics alarms --json")
 def alarms(json: JsonOption = False) -> None:
-    """What should not have been: records that differ from the trail, logs that were cut. Exit code 1 for any."""
+    """What should not have been: records that differ from the trail, logs that were cut.
+
+    Exit code 1 where nobody has looked at one (`ultrathink forensics accept`).
+    """
+    from services.forensics.ports import ACCEPTED
     from services.forensics.store.reading import opened
     from stack.processes.settings import forensics_settings
 
     with opened(forensics_settings().reader_url.get_secret_value()) as reader:
         found = reader.alarms()
     if json:
-        print_json([{"at": at.isoformat(), "kind": kind, "detail": detail} for at, kind, detail in found])
+        print_json(
+            [
+                {"number": number, "at": at.isoformat(), "kind": kind, "detail": detail}
+                for number, at, kind, detail in found
+            ]
+        )
     elif found:
-        rows = [[at.isoformat(timespec="seconds"), kind, detail] for at, kind, detail in found]
-        out.print(table("", ["raised", "kind", "detail"], rows))
+        rows = [[str(n), at.isoformat(timespec="seconds"), kind, detail] for n, at, kind, detail in found]
+        out.print(table("", ["number", "raised", "kind", "detail"], rows, right=(0,)))
     else:
         out.print("no alarms")
-    if found:
+    looked_at = {detail for _, _, kind, detail in found if kind == ACCEPTED}
+    if any(detail not in looked_at for _, _, _, detail in found):
         raise typer.Exit(1)
+
+
+@app.command(epilog='Example: ultrathink forensics accept 7 --reason "broker 2 lost its disk, incident 41"')
+def accept(
+    number: Annotated[int, typer.Argument(min=1, help="Of the alarm, as `ultrathink forensics alarms` lists it.")],
+    reason: Annotated[str, typer.Option(help="What you found.")],
+) -> None:
+    """Say that you have looked at an alarm. Where it kept checkpoints from being signed, they are signed again.
+
+    What was lost stays lost, and `verify` goes on saying so; who accepted it and why is on record. A trail that is
+    not the one that was signed cannot be accepted: build it again from Kafka, in an empty database.
+    """
+    from services.forensics.store.writer import accept as put_on_record
+    from stack.processes.settings import forensics_settings
+
+    if not reason.strip():
+        raise ConfigurationError("--reason is empty: say what you found")
+    url = forensics_settings().postgres_url.get_secret_value()
+    detail = put_on_record(url, number, reason, getpass.getuser())
+    out.print(f"accepted: {detail}", markup=False)
 
 
 def find_checkpoint(name: str, files: CheckpointFiles, keys: Keys) -> Checkpoint:

@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 def what_if(
     decision_id: IdArgument,
     limits: Annotated[Path | None, typer.Option(help="Limits that would have held, YAML.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="NAME/VERSION that would have been asked; Triton serves it.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="NAME/VERSION that would have been asked.")] = None,
     json: JsonOption = False,
 ) -> None:
     """What would have been decided of a tick, from the same book, under other limits or by another model."""
     from stack.cli.train import showing
-    from stack.processes.settings import forensics_settings, gateway_settings
+    from stack.processes.settings import forensics_settings
+    from stack.workflows.asking import place_of_models
     from stack.workflows.what_if import decide_otherwise
     from trading.risk import limits_file
 
@@ -35,7 +34,7 @@ def what_if(
     other = None if limits is None else limits_file.read(limits)
     with showing("replaying") as progress:
         recorded, made = decide_otherwise(
-            forensics_settings(), gateway_settings().triton_url, decision_id, other, model,
+            forensics_settings(), place_of_models(), decision_id, other, model,
             lambda n, of: progress("ticks before it", n, of),
         )  # fmt: skip
     if json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stack.cli.forensics.command import JsonOption, app
-from stack.cli.output import coloured, out, print_json, table
+from stack.cli.output import coloured, err, out, print_json, table
 from trading.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def replay(
     """Make decisions again: features from ticks, orders from recorded answers, verdicts from limits and book.
 
     All is compared byte for byte but for what a wall clock wrote; the models' answers, where they are asked for,
-    to the last bit, else within the parity of the release. Exit code 1 where a decision is not the same.
+    to the last bit where server, device and batches are those of the gateway's start, else within the parity of the
+    release; a version that is not served any more is loaded beside what is. Exit code 1 where a decision is not the
+    same.
     """
     from services.forensics.replaying import replay_span
     from services.forensics.store.reading import opened
@@ -64,7 +66,7 @@ def replay(
     else:
         tell(done)
         tell_answers(answers)
-    if any(one.different for one in done) or any(a.verdict == "beyond_parity" for a in answers):
+    if any(one.different for one in done) or any(a.verdict in {"beyond_parity", "differs"} for a in answers):
         raise typer.Exit(1)
 
 
@@ -89,20 +91,20 @@ def spans_asked(
 def asked(reader: TrailReader, settings: ForensicsSettings, spans: Sequence[Span]) -> list[AnswerCheck]:
     """The recorded versions asked for the recorded features; of the newest decisions, where there are many."""
     from exporters.errors import ExportError
-    from exporters.repository.repository import ModelRepository
+    from services.forensics.gateway_starts import starts_of
     from services.forensics.replaying import decisions_of
-    from stack.processes.settings import gateway_settings
-    from stack.servers.settings import load
+    from stack.workflows.asking import place_of_models
     from stack.workflows.what_if import check_answers
 
+    place = place_of_models()
+    starts = [s for log in reader.logs() if log.kind == "decisions" for s in starts_of(reader, settings, log)]
     decisions = [d for span in spans for d in decisions_of(reader, settings, span, MOST_ASKED // len(spans))]
-    repository = ModelRepository(load().model_repository)
     parity = {}
     for model, version in {(d.model_name, d.model_version) for d in decisions if d.model_version}:
         # A version of another repository has no lineage here.
         with suppress(ExportError, ValueError):
-            parity[model, version] = repository.lineage(model, int(version)).parity_max_abs
-    return check_answers(gateway_settings().triton_url, decisions, parity)
+            parity[model, version] = place.repository.lineage(model, int(version)).parity_max_abs
+    return check_answers(place, decisions, starts, parity)
 
 
 def tell_answers(answers: Sequence[AnswerCheck]) -> None:
@@ -110,6 +112,7 @@ def tell_answers(answers: Sequence[AnswerCheck]) -> None:
     for one in answers:
         words = {
             "exact": "[green]to the last bit[/]",
+            "differs": f"[red]{one.exact:,} to the last bit[/], though server, device and batches are the same",
             "within_parity": f"{one.exact:,} to the last bit, all within the release's parity ({one.parity})",
             "beyond_parity": f"[red]beyond the release's parity ({one.parity})[/]",
             "unknown_parity": "not to the last bit; no lineage tells the release's parity",
@@ -118,6 +121,10 @@ def tell_answers(answers: Sequence[AnswerCheck]) -> None:
             f"{one.model} version {one.version}, asked again for {one.decisions:,} decisions, answers: "
             f"{words}; largest difference {one.largest:.1e}"
         )
+        if one.recalled:
+            out.print("  it is not served: it was loaded beside what is, and unloaded again")
+        if one.others:
+            out.print(f"  then and now, {'; '.join(one.others)}", markup=False)
 
 
 def tell(done: list[SpanReplay]) -> None:
@@ -125,6 +132,8 @@ def tell(done: list[SpanReplay]) -> None:
     count, different = sum(one.decisions for one in done), [d for one in done for d in one.different]
     before = sum(one.before for one in done)
     told = f", after {before:,} before them" if before else ""
+    for said in sorted({one.said for one in done if one.said}):
+        err.print(said, markup=False)
     if not different:
         out.print(f"[green]the same, byte for byte[/]: {count:,} decisions made again{told}")
         return

@@ -35,6 +35,9 @@ class FakeTriton:
     def ready(self, name):
         return {m.version for m in self.index() if m.name == name and m.state == "READY"}
 
+    def is_loaded(self, name):
+        return any(m.name == name and m.state == "READY" for m in self.served)
+
     def load(self, name):
         self.asked.append(("load", name))
 

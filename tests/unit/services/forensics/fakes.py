@@ -59,6 +59,7 @@ class FakeTrail:
 
     def __init__(self):
         self.heads, self.kept, self.alarms, self.checkpoints, self.down = {}, {}, [], [], 0
+        self.looked_at = set()
 
     def _answer(self):
         if self.down:
@@ -75,6 +76,15 @@ class FakeTrail:
         for leaf in list(self.kept[name].values())[:size]:
             tree.append(leaf)
         return tree.root() == root
+
+    def place_of(self, name, size):
+        self._answer()
+        kept = list(self.kept.get(name, {}))
+        return kept[size] if size < len(kept) else self.heads[name].next_offset
+
+    def accepted(self):
+        self._answer()
+        return frozenset(self.looked_at)
 
     def on_record(self):
         self._answer()

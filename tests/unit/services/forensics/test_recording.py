@@ -313,3 +313,100 @@ def test_a_release_that_met_kafka_away_is_published_when_it_is_back(desk):
     desk.releases.down = 1
     desk.run()
     assert desk.releases.kept == [b'{"id":"a"}']
+
+
+def refused(desk):
+    """Why the last checkpoint was not signed; "" where it was."""
+    return desk.run().refusals[-1]
+
+
+def stored_unsigned(desk, offsets, value=b"{}"):
+    """Records that were stored and, before they were signed, the process was killed."""
+    desk.run()
+    name = next(name for name in desk.trail.heads if name.topic == DECISIONS)
+    more = [record(n, value) for n in offsets]
+    desk.trail.store({name: more})
+    desk.source.topics[DECISIONS][2].extend(record(n) for n in offsets)
+    return desk.signed()[-1]
+
+
+def test_what_is_stored_and_unsigned_is_compared_with_kafka_before_it_is_signed(desk, monkeypatch):
+    monkeypatch.setattr(recording, "OVERLAP", 0)
+    last = stored_unsigned(desk, range(10, 400))
+    assert refused(desk) == ""
+    assert desk.signed()[-1].number > last.number
+    assert desk.trail.alarms == []
+
+
+def test_what_differs_and_was_never_signed_is_not_signed_until_somebody_has_looked(desk, monkeypatch):
+    monkeypatch.setattr(recording, "OVERLAP", 0)
+    last = stored_unsigned(desk, range(10, 400), b"forged in the database")
+    why = refused(desk)
+    assert why == f"unsigned records of {DECISIONS}[0] are not those that Kafka has"
+    assert desk.signed()[-1] == last
+    kinds = [alarm.kind for alarm in desk.trail.alarms]
+    assert kinds == ["different_record"] * 21 + ["root_differs"]
+    assert "so are 370 more, up to offset 399" in desk.trail.alarms[20].detail
+    # It says so again after each restart, and goes on once somebody has accepted it.
+    assert refused(desk) == why
+    desk.trail.looked_at.add(why)
+    assert refused(desk) == ""
+    assert desk.signed()[-1].number == last.number + 1
+
+
+def test_unsigned_records_that_kafka_has_lost_are_not_signed(desk):
+    stored_unsigned(desk, range(10, 15))
+    del desk.source.topics[DECISIONS][2][-3:]
+    why = refused(desk)
+    assert why.endswith("ends at offset 12, and records up to 14 are in the trail, some of them unsigned")
+    desk.trail.looked_at.add(why)
+    assert refused(desk) == ""
+
+
+def test_a_log_that_is_lost_keeps_its_place_once_somebody_has_accepted_it(desk):
+    desk.run()
+    before = {head.name: head for head in desk.signed()[-1].trees}
+    desk.trail.wipe()
+    del desk.source.topics[ORDERS]
+    why = refused(desk)
+    assert why == f"of 3 signed records of {ORDERS}[0] the trail has 0, and Kafka has no such log"
+    desk.trail.looked_at.add(why)
+    desk.source.topics[DECISIONS][2].append(record(20))
+    assert refused(desk) == ""
+    after = {head.name: head for head in desk.signed()[-1].trees}
+    lost = next(name for name in before if name.topic == ORDERS)
+    assert after[lost] == before[lost]
+    assert sum(head.size for head in after.values()) == 9
+
+
+def test_partitions_that_are_added_are_read_without_a_restart(desk, monkeypatch):
+    monkeypatch.setattr(recording, "LOOK_S", 0.0)
+    read = desk.source.read
+    added = []
+
+    def later(count, timeout_s):
+        found = read(count, timeout_s)
+        if not found and not added:
+            added.append(1)
+            desk.source.topics["trading.fills"] = ("id-3", "fills", [record(0)])
+        return found
+
+    desk.source.read = later
+    assert desk.run().alarms == []
+    assert desk.roots()["trading.fills"][0] == 1
+
+
+def test_whoever_accepts_is_heard_without_a_restart(desk, monkeypatch):
+    monkeypatch.setattr(recording, "LOOK_S", 0.0)
+    last = stored_unsigned(desk, range(10, 12), b"forged")
+    desk.source.stop_after = None
+    raise_alarm = desk.trail.raise_alarm
+
+    def looked_at_once(alarm):
+        raise_alarm(alarm)
+        if alarm.kind == "root_differs":
+            desk.trail.looked_at.add(alarm.detail)
+
+    desk.trail.raise_alarm = looked_at_once
+    assert refused(desk) == ""
+    assert desk.signed()[-1].number == last.number + 1

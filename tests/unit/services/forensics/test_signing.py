@@ -32,7 +32,7 @@ class Places:
         self.head = LogHead(1, LogName("id", 0, "t"), "decisions", GrowingTree(), 0)
 
     def signer(self):
-        signer = Signer(KEY, KEYS, self.files, self.topic, self.trail)
+        signer = Signer(KEY, KEYS, self.files, self.topic, self.trail, again_s=0.0)
         self.alarms = signer.begin()
         return signer
 
@@ -76,7 +76,7 @@ def test_each_is_bound_to_the_one_before(places):
 
 def test_a_place_that_was_away_gets_what_it_missed(places):
     places.topic.down, places.trail.down = 2, 2
-    signer = Signer(KEY, KEYS, places.files, places.topic, places.trail)
+    signer = Signer(KEY, KEYS, places.files, places.topic, places.trail, again_s=0.0)
     places.sign(4, signer)
     assert places.topic.kept == list(places.files.lines())
     assert [number for number, _ in places.trail.checkpoints] == [0, 1, 2, 3]

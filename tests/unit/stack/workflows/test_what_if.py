@@ -6,11 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from stack.workflows.what_if import compare_answers, features_of, verdict_of, with_answers
+from stack.workflows.what_if import compare_answers, differences, features_of, verdict_of, with_answers
 from tests.recorded_desk import recorded
 from trading.decision.schema import Reason
 from trading.decision.wire import decode_decision
 from trading.models.prediction import Prediction
+from trading.models.serving import ServingFacts
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,28 @@ def test_what_was_written_with_nine_digits_is_compared_to_the_last_bit(decisions
 
 
 @pytest.mark.parametrize(
-    ("exact", "largest", "parity", "verdict"),
+    ("exact", "largest", "parity", "same_serving", "verdict"),
     [
-        (True, 0.0, None, "exact"), (False, 1e-7, 2e-7, "within_parity"), (False, 3e-7, 2e-7, "beyond_parity"),
-        (False, 1e-9, None, "unknown_parity"),
+        (True, 0.0, None, False, "exact"), (False, 1e-7, 2e-7, False, "within_parity"),
+        (False, 3e-7, 2e-7, False, "beyond_parity"), (False, 1e-9, None, False, "unknown_parity"),
+        # The same server, device and batches answer to the last bit, or something is wrong.
+        (False, 1e-9, 1.0, True, "differs"), (True, 0.0, None, True, "exact"),
     ],
 )  # fmt: skip
-def test_the_verdict_says_which(exact, largest, parity, verdict):
-    assert verdict_of(exact, largest, parity) == verdict
+def test_the_verdict_says_which(exact, largest, parity, same_serving, verdict):
+    assert verdict_of(exact, largest, parity, same_serving=same_serving) == verdict
+
+
+def test_what_is_another_than_at_the_start_is_named():
+    then = ServingFacts("triton 2.60.0", {"trading_decision": "gpu"}, 8, "ab" * 32)
+    assert differences([then, then], then) == []
+    now = ServingFacts("triton 2.61.0", {"trading_decision": "cpu"}, 16, "cd" * 32)
+    assert differences([then], now) == [
+        "answers to the probe: abababababab and cdcdcdcdcdcd",
+        "device: gpu and cpu",
+        "rows of a batch: 8 and 16",
+        "server: triton 2.60.0 and triton 2.61.0",
+    ]
 
 
 def test_an_answer_in_the_place_of_another(decisions):

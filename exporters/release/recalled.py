@@ -1,0 +1,105 @@
+"""A version that was served once, loaded beside what is served now, under another name, while it is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+from msgspec.structs import replace
+
+from exporters.errors import Busy, ExportError
+from exporters.formats.tensors import Arrays
+from exporters.release.candidate import candidate
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+from trading.models.signature import ModelSignature
+
+#: A version that is recalled answers to this name only; who finds it without its lock may unload it.
+RECALLED = "--recalled"
+#: Another recall of the model is waited for so long.
+WAIT_S = 60.0
+
+
+class RecalledVersion:
+    """A version of a pipeline, its steps loaded one by one: Triton makes no ensemble of copies.
+
+    Attributes:
+        devices: model or step -> "cpu" or "gpu".
+    """
+
+    def __init__(self, triton: TritonServer, contract: ModelSignature) -> None:
+        """Nothing is loaded yet."""
+        self._triton, self._contract = triton, contract
+        self._steps: list[tuple[ModelSignature, int]] = []
+        self.devices: dict[str, str] = {}
+
+    def add(self, copy: ModelSignature, version: int, device: str) -> None:
+        """A loaded step, in the order in which they are asked."""
+        self._steps.append((copy, version))
+        self.devices[copy.name.removesuffix(RECALLED)] = device
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """The outputs for rows, as the contract orders both. Raises ExportError, ServiceUnavailable."""
+        known = {spec.name: array for spec, array in zip(self._contract.inputs, inputs, strict=True)}
+        for copy, version in self._steps:
+            given = [np.ascontiguousarray(known[spec.name]) for spec in copy.inputs]
+            answers = self._triton.run(copy, version)(given)
+            known |= {spec.name: array for spec, array in zip(copy.outputs, answers, strict=True)}
+        return [known[spec.name] for spec in self._contract.outputs]
+
+
+@contextmanager
+def recalled(
+    repository: ModelRepository, triton: TritonServer, name: str, version: int
+) -> Iterator[RecalledVersion]:
+    """Load a published version under another name, an ensemble's steps each; all is unloaded at the end.
+
+    What is served, the repository and its journal stay as they are. A release of the same model need not wait.
+
+    Args:
+        repository: where the version lies.
+        triton: the server that is asked.
+        name, version: of the model.
+
+    Raises:
+        ExportError: there is no such version here, it was changed, or Triton refuses it.
+        ServiceUnavailable: Triton does not answer.
+    """
+    lineage = repository.verified_lineage(name, version)
+    contract = lineage.contract
+    steps = {step: number_of(lineage.steps, step) for step in contract.steps} or {name: version}
+    found = RecalledVersion(triton, contract)
+    with ExitStack() as loaded:
+        loaded.enter_context(waited_for(repository, *(step + RECALLED for step in steps)))
+        for step, number in steps.items():
+            signature = repository.verified_lineage(step, number).contract
+            serving = replace(repository.serving(step), instances=1)
+            copy, device = loaded.enter_context(candidate(repository, triton, signature, number, serving, RECALLED))
+            found.add(copy, number, device)
+        yield found
+
+
+def number_of(steps: Mapping[str, str], step: str) -> int:
+    """The version of an ensemble's step, as its lineage has it. Raises ExportError."""
+    told = steps.get(step, "")
+    if not (told.isascii() and told.isdigit()):
+        raise ExportError(f"its lineage does not say which version of {step} it was released with")
+    return int(told)
+
+
+@contextmanager
+def waited_for(repository: ModelRepository, *names: str) -> Iterator[None]:
+    """Hold names, when whoever holds them lets go. Raises Busy where that takes too long."""
+    deadline = time.monotonic() + WAIT_S
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(repository.lock(*names))
+                break
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        yield

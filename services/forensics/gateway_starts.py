@@ -1,0 +1,76 @@
+"""What the gateways that decided said of themselves, as far as a replay depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from services.forensics.settings import ForensicsSettings
+from services.forensics.store.reading import LogRow, TrailReader, to_record
+from trading.errors import BadRecord, ConfigurationError
+from trading.models.serving import GatewayStart, read_start
+
+
+class DecidedWith(Struct, frozen=True):
+    """Settings that orders depended on.
+
+    Attributes:
+        account, strategy: whose limits held.
+        rebalance_band: below which a change is not traded.
+        said: where gateways were started with several; "" where all agree, or a setting was given.
+    """
+
+    account: str
+    strategy: str
+    rebalance_band: float
+    said: str = ""
+
+
+#: Of a gateway that was started before starts were on record, unless a setting says otherwise.
+BEFORE = DecidedWith("desk", "", 0.05)
+
+
+def starts_of(reader: TrailReader, settings: ForensicsSettings, decisions: LogRow) -> list[GatewayStart]:
+    """Starts of those that wrote to a log of decisions, the oldest first; what cannot be read is none."""
+    found = []
+    for log in reader.logs():
+        if log.kind != "starts" or log.name.topic != settings.starts_topic:
+            continue
+        for row in reader.rows("starts", log.id, 0):
+            try:
+                start = read_start(to_record(row).value)
+            except BadRecord:
+                continue
+            if start.decisions_topic_id == decisions.name.topic_id:
+                found.append(start)
+    return sorted(found, key=lambda one: one.at_ns)
+
+
+def decided_with(settings: ForensicsSettings, starts: Sequence[GatewayStart]) -> DecidedWith:
+    """As the settings say, else as the newest start does."""
+    distinct = {(s.account, s.strategy, s.rebalance_band): s for s in starts}
+    newest = starts[-1] if starts else BEFORE
+    found = DecidedWith(
+        newest.account if settings.account is None else settings.account,
+        newest.strategy if settings.strategy is None else settings.strategy,
+        newest.rebalance_band if settings.rebalance_band is None else settings.rebalance_band,
+    )
+    if len(distinct) < 2 or None not in {settings.account, settings.strategy, settings.rebalance_band}:
+        return found
+    told = "; ".join(f"account {a}, strategy {s or 'none'}, band {b:g}" for a, s, b in distinct)
+    return DecidedWith(
+        found.account, found.strategy, found.rebalance_band,
+        f"gateways were started with {told}: the newest is taken (ULTRATHINK_FORENSICS_ACCOUNT, _STRATEGY and "
+        "_REBALANCE_BAND say otherwise)",
+    )  # fmt: skip
+
+
+def refuse_other_ticks(settings: ForensicsSettings, starts: Sequence[GatewayStart], topic_id: str) -> None:
+    """Raise ConfigurationError where decisions were made of another topic than the one of this name now."""
+    others = sorted({s.ticks_topic_id for s in starts if s.ticks_topic == settings.ticks_topic} - {topic_id})
+    if others:
+        raise ConfigurationError(
+            f"the decisions were made of a {settings.ticks_topic} of id {', '.join(others)}, and the one that is "
+            f"there now has the id {topic_id}: it was made anew since"
+        )

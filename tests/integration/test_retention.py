@@ -9,6 +9,7 @@ from msgspec import structs
 from pydantic import ValidationError
 
 from connectors import postgres
+from services.forensics.bootstrap import MIGRATIONS
 from services.forensics.proving import check, prove_consistency, prove_record, to_file
 from services.forensics.replaying import Span, replay_span
 from services.forensics.retention import retire_due
@@ -183,3 +184,43 @@ def test_a_replay_whose_beginning_is_gone_says_so(aged):
         pytest.raises(ConfigurationError, match="decisions of partition 0 up to offset [0-9]+ are retired"),
     ):
         replay_span(reader, None, mine, Span(0))
+
+
+#: As much of TimescaleDB as retention asks: its view of chunks, and what drops one, over the months of this trail.
+OF_TIMESCALE = """
+CREATE SCHEMA timescaledb_information;
+CREATE VIEW timescaledb_information.chunks AS
+SELECT 'trail'::name AS hypertable_schema, parent.relname AS hypertable_name, 'trail'::name AS chunk_schema,
+    child.relname AS chunk_name, bounds[1]::timestamptz AS range_start, bounds[2]::timestamptz AS range_end
+FROM pg_inherits JOIN pg_class parent ON parent.oid = inhparent JOIN pg_class child ON child.oid = inhrelid,
+    regexp_match(pg_get_expr(child.relpartbound, child.oid), '(\\d{4}-[^'']+)''.*''(\\d{4}-[^'']+)''') AS bounds
+WHERE parent.relnamespace = 'trail'::regnamespace AND child.relkind = 'r';
+CREATE FUNCTION drop_chunks(relation regclass, older_than timestamptz, newer_than timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    chunk name;
+BEGIN
+    FOR chunk IN SELECT chunk_name FROM timescaledb_information.chunks
+        WHERE format('trail.%I', hypertable_name)::regclass = relation AND range_start >= newer_than
+            AND range_end <= older_than
+    LOOP
+        EXECUTE format('DROP TABLE trail.%I', chunk);
+    END LOOP;
+END
+$$;
+DROP FUNCTION trail.parts_before(timestamptz);
+DROP FUNCTION trail.drop_part(text, text);
+"""
+
+
+def test_what_only_timescaledb_runs_names_and_drops_the_same_parts(aged):
+    """Its own functions over a stand-in for its view and call: a real one is tried outside this tree."""
+    plain = due(aged, try_only=True)
+    script = (MIGRATIONS / "timescale" / "0004_parts.sql").read_text()
+    functions = script[script.index("-- Chunks of the tables") :]
+    with postgres.connect_url(aged[0].postgres_url("ultrathink")) as connection:
+        connection.execute(OF_TIMESCALE)
+        connection.execute(functions)
+    assert due(aged) == plain
+    assert due(aged) == []
+    assert findings(aged) == []

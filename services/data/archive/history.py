@@ -20,6 +20,7 @@ from trading.history.archive import ArchiveFile, ArchiveHead, files_of_day
 log = structlog.get_logger()
 #: Files that are looked into at once for one row, the newest first.
 AT_ONCE = 8
+LIMIT_S = 30.0
 COLUMNS = ", ".join(f'"{name}"' for name in SCHEMA.names)
 
 
@@ -68,15 +69,16 @@ class Span(Struct, frozen=True):
 class History:
     """One archive as it is looked at; may be asked by several threads."""
 
-    def __init__(self, folder: Path, memory_mb: int = 512, threads: int = 2) -> None:
+    def __init__(self, folder: Path, memory_mb: int = 512, threads: int = 2, limit_s: float = LIMIT_S) -> None:
         """Nothing is there until it is shown a head.
 
         Args:
             folder: of the archive.
             memory_mb: that DuckDB may take; what needs more is put on disk.
             threads: that it may use.
+            limit_s: after which a question is given up.
         """
-        self._folder = folder
+        self._folder, self._limit_s = folder, limit_s
         self._database = duckdb.connect(
             ":memory:",
             config={
@@ -184,10 +186,18 @@ class History:
     def _run(self, statement: str, values: Sequence[Any]) -> Any:
         """An Arrow table. Raises ServiceUnavailable."""
         cursor = self._database.cursor()
+        limit = threading.Timer(self._limit_s, cursor.interrupt)
+        limit.daemon = True
+        limit.start()
         try:
             return cursor.sql(statement, params=list(values)).to_arrow_table()
+        except duckdb.InterruptException:
+            raise ServiceUnavailable(
+                f"the archive did not answer within {self._limit_s:g} s: ask for a shorter span"
+            ) from None
         except duckdb.Error as error:
             log.warning("the archive cannot be read", why=str(error)[:500])
             raise ServiceUnavailable("the archive cannot be read: the service's log says why") from error
         finally:
+            limit.cancel()
             cursor.close()

@@ -127,6 +127,9 @@ class Trail(Protocol):
     def last_checkpoint(self) -> bytes | None:
         """The line of the highest number."""
 
+    def checkpoints_after(self, number: int) -> Sequence[bytes]:
+        """The lines of higher numbers, in order."""
+
 
 class Observer:
     """Told what happens; this one says nothing of it."""

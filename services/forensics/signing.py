@@ -95,10 +95,11 @@ class Signer:
         numbers = {place: checkpoint.number for place, (checkpoint, _) in known.items()}
         newest = max(numbers.values())
         in_files, in_kafka = numbers.get("the folder", -1), numbers.get("Kafka", -1)
-        if in_files < newest and in_kafka == newest:
+        if in_files < newest:
             log.warning("checkpoints were missing in the folder", first=in_files + 1, last=newest)
-            self._copy(self._topic.lines(), in_files, lambda c, line: self._files.append(line, c.signed_at_ns))
-        elif in_kafka < in_files:
+            kept = self._topic.lines() if in_kafka == newest else self._trail.checkpoints_after(in_files)
+            self._copy(kept, in_files, lambda c, line: self._files.append(line, c.signed_at_ns))
+        if in_kafka < newest:
             self._copy(self._files.lines(), in_kafka, lambda _, line: self._topic.append(line))
         if numbers.get("the database", -1) < newest:
             checkpoint, line = next(one for one in known.values() if one[0].number == newest)

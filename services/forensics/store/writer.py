@@ -64,6 +64,7 @@ LOGS = "SELECT topic_id, topic_partition, topic, kind FROM trail.logs"
 ADD_CHECKPOINT = (
     "INSERT INTO trail.checkpoints (number, signed_at, line) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
 )
+CHECKPOINTS_AFTER = "SELECT line FROM trail.checkpoints WHERE number > %s ORDER BY number"
 LAST_CHECKPOINT = "SELECT line FROM trail.checkpoints ORDER BY number DESC LIMIT 1"
 
 
@@ -186,6 +187,12 @@ class TrailWriter:
         with self._using("checkpoints cannot be read") as connection:
             found = connection.execute(LAST_CHECKPOINT).fetchone()
         return None if found is None else bytes(found[0])
+
+    def checkpoints_after(self, number: int) -> Sequence[bytes]:
+        """See Trail."""
+        with self._using("checkpoints cannot be read") as connection:
+            found = connection.execute(CHECKPOINTS_AFTER, (number,)).fetchall()
+        return [bytes(row[0]) for row in found]
 
     def close(self) -> None:
         """Close the connection, and with it the right to write."""

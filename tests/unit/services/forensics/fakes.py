@@ -117,6 +117,10 @@ class FakeTrail:
         self._answer()
         return self.checkpoints[-1][1] if self.checkpoints else None
 
+    def checkpoints_after(self, number):
+        self._answer()
+        return [line for known, line in self.checkpoints if known > number]
+
     def wipe(self):
         """As a database that was lost."""
         self.heads, self.kept, self.checkpoints = {}, {}, []

@@ -82,7 +82,7 @@ def test_a_place_that_was_away_gets_what_it_missed(places):
     assert [number for number, _ in places.trail.checkpoints] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("lost", ["files", "topic", "trail"])
+@pytest.mark.parametrize("lost", ["files", "topic", "trail", "files and topic"])
 def test_a_place_that_was_lost_is_filled_from_the_others(places, lost, tmp_path):
     places.sign(4)
     lines = list(places.files.lines())
@@ -90,6 +90,8 @@ def test_a_place_that_was_lost_is_filled_from_the_others(places, lost, tmp_path)
         places.files = CheckpointFiles(tmp_path / "other")
     elif lost == "topic":
         places.topic = FakeLines()
+    elif lost == "files and topic":
+        places.files, places.topic = CheckpointFiles(tmp_path / "other"), FakeLines()
     else:
         places.trail = FakeTrail()
     signer = places.signer()

@@ -47,10 +47,11 @@ class Latest(Struct, frozen=True):
     parts: list[BenchmarkPart]
 
 
-def markdown(latest: Latest) -> str:
-    """docs/performance.md."""
-    missed = sum(f.reached is False for p in latest.parts for f in p.figures)
-    reached = sum(f.reached is True for p in latest.parts for f in p.figures)
+def markdown(latest: Latest, before: str = "") -> str:
+    """docs/performance.md; parts that have no results here stay as they are on the page before."""
+    sections = sections_of(before) | {heading(part): section(part) for part in latest.parts}
+    told = "".join(sections.values())
+    reached, missed = told.count("| reached |"), told.count("| **missed** |")
     lines = [
         "# Performance",
         "",
@@ -66,16 +67,32 @@ def markdown(latest: Latest) -> str:
         "`BENCH=peers make bench`. With recorded feeds in `../shared/data` or `$ULTRATHINK_DATA` these are used.",
         "",
     ]
-    for part in latest.parts:
-        m = part.machine
-        lines += [f"## {part.title[0].upper()}{part.title[1:]}", ""]
-        lines += [
-            f"{part.measured_at}, commit {part.commit}; {m['processor']}, {m['cores']} cores, {m['memory']}.",
-            "",
-        ]
-        lines += ["| figure | measured | goal | | beside |"]
-        lines += ["| --- | ---: | ---: | --- | --- |", *map(row, part.figures), ""]
+    return "\n".join([*lines, *sections.values()])
+
+
+def heading(part: BenchmarkPart) -> str:
+    """Its line on the page."""
+    return f"## {part.title[0].upper()}{part.title[1:]}"
+
+
+def section(part: BenchmarkPart) -> str:
+    """A part of the page."""
+    m = part.machine
+    lines = [
+        heading(part), "",
+        f"{part.measured_at}, commit {part.commit}; {m['processor']}, {m['cores']} cores, {m['memory']}.", "",
+        "| figure | measured | goal | | beside |", "| --- | ---: | ---: | --- | --- |", *map(row, part.figures), "",
+    ]  # fmt: skip
     return "\n".join(lines)
+
+
+def sections_of(page: str) -> dict[str, str]:
+    """Heading -> section, of a page as it was written before."""
+    found: dict[str, str] = {}
+    for text in page.split("\n## ")[1:]:
+        body = "## " + text.rstrip("\n") + "\n"
+        found[body.partition("\n")[0]] = body
+    return found
 
 
 def row(f: BenchmarkFigure) -> str:
@@ -124,7 +141,7 @@ def main() -> int:
         say(f"error: {error}")
         return 1
     write_atomically(RESULTS / "latest.json", msgspec.json.format(msgspec.json.encode(latest)).decode())
-    page = markdown(latest)
+    page = markdown(latest, PAGE.read_text() if PAGE.is_file() else "")
     write_atomically(RESULTS / "latest.md", page)
     write_atomically(PAGE, page)
     say(f"\nwritten: {RESULTS / 'latest.json'}, latest.md beside it, {PAGE}")

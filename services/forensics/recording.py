@@ -212,7 +212,9 @@ class Recorder:
                 count += len(records)
             if timeout_s:
                 timeout_s = 0.0
-                self._stopping.wait(GATHER_S)
+                # Of a backlog there are enough at once.
+                if count < BATCH // 4:
+                    self._stopping.wait(GATHER_S)
         return found
 
     def _is_of_these_logs(self) -> bool:

@@ -75,6 +75,7 @@ def size_mb(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
 
 
+@pytest.mark.slow
 def test_a_gateway_is_installed_from_its_wheel_alone(gateway, tmp_path):
     program = gateway / "bin" / "ultrathink"
     for words in (["--help"], ["gateway", "run", "--help"], ["risk", "rules"], ["stack", "down"]):

@@ -100,7 +100,13 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
         ("sender", "looks at decisions", lambda b: bounds(b, TOPICS.decisions, 0)),
         ("broker", "knows of ticks", lambda b: require(b, TOPICS.ticks)),
         ("reader", "begins a gateway", lambda b: check_cluster(b, TOPICS)),
-        ("data", "reads decisions", lambda b: list(read_to_end(b, TOPICS.decisions, 0, 0))),
+        # Ten seconds, as the sender's.
+        pytest.param(
+            "data",
+            "reads decisions",
+            lambda b: list(read_to_end(b, TOPICS.decisions, 0, 0)),
+            marks=pytest.mark.slow,
+        ),
         ("data", "stops the desk", lambda b: send(b, TOPICS.control, told("drain", "", "x", "y"))),
         ("broker", "decides", lambda b: TransactionalSink(b, TOPICS, "gateway", "x", "log", lambda _: None)),
     ],

@@ -6,6 +6,7 @@ import math
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from benchmarks import all as bench
 from benchmarks import figures
@@ -39,6 +40,17 @@ def test_the_page_counts_what_was_reached_and_escapes_its_table(part):
     assert "2 goals reached, 3 missed" in page
     assert "| slow | 7 ms | < 5 ms | **missed** | a\\|b |" in page
     assert "| not kept | none | < 5 ms | **missed** |  |" in page
+
+
+def test_a_part_that_was_not_run_stays_as_it_was_on_the_page(part):
+    other = structs.replace(part, title="another", commit="old")
+    before = bench.markdown(bench.Latest([other, part]))
+    again = bench.markdown(bench.Latest([structs.replace(part, commit="new")]), before)
+    assert bench.sections_of(again)["## Another"] == bench.sections_of(before)["## Another"]
+    assert "commit new" in again
+    assert again.count("## ") == before.count("## ") == 2
+    assert "4 goals reached, 6 missed" in again
+    assert bench.markdown(bench.Latest([structs.replace(part, commit="new")]), again) == again
 
 
 def test_the_committed_page_is_one_that_this_code_writes():

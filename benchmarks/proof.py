@@ -26,6 +26,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: Proofs, and the commands whose exit code 0 means that they hold; each prints JSON.
 PROOFS = {
     "chaos": ["ultrathink", "chaos", "--kills", "100", "--poison", "1000000", "--json"],
+    "audit": ["python", "-m", "tests.fuzz.audit", "--json"],
     "api": ["python", "-m", "tests.fuzz.api", "--cases", "108000", "--json"],
 }
 
@@ -81,7 +82,13 @@ def page(proofs: list[Proven]) -> str:
 
 
 def table(report: Any) -> list[str]:
-    """Of chaos: a line a fault; of requests: how many were answered with which status."""
+    """Of chaos: a line a fault; of changes and of requests: how many, and what became of them."""
+    if "changes" in report:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report["by_kind"].items()))
+        return [
+            f"{report['changes']:,} changes of a trail of {report['records']:,} records, {report['not_located']} not "
+            f"found or not located: {kinds}."
+        ]
     if "requests" in report:
         told = ", ".join(f"{status} {count:,}" for status, count in sorted(report["by_status"].items()))
         return [

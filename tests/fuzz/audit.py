@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -425,27 +426,35 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.fuzz.audit", description=__doc__)
     parser.add_argument("--tamperings", type=int, default=TAMPERINGS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="Print JSON on stdout.")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="ultrathink-audit-"))
     home.chmod(0o755)
     began = time.monotonic()
-    with running_postgres(home) as settings:
-        migrated(settings)
-        files = build(settings, home / "checkpoints", SIZES)
 
-        def progress(count):
-            if sys.stderr.isatty():
-                print(
-                    f"\r{count:,} of {given.tamperings:,}, {time.monotonic() - began:.0f} s",
-                    end="",
-                    file=sys.stderr,
-                )
+    def progress(count):
+        if sys.stderr.isatty():
+            told = f"{count:,} of {given.tamperings:,}, {time.monotonic() - began:.0f} s"
+            print(f"\r{told}", end="", file=sys.stderr)
 
-        done, wrong = audit(settings, files, given.tamperings, given.seed, progress)
+    try:
+        with running_postgres(home) as settings:
+            migrated(settings)
+            files = build(settings, home / "checkpoints", SIZES)
+            done, wrong = audit(settings, files, given.tamperings, given.seed, progress)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    seconds, changes, records = time.monotonic() - began, sum(done.values()), sum(SIZES.values())
+    if given.json:
+        told = {"changes": changes, "records": records, "not_located": len(wrong), "seconds": round(seconds, 1)}
+        print(
+            json.dumps({**told, "by_kind": dict(sorted(done.items())), "examples": [repr(w) for w in wrong[:20]]})
+        )
+        return int(bool(wrong))
     for what, times in sorted(done.items()):
         print(f"{times:7,}  {what}")
     print(
-        f"{sum(done.values()):,} changes of a trail of {sum(SIZES.values()):,} records in {time.monotonic() - began:.0f} s; {len(wrong)} not found or not located"
+        f"{changes:,} changes of a trail of {records:,} records in {seconds:.0f} s; {len(wrong)} not found or not located"
     )
     for one in wrong[:20]:
         print(json.dumps(repr(one)))

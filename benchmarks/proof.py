@@ -85,10 +85,8 @@ def table(report: Any) -> list[str]:
     """Of chaos: a line a fault; of changes and of requests: how many, and what became of them."""
     if "changes" in report:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report["by_kind"].items()))
-        return [
-            f"{report['changes']:,} changes of a trail of {report['records']:,} records, {report['not_located']} not "
-            f"found or not located: {kinds}."
-        ]
+        wrong = f"{report['not_located']} not found or not located"
+        return [f"{report['changes']:,} changes of a trail of {report['records']:,} records, {wrong}: {kinds}."]
     if "requests" in report:
         told = ", ".join(f"{status} {count:,}" for status, count in sorted(report["by_status"].items()))
         return [

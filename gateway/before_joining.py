@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import numpy as np
@@ -26,7 +27,7 @@ from gateway.rehearsal import rehearse
 from gateway.settings import GatewaySettings
 from trading.errors import ConfigurationError, PredictionError, ServiceUnavailable
 from trading.features.kernel import N_FEATURES
-from trading.models.serving import GatewayStart
+from trading.models.serving import GatewayStart, ServingFacts
 from trading.portfolio.book import Book
 from trading.risk.limits import LimitSet
 from trading.risk.self_test import prove_all
@@ -53,7 +54,9 @@ def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
             time.sleep(1.0)
 
 
-def first_word(settings: GatewaySettings, instance: str, cluster: Cluster, predictor: TritonPredictor) -> Starts:
+def first_word(
+    settings: GatewaySettings, instance: str, cluster: Cluster, predictor: TritonPredictor
+) -> Callable[[str, ServingFacts], None]:
     """Put on record which version is asked, and what its decisions depend on; returns what tells of the next.
 
     Raises:
@@ -72,8 +75,8 @@ def first_word(settings: GatewaySettings, instance: str, cluster: Cluster, predi
         build={**build, "python": platform.python_version()},
     )  # fmt: skip
     starts = Starts(settings.kafka_bootstrap, topics.starts, start)
-    starts.tell("start", start.model_version, serving)
-    return starts
+    starts.tell(start.model_version, serving)
+    return starts.tell_of_next
 
 
 def self_test(limits: LimitSet) -> None:

@@ -95,13 +95,15 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         instance = Instance(settings.kafka_bootstrap, settings.group, settings.instance)
         opened.callback(instance.close)
         cluster = check_cluster(settings.kafka_bootstrap, settings.topics)
-        served = serve_model(settings, instance.name, cluster, opened)
+        served = serve_model(settings, cluster, opened)
         metrics = PrometheusMetrics()
         controlled = listen_to_people(settings, served.limits, metrics, opened)
         model = f"{served.predictor.model_name}/{served.predictor.model_version}"
         rehearse_start(
             settings, instance.name, model, served.predictor, controlled.control, controlled.states, metrics, admin
         )
+        # Last, so that who tells of a start decides; and then it follows what is released, each told before.
+        served.predictor.follow(first_word(settings, instance.name, cluster, served.predictor))
         running = put_together(settings, instance.name, cluster, served, controlled, metrics, opened)
         operations = Operations(settings, running, controlled.control, log_level)
         controlled.listener.follow(operations.act)
@@ -117,14 +119,13 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     raise AssertionError("unreachable")
 
 
-def serve_model(settings: GatewaySettings, instance: str, cluster: Cluster, opened: ExitStack) -> ServedModel:
-    """Connect to the model, learn how its answers depend on a batch, tell so, and use everything once."""
+def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) -> ServedModel:
+    """Connect to the model, learn how its answers depend on a batch, and use everything once."""
     predictor = wait_for_triton(settings)
     opened.callback(predictor.close)
     probe = probe_ticks()
     serving = predictor.settle_rows(probe_rows(probe))
     log.info("a row's answer does not depend on its batch", padded_to_multiples_of=serving.rows_multiple)
-    predictor.before_following = partial(first_word(settings, instance, cluster, predictor).tell, "version")
     base = settings.limit_set(cluster.partitions)
     policy = settings.policy(base)
     warm_up(probe, predictor, policy, SystemClock())

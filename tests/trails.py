@@ -71,7 +71,7 @@ def records(kind, number, seed=0):
         yield Record(offset, random_.choice((1, 2)), START_MS + n * STEP_MS, key, value, headers)
 
 
-def build(settings, folder, sizes, *, batch=200, clock_ns=START_MS * 1_000_000, step_ns=SECOND_NS):
+def build(settings, folder, sizes, *, batch=200, clock_ns=START_MS * 1_000_000, step_ns=SECOND_NS, then_ns=None):
     """A trail with so many records a kind, in batches, a checkpoint every few; returns its checkpoint files."""
     writer = TrailWriter(settings.postgres_url("forensics", "ultrathink"))
     files, topic = CheckpointFiles(folder), FakeLines()
@@ -90,5 +90,7 @@ def build(settings, folder, sizes, *, batch=200, clock_ns=START_MS * 1_000_000, 
         if random_.random() < 0.5 or not any(left.values()):
             clock_ns += step_ns
             assert signer.sign(heads.values(), clock_ns) is not None
+    if then_ns is not None:
+        assert signer.sign(heads.values(), then_ns) is not None
     writer.close()
     return files

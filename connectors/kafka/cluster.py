@@ -7,7 +7,7 @@ import time
 from msgspec import Struct
 
 from connectors.kafka.admin import AdminClient, ConfigResource, TopicCollection, admin_client, listed
-from connectors.kafka.client import KafkaException
+from connectors.kafka.client import KafkaError, KafkaException
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, denied, is_denied, passes, translated, translating
 from connectors.kafka.topics import Topics
 from trading.errors import ConfigurationError, ServiceUnavailable
@@ -91,8 +91,20 @@ def require(bootstrap: str, topic: str) -> list[int]:
     if (problem := found.topics[topic].error) is not None:
         if is_denied(problem):
             raise denied(bootstrap, topic)
-        raise ServiceUnavailable(f"Kafka at {bootstrap} has no topic {topic}: {problem}")
+        if problem.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise ServiceUnavailable(no_topic(bootstrap, topic))
+        raise ServiceUnavailable(f"Kafka at {bootstrap} does not tell of topic {topic}: {problem.str()}")
     return sorted(found.topics[topic].partitions)
+
+
+def no_topic(bootstrap: str, topic: str) -> str:
+    """A sentence for one that is not there."""
+    return f"Kafka at {bootstrap} has no topic {topic}: `ultrathink kafka setup` makes what is missing"
+
+
+def is_absent(error: KafkaException) -> bool:
+    """Whether it says that there is no such topic."""
+    return bool(error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
 def topic_id(bootstrap: str, topic: str) -> str:

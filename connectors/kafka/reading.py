@@ -83,8 +83,9 @@ def read_to_end(
                 yield [m for m in messages if offset_of(m) < stop]
                 return
             if messages:
-                quiet_since = time.monotonic()
                 yield messages
+                # Whoever reads may take his time.
+                quiet_since = time.monotonic()
             if any(is_end(m) for m in found):
                 return
     except KafkaException as error:

@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from exporters.errors import Busy, ExportError
 from exporters.formats.tensors import Arrays
+from exporters.profiles import Gpu
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
+from exporters.target import memory
 from trading.models.signature import ModelSignature
 
 #: A version that is recalled answers to this name only; who finds it without its lock may unload it.
@@ -26,12 +28,13 @@ class RecalledVersion:
     """A version of a pipeline, its steps loaded one by one: Triton makes no ensemble of copies.
 
     Attributes:
+        contract: as it was published.
         devices: model or step -> "cpu" or "gpu".
     """
 
     def __init__(self, triton: TritonServer, contract: ModelSignature) -> None:
         """Nothing is loaded yet."""
-        self._triton, self._contract = triton, contract
+        self._triton, self.contract = triton, contract
         self._steps: list[tuple[ModelSignature, int]] = []
         self.devices: dict[str, str] = {}
 
@@ -42,17 +45,17 @@ class RecalledVersion:
 
     def run(self, inputs: Arrays) -> Arrays:
         """The outputs for rows, as the contract orders both. Raises ExportError, ServiceUnavailable."""
-        known = {spec.name: array for spec, array in zip(self._contract.inputs, inputs, strict=True)}
+        known = {spec.name: array for spec, array in zip(self.contract.inputs, inputs, strict=True)}
         for copy, version in self._steps:
             given = [np.ascontiguousarray(known[spec.name]) for spec in copy.inputs]
             answers = self._triton.run(copy, version)(given)
             known |= {spec.name: array for spec, array in zip(copy.outputs, answers, strict=True)}
-        return [known[spec.name] for spec in self._contract.outputs]
+        return [known[spec.name] for spec in self.contract.outputs]
 
 
 @contextmanager
 def recalled(
-    repository: ModelRepository, triton: TritonServer, name: str, version: int
+    repository: ModelRepository, triton: TritonServer, gpu: Gpu, name: str, version: int
 ) -> Iterator[RecalledVersion]:
     """Load a published version under another name, an ensemble's steps each; all is unloaded at the end.
 
@@ -61,10 +64,12 @@ def recalled(
     Args:
         repository: where the version lies.
         triton: the server that is asked.
+        gpu: of the desk, on which what is served must keep its room.
         name, version: of the model.
 
     Raises:
-        ExportError: there is no such version here, it was changed, or Triton refuses it.
+        ExportError: there is no such version here, it was changed, the GPU has no room for it beside what is
+            served, or Triton refuses it.
         ServiceUnavailable: Triton does not answer.
     """
     lineage = repository.verified_lineage(name, version)
@@ -73,12 +78,27 @@ def recalled(
     found = RecalledVersion(triton, contract)
     with ExitStack() as loaded:
         loaded.enter_context(waited_for(repository, *(step + RECALLED for step in steps)))
+        refuse_too_large(repository, gpu, steps)
         for step, number in steps.items():
             signature = repository.verified_lineage(step, number).contract
             serving = replace(repository.serving(step), instances=1)
             copy, device = loaded.enter_context(candidate(repository, triton, signature, number, serving, RECALLED))
             found.add(copy, number, device)
         yield found
+
+
+def refuse_too_large(repository: ModelRepository, gpu: Gpu, steps: Mapping[str, int]) -> None:
+    """Raise ExportError where the GPU could not hold these versions beside what is served."""
+    beside = {}
+    for step, number in steps.items():
+        serving = repository.serving(step)
+        beside[step] = replace(serving, versions=tuple(sorted({*serving.versions, number})))
+    plan = memory.plan(repository, gpu, beside)
+    if not plan.fits:
+        raise ExportError(
+            f"the {plan.gpu} would need {plan.needed_mib:,.0f} of {plan.usable_mib:,.0f} MiB to hold it beside "
+            f"what is served: {plan.largest()}; ask another Triton (ULTRATHINK_GATEWAY_TRITON_URL)"
+        )
 
 
 def number_of(steps: Mapping[str, str], step: str) -> int:

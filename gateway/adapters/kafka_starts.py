@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
+import structlog
 from msgspec.structs import replace
 
 from connectors.kafka.writing import write_one
 from trading.encoding import encode
+from trading.errors import ServiceUnavailable
 from trading.models.serving import GatewayStart, ServingFacts
+
+log = structlog.get_logger()
+AGAIN_S = 5.0
 
 
 class Starts:
@@ -18,8 +24,31 @@ class Starts:
         """Nothing is told yet; `start` is what stays the same while the gateway runs."""
         self._bootstrap, self._topic, self._start = bootstrap, topic, start
 
-    def tell(self, event: str, version: str, serving: ServingFacts) -> None:
-        """Write it. Raises ServiceUnavailable where it does not reach the log: nobody decides unrecorded."""
-        told = replace(self._start, event=event, at_ns=time.time_ns(), model_version=version, serving=serving)
-        # Twice says the same: a start need not wait for a producer's number.
+    def tell(self, version: str, serving: ServingFacts) -> None:
+        """Write that it begins. Raises ServiceUnavailable where it does not reach the log."""
+        self._write(self._told("start", version, serving))
+
+    def tell_of_next(self, version: str, serving: ServingFacts) -> None:
+        """Write that another version is asked from now on, in a thread, until the log has it.
+
+        The desk does not wait: the version before may be gone, and without a model nothing is decided.
+        """
+        told = self._told("version", version, serving)
+        threading.Thread(target=self._until_written, args=(told,), name="starts", daemon=True).start()
+
+    def _told(self, event: str, version: str, serving: ServingFacts) -> GatewayStart:
+        return replace(self._start, event=event, at_ns=time.time_ns(), model_version=version, serving=serving)
+
+    def _write(self, told: GatewayStart) -> None:
+        # Twice says the same: nobody need wait for a producer's number.
         write_one(self._bootstrap, self._topic, encode(told), told.instance, "what a start tells", once=False)
+
+    def _until_written(self, told: GatewayStart) -> None:
+        while True:
+            try:
+                self._write(told)
+            except ServiceUnavailable as error:
+                log.warning("a version that is asked is not on record yet", reason=str(error)[:200])
+                time.sleep(AGAIN_S)
+            else:
+                return

@@ -67,8 +67,7 @@ class TritonPredictor:
         self.rows_multiple = 1
         #: What the pinned version's answers depend on; known from `settle_rows` on.
         self.serving: ServingFacts | None = None
-        #: Told before another version is followed; where it raises ServiceUnavailable, none is.
-        self.before_following: Callable[[str, ServingFacts], None] = lambda *_: None
+        self._before_following: Callable[[str, ServingFacts], None] = lambda *_: None
         self._probe = np.zeros((1, *self._signature.inputs[0].dims), np.float32)
         self._client = InferenceServerClient(address, channel_args=RECONNECT)
         try:
@@ -77,8 +76,6 @@ class TritonPredictor:
         except InferenceServerException as error:
             raise self._translated(error) from error
         self._channel, self._infer = infer_stub(address)
-        if self._follows_newest:
-            threading.Thread(target=self._follow_releases, name="follow", daemon=True).start()
 
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
         """One call, in the thread that asks: another's wake-up costs more than what it could do meanwhile."""
@@ -97,6 +94,15 @@ class TritonPredictor:
             raise InvalidPrediction(f"version {answer.model_version} answered, {version} was asked")
         found = tensors(answer, self._signature, len(features))
         return to_prediction([t[:rows] for t in found], version)
+
+    def follow(self, before: Callable[[str, ServingFacts], None]) -> None:
+        """From now on take newer versions as they are released, unless one was named.
+
+        `before` is told of each, and must not take long: the version before may be gone already.
+        """
+        self._before_following = before
+        if self._follows_newest:
+            threading.Thread(target=self._follow_releases, name="follow", daemon=True).start()
 
     def _follow_releases(self) -> None:
         """A release keeps the version before loaded: it is followed while both answer."""
@@ -120,15 +126,15 @@ class TritonPredictor:
             if newest == pinned:
                 return
             self._check(newest)
-            serving = self._serving(newest, self.rows_multiple)
-            self.before_following(newest, serving)
-        except (
-            InferenceServerException, ContractMismatch, InvalidPrediction, RpcError, ServiceUnavailable,
-        ) as error:  # fmt: skip
+            serving = self._serving(newest)
+        except (InferenceServerException, ContractMismatch, InvalidPrediction, RpcError) as error:
             log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
         else:
             log.info("version followed", old=pinned, new=newest)
-            self.serving, self.rows_multiple, self.model_version = serving, serving.rows_multiple, newest
+            self._before_following(newest, serving)
+            # A batch that is being made of the version before is padded to more rows at the most.
+            self.rows_multiple = max(serving.rows_multiple, self.rows_multiple)
+            self.serving, self.model_version = serving, newest
 
     def settle_rows(self, probe: Float32Array) -> ServingFacts:
         """Find the batch sizes with which a row's answer does not depend on its company.
@@ -140,7 +146,7 @@ class TritonPredictor:
         """
         self._probe = probe
         try:
-            self.serving = self._serving(self.model_version, 1)
+            self.serving = self._serving(self.model_version)
         except InferenceServerException as error:
             raise self._translated(error) from error
         except RpcError as error:
@@ -148,14 +154,12 @@ class TritonPredictor:
         self.rows_multiple = self.serving.rows_multiple
         return self.serving
 
-    def _serving(self, version: str, at_least: int) -> ServingFacts:
-        """What a version's answers depend on; batches of no fewer rows than before."""
+    def _serving(self, version: str) -> ServingFacts:
+        """What a version's answers depend on."""
         server = self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)
         found = batch_test(lambda rows: self._answer(rows, version), self._probe, self._signature.max_batch_size)
-        rows = max(at_least, found.rows_multiple)
-        return ServingFacts(
-            f"{server.name} {server.version}", self._devices(version), rows, digest_of(found.answers)
-        )
+        answers = digest_of(found.answers)
+        return ServingFacts(f"{server.name} {server.version}", self._devices(version), found.rows_multiple, answers)
 
     def _devices(self, version: str) -> dict[str, str]:
         """Of the model, or of an ensemble's steps."""

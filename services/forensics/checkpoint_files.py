@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from trading.errors import ConfigurationError, ServiceUnavailable
+from msgspec import Struct
+
+from trading.encoding import Int64, Records, encode
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 PREFIX, SUFFIX = "checkpoints-", ".jsonl"
 BLOCK = 1 << 16
+#: What kept checkpoints from being signed, and somebody has looked at since. Here, and not in the database: whoever
+#: owns that must not accept what he did.
+ACCEPTED = "accepted.jsonl"
+
+
+class Acceptance(Struct, frozen=True):
+    """Somebody has looked at an alarm: its sentence, who, why, and when."""
+
+    alarm: str
+    by: str
+    reason: str
+    at_ns: Int64
+
+
+_acceptances = Records(Acceptance)
 
 
 class CheckpointFiles:
@@ -73,6 +92,31 @@ class CheckpointFiles:
                         yield line[:-1]
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+    def acceptances(self) -> list[Acceptance]:
+        """What people have looked at and accepted; a line that is none counts not. Raises ServiceUnavailable."""
+        path, found = self.folder / ACCEPTED, []
+        try:
+            lines = path.read_bytes().splitlines() if path.exists() else []
+        except OSError as error:
+            raise ServiceUnavailable(f"{path} cannot be read: {error.strerror}") from error
+        for line in lines:
+            with suppress(BadRecord):
+                found.append(_acceptances.read(line))
+        return found
+
+    def accept(self, acceptance: Acceptance) -> None:
+        """Add one. Raises ConfigurationError where it cannot be written."""
+        path = self.folder / ACCEPTED
+        try:
+            with path.open("ab") as file:
+                file.write(encode(acceptance) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be written: {error.strerror}: accept it where forensics runs, as its user"
+            ) from error
 
     def last(self) -> bytes | None:
         """The newest whole line; None where there is none."""

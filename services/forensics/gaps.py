@@ -39,27 +39,45 @@ class GapRun(Struct, frozen=True):
         return self.last - self.first + 1
 
 
+#: Runs of a log that are kept one by one, beside those that should not be.
+MOST_RUNS = 1000
+
+
 class LogGaps(Struct):
-    """The offsets of one log up to the last that is on record.
+    """The offsets of one log up to the last that is on record, and how far Kafka is.
 
     Attributes:
-        log: its name.
+        log, topic_id: which.
         records: on record.
-        runs: every gap, in order.
+        looked_to: the offset after the last that is on record.
+        newer: committed records in Kafka that are not on record yet.
+        counts: explanation -> offsets.
+        runs: gaps in order, the first of them.
+        wrong: those that should not be, the first of them.
+        note: why a log could not be looked at; "" where it was.
     """
 
     log: str
-    records: int
-    runs: list[GapRun]
+    topic_id: str
+    records: int = 0
+    looked_to: int = 0
+    newer: int = 0
+    counts: dict[str, int] = {}
+    runs: list[GapRun] = []
+    wrong: list[GapRun] = []
+    note: str = ""
+
+    def take(self, run: GapRun) -> None:
+        """One more."""
+        self.counts[run.why.value] = self.counts.get(run.why.value, 0) + run.count
+        if len(self.runs) < MOST_RUNS:
+            self.runs.append(run)
+        if run.why in WRONG and len(self.wrong) < MOST_RUNS:
+            self.wrong.append(run)
 
     def count(self, why: Gap) -> int:
         """Offsets with an explanation."""
-        return sum(run.count for run in self.runs if run.why is why)
-
-    @property
-    def wrong(self) -> list[GapRun]:
-        """What should not be."""
-        return [run for run in self.runs if run.why in WRONG]
+        return self.counts.get(why.value, 0)
 
 
 class _Seen:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import LogRow, TrailReader, to_record
+from trading.decision.wire import decode_decision
 from trading.errors import BadRecord, ConfigurationError
 from trading.models.serving import GatewayStart, read_start
 
@@ -32,8 +34,11 @@ BEFORE = DecidedWith("desk", "", 0.05)
 
 
 def starts_of(reader: TrailReader, settings: ForensicsSettings, decisions: LogRow) -> list[GatewayStart]:
-    """Starts of those that wrote to a log of decisions, the oldest first; what cannot be read is none."""
-    found = []
+    """Starts of those that wrote to a log of decisions, the oldest first, up to its last decision.
+
+    What cannot be read is none; a gateway that began after the last decision has decided nothing yet.
+    """
+    found, last_ns = [], last_decided_ns(reader, decisions)
     for log in reader.logs():
         if log.kind != "starts" or log.name.topic != settings.starts_topic:
             continue
@@ -42,9 +47,19 @@ def starts_of(reader: TrailReader, settings: ForensicsSettings, decisions: LogRo
                 start = read_start(to_record(row).value)
             except BadRecord:
                 continue
-            if start.decisions_topic_id == decisions.name.topic_id:
+            if start.decisions_topic_id == decisions.name.topic_id and start.at_ns <= last_ns:
                 found.append(start)
     return sorted(found, key=lambda one: one.at_ns)
+
+
+def last_decided_ns(reader: TrailReader, decisions: LogRow) -> int:
+    """When the last decision of a log was made, ns since 1970; the end of time where none can be read."""
+    batch = reader.batch_before(decisions.id, 2**63 - 1)
+    if batch is not None:
+        for row in reader.rows("decisions", decisions.id, batch.last_offset):
+            with suppress(BadRecord):
+                return decode_decision(to_record(row).value or b"").decided_at_ns
+    return 2**63 - 1
 
 
 def decided_with(settings: ForensicsSettings, starts: Sequence[GatewayStart]) -> DecidedWith:

@@ -16,7 +16,9 @@ from services.forensics.columns import Values, own_time, text
 from services.forensics.records import Record
 from trading.errors import BadRecord
 
-#: Kinds of which there are few: they lie in one partition, and are kept for good.
+#: Kinds whose old records may go; all others are kept for good: limits of eight years ago may still hold.
+RETIRABLE = ("decisions", "orders", "fills", "dead_letters")
+#: Kinds of which there are few: they lie in one partition.
 FEW = frozenset({"commands", "releases", "experiments", "starts"})
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from services.forensics.ahead import Ahead
 from services.forensics.columns import Values
 from services.forensics.findings import Finding, of_records
-from services.forensics.kinds import BY_NAME, columns_of, row_of
+from services.forensics.kinds import BY_NAME, RETIRABLE, columns_of, row_of
 from services.forensics.merkle.tree import GrowingTree, fold, from_bytes
 from services.forensics.records import leaf_of
 from services.forensics.store.reading import (
@@ -89,7 +89,7 @@ class LogVerifier:
             retirable: so many of the first records are old enough to be gone, but for their leaves.
         """
         self._reader, self._log, self._signed, self._advance = reader, log, signed, advance
-        self._retirable = retirable
+        self._retirable = retirable if log.kind in RETIRABLE else 0
         self._kind = BY_NAME[log.kind]
         self._columns = columns_of(self._kind)
         self._sizes = sorted(signed)

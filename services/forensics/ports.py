@@ -57,8 +57,20 @@ ALARMS = (
     "different_record", "records_gone", "log_cut", "topic_recreated", "trail_cut", "root_differs",
     "checkpoints_differ", "journal_changed",
 )  # fmt: skip
-#: In the table of alarms: somebody has looked at one, and checkpoints may be signed in spite of it.
-ACCEPTED = "accepted"
+
+
+class Tail(Struct, frozen=True):
+    """What is stored of a log after what was signed.
+
+    Attributes:
+        tree: of what was signed.
+        next_offset: after the last record of it.
+        leaves: offset and leaf of every row from there on, in order.
+    """
+
+    tree: GrowingTree
+    next_offset: int
+    leaves: Sequence[tuple[int, bytes]]
 
 
 class Alarm(Struct, frozen=True):
@@ -90,6 +102,9 @@ class Source(Protocol):
     def bounds(self, name: LogName) -> tuple[int, int]:
         """The first offset that it holds, and the one after its last that is committed."""
 
+    def committed(self, name: LogName, start: int, stop: int) -> Iterator[Record]:
+        """The committed records from `start` to before `stop`, as far as there are any."""
+
     def start(self, places: Mapping[LogName, int]) -> None:
         """Read each from an offset on."""
 
@@ -106,11 +121,8 @@ class Trail(Protocol):
     def begins_with(self, name: LogName, size: int, root: bytes) -> bool:
         """Whether the first `size` records of a log that has more are those with this root."""
 
-    def place_of(self, name: LogName, size: int) -> int:
-        """An offset at or before which the record after the first `size` lies; the next one where there is none."""
-
-    def accepted(self) -> frozenset[str]:
-        """What kept checkpoints from being signed, and somebody has looked at since: the alarms' sentences."""
+    def tail(self, name: LogName, size: int) -> Tail | None:
+        """The tree of the first `size` records and all rows after it; None where no batch ends there."""
 
     def on_record(self) -> Mapping[LogName, str]:
         """Every log that was ever opened, with its kind."""

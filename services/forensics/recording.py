@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,6 +11,7 @@ import structlog
 from msgspec import Struct
 
 from services.forensics.checkpoints import TreeHead
+from services.forensics.comparing import compare_tail
 from services.forensics.kinds import BY_ROLE
 from services.forensics.ports import Alarm, LogHead, LogName, Observer, Source, Trail
 from services.forensics.records import Record
@@ -72,8 +72,6 @@ class Recorder:
         self._stored_to: dict[LogName, int] = {}
         self._roots: dict[LogName, bytes] = {}
         self._unproven: dict[LogName, tuple[int, str]] = {}
-        #: Stored and not signed: from where on, and before which offset, a log must be compared with Kafka first.
-        self._tails: dict[LogName, tuple[int, int]] = {}
         #: Of logs that are lost: as they were signed last.
         self._carried: dict[LogName, TreeHead] = {}
         self._accepted: frozenset[str] = frozenset()
@@ -102,9 +100,9 @@ class Recorder:
 
     def _begin(self) -> None:
         """Open every log, look whether it is the one that was stored, and read on."""
-        self._opened, self._arrived, self._tails, self._carried = False, {}, {}, {}
+        self._opened, self._arrived, self._carried = False, {}, {}
         self._looked_at_s = time.monotonic()
-        self._accepted = self._trail.accepted()
+        self._accepted = self._signer.accepted()
         self._raise(*self._signer.begin())
         logs = self._source.logs()
         # A topic that is no more keeps its place in every checkpoint.
@@ -115,6 +113,7 @@ class Recorder:
         self._compare_with_signed(logs)
         self._prove()
         places = {name: self._place(self._heads[name]) for name in logs}
+        self._compare_with_kafka(logs)
         self._stored_to = {name: head.next_offset for name, head in self._heads.items()}
         self._roots = {name: head.tree.root() for name, head in self._heads.items()}
         self._source.start(places)
@@ -140,6 +139,10 @@ class Recorder:
                 self._refuse("root_differs", said, name)
             elif head is None:
                 continue
+            elif name not in logs and size > last.size:
+                self._carried[name] = last
+                said = f"{size - last.size} records of {name} were not signed before Kafka lost it, and are not now"
+                self._raise(Alarm("trail_cut", said, name))
             elif last.size >= head.tree.size:
                 self._unproven[name] = last.size, last.root
             elif last.size and not self._trail.begins_with(name, last.size, bytes.fromhex(last.root)):
@@ -149,10 +152,21 @@ class Recorder:
                 said = f"{size} records of {name} are neither in Kafka nor were ever signed"
                 self._refuse("root_differs", said, name)
 
+    def _compare_with_kafka(self, logs: Collection[LogName]) -> None:
+        """What is stored and not signed must be what Kafka has there, record by record, before it is signed."""
+        signed = self._signer.expected()
+        for name in sorted(logs):
+            head, last = self._heads[name], signed.get(name)
+            size = 0 if last is None else last.size
+            if head.tree.size <= size:
+                continue
+            tail = self._trail.tail(name, size)
+            start = 0 if tail is None else tail.next_offset
+            if said := compare_tail(head, tail, self._source.committed(name, start, head.next_offset)):
+                self._refuse("root_differs", said, name)
+
     def _place(self, head: LogHead) -> int:
-        """Where to read on: a little before the end of what is stored and signed, so that it is compared."""
-        last = self._signer.expected().get(head.name)
-        unsigned = self._trail.place_of(head.name, 0 if last is None else last.size)
+        """Where to read on: a little before the end of what is stored, so that it is compared."""
         first, end = self._source.bounds(head.name)
         deadline = time.monotonic() + SETTLING_S
         while end < head.next_offset and time.monotonic() < deadline and not self._stopping.wait(0.2):
@@ -160,17 +174,13 @@ class Recorder:
         if end < head.next_offset:
             said = f"{head.name} ends at offset {end}, and records up to {head.next_offset - 1} are in the trail"
             self._raise(Alarm("log_cut", said, head.name, end))
-            if unsigned < head.next_offset:
-                self._refuse("log_cut", f"{said}, some of them unsigned", head.name)
-        elif unsigned < head.next_offset:
-            self._tails[head.name] = unsigned, head.next_offset
         if first > head.next_offset:
             said = (
                 f"{head.name} begins at offset {first}: its records from {head.next_offset} on were deleted "
                 "before they were recorded"
             )
             self._raise(Alarm("records_gone", said, head.name, first))
-        return min(max(first, min(head.next_offset - OVERLAP, unsigned)), max(first, end))
+        return min(max(first, head.next_offset - OVERLAP), max(first, end))
 
     def _turn(self) -> None:
         """Store what has come, sign it, and publish what was released."""
@@ -198,7 +208,7 @@ class Recorder:
         """Partitions that were added, and alarms that somebody has looked at: everything is opened anew then."""
         self._looked_at_s = time.monotonic()
         if self._source.logs().keys() != self._reading or (
-            self._signer.refuses and self._trail.accepted() != self._accepted
+            self._signer.refuses and self._signer.accepted() != self._accepted
         ):
             self._opened = False
 
@@ -244,8 +254,6 @@ class Recorder:
         self._arrived = rest
         self._tell_different(done.different)
         for name, records in now.items():
-            if name in self._tails and records and records[-1].offset >= self._tails[name][1] - 1:
-                del self._tails[name]
             head, before = self._heads[name], self._stored_to[name]
             self._stored_to[name], self._roots[name] = head.next_offset, head.tree.root()
             self._observer.stored(head.kind, [r for r in records if r.offset >= before])
@@ -253,7 +261,7 @@ class Recorder:
         self._prove()
 
     def _tell_different(self, different: Sequence[tuple[LogName, Record]]) -> None:
-        """Where none of the two was signed, nobody can say which is right: nothing is signed then."""
+        """Some of them one by one."""
         for name, record in different[:MOST_ALARMS]:
             said = f"another record came at offset {record.offset} of {name} than the one that is in the trail"
             self._raise(Alarm("different_record", said, name, record.offset, record.value))
@@ -262,11 +270,6 @@ class Recorder:
             self._raise(
                 Alarm("different_record", f"so are {len(rest)} more, up to offset {record.offset} of {name}", name)
             )
-        for name in sorted({name for name, record in different if record.offset >= self._unsigned_from(name)}):
-            self._refuse("root_differs", f"unsigned records of {name} are not those that Kafka has", name)
-
-    def _unsigned_from(self, name: LogName) -> float:
-        return self._tails[name][0] if name in self._tails else math.inf
 
     def _cut(self, arrived: Mapping[LogName, list[Record]]) -> tuple[Arrived, dict[LogName, list[Record]]]:
         now, rest = {}, {}
@@ -310,9 +313,6 @@ class Recorder:
     def _sign(self) -> None:
         if self._unproven:
             self._observer.signed(0, f"{len(self._unproven)} logs are not yet as far as they were signed")
-            return
-        if self._tails and not self._signer.refuses:
-            self._observer.signed(0, f"{len(self._tails)} logs are not yet compared with Kafka")
             return
         heads = [head for name, head in self._heads.items() if name not in self._carried]
         checkpoint = self._signer.sign(heads, self._now_ns(), self._carried.values())

@@ -12,11 +12,13 @@ import structlog
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import Checkpoint, read
 from services.forensics.keys import Keys
-from services.forensics.store.retiring import RetiredPart, retire
-from trading.errors import BadRecord, ServiceUnavailable, UltraThinkError
+from services.forensics.store.retiring import DROP_TRIES, RetiredPart, retire
+from trading.errors import BadRecord, ServiceUnavailable
 
 log = structlog.get_logger()
 DAY_S, HOUR_S = 86_400.0, 3600.0
+#: A desk signs every minute; one that rests may be looked at so much later.
+AHEAD_NS = 3600 * 10**9
 #: Between two signs of life.
 LOOK_S = 60.0
 
@@ -56,11 +58,20 @@ def retire_due(
     *,
     now_ns: int | None = None,
     try_only: bool = False,
+    tries: int = DROP_TRIES,
 ) -> list[RetiredPart]:
-    """Retire what need not be kept any more. Raises as `retire`, and ConfigurationError for a folder of no use."""
-    cutoff = cutoff_of(keep_days, time.time_ns() if now_ns is None else now_ns)
+    """Retire what need not be kept any more. Raises as `retire`, and ConfigurationError for a folder of no use.
+
+    The time is the machine's, and never much later than the newest checkpoint says: a clock that is wrong for a
+    moment ends nothing.
+    """
+    last = newest(filter(None, [files.last()]), keys, 2**63 - 1)
+    if last is None:
+        return []
+    now_ns = min(time.time_ns() if now_ns is None else now_ns, last.signed_at_ns + AHEAD_NS)
+    cutoff = cutoff_of(keep_days, now_ns)
     signed = signed_before(files, keys, cutoff)
-    return [] if signed is None else retire(owner_url, signed, cutoff, told, try_only=try_only)
+    return [] if signed is None else retire(owner_url, signed, cutoff, told, try_only=try_only, tries=tries)
 
 
 class DailyRetention:
@@ -97,9 +108,12 @@ class DailyRetention:
         try:
             for part in retire_due(self._owner_url, self._files, self._keys, self._keep_days):
                 log.info("retired", part=part.part, records=part.records, keep_days=self._keep_days)
-        except UltraThinkError as error:
+        except ServiceUnavailable as error:
             # One that is read, or a server that is away: the next hour will do.
-            level = log.info if isinstance(error, ServiceUnavailable) else log.error
-            level("nothing could be retired", reason=str(error)[:300])
+            log.warning("not all could be retired", reason=str(error)[:300])
+            return HOUR_S
+        except Exception:
+            # Records are kept longer than they must be: nothing else may end for it.
+            log.exception("not all could be retired")
             return HOUR_S
         return DAY_S

@@ -55,7 +55,7 @@ class ForensicsSettings(BaseSettings):
     )
     checkpoints: Path = Field(default=Path("trail"), description="folder of the signed checkpoints")
     keep_days: int = Field(
-        default=SEVEN_YEARS, ge=SEVEN_YEARS,
+        default=SEVEN_YEARS, ge=SEVEN_YEARS, le=36_525,
         description="so long decisions, orders, fills and dead letters are kept; nothing younger can be retired",
     )  # fmt: skip
     releases_journal: Path | None = Field(

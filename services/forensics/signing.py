@@ -115,6 +115,10 @@ class Signer:
                 write(checkpoint, line)
                 after = checkpoint.number
 
+    def accepted(self) -> frozenset[str]:
+        """Sentences of alarms that somebody has looked at. Raises ServiceUnavailable."""
+        return frozenset(one.alarm for one in self._files.acceptances())
+
     def expected(self) -> dict[LogName, TreeHead]:
         """What the trees must be when they have the sizes that were signed last."""
         return {} if self.last is None else {head.name: head for head in self.last.trees}

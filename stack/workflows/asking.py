@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from exporters.errors import ExportError
+from exporters.profiles import DEFAULT_GPU, Gpu, find_gpu
 from exporters.release.recalled import RecalledVersion, recalled
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
@@ -31,10 +32,11 @@ MOST_DIGITS = 10
 
 
 class ModelPlace(Struct, frozen=True):
-    """Triton's gRPC address, and the repository that it serves from."""
+    """Triton's gRPC address, the repository that it serves from, and the desk's GPU."""
 
     address: str
     repository: ModelRepository
+    gpu: Gpu
 
 
 class Answered(Struct, frozen=True):
@@ -47,7 +49,8 @@ class Answered(Struct, frozen=True):
 
 def place_of_models() -> ModelPlace:
     """As the settings say."""
-    return ModelPlace(gateway_settings().triton_url, ModelRepository(load().model_repository))
+    repository = ModelRepository(load().model_repository)
+    return ModelPlace(gateway_settings().triton_url, repository, find_gpu(DEFAULT_GPU))
 
 
 def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> Answered:
@@ -69,7 +72,7 @@ def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> 
         if int(version) in triton.ready(model):
             return ask_served(place, model, version, features)
         try:
-            with recalled(place.repository, triton, model, int(version)) as found:
+            with recalled(place.repository, triton, place.gpu, model, int(version)) as found:
                 return ask_recalled(triton, found, signature, version, features)
         except ExportError as error:
             raise ConfigurationError(
@@ -95,6 +98,14 @@ def ask_recalled(
     triton: TritonServer, found: RecalledVersion, signature: ModelSignature, version: str, features: Float32Array
 ) -> Answered:
     """The same of a version that is loaded beside. Raises ExportError, ServiceUnavailable."""
+    its = found.contract
+    if (its.inputs, its.outputs, its.feature_version) != (
+        signature.inputs, signature.outputs, signature.feature_version,
+    ):  # fmt: skip
+        raise ExportError(
+            f"it was made for feature version {its.feature_version} and tensors {[t.name for t in its.inputs]} to "
+            f"{[t.name for t in its.outputs]}; this version asks for feature version {signature.feature_version}"
+        )
 
     def run(rows: Float32Array) -> list[Float32Array]:
         return [np.ascontiguousarray(array, np.float32) for array in found.run([rows])]

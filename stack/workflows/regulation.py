@@ -16,7 +16,7 @@ REGULATION = (
     (RTS, "client, waiver, venue's own order id, trading capacity", "not kept: the desk trades for itself, and what a venue says is its broker's to keep"),
     (RTS, "pre-trade controls and why an order was stopped (art. 15)", "decisions.outcome, broken_rules; each rule's value, limit and headroom in decisions.value"),
     (RTS, "kill functionality: when, by whom, why (art. 12)", "commands.kind, setting, set_by, reason, event_time"),
-    (RTS, "kept five years", "partitions are never dropped by this version; the signed checkpoints show what was there"),
+    (RTS, "kept five years", "seven years at the least; of what is retired then the signed leaves stay"),
     (SEC, "audit trail of every change, time-stamped, with who made it", "no row is ever changed: who writes may insert only; a change by somebody else is found by `ultrathink forensics verify`"),
     (SEC, "an original can be recreated when it was altered or deleted", "value, key and headers byte for byte; the topics in Kafka, which keep them for good, rebuild a lost table"),
     (SEC, "quality and accuracy of recording verified automatically", "tiles, batches.root, checkpoints (Ed25519), and alarms"),

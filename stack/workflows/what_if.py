@@ -125,7 +125,7 @@ def check_answers(
     found = []
     for (model, version), mine in sorted(by_version.items()):
         answered = ask(place, model, version, features_of(mine))
-        then = [s.serving for s in starts if (s.model_name, s.model_version) == (model, version)]
+        then = in_force(starts, mine)
         exact, largest = compare_answers(mine, answered.prediction)
         parity, others = parity_of.get((model, version)), differences(then, answered.serving)
         verdict = verdict_of(exact == len(mine), largest, parity, same_serving=bool(then) and not others)
@@ -133,6 +133,23 @@ def check_answers(
             AnswerCheck(model, version, len(mine), exact, largest, parity, verdict, others, answered.recalled)
         )
     return found
+
+
+def in_force(starts: Sequence[GatewayStart], decisions: Sequence[Decision]) -> list[ServingFacts]:
+    """What the gateways that may have made these decisions had said last, of those that asked their version.
+
+    A decision does not name its gateway: every instance's newest start before it counts.
+    """
+    ordered, found = sorted(starts, key=lambda one: one.at_ns), dict[GatewayStart, None]()
+    newest: dict[str, GatewayStart] = {}
+    following = 0
+    for decision in sorted(decisions, key=lambda one: one.decided_at_ns):
+        while following < len(ordered) and ordered[following].at_ns <= decision.decided_at_ns:
+            newest[ordered[following].instance] = ordered[following]
+            following += 1
+        asked = decision.model_name, decision.model_version
+        found |= dict.fromkeys(s for s in newest.values() if (s.model_name, s.model_version) == asked)
+    return [start.serving for start in found]
 
 
 def differences(then: Sequence[ServingFacts], now: ServingFacts) -> list[str]:

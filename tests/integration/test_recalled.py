@@ -24,7 +24,7 @@ from trading.errors import ConfigurationError
 
 @pytest.fixture
 def place(stack, exported):
-    return ModelPlace(stack.triton_grpc, ModelRepository(stack.model_repository))
+    return ModelPlace(stack.triton_grpc, ModelRepository(stack.model_repository), find_gpu("rtx5070"))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_who_asks_an_old_version_keeps_it_and_who_was_killed_leaves_it_to_the_ne
     repository, (ensemble, _) = place.repository, published
     releases = Releases(repository, triton, find_gpu("rtx5070"), lambda _: None)
     before = ready(triton)
-    with recalled(repository, triton, ensemble.name, ensemble.version) as found:
+    with recalled(repository, triton, place.gpu, ensemble.name, ensemble.version) as found:
         releases.recover()
         assert set(found.devices) == {"regime_detection", "strategy_signals", "meta_controller"}
         assert all(triton.is_loaded(step + RECALLED) for step in found.devices)
@@ -112,7 +112,7 @@ def test_what_cannot_be_asked_is_named_with_the_reason(place, triton, published)
         path.write_bytes(whole)
     with (
         pytest.raises(ExportError, match="no version 99"),
-        recalled(place.repository, triton, ensemble.name, 99),
+        recalled(place.repository, triton, place.gpu, ensemble.name, 99),
     ):
         pass
     assert ready(triton) == before

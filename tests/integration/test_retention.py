@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from services.forensics.proving import check, prove_consistency, prove_record, t
 from services.forensics.replaying import Span, replay_span
 from services.forensics.retention import retire_due
 from services.forensics.settings import SEVEN_YEARS, ForensicsSettings
+from services.forensics.store import retiring
 from services.forensics.store.reading import TrailReader, opened
 from services.forensics.store.writer import TrailWriter, to_batch
 from services.forensics.verification import verify
@@ -40,7 +42,7 @@ def aged(server, tmp_path):
     """A trail of two months, signed while it was stored: its settings and checkpoints."""
     with fresh_database(server) as settings:
         migrated(settings)
-        yield settings, build(settings, tmp_path / "checkpoints", SIZES, step_ns=HOUR_NS)
+        yield settings, build(settings, tmp_path / "checkpoints", SIZES, step_ns=HOUR_NS, then_ns=SEVEN_YEARS_LATER)
 
 
 def due(aged, now_ns=SEVEN_YEARS_LATER, **more):
@@ -74,16 +76,13 @@ def test_nothing_younger_than_seven_years_goes(aged):
 
 def test_what_was_recorded_late_stays_until_its_own_time(server, tmp_path):
     # Events of 2025 that were recorded, and signed, a year later.
+    a_year_later, then = SEVEN_YEARS_LATER - 6 * 365 * 24 * HOUR_NS, SEVEN_YEARS_LATER + 2 * 365 * 24 * HOUR_NS
     with fresh_database(server) as settings:
         migrated(settings)
-        late = (
-            settings,
-            build(
-                settings, tmp_path / "late", {"decisions": 500}, clock_ns=SEVEN_YEARS_LATER - 6 * 365 * 24 * HOUR_NS
-            ),
-        )
+        made = build(settings, tmp_path / "late", {"decisions": 500}, clock_ns=a_year_later, then_ns=then)
+        late = settings, made
         assert due(late) == []
-        assert due(late, now_ns=SEVEN_YEARS_LATER + 2 * 365 * 24 * HOUR_NS)[0].records == 500
+        assert due(late, now_ns=then)[0].records == 500
         assert left(late, "decisions") == (0, None)
 
 
@@ -152,12 +151,50 @@ def test_a_part_that_is_read_or_holds_a_record_twice_stays(aged):
     settings, _ = aged
     with postgres.connect_url(settings.postgres_url("reader", "ultrathink")) as reading:
         reading.execute("SELECT count(*) FROM trail.decisions").fetchone()
-        with pytest.raises(ServiceUnavailable, match="in use"):
-            due(aged)
+        with pytest.raises(ServiceUnavailable, match="decisions_y2025m11 cannot be retired: .*in use"):
+            due(aged, tries=1)
+    # The other tables' parts have gone.
+    assert left(aged, "orders")[0] < SIZES["orders"]
     run_as_owner(aged, "UPDATE trail.decisions_y2025m11 SET leaf_index = 7 WHERE leaf_index = 8")
     with pytest.raises(BadRecord, match="twice"):
         due(aged)
     assert left(aged, "decisions")[0] == SIZES["decisions"]
+
+
+def test_a_damaged_part_is_said_to_be_damaged_and_keeps_no_other_from_going(aged):
+    run_as_owner(aged, "UPDATE trail.decisions_y2025m11 SET leaf = '' WHERE leaf_index = 8")
+    with pytest.raises(BadRecord, match="decisions_y2025m11 cannot be retired: .*leaves"):
+        due(aged)
+    assert left(aged, "orders")[0] < SIZES["orders"]
+
+
+def test_whoever_reads_for_a_moment_is_waited_for(aged, monkeypatch):
+    monkeypatch.setattr(retiring, "DROP_PAUSE_S", 0.1)
+    with postgres.connect_url(aged[0].postgres_url("reader", "ultrathink")) as reading:
+        reading.execute("SELECT count(*) FROM trail.decisions").fetchone()
+        ending = threading.Timer(0.7, reading.rollback)
+        ending.start()
+        assert any(one.kind == "decisions" for one in due(aged))
+        ending.join()
+
+
+def test_a_clock_that_is_wrong_ends_nothing(server, tmp_path):
+    with fresh_database(server) as settings:
+        migrated(settings)
+        young = settings, build(settings, tmp_path / "young", {"decisions": 500})
+        assert due(young) == []
+        assert left(young, "decisions") == (500, 0)
+
+
+def test_what_is_kept_for_good_is_missed_where_somebody_calls_it_retired(aged):
+    run_as_owner(
+        aged,
+        "INSERT INTO trail.retired (log, first_index, first_offset, last_offset, record_offsets, leaves) "
+        "SELECT log, 0, min(record_offset), max(record_offset), array_agg(record_offset ORDER BY leaf_index), "
+        "string_agg(leaf, '' ORDER BY leaf_index) FROM trail.commands WHERE leaf_index < 10 GROUP BY log",
+    )
+    run_as_owner(aged, "DELETE FROM trail.commands WHERE leaf_index < 10")
+    assert {one.kind for one in findings(aged)} == {"retired"}
 
 
 def test_who_writes_and_who_reads_may_retire_nothing(aged):
@@ -170,7 +207,7 @@ def test_who_writes_and_who_reads_may_retire_nothing(aged):
             postgres.connect_url(aged[0].postgres_url(role, "ultrathink")) as connection,
             pytest.raises(postgres.Error, match="permission denied"),
         ):
-            connection.execute("INSERT INTO trail.retired VALUES (1, 0, '{}', '')")
+            connection.execute("INSERT INTO trail.retired VALUES (1, 0, 0, 0, '{}', '')")
 
 
 def test_a_replay_whose_beginning_is_gone_says_so(aged):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ class History:
     def _run(self, statement: str, values: Sequence[Any]) -> Any:
         """An Arrow table. Raises ServiceUnavailable."""
         cursor = self._database.cursor()
-        limit = threading.Timer(self._limit_s, cursor.interrupt)
+        limit = threading.Timer(self._limit_s, interrupt, [cursor])
         limit.daemon = True
         limit.start()
         try:
@@ -201,3 +202,9 @@ class History:
         finally:
             limit.cancel()
             cursor.close()
+
+
+def interrupt(cursor: duckdb.DuckDBPyConnection) -> None:
+    """End its question; one that has just ended by itself is closed."""
+    with suppress(duckdb.Error):
+        cursor.interrupt()

@@ -36,12 +36,13 @@ WHERE log = %s AND from_size < %s AND from_size >= coalesce(
 RETIRED = """
 SELECT log, record_offset, first_index + place - 1, substring(leaves FROM 32 * place::int - 31 FOR 32)
 FROM trail.retired, unnest(record_offsets) WITH ORDINALITY AS one (record_offset, place)
-WHERE log = %s AND record_offset >= %s AND record_offset <= %s ORDER BY record_offset, 3
+WHERE log = %s AND last_offset >= %s AND record_offset >= %s AND record_offset <= %s ORDER BY record_offset, 3
 """
 RETIRED_LEAVES = """
 SELECT first_index + place - 1, substring(leaves FROM 32 * place::int - 31 FOR 32)
 FROM trail.retired, generate_series(1, cardinality(record_offsets)) AS place
 WHERE log = %(log)s AND first_index < %(end)s AND first_index + cardinality(record_offsets) > %(begin)s
+    AND first_index > %(begin)s - 4096
     AND first_index + place - 1 >= %(begin)s AND first_index + place - 1 < %(end)s
 """
 TILES = "SELECT level, tile_index, hash FROM trail.tiles WHERE log = %s ORDER BY level, tile_index"
@@ -120,7 +121,7 @@ class TrailReader:
 
     def retired(self, log: int, first_offset: int = 0, last_offset: int = MOST) -> Iterator[RetiredRow]:
         """What stays of records that were old enough to go, by offset."""
-        for row in self._stream(RETIRED, (log, first_offset, last_offset)):
+        for row in self._stream(RETIRED, (log, first_offset, first_offset, last_offset)):
             yield RetiredRow(row[0], row[1], row[2], bytes(row[3]))
 
     def offsets(self, kind: str, log: int) -> Iterator[int]:
@@ -134,9 +135,7 @@ class TrailReader:
 
     def last_retired(self, log: int) -> int | None:
         """The last offset of what was retired; None where nothing was."""
-        found = self._all(
-            "SELECT max(record_offsets[cardinality(record_offsets)]) FROM trail.retired WHERE log = %s", (log,)
-        )
+        found = self._all("SELECT max(last_offset) FROM trail.retired WHERE log = %s", (log,))
         return None if found[0][0] is None else int(found[0][0])
 
     def counts(self, kind: str) -> dict[int, int]:

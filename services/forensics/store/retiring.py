@@ -6,6 +6,7 @@ is kept: a replay of 1990 that was recorded today stays, and so does an event of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime
@@ -16,7 +17,7 @@ from msgspec import Struct
 from connectors import postgres
 from connectors.postgres import sql
 from services.forensics.checkpoints import Checkpoint
-from trading.errors import BadRecord, ServiceUnavailable
+from trading.errors import BadRecord, ServiceUnavailable, UltraThinkError
 
 #: So many leaves are one row of what stays.
 RUN = 4096
@@ -30,8 +31,9 @@ SELECT EXISTS (
 )
 """
 KEEP_LEAVES = """
-INSERT INTO trail.retired (log, first_index, record_offsets, leaves)
-SELECT log, min(leaf_index), array_agg(record_offset ORDER BY leaf_index), string_agg(leaf, '' ORDER BY leaf_index)
+INSERT INTO trail.retired (log, first_index, first_offset, last_offset, record_offsets, leaves)
+SELECT log, min(leaf_index), min(record_offset), max(record_offset), array_agg(record_offset ORDER BY leaf_index),
+    string_agg(leaf, '' ORDER BY leaf_index)
 FROM (
     SELECT log, record_offset, leaf_index, leaf,
         leaf_index - row_number() OVER (PARTITION BY log ORDER BY leaf_index) AS run
@@ -39,6 +41,11 @@ FROM (
 ) AS numbered
 GROUP BY log, run, leaf_index / %(run)s
 """
+#: A part's end waits so long for whoever reads its table, so often, and so long in between: others wait behind it.
+DROP_WAIT, DROP_TRIES, DROP_PAUSE_S = "200ms", 15, 2.0
+#: SQLSTATEs of what passes by itself: locks, deadlocks, connections, a server that ends.
+LOCKED = "55P03"
+PASSING = ("55", "40", "08", "57", "53")
 
 
 class RetiredPart(Struct, frozen=True):
@@ -56,8 +63,9 @@ def retire(
     told: Callable[[RetiredPart], None],
     *,
     try_only: bool = False,
+    tries: int = DROP_TRIES,
 ) -> list[RetiredPart]:
-    """Retire every part that is old enough, each by itself.
+    """Retire every part that is old enough, each by itself; one that cannot be keeps no other from it.
 
     Args:
         owner_url: of the database, as the schema's owner.
@@ -65,40 +73,50 @@ def retire(
         cutoff: no younger event goes.
         told: of each part.
         try_only: nothing goes; what would is returned.
+        tries: how often whoever reads a table is waited for.
 
     Raises:
-        BadRecord: a part holds a record twice.
+        BadRecord: a part is damaged; all others that are old enough have gone.
         ServiceUnavailable: PostgreSQL does not answer, or somebody reads a part for so long that it must be tried
             again.
     """
-    done = []
+    done: list[RetiredPart] = []
+    problems: list[UltraThinkError] = []
     with closing(postgres.connect_url(owner_url)) as connection, postgres.translating("nothing can be retired"):
         connection.autocommit = True
         sizes = {(h.topic_id, h.partition): h.size for h in signed.trees}
         known = connection.execute(LOGS).fetchall()
         old = {int(log): sizes.get((topic_id, partition), 0) for log, topic_id, partition in known}
         for kind, part in connection.execute(PARTS, (cutoff,)).fetchall():
-            count = retire_part(connection, kind, part, old, try_only=try_only)
+            try:
+                count = retire_part(connection, (kind, part), old, tries=0 if try_only else tries)
+            except (BadRecord, ServiceUnavailable) as error:
+                problems.append(error)
+                continue
             if count is not None:
                 done.append(RetiredPart(kind, part, count))
                 told(done[-1])
+    if problems:
+        worst = next((p for p in problems if isinstance(p, BadRecord)), problems[0])
+        raise type(worst)("; ".join(map(str, problems)))
     return done
 
 
 def retire_part(
-    connection: postgres.Connection, kind: str, part: str, old: Mapping[int, int], *, try_only: bool
+    connection: postgres.Connection, named: tuple[str, str], old: Mapping[int, int], *, tries: int
 ) -> int | None:
-    """One part, whole or not at all; how many records it held, None where it stays."""
-    # Named by the database itself, quoted.
-    named = sql.SQL(cast("Any", part))
+    """One part, whole or not at all; how many records it held, None where it stays. With no tries it stays too."""
+    kind, part = named
+    # As the database itself names it, quoted.
+    place = sql.SQL(cast("Any", part))
 
     def run(statement: str, **values: Any) -> Any:
-        return connection.execute(sql.SQL(cast("Any", statement)).format(part=named), values)
+        return connection.execute(sql.SQL(cast("Any", statement)).format(part=place), values)
 
     try:
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '2s'")
-            if not try_only:
+            if tries:
                 # Nothing comes in between what is kept of it and its end; who reads goes on.
                 run("LOCK TABLE {part} IN SHARE ROW EXCLUSIVE MODE")
             young = run(TOO_YOUNG, logs=list(old), sizes=list(old.values())).fetchone()
@@ -109,9 +127,27 @@ def retire_part(
                 raise BadRecord(
                     f"{part} holds a record twice: `ultrathink forensics verify` tells more, and it is not retired"
                 )
-            if not try_only:
+            if tries:
                 run(KEEP_LEAVES, run=RUN)
-                connection.execute("SELECT trail.drop_part(%s, %s)", (kind, part))
+                drop(connection, kind, part, tries)
             return int(count)
     except postgres.Error as error:
-        raise ServiceUnavailable(f"{part} is in use, or cannot be retired: {str(error).strip()}") from error
+        said = f"{part} cannot be retired: {str(error).strip().splitlines()[0]}"
+        if (error.sqlstate or "08")[:2] in PASSING:
+            raise ServiceUnavailable(f"{said} (it is in use, and tried again)") from error
+        raise BadRecord(said) from error
+
+
+def drop(connection: postgres.Connection, kind: str, part: str, tries: int) -> None:
+    """End a part: whoever reads its table is waited for in short turns, so that others wait for no long one."""
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(DROP_WAIT)))
+    for number in range(1, tries + 1):
+        try:
+            with connection.transaction():
+                connection.execute("SELECT trail.drop_part(%s, %s)", (kind, part))
+        except postgres.Error as error:
+            if error.sqlstate != LOCKED or number == tries:
+                raise
+            time.sleep(DROP_PAUSE_S)
+        else:
+            return

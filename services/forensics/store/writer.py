@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +16,9 @@ from services.forensics.columns import Values, to_time
 from services.forensics.kinds import BY_NAME, KINDS, columns_of, row_of, types_of
 from services.forensics.merkle.proofs import TreeReader, check_consistency, consistency_path
 from services.forensics.merkle.tree import GrowingTree, Tile, from_bytes, to_bytes
-from services.forensics.ports import ACCEPTED, Alarm, LogHead, LogName, Stored
+from services.forensics.ports import Alarm, LogHead, LogName, Stored, Tail
 from services.forensics.records import Record, leaf_of
 from services.forensics.store.reading import LogHashes, LogRow, TrailReader, require_schema
-from trading.encoding import encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 #: Whoever writes a trail holds this advisory lock of its database: a second one waits.
@@ -47,7 +46,8 @@ LEAVES = sql.SQL(
     "UNION ALL "
     "SELECT record_offset, substring(leaves FROM 32 * place::int - 31 FOR 32) "
     "FROM trail.retired, unnest(record_offsets) WITH ORDINALITY AS one (record_offset, place) "
-    "WHERE log = %(log)s AND record_offsets[1] <= %(last)s AND record_offset BETWEEN %(first)s AND %(last)s"
+    "WHERE log = %(log)s AND last_offset >= %(first)s AND first_offset <= %(last)s "
+    "AND record_offset BETWEEN %(first)s AND %(last)s"
 )
 #: The same is not said twice.
 ADD_ALARM = """
@@ -59,7 +59,7 @@ WHERE NOT EXISTS (
         AND record IS NOT DISTINCT FROM %(record)s AND detail = %(detail)s
 )
 """
-PLACE = "SELECT first_offset FROM trail.batches WHERE log = %s AND from_size <= %s ORDER BY from_size DESC LIMIT 1"
+TAIL = sql.SQL("SELECT record_offset, leaf FROM trail.{} WHERE log = %s AND record_offset >= %s ORDER BY 1")
 LOGS = "SELECT topic_id, topic_partition, topic, kind FROM trail.logs"
 ADD_CHECKPOINT = (
     "INSERT INTO trail.checkpoints (number, signed_at, line) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -125,20 +125,19 @@ class TrailWriter:
                 return False
         return check_consistency(size, root, head.tree.size, head.tree.root(), path)
 
-    def place_of(self, name: LogName, size: int) -> int:
-        """See Trail; by the batch that holds it."""
-        head = self._heads[name]
-        if size >= head.tree.size:
-            return head.next_offset
-        with self._using("the trail cannot be read") as connection:
-            found = connection.execute(PLACE, (head.id, size)).fetchone()
-        return 0 if found is None else int(found[0])
-
-    def accepted(self) -> frozenset[str]:
+    def tail(self, name: LogName, size: int) -> Tail | None:
         """See Trail."""
+        head = self._heads[name]
         with self._using("the trail cannot be read") as connection:
-            rows = connection.execute("SELECT detail FROM trail.alarms WHERE kind = %s", (ACCEPTED,)).fetchall()
-        return frozenset(row[0] for row in rows)
+            tree, next_offset = GrowingTree(), 0
+            if size:
+                batch = TrailReader(connection).batch_before(head.id, size)
+                if batch is None or batch.to_size != size:
+                    return None
+                tree, next_offset = GrowingTree(size, from_bytes(batch.peaks)), batch.last_offset + 1
+            query = TAIL.format(sql.Identifier(head.kind))
+            rows = connection.execute(query, (head.id, next_offset)).fetchall()
+        return Tail(tree, next_offset, [(int(offset), bytes(leaf)) for offset, leaf in rows])
 
     def on_record(self) -> Mapping[LogName, str]:
         """See Trail."""
@@ -264,28 +263,6 @@ class TrailWriter:
                 for kind, moment in sorted(wanted):
                     connection.execute("SELECT trail.ensure_partition(%s, %s)", (kind, moment))
             self._partitions |= wanted
-
-
-def accept(url: str, number: int, reason: str, by: str) -> str:
-    """Put on record that somebody has looked at an alarm, beside whoever writes; returns its sentence.
-
-    Raises:
-        ConfigurationError: there is no such alarm, or it is none that can be accepted.
-        ServiceUnavailable: PostgreSQL does not answer.
-    """
-    with closing(postgres.connect_url(url)) as connection, postgres.translating("an alarm cannot be accepted"):
-        connection.autocommit = True
-        found = connection.execute("SELECT kind, detail FROM trail.alarms WHERE id = %s", (number,)).fetchone()
-        if found is None:
-            raise ConfigurationError(f"there is no alarm {number}: `ultrathink forensics alarms` lists them")
-        kind, detail = str(found[0]), str(found[1])
-        if kind == ACCEPTED:
-            raise ConfigurationError(f"{number} is no alarm: it says that one was looked at")
-        said = encode({"by": by, "reason": reason, "alarm": number})
-        connection.execute(
-            ADD_ALARM, {"kind": ACCEPTED, "log": None, "offset": None, "detail": detail, "record": said}
-        )
-    return detail
 
 
 def read_head(connection: postgres.Connection, name: LogName, kind: str) -> LogHead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from stack.cli.output import coloured, err, out, print_json, table
 from trading.errors import BadRecord, ConfigurationError
 
 if TYPE_CHECKING:
-    from services.forensics.checkpoint_files import CheckpointFiles
+    from services.forensics.checkpoint_files import Acceptance, CheckpointFiles
     from services.forensics.checkpoints import Checkpoint
     from services.forensics.keys import Keys
     from services.forensics.verification import Verification
@@ -28,8 +29,12 @@ def show(decision_id: IdArgument) -> None:
 
     with opened(forensics_settings().reader_url.get_secret_value()) as reader:
         found = reader.find("decisions", "decision_id", decision_id)
+        retired = any(reader.last_retired(row.id) is not None for row in reader.logs() if row.kind == "decisions")
     if not found:
-        err.print(f"{decision_id} is not on record", markup=False)
+        older = "; the oldest decisions are retired, and it may be among them" if retired else ""
+        err.print(
+            f"{decision_id!r} is not on record{older}: ids are TOPIC-PARTITION-OFFSET of a tick", markup=False
+        )
         raise typer.Exit(1)
     sys.stdout.flush()
     sys.stdout.buffer.write((found[0].record.value or b"") + b"\n")
@@ -57,6 +62,12 @@ def verify(
     keys = trusted(settings, key)
     files = CheckpointFiles(checkpoints or settings.checkpoints)
     begin = None if since is None else find_checkpoint(since, files, keys)
+    if begin is not None and until is not None and until <= begin.number:
+        raise ConfigurationError(
+            f"--until {until} does not follow --since {begin.number}: nothing lies between them"
+        )
+    if until is not None:
+        find_checkpoint(str(until), files, keys)
     with opened(settings.reader_url.get_secret_value()) as reader, showing("verifying") as progress:
         done, total = 0, reader.count()
 
@@ -87,7 +98,8 @@ def tell(found: Verification) -> None:
         unsigned = sum(verdict.records - verdict.proven for verdict in found.logs)
         later = f"; {unsigned:,} newest records are not signed yet" if unsigned else ""
         out.print(
-            f"[green]verified[/]: every record is as it was signed, by {found.checkpoints:,} checkpoints{later}"
+            f"[green]verified[/]: every record{span_of(found)} is as it was signed, by {found.checkpoints:,} "
+            f"checkpoints{later}"
         )
         return
     shown = found.findings[:100]
@@ -103,33 +115,54 @@ def tell(found: Verification) -> None:
         out.print("[yellow]no checkpoints[/]: name their folder with --checkpoints")
 
 
+def span_of(found: Verification) -> str:
+    """What was looked at, where that is not all."""
+    told = f" after checkpoint {found.since}, whose records are taken for given," if found.since >= 0 else ""
+    return told + (f" up to checkpoint {found.until}" if found.until >= 0 else "")
+
+
 @app.command(epilog="Example: ultrathink forensics alarms --json")
 def alarms(json: JsonOption = False) -> None:
     """What should not have been: records that differ from the trail, logs that were cut.
 
     Exit code 1 where nobody has looked at one (`ultrathink forensics accept`).
     """
-    from services.forensics.ports import ACCEPTED
+    from services.forensics.checkpoint_files import CheckpointFiles
     from services.forensics.store.reading import opened
     from stack.processes.settings import forensics_settings
 
-    with opened(forensics_settings().reader_url.get_secret_value()) as reader:
+    settings = forensics_settings()
+    with opened(settings.reader_url.get_secret_value()) as reader:
         found = reader.alarms()
+    accepted = {one.alarm: one for one in CheckpointFiles(settings.checkpoints).acceptances()}
     if json:
         print_json(
             [
-                {"number": number, "at": at.isoformat(), "kind": kind, "detail": detail}
+                {
+                    "number": number,
+                    "at": at.isoformat(),
+                    "kind": kind,
+                    "detail": detail,
+                    "accepted": accepted.get(detail),
+                }
                 for number, at, kind, detail in found
             ]
         )
     elif found:
-        rows = [[str(n), at.isoformat(timespec="seconds"), kind, detail] for n, at, kind, detail in found]
-        out.print(table("", ["number", "raised", "kind", "detail"], rows, right=(0,)))
+        rows = [
+            [str(n), at.isoformat(timespec="seconds"), kind, detail, words_of(accepted.get(detail))]
+            for n, at, kind, detail in found
+        ]
+        out.print(table("", ["number", "raised", "kind", "detail", "looked at"], rows, right=(0,), prose=True))
     else:
         out.print("no alarms")
-    looked_at = {detail for _, _, kind, detail in found if kind == ACCEPTED}
-    if any(detail not in looked_at for _, _, _, detail in found):
+    if any(detail not in accepted for _, _, _, detail in found):
         raise typer.Exit(1)
+
+
+def words_of(acceptance: Acceptance | None) -> str:
+    """By whom, and what was found."""
+    return "" if acceptance is None else f"{acceptance.by}: {acceptance.reason}"
 
 
 @app.command(epilog='Example: ultrathink forensics accept 7 --reason "broker 2 lost its disk, incident 41"')
@@ -139,17 +172,25 @@ def accept(
 ) -> None:
     """Say that you have looked at an alarm. Where it kept checkpoints from being signed, they are signed again.
 
-    What was lost stays lost, and `verify` goes on saying so; who accepted it and why is on record. A trail that is
-    not the one that was signed cannot be accepted: build it again from Kafka, in an empty database.
+    What was lost stays lost. It is written beside the checkpoints, where the
+    database's owner does not reach. A trail that is not the one that was signed cannot be accepted: build it again
+    from Kafka, in an empty database.
     """
-    from services.forensics.store.writer import accept as put_on_record
+    from services.forensics.checkpoint_files import Acceptance, CheckpointFiles
+    from services.forensics.store.reading import opened
     from stack.processes.settings import forensics_settings
+    from trading.encoding import safe_text
 
     if not reason.strip():
         raise ConfigurationError("--reason is empty: say what you found")
-    url = forensics_settings().postgres_url.get_secret_value()
-    detail = put_on_record(url, number, reason, getpass.getuser())
-    out.print(f"accepted: {detail}", markup=False)
+    settings = forensics_settings()
+    with opened(settings.reader_url.get_secret_value()) as reader:
+        details = {n: detail for n, _, _, detail in reader.alarms()}
+    if number not in details:
+        raise ConfigurationError(f"there is no alarm {number}: `ultrathink forensics alarms` lists them")
+    said = Acceptance(details[number], safe_text(getpass.getuser()), safe_text(reason), time.time_ns())
+    CheckpointFiles(settings.checkpoints).accept(said)
+    out.print(f"accepted: {said.alarm}", markup=False)
 
 
 def find_checkpoint(name: str, files: CheckpointFiles, keys: Keys) -> Checkpoint:
@@ -163,7 +204,9 @@ def find_checkpoint(name: str, files: CheckpointFiles, keys: Keys) -> Checkpoint
             if (found := read(line, keys)).number == int(name):
                 return found
     except OSError as error:
-        raise ConfigurationError(f"{name} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            f"{name!r} is neither the number of a checkpoint nor a file with one: {error.strerror}"
+        ) from error
     except BadRecord as error:
         raise ConfigurationError(f"{name} is no checkpoint to trust: {error}") from error
     raise ConfigurationError(f"{files.folder} has no checkpoint {name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.forensics.merkle.tree import GrowingTree
-from services.forensics.ports import LogHead, LogName, Stored
+from services.forensics.ports import LogHead, LogName, Stored, Tail
 from services.forensics.records import Record, leaf_of
 from trading.errors import ServiceUnavailable
 
@@ -38,6 +38,10 @@ class FakeSource:
         kept = self.topics[name.topic][2]
         return (kept[0].offset, kept[-1].offset + 1) if kept else (0, 0)
 
+    def committed(self, name, start, stop):
+        self._answer()
+        return iter([r for r in self.topics[name.topic][2] if start <= r.offset < stop])
+
     def start(self, places):
         self.places, self.started = dict(places), self.started + 1
 
@@ -59,7 +63,6 @@ class FakeTrail:
 
     def __init__(self):
         self.heads, self.kept, self.alarms, self.checkpoints, self.down = {}, {}, [], [], 0
-        self.looked_at = set()
 
     def _answer(self):
         if self.down:
@@ -77,14 +80,13 @@ class FakeTrail:
             tree.append(leaf)
         return tree.root() == root
 
-    def place_of(self, name, size):
+    def tail(self, name, size):
         self._answer()
-        kept = list(self.kept.get(name, {}))
-        return kept[size] if size < len(kept) else self.heads[name].next_offset
-
-    def accepted(self):
-        self._answer()
-        return frozenset(self.looked_at)
+        rows = list(self.kept.get(name, {}).items())
+        tree = GrowingTree()
+        for _, leaf in rows[:size]:
+            tree.append(leaf)
+        return Tail(tree, rows[size - 1][0] + 1 if size else 0, rows[size:])
 
     def on_record(self):
         self._answer()

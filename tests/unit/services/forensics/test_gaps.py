@@ -15,9 +15,12 @@ def test_a_log_with_everything_in_it():
         GapRun(0, 0, Gap.BEFORE_LOG), GapRun(2, 2, Gap.MARKER), GapRun(3, 4, Gap.ABORTED),
         GapRun(5, 5, Gap.MARKER), GapRun(6, 6, Gap.NOT_ON_RECORD), GapRun(7, 7, Gap.ONLY_ON_RECORD),
     ]  # fmt: skip
-    told = LogGaps("topic[0]", 4, found)
+    told = LogGaps("topic[0]", "id", counts={}, runs=[], wrong=[])
+    for run in found:
+        told.take(run)
     assert told.count(Gap.ABORTED) == 2
     assert [run.first for run in told.wrong] == [6, 7]
+    assert told.runs == found
 
 
 def test_a_whole_log_has_no_gaps_and_an_empty_one_neither():

@@ -140,7 +140,7 @@ def in_force(starts: Sequence[GatewayStart], decisions: Sequence[Decision]) -> l
 
     A decision does not name its gateway: every instance's newest start before it counts.
     """
-    ordered, found = sorted(starts, key=lambda one: one.at_ns), dict[GatewayStart, None]()
+    ordered, found = sorted(starts, key=lambda one: one.at_ns), dict[tuple[str, int], ServingFacts]()
     newest: dict[str, GatewayStart] = {}
     following = 0
     for decision in sorted(decisions, key=lambda one: one.decided_at_ns):
@@ -148,8 +148,10 @@ def in_force(starts: Sequence[GatewayStart], decisions: Sequence[Decision]) -> l
             newest[ordered[following].instance] = ordered[following]
             following += 1
         asked = decision.model_name, decision.model_version
-        found |= dict.fromkeys(s for s in newest.values() if (s.model_name, s.model_version) == asked)
-    return [start.serving for start in found]
+        found |= {
+            (s.instance, s.at_ns): s.serving for s in newest.values() if (s.model_name, s.model_version) == asked
+        }
+    return list(found.values())
 
 
 def differences(then: Sequence[ServingFacts], now: ServingFacts) -> list[str]:

@@ -18,7 +18,7 @@ from services.forensics.checkpoints import digest, make, read, sign
 from services.forensics.keys import to_pem
 from services.forensics.kinds import KINDS, columns_of, types_of
 from services.forensics.merkle.tree import GrowingTree
-from services.forensics.ports import LogName
+from services.forensics.ports import Alarm, LogName
 from services.forensics.proving import check, prove_consistency, prove_record, to_file
 from services.forensics.signing import SECOND_NS
 from services.forensics.store.reading import TrailReader, opened
@@ -409,7 +409,9 @@ def test_a_person_sees_what_was_changed_and_where(command, trail, tmp_path):
     ("words", "said"),
     [
         (("verify", "--since", "99999"), "has no checkpoint 99999"),
-        (("verify", "--since", "/nowhere"), "/nowhere cannot be read"),
+        (("verify", "--since", "/nowhere"), "'/nowhere' is neither the number of a checkpoint nor a file"),
+        (("verify", "--since", "3", "--until", "2"), "--until 2 does not follow --since 3"),
+        (("verify", "--until", "99999"), "has no checkpoint 99999"),
         (("prove", "market.ticks-0-999999"), "is not on record"),
         (("consistency", "9", "99999"), "no checkpoint 99999"),
         (("check-proof", "/nowhere"), "/nowhere cannot be read"),
@@ -431,3 +433,46 @@ def test_a_database_without_a_trail_is_said(server):
             with pytest.raises(ConfigurationError, match="forensics migrate"):
                 open_it()
     assert CheckpointFiles(server.home / "nowhere").last() is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("accept", "7", "--reason", "seen"), "there is no alarm 7"),
+        (("accept", "7", "--reason", "  "), "--reason is empty"),
+        (("gaps", "--topic", ""), "'' is not on the trail: name one of"),
+        (("retire",), "set ULTRATHINK_FORENSICS_OWNER_URL"),
+        (("retire", "--daily", "--json"), "--daily goes on until it is stopped"),
+    ],
+)
+def test_a_mistake_of_who_runs_it_is_a_sentence(trail, monkeypatch, tmp_path, words, said):
+    monkeypatch.setenv("ULTRATHINK_HOME", str(tmp_path))
+    monkeypatch.setenv("ULTRATHINK_FORENSICS_READER_URL", trail[0].postgres_url("reader", "ultrathink"))
+    done = CLI.invoke(app, ["forensics", *words])
+    assert said in str(done.exception)
+
+
+def test_an_alarm_that_somebody_has_looked_at_is_told_with_who_and_why(empty, monkeypatch, tmp_path):
+    writer = TrailWriter(empty.postgres_url("forensics", "ultrathink"))
+    writer.raise_alarm(Alarm("log_cut", "a log was cut"))
+    writer.raise_alarm(Alarm("log_cut", "a log was cut"))
+    writer.raise_alarm(Alarm("log_cut", "another was cut"))
+    writer.close()
+    monkeypatch.setenv("ULTRATHINK_HOME", str(tmp_path))
+    monkeypatch.setenv("ULTRATHINK_FORENSICS_READER_URL", empty.postgres_url("reader", "ultrathink"))
+    monkeypatch.setenv("ULTRATHINK_FORENSICS_CHECKPOINTS", str(tmp_path))
+
+    def told():
+        done = CLI.invoke(app, ["forensics", "alarms", "--json"])
+        return done.exit_code, json.loads(done.stdout)
+
+    code, alarms = told()
+    assert (code, [one["detail"] for one in alarms]) == (1, ["a log was cut", "another was cut"])
+    for one in alarms:
+        reason = "incident \udcff 41" if one is alarms[0] else "the same"
+        done = CLI.invoke(app, ["forensics", "accept", str(one["number"]), "--reason", reason])
+        assert done.exit_code == 0, done.exception
+    code, alarms = told()
+    assert code == 0
+    assert alarms[0]["accepted"]["reason"] == "incident \\udcff 41"
+    assert "the same" in CLI.invoke(app, ["forensics", "alarms"]).output

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
-from stack.workflows.what_if import compare_answers, differences, features_of, verdict_of, with_answers
+from stack.workflows.what_if import compare_answers, differences, features_of, in_force, verdict_of, with_answers
 from tests.recorded_desk import recorded
+from tests.unit.services.forensics.test_gateway_starts import START
 from trading.decision.schema import Reason
 from trading.decision.wire import decode_decision
 from trading.models.prediction import Prediction
@@ -49,6 +51,29 @@ def test_what_was_written_with_nine_digits_is_compared_to_the_last_bit(decisions
 )  # fmt: skip
 def test_the_verdict_says_which(exact, largest, parity, same_serving, verdict):
     assert verdict_of(exact, largest, parity, same_serving=same_serving) == verdict
+
+
+def test_the_starts_that_count_are_those_of_the_gateways_that_may_have_decided(decisions):
+    decided = [
+        msgspec.structs.replace(d, model_name="m", model_version="7", decided_at_ns=100) for d in decisions[:3]
+    ]
+    facts = [ServingFacts(f"triton {n}", {"m": "cpu"}, 8, "ab") for n in range(5)]
+
+    def start(instance, at_ns, version, serving):
+        return structs.replace(
+            START, instance=instance, at_ns=at_ns, model_name="m", model_version=version, serving=serving
+        )
+
+    starts = [
+        start("one", 10, "7", facts[0]),  # of a server of long ago
+        start("one", 50, "7", facts[1]),
+        start("two", 60, "7", facts[1]),
+        start("three", 70, "8", facts[2]),  # asks another version
+        start("one", 101, "7", facts[3]),  # after the decisions
+    ]
+    assert in_force(starts, decided) == [facts[1], facts[1]]
+    assert in_force(starts[:1], decided) == [facts[0]]
+    assert in_force([], decided) == []
 
 
 def test_what_is_another_than_at_the_start_is_named():

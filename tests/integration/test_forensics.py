@@ -15,6 +15,7 @@ from connectors.kafka.admin import admin_client
 from connectors.kafka.client import Producer
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import UNPARTITIONED
+from services.forensics import recording
 from services.forensics.bootstrap import build
 from services.forensics.keys import make_keys, public_keys, public_path
 from services.forensics.kinds import BY_ROLE
@@ -41,14 +42,14 @@ def eventually(condition, seconds=40.0):
 class Trail:
     """A forensics in a thread of this process, on topics and a database of its own."""
 
-    def __init__(self, stack, database, folder, series):
+    def __init__(self, stack, database, folder, series, without=()):
         self.stack, self.database, self.series = stack, database, series
         self.key = folder / "signing-key"
         if not self.key.exists():
             make_keys(self.key)
         self.journal = folder / "journal.jsonl"
         roles = [*BY_ROLE, "checkpoints"]
-        create_topics(stack, {f"{series}.{role}": like(role) for role in roles})
+        create_topics(stack, {f"{series}.{role}": like(role) for role in roles if role not in without})
         self.settings = ForensicsSettings(
             kafka_bootstrap=stack.kafka_bootstrap, postgres_url=database.postgres_url("forensics"),
             owner_url=database.postgres_url("ultrathink"), reader_url=database.postgres_url("reader"), signing_key=self.key,
@@ -230,3 +231,20 @@ def test_a_topic_that_is_made_anew_is_another_log(trail, stack):
     assert trail.verified().findings == []
     with opened(trail.settings.reader_url.get_secret_value()) as reader:
         assert len({row.name.topic_id for row in reader.logs() if row.name.topic == trail.topic("orders")}) == 2
+
+
+def test_a_cluster_of_before_this_version_is_recorded_and_its_new_topic_found_when_it_is_made(
+    stack, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(recording, "LOOK_S", 0.5)
+    with fresh_database(stack) as database:
+        trail = Trail(stack, database, tmp_path, "older", without={"starts"})
+        with trail.running():
+            produce(trail, "decisions", 12)
+            eventually(lambda: trail.recorded("decisions") == trail.published("decisions") != {})
+            assert trail.recorded("starts") == {}
+            create_topics(stack, {trail.topic("starts"): like("starts")})
+            produce(trail, "starts", 3)
+            eventually(trail.whole)
+            eventually(lambda: sum(v.proven for v in trail.verified().logs) == trail.count())
+        assert trail.alarms() == []

@@ -77,7 +77,7 @@ def desk(database):
 
     with postgres.connect_url(database.postgres_url("ultrathink")) as connection:
         connection.execute(
-            "TRUNCATE trail.alarms, trail.batches, trail.tiles, trail.logs, "
+            "TRUNCATE trail.alarms, trail.batches, trail.tiles, trail.retired, trail.logs, "
             + ", ".join(f"trail.{k.name}" for k in KINDS)
         )
     made = Desk(database)

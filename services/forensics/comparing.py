@@ -8,7 +8,7 @@ from hashlib import sha256
 from services.forensics.ports import LogHead, Tail
 from services.forensics.records import Record, leaf_of
 
-#: Of a digest that tells two incidents apart.
+#: Digits of a digest that tells two incidents apart.
 SHOWN = 12
 
 

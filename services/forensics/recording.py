@@ -11,7 +11,7 @@ import structlog
 from msgspec import Struct
 
 from services.forensics.checkpoints import TreeHead
-from services.forensics.comparing import compare_tail
+from services.forensics.comparing import SHOWN, compare_tail
 from services.forensics.kinds import BY_ROLE
 from services.forensics.ports import Alarm, LogHead, LogName, Observer, Source, Trail
 from services.forensics.records import Record
@@ -149,7 +149,8 @@ class Recorder:
                 self._differs(name, last.size)
         for name in sorted(self._heads.keys() - signed.keys() - set(logs)):
             if size := self._heads[name].tree.size:
-                said = f"{size} records of {name} are neither in Kafka nor were ever signed"
+                root = self._heads[name].tree.root().hex()[:SHOWN]
+                said = f"{size} records of {name} are neither in Kafka nor were ever signed ({root})"
                 self._refuse("root_differs", said, name)
 
     def _compare_with_kafka(self, logs: Collection[LogName]) -> None:

@@ -222,5 +222,8 @@ def plot(path: Path, told: Explanation) -> None:
     axes.margins(x=0.15)
     axes.set_xlabel(f"share of the position limit; baseline: {told.baseline}")
     axes.set_title(f"{told.decision_id}: {told.model} version {told.version}", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise ConfigurationError(f"--plot {path} cannot be written: {error.strerror}") from error

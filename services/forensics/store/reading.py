@@ -18,6 +18,8 @@ from services.forensics.records import Record
 from trading.errors import ConfigurationError
 
 CHUNK = 2000
+#: So many retired leaves are one row at the most.
+RUN = 4096
 LAST_BEFORE = """
 SELECT from_size, to_size, first_offset, last_offset, first_event_time, last_event_time, root, peaks
 FROM trail.batches WHERE log = %s AND from_size < %s ORDER BY from_size DESC LIMIT 1
@@ -42,7 +44,7 @@ RETIRED_LEAVES = """
 SELECT first_index + place - 1, substring(leaves FROM 32 * place::int - 31 FOR 32)
 FROM trail.retired, generate_series(1, cardinality(record_offsets)) AS place
 WHERE log = %(log)s AND first_index < %(end)s AND first_index + cardinality(record_offsets) > %(begin)s
-    AND first_index > %(begin)s - 4096
+    AND first_index > %(begin)s - %(run)s
     AND first_index + place - 1 >= %(begin)s AND first_index + place - 1 < %(end)s
 """
 TILES = "SELECT level, tile_index, hash FROM trail.tiles WHERE log = %s ORDER BY level, tile_index"
@@ -219,7 +221,7 @@ class TrailReader:
         """Leaves with their indices, of which some are retired, in order."""
         leaves = {int(row[1]): row[0] for row in found}
         with postgres.translating("the trail cannot be read"):
-            span = {"log": log.id, "begin": begin, "end": end}
+            span = {"log": log.id, "begin": begin, "end": end, "run": RUN}
             for index, leaf in self._connection.execute(RETIRED_LEAVES, span, binary=True).fetchall():
                 leaves.setdefault(int(index), leaf)
         return [(leaves[index], index) for index in sorted(leaves)]

@@ -17,10 +17,9 @@ from msgspec import Struct
 from connectors import postgres
 from connectors.postgres import sql
 from services.forensics.checkpoints import Checkpoint
+from services.forensics.store.reading import RUN
 from trading.errors import BadRecord, ServiceUnavailable, UltraThinkError
 
-#: So many leaves are one row of what stays.
-RUN = 4096
 PARTS = "SELECT kind, part FROM trail.parts_before(%s)"
 LOGS = "SELECT id, topic_id, topic_partition FROM trail.logs"
 TOO_YOUNG = """

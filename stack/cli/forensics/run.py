@@ -68,6 +68,8 @@ def retire(
 
     if daily and (dry_run or json):
         raise ConfigurationError("--daily goes on until it is stopped: without --dry-run and --json")
+    if heartbeat is not None and not daily:
+        raise ConfigurationError("--heartbeat is of --daily: one look touches no file")
     settings = forensics_settings()
     owner = settings.owner_url.get_secret_value()
     if not owner:

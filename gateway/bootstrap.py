@@ -102,7 +102,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         rehearse_start(
             settings, instance.name, model, served.predictor, controlled.control, controlled.states, metrics, admin
         )
-        # Last, so that who tells of a start decides; and then it follows what is released, each told before.
+        # Last, so that who tells of a start decides; and then it follows what is released, and tells of each.
         served.predictor.follow(first_word(settings, instance.name, cluster, served.predictor))
         running = put_together(settings, instance.name, cluster, served, controlled, metrics, opened)
         operations = Operations(settings, running, controlled.control, log_level)

@@ -90,7 +90,7 @@ def build(settings, folder, sizes, *, batch=200, clock_ns=START_MS * 1_000_000, 
         if random_.random() < 0.5 or not any(left.values()):
             clock_ns += step_ns
             assert signer.sign(heads.values(), clock_ns) is not None
-    if then_ns is not None:
-        assert signer.sign(heads.values(), then_ns) is not None
+    for later_ns in () if then_ns is None else (then_ns - 86_400 * SECOND_NS, then_ns):
+        assert signer.sign(heads.values(), later_ns) is not None
     writer.close()
     return files

@@ -88,16 +88,19 @@ def recalled(
 
 
 def refuse_too_large(repository: ModelRepository, gpu: Gpu, steps: Mapping[str, int]) -> None:
-    """Raise ExportError where the GPU could not hold these versions beside what is served."""
-    beside = {}
+    """Raise ExportError where the GPU could not hold a copy of each of these versions beside what is served."""
+    served = memory.plan(repository, gpu)
+    beside, backends = 0.0, set()
     for step, number in steps.items():
-        serving = repository.serving(step)
-        beside[step] = replace(serving, versions=tuple(sorted({*serving.versions, number})))
-    plan = memory.plan(repository, gpu, beside)
-    if not plan.fits:
+        lineage = repository.lineage(step, number)
+        backends.add(lineage.contract.backend)
+        beside += memory.need(step, number, 1, lineage.weights_bytes, lineage.activation_bytes).total_mib
+    context = max(served.context_mib, sum(memory.CONTEXT_MIB[one] for one in backends))
+    needed = served.needed_mib - served.context_mib + context + beside
+    if needed > served.usable_mib:
         raise ExportError(
-            f"the {plan.gpu} would need {plan.needed_mib:,.0f} of {plan.usable_mib:,.0f} MiB to hold it beside "
-            f"what is served: {plan.largest()}; ask another Triton (ULTRATHINK_GATEWAY_TRITON_URL)"
+            f"the {served.gpu} would need {needed:,.0f} of {served.usable_mib:,.0f} MiB to hold it beside what is "
+            f"served: {served.largest()}; ask another Triton (ULTRATHINK_GATEWAY_TRITON_URL)"
         )
 
 

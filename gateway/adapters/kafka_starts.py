@@ -1,4 +1,4 @@
-"""What a gateway says of itself, on record before its first decision."""
+"""What a gateway says of itself: on record before its first decision, and as it asks another version."""
 
 from __future__ import annotations
 

@@ -79,10 +79,10 @@ class TritonPredictor:
 
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
         """One call, in the thread that asks: another's wake-up costs more than what it could do meanwhile."""
-        rows = len(features)
+        # First: a version that is followed meanwhile may need more rows than these are padded to.
+        version, rows = self.model_version, len(features)
         if lacking := -rows % self.rows_multiple:
             features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
-        version = self.model_version
         try:
             answer = self._infer(self._request(features, version), timeout=max(timeout_s, 0.001))
         except RpcError as error:

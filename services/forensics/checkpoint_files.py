@@ -8,11 +8,13 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import structlog
 from msgspec import Struct
 
 from trading.encoding import Int64, Records, encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
+log = structlog.get_logger()
 PREFIX, SUFFIX = "checkpoints-", ".jsonl"
 BLOCK = 1 << 16
 #: What kept checkpoints from being signed, and somebody has looked at since. Here, and not in the database: whoever
@@ -50,6 +52,16 @@ class CheckpointFiles:
         """Those of this day and before, the oldest first."""
         last = f"{PREFIX}{day.isoformat()}{SUFFIX}"
         return [path for path in self.files() if path.name <= last]
+
+    def days(self) -> list[date]:
+        """Of which there are checkpoints, in order."""
+        names = [path.name.removeprefix(PREFIX).removesuffix(SUFFIX) for path in self.files()]
+        found = []
+        for name in names:
+            # What else lies there under such a name is no day's.
+            with suppress(ValueError):
+                found.append(date.fromisoformat(name))
+        return found
 
     def append(self, line: bytes, signed_at_ns: int) -> None:
         """Write and sync a line; the torn one of a writer that was killed is cut off first.
@@ -94,12 +106,16 @@ class CheckpointFiles:
             raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
     def acceptances(self) -> list[Acceptance]:
-        """What people have looked at and accepted; a line that is none counts not. Raises ServiceUnavailable."""
+        """What people have looked at and accepted; a line that is none counts not."""
         path, found = self.folder / ACCEPTED, []
         try:
-            lines = path.read_bytes().splitlines() if path.exists() else []
+            lines = path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
         except OSError as error:
-            raise ServiceUnavailable(f"{path} cannot be read: {error.strerror}") from error
+            # What is not known is not accepted, and records do not wait for it.
+            log.warning("what was accepted cannot be read", path=str(path), reason=error.strerror)
+            return []
         for line in lines:
             with suppress(BadRecord):
                 found.append(_acceptances.read(line))
@@ -109,7 +125,9 @@ class CheckpointFiles:
         """Add one. Raises ConfigurationError where it cannot be written."""
         path = self.folder / ACCEPTED
         try:
-            with path.open("ab") as file:
+            with path.open("ab+") as file:
+                # Of one that was torn nothing counts, and nothing of it must swallow this one.
+                file.truncate(whole_bytes(file.fileno()))
                 file.write(encode(acceptance) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from msgspec import Struct
@@ -64,13 +65,13 @@ class Tail(Struct, frozen=True):
 
     Attributes:
         tree: of what was signed.
-        next_offset: after the last record of it.
-        leaves: offset and leaf of every row from there on, in order.
+        next_offset: after the last record of it, as its own leaf says.
+        rows: offset, index and leaf of every row from there on, in order; read while they are taken.
     """
 
     tree: GrowingTree
     next_offset: int
-    leaves: Sequence[tuple[int, bytes]]
+    rows: Iterator[tuple[int, int, bytes]]
 
 
 class Alarm(Struct, frozen=True):
@@ -121,8 +122,8 @@ class Trail(Protocol):
     def begins_with(self, name: LogName, size: int, root: bytes) -> bool:
         """Whether the first `size` records of a log that has more are those with this root."""
 
-    def tail(self, name: LogName, size: int) -> Tail | None:
-        """The tree of the first `size` records and all rows after it; None where no batch ends there."""
+    def tail(self, name: LogName, size: int, root: bytes) -> AbstractContextManager[Tail | None]:
+        """All rows after the first `size` records, which have this root; None where what is stored has not."""
 
     def on_record(self) -> Mapping[LogName, str]:
         """Every log that was ever opened, with its kind."""

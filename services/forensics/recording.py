@@ -11,7 +11,7 @@ import structlog
 from msgspec import Struct
 
 from services.forensics.checkpoints import TreeHead
-from services.forensics.comparing import SHOWN, compare_tail
+from services.forensics.comparing import SHOWN, compare_log
 from services.forensics.kinds import BY_ROLE
 from services.forensics.ports import Alarm, LogHead, LogName, Observer, Source, Trail
 from services.forensics.records import Record
@@ -157,14 +157,17 @@ class Recorder:
         """What is stored and not signed must be what Kafka has there, record by record, before it is signed."""
         signed = self._signer.expected()
         for name in sorted(logs):
-            head, last = self._heads[name], signed.get(name)
-            size = 0 if last is None else last.size
-            if head.tree.size <= size:
-                continue
-            tail = self._trail.tail(name, size)
-            start = 0 if tail is None else tail.next_offset
-            if said := compare_tail(head, tail, self._source.committed(name, start, head.next_offset)):
-                self._refuse("root_differs", said, name)
+            found = compare_log(self._heads[name], signed.get(name), self._trail, self._source, self._lives)
+            if found.differs:
+                self._refuse("root_differs", found.differs, name)
+            if found.damaged:
+                self._damaged(name, found.damaged)
+
+    def _lives(self, compared: int) -> None:
+        """While it compares. Raises ServiceUnavailable where it was stopped meanwhile."""
+        self._observer.turn(self.progress.stored, f"{compared} unsigned records are compared" if compared else "")
+        if self._stopping.is_set():
+            raise ServiceUnavailable("it was stopped while it compared")
 
     def _place(self, head: LogHead) -> int:
         """Where to read on: a little before the end of what is stored, so that it is compared."""
@@ -231,7 +234,7 @@ class Recorder:
     def _is_of_these_logs(self) -> bool:
         """Whether the topics are still those that were opened; else everything is opened anew."""
         ids = self._source.topic_ids()
-        self._opened = all(ids[name.topic] == name.topic_id for name in self._reading)
+        self._opened = all(ids.get(name.topic) == name.topic_id for name in self._reading)
         return self._opened
 
     def _trail_moved(self) -> bool:
@@ -296,12 +299,12 @@ class Recorder:
 
     def _differs(self, name: LogName, size: int) -> None:
         """Nothing is signed any more: it would say that this trail is the one that was signed before."""
-        said = (
-            f"the first {size} records of {name} are not those that were signed: build the trail again from Kafka, "
-            "in an empty database"
-        )
-        self._signer.refuses = said
-        self._raise(Alarm("root_differs", said, name))
+        self._damaged(name, f"the first {size} records of {name} are not those that were signed")
+
+    def _damaged(self, name: LogName, said: str) -> None:
+        """Nobody can accept this."""
+        self._signer.refuses = f"{said}: build the trail again from Kafka, in an empty database"
+        self._raise(Alarm("root_differs", self._signer.refuses, name))
 
     def _refuse(self, kind: str, said: str, name: LogName) -> None:
         """The same until somebody has looked, and accepts it."""

@@ -13,12 +13,14 @@ from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import Checkpoint, read
 from services.forensics.keys import Keys
 from services.forensics.store.retiring import DROP_TRIES, RetiredPart, retire
-from trading.errors import BadRecord, ServiceUnavailable
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 log = structlog.get_logger()
 DAY_S, HOUR_S = 86_400.0, 3600.0
 #: A desk signs every minute; one that rests may be looked at so much later.
 AHEAD_NS = 3600 * 10**9
+#: The days before the newest checkpoint in which there must be another.
+NEAR = timedelta(days=40)
 #: Between two signs of life.
 LOOK_S = 60.0
 
@@ -62,16 +64,27 @@ def retire_due(
 ) -> list[RetiredPart]:
     """Retire what need not be kept any more. Raises as `retire`, and ConfigurationError for a folder of no use.
 
-    The time is the machine's, and never much later than the newest checkpoint says: a clock that is wrong for a
-    moment ends nothing.
+    The time is the machine's, and never much later than the newest checkpoint says; and checkpoints must have been
+    signed on two days of its last weeks: a clock that is wrong for an hour ends nothing.
     """
     last = newest(filter(None, [files.last()]), keys, 2**63 - 1)
     if last is None:
         return []
     now_ns = min(time.time_ns() if now_ns is None else now_ns, last.signed_at_ns + AHEAD_NS)
     cutoff = cutoff_of(keep_days, now_ns)
+    refuse_leap(files, cutoff)
     signed = signed_before(files, keys, cutoff)
     return [] if signed is None else retire(owner_url, signed, cutoff, told, try_only=try_only, tries=tries)
+
+
+def refuse_leap(files: CheckpointFiles, cutoff: datetime) -> None:
+    """Raise ConfigurationError where something is old enough, and only since the newest day of the checkpoints."""
+    days = files.days()
+    if days and days[0] < cutoff.date() and not any(timedelta(0) < days[-1] - day <= NEAR for day in days):
+        raise ConfigurationError(
+            f"the checkpoints leap to {days[-1]}, with none in the {NEAR.days} days before: nothing is retired "
+            "until forensics has signed on one more day, by a clock that is right"
+        )
 
 
 class DailyRetention:

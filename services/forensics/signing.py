@@ -116,7 +116,7 @@ class Signer:
                 after = checkpoint.number
 
     def accepted(self) -> frozenset[str]:
-        """Sentences of alarms that somebody has looked at. Raises ServiceUnavailable."""
+        """Sentences of alarms that somebody has looked at."""
         return frozenset(one.alarm for one in self._files.acceptances())
 
     def expected(self) -> dict[LogName, TreeHead]:

@@ -11,7 +11,7 @@ import structlog
 from connectors.kafka.admin import TopicCollection, admin_client
 from connectors.kafka.client import Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.cluster import is_absent, no_topic, require
-from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, is_denied, translated
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
 from connectors.kafka.reading import consume_ready, read_to_end
 from connectors.kafka.watermarks import Watermarks
@@ -76,13 +76,13 @@ class KafkaSource:
             try:
                 found[name] = str(answer.result(CONTROL_TIMEOUT_S).topic_id)
             except KafkaException as error:
-                if not is_absent(error):
+                if not is_absent(error) and not (self._roles[name] in NEWER and is_denied(error.args[0])):
                     raise translated(error, "Kafka does not describe the topics on the trail") from error
                 if self._roles[name] not in NEWER:
                     raise ServiceUnavailable(no_topic(self._bootstrap, name)) from error
                 if name not in self._told:
                     self._told.add(name)
-                    log.warning("left out until it is there: `ultrathink kafka setup` makes it", topic=name)
+                    log.warning("left out until it is there and may be read: `ultrathink kafka setup`", topic=name)
         return found
 
     def bounds(self, name: LogName) -> tuple[int, int]:

@@ -11,7 +11,9 @@ from connectors.kafka.watermarks import bounds
 from services.forensics.gaps import GapRun, LogGaps, explain
 from services.forensics.ports import LogName
 from services.forensics.settings import ForensicsSettings
+from services.forensics.source import NEWER
 from services.forensics.store.reading import LogRow, TrailReader, opened
+from trading.errors import ServiceUnavailable
 
 #: Of a log that is on record and not in this Kafka.
 GONE = "its topic was made anew, or is another Kafka's"
@@ -29,8 +31,15 @@ def explain_gaps(
         ServiceUnavailable: Kafka or the database does not answer, or a topic is missing.
     """
     wanted, bootstrap = topics or list(settings.roles()), settings.kafka_bootstrap
-    ids = {topic: topic_id(bootstrap, topic) for topic in wanted}
-    there = {LogName(ids[topic], partition, topic) for topic in wanted for partition in require(bootstrap, topic)}
+    ids = {}
+    for topic in wanted:
+        try:
+            ids[topic] = topic_id(bootstrap, topic)
+        except ServiceUnavailable:
+            # A cluster of before this version; whoever names it hears of it.
+            if topics or settings.roles()[topic] not in NEWER:
+                raise
+    there = {LogName(ids[topic], partition, topic) for topic in ids for partition in require(bootstrap, topic)}
     with opened(settings.reader_url.get_secret_value()) as reader:
         known = {log.name: log for log in reader.logs() if log.name.topic in wanted}
         found = [of_log(reader, name, known.get(name), bootstrap, (show, each)) for name in sorted(there)]

@@ -138,14 +138,15 @@ def check_answers(
 def in_force(starts: Sequence[GatewayStart], decisions: Sequence[Decision]) -> list[ServingFacts]:
     """What the gateways that may have made these decisions had said last, of those that asked their version.
 
-    A decision does not name its gateway: every instance's newest start before it counts.
+    A decision does not name its gateway: of every instance the newest start before it that asks its version counts.
     """
     ordered, found = sorted(starts, key=lambda one: one.at_ns), dict[tuple[str, int], ServingFacts]()
-    newest: dict[str, GatewayStart] = {}
+    newest: dict[tuple[str, str, str], GatewayStart] = {}
     following = 0
     for decision in sorted(decisions, key=lambda one: one.decided_at_ns):
         while following < len(ordered) and ordered[following].at_ns <= decision.decided_at_ns:
-            newest[ordered[following].instance] = ordered[following]
+            one = ordered[following]
+            newest[one.instance, one.model_name, one.model_version] = one
             following += 1
         asked = decision.model_name, decision.model_version
         found |= {

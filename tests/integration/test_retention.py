@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from connectors import postgres
 from services.forensics.bootstrap import MIGRATIONS
+from services.forensics.comparing import Compared, compare_tail
 from services.forensics.proving import check, prove_consistency, prove_record, to_file
 from services.forensics.replaying import Span, replay_span
 from services.forensics.retention import retire_due
@@ -184,6 +185,51 @@ def test_a_clock_that_is_wrong_ends_nothing(server, tmp_path):
         young = settings, build(settings, tmp_path / "young", {"decisions": 500})
         assert due(young) == []
         assert left(young, "decisions") == (500, 0)
+
+
+def test_a_clock_that_leapt_while_a_checkpoint_was_signed_ends_nothing(aged):
+    _, files = aged
+    for path in files.files()[-2:-1]:
+        path.unlink()
+    with pytest.raises(ConfigurationError, match="leap to 2032-12-05, with none in the 40 days before"):
+        due(aged)
+    assert left(aged, "decisions")[0] == SIZES["decisions"]
+
+
+def test_forged_places_and_rows_are_found_before_anything_is_signed(aged):
+    """What the recorder asks at each start, on a database that its owner has changed."""
+    settings, _ = aged
+    name, size = TOPICS["decisions"], SIZES["decisions"]
+    writer = TrailWriter(settings.postgres_url("forensics", "ultrathink"))
+    head = writer.open(name, "decisions")
+    root = head.tree.root()
+    with writer.tail(name, size, root) as tail:
+        assert (tail.next_offset, list(tail.rows)) == (head.next_offset, [])
+    more = [structs.replace(r, offset=head.next_offset + k) for k, r in enumerate(list(records("decisions", 9)))]
+    writer.store({name: more})
+    with writer.tail(name, size, root) as tail:
+        assert compare_tail(head, tail, iter(more)) == Compared()
+    with writer.tail(name, size, root) as tail:
+        assert "1 unsigned records" in compare_tail(head, tail, iter(more[:-1])).differs
+    with writer.tail(name, size, b"x" * 32) as tail:
+        assert tail is None
+    # The last signed batch says that it reaches further than its last record.
+    run_as_owner(aged, f"UPDATE trail.batches SET last_offset = last_offset + 1 WHERE to_size = {size}")
+    with writer.tail(name, size, root) as tail:
+        assert tail is None
+    run_as_owner(aged, f"UPDATE trail.batches SET last_offset = last_offset - 1 WHERE to_size = {size}")
+    # A second row at a true offset, of another time.
+    run_as_owner(
+        aged,
+        "INSERT INTO trail.decisions (log, record_offset, leaf_index, event_time, timestamp_type, timestamp_ms, leaf) "
+        f"SELECT log, record_offset, leaf_index + 1, event_time - interval '1 day', 1, 1, '\\x00' FROM trail.decisions "
+        f"WHERE leaf_index = {size + 3}",
+    )
+    with writer.tail(name, size, root) as tail:
+        found = compare_tail(head, tail, iter(more))
+    assert "1 unsigned records" in found.differs
+    assert found.damaged
+    writer.close()
 
 
 def test_what_is_kept_for_good_is_missed_where_somebody_calls_it_retired(aged):

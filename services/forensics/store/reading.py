@@ -226,6 +226,15 @@ class TrailReader:
                 leaves.setdefault(int(index), leaf)
         return [(leaves[index], index) for index in sorted(leaves)]
 
+    def record_at(self, log: LogRow, index: int) -> Record | None:
+        """The record at a place of the tree, found by its batch; None where it is not there, or retired."""
+        batch = self.batch_before(log.id, index + 1)
+        if batch is None:
+            return None
+        rows = self.rows(log.kind, log.id, batch.first_offset, batch.last_offset)
+        found = next((row for row in rows if row[INDEX] == index), None)
+        return None if found is None else to_record(found)
+
     def tile_hashes(self, log: LogRow, level: int, begin: int, end: int) -> list[bytes]:
         """Of complete subtrees. Raises ConfigurationError where one is missing."""
         found = self._all(TILE_SPAN, (log.id, level, begin, end))

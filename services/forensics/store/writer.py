@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from services.forensics.merkle.proofs import TreeReader, check_consistency, cons
 from services.forensics.merkle.tree import GrowingTree, Tile, from_bytes, to_bytes
 from services.forensics.ports import Alarm, LogHead, LogName, Stored, Tail
 from services.forensics.records import Record, leaf_of
+from services.forensics.store.proven_end import signed_end
 from services.forensics.store.reading import LogHashes, LogRow, TrailReader, require_schema
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
@@ -59,7 +60,10 @@ WHERE NOT EXISTS (
         AND record IS NOT DISTINCT FROM %(record)s AND detail = %(detail)s
 )
 """
-TAIL = sql.SQL("SELECT record_offset, leaf FROM trail.{} WHERE log = %s AND record_offset >= %s ORDER BY 1")
+TAIL = sql.SQL(
+    "SELECT record_offset, leaf_index, leaf FROM trail.{} WHERE log = %s AND record_offset >= %s ORDER BY 1, 2"
+)
+TAIL_CHUNK = 5000
 LOGS = "SELECT topic_id, topic_partition, topic, kind FROM trail.logs"
 ADD_CHECKPOINT = (
     "INSERT INTO trail.checkpoints (number, signed_at, line) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
@@ -125,19 +129,19 @@ class TrailWriter:
                 return False
         return check_consistency(size, root, head.tree.size, head.tree.root(), path)
 
-    def tail(self, name: LogName, size: int) -> Tail | None:
-        """See Trail."""
+    @contextmanager
+    def tail(self, name: LogName, size: int, root: bytes) -> Iterator[Tail | None]:
+        """See Trail. Where it begins is what the last signed record's own leaf says, which the root holds."""
         head = self._heads[name]
         with self._using("the trail cannot be read") as connection:
-            tree, next_offset = GrowingTree(), 0
-            if size:
-                batch = TrailReader(connection).batch_before(head.id, size)
-                if batch is None or batch.to_size != size:
-                    return None
-                tree, next_offset = GrowingTree(size, from_bytes(batch.peaks)), batch.last_offset + 1
-            query = TAIL.format(sql.Identifier(head.kind))
-            rows = connection.execute(query, (head.id, next_offset)).fetchall()
-        return Tail(tree, next_offset, [(int(offset), bytes(leaf)) for offset, leaf in rows])
+            begun = signed_end(TrailReader(connection), LogRow(head.id, name, head.kind), size, root)
+            if begun is None:
+                yield None
+                return
+            with closing(connection.cursor("trail_tail", binary=True)) as cursor:
+                cursor.itersize = TAIL_CHUNK
+                cursor.execute(TAIL.format(sql.Identifier(head.kind)), (head.id, begun[1]))
+                yield Tail(*begun, ((int(o), int(index), bytes(leaf)) for o, index, leaf in cursor))
 
     def on_record(self) -> Mapping[LogName, str]:
         """See Trail."""

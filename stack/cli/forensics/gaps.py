@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +56,8 @@ def written(path: Path | None) -> Iterator[Callable[[str, GapRun], None]]:
     if path is None:
         yield lambda *_: None
         return
+    if not path.name or path.is_dir():
+        raise ConfigurationError(f"--each {str(path)!r} is no file's name")
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w", newline="") as file:
@@ -66,7 +68,8 @@ def written(path: Path | None) -> Iterator[Callable[[str, GapRun], None]]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def tell(found: Sequence[LogGaps]) -> None:

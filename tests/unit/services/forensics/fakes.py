@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from services.forensics.merkle.tree import GrowingTree
 from services.forensics.ports import LogHead, LogName, Stored, Tail
 from services.forensics.records import Record, leaf_of
@@ -80,13 +82,15 @@ class FakeTrail:
             tree.append(leaf)
         return tree.root() == root
 
-    def tail(self, name, size):
+    @contextmanager
+    def tail(self, name, size, root):
         self._answer()
         rows = list(self.kept.get(name, {}).items())
         tree = GrowingTree()
         for _, leaf in rows[:size]:
             tree.append(leaf)
-        return Tail(tree, rows[size - 1][0] + 1 if size else 0, rows[size:])
+        after = ((offset, size + k, leaf) for k, (offset, leaf) in enumerate(rows[size:]))
+        yield Tail(tree, rows[size - 1][0] + 1 if size else 0, after) if tree.root() == root else None
 
     def on_record(self):
         self._answer()

@@ -346,7 +346,7 @@ def test_what_differs_and_was_never_signed_is_not_signed_until_somebody_has_look
     last = stored_unsigned(desk, range(10, 30), b"forged in the database")
     why = refused(desk)
     assert why.startswith(
-        f"20 unsigned records of {DECISIONS}[0], offsets 10 to 29, are not those that Kafka has: 0 are"
+        f"20 unsigned records of {DECISIONS}[0], offsets 10 to 29, are not those that Kafka has ("
     )
     assert desk.signed()[-1] == last
     # It says so again after each restart, though more has come meanwhile, and goes on once somebody has accepted it.
@@ -376,8 +376,7 @@ def test_a_row_where_kafka_has_none_is_not_signed(desk, monkeypatch):
     desk.trail.store({name: [record(10, b"forged")]})
     desk.source.topics[DECISIONS][2].append(record(11))
     why = refused(desk)
-    assert "1 unsigned records" in why
-    assert "1 are not there at all" in why
+    assert why.startswith(f"1 unsigned records of {DECISIONS}[0], offsets 10 to 10")
     assert desk.signed()[-1] == last
 
 

@@ -139,6 +139,7 @@ def test_dead_letters_are_listed_shown_and_sent_again_once(stack):
             box.find(nonsense)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_more_letters_than_wait_in_memory_are_sent_again_each_once(stack):
     producer = Producer({"bootstrap.servers": stack.kafka_bootstrap})

@@ -133,6 +133,7 @@ def test_partitions_move_between_gateways_and_nothing_is_lost_or_repeated(stack)
         offsets[partition] = offset
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_an_export_under_way_is_followed_by_the_running_gateway(stack):
     watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")

@@ -166,6 +166,7 @@ def test_promotion_needs_every_gate_or_a_name_that_answers_for_it(stack, client,
     assert "has no version 'nobody'" in str(missing.exception)
 
 
+@pytest.mark.slow
 def test_a_queue_runs_what_it_can_and_names_what_it_cannot(stack, client, tmp_path):
     experiments = [
         {"name": f"seed {k}", "data": SOURCE, "seed": k, "epochs": 1, "folds": 1, "teacher": "hmm"}

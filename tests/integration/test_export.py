@@ -385,6 +385,7 @@ def test_what_the_card_could_not_hold_is_refused_before_it_is_loaded(repository,
     repository.configure(repository.lineage("greedy", 1).contract, Serving())
 
 
+@pytest.mark.slow
 def test_a_step_cannot_go_below_what_an_ensemble_pins(stack, repository, releases, exported):
     pinned = repository.serving("trading_decision").pins["regime_detection"]
     again = export_pipeline("trading_decision", options(stack, alias="challenger"), repository, quiet)

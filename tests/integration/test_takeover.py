@@ -95,6 +95,7 @@ def test_whether_it_was_committed_is_told_by_what_can_be_read_and_not_by_the_gro
     assert not sink._is_committed(parts, sink._since(parts))
 
 
+@pytest.mark.slow
 def test_a_partition_is_rebuilt_though_the_groups_coordinator_takes_an_ended_transaction_for_open(desk, sink):
     bootstrap, group, topics = desk
     sink.publish({0: PartitionOutbox([DECISION], 1)}, lambda _: True)

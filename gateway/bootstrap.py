@@ -12,6 +12,7 @@ from msgspec import Struct
 from connectors.kafka.cluster import Cluster, check_cluster
 from connectors.kafka.watermarks import Watermarks
 from connectors.logs import LogLevel
+from connectors.spans import tracer_if_asked
 from gateway.adapters.admin import AdminPort, AdminServer
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka_cancels import KafkaCancels
@@ -45,7 +46,6 @@ from trading.risk.limits import LimitSet, LimitsFile
 from trading.risk.trading_state import TradingState
 from trading.state.log import log_name
 from trading.state.recovery import Restored
-from trading.trace import Tracer
 
 #: Ticks of several symbols, whose rows fill the largest batch.
 log = structlog.get_logger()
@@ -177,7 +177,7 @@ def put_together(
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )
-    tracer = open_traces(settings, opened)
+    tracer = tracer_if_asked(settings.trace_exporter, "ultrathink-gateway", settings.trace_share, opened)
     # Before the first partition is rebuilt.
     metrics.watch_compiled()
     source = KafkaTickSource(bootstrap, settings.group, instance, topics.ticks, name, restore, assignment)
@@ -276,19 +276,6 @@ def open_breaker(settings: GatewaySettings, metrics: PrometheusMetrics, clock: S
         log.warning("circuit breaker", state=state.value)
 
     return CircuitBreaker(lambda: clock.monotonic_ns() / 1e9, settings.breaker_failures, changed=changed)
-
-
-def open_traces(settings: GatewaySettings, opened: ExitStack) -> Tracer | None:
-    """None where traces are off."""
-    if settings.trace_exporter == "none":
-        return None
-    # Its import takes longer than a snapshot does to load.
-    from connectors.tracing import open_tracer
-
-    tracer = open_tracer(settings.trace_exporter, "ultrathink-gateway", settings.trace_share)
-    if tracer is not None:
-        opened.callback(tracer.close)
-    return tracer
 
 
 def listen(

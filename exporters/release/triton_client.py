@@ -60,10 +60,6 @@ class TritonServer:
         """End the connection."""
         self._client.close()
 
-    def version(self) -> str:
-        """The server's own."""
-        return str(self._asked(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)).version)
-
     def about(self) -> str:
         """The server's own name and version."""
         told = self._asked(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S))

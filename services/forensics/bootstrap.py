@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from connectors.migrations import migrate
+from connectors.spans import tracer_if_asked
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.keys import key_id, private_key, public_keys, to_pem
 from services.forensics.observing import Metrics
@@ -23,7 +24,6 @@ from services.forensics.store.writer import TrailWriter
 from services.forensics.topic_lines import SOON_S, TopicLines
 from trading.errors import ConfigurationError
 from trading.files import replace_file
-from trading.trace import Tracer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA = "trail"
@@ -73,7 +73,8 @@ def build(
             opened.callback(DailyRetention(owner, files, trusted, settings.keep_days).start())
         trail = TrailWriter(settings.postgres_url.get_secret_value(), OTHER_S)
         opened.callback(trail.close)
-        metrics = Metrics(turn, open_traces(settings, opened))
+        service = "ultrathink-forensics"
+        metrics = Metrics(turn, tracer_if_asked(settings.trace_exporter, service, settings.trace_share, opened))
         try:
             opened.callback(metrics.listen(settings.metrics_host, settings.metrics_port))
         except OSError as error:
@@ -92,17 +93,4 @@ def build(
             releases = TopicLines(settings.kafka_bootstrap, settings.releases_topic)
             opened.callback(releases.close)
             journal = JournalShipper(settings.releases_journal, releases)
-        yield Recorder(source, trail, signer, metrics, stopping, journal=journal)
-
-
-def open_traces(settings: ForensicsSettings, opened: ExitStack) -> Tracer | None:
-    """None where traces are off."""
-    if settings.trace_exporter == "none":
-        return None
-    # Its import takes long, and most have it off.
-    from connectors.tracing import open_tracer
-
-    tracing = open_tracer(settings.trace_exporter, "ultrathink-forensics", settings.trace_share)
-    if tracing is not None:
-        opened.callback(tracing.close)
-    return tracing
+        yield Recorder(source, trail, signer, metrics, stopping, journal=journal, look_s=settings.look_s)

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from connectors.kafka.topics import UNPARTITIONED
 from services.forensics import columns
 from services.forensics.columns import Values, own_time, text
 from services.forensics.records import Record
@@ -18,8 +19,6 @@ from trading.errors import BadRecord
 
 #: Kinds whose old records may go; all others are kept for good: limits of eight years ago may still hold.
 RETIRABLE = ("decisions", "orders", "fills", "dead_letters")
-#: Kinds of which there are few: they lie in one partition.
-FEW = frozenset({"commands", "releases", "experiments", "starts"})
 
 
 class Kind(Struct, frozen=True):
@@ -123,6 +122,8 @@ KINDS = (
         (), columns.read_start,
     ),
 )  # fmt: skip
+#: Kinds of which there are few: they lie in one partition.
+FEW = frozenset(kind.name for kind in KINDS if kind.role in UNPARTITIONED)
 BY_ROLE = {kind.role: kind for kind in KINDS}
 BY_NAME = {kind.name: kind for kind in KINDS}
 

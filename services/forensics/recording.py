@@ -30,7 +30,6 @@ OVERLAP = 200
 SETTLING_S = 5.0
 #: Between two looks at the journal of releases.
 JOURNAL_S = 1.0
-#: Between two looks at what may have come beside records: partitions, and people who have looked at an alarm.
 LOOK_S = 10.0
 #: Alarms of one kind in one turn: a log that was forked differs from there on.
 MOST_ALARMS = 20
@@ -59,8 +58,13 @@ class Recorder:
         *,
         journal: JournalShipper | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        look_s: float = LOOK_S,
     ) -> None:
-        """Nothing is read yet; `journal` is None where no repository of models is at hand."""
+        """Nothing is read yet; `journal` is None where no repository of models is at hand.
+
+        `look_s` is between two looks at what may have come beside records: partitions, and what was accepted.
+        """
+        self._look_s = look_s
         self._source, self._trail, self._signer, self._observer = source, trail, signer, observer
         self._stopping, self._journal, self._now_ns = stopping, journal, now_ns
         self._heads: dict[LogName, LogHead] = {}
@@ -188,7 +192,7 @@ class Recorder:
 
     def _turn(self) -> None:
         """Store what has come, sign it, and publish what was released."""
-        if self._opened and time.monotonic() - self._looked_at_s >= LOOK_S:
+        if self._opened and time.monotonic() - self._looked_at_s >= self._look_s:
             self._look()
         if not self._opened or self._trail_moved():
             self._begin()

@@ -12,7 +12,7 @@ import structlog
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import Checkpoint, read
 from services.forensics.keys import Keys
-from services.forensics.store.retiring import DROP_TRIES, RetiredPart, retire
+from services.forensics.store.retiring import PATIENT, Patience, RetiredPart, retire
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ def retire_due(
     *,
     now_ns: int | None = None,
     try_only: bool = False,
-    tries: int = DROP_TRIES,
+    patience: Patience = PATIENT,
 ) -> list[RetiredPart]:
     """Retire what need not be kept any more. Raises as `retire`, and ConfigurationError for a folder of no use.
 
@@ -74,7 +74,7 @@ def retire_due(
     cutoff = cutoff_of(keep_days, now_ns)
     refuse_leap(files, cutoff)
     signed = signed_before(files, keys, cutoff)
-    return [] if signed is None else retire(owner_url, signed, cutoff, told, try_only=try_only, tries=tries)
+    return [] if signed is None else retire(owner_url, signed, cutoff, told, try_only=try_only, patience=patience)
 
 
 def refuse_leap(files: CheckpointFiles, cutoff: datetime) -> None:

@@ -61,6 +61,9 @@ class ForensicsSettings(BaseSettings):
     releases_journal: Path | None = Field(
         default=None, description="journal.jsonl of the model repository; None publishes no releases"
     )
+    look_s: float = Field(
+        default=10.0, gt=0, description="between two looks for new partitions, and what was accepted"
+    )
     nice: int = Field(default=10, ge=0, le=19, description="how far its process yields to those that decide")
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9109, ge=0, le=65535)

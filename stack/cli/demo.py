@@ -74,7 +74,10 @@ def demo(
 def say_kept(settings: StackSettings, told: str, data: str, *, json: bool) -> None:
     """What can be done with a stack that is left up."""
     say = err.print if json else out.print
-    say(f"the stack is up; try `{told} stack status`, `{told} gateway run`, then `{told} ticks publish {data}`;")
+    say(
+        f"the stack is up; try `{told} stack status`, `{told} forensics run` and `{told} gateway run`, then "
+        f"`{told} ticks publish {data}`;"
+    )
     say(f"MLflow: {settings.mlflow_uri}; stop it with `{told} stack down`")
 
 

@@ -15,7 +15,6 @@ from connectors.kafka.admin import admin_client
 from connectors.kafka.client import Producer
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import UNPARTITIONED
-from services.forensics import recording
 from services.forensics.bootstrap import build
 from services.forensics.keys import make_keys, public_keys, public_path
 from services.forensics.kinds import BY_ROLE
@@ -54,7 +53,7 @@ class Trail:
             kafka_bootstrap=stack.kafka_bootstrap, postgres_url=database.postgres_url("forensics"),
             owner_url=database.postgres_url("ultrathink"), reader_url=database.postgres_url("reader"), signing_key=self.key,
             checkpoints=folder / "trail", releases_journal=self.journal, metrics_port=free_ports(1)[0],
-            **{f"{role}_topic": f"{series}.{role}" for role in roles},
+            look_s=0.5, **{f"{role}_topic": f"{series}.{role}" for role in roles},
         )  # fmt: skip
         self.waiting = []
 
@@ -233,10 +232,7 @@ def test_a_topic_that_is_made_anew_is_another_log(trail, stack):
         assert len({row.name.topic_id for row in reader.logs() if row.name.topic == trail.topic("orders")}) == 2
 
 
-def test_a_cluster_of_before_this_version_is_recorded_and_its_new_topic_found_when_it_is_made(
-    stack, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(recording, "LOOK_S", 0.5)
+def test_a_cluster_of_before_this_version_is_recorded_and_its_new_topic_found_when_it_is_made(stack, tmp_path):
     with fresh_database(stack) as database:
         trail = Trail(stack, database, tmp_path, "older", without={"starts"})
         with trail.running():

@@ -16,8 +16,8 @@ from services.forensics.proving import check, prove_consistency, prove_record, t
 from services.forensics.replaying import Span, replay_span
 from services.forensics.retention import retire_due
 from services.forensics.settings import SEVEN_YEARS, ForensicsSettings
-from services.forensics.store import retiring
 from services.forensics.store.reading import TrailReader, opened
+from services.forensics.store.retiring import Patience
 from services.forensics.store.writer import TrailWriter, to_batch
 from services.forensics.verification import verify
 from tests.databases import fresh_database, migrated, running_postgres
@@ -153,7 +153,7 @@ def test_a_part_that_is_read_or_holds_a_record_twice_stays(aged):
     with postgres.connect_url(settings.postgres_url("reader", "ultrathink")) as reading:
         reading.execute("SELECT count(*) FROM trail.decisions").fetchone()
         with pytest.raises(ServiceUnavailable, match="decisions_y2025m11 cannot be retired: .*in use"):
-            due(aged, tries=1)
+            due(aged, patience=Patience(tries=1))
     # The other tables' parts have gone.
     assert left(aged, "orders")[0] < SIZES["orders"]
     run_as_owner(aged, "UPDATE trail.decisions_y2025m11 SET leaf_index = 7 WHERE leaf_index = 8")
@@ -169,13 +169,12 @@ def test_a_damaged_part_is_said_to_be_damaged_and_keeps_no_other_from_going(aged
     assert left(aged, "orders")[0] < SIZES["orders"]
 
 
-def test_whoever_reads_for_a_moment_is_waited_for(aged, monkeypatch):
-    monkeypatch.setattr(retiring, "DROP_PAUSE_S", 0.1)
+def test_whoever_reads_for_a_moment_is_waited_for(aged):
     with postgres.connect_url(aged[0].postgres_url("reader", "ultrathink")) as reading:
         reading.execute("SELECT count(*) FROM trail.decisions").fetchone()
         ending = threading.Timer(0.7, reading.rollback)
         ending.start()
-        assert any(one.kind == "decisions" for one in due(aged))
+        assert any(one.kind == "decisions" for one in due(aged, patience=Patience(pause_s=0.1)))
         ending.join()
 
 

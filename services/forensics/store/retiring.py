@@ -42,6 +42,17 @@ GROUP BY log, run, leaf_index / %(run)s
 """
 #: A part's end waits so long for whoever reads its table, so often, and so long in between: others wait behind it.
 DROP_WAIT, DROP_TRIES, DROP_PAUSE_S = "200ms", 15, 2.0
+
+
+class Patience(Struct, frozen=True):
+    """How often whoever reads a table is waited for, and how long in between."""
+
+    tries: int = DROP_TRIES
+    pause_s: float = DROP_PAUSE_S
+
+
+PATIENT = Patience()
+
 #: SQLSTATEs of what passes by itself: locks, deadlocks, connections, a server that ends.
 LOCKED = "55P03"
 PASSING = ("55", "40", "08", "57", "53")
@@ -62,7 +73,7 @@ def retire(
     told: Callable[[RetiredPart], None],
     *,
     try_only: bool = False,
-    tries: int = DROP_TRIES,
+    patience: Patience = PATIENT,
 ) -> list[RetiredPart]:
     """Retire every part that is old enough, each by itself; one that cannot be keeps no other from it.
 
@@ -72,7 +83,7 @@ def retire(
         cutoff: no younger event goes.
         told: of each part.
         try_only: nothing goes; what would is returned.
-        tries: how often whoever reads a table is waited for.
+        patience: with whoever reads a table.
 
     Raises:
         BadRecord: a part is damaged; all others that are old enough have gone.
@@ -88,7 +99,7 @@ def retire(
         old = {int(log): sizes.get((topic_id, partition), 0) for log, topic_id, partition in known}
         for kind, part in connection.execute(PARTS, (cutoff,)).fetchall():
             try:
-                count = retire_part(connection, (kind, part), old, tries=0 if try_only else tries)
+                count = retire_part(connection, (kind, part), old, None if try_only else patience)
             except (BadRecord, ServiceUnavailable) as error:
                 problems.append(error)
                 continue
@@ -102,9 +113,9 @@ def retire(
 
 
 def retire_part(
-    connection: postgres.Connection, named: tuple[str, str], old: Mapping[int, int], *, tries: int
+    connection: postgres.Connection, named: tuple[str, str], old: Mapping[int, int], patience: Patience | None
 ) -> int | None:
-    """One part, whole or not at all; how many records it held, None where it stays. With no tries it stays too."""
+    """One part, whole or not at all; how many records it held, None where it stays, as without patience it does."""
     kind, part = named
     # As the database itself names it, quoted.
     place = sql.SQL(cast("Any", part))
@@ -115,7 +126,7 @@ def retire_part(
     try:
         with connection.transaction():
             connection.execute("SET LOCAL lock_timeout = '2s'")
-            if tries:
+            if patience is not None:
                 # Nothing comes in between what is kept of it and its end; who reads goes on.
                 run("LOCK TABLE {part} IN SHARE ROW EXCLUSIVE MODE")
             young = run(TOO_YOUNG, logs=list(old), sizes=list(old.values())).fetchone()
@@ -126,9 +137,9 @@ def retire_part(
                 raise BadRecord(
                     f"{part} holds a record twice: `ultrathink forensics verify` tells more, and it is not retired"
                 )
-            if tries:
+            if patience is not None:
                 run(KEEP_LEAVES, run=RUN)
-                drop(connection, kind, part, tries)
+                drop(connection, kind, part, patience)
             return int(count)
     except postgres.Error as error:
         said = f"{part} cannot be retired: {str(error).strip().splitlines()[0]}"
@@ -137,16 +148,16 @@ def retire_part(
         raise BadRecord(said) from error
 
 
-def drop(connection: postgres.Connection, kind: str, part: str, tries: int) -> None:
+def drop(connection: postgres.Connection, kind: str, part: str, patience: Patience) -> None:
     """End a part: whoever reads its table is waited for in short turns, so that others wait for no long one."""
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(DROP_WAIT)))
-    for number in range(1, tries + 1):
+    for number in range(1, patience.tries + 1):
         try:
             with connection.transaction():
                 connection.execute("SELECT trail.drop_part(%s, %s)", (kind, part))
         except postgres.Error as error:
-            if error.sqlstate != LOCKED or number == tries:
+            if error.sqlstate != LOCKED or number == patience.tries:
                 raise
-            time.sleep(DROP_PAUSE_S)
+            time.sleep(patience.pause_s)
         else:
             return

@@ -53,7 +53,7 @@ class Desk:
             FakeLines(),
         )
         self.now_ns = 1_764_000_000 * SECOND_NS
-        self.journal = folder / "journal.jsonl"
+        self.journal, self.look_s = folder / "journal.jsonl", recording.LOOK_S
 
     def clock(self):
         self.now_ns += SECOND_NS
@@ -73,7 +73,7 @@ class Desk:
         signer = Signer(KEY, KEYS, self.files, self.topic, self.trail)
         recorder = Recorder(
             self.source, self.trail, signer, watching, stopping,
-            journal=JournalShipper(self.journal, self.releases), now_ns=self.clock,
+            journal=JournalShipper(self.journal, self.releases), now_ns=self.clock, look_s=self.look_s,
         )  # fmt: skip
         self.progress = recorder.run()
         return watching
@@ -436,8 +436,8 @@ def test_many_that_differ_are_some_alarms_and_a_sum(desk):
     assert "so are 40 more, up to offset 99" in desk.trail.alarms[20].detail
 
 
-def test_partitions_that_are_added_are_read_without_a_restart(desk, monkeypatch):
-    monkeypatch.setattr(recording, "LOOK_S", 0.0)
+def test_partitions_that_are_added_are_read_without_a_restart(desk):
+    desk.look_s = 0.0
     read = desk.source.read
     added = []
 
@@ -453,8 +453,8 @@ def test_partitions_that_are_added_are_read_without_a_restart(desk, monkeypatch)
     assert desk.roots()["trading.fills"][0] == 1
 
 
-def test_whoever_accepts_is_heard_without_a_restart(desk, monkeypatch):
-    monkeypatch.setattr(recording, "LOOK_S", 0.0)
+def test_whoever_accepts_is_heard_without_a_restart(desk):
+    desk.look_s = 0.0
     last = stored_unsigned(desk, range(10, 12), b"forged")
     raise_alarm = desk.trail.raise_alarm
 

@@ -15,8 +15,8 @@ from benchmarks.load import drive
 from gateway.settings import GatewaySettings
 from loadtest.measuring.latencies import LatencySeries, quantile_ms
 from stack.processes.gateway import running_gateway
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import StackSettings
+from stack.supervision.lifecycle import down, up
 from stack.workflows.sandbox import MODELS, sandbox
 
 RATE = 2_000

@@ -28,7 +28,7 @@ from loadtest.open_loop.drive import Load
 from stack.processes.gateway import running_gateway
 from stack.servers.kafka import create_topics
 from stack.servers.settings import StackSettings
-from stack.servers.status import read_status
+from stack.supervision.status import read_status
 from stack.workflows.loadtest.configuration import Configuration, code_of, in_turns, order
 from stack.workflows.sandbox import rate_between, sandbox
 from trading.errors import UltraThinkError

@@ -24,8 +24,8 @@ from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from exporters.verify import ParityReport, verify
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.supervision.lifecycle import down, up
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
 from trading.models.signature import contract
@@ -155,7 +155,9 @@ def main() -> None:
     figures = BenchmarkFigures("exporters", "exporters: from MLflow to served, on this machine's Triton")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
-        settings = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=home / "models")
+        settings = StackSettings(
+            profile="servers", home=home, ports=ServerPorts.automatic(), model_repository=home / "models"
+        )
         os.environ["ULTRATHINK_HOME"] = str(home)
         up(settings, lambda _: None)
         try:

@@ -23,7 +23,9 @@ def pytest_collection_modifyitems(items):
 def stack(tmp_path_factory):
     """All servers up, models trained on a simulated market, exported, loaded."""
     home = tmp_path_factory.mktemp("stack")
-    settings = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=home / "models")
+    settings = StackSettings(
+        profile="servers", home=home, ports=ServerPorts.automatic(), model_repository=home / "models"
+    )
     with running_stack(settings):
         yield settings
 

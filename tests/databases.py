@@ -20,7 +20,7 @@ from stack.servers.settings import ServerPorts, StackSettings
 @contextmanager
 def running_postgres(home):
     """The stack's PostgreSQL alone, with its roles and databases; its settings."""
-    settings = StackSettings(home=home, ports=ServerPorts.automatic())
+    settings = StackSettings(profile="servers", home=home, ports=ServerPorts.automatic())
     service = postgres.service(settings)
     service.prepare()
     with (home / "postgres.log").open("wb") as log:

@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 
 from connectors.kafka.identity import SECRETS
-from stack.servers.lifecycle import down, up
+from stack.supervision.lifecycle import down, up
 
 
 @contextmanager

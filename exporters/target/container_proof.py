@@ -22,7 +22,7 @@ from exporters.profiles import Container
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, newest
 from exporters.target import ask_there
-from exporters.target.doctor import Finding
+from exporters.target.findings import Finding
 
 #: What torch imports beside CUDA's libraries, which are taken from where our own torch has them.
 BESIDE_TORCH = ("filelock", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx", "sympy", "typing-extensions")

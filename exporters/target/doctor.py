@@ -5,11 +5,10 @@ from __future__ import annotations
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnxruntime
 import torch
-from msgspec import Struct
 from onnxruntime.capi import build_and_package_info
 
 from exporters.errors import ExportError
@@ -18,22 +17,12 @@ from exporters.profiles import Container, Gpu
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
+from exporters.target.findings import Finding, finding
 from trading.models.signature import ModelSignature
 
-Fit = Literal["fits", "cannot tell", "does not fit"]
-EXIT_CODES: dict[Fit, int] = {"fits": 0, "does not fit": 1, "cannot tell": 3}
 #: Newest TorchScript archive that libtorch 1.12 to 2.9 read: caffe2/serialize/versions.h.
 MAX_TORCHSCRIPT_FORMAT = 10
 MIN_FREE_DISK_MIB = 1024
-
-
-class Finding(Struct, frozen=True):
-    """One check: what was looked at, the verdict, what was seen, and the way out where it does not fit."""
-
-    check: str
-    verdict: Fit
-    seen: str
-    way_out: str = ""
 
 
 def examine(container: Container, gpu: Gpu, repository: ModelRepository) -> list[Finding]:
@@ -45,21 +34,6 @@ def examine(container: Container, gpu: Gpu, repository: ModelRepository) -> list
         memory_plan(gpu, repository),
         disk(repository),
     ]
-
-
-def verdict(findings: list[Finding]) -> Fit:
-    """The worst of all: what does not fit outweighs what cannot be told."""
-    found = {f.verdict for f in findings}
-    worse: tuple[Fit, ...] = ("does not fit", "cannot tell")
-    for worst in worse:
-        if worst in found:
-            return worst
-    return "fits"
-
-
-def finding(check: str, fits: bool, seen: str, way_out: str) -> Finding:
-    """A plain yes or no."""
-    return Finding(check, "fits" if fits else "does not fit", seen, "" if fits else way_out)
 
 
 def builds(container: Container, gpu: Gpu) -> list[Finding]:

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from connectors.kafka.cluster import require
 from services.paper_broker.broker import PaperAnswers
 from services.paper_broker.exchange import PaperExchange
+from services.paper_broker.observing import Metrics
 from services.paper_broker.settings import BrokerSettings
+from trading.errors import ConfigurationError
 
 
-def build(settings: BrokerSettings) -> PaperExchange:
+@contextmanager
+def build(settings: BrokerSettings) -> Iterator[PaperExchange]:
     """Orders of the settings' topic, answered as its fill model says.
 
-    Raises ServiceUnavailable where Kafka does not answer, or has no such topics.
+    Raises:
+        ServiceUnavailable: Kafka does not answer, or has no such topics.
+        ConfigurationError: the port of its metrics is taken.
     """
+    metrics = Metrics()
     for topic in (settings.orders_topic, settings.fills_topic, settings.control_topic):
         require(settings.kafka_bootstrap, topic)
-    return PaperExchange(
+    exchange = PaperExchange(
         settings.kafka_bootstrap, settings.group, settings.orders_topic, settings.fills_topic,
-        settings.control_topic, PaperAnswers(settings.fill_model()),
+        settings.control_topic, PaperAnswers(settings.fill_model()), metrics,
     )  # fmt: skip
+    try:
+        close = metrics.listen(settings.metrics_host, settings.metrics_port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"metrics cannot listen on {settings.metrics_host}:{settings.metrics_port} ({error.strerror}): set "
+            "ULTRATHINK_BROKER_METRICS_PORT"
+        ) from error
+    try:
+        yield exchange
+    finally:
+        close()

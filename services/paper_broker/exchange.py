@@ -24,6 +24,7 @@ from connectors.kafka.offsets import OffsetTracker, Ticket
 from connectors.kafka.reading import consume_ready, reader
 from services.paper_broker.answered import Said, answered
 from services.paper_broker.broker import Due, cancelled
+from services.paper_broker.observing import Observer
 from services.paper_broker.stops import Stops
 from trading.encoding import encode
 from trading.errors import BadRecord, ServiceUnavailable
@@ -44,12 +45,14 @@ class Working(Struct):
         partition: of its reports.
         due: what is left to say, in order of time.
         ticket: of the order's record.
+        sent_ns: when the order was sent.
         turn: of its next report among those that wait; another one is of before a cancel.
     """
 
     partition: int
     due: deque[Due]
     ticket: Ticket
+    sent_ns: int
     turn: int = 0
 
 
@@ -63,10 +66,33 @@ class Answers(Protocol):
         """What is left to say of one that was taken before."""
 
 
+def subscription(group: str) -> dict[str, Any]:
+    """How orders are read: those of transactions that were committed, each partition by one broker of the group."""
+    return {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "fetch.wait.max.ms": 100,
+        # So long its orders wait for a successor of one that was killed.
+        "session.timeout.ms": SESSION_MS,
+        "heartbeat.interval.ms": SESSION_MS // 3,
+    }
+
+
 class PaperExchange:
     """Runs until stopped; what is not due by then is left to a successor, which keeps to what was said."""
 
-    def __init__(self, bootstrap: str, group: str, orders: str, fills: str, control: str, answers: Answers) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        group: str,
+        orders: str,
+        fills: str,
+        control: str,
+        answers: Answers,
+        observer: Observer,
+    ) -> None:
         """Connect, and hear what the desk was told so far.
 
         Args:
@@ -74,25 +100,15 @@ class PaperExchange:
             group: consumer group.
             orders, fills, control: topics.
             answers: what is said of orders.
+            observer: told of what is done.
 
         Raises:
             ServiceUnavailable: the control topic cannot be read.
         """
         self._bootstrap, self._orders, self._fills, self._answers = bootstrap, orders, fills, answers
+        self._observer = observer
         shared: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 3}
-        self._consumer = Consumer(
-            {
-                **shared,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 100,
-                # So long its orders wait for a successor of one that was killed.
-                "session.timeout.ms": SESSION_MS,
-                "heartbeat.interval.ms": SESSION_MS // 3,
-            }
-        )
+        self._consumer = Consumer(shared | subscription(group))
         self._consumer.subscribe([orders], on_assign=self._learn, on_revoke=self._forget, on_lost=self._forget)
         # Reports that are due within a moment of one another are one request.
         self._producer = Producer({**shared, "enable.idempotence": True, "linger.ms": 5})
@@ -127,6 +143,7 @@ class PaperExchange:
                 if time.monotonic() > next_commit:
                     next_commit = time.monotonic() + COMMIT_EVERY_S
                     self._commit()
+                    self._observer.holds(len(self._mine), len(self._working))
                     progress(sent)
             if self._producer.flush(DRAIN_S):
                 raise ServiceUnavailable(f"reports were not delivered within {DRAIN_S:.0f} s")
@@ -166,12 +183,13 @@ class PaperExchange:
         except BadRecord as error:
             self.bad += 1
             log.warning("no order", partition=partition, offset=offset, bad=self.bad, reason=str(error))
+        self._observer.ordered("bad" if asked is None else "new" if isinstance(asked, NewOrder) else "cancel")
         found = self._say(asked) if isinstance(asked, NewOrder) else []
         ticket = self._tracker.sent(partition, offset + 1, len(found))
         if isinstance(asked, CancelOrder):
             self._cancel(asked.order_id, f"the desk is {asked.state}")
         elif asked is not None and found:
-            self._working[asked.order_id] = Working(partition, deque(found), ticket)
+            self._working[asked.order_id] = Working(partition, deque(found), ticket, asked.sent_ns)
             self._await_next(asked.order_id)
             if self._stops.killed:
                 self._cancel(asked.order_id, "the desk is killed")
@@ -242,6 +260,7 @@ class PaperExchange:
                 self._fills, encode(report), key, partition=working.partition, on_delivery=delivered
             )
             sent += 1
+            self._observer.reported(report.kind, (time.time_ns() - working.sent_ns) / 1e9)
         self._producer.poll(0)
         if self._failure:
             raise ServiceUnavailable(f"a report was not delivered: {self._failure}")

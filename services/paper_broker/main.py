@@ -14,10 +14,12 @@ from services.paper_broker.settings import BrokerSettings
 def run(settings: BrokerSettings, progress: Callable[[int], None]) -> int:
     """Answer orders until SIGTERM or SIGINT; returns how many reports were sent.
 
-    `progress` is told how many so far. Raises ServiceUnavailable when Kafka fails.
+    `progress` is told how many so far. Raises ServiceUnavailable when Kafka fails, and ConfigurationError
+    where its metrics cannot be served.
     """
     act_as("broker")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    return build(settings).run(stopping, progress)
+    with build(settings) as exchange:
+        return exchange.run(stopping, progress)

@@ -23,6 +23,8 @@ class BrokerSettings(BaseSettings):
     orders_topic: str = TOPICS.orders
     fills_topic: str = TOPICS.fills
     control_topic: str = TOPICS.control
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=9110, ge=0, le=65535)
     latency_ms: float = Field(default=8.0, ge=0)
     jitter_ms: float = Field(default=4.0, ge=0, description="mean of what comes on top of the latency")
     partial_share: float = Field(default=0.2, ge=0, le=1)

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from stack.servers.status import READY, read_status
+from stack.supervision.status import READY, read_status
 from trading.errors import ServiceUnavailable
 
 BACK_S = 60.0

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 COMMANDS = {
     "demo": "Train, export, serve and decide real ticks on real servers, and show the evidence.",
     "chaos": "Break a stack of its own on purpose, and compare with an undisturbed run byte for byte.",
-    "stack": "Start, watch and stop the real servers, without Docker.",
+    "stack": "The whole desk on this machine, without Docker.",
     "data": "Datasets for training, and the data service: ticks, features and decisions over HTTP.",
     "train": "Train models from market history and register them in MLflow.",
     "export": "Bring registered models to Triton: verified, released, reversible. Works with any MLflow and any "

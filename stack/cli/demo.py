@@ -42,7 +42,7 @@ def demo(
     """
     from loadtest.open_loop.schedule import Speed
     from stack.demo import run as work
-    from stack.servers.lifecycle import down
+    from stack.supervision.lifecycle import down
 
     started = time.monotonic()
     source = work.open_demo_source(data, limit, year)
@@ -135,7 +135,7 @@ def run_stages(
 def examined(settings: StackSettings, run: Run, shown: Decision, folder: Path) -> TrailReport:
     """Stage 5; the proof goes into the report's folder."""
     from stack.processes.forensics import settings_with_key
-    from stack.servers.ownership import claim
+    from stack.supervision.ownership import claim
     from stack.workflows.trail import examine
 
     claim(settings.absolute_home, [folder.name], alone=False)
@@ -166,7 +166,7 @@ def publish(settings: StackSettings, source: Source, speed: str, limit: int | No
 
 def start_quietly(settings: StackSettings) -> None:
     """Bring the stack up without a word on stdout."""
-    from stack.servers.lifecycle import up
+    from stack.supervision.lifecycle import up
 
     with err.status("start the servers"):
         up(settings, lambda _: None)

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from stack.demo.run import Run
-from stack.servers.status import ServiceStatus, read_status
+from stack.supervision.status import ServiceStatus, read_status
 from stack.workflows.answers import AnswersReport
 from stack.workflows.export_workflow import ServedVersion
 from stack.workflows.trail import TrailReport

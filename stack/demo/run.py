@@ -22,13 +22,14 @@ from loadtest.open_loop.drive import Load, Progress
 from loadtest.open_loop.replay import Replayed, replay
 from loadtest.open_loop.schedule import Speed
 from loadtest.open_loop.watcher import Completeness, Latency, completeness, latency
+from stack.processes import desk
 from stack.processes.broker import running_broker
 from stack.processes.gateway import SeriesTopics, running_gateway
-from stack.servers.catalogue import services
 from stack.servers.kafka import create_topics
-from stack.servers.lifecycle import down
 from stack.servers.ports import is_free
 from stack.servers.settings import ServerPorts, StackSettings, from_environment
+from stack.supervision.catalogue import services
+from stack.supervision.lifecycle import down
 from stack.workflows.sandbox import MODELS
 from trading.arrays import FloatArray
 from trading.decision.schema import Decision, Reason
@@ -65,9 +66,11 @@ LIMITS = Path(__file__).with_name("limits.yaml")
 def choose_settings(home: Path) -> tuple[StackSettings, bool]:
     """Default ports where all are free, else free ones; a model repository of its own."""
     # One gateway decides all: more partitions would only make each of its transactions dearer.
-    settings = from_environment(home=home, model_repository=home.resolve() / "model_repository", partitions=1)
+    settings = from_environment(
+        home=home, profile="servers", model_repository=home.resolve() / "model_repository", partitions=1
+    )
     wanted = [port for service in services(settings) for port in service.ports]
-    wanted += [settings.ports.gateway_metrics, settings.ports.forensics_metrics, settings.ports.data]
+    wanted += [port for service in desk.services(settings) for port in service.ports]
     if all(is_free(port) for port in wanted):
         return settings, False
     return settings.model_copy(update={"ports": ServerPorts.automatic()}), True

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from stack.servers.identity import describe_exit
-from stack.servers.log_files import tail
+from stack.servers.log_files import log_path, tail
 from stack.servers.settings import StackSettings
-from stack.servers.status import log_path
 from trading.errors import ServiceUnavailable
 
 DRAIN_S = 60.0

@@ -38,7 +38,12 @@ def resolve(kind: type[S], of_stack: Callable[[StackSettings], Mapping[str, Any]
     stack, prefix = load(), kind.model_config.get("env_prefix", "")
     told = of_stack(stack) if is_started(stack.absolute_home) else {}
     values = {name: value for name, value in told.items() if prefix + name.upper() not in os.environ}
-    values |= {name: value for name, value in given.items() if value is not None}
+    return made(kind, values | {name: value for name, value in given.items() if value is not None})
+
+
+def made(kind: type[S], values: Mapping[str, Any]) -> S:
+    """Settings of these values, the environment and the defaults. Raises ConfigurationError, without a secret."""
+    prefix = kind.model_config.get("env_prefix", "")
     try:
         return kind(**values)
     except ValidationError as error:
@@ -75,7 +80,11 @@ def gateway_settings(**given: Any) -> GatewaySettings:
 
 def broker_settings(**given: Any) -> BrokerSettings:
     """Of the paper broker."""
-    return resolve(BrokerSettings, lambda stack: {"kafka_bootstrap": stack.kafka_bootstrap}, given)
+    return resolve(
+        BrokerSettings,
+        lambda stack: {"kafka_bootstrap": stack.kafka_bootstrap, "metrics_port": stack.ports.broker_metrics},
+        given,
+    )
 
 
 def data_settings(**given: Any) -> DataSettings:

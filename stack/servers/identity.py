@@ -72,6 +72,18 @@ def group_alive(leader_pid: int) -> bool:
     return True
 
 
+class Usage(Struct, frozen=True):
+    """What a process and its descendants use.
+
+    Attributes:
+        memory_mb: resident, shared pages left out.
+        cpu_s: processor time since each of them began.
+    """
+
+    memory_mb: float
+    cpu_s: float
+
+
 class Families:
     """Who has which children, looked up once for all services: each look reads every process of the machine."""
 
@@ -81,12 +93,12 @@ class Families:
         self._children: dict[int, list[psutil.Process]] = {}
         self._lock = threading.Lock()
 
-    def resident_mb(self, process: psutil.Process, *, anew: bool = False) -> float:
-        """Resident memory of a process and its descendants, in MB, shared pages counted once a process.
+    def usage(self, process: psutil.Process, *, anew: bool = False) -> Usage:
+        """Of a process and its descendants.
 
         `anew`: whoever was born since the last look counts too. Raises psutil.NoSuchProcess when it is gone.
         """
-        memory = [process.memory_info()]
+        found = [measure(process)]
         with self._lock:
             if anew or time.monotonic() - self._looked_s >= self._fresh_s:
                 self._look()
@@ -99,14 +111,21 @@ class Families:
                 counted.add(child.pid)
                 left += self._children.get(child.pid, ())
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    memory.append(child.memory_info())
-        return sum(m.rss - getattr(m, "shared", 0) for m in memory) / 2**20
+                    found.append(measure(child))
+        return Usage(sum(one.memory_mb for one in found), sum(one.cpu_s for one in found))
 
     def _look(self) -> None:
         self._children.clear()
         for process in psutil.process_iter(["ppid"]):
             self._children.setdefault(process.info["ppid"], []).append(process)
         self._looked_s = time.monotonic()
+
+
+def measure(process: psutil.Process) -> Usage:
+    """Of one process alone. Raises psutil.NoSuchProcess when it is gone."""
+    with process.oneshot():
+        memory, cpu = process.memory_info(), process.cpu_times()
+    return Usage((memory.rss - getattr(memory, "shared", 0)) / 2**20, cpu.user + cpu.system)
 
 
 def describe_exit(code: int) -> str:

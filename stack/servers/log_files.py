@@ -1,9 +1,26 @@
-"""The ends of logs."""
+"""Where logs lie, and their ends."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from trading.errors import ConfigurationError
+
+
+def log_path(home: Path, service: str) -> Path:
+    """A service's log."""
+    return home / "logs" / f"{service}.log"
+
+
+def find_log(home: Path, service: str) -> Path:
+    """A service's log that is there. Raises ConfigurationError, naming those that are."""
+    known = sorted(path.stem for path in (home / "logs").glob("*.log"))
+    if service not in known:
+        raise ConfigurationError(
+            f"no log of {service!r} in {home / 'logs'}; there are: {', '.join(known) or 'none yet'}"
+        )
+    return log_path(home, service)
 
 
 def tail(path: Path, lines: int = 20) -> list[str]:

@@ -79,7 +79,12 @@ def record(target: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as name:
         folder = Path(name)
         settings = StackSettings(
-            home=folder, ports=ServerPorts.automatic(), brokers=1, partitions=4, kafka_security="none"
+            profile="servers",
+            home=folder,
+            ports=ServerPorts.automatic(),
+            brokers=1,
+            partitions=4,
+            kafka_security="none",
         )
         # Given as the others it would be merged with the environment's lines, which are of another broker.
         settings = settings.model_copy(update={"kafka_extra": {}})

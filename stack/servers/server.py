@@ -1,4 +1,4 @@
-"""What the supervisor must know of a server."""
+"""What the supervisor must know of a process."""
 
 from __future__ import annotations
 
@@ -9,26 +9,45 @@ from pathlib import Path
 
 
 class NotReady(Exception):
-    """The server does not answer in its own protocol yet, and why."""
+    """The process does not answer in its own protocol yet, and why."""
+
+
+class AtWork(NotReady):
+    """It answers, and has work to do before it is ready, however long: nobody ends it for that."""
 
 
 def nothing() -> None:
-    """The default for a step that a server does not need."""
+    """The default for a step that a process does not need."""
+
+
+def no_reason() -> str:
+    """The default of `hold`: it may start."""
+    return ""
+
+
+def no_troubles() -> Sequence[str]:
+    """The default of `troubles`: what answers is well."""
+    return ()
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server of the stack.
+    """A process of the stack: a server, or one of our own.
 
     Attributes:
         name: as shown, and the name of its log.
         endpoint: where clients find it.
         ports: what it listens on; checked before anything is started.
         command, environment: built anew for every start.
-        probe: asks the server in its own protocol; returns its version or raises NotReady.
-        memory_limit_mb: above it the supervisor restarts the server, before the machine must.
+        probe: asks it in its own protocol; returns its version or raises NotReady.
+        memory_limit_mb: above it the supervisor restarts the process, before the machine must.
         prepare: folders, configuration and first initialisation; idempotent.
         on_ready: what has to exist in the server; idempotent, after every start.
+        requires: names of those that must be ready before it starts; of a group, as `kafka` is of `kafka-1` and
+            `kafka-2`, more than half.
+        uses: names of those that it works worse without.
+        hold: why it should not start now, for people; "" where it may. It is then no failure that it does not run.
+        troubles: what does not work although it answers, for people; asked as often as `probe`.
         nice: how far it yields to those that decide.
         user: the system user to run as, where the server refuses root.
     """
@@ -43,9 +62,17 @@ class Service:
     prepare: Callable[[], None] = nothing
     on_ready: Callable[[], None] = nothing
     requires: Sequence[str] = ()
+    uses: Sequence[str] = ()
+    hold: Callable[[], str] = no_reason
+    troubles: Callable[[], Sequence[str]] = no_troubles
     stop_signal: int = signal.SIGTERM
     stop_timeout_s: float = 15.0
     start_timeout_s: float = 90.0
     nice: int = 0
     user: str | None = None
     folder: Path | None = None
+
+
+def members(name: str, names: Sequence[str]) -> list[str]:
+    """Whom a name in `requires` or `uses` means: itself, or all of the group that it names."""
+    return [name] if name in names else [other for other in names if other.startswith(f"{name}-")]

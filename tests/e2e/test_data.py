@@ -32,7 +32,7 @@ from stack.processes.gateway import SeriesTopics, series_gateway
 from stack.processes.settings import DATA_TOKEN
 from stack.servers.kafka import create_topics
 from stack.servers.ports import free_ports
-from stack.servers.status import read_status
+from stack.supervision.status import read_status
 from tests.databases import fresh_database
 from tests.paths import ROOT
 from tests.waiting import eventually

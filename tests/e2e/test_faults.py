@@ -16,7 +16,7 @@ from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import DecisionWatcher, completeness
 from stack.processes.gateway import GatewayProcess, running_gateway
 from stack.servers.ports import free_ports
-from stack.servers.status import read_status
+from stack.supervision.status import read_status
 from stack.workflows.export_workflow import export
 from trading.dead_letters import DeadLetter
 from trading.decision.wire import place

@@ -37,7 +37,7 @@ from exporters.repository.repository import ModelRepository
 from exporters.verify import verify
 from gateway.adapters.triton import TritonPredictor
 from stack.servers.ports import free_ports
-from stack.servers.status import read_status
+from stack.supervision.status import read_status
 from tests.unit.exporters.models import publish_times
 from trading.errors import ServiceUnavailable
 from trading.models.signature import contract

@@ -25,7 +25,7 @@ from services.forensics.store.reading import to_record as of_row
 from services.forensics.verification import verify
 from stack.servers.kafka import create_topics
 from stack.servers.ports import free_ports
-from stack.servers.status import read_status
+from stack.supervision.status import read_status
 from tests.databases import fresh_database
 from tests.trails import values
 from trading.errors import ConfigurationError, ServiceUnavailable

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from gateway.control.control import Control
 from stack.cli.main import app
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings, free_disk_mb
-from stack.servers.status import read_status
+from stack.supervision.lifecycle import down, up
+from stack.supervision.status import read_status
 from tests.waiting import eventually
 from trading.risk.trading_state import TradingState
 
@@ -61,7 +61,11 @@ def fill(home):
 def test_a_full_disk_reduces_the_desk_and_everything_comes_back_when_there_is_space(small, tmp_path, monkeypatch):
     monkeypatch.setenv("ULTRATHINK_HOME", os.fspath(small))
     settings = StackSettings(
-        home=small, ports=ServerPorts.automatic(), model_repository=tmp_path / "models", least_disk_mb=LEAST_MB
+        profile="servers",
+        home=small,
+        ports=ServerPorts.automatic(),
+        model_repository=tmp_path / "models",
+        least_disk_mb=LEAST_MB,
     )
     up(settings, lambda _: None)
     try:
@@ -96,7 +100,9 @@ def test_a_status_of_a_supervisor_that_is_dead_is_not_believed(tmp_path, monkeyp
 
     home = tmp_path / "home"
     monkeypatch.setenv("ULTRATHINK_HOME", os.fspath(home))
-    settings = StackSettings(home=home, ports=ServerPorts.automatic(), model_repository=tmp_path / "models")
+    settings = StackSettings(
+        profile="servers", home=home, ports=ServerPorts.automatic(), model_repository=tmp_path / "models"
+    )
     up(settings, lambda _: None)
     try:
         os.kill(read_status(home).supervisor.pid, signal.SIGKILL)

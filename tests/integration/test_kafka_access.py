@@ -39,7 +39,11 @@ def secured(tmp_path_factory, stack, exported):
     """A stack of its own, which serves what the other has released."""
     home = tmp_path_factory.mktemp("secured")
     settings = StackSettings(
-        home=home, ports=ServerPorts.automatic(), model_repository=stack.model_repository, kafka_security="sasl"
+        profile="servers",
+        home=home,
+        ports=ServerPorts.automatic(),
+        model_repository=stack.model_repository,
+        kafka_security="sasl",
     )
     with running_stack(settings):
         yield settings

@@ -15,7 +15,7 @@ from tests.waiting import eventually
 def test_a_cluster_id_that_begins_with_a_dash_is_formatted(tmp_path):
     # One id in 64 does; the storage tool then took it for an option.
     homes = (tmp_path / str(n) for n in count())
-    candidates = (StackSettings(home=home, ports=ServerPorts.automatic()) for home in homes)
+    candidates = (StackSettings(profile="servers", home=home, ports=ServerPorts.automatic()) for home in homes)
     settings = next(s for s in candidates if cluster_id(s).startswith("-"))
     (broker,) = services(settings)
     broker.prepare()

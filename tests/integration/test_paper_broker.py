@@ -29,7 +29,7 @@ def settings(stack):
     orders, fills, control = NAMES
     return BrokerSettings(
         kafka_bootstrap=stack.kafka_bootstrap, group="keeps", orders_topic=orders, fills_topic=fills,
-        control_topic=control, reject_share=0.0, cancel_share=0.0,
+        control_topic=control, reject_share=0.0, cancel_share=0.0, metrics_port=0,
     )  # fmt: skip
 
 
@@ -45,10 +45,15 @@ def reports(stack):
     return [msgspec.json.decode(value, type=ExecutionReport) for value in found]
 
 
+def answer_until(settings, stopping):
+    with build(settings) as exchange:
+        exchange.run(stopping)
+
+
 def run_until(settings, condition):
     """A broker, until something is so."""
     stopping = threading.Event()
-    running = threading.Thread(target=build(settings).run, args=(stopping,))
+    running = threading.Thread(target=answer_until, args=(settings, stopping))
     running.start()
     try:
         deadline = time.monotonic() + 30
@@ -138,7 +143,7 @@ def test_what_was_said_is_said_again_and_what_was_not_is_judged_now(stack, setti
     refused = msgspec.structs.replace(first, order_id="t-0-2", number=2, kind=ReportKind.REJECT, quantity=0.0)
     produce(stack, "keeps.fills", first, refused)
     stopping = threading.Event()
-    running = threading.Thread(target=build(settings).run, args=(stopping,))
+    running = threading.Thread(target=answer_until, args=(settings, stopping))
     running.start()
     try:
         deadline = time.monotonic() + 30

@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from connectors.redis import connect
 from gateway.adapters.triton import TritonPredictor
 from gateway.control import redis_latch
-from stack.servers.lifecycle import down, up
 from stack.servers.settings import ServerPorts, StackSettings
-from stack.servers.status import read_status
+from stack.supervision.lifecycle import down, up
+from stack.supervision.status import read_status
 from trading.errors import ConfigurationError, ContractMismatch, ServiceUnavailable
 from trading.risk.trading_state import TradingState
 
@@ -117,13 +117,19 @@ def test_a_killed_server_is_restarted_and_the_status_says_so(stack):
 @pytest.mark.slow
 def test_three_brokers_replicate_and_down_leaves_nothing(tmp_path):
     settings = StackSettings(
-        home=tmp_path / "three", ports=ServerPorts.automatic(), brokers=3, model_repository=tmp_path / "models"
+        profile="servers",
+        home=tmp_path / "three",
+        ports=ServerPorts.automatic(),
+        brokers=3,
+        model_repository=tmp_path / "models",
     )
     status = up(settings, lambda _: None)
     try:
         topics = AdminClient({"bootstrap.servers": settings.kafka_bootstrap}).list_topics(timeout=10).topics
         assert all(len(p.replicas) == 3 for p in topics["market.ticks"].partitions.values())
-        second = StackSettings(home=tmp_path / "other", ports=settings.ports, model_repository=tmp_path / "models")
+        second = StackSettings(
+            profile="servers", home=tmp_path / "other", ports=settings.ports, model_repository=tmp_path / "models"
+        )
         with pytest.raises(ConfigurationError, match="is held by"):
             up(second, lambda _: None)
     finally:

@@ -30,7 +30,9 @@ def doctor(
     """Whether builds, released models, GPU memory and machine fit. Exit code: 0 fits, 1 does not, 3 cannot tell."""
     from exporters.profiles import find, find_gpu
     from exporters.target import doctor as work
-    from stack.servers.machine import examine
+    from exporters.target.findings import EXIT_CODES
+    from exporters.target.findings import verdict as verdict_of
+    from stack.supervision.machine import examine
 
     container, card = find(target), find_gpu(gpu)
     with working("look") as progress:
@@ -39,7 +41,7 @@ def doctor(
             from exporters.target.container_proof import prove as proven
 
             findings += proven(prove, None, places.models(), container, progress)
-    verdict = work.verdict(findings)
+    verdict = verdict_of(findings)
     if places.json:
         print_json({"verdict": verdict, "findings": findings})
     else:
@@ -49,7 +51,7 @@ def doctor(
             if found.way_out:
                 out.print(f"  {found.check}: {found.way_out}", markup=False)
         out.print(f"verdict: [bold {COLOURS[verdict]}]{verdict}[/]")
-    raise typer.Exit(work.EXIT_CODES[verdict])
+    raise typer.Exit(EXIT_CODES[verdict])
 
 
 @command("tune", "tune regime_detection --seconds 2 --apply")

@@ -11,7 +11,7 @@ from stack.cli.export.command import Places, TargetOption, TrustOption, command,
 from stack.cli.output import coloured, out, print_json, table
 
 if TYPE_CHECKING:
-    from exporters.target.doctor import Finding
+    from exporters.target.findings import Finding
     from exporters.verify import ParityReport
 
 

@@ -75,8 +75,8 @@ def seconds_of(text: str) -> float:
 def folder_of(wanted: Path | None) -> Path:
     """Where results go, and can be written: checked before a long run, not after it. Raises ConfigurationError."""
     from loadtest.report import fresh
-    from stack.servers.ownership import claim
     from stack.servers.settings import load
+    from stack.supervision.ownership import claim
     from stack.workflows.loadtest.locust import USERS
     from trading.errors import ConfigurationError
 

@@ -16,7 +16,7 @@ from loadtest.open_loop.child_process import brokers_here
 from stack.processes.gateway import running_gateway
 from stack.servers.ports import listener
 from stack.servers.settings import StackSettings, load
-from stack.servers.status import read_status
+from stack.supervision.status import read_status
 from stack.workflows.sandbox import sandbox
 from trading.errors import ServiceUnavailable
 

@@ -35,13 +35,13 @@ def test_memory_is_that_of_the_whole_family_and_nobody_else():
         identity = Identity.of(parent.pid)
         try:
             assert parent.stdout.readline() == b"1\n"
-            assert 40 < families.resident_mb(psutil.Process(parent.pid)) < 200
+            assert 40 < families.usage(psutil.Process(parent.pid)).memory_mb < 200
             below = psutil.Process(parent.pid).children()[0]
-            assert 40 < families.resident_mb(below) < families.resident_mb(psutil.Process(parent.pid))
+            assert 40 < families.usage(below).memory_mb < families.usage(psutil.Process(parent.pid)).memory_mb
         finally:
             end(identity, timeout_s=5)
     with pytest.raises(psutil.NoSuchProcess):
-        families.resident_mb(psutil.Process(parent.pid))
+        families.usage(psutil.Process(parent.pid))
 
 
 def test_a_look_at_all_processes_holds_for_a_while():
@@ -54,11 +54,11 @@ def test_a_look_at_all_processes_holds_for_a_while():
     ) as parent:  # fmt: skip
         identity, process = Identity.of(parent.pid), psutil.Process(parent.pid)
         try:
-            assert families.resident_mb(process) < 40
+            assert families.usage(process).memory_mb < 40
             parent.stdin.write(b"go\n")
             parent.stdin.flush()
             assert parent.stdout.readline() == b"1\n"
-            assert families.resident_mb(process) < 40
-            assert families.resident_mb(process, anew=True) > 40
+            assert families.usage(process).memory_mb < 40
+            assert families.usage(process, anew=True).memory_mb > 40
         finally:
             end(identity, timeout_s=5)

@@ -7,14 +7,16 @@ import socket
 
 import pytest
 
-from stack.servers.lifecycle import check_ports
 from stack.servers.ports import free_ports, holder, is_free
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.supervision.checks import check_ports
 from trading.errors import ConfigurationError
 
 
 def test_the_stacks_ports_are_checked_before_anything_starts(tmp_path):
-    settings = StackSettings(home=tmp_path, ports=ServerPorts.automatic(), model_repository=tmp_path)
+    settings = StackSettings(
+        profile="servers", home=tmp_path, ports=ServerPorts.automatic(), model_repository=tmp_path
+    )
     check_ports(settings)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", settings.ports.redis))

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from connectors.kafka.identity import CA, SECRETS
-from stack.servers.lifecycle import check_same
 from stack.servers.settings import ServerPorts, StackSettings, chosen, differences, from_environment, load
+from stack.supervision.checks import check_same
 from trading.errors import ConfigurationError
 
 
@@ -17,7 +17,12 @@ def first(tmp_path, monkeypatch):
     """A stack that was started once, from somewhere, with everything chosen."""
     home = tmp_path / "home"
     made = StackSettings(
-        home=home, brokers=3, partitions=8, model_repository=tmp_path / "models", ports=ServerPorts.automatic()
+        profile="servers",
+        home=home,
+        brokers=3,
+        partitions=8,
+        model_repository=tmp_path / "models",
+        ports=ServerPorts.automatic(),
     )
     made.save()
     monkeypatch.setenv("ULTRATHINK_HOME", str(home))

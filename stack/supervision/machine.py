@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from exporters.target.doctor import Finding, finding
+from exporters.target.findings import Finding, finding, tried
 from stack.servers import triton
 from stack.servers.ports import holder, is_free
 from stack.servers.settings import load
-from stack.servers.status import read_status
+from stack.supervision.status import read_status
 from trading.errors import ConfigurationError
 
 
@@ -24,14 +24,6 @@ def examine() -> list[Finding]:
         tried("backends of the embedded Triton", backends),
         wanted,
     ]
-
-
-def tried(check: str, look: object) -> Finding:
-    """Something that raises ConfigurationError where it does not fit."""
-    try:
-        return Finding(check, "fits", look())  # type: ignore[operator]
-    except ConfigurationError as error:
-        return Finding(check, "does not fit", str(error), "see above")
 
 
 def backends() -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stack.servers.lifecycle import check_brokers, down
 from stack.servers.log_files import tail
 from stack.servers.settings import StackSettings
+from stack.supervision.checks import check_brokers
+from stack.supervision.lifecycle import down
 from trading.errors import ConfigurationError
 
 

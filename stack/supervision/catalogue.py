@@ -1,14 +1,15 @@
-"""All servers of the stack, in the order in which they are shown."""
+"""All processes of the stack, in the order in which they are shown."""
 
 from __future__ import annotations
 
+from stack.processes import desk
 from stack.servers import kafka, mlflow, postgres, prometheus, redis, triton
 from stack.servers.server import Service
 from stack.servers.settings import StackSettings
 
 
 def services(settings: StackSettings) -> list[Service]:
-    """Prometheus is left out where the program is not installed."""
+    """Those of the profile that the settings name; Prometheus is left out where the program is not installed."""
     found = [
         *kafka.services(settings),
         redis.service(settings),
@@ -18,4 +19,6 @@ def services(settings: StackSettings) -> list[Service]:
     ]
     if prometheus.program() is not None:
         found.append(prometheus.service(settings))
+    if settings.profile in {"desk", "full"}:
+        found += desk.services(settings)
     return found

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from stack.servers import disk
-from stack.servers.disk import LOOK_S, DiskWatch
+from stack.supervision import disk
+from stack.supervision.disk import LOOK_S, DiskWatch
 from trading.errors import ServiceUnavailable
 
 

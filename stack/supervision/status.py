@@ -26,7 +26,21 @@ WAITING, STARTING, READY, BACKING_OFF, FAILED, STOPPED = (
 
 
 class ServiceStatus(Struct):
-    """One row of the health matrix. `memory_mb` leaves shared pages out."""
+    """One row of the health matrix.
+
+    Attributes:
+        memory_mb: of the process and its children, shared pages left out.
+        memory_limit_mb: its ceiling.
+        cpu_percent: of one core, since the last look but one.
+        restarts: since the supervisor started.
+        last_exit: how it ended last.
+        detail: what it waits for, or why it does not answer.
+        held: why it is not started, which is no failure; "" where it may run.
+        busy: whether it answers and has work to do before it is ready.
+        degraded: what does not work although it answers, and because of what.
+        hour, day: share of the last hour and day, as far as the stack was meant to be up, in which it was ready;
+            None where that is not known yet.
+    """
 
     name: str
     state: str = WAITING
@@ -39,6 +53,12 @@ class ServiceStatus(Struct):
     last_exit: str = ""
     detail: str = ""
     process: Identity | None = None
+    cpu_percent: float = 0.0
+    held: str = ""
+    busy: bool = False
+    degraded: list[str] = []
+    hour: float | None = None
+    day: float | None = None
 
 
 class StackStatus(Struct):
@@ -49,17 +69,24 @@ class StackStatus(Struct):
         services: each with its state.
         at_s: wall time of writing.
         problems: what is wrong with the machine, for people.
+        profile: which of the processes are meant to run.
     """
 
     supervisor: Identity
     services: list[ServiceStatus]
     at_s: float = 0.0
     problems: list[str] = []
+    profile: str = ""
 
     @property
     def ready(self) -> bool:
         """Whether every service answers, as a supervisor that lives has said just now."""
         return all(s.state == READY for s in self.services) and self.fresh and self.alive
+
+    @property
+    def settled(self) -> bool:
+        """Whether every service answers that may run, as a supervisor that lives has said just now."""
+        return all(s.state == READY or s.held for s in self.services) and self.fresh and self.alive
 
     @property
     def fresh(self) -> bool:
@@ -91,8 +118,3 @@ def read_status(home: Path) -> StackStatus | None:
         return _status.read(status_path(home).read_bytes())
     except (OSError, BadRecord):
         return None
-
-
-def log_path(home: Path, service: str) -> Path:
-    """A service's log."""
-    return home / "logs" / f"{service}.log"

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from stack.servers.lifecycle import delete_data, up
-from stack.servers.ownership import RECORD, claim, made
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.supervision.lifecycle import delete_data, up
+from stack.supervision.ownership import RECORD, claim, made
 from trading.errors import ConfigurationError
 
 
@@ -138,7 +138,9 @@ def test_a_folder_where_no_stack_ever_ran_is_not_adopted_by_what_lies_in_it(tmp_
     for name, file in (("redis", "server.conf"), ("postgres", "PG_VERSION"), ("mlflow", "artifacts")):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text("mine")
-    settings = StackSettings(home=tmp_path, ports=ServerPorts.automatic(), model_repository=tmp_path / "models")
+    settings = StackSettings(
+        profile="servers", home=tmp_path, ports=ServerPorts.automatic(), model_repository=tmp_path / "models"
+    )
     with pytest.raises(ConfigurationError, match="was not made by a stack"):
         up(settings, lambda _: None)
     assert made(tmp_path) == {}

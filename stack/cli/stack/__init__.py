@@ -1,0 +1,8 @@
+"""`ultrathink stack`."""
+
+from __future__ import annotations
+
+from stack.cli.stack import looking, machine
+from stack.cli.stack.command import app, start
+
+__all__ = ["app", "looking", "machine", "start"]

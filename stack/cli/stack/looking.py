@@ -1,0 +1,55 @@
+"""`ultrathink stack status` and `logs`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from stack.cli.output import out, print_json
+from stack.cli.stack.command import Json, app
+from stack.cli.stack.table import matrix, remarks
+
+
+@app.command(epilog="Example: ultrathink stack status --json")
+def status(json: Json = False) -> None:
+    """The health matrix. Exit code 1 unless every process answers."""
+    from stack.servers.settings import load
+    from stack.supervision.status import read_status
+
+    home = load().absolute_home
+    found = read_status(home)
+    if json:
+        services, problems, profile = (found.services, found.problems, found.profile) if found else ([], [], "")
+        ready = bool(found and found.ready)
+        print_json({"ready": ready, "profile": profile, "services": services, "problems": problems})
+    elif found is None:
+        out.print(f"nothing runs in {home}: start it with `ultrathink stack up`")
+    else:
+        out.print(matrix(found))
+        if not found.alive:
+            out.print("[red]the supervisor is gone: `ultrathink stack up` starts anew[/]")
+        elif not found.fresh:
+            out.print("[red]the supervisor has told nothing for long: this is how it was; is its disk full?[/]")
+        for line in remarks(found):
+            out.print(line, soft_wrap=True)
+    if not (found is not None and found.ready):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: ultrathink stack logs triton --lines 100")
+def logs(
+    service: Annotated[str, typer.Argument(help="A name of `stack status`, or supervisor.")],
+    lines: Annotated[int, typer.Option(min=1)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+) -> None:
+    """Print the end of a process's log."""
+    from stack.servers.log_files import find_log, tail
+    from stack.servers.settings import load
+
+    path = find_log(load().absolute_home, service)
+    if follow:
+        os.execvp("tail", ["tail", "-n", str(lines), "-F", str(path)])  # noqa: S606 - it replaces this process
+    for line in tail(path, lines):
+        out.print(line, markup=False, soft_wrap=True)

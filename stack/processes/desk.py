@@ -1,0 +1,188 @@
+"""Our own processes as the supervisor sees them: how each is started, asked, and what holds it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from exporters.errors import ExportError
+from exporters.repository.repository import ModelRepository
+from gateway.settings import GatewaySettings
+from stack.servers.loopback import client
+from stack.servers.server import AtWork, NotReady, Service
+from stack.servers.settings import LOOPBACK, StackSettings
+
+#: What can be too slow to answer is asked again two seconds later.
+ASK_S = 1.5
+PREFIX = "ULTRATHINK_GATEWAY_"
+#: What tells each where to listen.
+PORTS = {
+    "gateway": "ULTRATHINK_GATEWAY_METRICS_PORT",
+    "paper-broker": "ULTRATHINK_BROKER_METRICS_PORT",
+    "forensics": "ULTRATHINK_FORENSICS_METRICS_PORT",
+    "data": "ULTRATHINK_DATA_PORT",
+}
+
+
+def services(settings: StackSettings) -> list[Service]:
+    """The gateway, the paper broker, the trail and the data service."""
+    return [gateway(settings), paper_broker(settings), forensics(settings), data(settings)]
+
+
+def gateway(settings: StackSettings) -> Service:
+    """Decides; waits while no model is released. Its orders go to the paper broker, if nobody said otherwise."""
+    port = settings.ports.gateway_metrics
+    address = f"http://{LOOPBACK}:{port}"
+
+    def probe() -> str:
+        health, status = ask(f"{address}/healthz"), ask(f"{address}/status")
+        if problems := health.get("problems"):
+            raise NotReady("; ".join(problems))
+        if "pipeline" not in status or status.get("restoring"):
+            raise AtWork("; ".join(status.get("problems", [])) or "starting")
+        return release()
+
+    def troubles() -> list[str]:
+        status = ask(f"{address}/status")
+        state = status.get("trading_state", "unknown")
+        stopped = (
+            [] if state == "active" else [f"the desk is {state}: `ultrathink gateway resume` when it may trade"]
+        )
+        return [*stopped, *status.get("problems", [])]
+
+    return own(
+        settings, "gateway", ("gateway", "run"), address, port, probe, 1024,
+        environment={PREFIX + "EXECUTION": "broker"},
+        requires=("kafka", "redis", "triton"), uses=("paper-broker",),
+        hold=lambda: model_missing(settings), troubles=troubles, stop_timeout_s=60.0,
+    )  # fmt: skip
+
+
+def paper_broker(settings: StackSettings) -> Service:
+    """Answers orders."""
+    port = settings.ports.broker_metrics
+
+    def probe() -> str:
+        answered(f"http://{LOOPBACK}:{port}/metrics")
+        return release()
+
+    return own(
+        settings, "paper-broker", ("broker", "run"), f"{LOOPBACK}:{port}", port, probe, 512, requires=("kafka",)
+    )
+
+
+def forensics(settings: StackSettings) -> Service:
+    """Puts everything on record; it yields to those that decide."""
+    port = settings.ports.forensics_metrics
+    address = f"http://{LOOPBACK}:{port}/metrics"
+
+    def probe() -> str:
+        answered(address)
+        return release()
+
+    def troubles() -> list[str]:
+        lines = dict(line.rsplit(" ", 1) for line in answered(address).splitlines() if not line.startswith("#"))
+        told = {
+            "forensics_waiting": "waits for Kafka or PostgreSQL",
+            "forensics_signing_refused": "signs nothing: `ultrathink forensics alarms` says why",
+        }
+        return [words for name, words in told.items() if float(lines.get(name, 0))]
+
+    return own(
+        settings, "forensics", ("forensics", "run"), f"{LOOPBACK}:{port}", port, probe, 512,
+        requires=("kafka", "postgres"), troubles=troubles, stop_timeout_s=30.0,
+    )  # fmt: skip
+
+
+def data(settings: StackSettings) -> Service:
+    """Answers for ticks, features and decisions."""
+    port = settings.ports.data
+    address = f"http://{LOOPBACK}:{port}"
+
+    def probe() -> str:
+        health = ask(f"{address}/v1/health")
+        if not health.get("ok"):
+            raise AtWork(named(health))
+        return release()
+
+    return own(
+        settings, "data", ("data", "serve"), address, port, probe, 2048,
+        requires=("kafka", "redis", "postgres"), uses=("forensics", "triton"),
+        troubles=lambda: [told] if (told := named(ask(f"{address}/v1/health"))) else [], stop_timeout_s=30.0,
+    )  # fmt: skip
+
+
+def named(health: Mapping[str, Any]) -> str:
+    """What of the data service does not answer."""
+    return "; ".join(
+        f"{part['name']}: {part['problem']}" for part in health.get("parts", ()) if part.get("problem")
+    )
+
+
+def own(
+    settings: StackSettings,
+    name: str,
+    command: Sequence[str],
+    endpoint: str,
+    port: int,
+    probe: Callable[[], str],
+    memory_limit_mb: int,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **given: Any,
+) -> Service:
+    """A command of ours, with the variables that a person chose for the desk, but for its port, which is asked."""
+    home = os.fspath(settings.absolute_home)
+    told = {**(environment or {}), **settings.desk, "ULTRATHINK_HOME": home, PORTS[name]: str(port)}
+    return Service(
+        name=name,
+        endpoint=endpoint,
+        ports=(port,),
+        command=lambda: [os.fspath(Path(sys.executable).parent / "ultrathink"), *command],
+        probe=probe,
+        memory_limit_mb=memory_limit_mb,
+        environment=lambda: told,
+        **given,
+    )
+
+
+def model_missing(settings: StackSettings) -> str:
+    """Why there is nothing to decide with; "" where the gateway's model has a released version."""
+    name = settings.desk.get(PREFIX + "MODEL_NAME") or str(GatewaySettings.model_fields["model_name"].default)
+    repository = settings.model_repository.expanduser().resolve()
+    try:
+        if ModelRepository(repository).serving(name).versions:
+            return ""
+    except ExportError as error:
+        return f"no model: {error}"
+    return f"no model: nothing of {name} is released in {repository}: `ultrathink export pipeline --release`"
+
+
+def release() -> str:
+    """The version of this package."""
+    return version("ultrathink-pilot")
+
+
+def answered(address: str) -> str:
+    """What is answered there. Raises NotReady."""
+    try:
+        return client().get(address, timeout=ASK_S).raise_for_status().text
+    except httpx.HTTPError as error:
+        raise NotReady(str(error)) from error
+
+
+def ask(address: str) -> dict[str, Any]:
+    """What is answered there, whatever its status says. Raises NotReady."""
+    try:
+        found = client().get(address, timeout=ASK_S).json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise NotReady(str(error)) from error
+    if not isinstance(found, dict):
+        raise NotReady(f"{address} answers {str(found)[:80]}")
+    return found

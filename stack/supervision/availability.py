@@ -1,0 +1,122 @@
+"""How much of the last hour and day each service was ready, of the time in which the stack was meant to be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from trading.encoding import Records, encode
+from trading.errors import BadRecord
+from trading.files import write_atomically
+
+HOUR_S, DAY_S = 3600.0, 86_400.0
+#: Between two writings where nothing changed; so much is lost of what was when everything is killed.
+WRITE_S = 5.0
+#: Of one service that comes and goes all day; the oldest are forgotten.
+MOST_SPANS = 2_000
+#: Who was ready at two looks that lie further apart was not seen in between: a machine that slept was not up.
+SEEN_S = 10.0
+
+Spans = list[tuple[float, float]]
+
+
+class Record(Struct):
+    """One service's last day.
+
+    Attributes:
+        wanted: when it was meant to be ready: since it first was, after a start that was asked for.
+        ready: when it was.
+        counts: whether it is meant to be ready now.
+    """
+
+    wanted: Spans = []
+    ready: Spans = []
+    counts: bool = False
+
+
+class Kept(Struct):
+    """What outlives a supervisor."""
+
+    services: dict[str, Record] = {}
+
+
+_kept = Records(Kept)
+
+
+class Availability:
+    """Notes who is ready, a few times a second."""
+
+    def __init__(self, home: Path, now_s: float) -> None:
+        """What was noted before counts; of a supervisor that was killed everybody was meant to be up until now.
+
+        Args:
+            home: of the stack.
+            now_s: wall time, seconds.
+        """
+        self._path = home / "run" / "availability.json"
+        self._next_s, self._last_s = 0.0, now_s
+        try:
+            self._services = _kept.read(self._path.read_bytes()).services
+        except (OSError, BadRecord):
+            self._services = {}
+        for record in self._services.values():
+            if record.counts and record.wanted:
+                extend(record.wanted, record.wanted[-1][1], now_s)
+
+    def note(self, ready: Mapping[str, bool], held: Collection[str], now_s: float) -> None:
+        """Who is ready now, and since the last call; who is held is not meant to be."""
+        since, self._last_s = self._last_s, now_s
+        if now_s < since:
+            # A clock that was set back says nothing of what lies between.
+            return
+        for name, is_ready in ready.items():
+            record = self._services.setdefault(name, Record())
+            record.counts = (record.counts or is_ready) and name not in held
+            if record.counts:
+                extend(record.wanted, since, now_s)
+            if is_ready and now_s - since < SEEN_S:
+                extend(record.ready, since, now_s)
+            for spans in (record.wanted, record.ready):
+                forget(spans, now_s - DAY_S)
+        if now_s >= self._next_s:
+            self._next_s = now_s + WRITE_S
+            self._write()
+
+    def share(self, name: str, window_s: float, now_s: float) -> float | None:
+        """Of the window's time in which it was meant to be ready; None where there was none."""
+        record = self._services.get(name, Record())
+        wanted = within(record.wanted, now_s - window_s)
+        return min(1.0, within(record.ready, now_s - window_s) / wanted) if wanted > 0 else None
+
+    def end(self) -> None:
+        """Everything is ended on purpose: what follows does not count."""
+        for record in self._services.values():
+            record.counts = False
+        self._write()
+
+    def _write(self) -> None:
+        # A disk that is full must not end the supervisor: it is told elsewhere.
+        with contextlib.suppress(OSError):
+            write_atomically(self._path, encode(Kept(self._services)).decode())
+
+
+def extend(spans: Spans, since: float, until: float) -> None:
+    """Add a span; one that begins where the last one ends lengthens it."""
+    if spans and spans[-1][1] >= since:
+        spans[-1] = (spans[-1][0], max(spans[-1][1], until))
+    else:
+        spans.append((since, until))
+
+
+def forget(spans: Spans, before: float) -> None:
+    """Drop what ended earlier, and what is more than is kept."""
+    while len(spans) > 1 and (spans[0][1] < before or len(spans) > MOST_SPANS):
+        del spans[0]
+
+
+def within(spans: Spans, since: float) -> float:
+    """Seconds of the spans after `since`."""
+    return sum(max(0.0, until - max(start, since)) for start, until in spans)

@@ -1,0 +1,150 @@
+"""What an earlier supervisor of this home folder left running: adopted where it is what is wanted now, else ended.
+
+It is known by a note of each start, and by a mark in its environment, which most servers keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Collection
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+import psutil
+from msgspec import Struct
+
+from stack.servers.identity import Identity, end
+from stack.servers.settings import StackSettings
+from trading.encoding import Records, encode
+from trading.errors import BadRecord
+from trading.files import write_atomically
+
+#: In the environment of whatever a supervisor starts, and so of what that starts: home folder and service.
+MARK = "ULTRATHINK_SUPERVISED"
+#: Its own name among them.
+SUPERVISOR = "supervisor"
+
+
+class Note(Struct, frozen=True):
+    """A start: of which process, and by which settings."""
+
+    process: Identity
+    settings: str
+
+
+_notes = Records(Note)
+
+
+def digest(settings: StackSettings) -> str:
+    """What a process was started by: all settings but the profile, and this version of ours."""
+    kept = settings.model_dump_json(exclude={"profile"})
+    return hashlib.sha256(f"{version('ultrathink-pilot')} {kept}".encode()).hexdigest()
+
+
+def marker(home: Path, name: str) -> dict[str, str]:
+    """The variable that tells whose a process is."""
+    return {MARK: f"{name}@{home}"}
+
+
+def hold(home: Path) -> IO[str] | None:
+    """Be the only supervisor of a home folder, while the file that is returned is open; None where another is."""
+    (home / "run").mkdir(parents=True, exist_ok=True)
+    file = (home / "run" / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def is_supervised(home: Path) -> bool:
+    """Whether a supervisor of this home folder lives."""
+    if not (home / "run" / "lock").is_file():
+        return False
+    if (held := hold(home)) is None:
+        return True
+    held.close()
+    return False
+
+
+def note(home: Path, name: str, started: Identity, settings: str) -> None:
+    """Keep which process a service is, from its first moment on."""
+    write_atomically(note_path(home, name), encode(Note(started, settings)).decode())
+
+
+def note_path(home: Path, name: str) -> Path:
+    """Where a start is noted."""
+    return home / "run" / "started" / f"{name}.json"
+
+
+def noted(home: Path) -> dict[str, Note]:
+    """Service -> its last start, of those that still run."""
+    found = {}
+    for path in note_path(home, "*").parent.glob("*.json"):
+        with contextlib.suppress(OSError, BadRecord):
+            one = _notes.read(path.read_bytes())
+            if one.process.find() is not None:
+                found[path.stem] = one
+    return found
+
+
+def adoptable(home: Path, names: Collection[str], settings: str) -> dict[str, Identity]:
+    """Service -> its process, of those that run as these settings want them."""
+    return {n: one.process for n, one in noted(home).items() if n in names and one.settings == settings}
+
+
+def left_behind(home: Path) -> list[tuple[str, Identity]]:
+    """Processes that a supervisor of this home folder started, by the name of their service, the oldest first.
+
+    This process, and those that it stems from, are nobody's left-over.
+    """
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = {one.process.pid: (name, one.process) for name, one in noted(home).items()}
+    for process in psutil.process_iter(["pid", "create_time"]):
+        try:
+            told = process.environ().get(MARK, "")
+        except (psutil.Error, OSError):
+            # Somebody else's, and none of ours: we could read it otherwise.
+            continue
+        name, _, folder = told.partition("@")
+        if folder == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+            found.setdefault(process.pid, (name, Identity(process.pid, process.info["create_time"])))
+    return sorted((one for pid, one in found.items() if pid not in ours), key=lambda one: one[1].started_at)
+
+
+def end_left_behind(
+    home: Path, spared: Collection[Identity] = (), say: Callable[[str], None] = lambda _: None
+) -> int:
+    """End them, those that came last first; returns how many there were. `say` is told of each.
+
+    What leads a group is ended with it, as its service is; whatever else is left then is killed.
+
+    Args:
+        home: of the stack.
+        spared: leaders of groups that go on.
+        say: told of each.
+    """
+    groups = {one.pid for one in spared}
+    found = [(name, one) for name, one in left_behind(home) if group_of(one) not in groups]
+    for name, one in reversed(found):
+        if one.find() is not None and group_of(one) == one.pid:
+            say(f"{name} (pid {one.pid}) of an earlier start is ended")
+            end(one)
+    for _, one in found:
+        if (process := one.find()) is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    return len(found)
+
+
+def group_of(process: Identity) -> int:
+    """The group that a process is in; 0 where it is gone."""
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return 0

@@ -1,0 +1,83 @@
+"""How much of an hour or a day a service was there, of the time in which it was meant to be."""
+
+from __future__ import annotations
+
+import pytest
+
+from stack.supervision.availability import DAY_S, HOUR_S, Availability
+
+BEGAN_S = 1_000_000.0
+
+
+def live(one, seconds, now_s, *, ready=True, held=(), step_s=1.0):
+    for _ in range(int(seconds / step_s)):
+        now_s += step_s
+        one.note({"gateway": ready}, held, now_s)
+    return now_s
+
+
+def test_a_start_does_not_count_and_an_outage_does(tmp_path):
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = live(one, 20, BEGAN_S, ready=False)
+    assert one.share("gateway", HOUR_S, now_s) is None
+    now_s = live(one, 90, now_s)
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(1.0)
+    now_s = live(one, 10, now_s, ready=False)
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(0.9, abs=0.02)
+
+
+def test_only_the_window_counts(tmp_path):
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = live(one, 1000, BEGAN_S)
+    now_s = live(one, 1000, now_s, ready=False)
+    now_s = live(one, 3600, now_s)
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(1.0)
+    assert one.share("gateway", DAY_S, now_s) == pytest.approx(4600 / 5600, abs=0.01)
+
+
+def test_who_is_held_is_not_meant_to_be_there(tmp_path):
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = live(one, 100, BEGAN_S)
+    now_s = live(one, 100, now_s, ready=False, held={"gateway"})
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("on_purpose", "share"), [(False, 110 / 210), (True, 1.0)])
+def test_after_a_kill_of_the_supervisor_the_gap_counts_and_after_a_stop_it_does_not(tmp_path, on_purpose, share):
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = live(one, 100, BEGAN_S)
+    if on_purpose:
+        one.end()
+    one = Availability(tmp_path, now_s + 100)
+    now_s = live(one, 10, now_s + 100)
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(share, abs=0.05)
+
+
+def test_a_machine_that_slept_was_not_there_and_a_clock_that_goes_back_says_nothing(tmp_path):
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = live(one, 100, BEGAN_S)
+    one.note({"gateway": True}, (), now_s + 100)
+    assert one.share("gateway", HOUR_S, now_s + 100) == pytest.approx(0.5, abs=0.01)
+    one.note({"gateway": True}, (), now_s)
+    one.note({"gateway": True}, (), now_s + 1)
+    found = one.share("gateway", HOUR_S, now_s + 101)
+    assert found is not None
+    assert 0.49 < found <= 1.0
+
+
+def test_what_is_kept_and_is_no_record_is_begun_anew(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "availability.json").write_text("rubbish")
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = live(one, 10, BEGAN_S)
+    assert one.share("gateway", HOUR_S, now_s) == 1.0
+    assert Availability(tmp_path, now_s).share("gateway", HOUR_S, now_s) is not None
+
+
+def test_a_service_that_comes_and_goes_all_day_does_not_grow_without_end(tmp_path):
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = BEGAN_S
+    for k in range(9000):
+        now_s += 5.0
+        one.note({"gateway": k % 2 == 0}, (), now_s)
+    assert (tmp_path / "run" / "availability.json").stat().st_size < 200_000

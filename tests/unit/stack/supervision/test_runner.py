@@ -1,0 +1,241 @@
+"""A service's end is noticed when it happens, and a stop waits for no probe."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from stack.servers.identity import Identity
+from stack.servers.server import AtWork, NotReady, Service
+from stack.supervision import runner as module
+from stack.supervision.runner import Runner
+from stack.supervision.status import BACKING_OFF, FAILED, READY, STOPPED, WAITING
+
+
+def service(command, folder: Path, probed) -> Service:
+    def probe() -> str:
+        probed.append(time.monotonic())
+        return "1"
+
+    return Service(
+        name="one", endpoint="nowhere", ports=(), command=lambda: [sys.executable, "-c", command], probe=probe,
+        memory_limit_mb=1024, folder=folder,
+    )  # fmt: skip
+
+
+def eventually(what, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def running(folder):
+    """A runner of a service that only sleeps, and when that was asked whether it is ready."""
+    probed = []
+    one = Runner(folder, service("import time; time.sleep(600)", folder, probed), {})
+    one.start()
+    try:
+        yield one, probed
+    finally:
+        one.stop()
+        one.join(10.0)
+
+
+def test_a_service_that_ends_is_started_again_without_waiting_for_the_next_probe(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 3600.0)
+    with running(tmp_path) as (one, probed):
+        eventually(lambda: one.status.state == READY)
+        first = one.status.process
+        first.find().kill()
+        eventually(lambda: one.status.restarts == 1 and one.status.state == READY)
+        assert one.status.process != first
+        assert "137" in one.status.last_exit
+        # Nothing but the two starts was asked for: no probe was due, and an end that was noticed is noticed once.
+        time.sleep(0.2)
+        assert len(probed) == 2
+    assert one.status.state == STOPPED
+    assert one.status.process.find() is None
+
+
+def test_a_service_is_asked_now_and_then_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
+    with running(tmp_path) as (one, probed):
+        eventually(lambda: len(probed) > 5)
+        assert one.status.memory_mb > 1
+
+
+def asked_for(folder, **changes) -> Service:
+    """A service that sleeps, with something else about it."""
+    return dataclasses.replace(service("import time; time.sleep(600)", folder, []), **changes)
+
+
+@contextmanager
+def kept_running(folder, *services, running=None):
+    """Runners of several services that know one another, by name."""
+    known = {}
+    for one in services:
+        known[one.name] = Runner(folder, one, known, "settings", (running or {}).get(one.name))
+    for runner in known.values():
+        runner.start()
+    try:
+        yield known
+    finally:
+        for runner in known.values():
+            runner.stop()
+        for runner in known.values():
+            runner.join(10.0)
+
+
+def test_who_is_held_waits_says_why_and_starts_when_it_may(tmp_path):
+    reasons = ["no model"]
+    with kept_running(tmp_path, asked_for(tmp_path, hold=lambda: reasons[0])) as known:
+        one = known["one"]
+        eventually(lambda: one.status.held == "no model")
+        assert one.status.state == WAITING
+        assert one.status.process is None
+        reasons[0] = ""
+        eventually(lambda: one.status.state == READY)
+        assert one.status.held == ""
+
+
+def test_what_cannot_say_whether_it_may_start_is_held(tmp_path):
+    def broken():
+        raise OSError("the repository is gone")
+
+    with kept_running(tmp_path, asked_for(tmp_path, hold=broken)) as known:
+        eventually(lambda: "the repository is gone" in known["one"].status.held)
+
+
+def test_a_group_is_there_while_more_than_half_of_it_is(tmp_path):
+    up = {"kafka-1": True, "kafka-2": True, "kafka-3": False}
+
+    def broker(name):
+        def probe():
+            if not up[name]:
+                raise NotReady("down")
+            return "1"
+
+        return asked_for(tmp_path, name=name, probe=probe)
+
+    needs = asked_for(tmp_path, name="gateway", requires=("kafka",))
+    with kept_running(tmp_path, *(broker(name) for name in up), needs) as known:
+        eventually(lambda: known["gateway"].status.state == READY)
+        assert known["gateway"].degraded() == []
+        assert known["gateway"].missing(("kafka-3",)) == ["kafka-3 is starting"]
+
+
+def test_what_answers_is_degraded_by_whom_it_needs_and_by_what_it_says_itself(tmp_path):
+    redis = asked_for(tmp_path, name="redis", hold=lambda: "not now")
+    one = asked_for(tmp_path, uses=("redis",), troubles=lambda: ["its breaker is open"])
+    with kept_running(tmp_path, redis, one) as known:
+        eventually(lambda: known["one"].status.state == READY and known["redis"].status.state == WAITING)
+        assert known["one"].degraded() == ["redis is waiting", "its breaker is open"]
+        assert known["redis"].degraded() == []
+
+
+def test_who_has_work_to_do_first_is_waited_for_beyond_its_time(tmp_path):
+    done = threading.Event()
+
+    def probe():
+        if not done.is_set():
+            raise AtWork("3 partitions are being rebuilt")
+        return "1"
+
+    with kept_running(tmp_path, asked_for(tmp_path, probe=probe, start_timeout_s=0.2)) as known:
+        one = known["one"]
+        eventually(lambda: one.status.busy)
+        time.sleep(0.6)
+        assert (one.status.restarts, one.status.detail) == (0, "3 partitions are being rebuilt")
+        done.set()
+        eventually(lambda: one.status.state == READY)
+        assert not one.status.busy
+
+
+def test_what_never_answers_is_started_anew_and_called_failed_and_still_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BACK_OFF_S", (0.05,))
+
+    def probe():
+        raise NotReady("nobody is there")
+
+    with kept_running(tmp_path, asked_for(tmp_path, probe=probe, start_timeout_s=0.1)) as known:
+        one = known["one"]
+        eventually(lambda: one.status.state == FAILED)
+        assert "nobody is there" in one.status.last_exit
+        tried = one.status.restarts
+        eventually(lambda: one.status.restarts > tried)
+
+
+def test_what_hangs_after_it_was_ready_is_ended_and_started_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "HANGS_S", 0.3)
+    hangs = threading.Event()
+
+    def probe():
+        if hangs.is_set():
+            raise NotReady("timed out")
+        return "1"
+
+    with kept_running(tmp_path, asked_for(tmp_path, probe=probe)) as known:
+        one = known["one"]
+        eventually(lambda: one.status.state == READY)
+        hangs.set()
+        eventually(lambda: one.status.restarts == 1)
+        assert "did not answer for" in one.status.last_exit
+        hangs.clear()
+        eventually(lambda: one.status.state == READY)
+
+
+def test_a_restart_on_request_is_at_once_and_named(tmp_path):
+    with kept_running(tmp_path, asked_for(tmp_path)) as known:
+        one = known["one"]
+        eventually(lambda: one.status.state == READY)
+        first = one.status.process
+        one.restart("new limits")
+        eventually(lambda: one.status.state == READY and one.status.process != first)
+        assert (one.status.last_exit, one.status.restarts) == ("new limits", 1)
+        assert first.find() is None
+
+
+def test_a_request_ends_the_wait_after_failures(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BACK_OFF_S", (600.0,))
+    with kept_running(tmp_path, asked_for(tmp_path)) as known:
+        one = known["one"]
+        eventually(lambda: one.status.state == READY)
+        one.status.process.find().kill()
+        eventually(lambda: one.status.state == BACKING_OFF)
+        one.restart("now")
+        eventually(lambda: one.status.state == READY)
+
+
+def test_what_grows_above_its_ceiling_is_ended_and_named_out_of_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
+    greedy = service("import time; x = bytearray(90 * 2**20); time.sleep(600)", tmp_path, [])
+    with kept_running(tmp_path, dataclasses.replace(greedy, memory_limit_mb=64)) as known:
+        eventually(lambda: "out of memory" in known["one"].status.last_exit)
+
+
+def test_what_an_earlier_supervisor_left_goes_on_and_is_watched(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        running = {"one": Identity.of(left.pid)}
+        with kept_running(tmp_path, asked_for(tmp_path), running=running) as known:
+            one = known["one"]
+            eventually(lambda: one.status.state == READY)
+            assert (one.status.process, one.status.restarts) == (running["one"], 0)
+            eventually(lambda: one.status.memory_mb > 1)
+            left.kill()
+            left.wait()
+            eventually(lambda: one.status.state == READY and one.status.process != running["one"])
+            assert one.status.restarts == 1
+        assert one.status.state == STOPPED
+    finally:
+        left.kill()
+        left.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,8 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from trading.errors import ConfigurationError, UltraThinkError
+from connectors.listening import bind
+from trading.errors import UltraThinkError
 
 
 class Health(Struct, frozen=True):
@@ -38,16 +38,7 @@ class AdminServer:
     def __init__(self, host: str, port: int, token: str) -> None:
         """Bind; `serve` begins to answer. Raises ConfigurationError when the port is taken."""
         self._token = token
-        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((host, port))
-        except OSError as error:
-            self._socket.close()
-            raise ConfigurationError(
-                f"port {port} on {host} cannot be had ({error.strerror}): choose another with "
-                "--metrics-port or ULTRATHINK_GATEWAY_METRICS_PORT"
-            ) from error
+        self._socket = bind(host, port, "--metrics-port or ULTRATHINK_GATEWAY_METRICS_PORT")
         self.port = int(self._socket.getsockname()[1])
         self._server: Any = None
         self._closing = False

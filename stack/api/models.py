@@ -1,0 +1,111 @@
+"""What is sent and answered, as OpenAPI shows it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: Of a model, as the repository takes it; never the beginning of an option.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}$")]
+Reason = Annotated[str, Field(min_length=1, max_length=500, description="why, for the record")]
+By = Annotated[str, Field(max_length=100, description="who asks, as he calls himself")]
+
+
+class Asked(BaseModel):
+    """Something to do, with why and by whom."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Reason
+    by: By = ""
+
+
+class AskedRelease(Asked):
+    """A version to release."""
+
+    version: Annotated[int, Field(ge=1)]
+
+
+class AskedRollback(Asked):
+    """A version to go back to; without one the version that was served before."""
+
+    to: Annotated[int | None, Field(ge=1)] = None
+
+
+class AskedLoad(Asked):
+    """A load on this desk: its ticks are decided, recorded, and traded with the paper broker."""
+
+    kind: Literal["kafka", "triton"] = "kafka"
+    speed: Annotated[str, Field(pattern=r"^[A-Za-z0-9:/.,]{1,60}$")] = "250/s"
+    duration: Annotated[str, Field(pattern=r"^[0-9.]{1,8}[smh]?$")] = "30s"
+    confirm: Annotated[bool, Field(description="true: these ticks go to the desk that runs here")] = False
+
+
+class Service(BaseModel):
+    """A row of the health matrix."""
+
+    name: str
+    state: str
+    version: str
+    endpoint: str
+    memory_mb: float
+    memory_limit_mb: int
+    cpu_percent: float
+    uptime_s: float
+    restarts: int
+    last_exit: str
+    detail: str
+    held: str
+    degraded: list[str]
+    hour: float | None
+    day: float | None
+
+
+class Status(BaseModel):
+    """The health matrix; `age_s` tells how old it is."""
+
+    ready: bool
+    alive: bool
+    profile: str
+    age_s: float
+    problems: list[str]
+    services: list[Service]
+
+
+class Log(BaseModel):
+    """The end of a log."""
+
+    service: str
+    lines: list[str]
+
+
+class OperationAnswer(BaseModel):
+    """Something that was asked for, and what became of it."""
+
+    id: str
+    kind: str
+    subject: str
+    reason: str
+    by: str
+    state: Literal["running", "done", "failed", "cancelled"]
+    began_s: float
+    ended_s: float
+    exit_code: int | None
+    results: list[Any]
+    log: list[str]
+
+
+class Finding(BaseModel):
+    """A check of the doctor's."""
+
+    check: str
+    verdict: Literal["fits", "cannot tell", "does not fit"]
+    seen: str
+    way_out: str
+
+
+class Problem(BaseModel):
+    """A refusal."""
+
+    message: str

@@ -1,0 +1,210 @@
+"""What takes longer than a request may wait: our own commands, each a process of its own, kept by an id."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, structs
+
+from stack.servers.identity import describe_exit
+from stack.servers.log_files import tail
+from trading.encoding import Records, encode
+from trading.errors import BadRecord, ServiceUnavailable
+from trading.files import write_atomically
+
+#: Of those that are over.
+KEEP = 200
+LINES = 40
+ID = re.compile(r"[0-9a-f]{32}\Z")
+#: A command that does not end when it is asked to is killed.
+GRACE_S = 20.0
+ASK_S = 60.0
+
+
+class Operation(Struct, frozen=True):
+    """A command, and what became of it.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        kind: of what: restart, release, rollback, loadtest.
+        subject: a service, a model and version, or a kind of load.
+        reason, by: why, and who says that he asked.
+        state: running, done, failed or cancelled.
+        began_s, ended_s: wall time in seconds; 0 while it is not over.
+        exit_code: of its last command; None while it runs.
+        results: what its commands printed as JSON, in their order.
+        log: the end of what they said beside that.
+    """
+
+    id: str
+    kind: str
+    subject: str
+    reason: str
+    by: str
+    state: str
+    began_s: float
+    ended_s: float = 0.0
+    exit_code: int | None = None
+    results: list[Any] = []
+    log: list[str] = []
+
+
+_operations = Records(Operation)
+
+
+class InTheWay(Exception):
+    """Another operation of the kind runs; `running` is its id."""
+
+    def __init__(self, running: Operation) -> None:
+        super().__init__(f"a {running.kind} of {running.subject} runs already: {running.id}")
+        self.running = running
+
+
+class Step(Struct, frozen=True):
+    """A command, and which exit codes let the next one begin."""
+
+    words: list[str]
+    goes_on: Sequence[int] = (0,)
+
+
+class Operations:
+    """Starts commands, one of a kind at a time, and keeps what became of them."""
+
+    def __init__(
+        self, home: Path, program: Sequence[str] | None = None, told: Callable[[Operation], None] = print
+    ) -> None:
+        """Operations that ran when an earlier server of this kind ended are failed.
+
+        Args:
+            home: of the stack.
+            program: what runs a command; default: ours.
+            told: of each beginning and end, for the log.
+        """
+        self._folder, self._home, self._told = home / "run" / "operations", home, told
+        self._program = list(program or [os.fspath(Path(sys.executable).parent / "ultrathink")])
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock, self._over = threading.Lock(), threading.Condition()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._cancelled: set[str] = set()
+        for one in self.listed():
+            if one.state == "running":
+                self._keep(
+                    structs.replace(one, state="failed", ended_s=time.time(), log=["the server ended meanwhile"])
+                )
+
+    def ask(self, words: Sequence[str]) -> Any:
+        """What a command that changes nothing prints as JSON. Raises ServiceUnavailable with what it says."""
+        done = subprocess.run(
+            [*self._program, *words], capture_output=True, text=True, check=False, timeout=ASK_S,
+            env={**os.environ, "ULTRATHINK_HOME": os.fspath(self._home)},
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise ServiceUnavailable(f"{' '.join(words)}: {done.stderr.strip()[-500:]}")
+        return json.loads(done.stdout)
+
+    def start(self, kind: str, subject: str, steps: Sequence[Step], reason: str, by: str) -> Operation:
+        """Begin. Raises InTheWay where one of the kind runs."""
+        with self._lock:
+            running = next((one for one in self.listed() if one.kind == kind and one.state == "running"), None)
+            if running is not None:
+                raise InTheWay(running)
+            made = Operation(uuid.uuid4().hex, kind, subject, reason, by, "running", time.time())
+            self._keep(made)
+        self._told(made)
+        threading.Thread(target=self._run, args=(made, steps), name=f"{kind} {subject}", daemon=True).start()
+        return made
+
+    def listed(self) -> list[Operation]:
+        """All that are kept, the newest first."""
+        found = [one for path in self._folder.glob("*.json") if (one := self.get(path.stem)) is not None]
+        return sorted(found, key=lambda one: one.began_s, reverse=True)
+
+    def get(self, name: str) -> Operation | None:
+        """One of them; None where there is none of that id."""
+        if not ID.match(name):
+            return None
+        try:
+            return _operations.read((self._folder / f"{name}.json").read_bytes())
+        except (OSError, BadRecord):
+            return None
+
+    def wait(self, name: str, seconds: float) -> Operation | None:
+        """Until it is over, or for so long."""
+        deadline = time.monotonic() + seconds
+        with self._over:
+            while (found := self.get(name)) is not None and found.state == "running":
+                if (left := deadline - time.monotonic()) <= 0:
+                    break
+                self._over.wait(left)
+        return found
+
+    def cancel(self, name: str) -> None:
+        """Ask its command to end, as Ctrl-C does, and end it where it does not."""
+        self._cancelled.add(name)
+        process = self._processes.get(name)
+        if process is None or process.poll() is not None:
+            return
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End all that run."""
+        for name in list(self._processes):
+            self.cancel(name)
+
+    def _run(self, made: Operation, steps: Sequence[Step]) -> None:
+        log, results, code = self._folder / f"{made.id}.log", [], 0
+        try:
+            for step in steps:
+                code, printed = self._command(made.id, step.words, log)
+                results += printed
+                if code not in step.goes_on or made.id in self._cancelled:
+                    break
+        except OSError as error:
+            code, results = 1, [*results, {"error": str(error)}]
+        self._processes.pop(made.id, None)
+        cancelled = made.id in self._cancelled
+        state = "cancelled" if cancelled else "done" if code in steps[-1].goes_on else "failed"
+        said = tail(log, LINES) + ([describe_exit(code)] if code < 0 else [])
+        done = structs.replace(made, state=state, ended_s=time.time(), exit_code=code, results=results, log=said)
+        with self._over:
+            self._keep(done)
+            self._over.notify_all()
+        self._told(done)
+        self._forget()
+
+    def _command(self, name: str, words: Sequence[str], log: Path) -> tuple[int, list[Any]]:
+        # What is printed is small: a document of JSON.
+        with log.open("ab") as errors:
+            process = subprocess.Popen(
+                [*self._program, *words], stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL,
+                env={**os.environ, "ULTRATHINK_HOME": os.fspath(self._home)}, start_new_session=True,
+            )  # fmt: skip
+            self._processes[name] = process
+            printed, _ = process.communicate()
+        try:
+            return process.returncode, [json.loads(printed)] if printed.strip() else []
+        except ValueError:
+            return process.returncode, [{"printed": printed.decode("utf-8", "replace")[-4000:]}]
+
+    def _keep(self, one: Operation) -> None:
+        write_atomically(self._folder / f"{one.id}.json", encode(one).decode())
+
+    def _forget(self) -> None:
+        for one in self.listed()[KEEP:]:
+            for ending in ("json", "log"):
+                (self._folder / f"{one.id}.{ending}").unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""The stack over HTTP: who may ask, what is refused by name, and what is done."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import pytest
+
+from exporters.target.findings import Finding
+from stack.api.application import Desk, application, events
+from stack.api.operations import Operations
+from stack.servers.identity import Identity
+from stack.supervision.status import READY, ServiceStatus, StackStatus
+from tests.local_client import LocalClient
+from tests.unit.stack.api.test_operations import PROGRAM
+
+TOKEN = "a-token-for-tests"
+KNOWN = {"Authorization": f"Bearer {TOKEN}"}
+ASKED = {"reason": "a test", "by": "me"}
+#: It says which words it was called with, and ends as the doctor does where all fits.
+ECHO = "import json, sys; print(json.dumps(sys.argv[1:]))"
+
+
+def status_of(home):
+    rows = [ServiceStatus("gateway", READY, version="1"), ServiceStatus("redis", "starting", degraded=["x"])]
+    return StackStatus(Identity(1, 0.0), rows, time.time(), ["the disk is nearly full"], "desk")
+
+
+@pytest.fixture
+def asking(tmp_path):
+    """Makes clients of a desk; all are closed at the end."""
+    opened = []
+
+    def make(program=ECHO, token=TOKEN, headers=KNOWN, status=lambda: status_of(tmp_path)):
+        operations = Operations(tmp_path, [sys.executable, "-c", program])
+        finding = Finding("ports", "does not fit", "9092 is held", "end that")
+        desk = Desk(tmp_path, status, lambda: [finding], operations)
+        opened.append((LocalClient(application(desk, token), headers), operations))
+        return opened[-1][0]
+
+    yield make
+    for client, operations in opened:
+        operations.close()
+        client.close()
+
+
+@pytest.fixture
+def client(asking, tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "gateway.log").write_text("".join(f"line {k}\n" for k in range(300)))
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "redis.log").write_text("a password")
+    return asking()
+
+
+def test_nothing_but_health_and_the_document_is_told_without_the_token(asking):
+    client = asking(headers={})
+    asked = 0
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method in methods:
+            for told in (None, "Bearer wrong", TOKEN, f"bearer {TOKEN}", "Bearer é"):
+                headers = {} if told is None else {"Authorization": told.encode()}
+                found = client.request(method, path.replace("{name}", "gateway"), headers=headers, json=ASKED)
+                assert found.status_code == (200 if path == "/v1/health" else 401), (method, path)
+                asked += 1
+    assert asked > 50
+
+
+def test_without_a_token_of_its_own_it_refuses_everybody(asking):
+    assert asking(token="", headers={"Authorization": "Bearer "}).get("/v1/status").status_code == 401
+
+
+def test_the_matrix_says_how_old_it_is(client):
+    found = client.get("/v1/status").json()
+    assert [s["name"] for s in found["services"]] == ["gateway", "redis"]
+    assert found["services"][1]["degraded"] == ["x"]
+    assert found["problems"] == ["the disk is nearly full"]
+    assert 0 <= found["age_s"] < 5
+    # Its supervisor, process 1 of another start, does not run.
+    assert (found["ready"], found["alive"]) == (False, False)
+
+
+def test_where_nothing_runs_that_is_said(asking):
+    found = asking(status=lambda: None).get("/v1/status")
+    assert found.status_code == 503
+    assert "ultrathink stack up" in found.json()["detail"]
+
+
+def test_a_log_is_read_by_its_name_and_by_no_other(client):
+    assert client.get("/v1/services/gateway/logs?lines=2").json()["lines"] == ["line 298", "line 299"]
+    for name in ("..%2Fsecrets%2Fredis", "%2e%2e%2fsecrets%2fredis", "nothing", "gateway%00"):
+        assert client.get(f"/v1/services/{name}/logs").status_code == 404
+
+
+def test_a_log_is_followed_across_its_rotation(tmp_path):
+    path = tmp_path / "one.log"
+    path.write_text("old\n")
+
+    async def follow():
+        found, stream = [], events(path, 1)
+        found.append(await anext(stream))
+        with path.open("a") as log:
+            log.write("new\nhalf")
+        found.append(await anext(stream))
+        path.write_text("")
+        path.write_text("x\n")
+        found.append(await anext(stream))
+        await stream.aclose()
+        return found
+
+    assert asyncio.run(follow()) == ["data: old\n\n", "data: new\n\n", "data: x\n\n"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("services/gateway/restart", {}, [["stack", "restart", "--reason", "a test", "--json", "--", "gateway"]]),
+        (
+            "models/trading_decision/release", {"version": 4},
+            [["export", "doctor", "--json"], ["export", "release", "--json", "--", "trading_decision", "4"]],
+        ),
+        (
+            "models/trading_decision/rollback", {"to": 3},
+            [["export", "doctor", "--json"], ["export", "rollback", "--to", "3", "--json", "--", "trading_decision"]],
+        ),
+        (
+            "loadtests", {"kind": "triton", "speed": "poisson:100/s", "duration": "5s", "confirm": True},
+            [["loadtest", "triton", "--speed", "poisson:100/s", "--duration", "5s", "--json"]],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_is_one_of_our_commands(client, path, body, words):
+    found = client.post(f"/v1/{path}?wait_s=30", json=ASKED | body)
+    assert found.status_code == 202, found.text
+    assert (found.json()["state"], found.json()["results"]) == ("done", words)
+    assert client.get(f"/v1/operations/{found.json()['id']}").json() == found.json()
+    assert client.get("/v1/operations").json()[0] == found.json()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("services/nothing/restart", ASKED, 404),
+        ("services/--help/restart", ASKED, 404),
+        ("services/gateway/restart", {}, 422),
+        ("services/gateway/restart", {"reason": ""}, 422),
+        ("services/gateway/restart", ASKED | {"force": True}, 422),
+        ("models/--json/release", ASKED | {"version": 1}, 422),
+        ("models/m/release", ASKED | {"version": 0}, 422),
+        ("models/m/release", ASKED | {"version": "1; rm"}, 422),
+        ("loadtests", ASKED, 409),
+        ("loadtests", ASKED | {"confirm": True, "speed": "--help"}, 422),
+        ("loadtests", ASKED | {"confirm": True, "duration": "1m\n"}, 422),
+    ],
+)
+def test_what_is_not_to_be_done_is_refused(client, path, body, status):
+    assert client.post(f"/v1/{path}", json=body).status_code == status
+    assert client.get("/v1/operations").json() == []
+
+
+def test_an_operation_that_runs_can_be_cancelled_and_keeps_others_of_its_kind_away(asking):
+    client = asking(program=PROGRAM + "time.sleep(60)")
+    first = client.post("/v1/services/gateway/restart", json=ASKED).json()
+    second = client.post("/v1/services/gateway/restart", json=ASKED)
+    assert second.status_code == 409
+    assert first["id"] in second.json()["detail"]
+    assert client.request("DELETE", f"/v1/operations/{first['id']}").status_code == 204
+    assert client.get(f"/v1/operations/{first['id']}?wait_s=30").json()["state"] == "cancelled"
+    assert client.request("DELETE", "/v1/operations/nothing").status_code == 404
+
+
+def test_the_doctor_is_asked(client):
+    assert client.get("/v1/doctor").json()[0]["way_out"] == "end that"

@@ -1,0 +1,114 @@
+"""Commands that are begun over HTTP: one of a kind at a time, kept, waited for, cancelled."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import pytest
+
+from stack.api.operations import InTheWay, Operations, Step
+from tests.waiting import eventually
+from trading.errors import ServiceUnavailable
+
+#: What stands for our program: does what its words say.
+PROGRAM = """
+import json, sys, time
+for word in sys.argv[1:]:
+    name, _, value = word.partition("=")
+    if name == "sleep":
+        time.sleep(float(value))
+    elif name == "say":
+        print(json.dumps(value))
+    elif name == "mutter":
+        print(value, file=sys.stderr)
+    elif name == "exit":
+        sys.exit(int(value))
+    elif name == "raw":
+        print(value)
+"""
+
+
+@pytest.fixture
+def begun(tmp_path):
+    made = Operations(tmp_path, [sys.executable, "-c", PROGRAM])
+    yield made
+    made.close()
+
+
+def test_a_command_runs_and_what_it_printed_is_kept(begun, tmp_path):
+    one = begun.start("restart", "gateway", [Step(["mutter=looking", "say=done"])], "why", "me")
+    assert one.state == "running"
+    done = begun.wait(one.id, 20)
+    assert (done.state, done.exit_code, done.results, done.log) == ("done", 0, ["done"], ["looking"])
+    assert (done.reason, done.by, done.subject) == ("why", "me", "gateway")
+    assert done.ended_s >= done.began_s
+    # Another server of the same folder knows it too.
+    assert Operations(tmp_path).get(one.id) == done
+
+
+def test_a_step_that_fails_is_the_last(begun):
+    one = begun.start("release", "m 1", [Step(["say=no", "exit=1"], (0, 3)), Step(["say=never"])], "why", "")
+    done = begun.wait(one.id, 20)
+    assert (done.state, done.exit_code, done.results) == ("failed", 1, ["no"])
+
+
+def test_a_step_may_end_otherwise_where_that_lets_the_next_begin(begun):
+    steps = [Step(["say=cannot tell", "exit=3"], (0, 3)), Step(["say=released"])]
+    done = begun.wait(begun.start("release", "m 1", steps, "why", "").id, 20)
+    assert (done.state, done.results) == ("done", ["cannot tell", "released"])
+
+
+def test_one_of_a_kind_at_a_time(begun):
+    one = begun.start("loadtest", "kafka", [Step(["sleep=30"])], "why", "")
+    with pytest.raises(InTheWay, match=one.id):
+        begun.start("loadtest", "triton", [Step(["say=x"])], "why", "")
+    assert begun.wait(begun.start("restart", "redis", [Step(["say=x"])], "why", "").id, 20).state == "done"
+    begun.cancel(one.id)
+    assert begun.wait(one.id, 20).state == "cancelled"
+    assert begun.wait(begun.start("loadtest", "triton", [Step(["say=x"])], "why", "").id, 20).state == "done"
+
+
+def test_what_is_cancelled_ends_and_a_later_step_does_not_begin(begun, tmp_path):
+    mark = tmp_path / "mark"
+    one = begun.start("release", "m 1", [Step(["sleep=60"], (0, 1, 130, -2)), Step([f"say={mark}"])], "why", "")
+    began = time.monotonic()
+    eventually(lambda: one.id in begun._processes)
+    begun.cancel(one.id)
+    done = begun.wait(one.id, 30)
+    assert done.state == "cancelled"
+    assert done.results == []
+    assert time.monotonic() - began < 25
+
+
+def test_what_is_no_document_is_kept_as_text(begun):
+    done = begun.wait(begun.start("restart", "x", [Step(["raw=not json {"])], "why", "").id, 20)
+    assert done.results == [{"printed": "not json {\n"}]
+
+
+def test_what_ran_when_the_server_ended_is_failed(begun, tmp_path):
+    one = begun.start("loadtest", "kafka", [Step(["sleep=60"])], "why", "")
+    again = Operations(tmp_path)
+    assert again.get(one.id).state == "failed"
+    assert "ended meanwhile" in again.get(one.id).log[0]
+
+
+@pytest.mark.parametrize("name", ["", "x", "../../secrets/redis", "a" * 32, "A" * 32, "0" * 32 + "\n"])
+def test_an_id_that_is_none_is_nothing(begun, name):
+    assert begun.get(name) is None
+    begun.cancel(name)
+
+
+def test_a_question_is_answered_or_refused_with_what_was_said(begun):
+    assert begun.ask([f"say={json.dumps([1])}"]) == "[1]"
+    with pytest.raises(ServiceUnavailable, match="it is broken"):
+        begun.ask(["mutter=it is broken", "exit=2"])
+
+
+def test_only_so_many_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("stack.api.operations.KEEP", 3)
+    made = Operations(tmp_path, [sys.executable, "-c", PROGRAM])
+    ids = [made.wait(made.start("restart", str(k), [Step(["say=x"])], "why", "").id, 20).id for k in range(5)]
+    eventually(lambda: {one.id for one in made.listed()} == set(ids[-3:]))
+    eventually(lambda: len(list((tmp_path / "run" / "operations").iterdir())) == 6)

@@ -212,7 +212,7 @@ def add_actions(app: FastAPI, desk: Desk, known: Sequence[Any]) -> None:
         if not asked.confirm:
             raise HTTPException(409, "its ticks are decided and recorded by this desk: send `confirm: true`")
         words = ["loadtest", asked.kind, "--speed", asked.speed, "--duration", asked.duration, "--json"]
-        return begun(desk, "loadtest", f"{asked.kind} {asked.speed}", [Step(words, (0, 1))], asked, wait_s)
+        return begun(desk, "loadtest", f"{asked.kind} {asked.speed}", [Step(words, (0, 1, 2))], asked, wait_s)
 
 
 def verdict() -> Step:

@@ -107,6 +107,10 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         running = put_together(settings, instance.name, cluster, served, controlled, metrics, opened)
         operations = Operations(settings, running, controlled.control, log_level)
         controlled.listener.follow(operations.act)
+        metrics.watch_state(
+            lambda: controlled.states.trading_state().value, [state.value for state in TradingState],
+            lambda: len(operations.readiness().problems),
+        )  # fmt: skip
         admin.serve(
             AdminPort(
                 operations.health, operations.readiness, operations.status, operations.command,

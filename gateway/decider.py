@@ -13,7 +13,7 @@ from gateway.batch import Batch, BatchTiming, PartitionBatch
 from gateway.ports import Clock
 from trading.arrays import ByteArray, CodeArray, Float32Array, FloatArray, Int64Array
 from trading.decision.columns import DecisionColumns, TickColumns, allocate_columns, part_of
-from trading.decision.decide import broken_rules, decide
+from trading.decision.decide import broken_rules, decide, least_headroom
 from trading.decision.json import DecisionEvidence, DecisionWriter
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import CODES, Reason
@@ -41,6 +41,7 @@ class Decided(Struct, frozen=True):
         kinds: int8 [n], places in `schema.KINDS`.
         quantities, prices: float64 [n], of the orders; quantity 0 where there is none.
         broken: how often each rule was broken.
+        headroom: least share of each rule's limit that an order left.
         total_s: float64 [n], from sending to here.
         decided_at_ns: wall time, of all.
     """
@@ -54,6 +55,7 @@ class Decided(Struct, frozen=True):
     quantities: FloatArray
     prices: FloatArray
     broken: Counter[str]
+    headroom: dict[str, float]
     total_s: FloatArray
     decided_at_ns: int
 
@@ -130,6 +132,7 @@ class Decider:
             quantities=out.quantities.copy(),
             prices=out.prices.copy(),
             broken=broken_rules(out),
+            headroom=least_headroom(out),
             total_s=(queue_us + sum(stages_us)) / 1e6,
             decided_at_ns=decided_ns,
         )

@@ -333,4 +333,4 @@ def counts_of(decided: Decided) -> DecisionCounts:
         if count:
             action, reason = KINDS[place % width]
             kinds[decided.arms[place // width].variant, action.value, reason.value] += count
-    return DecisionCounts(kinds, decided.broken, decided.total_s)
+    return DecisionCounts(kinds, decided.broken, decided.headroom, decided.total_s)

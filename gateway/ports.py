@@ -213,11 +213,13 @@ class DecisionCounts(Struct, frozen=True):
     Attributes:
         kinds: how many of each variant, action and reason.
         broken: how often each rule was broken.
+        headroom: least share of each rule's limit that an order left; below 0 it was made smaller, or denied.
         total_s: float64 [n], from sending a tick to its decision.
     """
 
     kinds: Mapping[tuple[str, str, str], int]
     broken: Counter[str]
+    headroom: Mapping[str, float]
     total_s: FloatArray
 
 

@@ -32,6 +32,7 @@ class Access(Struct, frozen=True):
         reads, writes: roles of topics.
         groups, transactions: what the names of its consumer groups and transactions begin with.
         looks_up: roles of topics whose configuration it checks.
+        watches: whether it sees what there is, of all topics and groups, and reads nothing of it.
     """
 
     reads: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Access(Struct, frozen=True):
     groups: tuple[str, ...] = ()
     transactions: tuple[str, ...] = ()
     looks_up: tuple[str, ...] = ()
+    watches: bool = False
 
 
 #: What the gateways' group is called unless a setting says otherwise; their transactions begin with it too.
@@ -73,6 +75,7 @@ ACCESS: dict[str, Access] = {
     ),
     # Ticks to archive, and to make decisions again.
     "data": Access(reads=("ticks",), groups=(READER,), looks_up=("ticks",)),
+    "metrics": Access(watches=True),
     "sender": Access(writes=("ticks",), groups=(READER,)),
     "reader": Access(reads=("ticks", "decisions", "dead_letters"), groups=(READER,)),
     # Stops the desk, sets limits, sends dead letters again, and looks at everything.
@@ -113,6 +116,9 @@ def bindings(topics: Topics, group: str = GROUP) -> list[AclBinding]:
             allowed(role, ResourceType.GROUP, renamed(begin, group), AclOperation.READ, prefix=True)
             for begin in access.groups
         ]
+        if access.watches:
+            everything = (ResourceType.TOPIC, ResourceType.GROUP)
+            found += [allowed(role, kind, "*", AclOperation.DESCRIBE) for kind in everything]
         for operation in (AclOperation.DESCRIBE, AclOperation.WRITE) if access.transactions else ():
             found += [
                 allowed(role, ResourceType.TRANSACTIONAL_ID, renamed(begin, group), operation, prefix=True)

@@ -96,6 +96,22 @@ class BookCollector:
         yield from columns.values()
 
 
+class StateCollector:
+    """The trading state, and whether what people say is heard, when they are asked for."""
+
+    def __init__(self, state: Callable[[], str], states: Sequence[str], problems: Callable[[], int]) -> None:
+        self._state, self._states, self._problems = state, states, problems
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """What a scrape reads."""
+        family = GaugeMetricFamily("gateway_trading_state", "1 for the trading state", labels=["state"])
+        now = self._state()
+        for name in self._states:
+            family.add_metric([name], float(name == now))
+        yield family
+        yield GaugeMetricFamily("gateway_problems", "Why it is not ready, how many reasons", value=self._problems())
+
+
 class CompiledCollector:
     """What of the live path was compiled, or loaded, after it had begun: each costs the ticks of that moment."""
 
@@ -129,6 +145,12 @@ class PrometheusMetrics:
             "gateway_decisions", "Decisions", ["variant", "action", "reason"], registry=registry
         )
         self._denials = Counter("gateway_denials", "Broken risk rules", ["rule"], registry=registry)
+        self._headroom = Gauge(
+            "gateway_rule_headroom_ratio",
+            "Least share of a limit that the last orders left",
+            ["rule"],
+            registry=registry,
+        )
         self._letters = Counter("gateway_dead_letters", "Messages that were no tick", registry=registry)
         self._ticks = Counter("gateway_ticks", "Ticks whose decision was published", registry=registry)
         self._asked = Counter("gateway_inference_rows", "Rows sent for inference", registry=registry)
@@ -148,6 +170,9 @@ class PrometheusMetrics:
             "gateway_cancelled_orders", "Orders that the broker was asked to end, by a stop", registry=registry
         )
         self._lost = Counter("gateway_lost_ticks", "Ticks deleted before they were decided", registry=registry)
+        self._count_rare(registry)
+
+    def _count_rare(self, registry: CollectorRegistry) -> None:
         self._bad = Counter(
             "gateway_bad_records", "Records that are not what their topic holds", ["topic"], registry=registry
         )
@@ -160,11 +185,18 @@ class PrometheusMetrics:
             "gateway_restore_seconds", "Time to rebuild a partition",
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300), registry=registry,
         )  # fmt: skip
+        # What is counted for the first time grows from 0, or nobody would see it grow.
+        for role in ("decisions", "snapshots", "fills", "control"):
+            self._bad.labels(role)
         self.breaker("closed")
 
     def watch_books(self, books: Callable[[], dict[int, BookSummary]]) -> None:
         """From now on a scrape shows each partition's book."""
         self.registry.register(BookCollector(books))
+
+    def watch_state(self, state: Callable[[], str], states: Sequence[str], problems: Callable[[], int]) -> None:
+        """From now on a scrape shows the trading state, and how many reasons there are not to be ready."""
+        self.registry.register(StateCollector(state, states, problems))
 
     def watch_compiled(self) -> None:
         """From now on a scrape shows what is compiled: nothing should be."""
@@ -186,6 +218,8 @@ class PrometheusMetrics:
         self.sent_to_decided.observe_all(counts.total_s)
         for rule, count in counts.broken.items():
             self._denials.labels(rule).inc(count)
+        for rule, share in counts.headroom.items():
+            self._headroom.labels(rule).set(share)
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
         """Decisions are where their readers see them."""

@@ -24,6 +24,8 @@ COMMANDS = {
     "ticks": "Feed recorded or simulated ticks.",
     "forensics": "The audit trail: everything that was published, byte for byte, in PostgreSQL or TimescaleDB, and "
     "signed.",
+    "metrics": "What Prometheus is told of Kafka, PostgreSQL, Redis, the machine, and the processes of a desk.",
+    "runbook": "What an alert means, what to look at, what to do, and how to know that it is over.",
     "loadtest": "Load with arrivals fixed beforehand, judged by targets. Exit code: 0 held, 1 missed, 2 proves "
     "nothing.",
 }

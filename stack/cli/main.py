@@ -33,6 +33,7 @@ ROLE_OF = {
     "train": "trainers",
     "export": "exporters",
     "forensics": "services",
+    "metrics": "services",
     "loadtest": "loadtest",
 }
 

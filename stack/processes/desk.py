@@ -27,13 +27,16 @@ PORTS = {
     "paper-broker": "ULTRATHINK_BROKER_METRICS_PORT",
     "forensics": "ULTRATHINK_FORENSICS_METRICS_PORT",
     "data": "ULTRATHINK_DATA_PORT",
+    "metrics": "ULTRATHINK_METRICS_PORT",
     "stack-http": "ULTRATHINK_PORTS__STACK",
 }
 
 
 def services(settings: StackSettings) -> list[Service]:
-    """The gateway, the paper broker, the trail and the data service."""
-    return [gateway(settings), paper_broker(settings), forensics(settings), data(settings)]
+    """The gateway, the paper broker, the trail, the data service, and what watches the servers."""
+    return [
+        gateway(settings), paper_broker(settings), forensics(settings), data(settings), metrics(settings)
+    ]  # fmt: skip
 
 
 def gateway(settings: StackSettings) -> Service:
@@ -98,6 +101,25 @@ def forensics(settings: StackSettings) -> Service:
     return own(
         settings, "forensics", ("forensics", "run"), f"{LOOPBACK}:{port}", port, probe, 512,
         requires=("kafka", "postgres"), troubles=troubles, stop_timeout_s=30.0,
+    )  # fmt: skip
+
+
+def metrics(settings: StackSettings) -> Service:
+    """Tells Prometheus of the servers; it starts with what is there, and says what is not."""
+    port = settings.ports.metrics
+    address = f"http://{LOOPBACK}:{port}/metrics"
+
+    def probe() -> str:
+        answered(address)
+        return release()
+
+    def troubles() -> list[str]:
+        lines = [line.split() for line in answered(address).splitlines() if line.startswith("metrics_source_up{")]
+        return [f"does not see {name.split(chr(34))[1]}" for name, value in lines if not float(value)]
+
+    return own(
+        settings, "metrics", ("metrics", "serve"), f"{LOOPBACK}:{port}", port, probe, 256,
+        requires=("kafka", "postgres"), uses=("redis",), troubles=troubles,
     )  # fmt: skip
 
 

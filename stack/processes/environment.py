@@ -11,11 +11,14 @@ from pydantic_settings import BaseSettings
 from gateway.settings import GatewaySettings
 from services.data.settings import DataSettings
 from services.forensics.settings import ForensicsSettings
+from services.metrics.settings import MetricsSettings
 from services.paper_broker.settings import BrokerSettings
 from stack.processes import settings as processes
 
 #: Of those that a stack starts.
-KINDS: tuple[type[BaseSettings], ...] = (GatewaySettings, BrokerSettings, ForensicsSettings, DataSettings)
+KINDS: tuple[type[BaseSettings], ...] = (
+    GatewaySettings, BrokerSettings, ForensicsSettings, DataSettings, MetricsSettings,
+)  # fmt: skip
 
 PATHS = (Path, Path | None)
 

@@ -13,6 +13,7 @@ from exporters.repository.state import journal_path
 from gateway.settings import GatewaySettings
 from services.data.settings import DataSettings
 from services.forensics.settings import ForensicsSettings
+from services.metrics.settings import MetricsSettings
 from services.paper_broker.settings import BrokerSettings
 from stack.servers.secrets import ensure_secret
 from stack.servers.settings import StackSettings, is_started, load
@@ -85,6 +86,21 @@ def broker_settings(**given: Any) -> BrokerSettings:
         lambda stack: {"kafka_bootstrap": stack.kafka_bootstrap, "metrics_port": stack.ports.broker_metrics},
         given,
     )
+
+
+def metrics_settings(**given: Any) -> MetricsSettings:
+    """Of what watches the servers."""
+
+    def of_stack(stack: StackSettings) -> dict[str, Any]:
+        return {
+            "port": stack.ports.metrics,
+            "kafka_bootstrap": stack.kafka_bootstrap,
+            "postgres_url": stack.postgres_url("reader", "ultrathink"),
+            "redis_url": stack.redis_url,
+            "disk": stack.absolute_home,
+        }
+
+    return resolve(MetricsSettings, of_stack, given)
 
 
 def data_settings(**given: Any) -> DataSettings:

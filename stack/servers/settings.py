@@ -65,6 +65,8 @@ class ServerPorts(BaseModel):
     gateway_metrics: Port = 9108
     forensics_metrics: Port = 9109
     broker_metrics: Port = 9110
+    metrics: Port = 9111
+    alertmanager: Port = 9095
     data: Port = 8010
     stack: Port = 8040
 
@@ -106,6 +108,7 @@ class StackSettings(BaseSettings):
     least_disk_mb: int = Field(
         default=1024, ge=0, description="left on the home folder's disk; below it the desk reduces"
     )
+    alert_webhook: str = Field(default="", description="address that Alertmanager tells; empty: nobody is told")
     log_mb: int = Field(default=20, ge=1, description="of one log; then it is put aside, and five such are kept")
     log_days: float = Field(default=14.0, gt=0, description="after which what was put aside is deleted")
     triton_threads: int = Field(default=1, ge=1, description="CPU threads of one model instance")

@@ -9,7 +9,7 @@ from stack.servers.settings import StackSettings
 
 
 def services(settings: StackSettings) -> list[Service]:
-    """Those of the profile that the settings name; Prometheus is left out where the program is not installed."""
+    """Those of the profile that the settings name; Prometheus and Alertmanager only where they are installed."""
     found = [
         *kafka.services(settings),
         redis.service(settings),
@@ -17,8 +17,7 @@ def services(settings: StackSettings) -> list[Service]:
         mlflow.service(settings),
         triton.service(settings),
     ]
-    if prometheus.program() is not None:
-        found.append(prometheus.service(settings))
+    found += prometheus.services(settings)
     if settings.profile in {"desk", "full"}:
         found += desk.services(settings)
     if settings.profile == "full":

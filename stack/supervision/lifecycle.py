@@ -38,6 +38,7 @@ FOLDERS = (
     "mlflow",
     "triton",
     "prometheus",
+    "alertmanager",
     "logs",
     "run",
     "secrets",

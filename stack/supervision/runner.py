@@ -278,6 +278,7 @@ class Runner(threading.Thread):
         status = self.status
         status.last_exit, status.process, status.uptime_s, status.cpu_percent = str(death), None, 0.0, 0.0
         status.restarts += 1
+        status.out_of_memory += "(out of memory" in str(death) and "or killed by hand" not in str(death)
         self._measured, self._troubles = None, ()
         if death.asked:
             self._failures = 0

@@ -38,6 +38,7 @@ class ServiceStatus(Struct):
         held: why it is not started, which is no failure; "" where it may run.
         busy: whether it answers and has work to do before it is ready.
         degraded: what does not work although it answers, and because of what.
+        out_of_memory: ends for want of memory, since the supervisor started.
         hour, day: share of the last hour and day, as far as the stack was meant to be up, in which it was ready;
             None where that is not known yet.
     """
@@ -59,6 +60,7 @@ class ServiceStatus(Struct):
     degraded: list[str] = []
     hour: float | None = None
     day: float | None = None
+    out_of_memory: int = 0
 
 
 class StackStatus(Struct):

@@ -101,6 +101,9 @@ class Supervisor:
         self._runners.update({runner.service.name: runner for runner in fresh})
         for runner in fresh:
             runner.start()
+        if "prometheus" in known:
+            # It scrapes others now.
+            known["prometheus"].restart("the profile has changed")
 
     def _end(self, gone: Sequence[Runner]) -> None:
         stop_in_order(gone)

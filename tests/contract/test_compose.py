@@ -19,8 +19,10 @@ from connectors.kafka.topics import TOPICS
 from gateway.settings import GatewaySettings
 from services.forensics.keys import private_key
 from stack.cli.kafka import setup as command
+from stack.processes.environment import KINDS, variables
 from stack.servers import kafka
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.watching import scraping
 from tests.paths import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -95,14 +97,14 @@ def test_nobody_is_root_nor_can_become_it_nor_writes_beside_what_is_his(name):
     assert service["read_only"] is True
     assert not service.get("privileged")
     binds = [v for v in service.get("volumes", []) if v.startswith(("./", "/"))]
-    assert all(v.endswith(":ro") for v in binds)
+    assert all("ro" in v.split(":")[2].split(",") for v in binds)
 
 
 def test_each_container_sees_the_passwords_of_its_own_role_alone():
     seen = {name: service.get("secrets", []) for name, service in SERVICES.items() if name != "kafka-setup"}
     assert {name: found for name, found in seen.items() if found} == {
         "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "data": ["kafka-data"], "operator": ["kafka-operator"],
-        "paper-broker": ["kafka-broker"],
+        "paper-broker": ["kafka-broker"], "metrics": ["kafka-metrics"],
     }  # fmt: skip
 
 
@@ -261,3 +263,23 @@ def test_triton_starts_with_what_is_released_and_nothing_else(tmp_path):
     assert "--model-control-mode=explicit" in flags
     assert SERVICES["triton"]["command"] == ["/start.sh", "/models"]
     assert "./deploy/triton/start.sh:/start.sh:ro" in SERVICES["triton"]["volumes"]
+
+
+def test_prometheus_scrapes_what_there_is_where_it_listens():
+    """Every target is a container, at a port that our settings, or its image, say."""
+    for job, address in {**scraping.COMPOSE, **scraping.COMPOSE_EXPORTERS}.items():
+        host, _, port = address.partition(":")
+        assert job == "prometheus" or host in SERVICES, job
+        told = [str(value) for value in SERVICES.get(host, {}).get("environment", {}).values()]
+        listens = {"triton": "8002", "data": "8010", "alertmanager": "9093", "node-exporter": "9100",
+                   "dcgm-exporter": "9400", "localhost": "9090"}  # fmt: skip
+        assert port == listens.get(host) or port in told, job
+
+
+def test_every_variable_of_ours_is_a_setting_that_exists():
+    known = {variable for kind in KINDS for variable in variables(kind)} | {"ULTRATHINK_KAFKA_SECRETS"}
+    used = {name for s in SERVICES.values() for name in s.get("environment", {}) if name.startswith("ULTRATHINK_")}
+    # Told to the script that makes the databases.
+    used.remove("ULTRATHINK_DB_PASSWORD")
+    assert len(used) > 30
+    assert used - known == set()

@@ -29,7 +29,7 @@ OUTSIDE = {
         "fastapi", "msgspec", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "structlog", "uvicorn",
     },
     "services": {
-        "alembic", "cryptography", "duckdb", "fastapi", "httpx", "limits", "msgspec", "numpy", "prometheus_client",
+        "alembic", "cryptography", "duckdb", "fastapi", "httpx", "limits", "msgspec", "numpy", "prometheus_client", "psutil",
         "pyarrow", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "structlog", "uvicorn",
     },
     "exporters": {

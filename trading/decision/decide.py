@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -42,3 +43,17 @@ def broken_rules(columns: DecisionColumns) -> Counter[str]:
     judged = columns.outcomes >= 0
     counts = np.count_nonzero(columns.results[judged] == BROKEN, axis=0).tolist()
     return Counter({name: count for name, count in zip(NAMES, counts, strict=True) if count})
+
+
+def least_headroom(columns: DecisionColumns) -> dict[str, float]:
+    """Of each rule that has a limit above 0, the least share of it that an order of the batch left.
+
+    Below 0 an order was made smaller, or denied. Rules that judged nothing are left out.
+    """
+    judged = columns.outcomes >= 0
+    limits = np.where(columns.limits[judged] > 0.0, columns.limits[judged], np.nan)
+    if not len(limits):
+        return {}
+    # NaN is what a rule does not know, and is passed over.
+    least = np.fmin.reduce((limits - columns.values[judged]) / limits, axis=0).tolist()
+    return {name: share for name, share in zip(NAMES, least, strict=True) if math.isfinite(share)}

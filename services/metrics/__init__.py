@@ -1,0 +1,1 @@
+"""What Prometheus is told of the servers around us, by the names that their usual exporters give it."""

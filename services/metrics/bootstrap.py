@@ -1,0 +1,22 @@
+"""The sources of the settings."""
+
+from __future__ import annotations
+
+from services.metrics.gathering import Source
+from services.metrics.kafka import KafkaSource
+from services.metrics.machine import MachineSource
+from services.metrics.postgres import PostgresSource
+from services.metrics.redis import RedisSource
+from services.metrics.settings import MetricsSettings
+
+
+def sources_of(settings: MetricsSettings) -> list[Source]:
+    """A source a server that has an address, and this machine. Raises ConfigurationError for what is none."""
+    found: list[Source] = [KafkaSource(settings.kafka_bootstrap)] if settings.kafka_bootstrap else []
+    if url := settings.postgres_url.get_secret_value():
+        found.append(PostgresSource(url))
+    if url := settings.redis_url.get_secret_value():
+        found.append(RedisSource(url))
+    if settings.disk is not None:
+        found.append(MachineSource(settings.disk.expanduser().resolve()))
+    return found

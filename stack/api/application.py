@@ -18,6 +18,8 @@ from stack.api import models
 from stack.api.operations import InTheWay, Operation, Operations, Step
 from stack.servers.log_files import find_log, tail
 from stack.supervision.status import StackStatus
+from stack.watching.alerts import ALERTS
+from stack.watching.runbook import page as page_of
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 DESCRIPTION = """
@@ -78,6 +80,19 @@ def application(desk: Desk, token: str) -> FastAPI:
     def doctor() -> Any:
         """What would stop a start of this desk, or slow it down."""
         return msgspec.to_builtins(desk.doctor())
+
+    @app.get("/v1/runbook", response_model=list[models.Alert], dependencies=known, tags=["desk"])
+    def runbook() -> Any:
+        """Every alert that there is."""
+        return [{"name": one.name, "severity": one.severity, "summary": one.summary} for one in ALERTS]
+
+    @app.get("/v1/runbook/{name}", response_model=models.Page, dependencies=known, tags=["desk"])
+    def page(name: str) -> Any:
+        """What an alert means, what to look at, what to do, and how to know that it is over, as Markdown."""
+        try:
+            return {"page": page_of(name)}
+        except ConfigurationError as error:
+            raise HTTPException(404, str(error)) from error
 
     add_logs(app, desk, known)
     add_actions(app, desk, known)

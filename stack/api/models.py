@@ -105,6 +105,20 @@ class Finding(BaseModel):
     way_out: str
 
 
+class Alert(BaseModel):
+    """What may wake a person."""
+
+    name: str
+    severity: Literal["critical", "warning"]
+    summary: str
+
+
+class Page(BaseModel):
+    """A page of the runbook, as Markdown."""
+
+    page: str
+
+
 class Problem(BaseModel):
     """A refusal."""
 

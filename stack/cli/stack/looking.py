@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stack.cli.output import out, print_json
 from stack.cli.stack.command import Json, app
-from stack.cli.stack.table import matrix, remarks
+from stack.cli.stack.table import matrix, remarks, remarks_of, table_of
 
 
 @app.command(epilog="Example: ultrathink stack status --json")
-def status(json: Json = False) -> None:
+def status(
+    compose: Annotated[
+        bool, typer.Option("--compose", help="Of the containers of the docker-compose.yml in this folder.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """The health matrix. Exit code 1 unless every process answers."""
     from stack.servers.settings import load
     from stack.supervision.status import read_status
 
+    if compose:
+        compose_matrix(json=json)
+        return
     home = load().absolute_home
     found = read_status(home)
     if json:
@@ -35,6 +44,25 @@ def status(json: Json = False) -> None:
         for line in remarks(found):
             out.print(line, soft_wrap=True)
     if not (found is not None and found.ready):
+        raise typer.Exit(1)
+
+
+def compose_matrix(*, json: bool) -> None:
+    """The same of a compose deployment."""
+    from stack.supervision.compose_status import compose_status, docker
+    from stack.supervision.status import READY
+
+    rows = compose_status(docker(Path.cwd()))
+    ready = bool(rows) and all(row.state == READY or row.held for row in rows)
+    if json:
+        print_json({"ready": ready, "profile": "compose", "services": rows, "problems": []})
+    elif rows:
+        out.print(table_of(rows))
+        for line in remarks_of(rows):
+            out.print(line, soft_wrap=True)
+    else:
+        out.print("no container of this compose file exists: `docker compose up -d`")
+    if not ready:
         raise typer.Exit(1)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from stack.cli.output import coloured, state_text, table
+from stack.supervision.status import WAITING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from stack.supervision.status import ServiceStatus, StackStatus
 
 #: Share of its ceiling from which a process's memory is coloured.
@@ -18,6 +20,11 @@ NEAR = 0.9
 
 
 def matrix(status: StackStatus) -> Table:
+    """Of a stack."""
+    return table_of(status.services)
+
+
+def table_of(services: Sequence[ServiceStatus]) -> Table:
     """State, version, endpoint, memory beside its ceiling, CPU, and how often each was there."""
     rows = [
         [
@@ -32,7 +39,7 @@ def matrix(status: StackStatus) -> Table:
             f"{share(s.hour)} {share(s.day)}",
             s.last_exit or s.detail[:60],
         ]
-        for s in status.services
+        for s in services
     ]
     columns = [
         "service",
@@ -76,12 +83,17 @@ def share(value: float | None) -> str:
 
 def remarks(status: StackStatus) -> Iterator[str]:
     """Lines of markup: who waits, what is degraded because of whom, and what is wrong with the machine."""
-    for s in status.services:
-        if s.held:
+    yield from remarks_of(status.services)
+    for problem in status.problems:
+        yield f"[red]{escape(problem)}[/]"
+
+
+def remarks_of(services: Sequence[ServiceStatus]) -> Iterator[str]:
+    """Who waits, who is degraded, and who does not answer."""
+    for s in services:
+        if s.held and s.state == WAITING:
             yield f"[yellow]{escape(s.name)} waits: {escape(s.held)}[/]"
         elif s.degraded:
             yield f"[yellow]{escape(s.name)} is degraded: {escape('; '.join(s.degraded))}[/]"
         elif s.last_exit and s.detail:
             yield f"[yellow]{escape(s.name)}: {escape(s.detail)}[/]"
-    for problem in status.problems:
-        yield f"[red]{escape(problem)}[/]"

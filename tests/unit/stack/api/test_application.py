@@ -173,3 +173,10 @@ def test_an_operation_that_runs_can_be_cancelled_and_keeps_others_of_its_kind_aw
 
 def test_the_doctor_is_asked(client):
     assert client.get("/v1/doctor").json()[0]["way_out"] == "end that"
+
+
+def test_the_runbook_is_read(client):
+    assert "NoDecisions" in [one["name"] for one in client.get("/v1/runbook").json()]
+    assert client.get("/v1/runbook/NoDecisions").json()["page"].startswith("# NoDecisions")
+    for name in ("Nothing", "..%2f..%2fREADME", "NoDecisions.md"):
+        assert client.get(f"/v1/runbook/{name}").status_code == 404

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from stack.watching import alerts, scraping
+from stack.watching.boards import BOARDS
 from trading.files import write_atomically
 
 HEADER = "# Made by `python -m stack.watching.files` from stack/watching/: change it there.\n"
@@ -27,10 +28,23 @@ def compose_scraping() -> str:
     return dumped(scraping.configuration(targets, scraping.COMPOSE["alertmanager"], RULES))
 
 
+def board(number: int) -> Callable[[], str]:
+    """What makes a board's file."""
+
+    def make() -> str:
+        # Its SDK is there where the project is built, and not where it runs.
+        from stack.watching.grafana import made
+
+        return made(BOARDS[number])
+
+    return make
+
+
 FILES: Mapping[str, Callable[[], str]] = {
     "deploy/prometheus/prometheus.yml": compose_scraping,
     "deploy/prometheus/alerts.yml": lambda: dumped(alerts.rules()),
     "deploy/alertmanager/alertmanager.yml": lambda: dumped(alerts.routing("")),
+    **{f"deploy/grafana/dashboards/{one.uid}.json": board(number) for number, one in enumerate(BOARDS)},
 }
 
 

@@ -23,6 +23,7 @@ from stack.servers.settings import ServerPorts, StackSettings
 from stack.supervision.lifecycle import restart, up
 from stack.supervision.status import READY, read_status
 from stack.watching import alerts
+from stack.watching.boards import BOARDS
 from tests.stacks import running_stack
 from tests.waiting import eventually
 from tests.webhooks import receiving
@@ -134,6 +135,40 @@ def test_a_healthy_desk_alarms_nobody(desk, told):
             time.sleep(2)
     assert found == set()
     assert told.names() == set() or len(told.came) == before
+
+
+def test_every_query_of_every_panel_answers_with_data(desk):
+    """On a desk that decides, and is asked for its data."""
+    token = desk.secret("data-token")
+    queries = {
+        query.expr.replace("$__rate_interval", "30s"): f"{board.title}: {panel.title}"
+        for board in BOARDS
+        for panel in board.panels
+        for query in panel.queries
+        if not panel.needs
+    }
+    assert len(queries) > 50
+    with load(desk, 200.0):
+        missing = set(queries)
+
+        def answered():
+            httpx.get(
+                f"http://127.0.0.1:{desk.ports.data}/v1/symbols",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=5,
+            )
+            missing.difference_update({expr for expr in missing if has_data(ask(desk, expr))})
+            return not missing
+
+        try:
+            eventually(answered, 60)
+        except AssertionError:
+            pytest.fail(f"no data: {[(queries[expr], expr) for expr in missing]}")
+
+
+def has_data(found):
+    """Whether an answer has a number in it."""
+    return any(one["value"][1] not in {"NaN", "+Inf", "-Inf"} for one in found)
 
 
 @contextmanager

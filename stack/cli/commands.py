@@ -26,6 +26,8 @@ COMMANDS = {
     "signed.",
     "metrics": "What Prometheus is told of Kafka, PostgreSQL, Redis, the machine, and the processes of a desk.",
     "runbook": "What an alert means, what to look at, what to do, and how to know that it is over.",
+    "support-bundle": "State, settings, logs, versions and the last hour's metrics of this stack in one archive, "
+    "without secrets.",
     "loadtest": "Load with arrivals fixed beforehand, judged by targets. Exit code: 0 held, 1 missed, 2 proves "
     "nothing.",
 }
@@ -46,11 +48,11 @@ class Commands(TyperGroup):
 
 def load(name: str) -> Any:
     """A command, or a group of them."""
-    module = import_module(f"stack.cli.{name}")
+    module = import_module(f"stack.cli.{name.replace('-', '_')}")
     if (group := getattr(module, "app", None)) is not None:
         made: Any = typer.main.get_group(group)
         made.name = name
         return made
     single = typer.Typer(add_completion=False)
-    single.command(name)(getattr(module, name))
+    single.command(name)(getattr(module, name.replace("-", "_")))
     return typer.main.get_command(single)

@@ -29,6 +29,7 @@ ROLES = ("services", "mlflow", "loadtest", "trainers", "exporters", "embedded")
 #: Commands that are one role's.
 ROLE_OF = {
     "stack": "embedded",
+    "support-bundle": "embedded",
     "data": "trainers",
     "train": "trainers",
     "export": "exporters",

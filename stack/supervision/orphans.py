@@ -27,6 +27,7 @@ from trading.files import write_atomically
 MARK = "ULTRATHINK_SUPERVISED"
 #: Its own name among them.
 SUPERVISOR = "supervisor"
+KILL_S = 5.0
 
 
 class Note(Struct, frozen=True):
@@ -135,10 +136,12 @@ def end_left_behind(
         if one.find() is not None and group_of(one) == one.pid:
             say(f"{name} (pid {one.pid}) of an earlier start is ended")
             end(one)
-    for _, one in found:
-        if (process := one.find()) is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+    left = [process for _, one in found if (process := one.find()) is not None]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    # One that is killed holds its ports until it is gone.
+    psutil.wait_procs(left, KILL_S)
     return len(found)
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
 
-import click
 import pytest
-import typer
-from typer.core import TyperGroup
 
 from connectors.kafka.topics import TOPICS
-from stack.cli.main import app
 from tests.paths import ROOT
 
 PAGES = [
@@ -23,7 +18,6 @@ PAGES = [
 ]
 #: Written by programs, or told of a machine.
 MADE = {"performance.md", "models.md", "proof.md"}
-ROOT_COMMAND = typer.main.get_command(app)
 ROOMS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
 DOTTED = re.compile(r"`((?:\w+\.)+\w+)`")
@@ -104,31 +98,3 @@ def test_a_stale_tick_is_denied_where_the_page_says():
     from trading.risk.rules import RULES
 
     assert RULES["stale_data"].__file__ == str(ROOT / "trading/risk/rules/stale_data.py")
-
-
-def commands_of(text):
-    """What stands in backquotes and calls our program."""
-    return [shlex.split(found.replace("...", "x")) for found in re.findall(r"`ultrathink ([^`|\[]+)`", text)]
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in MADE], ids=lambda p: p.name)
-def test_every_command_that_a_page_names_is_one(page):
-    wrong = []
-    for words in commands_of(page.read_text()):
-        group, path = ROOT_COMMAND, []
-        left = [word for word in words if word != "--home"] if words[:1] == ["--home"] else words
-        left = left[1:] if words[:1] == ["--home"] else left
-        while left and isinstance(group, TyperGroup) and not left[0].startswith("-"):
-            context = click.Context(group, info_name="ultrathink")
-            try:
-                _, command, left = group.resolve_command(context, left)
-            except click.UsageError:
-                command = None
-            if command is None:
-                wrong.append(words)
-                break
-            group = command
-            path.append(command.name)
-        known = {name for parameter in group.params for name in (*parameter.opts, *parameter.secondary_opts)}
-        wrong += [words for word in left if word.startswith("--") and word.partition("=")[0] not in known]
-    assert wrong == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,10 @@ from rich.console import Console
 from exporters.release.triton_client import TritonServer
 from loadtest.open_loop.publisher import TickPublisher
 from stack.cli.commands import COMMANDS, load
-from stack.cli.main import app
+from stack.cli.main import app, run
 from stack.cli.output import coloured, table
 from stack.servers.ports import free_ports
+from stack.watching.alerts import ALERTS
 from tests.paths import ROOT
 from trading.errors import ServiceUnavailable
 
@@ -115,11 +118,33 @@ def test_every_command_has_help(command):
         (["train", "queue", "/nowhere.yaml"], "/nowhere.yaml does not exist"),
     ],
 )
-def test_a_users_mistake_is_a_sentence_and_exit_code_2(arguments, says, tmp_path):
-    done = run_cli("--home", str(tmp_path), *arguments)
+def test_a_users_mistake_is_a_sentence_and_exit_code_2(arguments, says, tmp_path, monkeypatch, capsys):
+    code = run_here(monkeypatch, "--home", str(tmp_path), *arguments)
+    told = capsys.readouterr().err
+    assert code == 2
+    assert says in told
+    assert "Traceback" not in told
+
+
+def test_a_process_says_the_same(tmp_path):
+    done = run_cli("--home", str(tmp_path), "stack", "logs", "nobody")
     assert done.returncode == 2
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "no log of" in done.stderr
+
+
+def run_here(monkeypatch, *arguments):
+    """The program's entry in this process, which need not import everything anew; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["ultrathink", *arguments])
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        run()
+    except SystemExit as ended:
+        return ended.code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
 
 
 def run_cli(*arguments):
@@ -135,9 +160,16 @@ def test_a_wrong_environment_variable_is_a_sentence(tmp_path, monkeypatch):
 
 
 def told_commands():
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs/runbook").iterdir()),
+    ):
         for line in re.findall(r"^\$ (ultrathink .*)$|`(ultrathink [a-z][^`]*)`", page.read_text(), re.MULTILINE):
             yield page.name, (line[0] or line[1]).replace("\\|", "|")
+    for one in ALERTS:
+        for line in re.findall(r"`(ultrathink [a-z][^`]*)`", one.summary):
+            yield one.name, line
 
 
 def unknown_in(line):

@@ -165,7 +165,7 @@ async def events(path: Path, lines: int) -> AsyncIterator[str]:
             offset += len(found)
             *whole, rest = (rest + found).split(b"\n")
             for one in whole:
-                yield f"data: {one.decode('utf-8', 'replace').rstrip()}\n\n"
+                yield f"data: {one.decode('utf-8', 'replace').rstrip().replace(chr(13), ' ')}\n\n"
             quiet_s = 0.0
             continue
         await asyncio.sleep(FOLLOW_S)

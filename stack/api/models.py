@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 #: Of a model, as the repository takes it; never the beginning of an option.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}$")]
-Reason = Annotated[str, Field(min_length=1, max_length=500, description="why, for the record")]
-By = Annotated[str, Field(max_length=100, description="who asks, as he calls himself")]
+Reason = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$", description="why, for the record")]
+By = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,100}$", description="who asks, as he calls himself")]
 
 
 class Asked(BaseModel):

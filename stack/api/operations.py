@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -30,6 +31,8 @@ ID = re.compile(r"[0-9a-f]{32}\Z")
 #: A command that does not end when it is asked to is killed.
 GRACE_S = 20.0
 ASK_S = 60.0
+#: As a shell has it for Ctrl-C.
+CANCELLED = 130
 
 
 class Operation(Struct, frozen=True):
@@ -71,6 +74,10 @@ class InTheWay(Exception):
         self.running = running
 
 
+class _CancelledError(Exception):
+    """It was cancelled before its next command began."""
+
+
 class Step(Struct, frozen=True):
     """A command, and which exit codes let the next one begin."""
 
@@ -97,6 +104,8 @@ class Operations:
         self._lock, self._over = threading.Lock(), threading.Condition()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._cancelled: set[str] = set()
+        #: By kind.
+        self._live: dict[str, Operation] = {}
         for one in self.listed():
             if one.state == "running":
                 self._keep(
@@ -116,11 +125,11 @@ class Operations:
     def start(self, kind: str, subject: str, steps: Sequence[Step], reason: str, by: str) -> Operation:
         """Begin. Raises InTheWay where one of the kind runs."""
         with self._lock:
-            running = next((one for one in self.listed() if one.kind == kind and one.state == "running"), None)
-            if running is not None:
+            if (running := self._live.get(kind)) is not None:
                 raise InTheWay(running)
             made = Operation(uuid.uuid4().hex, kind, subject, reason, by, "running", time.time())
             self._keep(made)
+            self._live[kind] = made
         self._told(made)
         threading.Thread(target=self._run, args=(made, steps), name=f"{kind} {subject}", daemon=True).start()
         return made
@@ -150,12 +159,14 @@ class Operations:
         return found
 
     def cancel(self, name: str) -> None:
-        """Ask its command to end, as Ctrl-C does, and end it where it does not."""
-        self._cancelled.add(name)
-        process = self._processes.get(name)
+        """Ask its command to end, as Ctrl-C does, and end it where it does not; no further one begins."""
+        with self._lock:
+            self._cancelled.add(name)
+            process = self._processes.get(name)
         if process is None or process.poll() is not None:
             return
-        os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         try:
             process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
@@ -168,34 +179,47 @@ class Operations:
 
     def _run(self, made: Operation, steps: Sequence[Step]) -> None:
         log, results, code = self._folder / f"{made.id}.log", [], 0
+        ended = False
         try:
             for step in steps:
                 code, printed = self._command(made.id, step.words, log)
                 results += printed
                 if code not in step.goes_on or made.id in self._cancelled:
+                    ended = code in step.goes_on and step is steps[-1]
                     break
-        except OSError as error:
-            code, results = 1, [*results, {"error": str(error)}]
+            else:
+                ended = True
+        except _CancelledError:
+            code = CANCELLED
+        except Exception as error:  # noqa: BLE001 - whatever it is, the operation is over, and says so
+            code, results = 1, [*results, {"error": f"{type(error).__name__}: {error}"}]
         self._processes.pop(made.id, None)
-        cancelled = made.id in self._cancelled
-        state = "cancelled" if cancelled else "done" if code in steps[-1].goes_on else "failed"
+        # What was done in spite of a cancel was done.
+        state = "done" if ended else "cancelled" if made.id in self._cancelled else "failed"
         said = tail(log, LINES) + ([describe_exit(code)] if code < 0 else [])
         done = structs.replace(made, state=state, ended_s=time.time(), exit_code=code, results=results, log=said)
+        with self._lock:
+            self._live.pop(made.kind, None)
         with self._over:
-            self._keep(done)
+            try:
+                self._keep(done)
+            except OSError as error:
+                self._told(structs.replace(done, log=[f"it cannot be kept: {error}"]))
             self._over.notify_all()
         self._told(done)
         self._forget()
 
     def _command(self, name: str, words: Sequence[str], log: Path) -> tuple[int, list[Any]]:
         # What is printed is small: a document of JSON.
-        with log.open("ab") as errors:
+        with log.open("ab") as errors, self._lock:
+            if name in self._cancelled:
+                raise _CancelledError
             process = subprocess.Popen(
                 [*self._program, *words], stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL,
                 env={**os.environ, "ULTRATHINK_HOME": os.fspath(self._home)}, start_new_session=True,
             )  # fmt: skip
             self._processes[name] = process
-            printed, _ = process.communicate()
+        printed, _ = process.communicate()
         try:
             return process.returncode, [json.loads(printed)] if printed.strip() else []
         except ValueError:

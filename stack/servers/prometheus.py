@@ -111,7 +111,8 @@ def alertmanager(settings: StackSettings) -> Service:
 def write(path: Path, document: object) -> None:
     """JSON is YAML."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(document, indent=2))
+    # A webhook's address is often all that one needs to use it.
+    write_atomically(path, json.dumps(document, indent=2), mode=0o600)
 
 
 def version(address: str, told_at: str) -> str:

@@ -193,7 +193,7 @@ class StackSettings(BaseSettings):
 
     def save(self) -> None:
         """Write the settings where `load` finds them."""
-        write_atomically(self.absolute_home / STORED, self.model_dump_json(indent=2))
+        write_atomically(self.absolute_home / STORED, self.model_dump_json(indent=2), mode=0o600)
 
 
 def from_environment(**given: Any) -> StackSettings:
@@ -260,6 +260,8 @@ def differences(kept: StackSettings, wanted: StackSettings) -> list[str]:
     for name in before.keys() - {"home"}:
         if name == "ports":
             pairs = [(f"ports.{k}", before[name][k], after[name][k]) for k in before[name]]
+        elif name == "alert_webhook":
+            pairs = [(name, "one address", "another")] if before[name] != after[name] else []
         else:
             pairs = [(name, before[name], after[name])]
         found += [f"{what} is {old}, asked for is {new}" for what, old, new in pairs if old != new]

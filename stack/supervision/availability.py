@@ -62,9 +62,17 @@ class Availability:
             self._services = _kept.read(self._path.read_bytes()).services
         except (OSError, BadRecord):
             self._services = {}
-        for record in self._services.values():
-            if record.counts and record.wanted:
-                extend(record.wanted, record.wanted[-1][1], now_s)
+        #: Since when nobody looked, of each that was meant to be ready.
+        self._unseen = {n: r.wanted[-1][1] for n, r in self._services.items() if r.counts and r.wanted}
+        for name, since in self._unseen.items():
+            extend(self._services[name].wanted, since, now_s)
+
+    def went_on(self, names: Collection[str], now_s: float) -> None:
+        """Who was found running as it was left was ready while nobody looked, if it was before."""
+        for name in names:
+            record, since = self._services.get(name, Record()), self._unseen.get(name)
+            if since is not None and record.ready and since - record.ready[-1][1] < SEEN_S:
+                extend(record.ready, record.ready[-1][1], now_s)
 
     def note(self, ready: Mapping[str, bool], held: Collection[str], now_s: float) -> None:
         """Who is ready now, and since the last call; who is held is not meant to be."""

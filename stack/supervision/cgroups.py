@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -20,8 +19,6 @@ from msgspec import Struct
 MB = 2**20
 #: Of the ceiling that is watched: a group counts pages of files too, and the watch, which drains, acts first.
 SLACK = 1.25
-#: Set by our systemd unit, whose Delegate= gives us the group that we are in.
-DELEGATED = "ULTRATHINK_CGROUP_DELEGATED"
 ROOT = Path("/sys/fs/cgroup")
 
 
@@ -74,21 +71,14 @@ def count(events: Path) -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
-def find_groups(
-    home: Path,
-    environment: Mapping[str, str] | None = None,
-    root: Path = ROOT,
-    membership: Path = Path("/proc/self/cgroup"),
-) -> Groups | None:
+def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/self/cgroup")) -> Groups | None:
     """Where groups may be made for this home folder's services; None where they may not.
 
     Args:
         home: of the stack.
-        environment: says whether the group that we are in was given to us; default: this process's.
         root: where the kernel's interface is.
         membership: the file that tells the groups of this process.
     """
-    given = os.environ if environment is None else environment
     try:
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
@@ -98,8 +88,9 @@ def find_groups(
         if "memory" in controllers.split(","):
             return made(root / "memory" / path.lstrip("/") / name, V1)
     for _, controllers, path in lines:
-        # Elsewhere systemd is the only one who may make groups.
-        if not controllers and (DELEGATED in given or path == "/"):
+        # A container's own root; elsewhere systemd is the only one who may make groups, and starts no unit again
+        # whose group has groups of ours in it that live.
+        if not controllers and path == "/":
             return delegated(root / path.lstrip("/"))
     return None
 

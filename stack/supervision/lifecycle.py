@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stack.servers.identity import Identity, end
@@ -71,6 +74,30 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
         check_same(settings, running)
         if running.profile != settings.profile:
             change_profile(settings, current)
+        return wait_until_ready(home, show)
+    with starting_alone(home):
+        return start_anew(settings, home, show)
+
+
+@contextlib.contextmanager
+def starting_alone(home: Path) -> Iterator[None]:
+    """One start of a home folder at a time: the second waits until the first is done, one way or the other.
+
+    The file lies outside: a folder that is refused is left as it was.
+    """
+    name = hashlib.sha256(os.fspath(home).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"ultrathink-{os.getuid()}-{name}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def start_anew(settings: StackSettings, home: Path, show: Callable[[StackStatus], None]) -> StackStatus:
+    """Start a supervisor where none lives, unless another `up` has just done so."""
+    current = read_status(home)
+    if current is not None and current.alive:
+        check_same(settings, load(home))
         return wait_until_ready(home, show)
     prepare(settings)
     status_path(home).unlink(missing_ok=True)
@@ -261,7 +288,7 @@ def restart(home: Path, name: str, reason: str) -> ServiceStatus:
         now = next((s for s in status.services if s.name == name), before)
         if now.held or (now.state == READY and now.process != before.process):
             return now
-        if now.state == FAILED and now.process != before.process:
+        if now.state == FAILED and now.restarts > before.restarts:
             raise ServiceUnavailable(failure(home, name, now.detail))
         if now.busy:
             deadline = time.monotonic() + UP_TIMEOUT_S

@@ -53,12 +53,17 @@ class LogRotation:
         size = path.stat().st_size
         since = self._since.setdefault(path.name, now_s)
         if size > self._most_bytes or (size and now_s - since > FRESH_S):
-            rotate(path)
+            if shutil.disk_usage(self._folder).free < 4 * min(size, 2 * self._most_bytes):
+                self.problem = f"there is no room to put {path.name} aside"
+                return
+            rotate(path, most_bytes=2 * self._most_bytes)
             self._since[path.name] = now_s
 
 
-def rotate(path: Path, keep: int = KEEP) -> None:
+def rotate(path: Path, keep: int = KEEP, most_bytes: int | None = None) -> None:
     """Put what a log holds aside and go on with an empty one.
+
+    Of one that grew beyond `most_bytes` while nobody looked the end is kept.
 
     Between the last byte that is copied and the emptying lies no time but that of two calls.
 
@@ -69,6 +74,8 @@ def rotate(path: Path, keep: int = KEEP) -> None:
     partial = path.with_name(f"{path.name}.partial")
     try:
         with path.open("rb") as source, partial.open("wb") as target:
+            if most_bytes is not None:
+                source.seek(max(0, source.seek(0, os.SEEK_END) - most_bytes))
             shutil.copyfileobj(source, target)
             for older, newer in zip(reversed(aside), reversed(aside[:-1]), strict=False):
                 if newer.exists():

@@ -145,6 +145,15 @@ def end_left_behind(
     return len(found)
 
 
+def end_marked(home: Path, name: str) -> None:
+    """Kill what is left of one service, whose leader is gone."""
+    left = [found for who, one in left_behind(home) if who == name and (found := one.find()) is not None]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, KILL_S)
+
+
 def group_of(process: Identity) -> int:
     """The group that a process is in; 0 where it is gone."""
     try:

@@ -18,7 +18,7 @@ from stack.servers.log_files import log_path
 from stack.servers.server import AtWork, NotReady, Service, members
 from stack.supervision.cgroups import Groups
 from stack.supervision.memory import exit_in_words, oom_kills
-from stack.supervision.orphans import marker, note
+from stack.supervision.orphans import end_marked, marker, note
 from stack.supervision.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, WAITING, ServiceStatus
 
 #: A service that dies this often before it was ever ready is called failed, and tried less often.
@@ -76,7 +76,11 @@ class Runner(threading.Thread):
         """Thread body."""
         try:
             while not self._stopping.is_set() and self._may_start():
-                self._live_once()
+                try:
+                    self._live_once()
+                except Exception as error:  # noqa: BLE001 - no file descriptor, no process: it may be better soon
+                    self.status.detail = f"{type(error).__name__}: {error}"
+                    self._asked.wait(BACK_OFF_S[-2])
         finally:
             self._end_process()
             self.status.state = STOPPED
@@ -189,8 +193,13 @@ class Runner(threading.Thread):
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.service.start_timeout_s
+        next_look = time.monotonic() + PROBE_EVERY_S
         while not self._stopping.is_set():
             self._raise_if_over()
+            if time.monotonic() >= next_look:
+                # What is rebuilt may take minutes, and all memory.
+                next_look = time.monotonic() + PROBE_EVERY_S
+                self._measure()
             try:
                 self.status.version = self.service.probe()
                 break
@@ -206,7 +215,9 @@ class Runner(threading.Thread):
             return
         self.service.on_ready()
         self._measure(anew=True)
-        self._troubles = tuple(self.service.troubles())
+        with contextlib.suppress(NotReady):
+            # It is asked again in a moment.
+            self._troubles = tuple(self.service.troubles())
         self.status.detail, self.status.busy = "", False
         self.status.state = READY
         self._was_ready = True
@@ -222,6 +233,8 @@ class Runner(threading.Thread):
                 continue
             next_probe = time.monotonic() + PROBE_EVERY_S
             self._measure()
+            # What the kernel ended while this one lived on was another.
+            self._oom_kills = self._kills()
             try:
                 self.service.probe()
                 self._troubles = tuple(self.service.troubles())
@@ -292,7 +305,10 @@ class Runner(threading.Thread):
 
     def _end_process(self) -> None:
         if self.status.process is not None:
-            end(self.status.process, self.service.stop_signal, self.service.stop_timeout_s)
+            gone = not end(self.status.process, self.service.stop_signal, self.service.stop_timeout_s)
+            if gone and self._process is None:
+                # Of one that was adopted and crashed: whoever bears its mark would hold its port.
+                end_marked(self._home, self.service.name)
         if self._process is not None:
             # A leader that crashed leaves its children: they would hold its port.
             with contextlib.suppress(ProcessLookupError):

@@ -38,6 +38,8 @@ class Supervisor:
         """Prepare. Raises ConfigurationError where the home folder's settings cannot be read."""
         self._home, self._settings = home, load(home)
         self._runners: dict[str, Runner] = {}
+        #: Those that the profile has no more, while they drain.
+        self._leaving: dict[str, Runner] = {}
         self._identity = Identity.of(os.getpid())
         self._disk = DiskWatch(home, self._settings.least_disk_mb, reduce_desk(self._settings))
         self._logs = LogRotation(home / "logs", self._settings.log_mb, self._settings.log_days)
@@ -53,22 +55,31 @@ class Supervisor:
         for service in found:
             left = running.get(service.name)
             self._runners[service.name] = Runner(self._home, service, self._runners, by, left, self._groups)
+        self._available.went_on(running, time.time())
         self._publish()
         for runner in list(self._runners.values()):
             runner.start()
         while not stopping.wait(WRITE_EVERY_S):
-            for request in requests.take(self._home):
-                self._carry_out(request)
-            self._disk.look(time.monotonic())
-            self._logs.look(time.monotonic())
-            self._note()
-            self._publish()
+            for step in (self._take_requests, self._look, self._note, self._publish):
+                try:
+                    step()
+                except Exception as error:  # noqa: BLE001 - whatever it is, somebody must go on supervising
+                    self._problem = f"{type(error).__name__}: {error}"
+                    say(self._problem)
         # What follows is meant: it is no outage.
         self._available.end()
-        stop_in_order(list(self._runners.values()))
+        stop_in_order([*self._leaving.values(), *self._runners.values()])
         if self._groups is not None:
             self._groups.close()
         self._publish()
+
+    def _take_requests(self) -> None:
+        for request in requests.take(self._home):
+            self._carry_out(request)
+
+    def _look(self) -> None:
+        self._disk.look(time.monotonic())
+        self._logs.look(time.monotonic())
 
     def _note(self) -> None:
         rows = [runner.status for runner in list(self._runners.values())]
@@ -83,6 +94,10 @@ class Supervisor:
 
     def _apply(self) -> None:
         """Start what the settings ask for now and end what they do not; what runs and stays is left alone."""
+        if self._leaving:
+            # What drains may be wanted again: first it ends, then it is started.
+            requests.ask(self._home, "apply")
+            return
         try:
             settings = load(self._home)
             wanted = {service.name: service for service in services(settings)}
@@ -90,13 +105,15 @@ class Supervisor:
             self._problem = f"new settings are not applied: {error}"
             return
         self._settings, self._problem = settings, ""
-        gone = [runner for name, runner in self._runners.items() if name not in wanted]
+        self._leaving = {name: self._runners.pop(name) for name in list(self._runners) if name not in wanted}
         # Whoever drains takes his time, and the rest is told of meanwhile.
-        threading.Thread(target=self._end, args=(gone,), name="ending", daemon=True).start()
-        by, known = digest(settings), self._runners
-        fresh = [
-            Runner(self._home, s, known, by, groups=self._groups) for s in wanted.values() if s.name not in known
-        ]
+        threading.Thread(target=self._end, args=(list(self._leaving.values()),), name="ending", daemon=True).start()
+        by, known, new = (
+            digest(settings),
+            self._runners,
+            [s for s in wanted.values() if s.name not in self._runners],
+        )
+        fresh = [Runner(self._home, service, known, by, groups=self._groups) for service in new]
         # Runners look at one another by their names: all must be known before one starts.
         self._runners.update({runner.service.name: runner for runner in fresh})
         for runner in fresh:
@@ -105,10 +122,11 @@ class Supervisor:
             # It scrapes others now.
             known["prometheus"].restart("the profile has changed")
 
-    def _end(self, gone: Sequence[Runner]) -> None:
-        stop_in_order(gone)
-        for runner in gone:
-            self._runners.pop(runner.service.name, None)
+    def _end(self, leaving: Sequence[Runner]) -> None:
+        try:
+            stop_in_order(leaving)
+        finally:
+            self._leaving = {}
 
     def _publish(self) -> None:
         now_s = time.time()
@@ -116,7 +134,8 @@ class Supervisor:
             runner.status.degraded = runner.degraded()
             runner.status.hour = self._available.share(name, HOUR_S, now_s)
             runner.status.day = self._available.share(name, DAY_S, now_s)
-        rows = [runner.status for runner in list(self._runners.values())]
+        # Those that drain still hold their ports.
+        rows = [runner.status for runner in [*self._runners.values(), *self._leaving.values()]]
         near = [near_ceiling(s.name, s.memory_mb, s.memory_limit_mb) for s in rows]
         problems = [text for text in (self._disk.problem, self._logs.problem, self._problem, *near) if text]
         try:

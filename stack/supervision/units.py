@@ -13,7 +13,6 @@ from pathlib import Path
 from msgspec import Struct
 
 from stack.servers.settings import StackSettings
-from stack.supervision.cgroups import DELEGATED
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.files import write_atomically
 
@@ -80,15 +79,13 @@ def text(home: Path, account: str, *, system: bool) -> str:
         "Type=exec",
         *([f"User={account}"] if account else []),
         f"ExecStart={program} --home {quoted(os.fspath(home))} stack run",
-        f"Environment={DELEGATED}=1 PYTHONUNBUFFERED=1 LC_ALL=C.UTF-8",
+        "Environment=PYTHONUNBUFFERED=1 LC_ALL=C.UTF-8",
         "Restart=always",
         "RestartSec=2",
         # A supervisor that was killed is started again beside what it had started, and goes on with that.
         "KillMode=process",
         "TimeoutStopSec=180",
         "OOMPolicy=continue",
-        # Memory ceilings are control groups below this one.
-        "Delegate=memory",
         "LimitNOFILE=65536",
         "",
         "[Install]",
@@ -151,6 +148,19 @@ def enable(made: Unit) -> None:
         ) from error
     for words in (("daemon-reload",), ("enable", "--now", made.name)):
         run(made.systemctl(*words))
+
+
+def stop(settings: StackSettings) -> list[str]:
+    """Stop the units of a home folder that are installed, until the next boot; returns their names.
+
+    Raises ServiceUnavailable where systemd refuses.
+    """
+    installed = [made for system in (False, True) if (made := unit(settings, system=system)).path.is_file()]
+    if not has_systemd():
+        return []
+    for made in installed:
+        run(made.systemctl("stop", made.name))
+    return [made.name for made in installed]
 
 
 def disable(made: Unit) -> bool:

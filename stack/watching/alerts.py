@@ -36,6 +36,22 @@ class Alert(Struct, frozen=True):
     tried: Literal["chaos", "promtool"] = "chaos"
 
 
+class Inhibition(Struct, frozen=True):
+    """What says nothing new while something else fires.
+
+    Attributes:
+        source: matchers of what fires.
+        silenced: names of what is then silent, with | between them.
+        equal: labels that must be the same in both.
+    """
+
+    source: str
+    silenced: str
+    equal: tuple[str, ...] = ()
+
+
+#: A gateway that waits for a model is no outage.
+HELD = 'ultrathink_process_held{process="gateway"} == 1'
 TICKS_COME = 'sum(rate(kafka_topic_partition_current_offset{topic="market.ticks"}[30s])) > 1'
 ALERTS: tuple[Alert, ...] = (
     # ---- the desk ----------------------------------------------------------------------------
@@ -47,7 +63,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "NoDecisions", "critical",
-        f"({TICKS_COME}) unless (sum(rate(gateway_ticks_total[30s])) > 0)",
+        f"({TICKS_COME}) unless (sum(rate(gateway_ticks_total[30s])) > 0) unless on () ({HELD})",
         "ticks come and none is decided", "10s",
     ),
     Alert(
@@ -61,7 +77,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "TicksLost", "critical",
-        "increase(gateway_lost_ticks_total[10m]) > 0",
+        # Since it started: what was lost while it was away is counted before anybody looks.
+        "gateway_lost_ticks_total > 0",
         "{{ $value | humanize }} ticks were deleted before they were decided", tried="promtool",
     ),
     Alert(
@@ -78,7 +95,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "LossLimitNear", "warning",
-        'gateway_rule_headroom_ratio{rule=~"drawdown|daily_loss|value_at_risk"} < 0.1',
+        # What an order of long ago had left says nothing of now.
+        'gateway_rule_headroom_ratio{rule=~"drawdown|daily_loss|value_at_risk"} < 0.1 '
+        'and on () sum(rate(gateway_decisions_total{action!="hold"}[1m])) > 0',
         "{{ $labels.rule }} has {{ $value | humanizePercentage }} of its limit left", "10s",
     ),
     Alert(
@@ -91,7 +110,7 @@ ALERTS: tuple[Alert, ...] = (
         "the book has fallen {{ $value | humanizePercentage }} below its best", tried="promtool",
     ),
     Alert(
-        "GatewayNotReady", "critical", 'gateway_problems > 0 or up{job="gateway"} == 0',
+        "GatewayNotReady", "critical", f'(gateway_problems > 0 or up{{job="gateway"}} == 0) unless on () ({HELD})',
         "the gateway is not ready: {{ $value | humanize }} reasons, or it does not answer", "20s",
     ),
     Alert(
@@ -167,7 +186,8 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "DiskNearlyFull", "critical",
         # Twice what reduces the desk.
-        "node_filesystem_avail_bytes < 2147483648",
+        'node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|vfat|squashfs|overlay"} < 2147483648 '
+        "and node_filesystem_size_bytes > 4294967296",
         "{{ $value | humanize1024 }}B left on the disk of {{ $labels.mountpoint }}: below 1 GB the desk is reduced",
         "10s",
     ),
@@ -176,7 +196,8 @@ ALERTS: tuple[Alert, ...] = (
         "the machine has {{ $value | humanizePercentage }} of its memory left", "30s", tried="promtool",
     ),
     Alert(
-        "ClockSkew", "warning", "node_timex_maxerror_seconds > 0.1 and node_timex_sync_status == 1",
+        "ClockSkew", "warning", # It grows by half a millisecond a second between two questions to a time server.
+        "node_timex_maxerror_seconds > 1.5 and node_timex_sync_status == 1",
         "the clock may be wrong by {{ $value | humanizeDuration }}: deadlines and ages are", "60s",
         tried="promtool",
     ),
@@ -202,9 +223,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "CheckpointMissing", "critical",
-        "time() - forensics_checkpoint_timestamp_seconds > 180 and forensics_checkpoint_timestamp_seconds > 0 "
-        "and on () sum(increase(forensics_records_total[3m])) > 0",
-        "the trail grows and nothing was signed for {{ $value | humanizeDuration }}", tried="promtool",
+        # It signs each minute, whether anything came or not.
+        "time() - forensics_checkpoint_timestamp_seconds > 180 and forensics_checkpoint_timestamp_seconds > 0",
+        "nothing of the trail was signed for {{ $value | humanizeDuration }}", tried="promtool",
     ),
     Alert(
         "TamperFound", "critical",
@@ -227,12 +248,12 @@ ALERTS: tuple[Alert, ...] = (
     ),
 )  # fmt: skip
 #: Where the first fires, the second of each is its consequence, and says nothing new.
-INHIBITED: tuple[tuple[str, str], ...] = (
-    ("ProcessDown", "TargetDown|SourceUnseen|ProcessDegraded|GatewayNotReady|NoDecisions"),
-    ("GatewayNotReady", "NoDecisions|GatewayLag"),
-    ("KillSwitch", "DeskHalted"),
-    ("OutOfMemory", "ProcessDown"),
-    ("ModelMissing", "GatewayNotReady|NoDecisions|GatewayLag|ProcessDegraded"),
+#: Only what is of the same process, or of the gateway alone: nobody's end hides another's.
+INHIBITED: tuple[Inhibition, ...] = (
+    Inhibition('alertname="ProcessDown", process="gateway"', "GatewayNotReady|NoDecisions|GatewayLag"),
+    Inhibition('alertname="GatewayNotReady"', "NoDecisions|GatewayLag"),
+    Inhibition('alertname="KillSwitch"', "DeskHalted"),
+    Inhibition('alertname="OutOfMemory"', "ProcessDown|RestartLoop", ("process",)),
 )
 
 
@@ -276,7 +297,11 @@ def routing(webhook: str) -> dict[str, Any]:
         },
         "receivers": [{"name": "desk", **send}, {"name": "now", **send}],
         "inhibit_rules": [
-            {"source_matchers": [f'alertname="{source}"'], "target_matchers": [f'alertname=~"{target}"']}
-            for source, target in INHIBITED
+            {
+                "source_matchers": one.source.split(", "),
+                "target_matchers": [f'alertname=~"{one.silenced}"'],
+                **({"equal": list(one.equal)} if one.equal else {}),
+            }
+            for one in INHIBITED
         ],
     }

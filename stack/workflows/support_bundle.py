@@ -64,9 +64,9 @@ class Scrubber:
         self._known = sorted(known.items(), key=lambda pair: -len(pair[0]))
 
     @classmethod
-    def of(cls, home: Path, environment: Mapping[str, str]) -> Scrubber:
-        """Of every file in the folder of secrets, each line of it, and of every variable that holds one."""
-        known: dict[str, str] = {}
+    def of(cls, home: Path, environment: Mapping[str, str], more: Mapping[str, str]) -> Scrubber:
+        """Of every file in the folder of secrets, each line of it, of every variable that holds one, and more."""
+        known = dict(more)
         folder = home / "secrets"
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if path.is_file():
@@ -107,7 +107,7 @@ def write_bundle(settings: StackSettings, path: Path, progress: Callable[[str], 
     Raises OSError where it cannot be written.
     """
     home = settings.absolute_home
-    scrubber = Scrubber.of(home, os.environ)
+    scrubber = Scrubber.of(home, os.environ, {settings.alert_webhook: "[webhook]"})
     texts, missing = {}, []
     for name, make in parts(settings).items():
         progress(name)

@@ -137,12 +137,18 @@ def down(
 ) -> None:
     """End what `up` started, and nothing else. Data is kept unless --purge."""
     from stack.servers.settings import load
+    from stack.supervision import units
     from stack.supervision.lifecycle import delete_data
     from stack.supervision.lifecycle import down as bring_down
 
-    home = load().absolute_home
+    settings = load()
+    home = settings.absolute_home
     with err.status("draining and stopping"):
-        ran = bring_down(home)
+        # Of a desk that systemd keeps running, it must not come back at once.
+        kept = units.stop(settings)
+        ran = bring_down(home) or bool(kept)
+    for name in kept:
+        out.print(f"{name} is stopped until the next boot; `ultrathink stack disable` takes it away")
     out.print("stopped" if ran else "nothing was running")
     if purge:
         left = delete_data(home)

@@ -48,6 +48,7 @@ def enable(
 
     from stack.supervision import units
     from stack.supervision.lifecycle import claim_home
+    from stack.supervision.orphans import is_supervised
     from trading.errors import ConfigurationError
 
     settings = wanted(profile, None, None, None, None)
@@ -62,6 +63,8 @@ def enable(
         for line in units.elsewhere(settings):
             err.print(line, markup=False, soft_wrap=True)
         raise typer.Exit(1)
+    if is_supervised(settings.absolute_home):
+        raise ConfigurationError("a stack runs here: `ultrathink stack down` first; the unit starts it anew")
     claim_home(settings)
     units.enable(made)
     out.print(

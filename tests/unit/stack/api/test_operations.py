@@ -94,6 +94,19 @@ def test_what_ran_when_the_server_ended_is_failed(begun, tmp_path):
     assert "ended meanwhile" in again.get(one.id).log[0]
 
 
+def test_what_cannot_be_started_is_over_and_keeps_nobody_away(begun):
+    one = begun.start("restart", "x", [Step(["say=a\0b"])], "why", "")
+    assert begun.wait(one.id, 20).state == "failed"
+    assert begun.wait(begun.start("restart", "x", [Step(["say=y"])], "why", "").id, 20).state == "done"
+
+
+def test_a_cancel_before_its_command_begins_is_heard(begun):
+    one = begun.start("loadtest", "kafka", [Step(["sleep=0.3"]), Step(["sleep=30"])], "why", "")
+    begun.cancel(one.id)
+    done = begun.wait(one.id, 20)
+    assert done.state == "cancelled"
+
+
 @pytest.mark.parametrize("name", ["", "x", "../../secrets/redis", "a" * 32, "A" * 32, "0" * 32 + "\n"])
 def test_an_id_that_is_none_is_nothing(begun, name):
     assert begun.get(name) is None

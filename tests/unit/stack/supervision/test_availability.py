@@ -53,6 +53,15 @@ def test_after_a_kill_of_the_supervisor_the_gap_counts_and_after_a_stop_it_does_
     assert one.share("gateway", HOUR_S, now_s) == pytest.approx(share, abs=0.05)
 
 
+def test_what_went_on_while_nobody_supervised_was_there(tmp_path):
+    one = Availability(tmp_path, BEGAN_S)
+    now_s = live(one, 100, BEGAN_S)
+    again = Availability(tmp_path, now_s + 100)
+    again.went_on(["gateway", "unknown"], now_s + 100)
+    now_s = live(again, 10, now_s + 100)
+    assert again.share("gateway", HOUR_S, now_s) == pytest.approx(1.0, abs=0.01)
+
+
 def test_a_machine_that_slept_was_not_there_and_a_clock_that_goes_back_says_nothing(tmp_path):
     one = Availability(tmp_path, BEGAN_S)
     now_s = live(one, 100, BEGAN_S)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from stack.supervision.cgroups import DELEGATED, MB, SLACK, V2, Groups, find_groups
+from stack.supervision.cgroups import MB, SLACK, V2, Groups, find_groups
 from stack.supervision.memory import exit_in_words, near_ceiling, oom_kills
 
 
@@ -41,13 +41,12 @@ def test_a_process_near_its_ceiling_is_told_of_before_it_is_ended():
 
 def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     """The kernel's files of the newer form, laid down by hand: this machine may have only the older one."""
-    (tmp_path / "cgroup").write_text("0::/desk.service\n")
-    ours = tmp_path / "fs" / "desk.service"
+    (tmp_path / "cgroup").write_text("0::/\n")
+    ours = tmp_path / "fs"
     (ours / "supervisor").mkdir(parents=True)
     (ours / "cgroup.controllers").write_text("cpu memory\n")
     (ours / "cgroup.procs").write_text("41\n")
-    assert find_groups(tmp_path, {}, tmp_path / "fs", tmp_path / "cgroup") is None
-    groups = find_groups(tmp_path, {DELEGATED: "1"}, tmp_path / "fs", tmp_path / "cgroup")
+    groups = find_groups(tmp_path, tmp_path / "fs", tmp_path / "cgroup")
     assert (ours / "supervisor" / "cgroup.procs").read_text() == "41"
     assert (ours / "cgroup.subtree_control").read_text() == "+memory"
     assert groups.place("triton", 42, 4096)
@@ -58,10 +57,10 @@ def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     assert groups.kills("triton") == 2
 
 
-@pytest.mark.parametrize("text", ["", "0::/elsewhere\n", "5:cpu:/\n"])
+@pytest.mark.parametrize("text", ["", "0::/desk.service\n", "5:cpu:/\n"])
 def test_where_no_group_is_ours_the_ceiling_is_watched(tmp_path, text):
     (tmp_path / "cgroup").write_text(text)
-    assert find_groups(tmp_path, {DELEGATED: "1"}, tmp_path / "fs", tmp_path / "cgroup") is None
+    assert find_groups(tmp_path, tmp_path / "fs", tmp_path / "cgroup") is None
     assert Groups(tmp_path / "gone", V2).place("x", 1, 1) is False
 
 

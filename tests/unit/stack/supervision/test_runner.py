@@ -239,3 +239,43 @@ def test_what_an_earlier_supervisor_left_goes_on_and_is_watched(tmp_path, monkey
     finally:
         left.kill()
         left.wait()
+
+
+def test_a_look_that_is_slow_as_it_becomes_ready_ends_nobody(tmp_path):
+    def troubles():
+        raise NotReady("timed out")
+
+    with kept_running(tmp_path, asked_for(tmp_path, troubles=troubles)) as known:
+        eventually(lambda: known["one"].status.state == READY)
+        assert known["one"].status.restarts == 0
+
+
+def test_a_ceiling_holds_while_it_works_toward_being_ready(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
+
+    def probe():
+        raise AtWork("rebuilding")
+
+    greedy = service("import time; x = bytearray(90 * 2**20); time.sleep(600)", tmp_path, [])
+    with kept_running(tmp_path, dataclasses.replace(greedy, probe=probe, memory_limit_mb=64)) as known:
+        eventually(lambda: "out of memory" in known["one"].status.last_exit)
+
+
+def test_whatever_goes_wrong_a_runner_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BACK_OFF_S", (0.05, 0.05))
+    broken = [True]
+
+    def end(*_):
+        if broken[0]:
+            raise OSError(24, "Too many open files")
+        return True
+
+    with kept_running(tmp_path, asked_for(tmp_path)) as known:
+        one = known["one"]
+        eventually(lambda: one.status.state == READY)
+        monkeypatch.setattr(module, "end", end)
+        one.status.process.find().kill()
+        eventually(lambda: "Too many open files" in one.status.detail)
+        broken[0] = False
+        monkeypatch.undo()
+        eventually(lambda: one.status.state == READY, 40)

@@ -40,7 +40,7 @@ def test_a_name_that_would_end_a_line_is_refused(tmp_path):
 
 def test_it_comes_back_however_it_ended_and_adopts_what_runs(tmp_path):
     lines = units.unit(StackSettings(home=tmp_path), system=True).text.splitlines()
-    assert {"Restart=always", "KillMode=process", "Delegate=memory", "StartLimitIntervalSec=0"} <= set(lines)
+    assert {"Restart=always", "KillMode=process", "StartLimitIntervalSec=0"} <= set(lines)
 
 
 def test_without_systemd_it_says_what_to_put_where(tmp_path):

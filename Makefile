@@ -13,7 +13,7 @@ DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: setup demo test test-slow fuzz fuzz-audit fuzz-api proof unit lint types chaos models-report bench loadtest lock up down clean
+.PHONY: compose-check setup demo test test-slow fuzz fuzz-audit fuzz-api proof unit lint types chaos models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -43,6 +43,10 @@ test: setup
 
 unit: setup
 	@$(BIN)/pytest -m "not slow" tests/unit tests/contract
+
+# Ports, topics, variables, commands, files and passwords of docker-compose.yml against the code; needs no Docker.
+compose-check: setup
+	@$(BIN)/pytest -q tests/contract/test_compose.py
 
 # Kills, floods, releases under load, long evidence.
 test-slow: setup

@@ -28,6 +28,8 @@ The desk of one machine: what runs, what it says, and what an operator does abou
 """
 #: Between two looks at a log that is followed.
 FOLLOW_S = 0.25
+#: Between two looks whether an operation is over.
+LOOK_S = 0.1
 KEEP_ALIVE_S = 10.0
 WaitOption = Annotated[float, Query(ge=0, le=300, description="seconds to wait for its end")]
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -63,7 +65,7 @@ def application(desk: Desk, token: str) -> FastAPI:
     known = [Depends(bearer(token))]
 
     @app.get("/v1/health", tags=["service"])
-    def health() -> dict[str, bool]:
+    async def health() -> dict[str, bool]:
         """Whether this answers; nothing of the desk."""
         return {"ok": True}
 
@@ -175,13 +177,25 @@ async def events(path: Path, lines: int) -> AsyncIterator[str]:
             yield ": quiet\n\n"
 
 
-def begun(desk: Desk, kind: str, subject: str, steps: Sequence[Step], asked: models.Asked, wait_s: float) -> Any:
+async def over(operations: Operations, name: str, wait_s: float) -> Operation | None:
+    """An operation when it is over, or as it is after so long; it takes no thread meanwhile."""
+    deadline = time.monotonic() + wait_s
+    while (found := operations.get(name)) is not None and found.state == "running":
+        if time.monotonic() >= deadline:
+            break
+        await asyncio.sleep(LOOK_S)
+    return found
+
+
+async def begun(
+    desk: Desk, kind: str, subject: str, steps: Sequence[Step], asked: models.Asked, wait_s: float
+) -> Any:
     """An operation that was started now, and is waited for where that was asked. Raises HTTPException."""
     try:
         made = desk.operations.start(kind, subject, steps, asked.reason, asked.by)
     except InTheWay as error:
         raise HTTPException(409, str(error)) from error
-    return answer(desk.operations.wait(made.id, wait_s) if wait_s else made)
+    return answer(await over(desk.operations, made.id, wait_s) or made)
 
 
 def add_actions(app: FastAPI, desk: Desk, known: Sequence[Any]) -> None:
@@ -191,43 +205,43 @@ def add_actions(app: FastAPI, desk: Desk, known: Sequence[Any]) -> None:
         "/v1/services/{name}/restart", response_model=models.OperationAnswer, status_code=202, dependencies=known,
         tags=["desk"],
     )  # fmt: skip
-    def restart(name: str, asked: models.Asked, wait_s: WaitOption = 0.0) -> Any:
+    async def restart(name: str, asked: models.Asked, wait_s: WaitOption = 0.0) -> Any:
         """End a process and start it again; done when it answers."""
         words = ["stack", "restart", "--reason", asked.reason, "--json", "--", known_service(desk, name)]
-        return begun(desk, "restart", name, [Step(words)], asked, wait_s)
+        return await begun(desk, "restart", name, [Step(words)], asked, wait_s)
 
     @app.post(
         "/v1/models/{name}/release", response_model=models.OperationAnswer, status_code=202, dependencies=known,
         tags=["models"],
     )  # fmt: skip
-    def release(name: models.ModelName, asked: models.AskedRelease, wait_s: WaitOption = 0.0) -> Any:
+    async def release(name: models.ModelName, asked: models.AskedRelease, wait_s: WaitOption = 0.0) -> Any:
         """Ask the doctor, then probe a version and serve it; where the doctor says no, nothing is released.
 
         The first result is the doctor's verdict with its findings, the second what was released.
         """
         steps = [verdict(), Step(["export", "release", "--json", "--", name, str(asked.version)])]
-        return begun(desk, "release", f"{name} {asked.version}", steps, asked, wait_s)
+        return await begun(desk, "release", f"{name} {asked.version}", steps, asked, wait_s)
 
     @app.post(
         "/v1/models/{name}/rollback", response_model=models.OperationAnswer, status_code=202, dependencies=known,
         tags=["models"],
     )  # fmt: skip
-    def rollback(name: models.ModelName, asked: models.AskedRollback, wait_s: WaitOption = 0.0) -> Any:
+    async def rollback(name: models.ModelName, asked: models.AskedRollback, wait_s: WaitOption = 0.0) -> Any:
         """Serve an earlier version again. Going back is never refused by the doctor: he is asked, and told."""
         to = [] if asked.to is None else ["--to", str(asked.to)]
         steps = [Step(verdict().words, (0, 1, 3)), Step(["export", "rollback", *to, "--json", "--", name])]
-        return begun(desk, "rollback", name, steps, asked, wait_s)
+        return await begun(desk, "rollback", name, steps, asked, wait_s)
 
     @app.post(
         "/v1/loadtests", response_model=models.OperationAnswer, status_code=202, dependencies=known,
         tags=["load tests"],
     )  # fmt: skip
-    def load(asked: models.AskedLoad, wait_s: WaitOption = 0.0) -> Any:
+    async def load(asked: models.AskedLoad, wait_s: WaitOption = 0.0) -> Any:
         """A load test against the desk that runs here. Its exit code: 0 held, 1 missed, 2 proves nothing."""
         if not asked.confirm:
             raise HTTPException(409, "its ticks are decided and recorded by this desk: send `confirm: true`")
         words = ["loadtest", asked.kind, "--speed", asked.speed, "--duration", asked.duration, "--json"]
-        return begun(desk, "loadtest", f"{asked.kind} {asked.speed}", [Step(words, (0, 1, 2))], asked, wait_s)
+        return await begun(desk, "loadtest", f"{asked.kind} {asked.speed}", [Step(words, (0, 1, 2))], asked, wait_s)
 
 
 def verdict() -> Step:
@@ -254,9 +268,9 @@ def add_operations(app: FastAPI, desk: Desk, known: Sequence[Any]) -> None:
     @app.get(
         "/v1/operations/{name}", response_model=models.OperationAnswer, dependencies=known, tags=["operations"]
     )
-    def one(name: str, wait_s: WaitOption = 0.0) -> Any:
+    async def one(name: str, wait_s: WaitOption = 0.0) -> Any:
         """One of them."""
-        found = desk.operations.wait(name, wait_s) if wait_s else desk.operations.get(name)
+        found = await over(desk.operations, name, wait_s)
         if found is None:
             raise HTTPException(404, f"there is no operation {name[:64]!r}")
         return answer(found)

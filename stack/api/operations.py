@@ -101,7 +101,7 @@ class Operations:
         self._folder, self._home, self._told = home / "run" / "operations", home, told
         self._program = list(program or [os.fspath(Path(sys.executable).parent / "ultrathink")])
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock, self._over = threading.Lock(), threading.Condition()
+        self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._cancelled: set[str] = set()
         #: By kind.
@@ -148,16 +148,6 @@ class Operations:
         except (OSError, BadRecord):
             return None
 
-    def wait(self, name: str, seconds: float) -> Operation | None:
-        """Until it is over, or for so long."""
-        deadline = time.monotonic() + seconds
-        with self._over:
-            while (found := self.get(name)) is not None and found.state == "running":
-                if (left := deadline - time.monotonic()) <= 0:
-                    break
-                self._over.wait(left)
-        return found
-
     def cancel(self, name: str) -> None:
         """Ask its command to end, as Ctrl-C does, and end it where it does not; no further one begins."""
         with self._lock:
@@ -200,12 +190,10 @@ class Operations:
         done = structs.replace(made, state=state, ended_s=time.time(), exit_code=code, results=results, log=said)
         with self._lock:
             self._live.pop(made.kind, None)
-        with self._over:
-            try:
-                self._keep(done)
-            except OSError as error:
-                self._told(structs.replace(done, log=[f"it cannot be kept: {error}"]))
-            self._over.notify_all()
+        try:
+            self._keep(done)
+        except OSError as error:
+            self._told(structs.replace(done, log=[f"it cannot be kept: {error}"]))
         self._told(done)
         self._forget()
 

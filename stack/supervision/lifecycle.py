@@ -168,7 +168,7 @@ def clean(settings: StackSettings) -> set[str]:
             f"a supervisor runs in {home} whose status cannot be read: `ultrathink stack down` ends it"
         )
     kept = adoptable(home, [service.name for service in services(settings)], digest(settings))
-    end_left_behind(home, list(kept.values()))
+    end_left_behind(home, kept)
     return set(kept)
 
 

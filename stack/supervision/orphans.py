@@ -9,7 +9,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Collection
+import signal
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -28,6 +29,9 @@ MARK = "ULTRATHINK_SUPERVISED"
 #: Its own name among them.
 SUPERVISOR = "supervisor"
 KILL_S = 5.0
+#: How those are asked to end that do not end well by SIGTERM within ten seconds, by name, since ending must work
+#: where the servers' libraries are gone: PostgreSQL would wait for its clients, a gateway finishes what it read.
+STOPS: Mapping[str, tuple[int, float]] = {"postgres": (signal.SIGINT, 15.0), "gateway": (signal.SIGTERM, 60.0)}
 
 
 class Note(Struct, frozen=True):
@@ -118,24 +122,21 @@ def left_behind(home: Path) -> list[tuple[str, Identity]]:
     return sorted((one for pid, one in found.items() if pid not in ours), key=lambda one: one[1].started_at)
 
 
-def end_left_behind(
-    home: Path, spared: Collection[Identity] = (), say: Callable[[str], None] = lambda _: None
-) -> int:
+def end_left_behind(home: Path, spared: Collection[str] = (), say: Callable[[str], None] = lambda _: None) -> int:
     """End them, those that came last first; returns how many there were. `say` is told of each.
 
     What leads a group is ended with it, as its service is; whatever else is left then is killed.
 
     Args:
         home: of the stack.
-        spared: leaders of groups that go on.
+        spared: services that go on, with whatever they have started.
         say: told of each.
     """
-    groups = {one.pid for one in spared}
-    found = [(name, one) for name, one in left_behind(home) if group_of(one) not in groups]
+    found = [(name, one) for name, one in left_behind(home) if name not in spared]
     for name, one in reversed(found):
         if one.find() is not None and group_of(one) == one.pid:
             say(f"{name} (pid {one.pid}) of an earlier start is ended")
-            end(one)
+            end(one, *STOPS.get(name, (signal.SIGTERM, 10.0)))
     left = [process for _, one in found if (process := one.find()) is not None]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -45,7 +45,8 @@ class Supervisor:
         self._logs = LogRotation(home / "logs", self._settings.log_mb, self._settings.log_days)
         self._available = Availability(home, time.time())
         self._groups = find_groups(home)
-        self._problem = ""
+        #: What keeps new settings from being applied, and what failed in the last turn.
+        self._problem = self._failed = ""
 
     def run(self, stopping: threading.Event) -> None:
         """Keep everything running until `stopping`, then end it, dependants first."""
@@ -60,18 +61,23 @@ class Supervisor:
         for runner in list(self._runners.values()):
             runner.start()
         while not stopping.wait(WRITE_EVERY_S):
-            for step in (self._take_requests, self._look, self._note, self._publish):
-                try:
-                    step()
-                except Exception as error:  # noqa: BLE001 - whatever it is, somebody must go on supervising
-                    self._problem = f"{type(error).__name__}: {error}"
-                    say(self._problem)
+            self._turn()
         # What follows is meant: it is no outage.
         self._available.end()
         stop_in_order([*self._leaving.values(), *self._runners.values()])
         if self._groups is not None:
             self._groups.close()
         self._publish()
+
+    def _turn(self) -> None:
+        failed = ""
+        for step in (self._take_requests, self._look, self._note, self._publish):
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody must go on supervising
+                failed = f"{type(error).__name__}: {error}"
+                say(failed)
+        self._failed = failed
 
     def _take_requests(self) -> None:
         for request in requests.take(self._home):
@@ -108,11 +114,8 @@ class Supervisor:
         self._leaving = {name: self._runners.pop(name) for name in list(self._runners) if name not in wanted}
         # Whoever drains takes his time, and the rest is told of meanwhile.
         threading.Thread(target=self._end, args=(list(self._leaving.values()),), name="ending", daemon=True).start()
-        by, known, new = (
-            digest(settings),
-            self._runners,
-            [s for s in wanted.values() if s.name not in self._runners],
-        )
+        by, known = digest(settings), self._runners
+        new = [service for service in wanted.values() if service.name not in known]
         fresh = [Runner(self._home, service, known, by, groups=self._groups) for service in new]
         # Runners look at one another by their names: all must be known before one starts.
         self._runners.update({runner.service.name: runner for runner in fresh})
@@ -137,7 +140,9 @@ class Supervisor:
         # Those that drain still hold their ports.
         rows = [runner.status for runner in [*self._runners.values(), *self._leaving.values()]]
         near = [near_ceiling(s.name, s.memory_mb, s.memory_limit_mb) for s in rows]
-        problems = [text for text in (self._disk.problem, self._logs.problem, self._problem, *near) if text]
+        problems = [
+            text for text in (self._disk.problem, self._logs.problem, self._problem, self._failed, *near) if text
+        ]
         try:
             write_status(self._home, StackStatus(self._identity, rows, now_s, problems, self._settings.profile))
         except OSError as error:

@@ -24,6 +24,7 @@ from stack.servers import kafka
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.watching import scraping
 from tests.paths import ROOT
+from tests.unit.stack.cli.test_commands import unknown_in
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
@@ -56,6 +57,12 @@ def test_every_server_restarts_is_checked_and_has_a_memory_limit(name):
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"]
     assert service["mem_limit"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_is_swapped_out_in_place_of_being_ended(name):
+    """Without it Docker gives as much swap on top, and what decides waits for a disk."""
+    assert SERVICES[name]["memswap_limit"] == SERVICES[name]["mem_limit"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -283,3 +290,22 @@ def test_every_variable_of_ours_is_a_setting_that_exists():
     used.remove("ULTRATHINK_DB_PASSWORD")
     assert len(used) > 30
     assert used - known == set()
+
+
+def test_every_command_of_ours_is_one():
+    """Words that compose hands to our program: commands and options that exist."""
+    found = {name: s["command"] for name, s in SERVICES.items() if s.get("command", [""])[0] == "ultrathink"}
+    found |= {
+        name: ["ultrathink", *s["command"]] for name, s in SERVICES.items() if s.get("entrypoint") == ["ultrathink"]
+    }
+    assert len(found) >= 7
+    assert {name: wrong for name, words in found.items() if (wrong := unknown_in(" ".join(words)))} == {}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_file_that_is_mounted_is_there(name):
+    """A file that is missing Docker makes, as a folder, and as root."""
+    mounted = [v.split(":")[0] for v in SERVICES[name].get("volumes", []) if v.startswith("./")]
+    # Made by whoever publishes the first model, and by the script that makes passwords.
+    later = {"./model_repository", "./.model_repository.ultrathink"}
+    assert [path for path in mounted if path not in later and not (ROOT / path).exists()] == []

@@ -32,7 +32,7 @@ from trading.errors import ServiceUnavailable
 
 PASSWORD = "of-the-administrator"
 #: As deploy/docker/make-secrets.sh names them.
-ROLES = ("gateway", "broker", "forensics", "data", "sender", "reader", "operator")
+ROLES = ("gateway", "broker", "forensics", "data", "metrics", "sender", "reader", "operator")
 
 
 def properties(environment):
@@ -115,7 +115,7 @@ def test_setup_makes_a_desk_of_it_twice_and_each_role_gets_in_by_either_listener
     more = CliRunner().invoke(app, ["kafka", "setup", "--bootstrap", inner, "--replicas", "1", "--partitions", "8"])
     assert "asked for 8 partitions, but market.ticks has 4" in str(more.exception)
     done = setup()
-    assert (done.exit_code, done.output.strip()) == (0, f"{len(TOPICS.by_role())} topics, 7 users on {inner}")
+    assert (done.exit_code, done.output.strip()) == (0, f"{len(TOPICS.by_role())} topics, 8 users on {inner}")
     before = identity.act_as("gateway")
     try:
         assert check_cluster(outer, TOPICS).partitions == 4

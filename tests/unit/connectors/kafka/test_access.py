@@ -50,7 +50,10 @@ def test_nothing_is_granted_but_reading_writing_and_looking_up():
         AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS,
     }  # fmt: skip
     assert {b.restype for b in found} == {ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID}
-    assert "*" not in {b.name for b in found}
+    # Who watches sees that there is something, of everything, and reads nothing of it.
+    everything = [b for b in found if b.name == "*"]
+    assert {(b.principal, b.operation) for b in everything} == {("User:metrics", AclOperation.DESCRIBE)}
+    assert {b.operation for b in found if b.principal == "User:metrics"} == {AclOperation.DESCRIBE}
     assert {b.principal.removeprefix("User:") for b in found} == set(ACCESS)
 
 

@@ -10,6 +10,7 @@ from connectors.kafka.client import KafkaError, KafkaException, TopicPartition
 from connectors.kafka.offsets import OffsetTracker
 from services.paper_broker.broker import FillModel, PaperAnswers
 from services.paper_broker.exchange import PaperExchange
+from services.paper_broker.observing import Metrics
 from services.paper_broker.stops import Stops
 from trading.encoding import encode
 from trading.errors import ServiceUnavailable
@@ -62,7 +63,7 @@ class OnFakes(PaperExchange):
         self._orders, self._consumer, self._tracker = "orders", FakeConsumer(), OffsetTracker()
         self._answered, self._working, self._due = {}, {}, []
         self._stops, self._answers = Stops(), PaperAnswers(FillModel(reject_share=0.0))
-        self._mine, self._count, self.bad = {3}, 0, 0
+        self._mine, self._count, self.bad, self._observer = {3}, 0, 0, Metrics()
 
 
 def order(number):

@@ -37,10 +37,16 @@ def begun(tmp_path):
     made.close()
 
 
+def over(operations, name, seconds=20):
+    """An operation, once it is over."""
+    eventually(lambda: operations.get(name).state != "running", seconds)
+    return operations.get(name)
+
+
 def test_a_command_runs_and_what_it_printed_is_kept(begun, tmp_path):
     one = begun.start("restart", "gateway", [Step(["mutter=looking", "say=done"])], "why", "me")
     assert one.state == "running"
-    done = begun.wait(one.id, 20)
+    done = over(begun, one.id, 20)
     assert (done.state, done.exit_code, done.results, done.log) == ("done", 0, ["done"], ["looking"])
     assert (done.reason, done.by, done.subject) == ("why", "me", "gateway")
     assert done.ended_s >= done.began_s
@@ -50,13 +56,13 @@ def test_a_command_runs_and_what_it_printed_is_kept(begun, tmp_path):
 
 def test_a_step_that_fails_is_the_last(begun):
     one = begun.start("release", "m 1", [Step(["say=no", "exit=1"], (0, 3)), Step(["say=never"])], "why", "")
-    done = begun.wait(one.id, 20)
+    done = over(begun, one.id, 20)
     assert (done.state, done.exit_code, done.results) == ("failed", 1, ["no"])
 
 
 def test_a_step_may_end_otherwise_where_that_lets_the_next_begin(begun):
     steps = [Step(["say=cannot tell", "exit=3"], (0, 3)), Step(["say=released"])]
-    done = begun.wait(begun.start("release", "m 1", steps, "why", "").id, 20)
+    done = over(begun, begun.start("release", "m 1", steps, "why", "").id, 20)
     assert (done.state, done.results) == ("done", ["cannot tell", "released"])
 
 
@@ -64,10 +70,10 @@ def test_one_of_a_kind_at_a_time(begun):
     one = begun.start("loadtest", "kafka", [Step(["sleep=30"])], "why", "")
     with pytest.raises(InTheWay, match=one.id):
         begun.start("loadtest", "triton", [Step(["say=x"])], "why", "")
-    assert begun.wait(begun.start("restart", "redis", [Step(["say=x"])], "why", "").id, 20).state == "done"
+    assert over(begun, begun.start("restart", "redis", [Step(["say=x"])], "why", "").id, 20).state == "done"
     begun.cancel(one.id)
-    assert begun.wait(one.id, 20).state == "cancelled"
-    assert begun.wait(begun.start("loadtest", "triton", [Step(["say=x"])], "why", "").id, 20).state == "done"
+    assert over(begun, one.id, 20).state == "cancelled"
+    assert over(begun, begun.start("loadtest", "triton", [Step(["say=x"])], "why", "").id, 20).state == "done"
 
 
 def test_what_is_cancelled_ends_and_a_later_step_does_not_begin(begun, tmp_path):
@@ -76,14 +82,14 @@ def test_what_is_cancelled_ends_and_a_later_step_does_not_begin(begun, tmp_path)
     began = time.monotonic()
     eventually(lambda: one.id in begun._processes)
     begun.cancel(one.id)
-    done = begun.wait(one.id, 30)
+    done = over(begun, one.id, 30)
     assert done.state == "cancelled"
     assert done.results == []
     assert time.monotonic() - began < 25
 
 
 def test_what_is_no_document_is_kept_as_text(begun):
-    done = begun.wait(begun.start("restart", "x", [Step(["raw=not json {"])], "why", "").id, 20)
+    done = over(begun, begun.start("restart", "x", [Step(["raw=not json {"])], "why", "").id, 20)
     assert done.results == [{"printed": "not json {\n"}]
 
 
@@ -96,14 +102,14 @@ def test_what_ran_when_the_server_ended_is_failed(begun, tmp_path):
 
 def test_what_cannot_be_started_is_over_and_keeps_nobody_away(begun):
     one = begun.start("restart", "x", [Step(["say=a\0b"])], "why", "")
-    assert begun.wait(one.id, 20).state == "failed"
-    assert begun.wait(begun.start("restart", "x", [Step(["say=y"])], "why", "").id, 20).state == "done"
+    assert over(begun, one.id, 20).state == "failed"
+    assert over(begun, begun.start("restart", "x", [Step(["say=y"])], "why", "").id, 20).state == "done"
 
 
 def test_a_cancel_before_its_command_begins_is_heard(begun):
     one = begun.start("loadtest", "kafka", [Step(["sleep=0.3"]), Step(["sleep=30"])], "why", "")
     begun.cancel(one.id)
-    done = begun.wait(one.id, 20)
+    done = over(begun, one.id, 20)
     assert done.state == "cancelled"
 
 
@@ -122,6 +128,6 @@ def test_a_question_is_answered_or_refused_with_what_was_said(begun):
 def test_only_so_many_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("stack.api.operations.KEEP", 3)
     made = Operations(tmp_path, [sys.executable, "-c", PROGRAM])
-    ids = [made.wait(made.start("restart", str(k), [Step(["say=x"])], "why", "").id, 20).id for k in range(5)]
+    ids = [over(made, made.start("restart", str(k), [Step(["say=x"])], "why", "").id, 20).id for k in range(5)]
     eventually(lambda: {one.id for one in made.listed()} == set(ids[-3:]))
     eventually(lambda: len(list((tmp_path / "run" / "operations").iterdir())) == 6)

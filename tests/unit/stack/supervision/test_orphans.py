@@ -59,10 +59,11 @@ def test_a_child_goes_with_its_group_and_a_group_that_is_spared_goes_on(tmp_path
     while len(orphans.left_behind(tmp_path)) < 4:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    orphans.end_left_behind(tmp_path, [spared])
+    orphans.end_left_behind(tmp_path, ["triton"])
     left = orphans.left_behind(tmp_path)
     assert ended.find() is None
     assert {name for name, _ in left} == {"triton"}
+    assert spared.find() is not None
     assert len(left) == 2
 
 

@@ -1,8 +1,11 @@
-"""A socket that listens, or a sentence."""
+"""Something that listens, or a sentence."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, start_http_server
 
 from trading.errors import ConfigurationError
 
@@ -23,3 +26,26 @@ def bind(host: str, port: int, way_out: str) -> socket.socket:
             f"port {port} on {host} cannot be had ({error.strerror}): choose another with {way_out}"
         ) from error
     return made
+
+
+def serve_metrics(
+    registry: CollectorRegistry, host: str, port: int, way_out: str
+) -> tuple[int, Callable[[], None]]:
+    """Answer at /metrics in a thread of its own; returns the port, and what ends it.
+
+    Raises:
+        ConfigurationError: the port cannot be had; `way_out` says what chooses another.
+    """
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ConfigurationError(
+            f"metrics cannot listen on {host}:{port} ({error.strerror}): choose another with {way_out}"
+        ) from error
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return int(server.server_address[1]), close

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from connectors.listening import serve_metrics
 from connectors.migrations import migrate
 from connectors.spans import tracer_if_asked
 from services.forensics.checkpoint_files import CheckpointFiles
@@ -75,13 +76,10 @@ def build(
         opened.callback(trail.close)
         service = "ultrathink-forensics"
         metrics = Metrics(turn, tracer_if_asked(settings.trace_exporter, service, settings.trace_share, opened))
-        try:
-            opened.callback(metrics.listen(settings.metrics_host, settings.metrics_port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"metrics cannot listen on {settings.metrics_host}:{settings.metrics_port} ({error.strerror}): set "
-                "ULTRATHINK_FORENSICS_METRICS_PORT"
-            ) from error
+        _, close = serve_metrics(
+            metrics.registry, settings.metrics_host, settings.metrics_port, "ULTRATHINK_FORENSICS_METRICS_PORT"
+        )
+        opened.callback(close)
         source = KafkaSource(settings.kafka_bootstrap, settings.roles())
         opened.callback(source.close)
         checkpoints = TopicLines(settings.kafka_bootstrap, settings.checkpoints_topic, SOON_S)

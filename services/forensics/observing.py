@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from services.forensics.ports import ALARMS, Alarm, Observer
 from services.forensics.records import Record
@@ -56,17 +56,6 @@ class Metrics(Observer):
         )
         for kind in ALARMS:
             self._alarms.labels(kind)
-
-    def listen(self, host: str, port: int) -> Callable[[], None]:
-        """Answer at /metrics; returns what ends it."""
-        server, thread = start_http_server(port, host, self.registry)
-
-        def close() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return close
 
     def stored(self, kind: str, records: Sequence[Record]) -> None:
         """See Observer."""

@@ -7,14 +7,12 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 
-from prometheus_client import start_http_server
-
 from connectors.kafka.identity import act_as
+from connectors.listening import serve_metrics
 from connectors.logs import configure
 from services.metrics.bootstrap import sources_of
 from services.metrics.gathering import Gatherer, Source
 from services.metrics.settings import MetricsSettings
-from trading.errors import ConfigurationError
 
 
 def run(settings: MetricsSettings, more: Sequence[Source], listening: Callable[[int], None]) -> None:
@@ -36,17 +34,9 @@ def run(settings: MetricsSettings, more: Sequence[Source], listening: Callable[[
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     gatherer = Gatherer([*sources_of(settings), *more], settings.every_s)
-    try:
-        server, thread = start_http_server(settings.port, settings.host, gatherer.registry)
-    except OSError as error:
-        raise ConfigurationError(
-            f"port {settings.port} on {settings.host} cannot be had ({error.strerror}): choose another with "
-            "ULTRATHINK_METRICS_PORT"
-        ) from error
+    port, close = serve_metrics(gatherer.registry, settings.host, settings.port, "ULTRATHINK_METRICS_PORT")
     gatherer.start()
-    listening(int(server.server_address[1]))
+    listening(port)
     stopping.wait()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    close()
     gatherer.close()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from connectors.kafka.cluster import require
+from connectors.listening import serve_metrics
 from services.paper_broker.broker import PaperAnswers
 from services.paper_broker.exchange import PaperExchange
 from services.paper_broker.observing import Metrics
 from services.paper_broker.settings import BrokerSettings
-from trading.errors import ConfigurationError
 
 
 @contextmanager
@@ -28,13 +28,9 @@ def build(settings: BrokerSettings) -> Iterator[PaperExchange]:
         settings.kafka_bootstrap, settings.group, settings.orders_topic, settings.fills_topic,
         settings.control_topic, PaperAnswers(settings.fill_model()), metrics,
     )  # fmt: skip
-    try:
-        close = metrics.listen(settings.metrics_host, settings.metrics_port)
-    except OSError as error:
-        raise ConfigurationError(
-            f"metrics cannot listen on {settings.metrics_host}:{settings.metrics_port} ({error.strerror}): set "
-            "ULTRATHINK_BROKER_METRICS_PORT"
-        ) from error
+    _, close = serve_metrics(
+        metrics.registry, settings.metrics_host, settings.metrics_port, "ULTRATHINK_BROKER_METRICS_PORT"
+    )
     try:
         yield exchange
     finally:

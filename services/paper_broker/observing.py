@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from trading.events import ReportKind
 
@@ -55,17 +54,6 @@ class Metrics(Observer):
             self._orders.labels(kind)
         for report in ReportKind:
             self._reports.labels(report.value)
-
-    def listen(self, host: str, port: int) -> Callable[[], None]:
-        """Answer at /metrics; returns what ends it. Raises OSError where the port is taken."""
-        server, thread = start_http_server(port, host, self.registry)
-
-        def close() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        return close
 
     def ordered(self, kind: str) -> None:
         """See Observer."""

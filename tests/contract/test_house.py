@@ -22,8 +22,8 @@ KERNELS = {"trading/features/kernel.py:update_one"}
 OUTSIDE = {
     "trading": {"msgspec", "numba", "numpy", "platformdirs", "pyarrow", "yaml"},
     "connectors": {
-        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "psycopg", "psycopg_pool", "redis",
-        "sqlalchemy", "structlog", "tritonclient",
+        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "prometheus_client", "psycopg",
+        "psycopg_pool", "redis", "sqlalchemy", "structlog", "tritonclient",
     },
     "gateway": {
         "fastapi", "msgspec", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "structlog", "uvicorn",

@@ -129,5 +129,5 @@ def test_only_so_many_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("stack.api.operations.KEEP", 3)
     made = Operations(tmp_path, [sys.executable, "-c", PROGRAM])
     ids = [over(made, made.start("restart", str(k), [Step(["say=x"])], "why", "").id, 20).id for k in range(5)]
-    eventually(lambda: {one.id for one in made.listed()} == set(ids[-3:]))
-    eventually(lambda: len(list((tmp_path / "run" / "operations").iterdir())) == 6)
+    assert eventually(lambda: {one.id for one in made.listed()} == set(ids[-3:]))
+    assert eventually(lambda: len(list((tmp_path / "run" / "operations").iterdir())) == 6)

@@ -15,6 +15,7 @@ from stack.servers.server import AtWork, NotReady, Service
 from stack.supervision import runner as module
 from stack.supervision.runner import Runner
 from stack.supervision.status import BACKING_OFF, FAILED, READY, STOPPED, WAITING
+from tests.waiting import eventually
 
 
 def service(command, folder: Path, probed) -> Service:
@@ -26,13 +27,6 @@ def service(command, folder: Path, probed) -> Service:
         name="one", endpoint="nowhere", ports=(), command=lambda: [sys.executable, "-c", command], probe=probe,
         memory_limit_mb=1024, folder=folder,
     )  # fmt: skip
-
-
-def eventually(what, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -110,7 +104,7 @@ def test_what_cannot_say_whether_it_may_start_is_held(tmp_path):
         raise OSError("the repository is gone")
 
     with kept_running(tmp_path, asked_for(tmp_path, hold=broken)) as known:
-        eventually(lambda: "the repository is gone" in known["one"].status.held)
+        assert eventually(lambda: "the repository is gone" in known["one"].status.held)
 
 
 def test_a_group_is_there_while_more_than_half_of_it_is(tmp_path):
@@ -211,14 +205,14 @@ def test_a_request_ends_the_wait_after_failures(tmp_path, monkeypatch):
         one.status.process.find().kill()
         eventually(lambda: one.status.state == BACKING_OFF)
         one.restart("now")
-        eventually(lambda: one.status.state == READY)
+        assert eventually(lambda: one.status.state == READY)
 
 
 def test_what_grows_above_its_ceiling_is_ended_and_named_out_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
     greedy = service("import time; x = bytearray(90 * 2**20); time.sleep(600)", tmp_path, [])
     with kept_running(tmp_path, dataclasses.replace(greedy, memory_limit_mb=64)) as known:
-        eventually(lambda: "out of memory" in known["one"].status.last_exit)
+        assert eventually(lambda: "out of memory" in known["one"].status.last_exit)
 
 
 def test_what_an_earlier_supervisor_left_goes_on_and_is_watched(tmp_path, monkeypatch):
@@ -258,7 +252,7 @@ def test_a_ceiling_holds_while_it_works_toward_being_ready(tmp_path, monkeypatch
 
     greedy = service("import time; x = bytearray(90 * 2**20); time.sleep(600)", tmp_path, [])
     with kept_running(tmp_path, dataclasses.replace(greedy, probe=probe, memory_limit_mb=64)) as known:
-        eventually(lambda: "out of memory" in known["one"].status.last_exit)
+        assert eventually(lambda: "out of memory" in known["one"].status.last_exit)
 
 
 def test_whatever_goes_wrong_a_runner_lives(tmp_path, monkeypatch):
@@ -278,4 +272,4 @@ def test_whatever_goes_wrong_a_runner_lives(tmp_path, monkeypatch):
         eventually(lambda: "Too many open files" in one.status.detail)
         broken[0] = False
         monkeypatch.undo()
-        eventually(lambda: one.status.state == READY, 40)
+        assert eventually(lambda: one.status.state == READY, 40)

@@ -143,12 +143,20 @@ def change_profile(settings: StackSettings, current: StackStatus) -> None:
         ConfigurationError: a port of those that are new is taken.
         ServiceUnavailable: the supervisor does not take it up.
     """
+    from stack.supervision.catalogue import services
+
     home = settings.absolute_home
     check_ports(settings, besides={service.name for service in current.services})
     settings.save()
     ask(home, "apply")
+    wanted = {service.name for service in services(settings)}
     deadline = time.monotonic() + DOWN_TIMEOUT_S
-    while (told := read_status(home)) is None or told.profile != settings.profile:
+    # Until what is ended has drained, too: it still holds its ports.
+    while (
+        (told := read_status(home)) is None
+        or told.profile != settings.profile
+        or not {service.name for service in told.services} <= wanted
+    ):
         if time.monotonic() > deadline or (told is not None and not told.alive):
             raise ServiceUnavailable(failure(home, "supervisor", "it does not take up another profile"))
         time.sleep(0.05)

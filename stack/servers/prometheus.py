@@ -11,7 +11,7 @@ import httpx
 from stack.servers.loopback import client
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
-from stack.watching import alerts, scraping
+from stack.watching import alerting, scraping
 from trading.files import write_atomically
 
 MISSING = (
@@ -60,7 +60,7 @@ def service(settings: StackSettings) -> Service:
 
     def prepare() -> None:
         receiver = f"{LOOPBACK}:{settings.ports.alertmanager}" if alertmanager_program() is not None else ""
-        write(rules, alerts.rules())
+        write(rules, alerting.rules())
         write(configuration, scraping.configuration(targets(settings), receiver, str(rules)))
 
     return Service(
@@ -102,7 +102,7 @@ def alertmanager(settings: StackSettings) -> Service:
         ],
         probe=lambda: version(address, f"{address}/api/v2/status"),
         memory_limit_mb=256,
-        prepare=lambda: write(configuration, alerts.routing(settings.alert_webhook)),
+        prepare=lambda: write(configuration, alerting.routing(settings.alert_webhook)),
         nice=5,
         folder=folder,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from stack.watching import alerts, scraping
+from stack.watching import alerting, scraping
 from stack.watching.boards import BOARDS
 from trading.files import write_atomically
 
@@ -42,8 +42,8 @@ def board(number: int) -> Callable[[], str]:
 
 FILES: Mapping[str, Callable[[], str]] = {
     "deploy/prometheus/prometheus.yml": compose_scraping,
-    "deploy/prometheus/alerts.yml": lambda: dumped(alerts.rules()),
-    "deploy/alertmanager/alertmanager.yml": lambda: dumped(alerts.routing("")),
+    "deploy/prometheus/alerts.yml": lambda: dumped(alerting.rules()),
+    "deploy/alertmanager/alertmanager.yml": lambda: dumped(alerting.routing("")),
     **{f"deploy/grafana/dashboards/{one.uid}.json": board(number) for number, one in enumerate(BOARDS)},
 }
 

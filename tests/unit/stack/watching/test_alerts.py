@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from stack.watching import alerts, scraping
+from stack.watching import alerting, alerts, scraping
 from tests.paths import ROOT
 
 #: A healthy desk for ten minutes, a sample each five seconds.
@@ -149,7 +149,7 @@ def case(name, changes, fires):
 
 def evaluated(tmp_path, cases):
     rules, tests = tmp_path / "alerts.yml", tmp_path / "tests.yml"
-    rules.write_text(json.dumps(alerts.rules()))
+    rules.write_text(json.dumps(alerting.rules()))
     tests.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "5s", "tests": cases}))
     done = subprocess.run(["promtool", "test", "rules", str(tests)], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -182,7 +182,7 @@ def test_a_check_that_cannot_fail_would_be_seen(tmp_path):
 
 @needs_promtool
 def test_the_configuration_is_prometheus_own(tmp_path):
-    (tmp_path / "alerts.yml").write_text(json.dumps(alerts.rules()))
+    (tmp_path / "alerts.yml").write_text(json.dumps(alerting.rules()))
     for alertmanager in ("", "127.0.0.1:9095"):
         made = scraping.configuration(scraping.COMPOSE, alertmanager, str(tmp_path / "alerts.yml"))
         (tmp_path / "prometheus.yml").write_text(json.dumps(made))
@@ -194,7 +194,7 @@ def test_the_configuration_is_prometheus_own(tmp_path):
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="no amtool here (Debian: prometheus-alertmanager)")
 @pytest.mark.parametrize("webhook", ["", "http://127.0.0.1:9999/alerts"])
 def test_the_routing_is_alertmanagers_own(tmp_path, webhook):
-    (tmp_path / "alertmanager.yml").write_text(json.dumps(alerts.routing(webhook)))
+    (tmp_path / "alertmanager.yml").write_text(json.dumps(alerting.routing(webhook)))
     command = ["amtool", "check-config", str(tmp_path / "alertmanager.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

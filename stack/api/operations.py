@@ -20,6 +20,7 @@ from msgspec import Struct, structs
 
 from stack.servers.identity import describe_exit
 from stack.servers.log_files import tail
+from stack.supervision.orphans import MARK
 from trading.encoding import Records, encode
 from trading.errors import BadRecord, ServiceUnavailable
 from trading.files import write_atomically
@@ -98,14 +99,15 @@ class Operations:
             program: what runs a command; default: ours.
             told: of each beginning and end, for the log.
         """
-        self._folder, self._home, self._told = home / "run" / "operations", home, told
+        self._folder, self._home, self._listener = home / "run" / "operations", home, told
         self._program = list(program or [os.fspath(Path(sys.executable).parent / "ultrathink")])
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._cancelled: set[str] = set()
-        #: By kind.
+        #: By kind, those that run; by id, those whose end could not be kept.
         self._live: dict[str, Operation] = {}
+        self._unkept: dict[str, Operation] = {}
         for one in self.listed():
             if one.state == "running":
                 self._keep(
@@ -116,7 +118,7 @@ class Operations:
         """What a command that changes nothing prints as JSON. Raises ServiceUnavailable with what it says."""
         done = subprocess.run(
             [*self._program, *words], capture_output=True, text=True, check=False, timeout=ASK_S,
-            env={**os.environ, "ULTRATHINK_HOME": os.fspath(self._home)},
+            env=self._environment(),
         )  # fmt: skip
         if done.returncode != 0:
             raise ServiceUnavailable(f"{' '.join(words)}: {done.stderr.strip()[-500:]}")
@@ -143,6 +145,8 @@ class Operations:
         """One of them; None where there is none of that id."""
         if not ID.match(name):
             return None
+        if (unkept := self._unkept.get(name)) is not None:
+            return unkept
         try:
             return _operations.read((self._folder / f"{name}.json").read_bytes())
         except (OSError, BadRecord):
@@ -160,14 +164,32 @@ class Operations:
         try:
             process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End all that run."""
         for name in list(self._processes):
             self.cancel(name)
 
+    def _environment(self) -> dict[str, str]:
+        # Not a process of the stack's: what is left of a server that crashed is ended, a release is not.
+        return {n: v for n, v in os.environ.items() if n != MARK} | {"ULTRATHINK_HOME": os.fspath(self._home)}
+
+    def _told(self, one: Operation) -> None:
+        # A log that cannot be written keeps nothing from being done, or from ending.
+        with contextlib.suppress(Exception):
+            self._listener(one)
+
     def _run(self, made: Operation, steps: Sequence[Step]) -> None:
+        try:
+            self._carry_out(made, steps)
+        finally:
+            with self._lock:
+                if (live := self._live.get(made.kind)) is not None and live.id == made.id:
+                    del self._live[made.kind]
+
+    def _carry_out(self, made: Operation, steps: Sequence[Step]) -> None:
         log, results, code = self._folder / f"{made.id}.log", [], 0
         ended = False
         try:
@@ -188,12 +210,13 @@ class Operations:
         state = "done" if ended else "cancelled" if made.id in self._cancelled else "failed"
         said = tail(log, LINES) + ([describe_exit(code)] if code < 0 else [])
         done = structs.replace(made, state=state, ended_s=time.time(), exit_code=code, results=results, log=said)
+        # Whoever sees that it is over may begin the next.
         with self._lock:
             self._live.pop(made.kind, None)
         try:
             self._keep(done)
-        except OSError as error:
-            self._told(structs.replace(done, log=[f"it cannot be kept: {error}"]))
+        except OSError:
+            self._unkept[done.id] = done
         self._told(done)
         self._forget()
 
@@ -204,7 +227,7 @@ class Operations:
                 raise _CancelledError
             process = subprocess.Popen(
                 [*self._program, *words], stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL,
-                env={**os.environ, "ULTRATHINK_HOME": os.fspath(self._home)}, start_new_session=True,
+                env=self._environment(), start_new_session=True,
             )  # fmt: skip
             self._processes[name] = process
         printed, _ = process.communicate()

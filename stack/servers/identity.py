@@ -9,6 +9,8 @@ import pwd
 import signal
 import threading
 import time
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,25 +20,55 @@ from msgspec import Struct
 FRESH_S = 1.0
 
 
-class Identity(Struct, frozen=True):
-    """A process that we started."""
+class Identity(Struct, frozen=True, order=True):
+    """A process that we started.
+
+    Attributes:
+        pid: its number.
+        started_at: seconds from the machine's start to its own; where `boot` is empty, as older versions note it,
+            since 1970.
+        boot: which start of the machine. The time since 1970 moves with every step of the clock, and is no mark.
+    """
 
     pid: int
     started_at: float
+    boot: str = ""
 
     @classmethod
     def of(cls, pid: int) -> Identity:
         """Raises psutil.NoSuchProcess when it is gone."""
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, since_boot(pid), boot_id())
 
     def find(self) -> psutil.Process | None:
         """The process while it lives; None for a corpse or another process with its pid."""
         try:
+            if self.boot and (self.boot != boot_id() or self.started_at != since_boot(self.pid)):
+                return None
             process = psutil.Process(self.pid)
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            return process if alive and abs(process.create_time() - self.started_at) < 0.05 else None
+            if not self.boot and abs(process.create_time() - self.started_at) >= 0.05:
+                return None
+            return process if process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
+
+
+@cache
+def boot_id() -> str:
+    """Which start of the machine this is; "?" where the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "?"
+
+
+def since_boot(pid: int) -> float:
+    """Seconds from the machine's start to a process's: proc(5), stat, field 22. Raises psutil.NoSuchProcess."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(pid) from error
+    # Its name, between parentheses, may hold anything.
+    return int(told.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def end(identity: Identity, stop_signal: int = signal.SIGTERM, timeout_s: float = 10.0) -> bool:

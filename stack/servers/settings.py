@@ -224,13 +224,18 @@ def reason(error: Exception) -> str:
     return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]])) if first else str(error)
 
 
+def home_folder() -> Path:
+    """The home folder that is meant, whatever lies in it."""
+    return Path(os.environ.get("ULTRATHINK_HOME") or DEFAULT_HOME).expanduser().resolve()
+
+
 def load(home: Path | None = None) -> StackSettings:
     """Settings of the stack in a home folder, or the defaults where none was started.
 
     Of one that was started nothing is taken from the environment but where it lies: what is wrong with the rest
     keeps nobody from stopping it. Raises ConfigurationError.
     """
-    place = (home or Path(os.environ.get("ULTRATHINK_HOME") or DEFAULT_HOME)).expanduser().resolve()
+    place = home_folder() if home is None else home.expanduser().resolve()
     if not is_started(place):
         return from_environment(home=home)
     found = stored(place)
@@ -245,12 +250,22 @@ def stored(home: Path) -> StackSettings:
         kept = json.loads(path.read_bytes())
         if not isinstance(kept, dict):
             raise TypeError(f"it holds {type(kept).__name__}, no settings")
-        return checked({**kept, "home": home})
+        return checked({**kept, "home": home, "ports": with_new_ports(kept.get("ports") or {})})
     except (ValidationError, TypeError, ValueError, OSError) as error:
         raise ConfigurationError(
             f"{path} cannot be read: {reason(error)}. Mend it, or take it away: `ultrathink stack up` writes it "
             "anew, from its flags and ULTRATHINK_* variables"
         ) from error
+
+
+def with_new_ports(kept: dict[str, Any]) -> dict[str, Any]:
+    """Ports of a version that had fewer, and the defaults of the others, moved where one is taken by those."""
+    found = dict(kept)
+    for name, field in ServerPorts.model_fields.items():
+        if name not in found and isinstance(port := field.default, int):
+            taken = {p for value in found.values() for p in (value if isinstance(value, list) else [value])}
+            found[name] = next(p for p in range(port, 65536, 100) if p not in taken)
+    return found
 
 
 def differences(kept: StackSettings, wanted: StackSettings) -> list[str]:

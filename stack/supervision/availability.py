@@ -19,6 +19,8 @@ WRITE_S = 5.0
 MOST_SPANS = 2_000
 #: Who was ready at two looks that lie further apart was not seen in between: a machine that slept was not up.
 SEEN_S = 10.0
+#: A clock that is kept right is corrected by less at once.
+LEAP_S = 1.0
 
 Spans = list[tuple[float, float]]
 
@@ -49,15 +51,16 @@ _kept = Records(Kept)
 class Availability:
     """Notes who is ready, a few times a second."""
 
-    def __init__(self, home: Path, now_s: float) -> None:
+    def __init__(self, home: Path, now_s: float, booted_s: float) -> None:
         """What was noted before counts; of a supervisor that was killed everybody was meant to be up until now.
 
         Args:
             home: of the stack.
             now_s: wall time, seconds.
+            booted_s: seconds since the machine's start, time asleep among them: no step of the clock moves it.
         """
         self._path = home / "run" / "availability.json"
-        self._next_s, self._last_s = 0.0, now_s
+        self._next_s, self._last_s, self._last_booted_s = 0.0, now_s, booted_s
         try:
             self._services = _kept.read(self._path.read_bytes()).services
         except (OSError, BadRecord):
@@ -74,24 +77,33 @@ class Availability:
             if since is not None and record.ready and since - record.ready[-1][1] < SEEN_S:
                 extend(record.ready, record.ready[-1][1], now_s)
 
-    def note(self, ready: Mapping[str, bool], held: Collection[str], now_s: float) -> None:
-        """Who is ready now, and since the last call; who is held is not meant to be."""
-        since, self._last_s = self._last_s, now_s
-        if now_s < since:
-            # A clock that was set back says nothing of what lies between.
-            return
+    def note(self, ready: Mapping[str, bool], held: Collection[str], now_s: float, booted_s: float) -> None:
+        """Who is ready now, and since the last call; who is held, or not named, is not meant to be."""
+        passed_s = booted_s - self._last_booted_s
+        leap_s = now_s - self._last_s - passed_s
+        if abs(leap_s) > LEAP_S:
+            # The clock was set: what was before is so long ago as it was.
+            self._shift(leap_s)
+        since, self._last_s, self._last_booted_s = now_s - passed_s, now_s, booted_s
+        for name in self._services.keys() - ready.keys():
+            self._services[name].counts = False
         for name, is_ready in ready.items():
             record = self._services.setdefault(name, Record())
             record.counts = (record.counts or is_ready) and name not in held
             if record.counts:
                 extend(record.wanted, since, now_s)
-            if is_ready and now_s - since < SEEN_S:
+            if is_ready and passed_s < SEEN_S:
                 extend(record.ready, since, now_s)
             for spans in (record.wanted, record.ready):
                 forget(spans, now_s - DAY_S)
-        if now_s >= self._next_s:
-            self._next_s = now_s + WRITE_S
+        if booted_s >= self._next_s:
+            self._next_s = booted_s + WRITE_S
             self._write()
+
+    def _shift(self, leap_s: float) -> None:
+        for record in self._services.values():
+            record.wanted = [(a + leap_s, b + leap_s) for a, b in record.wanted]
+            record.ready = [(a + leap_s, b + leap_s) for a, b in record.ready]
 
     def share(self, name: str, window_s: float, now_s: float) -> float | None:
         """Of the window's time in which it was meant to be ready; None where there was none."""

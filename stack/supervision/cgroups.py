@@ -83,7 +83,7 @@ def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/se
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return None
-    name = f"ultrathink-{hashlib.sha256(os.fspath(home).encode()).hexdigest()[:12]}"
+    name = f"ultrathink-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
     for _, controllers, path in lines:
         if "memory" in controllers.split(","):
             return made(root / "memory" / path.lstrip("/") / name, V1)

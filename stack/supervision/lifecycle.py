@@ -72,8 +72,12 @@ def up(settings: StackSettings, show: Callable[[StackStatus], None]) -> StackSta
     if current is not None and current.alive:
         running = load(home)
         check_same(settings, running)
-        if running.profile != settings.profile:
-            change_profile(settings, current)
+        if not current.profile:
+            raise ConfigurationError(
+                f"a supervisor of an older version runs in {home}: end it first, `ultrathink stack down`"
+            )
+        if current.profile != settings.profile:
+            change_profile(settings, current, running)
         return wait_until_ready(home, show)
     with starting_alone(home):
         return start_anew(settings, home, show)
@@ -85,7 +89,7 @@ def starting_alone(home: Path) -> Iterator[None]:
 
     The file lies outside: a folder that is refused is left as it was.
     """
-    name = hashlib.sha256(os.fspath(home).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"ultrathink-{os.getuid()}-{name}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -136,7 +140,7 @@ def claim_home(settings: StackSettings) -> None:
     settings.save()
 
 
-def change_profile(settings: StackSettings, current: StackStatus) -> None:
+def change_profile(settings: StackSettings, current: StackStatus, before: StackSettings) -> None:
     """Ask the supervisor that runs for more processes, or fewer.
 
     Raises:
@@ -158,6 +162,7 @@ def change_profile(settings: StackSettings, current: StackStatus) -> None:
         or not {service.name for service in told.services} <= wanted
     ):
         if time.monotonic() > deadline or (told is not None and not told.alive):
+            before.save()
             raise ServiceUnavailable(failure(home, "supervisor", "it does not take up another profile"))
         time.sleep(0.05)
 

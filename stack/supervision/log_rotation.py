@@ -77,12 +77,14 @@ def rotate(path: Path, keep: int = KEEP, most_bytes: int | None = None) -> None:
             if most_bytes is not None:
                 source.seek(max(0, source.seek(0, os.SEEK_END) - most_bytes))
             shutil.copyfileobj(source, target)
-            for older, newer in zip(reversed(aside), reversed(aside[:-1]), strict=False):
-                if newer.exists():
-                    newer.replace(older)
-            # What was written meanwhile.
+            # What was written meanwhile; and all of it lies on the disk before a byte is taken from the log.
+            target.flush()
             shutil.copyfileobj(source, target)
+            target.flush()
             os.truncate(path, 0)
+        for older, newer in zip(reversed(aside), reversed(aside[:-1]), strict=False):
+            if newer.exists():
+                newer.replace(older)
         partial.replace(aside[0])
     except OSError:
         partial.unlink(missing_ok=True)

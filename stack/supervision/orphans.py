@@ -110,15 +110,15 @@ def left_behind(home: Path) -> list[tuple[str, Identity]]:
     """
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = {one.process.pid: (name, one.process) for name, one in noted(home).items()}
-    for process in psutil.process_iter(["pid", "create_time"]):
+    for process in psutil.process_iter():
         try:
-            told = process.environ().get(MARK, "")
+            told, identity = process.environ().get(MARK, ""), Identity.of(process.pid)
         except (psutil.Error, OSError):
             # Somebody else's, and none of ours: we could read it otherwise.
             continue
         name, _, folder = told.partition("@")
         if folder == str(home) and process.status() != psutil.STATUS_ZOMBIE:
-            found.setdefault(process.pid, (name, Identity(process.pid, process.info["create_time"])))
+            found.setdefault(process.pid, (name, identity))
     return sorted((one for pid, one in found.items() if pid not in ours), key=lambda one: one[1].started_at)
 
 

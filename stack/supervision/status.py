@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from stack.servers.identity import Identity
-from trading.encoding import Records, encode
+from trading.encoding import Records, encode, safe_text
 from trading.errors import BadRecord
 from trading.files import write_atomically
 
@@ -110,7 +110,11 @@ def status_path(home: Path) -> Path:
 
 
 def write_status(home: Path, status: StackStatus) -> None:
-    """Publish the status."""
+    """Publish the status. Names of files may hold bytes that are no letters: they are escaped."""
+    for one in status.services:
+        one.detail, one.last_exit, one.held = safe_text(one.detail), safe_text(one.last_exit), safe_text(one.held)
+        one.degraded = [safe_text(text) for text in one.degraded]
+    status.problems = [safe_text(text) for text in status.problems]
     write_atomically(status_path(home), encode(status).decode())
 
 

@@ -43,7 +43,7 @@ class Supervisor:
         self._identity = Identity.of(os.getpid())
         self._disk = DiskWatch(home, self._settings.least_disk_mb, reduce_desk(self._settings))
         self._logs = LogRotation(home / "logs", self._settings.log_mb, self._settings.log_days)
-        self._available = Availability(home, time.time())
+        self._available = Availability(home, time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))
         self._groups = find_groups(home)
         #: What keeps new settings from being applied, and what failed in the last turn.
         self._problem = self._failed = ""
@@ -90,7 +90,8 @@ class Supervisor:
     def _note(self) -> None:
         rows = [runner.status for runner in list(self._runners.values())]
         ready = {row.name: row.state == READY for row in rows}
-        self._available.note(ready, {row.name for row in rows if row.held}, time.time())
+        held, booted_s = {row.name for row in rows if row.held}, time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._available.note(ready, held, time.time(), booted_s)
 
     def _carry_out(self, request: requests.Request) -> None:
         if request.action == "apply":

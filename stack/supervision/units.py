@@ -39,22 +39,21 @@ class Unit(Struct, frozen=True):
         return ["systemctl", *(["--user"] if self.is_user else []), *words]
 
 
-def unit(settings: StackSettings, *, system: bool, user: str = "") -> Unit:
+def unit(home: Path, *, system: bool, user: str = "") -> Unit:
     """The unit that supervises a home folder's stack.
 
     Args:
-        settings: of the stack.
+        home: of the stack, its whole path.
         system: for the machine's systemd, which starts it at boot; else for the user's own.
         user: the account that a system unit runs as; "" is the one that asks.
 
     Raises:
         ConfigurationError: the home folder's name cannot stand in a unit.
     """
-    home = settings.absolute_home
     if re.search(r"[\x00-\x1f\x7f]", os.fspath(home)):
         raise ConfigurationError(f"{str(home)[:200]!r} has a character that no unit can hold: give another --home")
     # Two folders of one name have a unit each.
-    name = f"ultrathink-{plain(home.name)}-{hashlib.sha256(os.fspath(home).encode()).hexdigest()[:8]}.service"
+    name = f"ultrathink-{plain(home.name)}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:8]}.service"
     if system:
         path = Path("/etc/systemd/system") / name
     else:
@@ -150,14 +149,14 @@ def enable(made: Unit) -> None:
         run(made.systemctl(*words))
 
 
-def stop(settings: StackSettings) -> list[str]:
+def stop(home: Path) -> list[str]:
     """Stop the units of a home folder that are installed, until the next boot; returns their names.
 
     Raises ServiceUnavailable where systemd refuses.
     """
-    installed = [made for system in (False, True) if (made := unit(settings, system=system)).path.is_file()]
     if not has_systemd():
         return []
+    installed = [made for system in (False, True) if (made := unit(home, system=system)).path.is_file()]
     for made in installed:
         run(made.systemctl("stop", made.name))
     return [made.name for made in installed]

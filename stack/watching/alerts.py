@@ -77,8 +77,9 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "TicksLost", "critical",
-        # Since it started: what was lost while it was away is counted before anybody looks.
-        "gateway_lost_ticks_total > 0",
+        # What was lost while it was away is counted before anybody looks: the first figure is no growth.
+        "increase(gateway_lost_ticks_total[10m]) > 0 "
+        "or (gateway_lost_ticks_total > 0 unless gateway_lost_ticks_total offset 10m)",
         "{{ $value | humanize }} ticks were deleted before they were decided", tried="promtool",
     ),
     Alert(

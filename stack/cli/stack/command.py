@@ -136,20 +136,25 @@ def down(
     purge: Annotated[bool, typer.Option(help="Delete what a stack made in this home folder too.")] = False,
 ) -> None:
     """End what `up` started, and nothing else. Data is kept unless --purge."""
-    from stack.servers.settings import load
+    from stack.servers.settings import home_folder
     from stack.supervision import units
     from stack.supervision.lifecycle import delete_data
     from stack.supervision.lifecycle import down as bring_down
+    from trading.errors import ServiceUnavailable
 
-    settings = load()
-    home = settings.absolute_home
+    home, refused, kept = home_folder(), "", list[str]()
     with err.status("draining and stopping"):
-        # Of a desk that systemd keeps running, it must not come back at once.
-        kept = units.stop(settings)
+        try:
+            # Of a desk that systemd keeps running, it must not come back at once.
+            kept = units.stop(home)
+        except Exception as error:  # noqa: BLE001 - whatever keeps systemd from being asked, the desk ends
+            refused = str(error)
         ran = bring_down(home) or bool(kept)
     for name in kept:
         out.print(f"{name} is stopped until the next boot; `ultrathink stack disable` takes it away")
     out.print("stopped" if ran else "nothing was running")
+    if refused:
+        raise ServiceUnavailable(f"what ran is ended; systemd, which may start it again, was not asked: {refused}")
     if purge:
         left = delete_data(home)
         out.print(f"what a stack made in {home} is deleted" + (f"; left: {', '.join(left)}" if left else ""))

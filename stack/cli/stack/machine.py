@@ -52,7 +52,7 @@ def enable(
     from trading.errors import ConfigurationError
 
     settings = wanted(profile, None, None, None, None)
-    made = units.unit(settings, system=system, user=user)
+    made = units.unit(settings.absolute_home, system=system, user=user)
     with tempfile.TemporaryDirectory() as folder:
         if wrong := units.verify(made, Path(folder)):
             raise ConfigurationError(f"systemd-analyze refuses the unit: {wrong}")
@@ -77,10 +77,10 @@ def enable(
 @app.command(epilog="Example: ultrathink stack disable")
 def disable(system: SystemOption = False) -> None:
     """End the unit that `enable` has made for this home folder, and take it away."""
-    from stack.servers.settings import load
+    from stack.servers.settings import home_folder
     from stack.supervision import units
 
-    made = units.unit(load(), system=system)
+    made = units.unit(home_folder(), system=system)
     out.print(f"{made.name} is gone" if units.disable(made) else f"there is no {made.path}", soft_wrap=True)
 
 

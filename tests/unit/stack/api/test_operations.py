@@ -131,3 +131,22 @@ def test_only_so_many_are_kept(tmp_path, monkeypatch):
     ids = [over(made, made.start("restart", str(k), [Step(["say=x"])], "why", "").id, 20).id for k in range(5)]
     assert eventually(lambda: {one.id for one in made.listed()} == set(ids[-3:]))
     assert eventually(lambda: len(list((tmp_path / "run" / "operations").iterdir())) == 6)
+
+
+def test_a_disk_that_is_full_blocks_no_kind_and_hides_no_end(tmp_path, monkeypatch):
+    def told(_):
+        raise OSError(28, "No space left on device")
+
+    made = Operations(tmp_path, [sys.executable, "-c", PROGRAM], told)
+    real = made._keep
+
+    def keep(one):
+        if one.state != "running":
+            raise OSError(28, "No space left on device")
+        real(one)
+
+    monkeypatch.setattr(made, "_keep", keep)
+    first = made.start("restart", "x", [Step(["say=a"])], "why", "")
+    assert over(made, first.id).state == "done"
+    assert over(made, made.start("restart", "x", [Step(["say=b"])], "why", "").id).results == ["b"]
+    assert {one.state for one in made.listed()} == {"done"}

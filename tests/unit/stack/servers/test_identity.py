@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import msgspec
 import psutil
 import pytest
 
@@ -62,3 +64,29 @@ def test_a_look_at_all_processes_holds_for_a_while():
             assert families.usage(process, anew=True).memory_mb > 40
         finally:
             end(identity, timeout_s=5)
+
+
+def test_a_clock_that_jumps_makes_no_process_somebody_else(monkeypatch):
+    """The time since 1970 at which a process began is reckoned from the clock's present: a step moves it."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    try:
+        identity = Identity.of(child.pid)
+        real = psutil._psplatform.boot_time
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda *a, **k: real(*a, **k) + 3600.0)
+        assert identity.find() is not None
+        assert end(identity, timeout_s=5)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_process_of_before_a_reboot_is_nobody_now(monkeypatch):
+    identity = Identity.of(os.getpid())
+    assert identity.find() is not None
+    assert msgspec.structs.replace(identity, boot="of another start").find() is None
+
+
+def test_what_an_older_version_noted_is_known_still():
+    old = Identity(os.getpid(), psutil.Process().create_time())
+    assert old.find() is not None
+    assert Identity(os.getpid(), old.started_at - 100).find() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -129,3 +130,15 @@ def test_no_port_is_given_twice(monkeypatch):
         from_environment()
     monkeypatch.setenv("ULTRATHINK_PORTS__REDIS", "9093")
     assert from_environment().ports.redis == 9093
+
+
+def test_ports_of_before_that_a_newer_default_would_take_are_kept_and_the_new_ones_make_room(tmp_path):
+    """A desk of a version that knew no metrics of the broker, which somebody moved to what is now their port."""
+    made_ports = {"gateway_metrics": 9110, "data": 8040, "triton_http": 9095, "kafka": [9092, 9093, 9094]}
+    (tmp_path / "stack.json").write_text(json.dumps({"home": str(tmp_path), "brokers": 1, "ports": made_ports}))
+    found = load(tmp_path).ports
+    assert (found.gateway_metrics, found.data, found.triton_http) == (9110, 8040, 9095)
+    others = [found.broker_metrics, found.metrics, found.alertmanager, found.stack]
+    assert len({9110, 8040, 9095, *others}) == 7
+    # The same each time.
+    assert found == load(tmp_path).ports

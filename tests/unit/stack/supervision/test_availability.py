@@ -12,12 +12,12 @@ BEGAN_S = 1_000_000.0
 def live(one, seconds, now_s, *, ready=True, held=(), step_s=1.0):
     for _ in range(int(seconds / step_s)):
         now_s += step_s
-        one.note({"gateway": ready}, held, now_s)
+        one.note({"gateway": ready}, held, now_s, now_s - BEGAN_S)
     return now_s
 
 
 def test_a_start_does_not_count_and_an_outage_does(tmp_path):
-    one = Availability(tmp_path, BEGAN_S)
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = live(one, 20, BEGAN_S, ready=False)
     assert one.share("gateway", HOUR_S, now_s) is None
     now_s = live(one, 90, now_s)
@@ -27,7 +27,7 @@ def test_a_start_does_not_count_and_an_outage_does(tmp_path):
 
 
 def test_only_the_window_counts(tmp_path):
-    one = Availability(tmp_path, BEGAN_S)
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = live(one, 1000, BEGAN_S)
     now_s = live(one, 1000, now_s, ready=False)
     now_s = live(one, 3600, now_s)
@@ -36,7 +36,7 @@ def test_only_the_window_counts(tmp_path):
 
 
 def test_who_is_held_is_not_meant_to_be_there(tmp_path):
-    one = Availability(tmp_path, BEGAN_S)
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = live(one, 100, BEGAN_S)
     now_s = live(one, 100, now_s, ready=False, held={"gateway"})
     assert one.share("gateway", HOUR_S, now_s) == pytest.approx(1.0)
@@ -44,49 +44,68 @@ def test_who_is_held_is_not_meant_to_be_there(tmp_path):
 
 @pytest.mark.parametrize(("on_purpose", "share"), [(False, 110 / 210), (True, 1.0)])
 def test_after_a_kill_of_the_supervisor_the_gap_counts_and_after_a_stop_it_does_not(tmp_path, on_purpose, share):
-    one = Availability(tmp_path, BEGAN_S)
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = live(one, 100, BEGAN_S)
     if on_purpose:
         one.end()
-    one = Availability(tmp_path, now_s + 100)
+    one = Availability(tmp_path, now_s + 100, now_s + 100 - BEGAN_S)
     now_s = live(one, 10, now_s + 100)
     assert one.share("gateway", HOUR_S, now_s) == pytest.approx(share, abs=0.05)
 
 
 def test_what_went_on_while_nobody_supervised_was_there(tmp_path):
-    one = Availability(tmp_path, BEGAN_S)
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = live(one, 100, BEGAN_S)
-    again = Availability(tmp_path, now_s + 100)
+    again = Availability(tmp_path, now_s + 100, now_s + 100 - BEGAN_S)
     again.went_on(["gateway", "unknown"], now_s + 100)
     now_s = live(again, 10, now_s + 100)
     assert again.share("gateway", HOUR_S, now_s) == pytest.approx(1.0, abs=0.01)
 
 
-def test_a_machine_that_slept_was_not_there_and_a_clock_that_goes_back_says_nothing(tmp_path):
-    one = Availability(tmp_path, BEGAN_S)
+def test_a_machine_that_slept_was_not_there(tmp_path):
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = live(one, 100, BEGAN_S)
-    one.note({"gateway": True}, (), now_s + 100)
+    one.note({"gateway": True}, (), now_s + 100, now_s + 100 - BEGAN_S)
     assert one.share("gateway", HOUR_S, now_s + 100) == pytest.approx(0.5, abs=0.01)
-    one.note({"gateway": True}, (), now_s)
-    one.note({"gateway": True}, (), now_s + 1)
-    found = one.share("gateway", HOUR_S, now_s + 101)
-    assert found is not None
-    assert 0.49 < found <= 1.0
 
 
 def test_what_is_kept_and_is_no_record_is_begun_anew(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "availability.json").write_text("rubbish")
-    one = Availability(tmp_path, BEGAN_S)
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = live(one, 10, BEGAN_S)
     assert one.share("gateway", HOUR_S, now_s) == 1.0
-    assert Availability(tmp_path, now_s).share("gateway", HOUR_S, now_s) is not None
+    assert Availability(tmp_path, now_s, 0.0).share("gateway", HOUR_S, now_s) is not None
 
 
 def test_a_service_that_comes_and_goes_all_day_does_not_grow_without_end(tmp_path):
-    one = Availability(tmp_path, BEGAN_S)
+    one = Availability(tmp_path, BEGAN_S, 0.0)
     now_s = BEGAN_S
     for k in range(5000):
         now_s += 5.0
-        one.note({"gateway": k % 2 == 0}, (), now_s)
+        one.note({"gateway": k % 2 == 0}, (), now_s, now_s - BEGAN_S)
     assert (tmp_path / "run" / "availability.json").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("leap_s", [3 * 3600.0, -3 * 3600.0, 40 * DAY_S])
+def test_a_clock_that_jumps_is_no_outage(tmp_path, leap_s):
+    one = Availability(tmp_path, BEGAN_S, 0.0)
+    now_s, since_s = BEGAN_S, 0.0
+    for k in range(200):
+        now_s, since_s = now_s + 1.0 + (leap_s if k == 100 else 0.0), since_s + 1.0
+        one.note({"gateway": True}, (), now_s, since_s)
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(1.0, abs=0.02)
+    # And what is kept goes on being kept.
+    for _ in range(20):
+        now_s, since_s = now_s + 1.0, since_s + 1.0
+        one.note({"gateway": False}, (), now_s, since_s)
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(199 / 219, abs=0.02)
+    assert Availability(tmp_path, now_s, 0.0).share("gateway", HOUR_S, now_s) < 1.0
+
+
+def test_who_left_the_profile_is_meant_to_be_there_no_more(tmp_path):
+    one = Availability(tmp_path, BEGAN_S, 0.0)
+    now_s = live(one, 100, BEGAN_S)
+    one.note({"redis": True}, (), now_s + 6, now_s + 6 - BEGAN_S)
+    again = Availability(tmp_path, now_s + 500, 0.0)
+    assert again.share("gateway", HOUR_S, now_s + 500) == pytest.approx(1.0, abs=0.01)

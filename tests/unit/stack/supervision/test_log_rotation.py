@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import threading
 import time
+
+import pytest
 
 from stack.supervision.log_rotation import FRESH_S, KEEP, LOOK_S, LogRotation, rotate
 
@@ -104,3 +108,22 @@ def test_a_folder_that_is_not_there_is_no_problem(tmp_path):
     rotation = LogRotation(tmp_path / "gone", most_mb=1, most_days=14)
     rotation.look(0.0)
     assert rotation.problem == ""
+
+
+def test_what_cannot_be_written_whole_is_not_taken_from_the_log(tmp_path):
+    """A disk that fills while the copy is made: the last bytes are refused when it is closed."""
+    path = tmp_path / "one.log"
+    path.write_text("kept\n" * 1000)
+    path.with_name("one.log.1").write_text("older\n")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            rotate(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert path.read_text() == "kept\n" * 1000
+    assert path.with_name("one.log.1").read_text() == "older\n"
+    assert not path.with_name("one.log.2").exists()

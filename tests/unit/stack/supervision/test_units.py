@@ -15,31 +15,31 @@ from trading.errors import ConfigurationError
 @pytest.mark.parametrize("system", [False, True])
 @pytest.mark.parametrize("name", ["home", "with space", '100% "quoted" $HOME', "ü", "a\\b"])
 def test_systemd_takes_the_unit_of_any_folder(tmp_path, system, name):
-    made = units.unit(StackSettings(home=tmp_path / name), system=system, user="nobody")
+    made = units.unit(tmp_path / name, system=system, user="nobody")
     assert units.verify(made, tmp_path) == ""
     assert ("User=nobody" in made.text) == system
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 def test_what_systemd_does_not_take_is_refused_in_its_words(tmp_path):
-    made = units.unit(StackSettings(home=tmp_path), system=True)
+    made = units.unit(tmp_path, system=True)
     wrong = units.Unit(made.name, made.path, made.text.replace("ExecStart=", "ExecStart=/no/such/program "), False)
     assert "/no/such/program" in units.verify(wrong, tmp_path)
 
 
 def test_folders_of_one_name_have_units_of_their_own(tmp_path):
-    first, second = (units.unit(StackSettings(home=tmp_path / k / ".ultrathink"), system=False) for k in "ab")
+    first, second = (units.unit(tmp_path / k / ".ultrathink", system=False) for k in "ab")
     assert first.name != second.name
     assert first.name.startswith("ultrathink-ultrathink-")
 
 
 def test_a_name_that_would_end_a_line_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="give another --home"):
-        units.unit(StackSettings(home=tmp_path / "a\nExecStartPre=rm"), system=False)
+        units.unit(tmp_path / "a\nExecStartPre=rm", system=False)
 
 
 def test_it_comes_back_however_it_ended_and_adopts_what_runs(tmp_path):
-    lines = units.unit(StackSettings(home=tmp_path), system=True).text.splitlines()
+    lines = units.unit(tmp_path, system=True).text.splitlines()
     assert {"Restart=always", "KillMode=process", "StartLimitIntervalSec=0"} <= set(lines)
 
 
@@ -51,4 +51,4 @@ def test_without_systemd_it_says_what_to_put_where(tmp_path):
 
 def test_a_unit_that_is_not_there_is_not_taken_away(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert units.disable(units.unit(StackSettings(home=tmp_path), system=False)) is False
+    assert units.disable(units.unit(tmp_path, system=False)) is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 
 import pytest
@@ -14,14 +15,14 @@ PLANTED = {
     "redis": "R3dis-hunter2-pass",
     "postgres-reader": "pg_reader_PASS_77",
     "gateway-admin": "adm1n-token-xyz",
-    "data-tokens.json": json.dumps({"console": {"token": "tok_console_abcdef", "scopes": ["market"]}}),
+    "data-tokens.json": json.dumps({"console": {"token": "tok_console_abcdef_0123456789", "scopes": ["market"]}}),
     "forensics-signing-key": "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIHplanted\n-----END PRIVATE KEY-----\n",
 }
 VALUES = [
     "R3dis-hunter2-pass",
     "pg_reader_PASS_77",
     "adm1n-token-xyz",
-    "tok_console_abcdef",
+    "tok_console_abcdef_0123456789",
     "MC4CAQAwBQYDK2VwBCIEIHplanted",
 ]
 #: Of other people: nobody told us of them, they only look like secrets.
@@ -96,3 +97,47 @@ def test_what_is_no_secret_stays():
 
 def test_a_secret_that_is_a_part_of_another_hides_nothing_of_it():
     assert Scrubber({"abcdef": "[short]", "abcdefgh": "[long]"}).scrub("abcdefgh abcdef") == "[long] [short]"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r'{"sasl.jaas.config": "Plain required password=\"planted-1234\";"}',
+        r'{"msg": "{\"password\": \"planted-1234\"}"}',
+        "X-Api-Key: planted-1234", "Authorization: Token planted-1234", "run --password planted-1234",
+        "password%3Dplanted-1234", "AccountKey=planted-1234", "password=ab;planted-1234", '"password": "p,planted-1234"',
+        "password='two planted-1234'", "redis://:p@planted-1234@host:6379/0",
+        "half of a key\nMC4CAQAplanted-1234\n-----END PRIVATE KEY-----\n",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_secret_goes_whatever_stands_around_it(line):
+    assert "planted-1234" not in Scrubber({}).scrub(line)
+
+
+def test_a_known_secret_goes_however_it_is_written():
+    scrub = Scrubber({'se"cret/va lue+1': "[x]"}).scrub
+    for written in ('se"cret/va lue+1', 'se\\"cret/va lue+1', "se%22cret%2Fva%20lue%2B1"):
+        assert scrub(f"a {written} b") == "a [x] b"
+
+
+def test_one_part_that_breaks_takes_no_other_with_it(settings, tmp_path, monkeypatch):
+    def broken(_):
+        raise KeyError("data")
+
+    monkeypatch.setattr("stack.workflows.support_bundle.metrics", broken)
+    odd = settings.absolute_home / "logs" / os.fsdecode(b"odd\xff.log")
+    odd.write_text("odd\n")
+    names = write_bundle(settings, tmp_path / "b.zip", lambda _: None)
+    assert "logs/odd\\udcff.log" in names
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        assert "metrics.json: KeyError" in archive.read("missing.txt").decode()
+
+
+def test_names_and_scopes_of_tokens_are_no_secrets(tmp_path):
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "data-tokens.json").write_text(
+        '{"trader": {"scopes": ["market"], "sha256": "%s"}}' % ("a1" * 32)
+    )
+    scrub = Scrubber.of(tmp_path, {}, {}).scrub
+    assert scrub("trader reads market.ticks") == "trader reads market.ticks"
+    assert "a1a1" not in scrub("a1" * 32)

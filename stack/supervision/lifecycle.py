@@ -13,16 +13,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import log_path, tail
 from stack.servers.settings import STORED, StackSettings, is_started, load
 from stack.supervision.checks import check_brokers, check_disk, check_ports, check_same
 from stack.supervision.orphans import (
+    LOCK,
     SUPERVISOR,
     adoptable,
     digest,
     end_left_behind,
+    hold,
     is_supervised,
     left_behind,
     marker,
@@ -103,9 +106,9 @@ def start_anew(settings: StackSettings, home: Path, show: Callable[[StackStatus]
     if current is not None and current.alive:
         check_same(settings, load(home))
         return wait_until_ready(home, show)
-    prepare(settings)
-    status_path(home).unlink(missing_ok=True)
-    supervisor = start_supervisor(home)
+    with prepare(settings) as lock:
+        status_path(home).unlink(missing_ok=True)
+        supervisor = start_supervisor(home, lock)
     try:
         return wait_until_ready(home, show, supervisor)
     except BaseException:
@@ -117,16 +120,19 @@ def start_anew(settings: StackSettings, home: Path, show: Callable[[StackStatus]
         raise
 
 
-def prepare(settings: StackSettings) -> None:
+def prepare(settings: StackSettings) -> IO[str]:
     """What an earlier supervisor left is ended or can be adopted; the home folder is ours, and holds the settings.
 
-    Raises ConfigurationError as `up`.
+    Returns the lock of its only supervisor, for the one that is started now. Raises ConfigurationError as `up`.
     """
     check_ports(settings, besides=clean(settings))
     check_disk(settings)
     check_brokers(settings)
     claim_home(settings)
     settings.tell_clients(alone=True)
+    if (lock := hold(settings.absolute_home)) is None:
+        raise ConfigurationError(f"another supervisor has just been started in {settings.absolute_home}")
+    return lock
 
 
 def claim_home(settings: StackSettings) -> None:
@@ -185,8 +191,8 @@ def clean(settings: StackSettings) -> set[str]:
     return set(kept)
 
 
-def start_supervisor(home: Path) -> Identity:
-    """A process group of its own, so that closing the terminal does not end the stack."""
+def start_supervisor(home: Path, lock: IO[str]) -> Identity:
+    """A process group of its own, so that closing the terminal does not end the stack; it takes over the lock."""
     log = log_path(home, "supervisor")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -195,7 +201,8 @@ def start_supervisor(home: Path) -> Identity:
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **marker(home, SUPERVISOR)},
+            env={**os.environ, **marker(home, SUPERVISOR), LOCK: str(lock.fileno())},
+            pass_fds=(lock.fileno(),),
             start_new_session=True,
         )
     # It outlives us on purpose: without a return code Popen would warn of that.

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -29,16 +29,19 @@ MARK = "ULTRATHINK_SUPERVISED"
 #: Its own name among them.
 SUPERVISOR = "supervisor"
 KILL_S = 5.0
-#: How those are asked to end that do not end well by SIGTERM within ten seconds, by name, since ending must work
-#: where the servers' libraries are gone: PostgreSQL would wait for its clients, a gateway finishes what it read.
-STOPS: Mapping[str, tuple[int, float]] = {"postgres": (signal.SIGINT, 15.0), "gateway": (signal.SIGTERM, 60.0)}
+#: Tells a supervisor which open file is the lock that was taken for it: no other can start in between.
+LOCK = "ULTRATHINK_SUPERVISOR_LOCK"
+#: Of what is marked, and was not noted.
+STOP_S = 30.0
 
 
 class Note(Struct, frozen=True):
-    """A start: of which process, and by which settings."""
+    """A start: of which process, by which settings, and how it is asked to end."""
 
     process: Identity
     settings: str
+    stop_signal: int = signal.SIGTERM
+    stop_timeout_s: float = STOP_S
 
 
 _notes = Records(Note)
@@ -58,6 +61,8 @@ def marker(home: Path, name: str) -> dict[str, str]:
 def hold(home: Path) -> IO[str] | None:
     """Be the only supervisor of a home folder, while the file that is returned is open; None where another is."""
     (home / "run").mkdir(parents=True, exist_ok=True)
+    if told := os.environ.pop(LOCK, ""):
+        return os.fdopen(int(told), "w")
     file = (home / "run" / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,9 +82,9 @@ def is_supervised(home: Path) -> bool:
     return False
 
 
-def note(home: Path, name: str, started: Identity, settings: str) -> None:
+def note(home: Path, name: str, started: Note) -> None:
     """Keep which process a service is, from its first moment on."""
-    write_atomically(note_path(home, name), encode(Note(started, settings)).decode())
+    write_atomically(note_path(home, name), encode(started).decode())
 
 
 def note_path(home: Path, name: str) -> Path:
@@ -132,11 +137,14 @@ def end_left_behind(home: Path, spared: Collection[str] = (), say: Callable[[str
         spared: services that go on, with whatever they have started.
         say: told of each.
     """
+    notes = noted(home)
     found = [(name, one) for name, one in left_behind(home) if name not in spared]
     for name, one in reversed(found):
         if one.find() is not None and group_of(one) == one.pid:
             say(f"{name} (pid {one.pid}) of an earlier start is ended")
-            end(one, *STOPS.get(name, (signal.SIGTERM, 10.0)))
+            # As the one that started it would: PostgreSQL waits for its clients otherwise.
+            known = notes.get(name, Note(one, ""))
+            end(one, known.stop_signal, known.stop_timeout_s)
     left = [process for _, one in found if (process := one.find()) is not None]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):

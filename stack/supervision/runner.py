@@ -18,7 +18,7 @@ from stack.servers.log_files import log_path
 from stack.servers.server import AtWork, NotReady, Service, members
 from stack.supervision.cgroups import Groups
 from stack.supervision.memory import exit_in_words, oom_kills
-from stack.supervision.orphans import end_marked, marker, note
+from stack.supervision.orphans import Note, end_marked, marker, note
 from stack.supervision.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, WAITING, ServiceStatus
 
 #: A service that dies this often before it was ever ready is called failed, and tried less often.
@@ -67,7 +67,7 @@ class Runner(threading.Thread):
         #: Why somebody wants it started again.
         self._restart = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._failures, self._was_ready = 0, False
+        self._failures, self._was_ready, self._withdrawn = 0, False, False
         self._oom_kills: int | None = None
         self._measured: tuple[float, Usage] | None = None
         self._troubles: tuple[str, ...] = ()
@@ -91,6 +91,10 @@ class Runner(threading.Thread):
         self._asked.set()
         self._news.set()
 
+    def withdraw(self) -> None:
+        """Start nothing any more; what runs goes on until `stop`."""
+        self._withdrawn = True
+
     def restart(self, reason: str) -> None:
         """End what runs, and start it again at once: what waits after failures waits no longer."""
         self._restart = reason or "restarted on request"
@@ -99,9 +103,10 @@ class Runner(threading.Thread):
 
     def missing(self, names: tuple[str, ...]) -> list[str]:
         """Of those names, what is not ready, for people."""
-        found = []
+        # Who leaves the profile is taken out meanwhile.
+        found, others = [], dict(self._others)
         for name in names:
-            group = [self._others[member] for member in members(name, tuple(self._others))]
+            group = [others[member] for member in members(name, tuple(others))]
             ready = sum(one.status.state == READY for one in group)
             if 2 * ready <= len(group):
                 found += [f"{one.service.name} is {one.status.state}" for one in group if one.status.state != READY]
@@ -119,7 +124,7 @@ class Runner(threading.Thread):
         while not self._stopping.is_set():
             missing = self.missing(tuple(self.service.requires))
             status.held = "" if missing else self._held()
-            if not missing and not status.held:
+            if not missing and not status.held and not self._withdrawn:
                 return True
             if status.state != FAILED:
                 status.state = WAITING
@@ -179,7 +184,8 @@ class Runner(threading.Thread):
             # At once: what it starts inherits it.
             os.setpriority(os.PRIO_PROCESS, self._process.pid, service.nice)
         self.status.process = Identity.of(self._process.pid)
-        note(self._home, service.name, self.status.process, self._settings)
+        started = Note(self.status.process, self._settings, service.stop_signal, service.stop_timeout_s)
+        note(self._home, service.name, started)
 
     def _await_end(self, identity: Identity, process: subprocess.Popen[bytes] | None) -> None:
         # Blocked, and so for nothing: to look ten times a second, for each service, is work.

@@ -112,7 +112,11 @@ class Supervisor:
             self._problem = f"new settings are not applied: {error}"
             return
         self._settings, self._problem = settings, ""
-        self._leaving = {name: self._runners.pop(name) for name in list(self._runners) if name not in wanted}
+        gone = [name for name in self._runners if name not in wanted]
+        for name in gone:
+            # Before the others lose sight of it: nobody begins what is about to end.
+            self._runners[name].withdraw()
+        self._leaving = {name: self._runners.pop(name) for name in gone}
         # Whoever drains takes his time, and the rest is told of meanwhile.
         threading.Thread(target=self._end, args=(list(self._leaving.values()),), name="ending", daemon=True).start()
         by, known = digest(settings), self._runners

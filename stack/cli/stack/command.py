@@ -167,7 +167,7 @@ def run(profile: ProfileOption = None) -> None:
     Whatever an earlier supervisor left is ended first. Nothing is given up: what does not start is tried again.
     """
     from stack.supervision.lifecycle import prepare, supervisor_command
-    from stack.supervision.orphans import SUPERVISOR, is_supervised, marker
+    from stack.supervision.orphans import LOCK, SUPERVISOR, is_supervised, marker
     from trading.errors import ConfigurationError
 
     settings = wanted(profile, None, None, None, None)
@@ -175,8 +175,9 @@ def run(profile: ProfileOption = None) -> None:
         raise ConfigurationError(
             f"a stack runs in {settings.absolute_home} already: `ultrathink stack down` ends it"
         )
-    prepare(settings)
+    lock = prepare(settings)
+    os.set_inheritable(lock.fileno(), True)
     home = settings.absolute_home
     # It replaces this process: whoever started us watches the supervisor itself.
     command = supervisor_command(home)
-    os.execve(command[0], command, {**os.environ, **marker(home, SUPERVISOR)})  # noqa: S606
+    os.execve(command[0], command, {**os.environ, **marker(home, SUPERVISOR), LOCK: str(lock.fileno())})  # noqa: S606

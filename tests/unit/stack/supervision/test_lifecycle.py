@@ -70,7 +70,7 @@ def test_down_needs_no_settings_that_can_be_read(tmp_path, text, monkeypatch):
 def test_down_ends_what_runs_though_systemd_cannot_be_asked(tmp_path, monkeypatch):
     running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     identity = Identity.of(running.pid)
-    orphans.note(tmp_path, "redis", identity, "x")
+    orphans.note(tmp_path, "redis", orphans.Note(identity, "x"))
 
     def refuse(_):
         raise ServiceUnavailable("no bus")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ import pytest
 from stack.servers.identity import Identity
 from stack.servers.settings import StackSettings
 from stack.supervision import orphans
+from tests.paths import ROOT
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 #: A process with a child in its group.
@@ -34,7 +38,8 @@ def started():
 
     yield start
     for process in running:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -42,7 +47,7 @@ def test_marked_and_noted_processes_are_found_and_ended_and_no_others(tmp_path, 
     marked = started(**orphans.marker(tmp_path, "gateway"))
     noted, theirs = started(), started()
     elsewhere = started(**orphans.marker(tmp_path / "other", "gateway"))
-    orphans.note(tmp_path, "redis", noted, "settings")
+    orphans.note(tmp_path, "redis", orphans.Note(noted, "settings"))
     assert sorted(orphans.left_behind(tmp_path)) == [("gateway", marked), ("redis", noted)]
     said = []
     assert orphans.end_left_behind(tmp_path, say=said.append) == 2
@@ -69,7 +74,7 @@ def test_a_child_goes_with_its_group_and_a_group_that_is_spared_goes_on(tmp_path
 
 def test_a_pid_that_is_another_process_now_is_not_ours(tmp_path, started):
     running = started()
-    orphans.note(tmp_path, "redis", Identity(running.pid, running.started_at - 100), "settings")
+    orphans.note(tmp_path, "redis", orphans.Note(Identity(running.pid, running.started_at - 100), "settings"))
     assert orphans.left_behind(tmp_path) == []
     assert orphans.end_left_behind(tmp_path) == 0
     assert running.find() is not None
@@ -78,7 +83,7 @@ def test_a_pid_that_is_another_process_now_is_not_ours(tmp_path, started):
 def test_only_what_runs_by_the_same_settings_is_adopted(tmp_path, started):
     settings = StackSettings(home=tmp_path)
     running = started()
-    orphans.note(tmp_path, "redis", running, orphans.digest(settings))
+    orphans.note(tmp_path, "redis", orphans.Note(running, orphans.digest(settings)))
     wanted = {"redis", "postgres"}
     assert orphans.adoptable(tmp_path, wanted, orphans.digest(settings)) == {"redis": running}
     # Another profile runs the same processes.
@@ -103,3 +108,34 @@ def test_a_note_that_is_none_is_passed_over(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text("rubbish")
     assert orphans.noted(tmp_path) == {}
+
+
+def test_the_lock_that_was_taken_for_a_supervisor_is_its_own(tmp_path, monkeypatch):
+    """Whoever prepares a start holds the lock, and hands it on: no other start fits in between."""
+    taken = orphans.hold(tmp_path)
+    command = (
+        "import sys, time; from pathlib import Path; from stack.supervision import orphans; "
+        "lock = orphans.hold(Path(sys.argv[1])); print('held' if lock else 'not', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", command, tmp_path], pass_fds=(taken.fileno(),), stdout=subprocess.PIPE, text=True,
+        env={**os.environ, orphans.LOCK: str(taken.fileno())}, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        taken.close()
+        assert child.stdout.readline().strip() == "held"
+        assert orphans.is_supervised(tmp_path)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    assert not orphans.is_supervised(tmp_path)
+
+
+def test_each_is_asked_to_end_as_its_starter_would(tmp_path, started, monkeypatch):
+    running = started()
+    orphans.note(tmp_path, "postgres", orphans.Note(running, "x", signal.SIGINT, 15.0))
+    asked = []
+    monkeypatch.setattr(orphans, "end", lambda *given: asked.append(given))
+    orphans.end_left_behind(tmp_path)
+    assert asked == [(running, signal.SIGINT, 15.0)]

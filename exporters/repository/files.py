@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import hashlib
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import warm_up_file
 from trading.files import replace_file, sync
 from trading.models.signature import ModelSignature
@@ -45,6 +47,21 @@ def sha256(path: Path) -> str:
     """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed(folder: Path, hashes: Mapping[str, str]) -> str | None:
+    """The first file of a folder that is gone, or whose SHA-256 is another; None where all are as they were.
+
+    What a file says is not used as a path: a name is looked up among those that are there.
+
+    Raises:
+        ExportError: the folder, or one of them, cannot be read.
+    """
+    try:
+        there = {path.name: sha256(path) for path in folder.iterdir() if path.name in hashes}
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be read: {error}") from error
+    return next((file for file, wanted in hashes.items() if there.get(file) != wanted), None)
 
 
 def replace_text(path: Path, text: str) -> None:

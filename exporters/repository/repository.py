@@ -27,6 +27,7 @@ from exporters.formats import config_pbtxt
 from exporters.formats.config_pbtxt import WARM_UP_FOLDER, Serving, render
 from exporters.formats.tensors import Arrays
 from exporters.repository.files import (
+    changed,
     now,
     replace_text,
     same,
@@ -208,7 +209,6 @@ class ModelRepository:
             ) from error
         except (OSError, BadRecord) as error:
             raise ExportError(f"{folder / LINEAGE} cannot be read: {error}") from error
-        # What a file says is not used as a path: these are names of this very folder, or nobody's.
         if found.contract.name != name or any(file != Path(file).name for file in found.files):
             raise ExportError(f"{folder / LINEAGE} is not of {name}: export the model again")
         return found
@@ -216,10 +216,9 @@ class ModelRepository:
     def verified_lineage(self, name: str, version: int) -> Lineage:
         """The lineage, when every file is what it was at publication. Raises ExportError when one is not."""
         found = self.lineage(name, version)
-        for file, wanted in found.files.items():
-            path = self.folder(name, version) / file
-            if not path.is_file() or sha256(path) != wanted:
-                raise ExportError(f"{path} was changed since it was published: export the model again")
+        folder = self.folder(name, version)
+        if (file := changed(folder, found.files)) is not None:
+            raise ExportError(f"{folder / file} was changed since it was published: export the model again")
         return found
 
     def golden(self, signature: ModelSignature, version: int) -> tuple[Arrays, Arrays]:

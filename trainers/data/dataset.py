@@ -86,9 +86,11 @@ def open_dataset(folder: Path, progress: Callable[[str, int], None] = lambda _, 
         ConfigurationError: it is of another version, changed since it was built, or holds what is no row.
     """
     manifest = manifests.read(folder)
+    # What a file says is not used as a path: a name is looked up among those that are there.
+    there = {path.name: path for path in folder.iterdir() if path.is_file()}
     for file in manifest.files:
         path = folder / file.name
-        if not path.is_file():
+        if file.name not in there:
             raise ConfigurationError(f"{path} is missing: the dataset is not whole, build it again")
         if manifests.file_hash(path) != file.sha256:
             raise ConfigurationError(f"{path} is not what the manifest says: it was changed, build it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import shutil
@@ -102,6 +103,17 @@ def test_a_version_that_was_changed_is_refused(repository, tmp_path):
     publish_times(repository, tmp_path, 2.0)
     (repository.folder("times", 1) / "model.onnx").write_bytes(b"other")
     with pytest.raises(ExportError, match="was changed since"):
+        repository.verified_lineage("times", 1)
+
+
+@pytest.mark.parametrize("name", ["9" * 400 + "model.onnx", "gone", "\0", "", ".", ".."])
+def test_a_lineage_that_names_what_is_no_file_of_it_is_refused(repository, tmp_path, name):
+    publish_times(repository, tmp_path, 2.0)
+    path = repository.folder("times", 1) / "lineage.json"
+    lineage = json.loads(path.read_bytes())
+    lineage["files"] = {name: "0" * 64}
+    path.write_text(json.dumps(lineage))
+    with pytest.raises(ExportError, match="was changed since|is not of times"):
         repository.verified_lineage("times", 1)
 
 

@@ -235,9 +235,13 @@ def test_a_dataset_that_was_changed_is_refused(tmp_path):
         (folder / manifest.NAME).write_text(json.dumps(told))
         with pytest.raises(ConfigurationError, match=says):
             open_dataset(folder)
-    file.unlink()
-    with pytest.raises(ConfigurationError, match="is missing"):
-        open_dataset(folder)
+    outside = tmp_path / file.name
+    file.rename(outside)
+    for name in (file.name, str(outside), f"../{file.name}", "9" * 400, "\0"):
+        told["files"][0]["name"] = name
+        (folder / manifest.NAME).write_text(json.dumps(told))
+        with pytest.raises(ConfigurationError, match="is missing"):
+            open_dataset(folder)
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):

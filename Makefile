@@ -73,7 +73,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports
 	@$(BIN)/ultrathink export configs --check --repository model_repository
-	@$(BIN)/python -m stack.watching.files --check
+	@$(BIN)/python -m stack.deploying.files --check
 
 types: setup
 	@$(BIN)/mypy

@@ -43,8 +43,4 @@ if [ ! -s secrets/forensics-signing-key ]; then
         echo "-----END PRIVATE KEY-----"
     } | keep forensics-signing-key
 fi
-# Where the exporters keep their journal of releases; made here, lest Docker make it as root.
-mkdir -p .model_repository.ultrathink
-# Forensics is another user, and reads it.
-chmod 755 .model_repository.ultrathink
 echo "passwords are in .env and secrets/"

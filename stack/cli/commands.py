@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "Train models from market history and register them in MLflow.",
     "export": "Bring registered models to Triton: verified, released, reversible. Works with any MLflow and any "
     "Triton that runs with --model-control-mode=explicit.",
+    "gpu": "Whether torch and Triton compute on the GPU that is here: by having them do it.",
     "gateway": "Decide ticks, and stop deciding them.",
     "risk": "Limits: try them, explain them, change them, prove them.",
     "broker": "A paper broker: accepted orders come back as fills.",

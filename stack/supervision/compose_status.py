@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from exporters.target.gpu_validation import FILE
+from stack.supervision.machine import gpu_words
 from stack.supervision.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, WAITING, ServiceStatus
 from trading.errors import ConfigurationError, ServiceUnavailable
 
@@ -59,6 +62,23 @@ def compose_status(ask: Docker, now: datetime | None = None) -> list[ServiceStat
     at = now or datetime.now(UTC)
     rows = [row(one, usage.get(str(one["Id"])[:12], {}), at) for one in inspected]
     return sorted(rows, key=lambda found: found.name)
+
+
+def gpu_validation(ask: Docker) -> list[str]:
+    """What the containers have seen of the GPU: the file that the one-shot check has left, though it has ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        # Either has the volume that both write to.
+        for service in ("gpu-check", "gpu-probe"):
+            try:
+                # `compose cp` takes nothing from a container that has ended.
+                for container in ask(["compose", "ps", "-a", "-q", service]).split()[:1]:
+                    ask(["cp", f"{container}:/validation/{FILE}", str(path)])
+            except ServiceUnavailable:
+                continue
+            if path.exists():
+                return gpu_words(path)
+    return ["the GPU was never tried inside the containers: `docker compose up gpu-check gpu-probe`"]
 
 
 def lines(text: str) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from exporters.errors import ExportError
+from exporters.target import gpu_validation
 from exporters.target.findings import Finding, finding, tried
 from stack.processes.environment import KINDS, variables
 from stack.servers import kafka, postgres, prometheus, redis
@@ -52,6 +54,7 @@ def examine(settings: StackSettings) -> list[Finding]:
         proxies(os.environ),
         unknown_variables(os.environ),
         driver(),
+        computed(settings),
         *libraries(),
         left_over(settings),
     ]
@@ -226,6 +229,28 @@ def driver() -> Finding:
         )  # fmt: skip
     finally:
         pynvml.nvmlShutdown()
+
+
+def computed(settings: StackSettings) -> Finding:
+    """Whether torch and Triton have computed on the GPU, or were never asked to."""
+    check, path = "GPU computes", settings.absolute_home / gpu_validation.FILE
+    try:
+        found = gpu_validation.read(path)
+    except ExportError as error:
+        return finding(check, False, str(error), f"delete {path}")
+    told = "; ".join(gpu_validation.words(found))
+    seen = [one for one in (found.torch, found.triton) if one is not None]
+    if not seen and not machine.has_gpu():
+        return Finding(check, "fits", "no GPU here")
+    if any(not one.ok for one in seen):
+        return finding(
+            check, False, told, "mend that, then `ultrathink gpu check` and `ultrathink gpu probe` again"
+        )
+    if found.ok:
+        return Finding(check, "fits", told)
+    return Finding(
+        check, "cannot tell", told, "`ultrathink gpu check`, and `ultrathink gpu probe` once Triton runs"
+    )
 
 
 def libraries() -> list[Finding]:

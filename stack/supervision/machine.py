@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+from exporters.errors import ExportError
+from exporters.target import gpu_validation
 from exporters.target.findings import Finding, finding, tried
 from stack.servers import triton
 from stack.servers.ports import holder, is_free
 from stack.servers.settings import load
 from stack.supervision.status import read_status
 from trading.errors import ConfigurationError
+
+
+def has_gpu() -> bool:
+    """Whether a driver of NVIDIA's is loaded, or its program is installed."""
+    return Path("/proc/driver/nvidia/gpus").is_dir() or shutil.which("nvidia-smi") is not None
+
+
+def gpu_words(path: Path) -> list[str]:
+    """What is known of the GPU; nothing where there is none and none was ever tried."""
+    if not path.exists() and not has_gpu():
+        return []
+    try:
+        return gpu_validation.words(gpu_validation.read(path))
+    except ExportError as error:
+        return [str(error)]
 
 
 def examine() -> list[Finding]:

@@ -16,6 +16,8 @@ import yaml
 from connectors.kafka.access import ACCESS
 from connectors.kafka.identity import ADMIN
 from connectors.kafka.topics import TOPICS
+from exporters.repository.repository import ModelRepository
+from exporters.repository.state import journal_path
 from gateway.settings import GatewaySettings
 from services.forensics.keys import private_key
 from stack.cli.kafka import setup as command
@@ -28,9 +30,18 @@ from tests.unit.stack.cli.test_commands import unknown_in
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-LONG_RUNNING = {
-    n: s for n, s in SERVICES.items() if n not in {"kafka-setup", "forensics-setup", "operator", "paper-broker"}
+#: Jobs, and what a person calls.
+ONCE = {
+    "kafka-setup",
+    "forensics-setup",
+    "models-setup",
+    "release",
+    "gpu-check",
+    "gpu-probe",
+    "trainer",
+    "operator",
 }
+LONG_RUNNING = {n: s for n, s in SERVICES.items() if n not in ONCE}
 
 
 def published():
@@ -248,7 +259,6 @@ def test_the_file_has_no_secret():
 
 def test_triton_starts_with_what_is_released_and_nothing_else(tmp_path):
     from exporters.formats.config_pbtxt import Serving
-    from exporters.repository.repository import ModelRepository
     from trading.models.signature import META_CONTROLLER, REGIME_DETECTION, TRADING_DECISION
 
     repository = ModelRepository(tmp_path / "models")
@@ -268,7 +278,7 @@ def test_triton_starts_with_what_is_released_and_nothing_else(tmp_path):
         "--load-model=regime_detection", "--load-model=trading_decision",
     }  # fmt: skip
     assert "--model-control-mode=explicit" in flags
-    assert SERVICES["triton"]["command"] == ["/start.sh", "/models"]
+    assert SERVICES["triton"]["command"] == ["/start.sh", "/repository/models"]
     assert "./deploy/triton/start.sh:/start.sh:ro" in SERVICES["triton"]["volumes"]
 
 
@@ -298,7 +308,7 @@ def test_every_command_of_ours_is_one():
     found |= {
         name: ["ultrathink", *s["command"]] for name, s in SERVICES.items() if s.get("entrypoint") == ["ultrathink"]
     }
-    assert len(found) >= 7
+    assert len(found) >= 14
     assert {name: wrong for name, words in found.items() if (wrong := unknown_in(" ".join(words)))} == {}
 
 
@@ -306,6 +316,42 @@ def test_every_command_of_ours_is_one():
 def test_every_file_that_is_mounted_is_there(name):
     """A file that is missing Docker makes, as a folder, and as root."""
     mounted = [v.split(":")[0] for v in SERVICES[name].get("volumes", []) if v.startswith("./")]
-    # Made by whoever publishes the first model, and by the script that makes passwords.
-    later = {"./model_repository", "./.model_repository.ultrathink"}
-    assert [path for path in mounted if path not in later and not (ROOT / path).exists()] == []
+    assert [path for path in mounted if not (ROOT / path).exists()] == []
+
+
+def test_models_are_put_where_triton_reads_them_and_forensics_their_journal():
+    """A version appears by being renamed: the exporters' staging must lie on the same volume."""
+    release = SERVICES["release"]
+    repository = Path(release["command"][release["command"].index("--repository") + 1])
+    state = ModelRepository(repository).state
+    (volume,) = release["volumes"]
+    name, _, mounted = volume.partition(":")
+    assert {repository.parent, state.parent} == {Path(mounted)}
+    assert f"{name}:{mounted}:ro" in SERVICES["triton"]["volumes"]
+    assert SERVICES["triton"]["command"][1] == str(repository)
+    journal = Path(SERVICES["forensics"]["environment"]["ULTRATHINK_FORENSICS_RELEASES_JOURNAL"])
+    assert journal == journal_path(repository)
+    assert f"{name}:{mounted}:ro" in SERVICES["forensics"]["volumes"]
+    assert SERVICES["models-setup"]["command"][-1] == str(repository)
+    # A volume is its first user's: of the image that makes the folder, before Triton's, which has none.
+    assert "models-setup" in SERVICES["triton"]["depends_on"]
+    made = next(
+        line for line in (ROOT / "deploy/docker/Dockerfile").read_text().splitlines() if "install -d" in line
+    )
+    assert {mounted, "/validation", "/data", "/trail", "/archive"} <= set(made.split())
+
+
+def test_the_gpu_is_tritons_and_the_trainers_and_no_trainer_starts_without_its_kernels():
+    devices = {
+        n: s["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"]
+        for n, s in SERVICES.items()
+        if "deploy" in s
+    }
+    assert devices == {
+        "triton": ["gpu"], "trainer": ["gpu"], "gpu-check": ["gpu"], "dcgm-exporter": ["utility"],
+    }  # fmt: skip
+    trainer, check = SERVICES["trainer"], SERVICES["gpu-check"]
+    assert trainer["depends_on"]["gpu-check"] == {"condition": "service_completed_successfully"}
+    assert trainer["image"] == check["image"]
+    assert {s["restart"] for s in (trainer, check, SERVICES["gpu-probe"], SERVICES["release"])} == {"no"}
+    assert SERVICES["gpu-probe"]["volumes"] == check["volumes"]

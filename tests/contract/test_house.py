@@ -146,7 +146,6 @@ def test_tests_mirror_what_they_test(room):
 #: Packages without a folder of unit tests, because they are all servers or commands: where they are tried instead.
 TRIED_AT = {
     "exporters/performance": "tests/integration/test_export.py",
-    "exporters/target": "tests/unit/exporters/formats/test_graph.py",
     "loadtest/closed_loop": "tests/integration/test_locust.py",
     "loadtest/report": "tests/unit/loadtest/judging/test_gates.py",
     "loadtest/users": "tests/integration/test_locust.py",

@@ -15,6 +15,7 @@ from exporters import probes
 from exporters.parity import comparison, tolerance
 from exporters.profiles import find, gpus
 from exporters.target import doctor, memory
+from exporters.target.gpu_check import Torch, check
 from trading.history import open_source
 from trading.models.signature import REGIME_DETECTION
 from trainers.data.build import BuildSettings, build
@@ -65,6 +66,11 @@ def test_torch_has_kernels_for_this_device():
     assert f"sm_{major}{minor}" in torch.cuda.get_arch_list()
     x = torch.ones(64, 64, device="cuda")
     assert float((x @ x).sum()) == 64.0**3
+
+
+def test_the_check_of_the_containers_passes_here():
+    found = check(Torch(), None)
+    assert found.ok, found.told
 
 
 def test_the_arch_list_is_the_one_that_the_doctor_reads_without_a_device():

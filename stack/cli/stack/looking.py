@@ -21,18 +21,20 @@ def status(
     json: Json = False,
 ) -> None:
     """The health matrix. Exit code 1 unless every process answers."""
+    from exporters.target.gpu_validation import FILE
     from stack.servers.settings import load
+    from stack.supervision.machine import gpu_words
     from stack.supervision.status import read_status
 
     if compose:
         compose_matrix(json=json)
         return
     home = load().absolute_home
-    found = read_status(home)
+    found, gpu = read_status(home), gpu_words(home / FILE)
     if json:
         services, problems, profile = (found.services, found.problems, found.profile) if found else ([], [], "")
         ready = bool(found and found.ready)
-        print_json({"ready": ready, "profile": profile, "services": services, "problems": problems})
+        print_json({"ready": ready, "profile": profile, "services": services, "problems": problems, "gpu": gpu})
     elif found is None:
         out.print(f"nothing runs in {home}: start it with `ultrathink stack up`")
     else:
@@ -43,23 +45,29 @@ def status(
             out.print("[red]the supervisor has told nothing for long: this is how it was; is its disk full?[/]")
         for line in remarks(found):
             out.print(line, soft_wrap=True)
+        for line in gpu:
+            out.print(line, markup=False, soft_wrap=True)
     if not (found is not None and found.ready):
         raise typer.Exit(1)
 
 
 def compose_matrix(*, json: bool) -> None:
     """The same of a compose deployment."""
-    from stack.supervision.compose_status import compose_status, docker
+    from stack.supervision.compose_status import compose_status, docker, gpu_validation
     from stack.supervision.status import READY
 
-    rows = compose_status(docker(Path.cwd()))
+    ask = docker(Path.cwd())
+    rows = compose_status(ask)
+    gpu = gpu_validation(ask) if rows else []
     ready = bool(rows) and all(row.state == READY or row.held for row in rows)
     if json:
-        print_json({"ready": ready, "profile": "compose", "services": rows, "problems": []})
+        print_json({"ready": ready, "profile": "compose", "services": rows, "problems": [], "gpu": gpu})
     elif rows:
         out.print(table_of(rows))
         for line in remarks_of(rows):
             out.print(line, soft_wrap=True)
+        for line in gpu:
+            out.print(line, markup=False, soft_wrap=True)
     else:
         out.print("no container of this compose file exists: `docker compose up -d`")
     if not ready:

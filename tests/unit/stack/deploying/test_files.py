@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stack.watching import files
+from stack.deploying import files
 from tests.paths import ROOT
 
 

@@ -1,0 +1,57 @@
+"""A model that Triton must run on a GPU, KIND_GPU, or not at all; it travels with the request, and is unloaded."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from exporters.errors import ExportError
+from exporters.formats.config_pbtxt import Serving, render_json
+from exporters.release.candidate import forget
+from exporters.release.triton_client import TritonServer
+from exporters.repository.files import now
+from exporters.target.gpu_validation import Seen
+from trading.models.signature import ModelSignature, TensorSpec
+
+NAME, SIDE, VERSION = "ultrathink_gpu_probe", 16, 1
+MODEL = ModelSignature(
+    NAME, "onnxruntime", (TensorSpec("x", (SIDE,)),), (TensorSpec("y", (SIDE,)),), (), None, max_batch_size=8
+)
+
+
+def factors() -> np.ndarray:
+    """float32 [SIDE, SIDE]; whole numbers, so that every order of adding gives the same."""
+    return (np.arange(SIDE * SIDE, dtype=np.float32) % 7).reshape(SIDE, SIDE)
+
+
+def graph() -> bytes:
+    """The ONNX file of y = x @ factors."""
+    made = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "factors"], ["y"])],
+        NAME,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", SIDE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", SIDE])],
+        [numpy_helper.from_array(factors(), "factors")],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def probe(triton: TritonServer) -> Seen:
+    """Whether the server computes on a GPU. Raises ServiceUnavailable where it does not answer."""
+    about = triton.about()
+    try:
+        triton.load_copy(MODEL, render_json(MODEL, "gpu", Serving((VERSION,), real_rows=False)), VERSION, graph())
+        rows = np.arange(2 * SIDE, dtype=np.float32).reshape(2, SIDE)
+        (answer,) = triton.run(MODEL, VERSION)([rows])
+        device = triton.device(NAME, VERSION)
+        triton.unload(NAME)
+    except ExportError as error:
+        forget(triton, NAME)
+        return Seen(False, about, f"{about} runs no model of KIND_GPU: {error}", now())
+    if device != "gpu":
+        return Seen(False, about, f"{about} took a model of KIND_GPU to its processor", now())
+    if not np.array_equal(answer, rows @ factors()):
+        return Seen(False, about, f"{about} multiplies wrongly on its GPU", now())
+    return Seen(True, about, f"{about} ran a model of KIND_GPU", now())

@@ -1,0 +1,96 @@
+"""`ultrathink gpu`: whether torch and Triton really compute on the GPU, by having them do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stack.cli.output import coloured, out, print_json
+
+if TYPE_CHECKING:
+    from exporters.target.gpu_validation import Seen
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Whether torch and Triton compute on the GPU that is here: by having them do it.\n\nBoth write "
+    "gpu-validation.json, which `ultrathink stack status` and `ultrathink stack doctor` read.",
+)
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="The file that it is written to. Default: gpu-validation.json of the stack's home."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.command(epilog="Example: ultrathink gpu check --gpu rtx5070 --out gpu-validation.json")
+def check(
+    gpu: Annotated[str, typer.Option(help="The card that it must be, as rtx5070; empty: whichever is here.")] = "",
+    out_file: Out = None,
+    json: Json = False,
+) -> None:
+    """Multiply on the first GPU with torch. Exit code 1 unless its build has the card's own kernels, and they work.
+
+    Shows torch's version, its CUDA, the device and the architectures that its kernels were compiled for.
+    """
+    from exporters.profiles import find_gpu
+    from exporters.target import gpu_check
+    from exporters.target.gpu_validation import record
+
+    expected = find_gpu(gpu) if gpu else None
+    path = place(out_file)
+    try:
+        build = gpu_check.Torch()
+    except ImportError as error:
+        from trading.errors import ConfigurationError
+
+        raise ConfigurationError(
+            "torch is not installed here: it is of the extras trainers and exporters"
+        ) from error
+    found = gpu_check.check(build, expected)
+    record(path, torch=found)
+    show(found, path, json=json)
+
+
+@app.command(epilog="Example: ultrathink gpu probe --triton-url 127.0.0.1:8001")
+def probe(
+    triton_url: Annotated[
+        str | None, typer.Option("--triton-url", help="Triton's gRPC as host:port; default: the stack's.")
+    ] = None,
+    out_file: Out = None,
+    json: Json = False,
+) -> None:
+    """Have Triton run a small model of KIND_GPU, which travels with the request. Exit code 1 where it does not."""
+    import contextlib
+
+    from exporters.release.gpu_probe import probe as probed
+    from exporters.release.triton_client import TritonServer
+    from exporters.target.gpu_validation import record
+    from stack.servers.settings import load
+
+    path = place(out_file)
+    with contextlib.closing(TritonServer(triton_url or load().triton_grpc)) as triton:
+        found = probed(triton)
+    record(path, triton=found)
+    show(found, path, json=json)
+
+
+def place(told: Path | None) -> Path:
+    """Where the file lies."""
+    from exporters.target.gpu_validation import FILE
+    from stack.servers.settings import load
+
+    return told if told is not None else load().absolute_home / FILE
+
+
+def show(found: Seen, path: Path, *, json: bool) -> None:
+    """Print it, and end with 1 where it does not compute."""
+    if json:
+        print_json({"ok": found.ok, "by": found.by, "told": found.told, "at": found.at, "file": str(path)})
+    else:
+        out.print(coloured("green", "computes") if found.ok else coloured("red", "does not compute"), end=" ")
+        out.print(found.told, markup=False, soft_wrap=True)
+        out.print(f"written to {path}", markup=False, soft_wrap=True)
+    if not found.ok:
+        raise typer.Exit(1)

@@ -157,6 +157,16 @@ def make_folder(data: Path) -> None:
             folder.chmod(mode | stat.S_IXOTH)
 
 
+def give(data: Path) -> None:
+    """A data folder that was copied, to the user that PostgreSQL runs as."""
+    if (user := system_user()) is None:
+        return
+    wheel().ensure_user_exists(user)
+    entry = pwd.getpwnam(user)
+    for path in (data, *data.rglob("*")):
+        os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+
 def initialise(data: Path, password: str) -> None:
     """Initdb with a password that is never on a command line."""
     with tempfile.NamedTemporaryFile("w") as file:

@@ -154,11 +154,21 @@ def stop(home: Path) -> list[str]:
 
     Raises ServiceUnavailable where systemd refuses.
     """
+    return asked("stop", home)
+
+
+def start(home: Path) -> list[str]:
+    """Start those again; returns their names. Raises ServiceUnavailable where systemd refuses."""
+    return asked("start", home)
+
+
+def asked(verb: str, home: Path) -> list[str]:
+    """Ask systemd of the units of a home folder that are installed; returns their names."""
     if not has_systemd():
         return []
     installed = [made for system in (False, True) if (made := unit(home, system=system)).path.is_file()]
     for made in installed:
-        run(made.systemctl("stop", made.name))
+        run(made.systemctl(verb, made.name))
     return [made.name for made in installed]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stack.cli.stack import looking, machine
+from stack.cli.stack import backups, looking, machine
 from stack.cli.stack.command import app, start
 
-__all__ = ["app", "looking", "machine", "start"]
+__all__ = ["app", "backups", "looking", "machine", "start"]

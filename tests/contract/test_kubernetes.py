@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from functools import cache
 
 import jsonschema
 import kubernetes_validate
@@ -59,6 +60,12 @@ def is_ours(resource: dict) -> bool:
     return not any(group in resource["apiVersion"] for group in OPERATORS)
 
 
+@cache
+def schema(name: str) -> jsonschema.protocols.Validator:
+    found = json.loads((SCHEMAS / name).read_text())
+    return jsonschema.validators.validator_for(found)(found)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", ALL)
 def test_every_resource_is_valid(name, version):
@@ -76,8 +83,7 @@ def test_every_custom_resource_is_valid(name):
     assert len(checked) > 15
     for one in checked:
         group, version = one["apiVersion"].split("/")
-        schema = json.loads((SCHEMAS / f"{group}_{one['kind']}_{version}.json").read_text())
-        jsonschema.validate(one, schema)
+        schema(f"{group}_{one['kind']}_{version}.json").validate(one)
 
 
 def test_what_is_wrong_is_found():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from exporters.profiles import Gpu
@@ -65,21 +66,39 @@ def check(build: Build, expected: Gpu | None) -> Seen:
     about = f"torch {build.version}, CUDA {build.cuda or 'none'}, {kernels}"
     if not build.cuda:
         why = "it is a build without CUDA: install torch 2.9.1 from the lock, which is built for CUDA 12.8"
-    elif (device := build.device()) is None:
-        why = "it sees no GPU: is the driver 570 or newer (`nvidia-smi`), and is the GPU given to this container?"
     else:
-        name, own = device
-        about += f", {name} ({own})"
-        why = wrong(build, own, expected)
+        try:
+            device = build.device()
+        except RuntimeError as refused:
+            return Seen(False, build.version, f"{about}: {' '.join(str(refused).split())[:300]}", now())
+        if device is None:
+            why = (
+                "it sees no GPU: is the driver 570 or newer (`nvidia-smi`), and is the GPU given to this container?"
+            )
+        else:
+            name, own = device
+            about += f", {name} ({own})"
+            why = wrong(build, own, expected)
     return Seen(not why, build.version, f"{about}: {why}" if why else about, now())
+
+
+def runs_on(kernels: str, own: str) -> bool:
+    """Whether kernels of one architecture run on another: of the same major version, and no newer.
+
+    CUDA C++ Programming Guide, Binary Compatibility: sm_86 runs on sm_89, and nothing older than it on sm_120.
+    """
+    found = [re.fullmatch(r"sm_(\d+)(\d)", one) for one in (kernels, own)]
+    if found[0] is None or found[1] is None:
+        return False
+    return found[0][1] == found[1][1] and int(found[0][2]) <= int(found[1][2])
 
 
 def wrong(build: Build, own: str, expected: Gpu | None) -> str:
     """Why the device cannot be used; "" where it can."""
     if expected is not None and own != expected.architecture:
         return f"{expected.title} ({expected.architecture}) is expected: name this one with --gpu"
-    if own not in build.architectures:
-        return f"its list has no {own}: install a build that has; torch 2.9.1 for CUDA 12.8 has sm_120"
+    if not any(runs_on(kernels, own) for kernels in build.architectures):
+        return f"its list has nothing for {own}: install a build that has; torch 2.9.1 for CUDA 12.8 has sm_120"
     try:
         error = build.product_error()
     except RuntimeError as refused:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from exporters.errors import ExportError
+from exporters.repository.files import now
 from trading.encoding import Records, encode
 from trading.errors import BadRecord
 from trading.files import replace_file
@@ -78,6 +79,11 @@ def record(path: Path, *, torch: Seen | None = None, triton: Seen | None = None)
     return found
 
 
+def begun(by: str) -> Seen:
+    """What holds from the beginning of a try to its end."""
+    return Seen(False, by, "it was tried, and the try did not end", now())
+
+
 def installed() -> str:
     """Torch's version here, without importing it; "" where there is none."""
     try:
@@ -86,8 +92,13 @@ def installed() -> str:
         return ""
 
 
-def words(found: Validation) -> list[str]:
-    """A sentence each, for people: what was seen, what was not tried, and what was seen by another torch."""
+def is_of_another_torch(found: Validation, here: str) -> bool:
+    """Whether another torch was tried than the one of version `here`; "" is not known."""
+    return bool(found.torch and here and found.torch.by.partition("+")[0] != here.partition("+")[0])
+
+
+def words(found: Validation, here: str) -> list[str]:
+    """A sentence each, for people: what was seen, what was not tried, and what another torch saw than `here`'s."""
     told = []
     for name, seen, command in (
         ("torch", found.torch, "ultrathink gpu check"),
@@ -97,8 +108,8 @@ def words(found: Validation) -> list[str]:
             told.append(f"{name} was never tried on the GPU: `{command}`")
         elif not seen.ok:
             told.append(f"{name} does not compute on the GPU: {seen.told} ({seen.at})")
-        elif name == "torch" and installed() and seen.by.partition("+")[0] != installed().partition("+")[0]:
-            told.append(f"torch {seen.by} was tried on the GPU, and {installed()} is installed: `{command}`")
+        elif name == "torch" and is_of_another_torch(found, here):
+            told.append(f"torch {seen.by} was tried on the GPU, and {here} is installed: `{command}`")
         else:
             told.append(f"{name} computes on the GPU: {seen.told} ({seen.at})")
     return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,8 +35,9 @@ def check(
 
     Shows torch's version, its CUDA, the device and the architectures that its kernels were compiled for.
     """
+    from exporters.errors import ExportError
     from exporters.profiles import find_gpu
-    from exporters.target import gpu_check
+    from exporters.target import gpu_check, gpu_validation
     from exporters.target.gpu_validation import record
 
     expected = find_gpu(gpu) if gpu else None
@@ -48,9 +50,13 @@ def check(
         raise ConfigurationError(
             "torch is not installed here: it is of the extras trainers and exporters"
         ) from error
+    with contextlib.suppress(ExportError):
+        # Should it be ended meanwhile, what was seen before holds no more.
+        record(path, torch=gpu_validation.begun(build.version))
     found = gpu_check.check(build, expected)
-    record(path, torch=found)
     show(found, path, json=json)
+    record(path, torch=found)
+    verdict(found)
 
 
 @app.command(epilog="Example: ultrathink gpu probe --triton-url 127.0.0.1:8001")
@@ -62,18 +68,21 @@ def probe(
     json: Json = False,
 ) -> None:
     """Have Triton run a small model of KIND_GPU, which travels with the request. Exit code 1 where it does not."""
-    import contextlib
-
+    from exporters.errors import ExportError
     from exporters.release.gpu_probe import probe as probed
     from exporters.release.triton_client import TritonServer
+    from exporters.target import gpu_validation
     from exporters.target.gpu_validation import record
     from stack.servers.settings import load
 
     path = place(out_file)
+    with contextlib.suppress(ExportError):
+        record(path, triton=gpu_validation.begun("Triton"))
     with contextlib.closing(TritonServer(triton_url or load().triton_grpc)) as triton:
         found = probed(triton)
-    record(path, triton=found)
     show(found, path, json=json)
+    record(path, triton=found)
+    verdict(found)
 
 
 def place(told: Path | None) -> Path:
@@ -85,12 +94,16 @@ def place(told: Path | None) -> Path:
 
 
 def show(found: Seen, path: Path, *, json: bool) -> None:
-    """Print it, and end with 1 where it does not compute."""
+    """Print it, before it is written: a place that cannot be written hides nothing."""
     if json:
         print_json({"ok": found.ok, "by": found.by, "told": found.told, "at": found.at, "file": str(path)})
     else:
         out.print(coloured("green", "computes") if found.ok else coloured("red", "does not compute"), end=" ")
         out.print(found.told, markup=False, soft_wrap=True)
-        out.print(f"written to {path}", markup=False, soft_wrap=True)
+        out.print(f"noted in {path}", markup=False, soft_wrap=True)
+
+
+def verdict(found: Seen) -> None:
+    """End with 1 where it does not compute."""
     if not found.ok:
         raise typer.Exit(1)

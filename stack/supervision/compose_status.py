@@ -77,7 +77,8 @@ def gpu_validation(ask: Docker) -> list[str]:
             except ServiceUnavailable:
                 continue
             if path.exists():
-                return gpu_words(path)
+                # Torch's version here is not that of the container.
+                return gpu_words(path, "")
     return ["the GPU was never tried inside the containers: `docker compose up gpu-check gpu-probe`"]
 
 

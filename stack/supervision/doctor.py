@@ -238,7 +238,8 @@ def computed(settings: StackSettings) -> Finding:
         found = gpu_validation.read(path)
     except ExportError as error:
         return finding(check, False, str(error), f"delete {path}")
-    told = "; ".join(gpu_validation.words(found))
+    torch = gpu_validation.installed()
+    told = "; ".join(gpu_validation.words(found, torch))
     seen = [one for one in (found.torch, found.triton) if one is not None]
     if not seen and not machine.has_gpu():
         return Finding(check, "fits", "no GPU here")
@@ -246,7 +247,7 @@ def computed(settings: StackSettings) -> Finding:
         return finding(
             check, False, told, "mend that, then `ultrathink gpu check` and `ultrathink gpu probe` again"
         )
-    if found.ok:
+    if found.ok and not gpu_validation.is_of_another_torch(found, torch):
         return Finding(check, "fits", told)
     return Finding(
         check, "cannot tell", told, "`ultrathink gpu check`, and `ultrathink gpu probe` once Triton runs"

@@ -20,12 +20,12 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/gpus").is_dir() or shutil.which("nvidia-smi") is not None
 
 
-def gpu_words(path: Path) -> list[str]:
-    """What is known of the GPU; nothing where there is none and none was ever tried."""
+def gpu_words(path: Path, torch: str) -> list[str]:
+    """What is known of the GPU, beside torch's version where it runs; nothing where none was ever here or tried."""
     if not path.exists() and not has_gpu():
         return []
     try:
-        return gpu_validation.words(gpu_validation.read(path))
+        return gpu_validation.words(gpu_validation.read(path), torch)
     except ExportError as error:
         return [str(error)]
 

@@ -21,7 +21,7 @@ def status(
     json: Json = False,
 ) -> None:
     """The health matrix. Exit code 1 unless every process answers."""
-    from exporters.target.gpu_validation import FILE
+    from exporters.target.gpu_validation import FILE, installed
     from stack.servers.settings import load
     from stack.supervision.machine import gpu_words
     from stack.supervision.status import read_status
@@ -30,7 +30,7 @@ def status(
         compose_matrix(json=json)
         return
     home = load().absolute_home
-    found, gpu = read_status(home), gpu_words(home / FILE)
+    found, gpu = read_status(home), gpu_words(home / FILE, installed())
     if json:
         services, problems, profile = (found.services, found.problems, found.profile) if found else ([], [], "")
         ready = bool(found and found.ready)

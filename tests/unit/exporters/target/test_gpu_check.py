@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from exporters.errors import ExportError
-from exporters.profiles import find_gpu
-from exporters.target import gpu_validation
-from exporters.target.gpu_check import Torch, check
-from exporters.target.gpu_validation import Seen, Validation, read, record, words
+from exporters.profiles import find_gpu, gpus
+from exporters.target.gpu_check import Torch, check, runs_on
+from exporters.target.gpu_validation import Seen, Validation, is_of_another_torch, read, record, words
 
 ULTRATHINK = Path(sys.executable).parent / "ultrathink"
 CARD = find_gpu("rtx5070")
@@ -29,6 +28,8 @@ class FakeBuild:
         self._device, self._error = device, error
 
     def device(self):
+        if isinstance(self._device, Exception):
+            raise self._device
         return self._device
 
     def product_error(self):
@@ -49,9 +50,10 @@ def test_a_build_with_the_cards_kernels_computes():
     [
         (FakeBuild(cuda=None, architectures=()), "a build without CUDA"),
         (FakeBuild(device=None), "sees no GPU"),
-        (FakeBuild(architectures=("sm_80", "sm_90")), "has no sm_120"),
-        # Kernels of a family are no kernels of the card.
-        (FakeBuild(architectures=("sm_120a", "compute_120")), "has no sm_120"),
+        (FakeBuild(architectures=("sm_80", "sm_90")), "nothing for sm_120"),
+        # Kernels of one card alone are not those of its family.
+        (FakeBuild(architectures=("sm_120a", "compute_120")), "nothing for sm_120"),
+        (FakeBuild(device=RuntimeError("CUDA error: out of memory")), "out of memory"),
         (FakeBuild(device=("RTX 4090", "sm_89")), "name this one with --gpu"),
         (
             FakeBuild(error=RuntimeError("CUDA error: no kernel image\nis available")),
@@ -69,7 +71,23 @@ def test_what_does_not_compute_is_told_with_the_way_out(build, says):
 
 
 def test_whichever_card_is_here_will_do_where_none_is_named():
-    assert check(FakeBuild(architectures=("sm_89",), device=("RTX 4090", "sm_89")), None).ok
+    assert check(FakeBuild(architectures=("sm_86",), device=("RTX 4090", "sm_89")), None).ok
+
+
+@pytest.mark.parametrize(
+    ("kernels", "own", "runs"),
+    [
+        ("sm_120", "sm_120", True), ("sm_86", "sm_89", True), ("sm_89", "sm_86", False), ("sm_90", "sm_120", False),
+        ("sm_12", "sm_120", False), ("sm_120", "sm_12", False), ("sm_90a", "sm_90", False), ("", "sm_90", False),
+    ],
+)  # fmt: skip
+def test_kernels_run_on_their_family_and_not_on_what_is_older(kernels, own, runs):
+    assert runs_on(kernels, own) is runs
+
+
+@pytest.mark.parametrize("card", gpus().values(), ids=lambda card: card.name)
+def test_the_build_that_is_locked_runs_on_every_card_that_is_described(card):
+    assert check(FakeBuild(architectures=Torch().architectures, device=(card.title, card.architecture)), card).ok
 
 
 def test_the_build_that_is_locked_has_the_kernels_of_the_desks_card():
@@ -106,15 +124,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         record(tmp_path / "file" / "x.json", torch=Seen(True, "2.9.1", "fine", AT))
 
 
-def test_another_torch_than_was_tried_was_not_tried(monkeypatch):
-    monkeypatch.setattr(gpu_validation, "version", lambda _: "2.9.1")
+def test_another_torch_than_was_tried_was_not_tried():
     fine = Validation(Seen(True, "2.9.1+cu128", "fine", AT), None)
-    assert words(fine) == [
-        f"torch computes on the GPU: fine ({AT})",
-        "Triton was never tried on the GPU: `ultrathink gpu probe`",
-    ]
-    monkeypatch.setattr(gpu_validation, "version", lambda _: "2.10.0")
-    assert words(fine)[0].startswith("torch 2.9.1+cu128 was tried on the GPU, and 2.10.0 is installed")
+    assert (
+        words(fine, "2.9.1")
+        == words(fine, "")
+        == [
+            f"torch computes on the GPU: fine ({AT})",
+            "Triton was never tried on the GPU: `ultrathink gpu probe`",
+        ]
+    )
+    assert is_of_another_torch(fine, "2.10.0")
+    assert words(fine, "2.10.0")[0].startswith("torch 2.9.1+cu128 was tried on the GPU, and 2.10.0 is installed")
 
 
 def test_the_command_refuses_without_a_gpu_and_writes_what_it_saw(tmp_path):
@@ -132,6 +153,10 @@ def test_the_command_refuses_without_a_gpu_and_writes_what_it_saw(tmp_path):
     assert "Traceback" not in done.stderr
     found = read(path)
     assert (found.torch.ok, found.triton) == (False, None)
+    # What cannot be noted is told all the same.
+    nowhere = subprocess.run([*words[:3], "--out", "/proc/x/y.json"], capture_output=True, text=True, check=False)
+    assert "sees no GPU" in nowhere.stdout
+    assert (nowhere.returncode != 0, "--out" in nowhere.stderr) == (True, True)
     unknown = subprocess.run([*words[:3], "--gpu", "rtx9999"], capture_output=True, text=True, check=False)
     assert unknown.returncode != 0
     assert "rtx9999" in unknown.stderr

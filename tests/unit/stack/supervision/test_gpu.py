@@ -15,7 +15,8 @@ from stack.supervision.doctor import computed
 from stack.supervision.machine import gpu_words
 
 AT = "2026-11-28T12:00:00+00:00"
-FINE, BAD = Seen(True, "2.9.1", "it works", AT), Seen(False, "triton 2.56", "no kernel image", AT)
+FINE, OLD = Seen(True, "2.9.1", "it works", AT), Seen(True, "2.8.0", "it works", AT)
+BAD = Seen(False, "triton 2.56", "no kernel image", AT)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def settings(tmp_path):
 
 def test_a_machine_without_a_gpu_that_was_never_tried_says_nothing(settings, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert gpu_words(settings.absolute_home / FILE) == []
+    assert gpu_words(settings.absolute_home / FILE, "") == []
     assert computed(settings).verdict == "fits"
 
 
@@ -42,12 +43,18 @@ def test_a_gpu_that_was_never_tried_is_not_known_to_work(settings, gpu):
     found = computed(settings)
     assert found.verdict == "cannot tell"
     assert "ultrathink gpu check" in found.way_out
-    assert len(gpu_words(settings.absolute_home / FILE)) == 2
+    assert len(gpu_words(settings.absolute_home / FILE, "")) == 2
 
 
 @pytest.mark.parametrize(
     ("torch", "triton", "verdict"),
-    [(FINE, FINE, "fits"), (FINE, None, "cannot tell"), (FINE, BAD, "does not fit"), (BAD, None, "does not fit")],
+    [
+        (FINE, FINE, "fits"),
+        (OLD, FINE, "cannot tell"),
+        (FINE, None, "cannot tell"),
+        (FINE, BAD, "does not fit"),
+        (BAD, None, "does not fit"),
+    ],
 )
 def test_the_doctor_judges_by_what_was_seen(settings, torch, triton, verdict):
     record(settings.absolute_home / FILE, torch=torch, triton=triton)
@@ -60,7 +67,7 @@ def test_a_file_that_is_not_understood_fits_nobody(settings):
     (settings.absolute_home).mkdir(parents=True)
     (settings.absolute_home / FILE).write_text("{")
     assert computed(settings).verdict == "does not fit"
-    (told,) = gpu_words(settings.absolute_home / FILE)
+    (told,) = gpu_words(settings.absolute_home / FILE, "")
     assert "delete it" in told
 
 

@@ -45,6 +45,8 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args):
+        if args["model_instance_kind"] == "GPU":
+            raise pb_utils.TritonModelException("this server's backends compute on the processor, and know no GPU")
         config = json.loads(args["model_config"])
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         options = ort.SessionOptions()

@@ -23,6 +23,7 @@ def status(
     """The health matrix. Exit code 1 unless every process answers."""
     from exporters.target.gpu_validation import FILE, installed
     from stack.servers.settings import load
+    from stack.supervision.gpu_memory import here
     from stack.supervision.machine import gpu_words
     from stack.supervision.status import read_status
 
@@ -30,11 +31,20 @@ def status(
         compose_matrix(json=json)
         return
     home = load().absolute_home
-    found, gpu = read_status(home), gpu_words(home / FILE, installed())
+    found, gpu, cards = read_status(home), gpu_words(home / FILE, installed()), here()
     if json:
         services, problems, profile = (found.services, found.problems, found.profile) if found else ([], [], "")
         ready = bool(found and found.ready)
-        print_json({"ready": ready, "profile": profile, "services": services, "problems": problems, "gpu": gpu})
+        print_json(
+            {
+                "ready": ready,
+                "profile": profile,
+                "services": services,
+                "problems": problems,
+                "gpu": gpu,
+                "cards": cards,
+            }
+        )
     elif found is None:
         out.print(f"nothing runs in {home}: start it with `ultrathink stack up`")
     else:
@@ -45,7 +55,7 @@ def status(
             out.print("[red]the supervisor has told nothing for long: this is how it was; is its disk full?[/]")
         for line in remarks(found):
             out.print(line, soft_wrap=True)
-        for line in gpu:
+        for line in (*(card.words for card in cards), *gpu):
             out.print(line, markup=False, soft_wrap=True)
     if not (found is not None and found.ready):
         raise typer.Exit(1)
@@ -54,19 +64,22 @@ def status(
 def compose_matrix(*, json: bool) -> None:
     """The same of a compose deployment."""
     from stack.supervision.compose_status import compose_status, docker, gpu_validation
+    from stack.supervision.gpu_memory import in_container
     from stack.supervision.status import READY
 
     ask = docker(Path.cwd())
     rows = compose_status(ask)
-    gpu = gpu_validation(ask) if rows else []
+    gpu, cards = (gpu_validation(ask), in_container(ask)) if rows else ([], [])
     ready = bool(rows) and all(row.state == READY or row.held for row in rows)
     if json:
-        print_json({"ready": ready, "profile": "compose", "services": rows, "problems": [], "gpu": gpu})
+        print_json(
+            {"ready": ready, "profile": "compose", "services": rows, "problems": [], "gpu": gpu, "cards": cards}
+        )
     elif rows:
         out.print(table_of(rows))
         for line in remarks_of(rows):
             out.print(line, soft_wrap=True)
-        for line in gpu:
+        for line in (*(card.words for card in cards), *gpu):
             out.print(line, markup=False, soft_wrap=True)
     else:
         out.print("no container of this compose file exists: `docker compose up -d`")

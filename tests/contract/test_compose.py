@@ -302,6 +302,27 @@ def test_every_variable_of_ours_is_a_setting_that_exists():
     assert used - known == set()
 
 
+def test_spans_go_to_the_collector_that_there_is():
+    senders = {
+        n: s["environment"]
+        for n, s in SERVICES.items()
+        if "OTEL_EXPORTER_OTLP_ENDPOINT" in s.get("environment", {})
+    }
+    assert set(senders) == {"gateway", "forensics"}
+    for told in senders.values():
+        host = told["OTEL_EXPORTER_OTLP_ENDPOINT"].removeprefix("http://").partition(":")[0]
+        assert SERVICES[host]["profiles"] == ["traces"]
+        assert "${TRACES:-none}" in told.values()
+    (source,) = [
+        one
+        for one in yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/ultrathink.yml").read_text())[
+            "datasources"
+        ]
+        if one["type"] == "jaeger"
+    ]
+    assert source["url"] == "http://traces:16686"
+
+
 def test_every_command_of_ours_is_one():
     """Words that compose hands to our program: commands and options that exist."""
     found = {name: s["command"] for name, s in SERVICES.items() if s.get("command", [""])[0] == "ultrathink"}

@@ -38,6 +38,7 @@ PARTS = {
     "bounds": "benchmarks.bounds",
     "forensics": "benchmarks.forensics",
     "data": "benchmarks.data",
+    "scaling": "benchmarks.scaling",
 }
 
 

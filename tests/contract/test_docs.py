@@ -40,6 +40,17 @@ def defined(path):
     return names
 
 
+def test_what_scaling_reckons_with_was_measured():
+    """Each figure of the page on scaling stands, as it is written there, among the benchmarks'."""
+    measured = (ROOT / "docs" / "performance.md").read_text().partition("## Scaling:")[2].partition("\n## ")[0]
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    table = page.partition("| process |")[2].partition("\n\n")[0]
+    told = re.findall(r"[\d,.]+ us|\b\d+%", table)
+    assert len(told) == 15
+    told += re.findall(r"[\d,.]+ B(?= of)|[\d,]+ decisions/s, and|[\d.]+ times", page)
+    assert [one for one in told if one.removesuffix(", and") not in measured] == []
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name not in MADE], ids=lambda p: p.name)
 def test_every_path_that_a_page_names_exists(page):
     missing = [path for path in told_paths(page.read_text()) if not (ROOT / path).exists()]

@@ -49,7 +49,7 @@ OUTSIDE = {
         "prometheus_client", "psutil", "pydantic", "pydantic_settings", "pynvml", "rich", "structlog", "uvicorn", "torch", "typer", "yaml",
     },
     "benchmarks": {
-        "httpx", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich",
+        "httpx", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich", "scipy",
     },
 }  # fmt: skip
 #: Run by Triton, in its own environment.

@@ -76,7 +76,7 @@ class Member:
     def __init__(self, address: str) -> None:
         self.address, self.reason = address, "it was not reached yet"
         self.predictor: Server | None = None
-        self.up = False
+        self.up = self.follows = False
 
     def counts(self) -> Counts | None:
         """What it serves; None where that is not known."""
@@ -128,7 +128,8 @@ class Tritons:
         self._order = [*self._members[start:], *self._members[:start]]
         self._counts: Counts | None = None
         self._agreeing, self._closing = threading.Lock(), threading.Event()
-        self._before: Told = lambda *_: None
+        #: None until whoever tells of another version is there: until then there is no other.
+        self._before: Told | None = None
         self._probe: Float32Array | None = None
         try:
             failures = [self._reach(member) for member in self._members]
@@ -196,10 +197,15 @@ class Tritons:
                 continue
             try:
                 # One that hangs must leave time for another.
-                return predictor.predict(features, left / 2 if number + 1 < len(asked) else left)
+                found = predictor.predict(features, left / 2 if number + 1 < len(asked) else left)
             except (PredictorUnavailable, PredictorTimeout) as error:
                 failure = error
                 member.lost(error)
+            else:
+                if found.model_versions == (self.model_version,):
+                    return found
+                # It has gone on to another version between the question whether it may be asked and the asking.
+                failure = PredictorUnavailable(f"{member.address} answered with version {found.model_versions[0]}")
         raise failure
 
     def close(self) -> None:
@@ -214,7 +220,10 @@ class Tritons:
 
     def _again(self) -> list[Member]:
         """None is known to answer: a release may have just gone by, or all are gone, and any may be back."""
-        self._agree()
+        try:
+            self._agree()
+        except Exception as error:  # noqa: BLE001 - who decides goes on with what counted
+            log.warning("no other version is followed", reason=str(error)[:200])
         return self._asked() or [m for m in self._order if not self._differs(m)]
 
     def _differs(self, member: Member) -> str:
@@ -235,6 +244,8 @@ class Tritons:
             if found is None or found == self._counts:
                 return
             if self._counts is not None:
+                if self._before is None:
+                    return
                 if self._members[0].counts() != found and self._members[0].predictor is not None:
                     # It is away, and what it served still counts.
                     return
@@ -258,7 +269,9 @@ class Tritons:
         except (ServiceUnavailable, PredictionError) as error:
             member.lost(error)
         else:
-            member.predictor.follow(lambda *_: None)
+            if not member.follows:
+                member.follows = True
+                member.predictor.follow(lambda *_: None)
             member.found()
 
     def _look_after(self) -> None:
@@ -284,7 +297,8 @@ class Tritons:
             self._settle(member)
         else:
             member.predictor.predict(self._probe, PROBE_S)
-            member.found()
+            # It may have come back as another build, or with other files under the same number.
+            self._settle(member)
 
 
 def first_of(instance: str) -> int:

@@ -30,6 +30,12 @@ class FakeTriton:
         self.version, self.answers, self.failure = version, answers, failure
         self.asked = []
         self.wrong = False
+        self.while_asked = lambda: None
+
+    @property
+    def model_versions(self):
+        """It is its own answer."""
+        return (self.version,)
 
 
 class FakePredictor:
@@ -42,7 +48,7 @@ class FakePredictor:
             raise server.failure
         if server.wrong:
             raise ContractMismatch("other tensors")
-        self._server, self.closed, self.settled = server, False, False
+        self._server, self.closed, self.settled, self.followed = server, False, "", 0
 
     @property
     def model_version(self):
@@ -50,22 +56,23 @@ class FakePredictor:
 
     @property
     def serving(self):
-        return ServingFacts("triton 2", {"m": "cpu"}, 8, self._server.answers) if self.settled else None
+        return ServingFacts("triton 2", {"m": "cpu"}, 8, self.settled) if self.settled else None
 
     def settle_rows(self, probe):
         if self._server.failure:
             raise ServiceUnavailable("gone")
-        self.settled = True
+        self.settled = self._server.answers
         return self.serving
 
     def follow(self, before):
-        pass
+        self.followed += 1
 
     def servers(self):
         return {}
 
     def predict(self, features, timeout_s):
         self._server.asked.append(timeout_s)
+        self._server.while_asked()
         if self._server.failure:
             if isinstance(self._server.failure, PredictorTimeout):
                 time.sleep(timeout_s)
@@ -177,16 +184,52 @@ def test_the_first_says_which_version_counts_and_it_is_told_before_it_is_asked(m
     b.version = "2"
     assert found.predict(ROWS, 0.05) is a
     assert (found.model_version, told) == ("1", [])
-    a.version, a.answers = "3", "cc"
+    a.version = "3"
     assert found.predict(ROWS, 0.05) is a
-    assert (found.model_version, told) == ("3", [("3", "cc")])
-    b.version, b.answers = "3", "cc"
+    assert (found.model_version, told) == ("3", [("3", "aa")])
+    b.version = "3"
     assert found.predict(ROWS, 0.05) is b
     # A way back counts as a release does.
-    a.version, a.answers = "1", "aa"
+    a.version = "1"
     eventually(lambda: found.model_version == "1")
     assert found.predict(ROWS, 0.05) is a
     assert told[-1] == ("1", "aa")
+
+
+def test_an_answer_of_a_version_that_does_not_count_is_none(made):
+    a, b = FakeTriton(), FakeTriton()
+    found = made(a, b, first=1)
+    b.while_asked = lambda: setattr(b, "version", "2")
+    assert found.predict(ROWS, 0.05) is a
+    assert len(b.asked) == 1
+
+
+def test_one_that_comes_back_as_another_build_is_not_asked(made):
+    a, b = FakeTriton(), FakeTriton()
+    found = made(a, b, first=1)
+    b.failure = PredictorUnavailable("refused")
+    assert found.predict(ROWS, 0.05) is a
+    b.failure, b.answers = None, "bb"
+    eventually(lambda: "answers a probe otherwise" in found.servers()["t1:8001"])
+    assert found.predict(ROWS, 0.05) is a
+
+
+def test_until_somebody_tells_of_versions_there_is_no_other():
+    a, b = FakeTriton(), FakeTriton()
+    by_address = {"a": a, "b": b}
+    found = Tritons(list(by_address), "m", "", 0, lambda address, *_: FakePredictor(by_address[address]))
+    try:
+        found.settle_rows(ROWS)
+        a.version = "2"
+        time.sleep(0.05)
+        assert found.model_version == "1"
+        assert found.predict(ROWS, 0.05) is b
+        told = []
+        found.follow(lambda version, _: told.append(version))
+        eventually(lambda: found.model_version == "2")
+        assert told == ["2"]
+    finally:
+        found.close()
 
 
 def test_while_the_first_is_gone_what_it_served_counts(made):
@@ -229,7 +272,12 @@ def test_a_note_that_cannot_be_written_keeps_the_version_that_counts(made):
     found = made(a, b, before=refuse)
     a.version = "2"
     time.sleep(0.05)
-    assert found.model_version == "1"
+    b.version, before = "3", found.model_version
+    # Nor does it end who decides.
+    with pytest.raises(PredictorUnavailable):
+        found.predict(ROWS, 0.05)
+    assert before == found.model_version == "1"
+    b.version = "1"
     # The other still serves what counts, and whoever looks after them goes on.
     assert found.predict(ROWS, 0.05) is b
     found.follow(lambda *_: None)

@@ -20,7 +20,6 @@ from gateway.adapters.kafka_scratch import ROUND_S, ScratchRounds
 from gateway.adapters.kafka_starts import Starts
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.triton import TritonPredictor
-from gateway.adapters.tritons import Server, Tritons, first_of
 from gateway.control.control import Control
 from gateway.operations import WarmingUp
 from gateway.ports import Predictor, StateStore
@@ -42,15 +41,12 @@ QUIET_S = 1.0
 log = structlog.get_logger()
 
 
-def wait_for_triton(settings: GatewaySettings, instance: str) -> Server:
+def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
     """Connect and check; a server that is being restarted is waited for, a wrong model is not."""
-    addresses, model = settings.tritons, (settings.model_name, settings.model_version)
     deadline = time.monotonic() + START_PATIENCE_S
     while True:
         try:
-            if len(addresses) > 1:
-                return Tritons(addresses, *model, first_of(instance))
-            return TritonPredictor(addresses[0], *model)
+            return TritonPredictor(settings.triton_url, settings.model_name, settings.model_version)
         except ServiceUnavailable as error:
             if time.monotonic() > deadline:
                 raise
@@ -59,7 +55,7 @@ def wait_for_triton(settings: GatewaySettings, instance: str) -> Server:
 
 
 def first_word(
-    settings: GatewaySettings, instance: str, cluster: Cluster, predictor: Server
+    settings: GatewaySettings, instance: str, cluster: Cluster, predictor: TritonPredictor
 ) -> Callable[[str, ServingFacts], None]:
     """Put on record which version is asked, and what its decisions depend on; returns what tells of the next.
 

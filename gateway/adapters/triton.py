@@ -191,10 +191,6 @@ class TritonPredictor:
             raw_input_contents=[features.tobytes()],
         )
 
-    def servers(self) -> dict[str, str]:
-        """Address -> why it is not asked: it always is."""
-        return {self._address: ""}
-
     def close(self) -> None:
         """Close the channels."""
         self._closing.set()

@@ -35,6 +35,7 @@ def backup(
     from stack.servers.settings import is_started, load
     from stack.supervision import units
     from stack.supervision.lifecycle import down
+    from stack.supervision.orphans import left_behind
     from stack.supervision.status import read_status
     from trading.errors import ConfigurationError
 
@@ -45,7 +46,8 @@ def backup(
     # Before a desk is ended for it.
     check_target(settings, folder)
     status, kept = read_status(home), list[str]()
-    ran = stop and status is not None and status.alive
+    # Its supervisor may have been killed, and what it started goes on.
+    ran = stop and ((status is not None and status.alive) or bool(left_behind(home)))
     if ran:
         with err.status("draining and stopping"):
             kept = units.stop(home)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from stack.backup.manifest import File
 from trading.errors import ConfigurationError
@@ -23,8 +26,13 @@ Progress = Callable[[int], None]
 
 def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Folders, each before what it holds, and regular files, by name. Raises ConfigurationError for a link."""
-    for path in sorted(folder.iterdir()):
-        told = path.lstat()
+    for path in sorted(present(folder)):
+        plain(path)
+        try:
+            told = path.lstat()
+        except FileNotFoundError:
+            # Of a desk that still runs, which is looked at before it is ended.
+            continue
         if stat.S_ISLNK(told.st_mode):
             raise ConfigurationError(
                 f"{path} is a link, and what it leads to is not the desk's: put the file itself there"
@@ -36,11 +44,37 @@ def walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             yield path, told
 
 
+def present(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where it has gone meanwhile."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def plain(path: Path) -> None:
+    """Raise ConfigurationError for a name that no manifest can hold."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"{os.fspath(path)!r} is no text in UTF-8: give the file another name") from error
+
+
+def opened(source: Path) -> BinaryIO:
+    """A file to read, and no link that was put in its place. Raises ConfigurationError where it cannot be read."""
+    try:
+        return os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{source} cannot be read: {error.strerror}; does something still write there?"
+        ) from error
+
+
 def copy_file(source: Path, target: Path, mode: int, progress: Progress) -> File:
     """A file with its hash, made with its permissions from the first byte on. Raises OSError."""
     whole, size = hashlib.sha256(), 0
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode & 0o777)
-    with os.fdopen(descriptor, "wb") as written, source.open("rb") as file:
+    with os.fdopen(descriptor, "wb") as written, opened(source) as file:
         os.fchmod(descriptor, mode & 0o777)
         while chunk := file.read(CHUNK):
             written.write(chunk)
@@ -53,7 +87,7 @@ def copy_file(source: Path, target: Path, mode: int, progress: Progress) -> File
 def hashed(source: Path, mode: int, progress: Progress) -> File:
     """The same of a file that stays where it is."""
     whole, size = hashlib.sha256(), 0
-    with source.open("rb") as file:
+    with opened(source) as file:
         while chunk := file.read(CHUNK):
             whole.update(chunk)
             size += len(chunk)
@@ -61,30 +95,50 @@ def hashed(source: Path, mode: int, progress: Progress) -> File:
     return File(size, whole.hexdigest(), mode & 0o777)
 
 
-def begin(folder: Path) -> None:
-    """Make a folder in which something is put together; one that was left unfinished is taken away before.
+@contextlib.contextmanager
+def begun(folder: Path) -> Iterator[None]:
+    """Make a folder in which something is put together, and take away what is left of it at the end.
+
+    One that was left unfinished is taken away before, unless whoever makes it lives.
 
     Raises:
-        ConfigurationError: something else lies there, or it cannot be made.
+        ConfigurationError: something else lies there, somebody is at work there, or it cannot be made.
     """
+    with held(folder):
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The folder, made anew, with a mark that is locked while it is ours."""
     try:
         if folder.is_dir() and not folder.is_symlink() and (folder / MARK).is_file():
-            shutil.rmtree(folder)
+            with (folder / MARK).open() as mark:
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
-        (folder / MARK).touch()
+        mark = (folder / MARK).open("w")
+        fcntl.flock(mark, fcntl.LOCK_EX)
+    except BlockingIOError as error:
+        raise ConfigurationError(f"somebody else is at work in {folder}: wait for its end") from error
     except FileExistsError as error:
         raise ConfigurationError(f"{folder} is in the way, and is not ours: move it away") from error
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be made ({error.strerror}): name another folder") from error
+    with mark:
+        yield
 
 
 def finish(folder: Path, target: Path) -> None:
     """What was put together appears whole. Raises OSError where something has appeared there meanwhile."""
-    (folder / MARK).unlink()
     # All that was written, before the name that says that it is whole.
     os.sync()
     folder.rename(target)
+    (target / MARK).unlink()
 
 
 def is_free(target: Path) -> bool:

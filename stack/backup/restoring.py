@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from exporters.repository.state import state_folder
 from stack.backup import manifest
-from stack.backup.copying import begin, copy_file, finish, hashed, is_free, walk
+from stack.backup.copying import MARK, begun, copy_file, finish, hashed, is_free, walk
 from stack.backup.manifest import JOURNAL, MANIFEST, MODELS, SETTINGS, Backup, File
 from stack.servers import postgres
 from stack.servers.settings import STORED, StackSettings, free_disk_mb, stored
+from stack.supervision.lifecycle import starting_alone
 from stack.supervision.ownership import claim
 from trading.errors import ConfigurationError
 
@@ -67,15 +67,13 @@ def restore(folder: Path, home: Path, told: Told = lambda _, __: None) -> StackS
     if (free := free_disk_mb(home)) < backup.bytes // MB:
         raise ConfigurationError(f"{home} would take {backup.bytes // MB} MB, and its disk has {free} MB left")
     staging = home.parent / f".{home.name}.unfinished"
-    begin(staging)
     try:
-        fill(staging, folder, backup, told)
-        settings = settle(staging, home)
-        finish(staging, home)
+        with starting_alone(home), begun(staging):
+            fill(staging, folder, backup, told)
+            settings = settle(staging, home)
+            finish(staging, home)
     except OSError as error:
         raise ConfigurationError(f"{home} cannot be written: {error.strerror}; nothing is left of it") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return settings
 
 
@@ -131,7 +129,8 @@ def content(folder: Path, backup: Backup) -> list[tuple[str, Path, int]]:
     found = [
         (os.fspath(path.relative_to(folder)), path, stated.st_mode)
         for path, stated in walk(folder)
-        if path != folder / MANIFEST
+        # The mark of one that was whole, and whose maker was killed before he could take it away.
+        if path not in {folder / MANIFEST, folder / MARK}
     ]
     there = {name for name, _, _ in found}
     if missing := sorted((backup.files.keys() | backup.folders.keys()) - there):
@@ -150,15 +149,26 @@ def same(name: str, found: File, wanted: File, folder: Path) -> None:
         raise ConfigurationError(f"{name!r} in {folder} is not what it was: use another backup")
 
 
-def absent_files(settings: StackSettings) -> list[str]:
-    """Variables of the desk that name a file or folder which is not here, for people."""
+def elsewhere(settings: StackSettings, before: Path) -> list[str]:
+    """Variables of the desk that name a file which is not here, or is the other desk's, for people.
+
+    A kill file is one that is not there until somebody kills.
+
+    Args:
+        settings: of the restored desk.
+        before: home folder of the one that was backed up.
+    """
     from stack.processes.environment import KINDS, PATHS, variables
 
     paths = {
         v for kind in KINDS for v, name in variables(kind).items() if kind.model_fields[name].annotation in PATHS
     }
-    return [
-        f"{v} is {value}, which is not there"
-        for v, value in settings.desk.items()
-        if v in paths and value and not Path(value).exists()
-    ]
+    found = []
+    for variable, value in settings.desk.items():
+        if variable not in paths or not value:
+            continue
+        if before in Path(value).parents:
+            found.append(f"{variable} is {value}, in the folder of the desk that was backed up: set another")
+        elif not variable.endswith("KILL_FILE") and not Path(value).exists():
+            found.append(f"{variable} is {value}, which is not there")
+    return found

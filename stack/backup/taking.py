@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from msgspec import Struct
+
+from exporters.repository.repository import ModelRepository
 from exporters.repository.state import state_folder
-from stack.backup.copying import begin, copy_file, finish, is_free, walk
+from stack.backup.copying import begun, copy_file, finish, is_free, walk
 from stack.backup.manifest import FORMAT, JOURNAL, MODELS, PARTS, SETTINGS, Backup, File, write
 from stack.servers.settings import STORED, StackSettings, free_disk_mb
 from stack.supervision.lifecycle import starting_alone
@@ -23,6 +25,43 @@ MB = 1 << 20
 Told = Callable[[int, int], None]
 
 
+class Plan(Struct, frozen=True):
+    """What would be copied where.
+
+    Attributes:
+        target: the folder to make.
+        found: name in the backup, place, and what it is; folders before what they hold.
+        total: bytes.
+    """
+
+    target: Path
+    found: list[tuple[str, Path, os.stat_result]]
+    total: int
+
+
+def plan(settings: StackSettings, target: Path) -> Plan:
+    """What would be copied: before a desk is ended for it, and again at rest.
+
+    Raises:
+        ConfigurationError: the folder holds something, or lies in what is backed up; there is no room; a part is
+            missing; or a file is a link.
+    """
+    target, sources = target.expanduser().resolve(), parts(settings)
+    for source in (settings.absolute_home, *sources.values()):
+        if target == source or source in target.parents:
+            raise ConfigurationError(f"{target} lies in {source}, which is backed up: name a folder elsewhere")
+    if not is_free(target):
+        raise ConfigurationError(f"{target} is not empty: name a folder that is not there yet")
+    found = list(listed(sources))
+    total = sum(stated.st_size for _, _, stated in found if stat.S_ISREG(stated.st_mode))
+    if (free := free_disk_mb(target)) < total // MB + settings.least_disk_mb:
+        raise ConfigurationError(
+            f"{target} would take {total // MB} MB, and its disk has {free} MB left, of which "
+            f"{settings.least_disk_mb} MB are kept free: name a folder on another disk"
+        )
+    return Plan(target, found, total)
+
+
 def take(settings: StackSettings, target: Path, told: Told = lambda _, __: None) -> Backup:
     """Back a desk up.
 
@@ -32,77 +71,66 @@ def take(settings: StackSettings, target: Path, told: Told = lambda _, __: None)
         told: progress.
 
     Raises:
-        ConfigurationError: the desk runs, the folder holds something, there is no room, or a file is a link.
+        ConfigurationError: as `plan`; or the desk runs.
+        Busy: somebody exports a model.
     """
-    home, target = settings.absolute_home, check_target(settings, target)
-    # Nobody starts it meanwhile.
-    with starting_alone(home):
+    home = settings.absolute_home
+    plan(settings, target)
+    repository = ModelRepository(settings.model_repository)
+    # Nobody starts it meanwhile, and nobody publishes a model.
+    with starting_alone(home), repository.lock(*repository.names()):
         lock = hold(home)
         if lock is None or left_behind(home):
             raise ConfigurationError(
                 f"the desk in {home} runs, and its files change: `ultrathink stack down` first, or give --stop"
             )
         with lock:
-            return taken(settings, target, told)
+            return taken(settings, plan(settings, target), told)
 
 
-def check_target(settings: StackSettings, target: Path) -> Path:
-    """The folder to make, by its whole path. Raises ConfigurationError where a backup cannot be put there."""
-    home, target = settings.absolute_home, target.expanduser().resolve()
-    if target == home or home in target.parents:
-        raise ConfigurationError(f"{target} lies in the desk's own folder, and would be lost with it: name another")
-    if not is_free(target):
-        raise ConfigurationError(f"{target} is not empty: name a folder that is not there yet")
-    return target
-
-
-def taken(settings: StackSettings, target: Path, told: Told) -> Backup:
+def taken(settings: StackSettings, planned: Plan, told: Told) -> Backup:
     """The backup of a desk at rest."""
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    sources = parts(settings)
-    found = list(listed(sources))
-    total = sum(stated.st_size for _, _, stated in found if stat.S_ISREG(stated.st_mode))
-    if (free := free_disk_mb(target)) < total // MB + settings.least_disk_mb:
-        raise ConfigurationError(
-            f"{target} would take {total // MB} MB, and its disk has {free} MB left, of which "
-            f"{settings.least_disk_mb} MB are kept free: name a folder on another disk"
-        )
+    at, target = datetime.now(UTC).isoformat(timespec="seconds"), planned.target
     staging, done = target.parent / f".{target.name}.unfinished", 0
 
     def more(count: int) -> None:
         nonlocal done
         done += count
-        told(done, total)
+        told(done, planned.total)
 
-    begin(staging)
     try:
-        folders, files = dict[str, int](), dict[str, File]()
-        for name, path, stated in found:
-            mode = stat.S_IMODE(stated.st_mode)
-            if stat.S_ISDIR(stated.st_mode):
-                (staging / name).mkdir(mode=0o700)
-                folders[name] = mode
-            else:
-                files[name] = copy_file(path, staging / name, mode, more)
-        backup = Backup(FORMAT, at, version("ultrathink-pilot"), os.fspath(settings.absolute_home), folders, files)
-        write(staging, backup)
-        finish(staging, target)
+        with begun(staging):
+            folders, files = dict[str, int](), dict[str, File]()
+            for name, path, stated in planned.found:
+                mode = stat.S_IMODE(stated.st_mode)
+                if stat.S_ISDIR(stated.st_mode):
+                    (staging / name).mkdir(mode=0o700)
+                    folders[name] = mode
+                else:
+                    files[name] = copy_file(path, staging / name, mode, more)
+            home = os.fspath(settings.absolute_home)
+            backup = Backup(FORMAT, at, version("ultrathink-pilot"), home, folders, files)
+            write(staging, backup)
+            finish(staging, target)
     except OSError as error:
         raise ConfigurationError(f"{target} cannot be written: {error.strerror}; nothing is left of it") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return backup
 
 
 def parts(settings: StackSettings) -> dict[str, Path]:
-    """Name in a backup -> where it lies; those that are there."""
+    """Name in a backup -> where it lies. Raises ConfigurationError where one is missing, or is a link."""
     home, models = settings.absolute_home, settings.model_repository.expanduser().resolve()
-    found = {name: home / name for name in PARTS} | {
-        MODELS: models,
-        JOURNAL: state_folder(models),
-        SETTINGS: home / STORED,
-    }
-    return {name: path for name, path in found.items() if path.exists()}
+    found = {name: home / name for name in PARTS} | {MODELS: models, SETTINGS: home / STORED}
+    for name, path in found.items():
+        if path.is_symlink():
+            raise ConfigurationError(
+                f"{path} is a link: a backup holds what is the desk's own; put the folder there"
+            )
+        if not path.exists():
+            raise ConfigurationError(f"{path} is missing, and a backup without {name} brings no desk back")
+    # Of a repository into which nothing was ever exported there is none.
+    journal = state_folder(models)
+    return found | ({JOURNAL: journal} if journal.is_dir() else {})
 
 
 def listed(sources: dict[str, Path]) -> Iterator[tuple[str, Path, os.stat_result]]:

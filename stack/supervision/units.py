@@ -154,22 +154,32 @@ def stop(home: Path) -> list[str]:
 
     Raises ServiceUnavailable where systemd refuses.
     """
-    return asked("stop", home)
+    found = installed(home)
+    for made in found:
+        run(made.systemctl("stop", made.name))
+    return [made.name for made in found]
 
 
-def start(home: Path) -> list[str]:
-    """Start those again; returns their names. Raises ServiceUnavailable where systemd refuses."""
-    return asked("start", home)
+def start(some: list[Unit]) -> None:
+    """Start units that were stopped; systemd does not wait for them. Raises ServiceUnavailable where it refuses."""
+    for made in some:
+        run(made.systemctl("start", made.name))
 
 
-def asked(verb: str, home: Path) -> list[str]:
-    """Ask systemd of the units of a home folder that are installed; returns their names."""
+def active(home: Path) -> list[Unit]:
+    """Units of a home folder that run."""
+    return [
+        made
+        for made in installed(home)
+        if subprocess.run(made.systemctl("is-active", "-q", made.name), check=False, timeout=RUN_S).returncode == 0
+    ]
+
+
+def installed(home: Path) -> list[Unit]:
+    """Units of a home folder; none where there is no systemd."""
     if not has_systemd():
         return []
-    installed = [made for system in (False, True) if (made := unit(home, system=system)).path.is_file()]
-    for made in installed:
-        run(made.systemctl(verb, made.name))
-    return [made.name for made in installed]
+    return [made for system in (False, True) if (made := unit(home, system=system)).path.is_file()]
 
 
 def disable(made: Unit) -> bool:

@@ -31,10 +31,8 @@ def backup(
     Kafka, PostgreSQL, Redis, MLflow, models, trail, archive and passwords, with the hash of every file; the folder
     appears whole. Keep it as you keep the passwords.
     """
-    from stack.backup.taking import check_target, take
+    from stack.backup.taking import plan, take
     from stack.servers.settings import is_started, load
-    from stack.supervision import units
-    from stack.supervision.lifecycle import down
     from stack.supervision.orphans import left_behind
     from stack.supervision.status import read_status
     from trading.errors import ConfigurationError
@@ -44,34 +42,39 @@ def backup(
     if not is_started(home):
         raise ConfigurationError(f"no stack was ever started in {home}: there is nothing to back up")
     # Before a desk is ended for it.
-    check_target(settings, folder)
-    status, kept = read_status(home), list[str]()
+    plan(settings, folder)
+    status = read_status(home)
     # Its supervisor may have been killed, and what it started goes on.
-    ran = stop and ((status is not None and status.alive) or bool(left_behind(home)))
-    if ran:
-        with err.status("draining and stopping"):
-            kept = units.stop(home)
-            down(home)
-    try:
-        with working("backing up") as told:
-            made = take(settings, folder, told)
-    finally:
-        if ran:
-            bring_back(home, by_systemd=bool(kept))
-    show(made, folder, json=json)
+    runs = (status is not None and status.alive) or bool(left_behind(home))
+    with ended(home) if stop and runs else contextlib.nullcontext(), working("backing up") as told:
+        made = take(settings, folder, told)
+        show(made, folder, json=json)
 
 
-def bring_back(home: Path, *, by_systemd: bool) -> None:
-    """Start the desk again, as it was started."""
+@contextlib.contextmanager
+def ended(home: Path) -> Iterator[None]:
+    """A desk is down meanwhile; whatever happens, it is started again as it was, or that is said."""
     from stack.servers.settings import load
     from stack.supervision import units
-    from stack.supervision.lifecycle import up
+    from stack.supervision.lifecycle import down, up, wait_until_ready
 
-    with err.status("starting again"):
-        if by_systemd:
-            units.start(home)
-        else:
-            up(load(home), lambda _: None)
+    by_systemd = units.active(home)
+    try:
+        with err.status("draining and stopping"):
+            units.stop(home)
+            down(home)
+        yield
+    finally:
+        try:
+            with err.status("starting again"):
+                if by_systemd:
+                    units.start(by_systemd)
+                    wait_until_ready(home, lambda _: None)
+                else:
+                    up(load(home), lambda _: None)
+        except BaseException:
+            err.print(f"[red]the desk in {home} is DOWN: `ultrathink stack up` starts it[/]", soft_wrap=True)
+            raise
 
 
 @app.command(epilog="Example: ultrathink --home .restored stack restore backups/today")
@@ -84,7 +87,8 @@ def restore(
 
     Then `ultrathink stack up` starts it. The desk that was backed up must never trade beside it: both would.
     """
-    from stack.backup.restoring import absent_files, verify
+    from stack.backup import manifest
+    from stack.backup.restoring import elsewhere, verify
     from stack.backup.restoring import restore as restored
     from stack.servers.settings import home_folder
 
@@ -94,13 +98,14 @@ def restore(
         return
     with working("restoring") as told:
         settings = restored(folder, home_folder(), told)
-    for line in absent_files(settings):
+    for line in elsewhere(settings, Path(manifest.read(folder.expanduser().resolve()).home)):
         err.print(f"[yellow]{line}[/]", soft_wrap=True)
     if json:
         print_json({"home": str(settings.home), "model_repository": str(settings.model_repository)})
         return
     out.print(f"restored to {settings.home}: `ultrathink stack up` starts it", markup=False, soft_wrap=True)
-    out.print("End the desk that it was taken from for good before: both would trade.")
+    out.print("It goes on where it was put aside, in the trading state of then. Before you start it:")
+    out.print("end the other desk for good, or both trade; if that has traded since, compare account and books.")
 
 
 @contextlib.contextmanager

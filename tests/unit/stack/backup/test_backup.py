@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from exporters.errors import Busy
+from exporters.repository.repository import ModelRepository
 from stack.backup import copying
 from stack.backup.manifest import FORMAT, MANIFEST, read
-from stack.backup.restoring import absent_files, restore, verify
-from stack.backup.taking import take
+from stack.backup.restoring import elsewhere, restore, verify
+from stack.backup.taking import plan, take
 from stack.cli.main import app
 from stack.servers.settings import StackSettings, load
 from stack.supervision.lifecycle import claim_home, delete_data
@@ -102,7 +104,7 @@ def test_a_place_that_would_be_lost_or_holds_something_is_refused(settings, tmp_
     write(tmp_path / "full" / "mine", b"x")
     write(tmp_path / "file", b"x")
     (tmp_path / "dangling").symlink_to(tmp_path / "full")
-    with pytest.raises(ConfigurationError, match="name a"):
+    with pytest.raises(ConfigurationError, match="name a folder"):
         take(settings, tmp_path / where)
     assert (tmp_path / "full" / "mine").read_bytes() == b"x"
 
@@ -197,9 +199,79 @@ def test_a_file_of_the_desk_that_is_not_here_is_named(settings, tmp_path):
     there.touch()
     names = {"ULTRATHINK_GATEWAY_LIMITS_FILE": "/gone/limits.yaml", "ULTRATHINK_GATEWAY_BUDGET_MS": "20"}
     found = settings.model_copy(update={"desk": names})
-    assert absent_files(found) == ["ULTRATHINK_GATEWAY_LIMITS_FILE is /gone/limits.yaml, which is not there"]
+    assert elsewhere(found, tmp_path / "old") == [
+        "ULTRATHINK_GATEWAY_LIMITS_FILE is /gone/limits.yaml, which is not there"
+    ]
     found = settings.model_copy(update={"desk": names | {"ULTRATHINK_GATEWAY_LIMITS_FILE": str(there)}})
-    assert absent_files(found) == []
+    assert elsewhere(found, tmp_path / "old") == []
+    (told,) = elsewhere(found, tmp_path)
+    assert "of the desk that was backed up" in told
+    killed = settings.model_copy(update={"desk": {"ULTRATHINK_GATEWAY_KILL_FILE": "/gone/kill"}})
+    assert elsewhere(killed, tmp_path / "old") == []
+
+
+def test_a_backup_without_its_models_or_of_a_link_to_elsewhere_is_none(settings, tmp_path):
+    archive = settings.absolute_home / "archive"
+    archive.rmdir()
+    archive.symlink_to(tmp_path)
+    with pytest.raises(ConfigurationError, match="archive is a link"):
+        take(settings, tmp_path / "one")
+    archive.unlink()
+    archive.mkdir()
+    shutil.rmtree(settings.model_repository)
+    with pytest.raises(ConfigurationError, match="models is missing"):
+        take(settings, tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_place_in_what_is_backed_up_is_refused(settings):
+    with pytest.raises(ConfigurationError, match="which is backed up"):
+        take(settings, settings.model_repository / "x")
+
+
+def test_a_name_that_no_manifest_can_hold_is_told(settings, tmp_path):
+    Path(os.fsdecode(os.fsencode(settings.absolute_home / "redis") + b"/\xff")).touch()
+    with pytest.raises(ConfigurationError, match="no text in UTF-8"):
+        take(settings, tmp_path / "one")
+
+
+def test_while_a_model_is_exported_there_is_no_backup(settings, tmp_path):
+    repository = ModelRepository(settings.model_repository)
+    with repository.lock("m"), pytest.raises(Busy):
+        take(settings, tmp_path / "one")
+    take(settings, tmp_path / "one")
+
+
+def test_what_a_desk_that_runs_takes_away_while_it_is_looked_at_is_passed_over(settings, tmp_path, monkeypatch):
+    lstat, gone = Path.lstat, settings.absolute_home / "redis" / "dump.rdb"
+
+    def vanishing(path):
+        if path == gone:
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanishing)
+    assert "redis/dump.rdb" not in {name for name, _, _ in plan(settings, tmp_path / "one").found}
+    assert copying.present(tmp_path / "gone") == []
+
+
+def test_two_at_once_leave_each_others_work_alone(settings, tmp_path):
+    staging = tmp_path / ".one.unfinished"
+    with copying.begun(staging):
+        (staging / "half").touch()
+        with pytest.raises(ConfigurationError, match="somebody else is at work"):
+            take(settings, tmp_path / "one")
+        assert (staging / "half").exists()
+    assert not staging.exists()
+    take(settings, tmp_path / "one")
+
+
+def test_one_that_was_whole_when_its_maker_was_killed_is_one(settings, tmp_path):
+    take(settings, tmp_path / "one")
+    (tmp_path / "one" / copying.MARK).touch()
+    verify(tmp_path / "one")
+    restore(tmp_path / "one", tmp_path / "new")
+    assert not (tmp_path / "new" / copying.MARK).exists()
 
 
 def test_the_commands_say_what_they_did(settings, tmp_path, monkeypatch):
@@ -212,7 +284,7 @@ def test_the_commands_say_what_they_did(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("ULTRATHINK_HOME", str(tmp_path / "new"))
     done = CLI.invoke(app, ["stack", "restore", str(tmp_path / "one")])
     assert done.exit_code == 0, done.output
-    assert "both would trade" in done.stdout
+    assert "or both trade" in done.stdout
     assert Path(tmp_path / "new" / "stack.json").is_file()
     for words in (["backup", str(tmp_path / "one")], ["restore", str(tmp_path / "nothing")]):
         refused = CLI.invoke(app, ["stack", *words])

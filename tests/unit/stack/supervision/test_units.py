@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from msgspec.structs import replace
 
 from stack.servers.settings import StackSettings
 from stack.supervision import units
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, ServiceUnavailable
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
@@ -52,3 +53,27 @@ def test_without_systemd_it_says_what_to_put_where(tmp_path):
 def test_a_unit_that_is_not_there_is_not_taken_away(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert units.disable(units.unit(tmp_path, system=False)) is False
+
+
+def test_only_what_ran_is_started_again(tmp_path, monkeypatch):
+    """Of a desk's two units the user's is installed and idle: it must not come in place of the machine's."""
+    told, program = tmp_path / "told", tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> {told}\ncase "$*" in "--user is-active"*) exit 3;; *refused*) echo no >&2; exit 1;; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(units, "has_systemd", lambda: True)
+    both = [replace(units.unit(tmp_path, system=system), path=tmp_path / f"{system}") for system in (False, True)]
+    for made in both:
+        made.path.touch()
+    monkeypatch.setattr(units, "unit", lambda _, *, system: both[system])
+    assert units.active(tmp_path) == [both[True]]
+    assert units.stop(tmp_path) == [made.name for made in both]
+    units.start([both[True]])
+    assert told.read_text().splitlines()[-3:] == [
+        f"--user stop {both[0].name}", f"stop {both[1].name}", f"start {both[1].name}",
+    ]  # fmt: skip
+    with pytest.raises(ServiceUnavailable, match="no"):
+        units.start([replace(both[True], name="refused")])

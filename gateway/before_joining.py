@@ -20,6 +20,7 @@ from gateway.adapters.kafka_scratch import ROUND_S, ScratchRounds
 from gateway.adapters.kafka_starts import Starts
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.triton import TritonPredictor
+from gateway.adapters.tritons import Server, Tritons, first_of
 from gateway.control.control import Control
 from gateway.operations import WarmingUp
 from gateway.ports import Predictor, StateStore
@@ -41,12 +42,15 @@ QUIET_S = 1.0
 log = structlog.get_logger()
 
 
-def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
+def wait_for_triton(settings: GatewaySettings, instance: str) -> Server:
     """Connect and check; a server that is being restarted is waited for, a wrong model is not."""
+    addresses, model = settings.tritons, (settings.model_name, settings.model_version)
     deadline = time.monotonic() + START_PATIENCE_S
     while True:
         try:
-            return TritonPredictor(settings.triton_url, settings.model_name, settings.model_version)
+            if len(addresses) > 1:
+                return Tritons(addresses, *model, first_of(instance))
+            return TritonPredictor(addresses[0], *model)
         except ServiceUnavailable as error:
             if time.monotonic() > deadline:
                 raise
@@ -55,7 +59,7 @@ def wait_for_triton(settings: GatewaySettings) -> TritonPredictor:
 
 
 def first_word(
-    settings: GatewaySettings, instance: str, cluster: Cluster, predictor: TritonPredictor
+    settings: GatewaySettings, instance: str, cluster: Cluster, predictor: Server
 ) -> Callable[[str, ServingFacts], None]:
     """Put on record which version is asked, and what its decisions depend on; returns what tells of the next.
 

@@ -24,7 +24,7 @@ from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
-from gateway.adapters.triton import TritonPredictor
+from gateway.adapters.tritons import Server
 from gateway.assignment import PartitionAssignment
 from gateway.before_joining import first_word, rehearse_start, self_test, wait_for_triton
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
@@ -64,7 +64,7 @@ class Gateway:
 class ServedModel(Struct, frozen=True):
     """A model server that keeps its contract, and how its targets become orders."""
 
-    predictor: TritonPredictor
+    predictor: Server
     policy: DecisionPolicy
     limits: LimitSet
 
@@ -95,7 +95,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         instance = Instance(settings.kafka_bootstrap, settings.group, settings.instance)
         opened.callback(instance.close)
         cluster = check_cluster(settings.kafka_bootstrap, settings.topics)
-        served = serve_model(settings, cluster, opened)
+        served = serve_model(settings, instance.name, cluster, opened)
         metrics = PrometheusMetrics()
         controlled = listen_to_people(settings, served.limits, metrics, opened)
         model = f"{served.predictor.model_name}/{served.predictor.model_version}"
@@ -123,9 +123,9 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
     raise AssertionError("unreachable")
 
 
-def serve_model(settings: GatewaySettings, cluster: Cluster, opened: ExitStack) -> ServedModel:
+def serve_model(settings: GatewaySettings, instance: str, cluster: Cluster, opened: ExitStack) -> ServedModel:
     """Connect to the model, learn how its answers depend on a batch, and use everything once."""
-    predictor = wait_for_triton(settings)
+    predictor = wait_for_triton(settings, instance)
     opened.callback(predictor.close)
     probe = probe_ticks()
     serving = predictor.settle_rows(probe_rows(probe))
@@ -204,7 +204,13 @@ def put_together(
     pipeline = Pipeline(ports, assignment.states, served.policy, settings.admission(), settings.pipeline())
     assignment.begin(pipeline, sink)
     metrics.watch_books(assignment.states.books)
-    workers = [*controlled.workers, keeper.worker, source.worker, *([] if fills is None else [fills.worker])]
+    workers = [
+        *controlled.workers,
+        *served.predictor.workers,
+        keeper.worker,
+        source.worker,
+        *([] if fills is None else [fills.worker]),
+    ]
     return Running(
         instance, pipeline, source, served.predictor, breaker, controlled.stored, controlled.states, assignment,
         metrics, controlled.listener, workers,

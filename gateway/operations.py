@@ -12,7 +12,7 @@ from connectors.logs import LogLevel
 from gateway.adapters.admin import Health
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.metrics import PrometheusMetrics
-from gateway.adapters.triton import TritonPredictor
+from gateway.adapters.tritons import Server
 from gateway.assignment import PartitionAssignment
 from gateway.breaker import BreakerState, CircuitBreaker
 from gateway.control.control import Control
@@ -45,7 +45,7 @@ class Running(Struct, frozen=True):
     instance: str
     pipeline: Pipeline
     source: KafkaTickSource
-    predictor: TritonPredictor
+    predictor: Server
     breaker: CircuitBreaker
     stored: RedisStateStore
     states: StateStore
@@ -96,6 +96,7 @@ class Operations:
             "delivery": self._settings.delivery,
             "model": f"{self._predictor.model_name}/{self._predictor.model_version}",
             "rows_multiple": self._predictor.rows_multiple,
+            "tritons": self._predictor.servers(),
             "trading_state": self._running.states.trading_state().value,
             "breaker": self._breaker.state.value,
             "partitions": self._running.assignment.partitions(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from trading.risk.limits import LimitSet, LimitsFile
 
 MS = 1_000_000
+#: A name, or an address, and a port; IPv6 in brackets.
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,/:\[\]]+):[0-9]{1,5}")
 #: A setting of before, which must not be passed over as one that nobody knows.
 GONE = "ULTRATHINK_GATEWAY_COMMIT_MS"
 
@@ -39,7 +42,10 @@ class GatewaySettings(BaseSettings):
     dead_letters_topic: str = TOPICS.dead_letters
     snapshots_topic: str = TOPICS.snapshots
     control_topic: str = TOPICS.control
-    triton_url: str = "127.0.0.1:8001"
+    triton_url: str = Field(
+        default="127.0.0.1:8001",
+        description="host:port of Triton's gRPC; of several, with commas: the first says which version counts",
+    )
     model_name: str = "trading_decision"
     model_version: str = Field(default="", description='pinned version; "" pins the newest ready one')
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -101,6 +107,20 @@ class GatewaySettings(BaseSettings):
         if self.reserve_ms >= self.budget_ms:
             raise ValueError(f"reserve_ms {self.reserve_ms} leaves nothing of budget_ms {self.budget_ms}")
         return self
+
+    @model_validator(mode="after")
+    def _each_triton_is_an_address(self) -> Self:
+        found = self.tritons
+        if wrong := [one for one in found if not ADDRESS.fullmatch(one)]:
+            raise ValueError(f"triton_url names {wrong[0]!r}: give host:port, of several with commas between them")
+        if len(set(found)) < len(found):
+            raise ValueError(f"triton_url names one twice: {self.triton_url}")
+        return self
+
+    @property
+    def tritons(self) -> tuple[str, ...]:
+        """Addresses of Triton's gRPC; the first says which version counts."""
+        return tuple(one.strip() for one in self.triton_url.split(","))
 
     @property
     def topics(self) -> Topics:

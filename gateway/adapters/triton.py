@@ -19,6 +19,7 @@ from connectors.triton.grpc import (
     service_pb2,
 )
 from gateway.adapters.batch_dependence import batch_test
+from gateway.workers import Worker
 from trading.arrays import Float32Array
 from trading.errors import (
     ContractMismatch,
@@ -190,6 +191,22 @@ class TritonPredictor:
             # No outputs are named: all come.
             raw_input_contents=[features.tobytes()],
         )
+
+    def newest(self) -> str:
+        """The newest version that is ready. Raises ServiceUnavailable, ContractMismatch."""
+        try:
+            return self._newest_ready()
+        except InferenceServerException as error:
+            raise self._translated(error) from error
+
+    def servers(self) -> dict[str, str]:
+        """Address -> why it is not asked: it always is."""
+        return {self._address: ""}
+
+    @property
+    def workers(self) -> list[Worker]:
+        """None that it cannot do without."""
+        return []
 
     def close(self) -> None:
         """Close the channels."""

@@ -50,7 +50,7 @@ class Answered(Struct, frozen=True):
 def place_of_models() -> ModelPlace:
     """As the settings say."""
     repository = ModelRepository(load().model_repository)
-    return ModelPlace(gateway_settings().triton_url, repository, find_gpu(DEFAULT_GPU))
+    return ModelPlace(gateway_settings().tritons[0], repository, find_gpu(DEFAULT_GPU))
 
 
 def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> Answered:

@@ -1,0 +1,140 @@
+"""Two real Tritons behind one gateway: the one that is asked is killed under load, and no tick is without an answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from contextlib import ExitStack, closing
+
+import httpx
+import numpy as np
+import pytest
+
+from connectors.triton.grpc import InferenceServerClient
+from gateway.adapters.triton import TritonPredictor
+from gateway.adapters.tritons import Tritons
+from loadtest.open_loop.publisher import TickPublisher
+from loadtest.open_loop.schedule import Speed, plan
+from loadtest.open_loop.watcher import DecisionWatcher
+from stack.processes.gateway import SeriesTopics, series_gateway
+from stack.servers import triton
+from stack.servers.identity import Identity, end
+from stack.servers.kafka import create_topics
+from stack.servers.settings import ServerPorts
+from tests.waiting import eventually
+from trading.decision.schema import Reason
+from trading.history import open_source
+
+pytestmark = pytest.mark.slow
+MODEL = "trading_decision"
+
+
+class SecondTriton:
+    """A server of the same repository, at ports of its own."""
+
+    def __init__(self, stack, home):
+        settings = stack.model_copy(update={"home": home, "ports": ServerPorts.automatic()})
+        self.address, self._service = settings.triton_grpc, triton.service(settings)
+        self._log = home / "triton.log"
+        self.process = None
+
+    def start(self):
+        self._service.prepare()
+        with self._log.open("ab") as log:
+            popen = subprocess.Popen(
+                self._service.command(), env={**os.environ, **self._service.environment()}, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        popen.returncode = 0
+        self.process = Identity.of(popen.pid)
+        eventually(self.serves, 60)
+
+    def serves(self):
+        with closing(InferenceServerClient(self.address)) as client:
+            try:
+                return client.is_model_ready(MODEL)
+            except Exception:  # noqa: BLE001 - it is starting
+                return False
+
+    def answered(self):
+        """Batches since it was started."""
+        with closing(InferenceServerClient(self.address)) as client:
+            return sum(s.inference_stats.success.count for s in client.get_inference_statistics(MODEL).model_stats)
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+
+    def end(self):
+        if self.process is not None:
+            end(self.process, timeout_s=10)
+
+
+@pytest.fixture(scope="module")
+def second(stack, exported, tmp_path_factory):
+    made = SecondTriton(stack, tmp_path_factory.mktemp("triton"))
+    made.start()
+    yield made
+    made.end()
+
+
+def servers(gateway):
+    return httpx.get(f"http://127.0.0.1:{gateway.port}/status", timeout=5.0).json()["tritons"]
+
+
+def test_both_answer_alike_and_either_does_for_the_other(stack, second):
+    rows = np.random.default_rng(7).normal(size=(16, 32)).astype(np.float32)
+    with ExitStack() as opened:
+        both = opened.enter_context(closing(Tritons([stack.triton_grpc, second.address], MODEL, "", 1)))
+        alone = opened.enter_context(closing(TritonPredictor(stack.triton_grpc, MODEL, "")))
+        both.settle_rows(rows)
+        alone.settle_rows(rows)
+        assert set(both.servers().values()) == {""}
+        before = second.answered()
+        found, wanted = both.predict(rows, 5.0), alone.predict(rows, 5.0)
+        # And whoever looks after it asks for its probe now and then.
+        assert second.answered() > before
+        assert found.target_position.tobytes() == wanted.target_position.tobytes()
+
+
+def test_one_that_is_killed_under_load_costs_no_tick_its_answer(stack, second):
+    topics = SeriesTopics("two-tritons", ticks="market.ticks")
+    create_topics(stack, topics.names)
+    # Number 1 asks the second of two.
+    gateway = series_gateway(
+        stack, topics, "gateway-1", triton_url=f"{stack.triton_grpc},{second.address}", budget_ms="2000"
+    )
+    gateway.start()
+    watcher = DecisionWatcher(stack.kafka_bootstrap, topics.decisions)
+    try:
+        gateway.wait_for_partitions()
+        killer = threading.Timer(2.0, second.kill)
+        source = open_source("simulate:regimes?seed=5&ticks=2000&symbols=3")
+        killer.start()
+        published = TickPublisher(stack.kafka_bootstrap, "market.ticks").publish(
+            plan(source.records(), Speed("constant", rate_hz=500.0))
+        )
+        watcher.wait_for(published.intended_ns, 30.0, lambda _: None)
+        killer.join()
+        decisions = watcher.decisions()
+        assert len({d.decision_id for d in decisions}) == len(decisions) == 2000
+        failed = {
+            Reason.PREDICTOR_TIMEOUT, Reason.PREDICTOR_UNAVAILABLE, Reason.PREDICTOR_INVALID, Reason.DEADLINE,
+        }  # fmt: skip
+        assert [d.decision_id for d in decisions if d.reason in failed] == []
+        assert {d.model_version for d in decisions} == {decisions[0].model_version}
+        status = servers(gateway)
+        assert status[stack.triton_grpc] == ""
+        assert status[second.address] != ""
+        # Back, it is asked again.
+        second.start()
+        eventually(lambda: servers(gateway)[second.address] == "", 30)
+        before = second.answered()
+        TickPublisher(stack.kafka_bootstrap, "market.ticks").publish(
+            plan(source.records(), Speed("constant", rate_hz=500.0))
+        )
+        assert second.answered() > before
+    finally:
+        watcher.close()
+        gateway.kill()

@@ -204,13 +204,8 @@ def put_together(
     pipeline = Pipeline(ports, assignment.states, served.policy, settings.admission(), settings.pipeline())
     assignment.begin(pipeline, sink)
     metrics.watch_books(assignment.states.books)
-    workers = [
-        *controlled.workers,
-        *served.predictor.workers,
-        keeper.worker,
-        source.worker,
-        *([] if fills is None else [fills.worker]),
-    ]
+    workers = [*controlled.workers, *served.predictor.workers, keeper.worker, source.worker]
+    workers += [] if fills is None else [fills.worker]
     return Running(
         instance, pipeline, source, served.predictor, breaker, controlled.stored, controlled.states, assignment,
         metrics, controlled.listener, workers,

@@ -204,12 +204,16 @@ def put_together(
     pipeline = Pipeline(ports, assignment.states, served.policy, settings.admission(), settings.pipeline())
     assignment.begin(pipeline, sink)
     metrics.watch_books(assignment.states.books)
-    workers = [*controlled.workers, *served.predictor.workers, keeper.worker, source.worker]
-    workers += [] if fills is None else [fills.worker]
+    workers = [*controlled.workers, *served.predictor.workers, keeper.worker, source.worker, *working(fills)]
     return Running(
         instance, pipeline, source, served.predictor, breaker, controlled.stored, controlled.states, assignment,
         metrics, controlled.listener, workers,
     )  # fmt: skip
+
+
+def working(fills: FillsFeed | None) -> list[Worker]:
+    """The thread that hears the broker, where there is one."""
+    return [] if fills is None else [fills.worker]
 
 
 def open_broker(

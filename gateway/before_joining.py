@@ -20,7 +20,8 @@ from gateway.adapters.kafka_scratch import ROUND_S, ScratchRounds
 from gateway.adapters.kafka_starts import Starts
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.triton import TritonPredictor
-from gateway.adapters.tritons import Server, Tritons, first_of
+from gateway.adapters.triton_lineup import Server
+from gateway.adapters.tritons import Tritons, first_of
 from gateway.control.control import Control
 from gateway.operations import WarmingUp
 from gateway.ports import Predictor, StateStore

@@ -24,7 +24,7 @@ from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
-from gateway.adapters.tritons import Server
+from gateway.adapters.triton_lineup import Server
 from gateway.assignment import PartitionAssignment
 from gateway.before_joining import first_word, rehearse_start, self_test, wait_for_triton
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
@@ -109,7 +109,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         controlled.listener.follow(operations.act)
         metrics.watch_state(
             lambda: controlled.states.trading_state().value, [state.value for state in TradingState],
-            lambda: len(operations.readiness().problems),
+            lambda: len(operations.readiness().problems), served.predictor.servers,
         )  # fmt: skip
         admin.serve(
             AdminPort(

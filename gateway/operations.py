@@ -12,7 +12,7 @@ from connectors.logs import LogLevel
 from gateway.adapters.admin import Health
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.metrics import PrometheusMetrics
-from gateway.adapters.tritons import Server
+from gateway.adapters.triton_lineup import Server
 from gateway.assignment import PartitionAssignment
 from gateway.breaker import BreakerState, CircuitBreaker
 from gateway.control.control import Control
@@ -80,6 +80,7 @@ class Operations:
             f"{restoring} partitions are being rebuilt": restoring > 0,
             "more is in flight than is settled: the source is held": found.held,
             f"Triton's circuit breaker is {self._breaker.state}": self._breaker.state is not BreakerState.CLOSED,
+            "no Triton may be asked": all(self._predictor.servers().values()),
             "Redis does not answer: the trading state counts as reducing": not self._running.stored.known(),
         }
         limits = self._running.listener.problem

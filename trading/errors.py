@@ -9,6 +9,7 @@ UltraThinkError
 +-- PredictionError         one inference failed; its ticks become HOLDs
     +-- PredictorTimeout
     +-- PredictorUnavailable
+    |   +-- PredictorDown
     +-- InvalidPrediction
 """
 
@@ -49,6 +50,10 @@ class PredictorTimeout(PredictionError):
 
 class PredictorUnavailable(PredictionError):
     """The model server refused the call or could not be reached."""
+
+
+class PredictorDown(PredictorUnavailable):
+    """The model server could not be reached."""
 
 
 class InvalidPrediction(PredictionError):

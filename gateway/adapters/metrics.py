@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -99,8 +99,14 @@ class BookCollector:
 class StateCollector:
     """The trading state, and whether what people say is heard, when they are asked for."""
 
-    def __init__(self, state: Callable[[], str], states: Sequence[str], problems: Callable[[], int]) -> None:
-        self._state, self._states, self._problems = state, states, problems
+    def __init__(
+        self,
+        state: Callable[[], str],
+        states: Sequence[str],
+        problems: Callable[[], int],
+        servers: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._state, self._states, self._problems, self._servers = state, states, problems, servers
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """What a scrape reads."""
@@ -110,6 +116,10 @@ class StateCollector:
             family.add_metric([name], float(name == now))
         yield family
         yield GaugeMetricFamily("gateway_problems", "Why it is not ready, how many reasons", value=self._problems())
+        asked = GaugeMetricFamily("gateway_triton_up", "1 for a Triton that may be asked", labels=["address"])
+        for address, why_not in self._servers().items():
+            asked.add_metric([address], float(not why_not))
+        yield asked
 
 
 class CompiledCollector:
@@ -194,9 +204,15 @@ class PrometheusMetrics:
         """From now on a scrape shows each partition's book."""
         self.registry.register(BookCollector(books))
 
-    def watch_state(self, state: Callable[[], str], states: Sequence[str], problems: Callable[[], int]) -> None:
-        """From now on a scrape shows the trading state, and how many reasons there are not to be ready."""
-        self.registry.register(StateCollector(state, states, problems))
+    def watch_state(
+        self,
+        state: Callable[[], str],
+        states: Sequence[str],
+        problems: Callable[[], int],
+        servers: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """From now on a scrape shows the trading state, reasons not to be ready, and which Tritons may be asked."""
+        self.registry.register(StateCollector(state, states, problems, servers))
 
     def watch_compiled(self) -> None:
         """From now on a scrape shows what is compiled: nothing should be."""

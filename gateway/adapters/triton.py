@@ -25,6 +25,7 @@ from trading.errors import (
     ContractMismatch,
     InvalidPrediction,
     PredictionError,
+    PredictorDown,
     PredictorTimeout,
     PredictorUnavailable,
     ServiceUnavailable,
@@ -259,7 +260,8 @@ def translate(error: Any) -> PredictionError:
     """GRPC's status to our errors."""
     if meaning(error) is Meaning.TIMED_OUT:
         return PredictorTimeout(error.details())
-    return PredictorUnavailable(f"{status_of(error).name}: {error.details()}")
+    kind = PredictorDown if meaning(error) is Meaning.DOWN else PredictorUnavailable
+    return kind(f"{status_of(error).name}: {error.details()}")
 
 
 def tensors(answer: Any, signature: ModelSignature, rows: int) -> list[Float32Array]:

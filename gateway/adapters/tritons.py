@@ -1,11 +1,12 @@
 """Several Tritons behind one gateway: one is asked, and another in the same breath where it does not answer.
 
 A gateway stays with one of them, so that gateways spread over them and each keeps its connections warm. Whichever
-answers, the decision is the same: a server is asked only for the version that counts, and only while it answers a
-probe byte for byte as that version does. The first that is named says which counts, because releases go to it.
+answers, the decision is the same: a server is asked for the version that counts and for no other, and at its last
+look it answered a probe byte for byte as that version does. The first that is named says which counts, because
+releases go to it.
 
-A version of a server is one object that never changes; another version, or the same after a server was away, is
-another object. Each server has a thread that looks after it, and only that of the first changes what counts.
+A version of a server is one object that never changes. Who may be asked, in which order and for what is one object
+too, the line-up, which is replaced whole under a lock: a batch reads it once.
 """
 
 from __future__ import annotations
@@ -16,19 +17,29 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Protocol
 
 import structlog
-from msgspec import Struct
 
 from gateway.adapters.triton import TritonPredictor
+from gateway.adapters.triton_lineup import (
+    LOOK_S,
+    Counts,
+    Lineup,
+    Member,
+    OneTriton,
+    Served,
+    Told,
+    answered,
+    told,
+    why_not,
+)
 from gateway.breaker import FAIR_TIMEOUT_S
-from gateway.ports import Predictor
 from gateway.workers import Worker
 from trading.arrays import Float32Array
 from trading.errors import (
     ContractMismatch,
     PredictionError,
+    PredictorDown,
     PredictorTimeout,
     PredictorUnavailable,
     ServiceUnavailable,
@@ -37,95 +48,16 @@ from trading.models.prediction import Prediction
 from trading.models.serving import ServingFacts
 
 log = structlog.get_logger()
-#: Between two looks at a server, and between two tries of one that comes and goes, at most.
-LOOK_S, LONGEST_PAUSE_S = 1.0, 30.0
+#: A look comes at once where a batch has met something, but no sooner than this after the last.
+SOONEST_S = 0.1
+#: Between two tries of one that comes and goes, at most, while another may be asked.
+LONGEST_PAUSE_S = 30.0
 #: For the probe that a server's answers are known by: at its start, and at each look afterwards.
 FIRST_PROBE_S, PROBE_S = 5.0, 0.5
-Told = Callable[[str, ServingFacts], None]
-
-
-class Server(Predictor, Protocol):
-    """What serves a gateway its model: one Triton, or several. See TritonPredictor."""
-
-    @property
-    def model_version(self) -> str:
-        """The version that is asked."""
-
-    @property
-    def rows_multiple(self) -> int:
-        """What a batch is padded to a multiple of."""
-
-    @property
-    def serving(self) -> ServingFacts | None:
-        """What answers depend on; known from `settle_rows` on."""
-
-    def settle_rows(self, probe: Float32Array) -> ServingFacts:
-        """Learn what answers depend on. Raises ServiceUnavailable."""
-
-    def follow(self, before: Told) -> None:
-        """Take newer versions as they are released."""
-
-    def servers(self) -> dict[str, str]:
-        """Address -> why it is not asked; "" where it may be."""
-
-    @property
-    def workers(self) -> Sequence[Worker]:
-        """Threads that it cannot do without."""
-
-
-class OneTriton(Server, Protocol):
-    """One of them, whose version never changes unless it is told to follow."""
-
-    def newest(self) -> str:
-        """The version that it would take now. Raises ServiceUnavailable, ContractMismatch."""
-
-
-class Counts(Struct, frozen=True):
-    """A version, and what its answers depend on."""
-
-    version: str
-    serving: ServingFacts
-
-
-class Served(Struct, frozen=True):
-    """A version of a server: never changed, only replaced. `answer` is what it answers to the probe."""
-
-    predictor: OneTriton
-    counts: Counts
-    answer: bytes
-
-
-class Member:
-    """One of the servers, whether it is there or not."""
-
-    def __init__(self, address: str) -> None:
-        self.address, self.reason = address, "it was not reached yet"
-        self.served: Served | None = None
-        self.retired: list[OneTriton] = []
-        self.pause_s, self.found_at = LOOK_S, float("-inf")
-
-    def lost(self, why: object) -> None:
-        """It is not asked until it was tried anew; one that comes and goes, after a longer and longer pause."""
-        now = time.monotonic()
-        if not self.reason:
-            log.warning("a Triton is not asked any more", address=self.address, reason=str(why)[:200])
-            is_fickle = now - self.found_at < LONGEST_PAUSE_S
-            self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S) if is_fickle else LOOK_S
-        self.reason = str(why)[:200] or type(why).__name__
-
-    def found(self, served: Served) -> None:
-        """It answers."""
-        if self.reason:
-            log.info("a Triton may be asked", address=self.address, version=served.counts.version)
-        before, self.served, self.reason, self.found_at = self.served, served, "", time.monotonic()
-        if before is not None:
-            # A batch may still be asking it.
-            self.retired.append(before.predictor)
-
-    def close(self) -> None:
-        """Close all connections."""
-        for one in [*self.retired, *([self.served.predictor] if self.served is not None else [])]:
-            one.close()
+#: Batches in a row that had little time and no answer, after which a server is asked after the others.
+SHORT_MISSES = 3
+#: Until what was replaced is closed: longer than any batch.
+CLOSE_AFTER_S = 10.0
 
 
 class Tritons:
@@ -137,7 +69,7 @@ class Tritons:
         model_name: str,
         model_version: str,
         first: int,
-        connect: Callable[..., OneTriton] = TritonPredictor,
+        connect: Callable[[str, str, str], OneTriton] = TritonPredictor,
     ) -> None:
         """Connect to the one that says which version counts; the others are taken in `settle_rows`.
 
@@ -149,16 +81,15 @@ class Tritons:
 
         Raises:
             ServiceUnavailable: the first does not answer; where a version is pinned, none does.
-            ContractMismatch: it does not serve the contract.
+            ContractMismatch: it does not serve the contract; where a version is pinned, none does.
         """
-        self.model_name, self._pinned = model_name, model_version
-        self._connect = partial(connect, model_name=model_name, model_version=model_version)
+        self.model_name, self._pinned, self._connect = model_name, model_version, connect
         self._members = [Member(address) for address in addresses]
         start = first % len(self._members)
-        #: In the order in which they are asked.
-        self._order = [*self._members[start:], *self._members[:start]]
-        self._counts: Counts | None = None
-        self._closing = threading.Event()
+        #: In the order in which they are asked; and the one that says what counts.
+        self._order, self._first = [*self._members[start:], *self._members[:start]], self._members[0]
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lineup: Lineup | None = None
         #: None until whoever tells of another version is there: until then there is no other.
         self._before: Told | None = None
         self._probe: Float32Array | None = None
@@ -168,21 +99,23 @@ class Tritons:
     @property
     def model_version(self) -> str:
         """The version that counts."""
-        return self._version if self._counts is None else self._counts.version
+        return self._version if self._lineup is None else self._lineup.counts.version
 
     @property
     def serving(self) -> ServingFacts | None:
         """What its answers depend on; known from `settle_rows` on."""
-        return None if self._counts is None else self._counts.serving
+        return None if self._lineup is None else self._lineup.counts.serving
 
     @property
     def rows_multiple(self) -> int:
         """See TritonPredictor."""
-        return 1 if self._counts is None else self._counts.serving.rows_multiple
+        return 1 if self._lineup is None else self._lineup.counts.serving.rows_multiple
 
     def servers(self) -> dict[str, str]:
         """Address -> why it is not asked; "" where it may be."""
-        return {member.address: self._why_not(member) for member in self._members}
+        lineup = self._lineup
+        asked = set() if lineup is None else {member.address for member, _ in lineup.asked}
+        return {m.address: "" if m.address in asked else why_not(m, lineup) for m in self._members}
 
     def settle_rows(self, probe: Float32Array) -> ServingFacts:
         """Learn what the answers of each depend on, and begin to look after all of them.
@@ -190,143 +123,222 @@ class Tritons:
         Raises:
             ServiceUnavailable: the first does not answer; where a version is pinned, none does.
         """
-        self._probe = probe
+        self._probe, counts = probe, None
         for member in self._members:
             try:
-                self._take(member)
+                served = self._taken(member, self._pinned or (counts.version if counts is not None else ""))
             except (ServiceUnavailable, ContractMismatch, PredictionError) as error:
-                if member is self._members[0] and not self._pinned:
+                if member is self._first and not self._pinned:
                     raise ServiceUnavailable(f"Triton at {member.address}: {error}") from error
-                member.lost(error)
-        counted = next((m.served.counts for m in self._members if m.served is not None), None)
-        if counted is None:
-            raise ServiceUnavailable("; ".join(f"{m.address}: {m.reason}" for m in self._members))
-        self._counts = counted
+                member.away = told(error)
+                continue
+            counts = counts or served.counts
+            with self._lock:
+                self._install(member, served)
+        if counts is None:
+            raise ServiceUnavailable("; ".join(f"{m.address}: {m.away}" for m in self._members))
+        with self._lock:
+            self._line_up(counts)
         self.workers = [Worker(f"triton {m.address}", partial(self._look_after, m)) for m in self._members]
         for worker in self.workers:
             worker.start()
-        return counted.serving
+        return counts.serving
 
     def follow(self, before: Told) -> None:
         """From now on take the version that the first serves. `before` is told of each, and must not take long."""
         self._before = before
+        self._first.wake.set()
 
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
         """Ask one; where it does not answer, the next, within the same time. Raises PredictionError."""
-        deadline, counts = time.monotonic() + timeout_s, self._counts
-        asked = [m for m in self._order if not self._why_not(m)]
+        deadline, lineup = time.monotonic() + timeout_s, self._lineup
+        asked = () if lineup is None else lineup.asked
         failure: PredictionError | None = None
-        for number, member in enumerate(asked):
+        for number, (member, served) in enumerate(asked):
             left = deadline - time.monotonic()
-            served = member.served
-            if served is None or served.counts != counts or (failure is not None and left < FAIR_TIMEOUT_S / 4):
-                continue
+            if failure is not None and left < FAIR_TIMEOUT_S / 4:
+                break
             # One that hangs must leave time for another, where there is enough for both.
             share = left / 2 if number + 1 < len(asked) and left >= 2 * FAIR_TIMEOUT_S else left
             try:
-                return served.predictor.predict(features, share)
-            except PredictorTimeout as error:
+                found = served.predictor.predict(features, share)
+            except (PredictorTimeout, PredictorUnavailable) as error:
                 failure = error
-                # Ticks that come late leave little time: that it did not suffice says nothing of the server.
-                if share >= FAIR_TIMEOUT_S:
-                    member.lost(error)
-            except PredictorUnavailable as error:
-                failure = error
-                member.lost(error)
+                self._met(member, served, error, is_fair=share >= FAIR_TIMEOUT_S)
+            else:
+                member.misses = 0
+                return found
         raise failure or PredictorUnavailable(
             "no Triton may be asked: " + "; ".join(f"{address}: {why}" for address, why in self.servers().items())
         )
 
     def close(self) -> None:
-        """Close all connections."""
-        self._closing.set()
+        """End the threads, and close all connections."""
+        with self._lock:
+            self._ended.set()
+            kept = [m.served.predictor for m in self._members if m.served is not None]
+            kept += [one for m in self._members for _, one in m.retired]
         for member in self._members:
-            member.close()
+            member.wake.set()
+        for worker in self.workers:
+            worker.join(PROBE_S)
+        for one in kept:
+            one.close()
 
     def _first_word(self) -> str:
         """The version that counts at the start."""
-        failures = []
-        for member in self._members if self._pinned else self._members[:1]:
+        failures: list[Exception] = []
+        for member in self._members if self._pinned else [self._first]:
             try:
-                found = self._connect(member.address)
-            except ServiceUnavailable as error:
+                found = self._connect(member.address, self.model_name, self._pinned)
+            except (ServiceUnavailable, ContractMismatch) as error:
+                if isinstance(error, ContractMismatch) and (not self._pinned or member is self._members[-1]):
+                    raise
                 failures.append(error)
             else:
                 version = found.model_version
                 found.close()
                 return version
-        raise ServiceUnavailable(
-            "; ".join(map(str, failures))
-            + ("" if self._pinned else "; it says which version counts: bring it back, pin one, or name the others")
-        )
+        way_out = "; it says which version counts: bring it back, pin one, or name the others"
+        raise ServiceUnavailable("; ".join(map(str, failures)) + ("" if self._pinned else way_out))
 
-    def _why_not(self, member: Member) -> str:
-        served, counts = member.served, self._counts
-        if member.reason or served is None or counts is None:
-            return member.reason or "what it serves is not known yet"
-        if served.counts.version != counts.version:
-            return f"it serves version {served.counts.version}, and {counts.version} counts: release that there too"
-        if served.counts != counts:
-            return "it answers a probe otherwise than the one that counts: its build or device is another"
-        return ""
-
-    def _take(self, member: Member) -> None:
-        """What a server serves now. Raises as a TritonPredictor."""
+    def _taken(self, member: Member, version: str) -> Served:
+        """What a server serves; of the newest version where none is told. Raises as a TritonPredictor."""
         probe = self._probe
         if probe is None:
-            return
-        predictor = self._connect(member.address)
+            raise ServiceUnavailable("nothing was settled yet")
+        predictor = self._connect(member.address, self.model_name, version)
         try:
             serving = predictor.settle_rows(probe)
-            found = Served(
-                predictor, Counts(predictor.model_version, serving), answered(predictor, probe, FIRST_PROBE_S)
-            )
+            answer = answered(predictor, probe, FIRST_PROBE_S)
         except BaseException:
             predictor.close()
             raise
-        member.found(found)
+        return Served(predictor, Counts(predictor.model_version, serving), answer)
+
+    # With the lock.
+
+    def _install(self, member: Member, served: Served) -> None:
+        if self._ended.is_set():
+            served.predictor.close()
+            return
+        if member.away:
+            log.info("a Triton may be asked", address=member.address, version=served.counts.version)
+        if member.served is not None:
+            # A batch may still be asking it.
+            member.retired.append((time.monotonic(), member.served.predictor))
+        member.served, member.away, member.behind, member.misses = served, "", "", 0
+        member.found_at = time.monotonic()
+
+    def _line_up(self, counts: Counts) -> None:
+        able = [
+            (member, served)
+            for member in self._order
+            if not member.away and (served := member.served) is not None and served.counts == counts
+        ]
+        self._lineup = Lineup(counts, tuple(sorted(able, key=lambda one: one[0].behind != "")))
+
+    def _lose(self, member: Member, why: object) -> None:
+        if not member.away:
+            log.warning("a Triton is not asked any more", address=member.address, reason=told(why))
+            is_fickle = time.monotonic() - member.found_at < LONGEST_PAUSE_S
+            member.pause_s = min(2 * member.pause_s, LONGEST_PAUSE_S) if is_fickle else LOOK_S
+        member.away, member.behind = told(why), ""
+        if self._lineup is not None:
+            self._line_up(self._lineup.counts)
+            if not self._lineup.asked:
+                for one in self._members:
+                    one.wake.set()
+
+    # Without it.
+
+    def _met(self, member: Member, served: Served, error: PredictionError, *, is_fair: bool) -> None:
+        """A batch was not answered: one that is not there is not asked, another after the others, until a look."""
+        with self._lock:
+            # It may have been replaced while it was asked: then it says nothing of what is there now.
+            if member.served is not served or member.away or self._lineup is None:
+                return
+            if isinstance(error, PredictorDown):
+                self._lose(member, error)
+                return
+            member.misses += 1
+            # Ticks that come late leave little time: that it did not suffice, once, says nothing of the server.
+            if is_fair or isinstance(error, PredictorUnavailable) or member.misses >= SHORT_MISSES:
+                member.behind = told(error)
+                self._line_up(self._lineup.counts)
+                member.wake.set()
 
     def _look_after(self, member: Member) -> None:
-        while not self._closing.wait(member.pause_s if member.reason else LOOK_S):
-            # The last of them may still be asked by a batch.
-            while len(member.retired) > 1:
-                member.retired.pop(0).close()
+        while not self._ended.is_set():
+            lineup = self._lineup
+            is_alone = lineup is None or not lineup.asked
+            member.wake.wait(LOOK_S if is_alone or not member.away else member.pause_s)
+            member.wake.clear()
+            if self._ended.is_set():
+                return
             try:
                 self._look_at(member)
-                if member is self._members[0]:
-                    self._agree()
             # Whatever it is: it is tried again.
             except Exception as error:  # noqa: BLE001
-                member.lost(error)
+                with self._lock:
+                    self._lose(member, error)
+            while member.retired and time.monotonic() - member.retired[0][0] > CLOSE_AFTER_S:
+                member.retired.pop(0)[1].close()
+            self._ended.wait(SOONEST_S)
 
     def _look_at(self, member: Member) -> None:
-        served = member.served
-        # It may have been started anew since the last look, as another build, or with other files under its number.
-        if (
-            member.reason
-            or served is None
-            or self._probe is None
-            or served.predictor.newest() != served.counts.version
-            or answered(served.predictor, self._probe, PROBE_S) != served.answer
-        ):
-            self._take(member)
-
-    def _agree(self) -> None:
-        """What the first serves is what counts; while it is away, what it served last."""
-        first = self._members[0]
-        if first.reason or first.served is None or first.served.counts == self._counts or self._before is None:
+        served, lineup, probe = member.served, self._lineup, self._probe
+        if lineup is None or probe is None:
             return
-        found = first.served.counts
-        log.info("version followed", old=self.model_version, new=found.version)
-        self._before(found.version, found.serving)
-        self._counts = found
+        if served is None or member.away or not self._is_proven(served, probe):
+            self._replace(member, self._taken(member, self._wanted(member, lineup)))
+            return
+        with self._lock:
+            if member.behind or member.misses:
+                member.behind, member.misses = "", 0
+                self._line_up(lineup.counts if self._lineup is None else self._lineup.counts)
+        wanted = lineup.counts.version
+        if member is self._first and not self._pinned:
+            if self._before is None:
+                return
+            wanted = served.predictor.newest()
+        if wanted != served.counts.version:
+            try:
+                self._replace(member, self._taken(member, wanted))
+            except (ServiceUnavailable, ContractMismatch, PredictionError) as error:
+                # What it serves goes on.
+                log.warning("no other version to follow", address=member.address, reason=told(error))
 
+    def _is_proven(self, served: Served, probe: Float32Array) -> bool:
+        """Whether it answers as it did: it may have been started anew, or hold other files under its number."""
+        try:
+            return answered(served.predictor, probe, PROBE_S) == served.answer
+        except PredictorUnavailable as error:
+            if isinstance(error, PredictorDown):
+                raise
+            # Its version may be gone.
+            return False
 
-def answered(predictor: OneTriton, probe: Float32Array, timeout_s: float) -> bytes:
-    """A digest of what it answers to a probe. Raises PredictionError."""
-    found = predictor.predict(probe, timeout_s)
-    parts = (found.regime_probabilities, found.strategy_signals, found.strategy_weights, found.target_position)
-    return sha256(b"".join(part.tobytes() for part in parts)).digest()
+    def _wanted(self, member: Member, lineup: Lineup) -> str:
+        """Of the first the newest, of the others what counts."""
+        return self._pinned or ("" if member is self._first else lineup.counts.version)
+
+    def _replace(self, member: Member, served: Served) -> None:
+        """Of the first: what it serves now is what counts. It is told before it is asked."""
+        counts = None if self._lineup is None else self._lineup.counts
+        if member is self._first and served.counts != counts:
+            if self._before is None or self._ended.is_set():
+                served.predictor.close()
+                return
+            log.info("version followed", old=self.model_version, new=served.counts.version)
+            self._before(served.counts.version, served.counts.serving)
+            counts = served.counts
+            for other in self._members[1:]:
+                other.wake.set()
+        with self._lock:
+            self._install(member, served)
+            if counts is not None:
+                self._line_up(counts if member is self._first or self._lineup is None else self._lineup.counts)
 
 
 def first_of(instance: str) -> int:

@@ -111,6 +111,10 @@ ALERTS: tuple[Alert, ...] = (
         "the book has fallen {{ $value | humanizePercentage }} below its best", tried="promtool",
     ),
     Alert(
+        "TritonAway", "warning", "gateway_triton_up == 0",
+        "the gateway does not ask the Triton at {{ $labels.address }}", "30s", tried="promtool",
+    ),
+    Alert(
         "GatewayNotReady", "critical", f'(gateway_problems > 0 or up{{job="gateway"}} == 0) unless on () ({HELD})',
         "the gateway is not ready: {{ $value | humanize }} reasons, or it does not answer", "20s",
     ),

@@ -175,6 +175,7 @@ MODEL_SERVER = Board(
         ),
         one("Rows a call", mean("nv_inference_count", "nv_inference_exec_count"), "{{model}}"),
         one("Breaker", "gateway_breaker_state == 1", "{{state}}", kind="table"),
+        one("May be asked", "gateway_triton_up", "{{address}}", kind="table"),
         one("GPU memory", "DCGM_FI_DEV_FB_USED", "GPU {{gpu}}", "decmbytes", needs="gpu"),
         one("GPU use", "DCGM_FI_DEV_GPU_UTIL", "GPU {{gpu}}", "percent", needs="gpu"),
         one("GPU temperature", "DCGM_FI_DEV_GPU_TEMP", "GPU {{gpu}}", "celsius", target=85, needs="gpu"),

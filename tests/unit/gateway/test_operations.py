@@ -44,14 +44,14 @@ class Gateway:
 
     def __init__(self, workers=()):
         self.stopped, self.control, self.log_level = [], FakeControl(), FakeLogLevel()
-        self.listener = SimpleNamespace(problem="")
+        self.listener, self.tritons = SimpleNamespace(problem=""), {"a:8001": "refused", "b:8001": ""}
         pipeline = SimpleNamespace(
             status=lambda: PipelineStatus(0, 0, 0.1, held=False, stopping=False, failure=""),
             stop=lambda: self.stopped.append(True),
         )
         running = Running(
             instance="a", pipeline=pipeline, source=SimpleNamespace(restoring=lambda: 0),
-            predictor=SimpleNamespace(), breaker=SimpleNamespace(state=BreakerState.CLOSED),
+            predictor=SimpleNamespace(servers=lambda: self.tritons), breaker=SimpleNamespace(state=BreakerState.CLOSED),
             stored=SimpleNamespace(known=lambda: True), states=SimpleNamespace(), assignment=SimpleNamespace(),
             metrics=SimpleNamespace(), listener=self.listener, workers=workers,
         )  # fmt: skip
@@ -119,3 +119,11 @@ def test_what_is_of_this_gateway_alone_is_done_here_and_recorded():
 def test_what_is_no_command_is_refused(name, given):
     with pytest.raises(ValueError):
         Gateway().operations.command(name, given)
+
+
+def test_a_gateway_that_may_ask_no_triton_is_not_ready_though_nobody_has_asked_yet():
+    gateway = Gateway()
+    assert gateway.operations.readiness().ok
+    gateway.tritons["b:8001"] = "refused"
+    assert gateway.operations.readiness().problems == ["no Triton may be asked"]
+    assert gateway.operations.health().ok

@@ -8,7 +8,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from gateway.adapters.triton import tensors, translate
-from trading.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable
+from trading.errors import InvalidPrediction, PredictorDown, PredictorTimeout, PredictorUnavailable
 from trading.models.prediction import to_prediction
 from trading.models.signature import STRATEGIES, TRADING_DECISION
 
@@ -89,4 +89,5 @@ class Failure(grpc.RpcError):
 @pytest.mark.parametrize("code", list(grpc.StatusCode))
 def test_every_grpc_status_becomes_an_error_of_ours(code):
     late = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-    assert type(translate(Failure(code))) is (PredictorTimeout if code in late else PredictorUnavailable)
+    kind = PredictorDown if code is grpc.StatusCode.UNAVAILABLE else PredictorUnavailable
+    assert type(translate(Failure(code))) is (PredictorTimeout if code in late else kind)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gateway.adapters import tritons
+from gateway.adapters import triton_lineup, tritons
 from gateway.adapters.tritons import Tritons, first_of
 from gateway.breaker import FAIR_TIMEOUT_S
 from gateway.settings import GatewaySettings
@@ -17,6 +17,7 @@ from tests.waiting import eventually
 from trading.errors import (
     ContractMismatch,
     InvalidPrediction,
+    PredictorDown,
     PredictorTimeout,
     PredictorUnavailable,
     ServiceUnavailable,
@@ -27,56 +28,58 @@ ROWS, PROBE = np.zeros((2, 32), np.float32), np.ones((3, 32), np.float32)
 
 
 class FakeTriton:
-    """A server: the versions that it has, what each answers, whether it is there, and what it was asked."""
+    """A server: the versions that it has loaded, what it answers, whether it is there, and what it was asked."""
 
-    def __init__(self, version="1", answers=1.0):
-        self.version, self.answers, self.gone, self.hangs, self.wrong = version, answers, False, False, False
+    def __init__(self, *versions, answers=1.0):
+        self.versions, self.answers = list(versions or "1"), answers
+        self.gone = self.hangs = self.wrong = self.refuses = False
         self.takes_s = 0.0
-        self.batches, self.probes = [], 0
+        self.batches, self.settled, self.open = [], 0, 0
 
-    def check(self):
+    def check(self, version=""):
         if self.gone:
             raise ServiceUnavailable("connection refused")
+        if self.wrong or (version and version not in self.versions):
+            raise ContractMismatch("other tensors" if self.wrong else f"version {version} is not ready")
+
+    def release(self, version):
+        """As an ensemble is: the one before is gone."""
+        self.versions = [version]
 
 
 class FakePredictor:
-    """A connection to a fake server, which stays with the version that was the newest."""
+    """A connection to a fake server, which stays with one version."""
 
-    workers = ()
+    workers, rows_multiple = (), 1
 
-    def __init__(self, server, pinned):
-        server.check()
-        if server.wrong:
-            raise ContractMismatch("other tensors")
-        self._server, self.model_version, self.rows_multiple, self.serving = (
-            server,
-            pinned or server.version,
-            1,
-            None,
-        )
+    def __init__(self, server, version):
+        server.check(version)
+        self._server, self.model_version, self.serving = server, version or server.versions[-1], None
         self.closed = False
+        server.open += 1
 
     def settle_rows(self, probe):
         self._server.check()
+        self._server.settled += 1
         self.serving = ServingFacts("triton 2", {"m": "cpu"}, 8, str(self._server.answers))
         return self.serving
 
     def newest(self):
         self._server.check()
-        return self._server.version
+        return self._server.versions[-1]
 
     def predict(self, features, timeout_s):
         assert not self.closed
         server = self._server
-        if features is PROBE:
-            server.probes += 1
-        else:
+        if features is ROWS:
             server.batches.append(timeout_s)
         if server.gone:
-            raise PredictorUnavailable("connection refused")
+            raise PredictorDown("connection refused")
         if server.hangs or server.takes_s > timeout_s:
             time.sleep(timeout_s)
             raise PredictorTimeout("deadline exceeded")
+        if self.model_version not in server.versions or (server.refuses and features is ROWS):
+            raise PredictorUnavailable("NOT_FOUND")
         time.sleep(server.takes_s)
         column = np.full(len(features), server.answers)
         return SimpleNamespace(
@@ -85,14 +88,18 @@ class FakePredictor:
         )  # fmt: skip
 
     def close(self):
+        assert not self.closed
         self.closed = True
+        self._server.open -= 1
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(tritons, "LOOK_S", 0.01)
-    monkeypatch.setattr(tritons, "PROBE_S", 0.02)
-    monkeypatch.setattr(tritons, "FIRST_PROBE_S", 0.05)
+    for module in (tritons, triton_lineup):
+        monkeypatch.setattr(module, "LOOK_S", 0.02)
+    monkeypatch.setattr(tritons, "SOONEST_S", 0.005)
+    monkeypatch.setattr(tritons, "PROBE_S", 0.05)
+    monkeypatch.setattr(tritons, "FIRST_PROBE_S", 0.1)
 
 
 class Desk:
@@ -151,7 +158,7 @@ def test_one_that_is_gone_costs_no_tick_and_is_asked_again_when_it_is_back(made)
     desk = made(a, b)
     a.gone = True
     assert desk.ask().server is b
-    assert desk.why(0) != ""
+    assert "refused" in desk.why(0)
     asked = len(a.batches)
     assert [desk.ask().server for _ in range(3)] == [b] * 3
     # It is not tried with a batch: somebody looks after it meanwhile.
@@ -172,7 +179,7 @@ def test_one_that_is_idle_is_known_to_be_gone_before_it_is_needed(made):
     assert a.batches[-1] == pytest.approx(0.05, abs=0.002)
 
 
-def test_one_that_hangs_leaves_half_of_the_time_to_another(made):
+def test_one_that_hangs_leaves_half_of_the_time_to_another_and_is_asked_after_it(made):
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
     a.hangs = True
@@ -180,17 +187,58 @@ def test_one_that_hangs_leaves_half_of_the_time_to_another(made):
     assert desk.ask(0.2).server is b
     assert time.monotonic() - began < 0.2
     assert b.batches[-1] == pytest.approx(0.1, abs=0.05)
+    assert desk.ask(0.2).server is b
+    assert len(a.batches) == 1
+    a.hangs = False
+    eventually(lambda: desk.ask().server is a)
+
+
+def test_a_moment_in_which_all_are_slow_costs_no_batch_after_it(made, monkeypatch):
+    monkeypatch.setattr(tritons, "PROBE_S", 1.0)
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+    a.takes_s = b.takes_s = 0.06
+    with pytest.raises(PredictorTimeout):
+        desk.ask(0.045)
+    a.takes_s = b.takes_s = 0.0
+    assert [desk.ask().version for _ in range(20)] == ["1"] * 20
+    assert set(desk.tritons.servers().values()) == {""}
+
+
+def test_a_batch_that_every_server_refuses_costs_none_after_it(made):
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+    a.refuses = b.refuses = True
+    with pytest.raises(PredictorUnavailable, match="NOT_FOUND"):
+        desk.ask()
+    a.refuses = b.refuses = False
+    assert desk.ask().version == "1"
 
 
 def test_little_time_is_not_divided_and_says_nothing_of_a_server(made):
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
     a.takes_s = 0.012
-    assert desk.ask(0.015).server is a
-    for _ in range(3):
-        with pytest.raises(PredictorTimeout):
-            desk.ask(FAIR_TIMEOUT_S / 4)
+    assert desk.ask(0.018).server is a
+    with pytest.raises(PredictorTimeout):
+        desk.ask(FAIR_TIMEOUT_S / 4)
     assert desk.why(0) == desk.why(1) == ""
+    assert desk.ask().server is a
+
+
+def test_one_that_hangs_while_there_is_little_time_is_passed_by(made, monkeypatch):
+    monkeypatch.setattr(tritons, "PROBE_S", 1.0)
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+    a.hangs = True
+    lost = 0
+    for _ in range(20):
+        try:
+            assert desk.ask(0.019).server is b
+        except PredictorTimeout:
+            lost += 1
+    assert lost <= tritons.SHORT_MISSES
+    a.hangs = False
 
 
 def test_where_none_answers_the_reason_is_told_until_one_was_tried_anew(made):
@@ -200,6 +248,7 @@ def test_where_none_answers_the_reason_is_told_until_one_was_tried_anew(made):
     for _ in range(2):
         with pytest.raises(PredictorUnavailable, match="refused"):
             desk.ask()
+    assert all(desk.tritons.servers().values())
     b.gone, b.answers = False, 2.0
     # Back as another build: it is not asked in its old name.
     eventually(lambda: "otherwise" in desk.why(1))
@@ -210,7 +259,7 @@ def test_where_none_answers_the_reason_is_told_until_one_was_tried_anew(made):
     assert desk.ask().server is a
 
 
-def test_an_answer_that_is_none_is_not_asked_of_another(made):
+def test_an_answer_that_is_none_is_not_asked_of_another(made, monkeypatch):
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
     predict = FakePredictor.predict
@@ -221,21 +270,18 @@ def test_an_answer_that_is_none_is_not_asked_of_another(made):
             raise InvalidPrediction("NaN")
         return predict(self, features, timeout_s)
 
-    FakePredictor.predict = invalid
-    try:
-        with pytest.raises(InvalidPrediction):
-            desk.ask()
-    finally:
-        FakePredictor.predict = predict
+    monkeypatch.setattr(FakePredictor, "predict", invalid)
+    with pytest.raises(InvalidPrediction):
+        desk.ask()
     assert (len(a.batches), b.batches) == (1, [])
 
 
 @pytest.mark.parametrize(
-    ("other", "says"),
-    [(FakeTriton(version="2"), "version 2, and 1 counts"), (FakeTriton(answers=2.0), "answers a probe otherwise")],
+    ("versions", "answers", "says"),
+    [("2", 1.0, "version 1 is not ready"), ("1", 2.0, "answers a probe otherwise")],
 )
-def test_one_that_answers_otherwise_is_not_asked(made, other, says):
-    a = FakeTriton()
+def test_one_that_answers_otherwise_is_not_asked(made, versions, answers, says):
+    a, other = FakeTriton(), FakeTriton(*versions, answers=answers)
     desk = made(a, other, first=1)
     assert desk.ask().server is a
     assert says in desk.why(1)
@@ -257,33 +303,55 @@ def test_one_that_is_started_anew_unseen_as_another_build_is_found_out(made):
 def test_the_first_says_which_version_counts_and_it_is_told_before_it_is_asked(made):
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b, first=1)
-    # A release on another is none.
-    b.version = "2"
-    eventually(lambda: "version 2" in desk.why(1))
-    assert (desk.ask().server, desk.tritons.model_version, desk.told) == (a, "1", [])
-    a.version = "3"
+    # A release on another is none: it is asked for what counts, as long as that is loaded there too.
+    b.versions = ["1", "2"]
+    time.sleep(0.1)
+    assert (desk.ask().server, desk.ask().version, desk.told) == (b, "1", [])
+    a.release("3")
     eventually(lambda: desk.tritons.model_version == "3")
     found = desk.ask()
     assert (found.server, found.version, desk.told) == (a, "3", [("3", "1.0")])
-    b.version = "3"
+    b.release("3")
     eventually(lambda: desk.ask().server is b)
     # A way back counts as a release does.
-    a.version = "1"
+    a.release("1")
     eventually(lambda: desk.tritons.model_version == "1")
     found = desk.ask()
     assert (found.server, found.version, desk.told[-1][0]) == (a, "1", "1")
 
 
+def test_a_version_that_does_not_settle_leaves_what_is_served(made, monkeypatch):
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+    settle = FakePredictor.settle_rows
+
+    def fails(self, probe):
+        if self.model_version == "2":
+            raise InvalidPrediction("NaN")
+        return settle(self, probe)
+
+    monkeypatch.setattr(FakePredictor, "settle_rows", fails)
+    a.versions, b.versions = ["1", "2"], ["1", "2"]
+    time.sleep(0.1)
+    assert [desk.ask().version for _ in range(5)] == ["1"] * 5
+    assert (desk.told, set(desk.tritons.servers().values())) == ([], {""})
+    assert a.open < 4
+
+
 def test_while_the_first_is_gone_what_it_served_counts(made):
-    a, b, c = FakeTriton(), FakeTriton(), FakeTriton(version="0")
+    a, b, c = FakeTriton(), FakeTriton(), FakeTriton("0")
     desk = made(a, b, c)
     a.gone = True
     assert desk.ask().server is b
+    # Something is released there meanwhile, and what counts is still loaded.
+    b.versions = ["1", "2"]
+    time.sleep(0.1)
+    assert (desk.ask().server, desk.ask().version) == (b, "1")
     b.gone = True
     with pytest.raises(PredictorUnavailable):
         desk.ask()
-    c.version = "9"
-    time.sleep(0.05)
+    c.release("9")
+    time.sleep(0.1)
     with pytest.raises(PredictorUnavailable):
         desk.ask()
     assert (desk.tritons.model_version, c.batches, desk.told) == ("1", [], [])
@@ -293,15 +361,25 @@ def test_while_the_first_is_gone_what_it_served_counts(made):
 
 
 def test_a_start_without_the_first_waits_unless_a_version_is_pinned(made):
-    a, b = FakeTriton(), FakeTriton(version="0")
+    a, b = FakeTriton(), FakeTriton("0")
     a.gone = True
     with pytest.raises(ServiceUnavailable, match="it says which version counts"):
         made(a, b)
     desk = made(a, b, pinned="0")
     assert (desk.ask().server, desk.ask().version) == (b, "0")
-    b.gone = True
+    a.gone, a.versions = False, ["1"]
+    other = made(a, b, pinned="0")
+    assert (other.ask().server, "not ready" in other.why(0)) == (b, True)
+    b.gone = a.gone = True
     with pytest.raises(ServiceUnavailable, match="refused; connection refused"):
         made(a, b, pinned="0")
+
+
+def test_a_pinned_version_is_not_settled_again_because_there_is_a_newer_one(made):
+    a, b = FakeTriton("1", "2"), FakeTriton("1", "2")
+    desk = made(a, b, pinned="1")
+    time.sleep(0.2)
+    assert (a.settled, b.settled, desk.ask().version) == (1, 1, "1")
 
 
 def test_of_the_others_one_that_is_not_there_or_is_wrong_keeps_nobody_from_starting(made):
@@ -324,10 +402,9 @@ def test_until_somebody_tells_of_versions_there_is_no_other():
     desk = Desk(a, b)
     try:
         desk.tritons.settle_rows(PROBE)
-        a.version = "2"
-        time.sleep(0.05)
-        assert desk.tritons.model_version == "1"
-        assert desk.ask().server is b
+        a.versions = ["1", "2"]
+        time.sleep(0.1)
+        assert (desk.tritons.model_version, desk.ask().version) == ("1", "1")
         desk.tritons.follow(lambda version, _: desk.told.append(version))
         eventually(lambda: desk.tritons.model_version == "2")
         assert desk.told == ["2"]
@@ -335,44 +412,65 @@ def test_until_somebody_tells_of_versions_there_is_no_other():
         desk.tritons.close()
 
 
-def test_one_that_comes_and_goes_is_tried_less_and_less(made, monkeypatch):
-    monkeypatch.setattr(tritons, "LONGEST_PAUSE_S", 0.08)
+def test_a_failure_of_what_was_replaced_says_nothing_of_what_is_there_now(made):
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
-    member = desk.tritons._members[0]
-    pauses = []
-    for _ in range(5):
-        a.gone = True
-        eventually(lambda: desk.why(0) != "")
+    member, served = desk.tritons._lineup.asked[0]
+    a.release("2")
+    eventually(lambda: desk.tritons.model_version == "2")
+    desk.tritons._met(member, served, PredictorDown("of before"), is_fair=True)
+    assert desk.why(0) == ""
+    assert desk.ask().server is a
+
+
+def test_one_that_comes_and_goes_is_tried_less_and_less_and_at_once_where_it_is_the_last(made, monkeypatch):
+    monkeypatch.setattr(tritons, "LONGEST_PAUSE_S", 0.16)
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+    # The second, so that what counts does not matter.
+    member, pauses = desk.tritons._members[1], []
+    monkeypatch.setattr(tritons, "LONGEST_PAUSE_S", 60.0)
+    member.pause_s = 0.02
+    for _ in range(4):
+        b.gone = True
+        eventually(lambda: desk.why(1) != "")
         pauses.append(member.pause_s)
-        a.gone = False
-        eventually(lambda: desk.why(0) == "")
-    assert pauses == pytest.approx([0.02, 0.04, 0.08, 0.08, 0.08])
+        b.gone = False
+        eventually(lambda: desk.why(1) == "", 5)
+    assert pauses == pytest.approx([0.04, 0.08, 0.16, 0.32])
+    member.pause_s = 30.0
+    b.gone = True
+    eventually(lambda: desk.why(1) != "")
+    b.gone, a.gone = False, True
+    eventually(lambda: desk.why(1) == "", 5)
+    assert desk.ask().server is b
 
 
 def test_whoever_looks_after_them_is_in_the_health_and_survives_what_nobody_expected(made, monkeypatch):
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
     assert [worker.problem for worker in desk.tritons.workers] == ["", ""]
+    newest = FakePredictor.newest
 
     def broken(_):
         raise KeyError("steps")
 
     monkeypatch.setattr(FakePredictor, "newest", broken)
     eventually(lambda: "steps" in desk.why(0))
-    monkeypatch.undo()
+    monkeypatch.setattr(FakePredictor, "newest", newest)
     eventually(lambda: set(desk.tritons.servers().values()) == {""}, 5)
     assert [worker.problem for worker in desk.tritons.workers] == ["", ""]
 
 
-def test_a_batch_that_is_asked_while_a_version_goes_is_answered(made):
-    """What is replaced is closed after the next look, not under a batch."""
+def test_a_batch_that_is_asked_while_a_version_goes_is_answered(made, monkeypatch):
+    """As a model of one file is released: the version before stays loaded."""
+    monkeypatch.setattr(tritons, "CLOSE_AFTER_S", 0.2)
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
-    failures = []
+    failures, ended = [], threading.Event()
 
     def asking():
-        for _ in range(300):
+        while not ended.is_set():
             try:
                 desk.ask()
             except Exception as error:  # noqa: BLE001
@@ -380,12 +478,24 @@ def test_a_batch_that_is_asked_while_a_version_goes_is_answered(made):
 
     thread = threading.Thread(target=asking)
     thread.start()
-    for version in "2345":
-        a.version = b.version = version
-        eventually(lambda version=version: desk.tritons.model_version == version)
+    for version in range(2, 6):
+        a.versions = b.versions = [str(version - 1), str(version)]
+        eventually(lambda version=version: desk.tritons.model_version == str(version))
+        eventually(lambda: desk.why(1) == "")
+    ended.set()
     thread.join()
-    # Between two versions there may be none that counts and is served; never an error of a closed connection.
-    assert {type(one) for one in failures} <= {PredictorUnavailable}
+    assert failures == []
+    assert [version for version, _ in desk.told] == ["2", "3", "4", "5"]
+
+
+def test_when_it_is_closed_no_connection_and_no_thread_is_left():
+    a, b = FakeTriton(), FakeTriton()
+    desk = Desk(a, b).start()
+    a.release("2")
+    eventually(lambda: desk.tritons.model_version == "2")
+    desk.tritons.close()
+    assert [worker.is_alive() for worker in desk.tritons.workers] == [False, False]
+    assert (a.open, b.open) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ HEALTHY = {
     'gateway_tick_seconds_bucket{le="0.075"}': "0+2500x200",
     'gateway_tick_seconds_bucket{le="+Inf"}': "0+2500x200",
     "gateway_ticks_total": "0+2500x200",
+    'gateway_triton_up{address="a:8001"}': "1x200",
     'kafka_topic_partition_current_offset{topic="market.ticks", partition="0"}': "0+2500x200",
     'kafka_consumergroup_lag{consumergroup="gateway", topic="market.ticks", partition="0"}': "40x200",
     'kafka_consumergroup_records_until_lost{consumergroup="gateway", topic="market.ticks", partition="0"}': "900x200",
@@ -94,6 +95,7 @@ WRONG: dict[str, dict[str, str | None]] = {
     "RuleLatched": {'gateway_book_latched{partition="0"}': "1x200"},
     "Drawdown": {'gateway_book_drawdown{partition="0"}': "0.25x200"},
     "GatewayNotReady": {"gateway_problems": "2x200"},
+    "TritonAway": {'gateway_triton_up{address="a:8001"}': "0x200"},
     "BadRecords": {'gateway_bad_records_total{topic="fills"}': "0x60 1x140"},
     "ProcessDown": {'ultrathink_process_ready{process="gateway"}': "0x200"},
     "ModelMissing": {

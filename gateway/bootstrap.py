@@ -21,7 +21,7 @@ from gateway.adapters.kafka_recovery import KafkaPartitionLog, LogPlace, open_lo
 from gateway.adapters.kafka_sink import KafkaDecisionSink
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.kafka_transactions import TransactionalSink
-from gateway.adapters.metrics import PrometheusMetrics
+from gateway.adapters.metrics import PrometheusMetrics, StateCollector
 from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton_lineup import Server
@@ -107,10 +107,11 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
         running = put_together(settings, instance.name, cluster, served, controlled, metrics, opened)
         operations = Operations(settings, running, controlled.control, log_level)
         controlled.listener.follow(operations.act)
-        metrics.watch_state(
+        state = StateCollector(
             lambda: controlled.states.trading_state().value, [state.value for state in TradingState],
             lambda: len(operations.readiness().problems), served.predictor.servers,
         )  # fmt: skip
+        metrics.registry.register(state)
         admin.serve(
             AdminPort(
                 operations.health, operations.readiness, operations.status, operations.command,

@@ -97,7 +97,7 @@ class BookCollector:
 
 
 class StateCollector:
-    """The trading state, and whether what people say is heard, when they are asked for."""
+    """The trading state, how many reasons there are not to be ready, and which Tritons may be asked."""
 
     def __init__(
         self,
@@ -203,16 +203,6 @@ class PrometheusMetrics:
     def watch_books(self, books: Callable[[], dict[int, BookSummary]]) -> None:
         """From now on a scrape shows each partition's book."""
         self.registry.register(BookCollector(books))
-
-    def watch_state(
-        self,
-        state: Callable[[], str],
-        states: Sequence[str],
-        problems: Callable[[], int],
-        servers: Callable[[], Mapping[str, str]],
-    ) -> None:
-        """From now on a scrape shows the trading state, reasons not to be ready, and which Tritons may be asked."""
-        self.registry.register(StateCollector(state, states, problems, servers))
 
     def watch_compiled(self) -> None:
         """From now on a scrape shows what is compiled: nothing should be."""

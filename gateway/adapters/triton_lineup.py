@@ -102,10 +102,8 @@ def why_not(member: Member, lineup: Lineup | None) -> str:
     if member.away or member.served is None or lineup is None:
         return member.away or "what it serves is not known yet"
     if member.served.counts.version != lineup.counts.version:
-        return (
-            f"it serves version {member.served.counts.version}, and {lineup.counts.version} counts: release that "
-            "there too"
-        )
+        served, wanted = member.served.counts.version, lineup.counts.version
+        return f"it serves version {served}, and {wanted} counts: start it anew on what that was released to"
     return "it answers a probe otherwise than the one that counts: its build or device is another"
 
 

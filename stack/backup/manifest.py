@@ -70,6 +70,10 @@ def write(folder: Path, backup: Backup) -> None:
 def read(folder: Path) -> Backup:
     """The manifest of a backup. Raises ConfigurationError for what is none, or of another format."""
     path = folder / MANIFEST
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"{folder} is no folder: give that of a backup; `ultrathink stack backup FOLDER` makes one"
+        )
     try:
         found = _backups.read(path.read_bytes())
     except FileNotFoundError as error:

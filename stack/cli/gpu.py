@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stack.cli.output import coloured, out, print_json
+from stack.cli.output import coloured, err, out, print_json
 
 if TYPE_CHECKING:
     from exporters.target.gpu_validation import Seen
@@ -27,7 +27,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 @app.command(epilog="Example: ultrathink gpu check --gpu rtx5070 --out gpu-validation.json")
 def check(
-    gpu: Annotated[str, typer.Option(help="The card that it must be, as rtx5070; empty: whichever is here.")] = "",
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help="The card that it must be: rtx5070, rtx4090, l4, h100 or such; empty: whichever is here."
+        ),
+    ] = "",
     out_file: Out = None,
     json: Json = False,
 ) -> None:
@@ -55,8 +60,7 @@ def check(
         record(path, torch=gpu_validation.begun(build.version))
     found = gpu_check.check(build, expected)
     show(found, path, json=json)
-    record(path, torch=found)
-    verdict(found)
+    note(path, torch=found)
 
 
 @app.command(epilog="Example: ultrathink gpu probe --triton-url 127.0.0.1:8001")
@@ -76,13 +80,13 @@ def probe(
     from stack.servers.settings import load
 
     path = place(out_file)
-    with contextlib.suppress(ExportError):
-        record(path, triton=gpu_validation.begun("Triton"))
     with contextlib.closing(TritonServer(triton_url or load().triton_grpc)) as triton:
+        # Nobody at the address says nothing of the GPU; from here on what was seen before holds no more.
+        with contextlib.suppress(ExportError):
+            record(path, triton=gpu_validation.begun("Triton"))
         found = probed(triton)
     show(found, path, json=json)
-    record(path, triton=found)
-    verdict(found)
+    note(path, triton=found)
 
 
 def place(told: Path | None) -> Path:
@@ -98,12 +102,17 @@ def show(found: Seen, path: Path, *, json: bool) -> None:
     if json:
         print_json({"ok": found.ok, "by": found.by, "told": found.told, "at": found.at, "file": str(path)})
     else:
-        out.print(coloured("green", "computes") if found.ok else coloured("red", "does not compute"), end=" ")
+        out.print(
+            (coloured("green", "computes") if found.ok else coloured("red", "does not compute")) + ":", end=" "
+        )
         out.print(found.told, markup=False, soft_wrap=True)
-        out.print(f"noted in {path}", markup=False, soft_wrap=True)
 
 
-def verdict(found: Seen) -> None:
-    """End with 1 where it does not compute."""
-    if not found.ok:
+def note(path: Path, **found: Seen) -> None:
+    """Write it, and end with 1 where it does not compute. Raises ExportError where it cannot be written."""
+    from exporters.target.gpu_validation import record
+
+    record(path, **found)
+    err.print(f"noted in {path}", markup=False, soft_wrap=True)
+    if not all(one.ok for one in found.values()):
         raise typer.Exit(1)

@@ -17,8 +17,9 @@ WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else 160
 #: What a command's context holds where its process ends with it.
 OWN_PROCESS = "own process"
 
-out = Console(highlight=False, width=WIDTH)
-err = Console(stderr=True, highlight=False)
+# No pictures either: ":b:" is a part of a path, or of an address.
+out = Console(highlight=False, width=WIDTH, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 STATE_COLOURS = {
     "ready": "green",

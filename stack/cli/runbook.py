@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated
 
 import typer
 
 from stack.cli.output import coloured, out, print_json, table
+
+#: What Prometheus fills in when it fires.
+WHICH = re.compile(r"\{\{.*?\}\}")
 
 
 def runbook(
@@ -30,5 +34,7 @@ def runbook(
         print_json([{"name": one.name, "severity": one.severity, "summary": one.summary} for one in ALERTS])
     else:
         colours = {"critical": "red", "warning": "yellow"}
-        rows = [[one.name, coloured(colours[one.severity], one.severity), one.summary] for one in ALERTS]
+        rows = [
+            [one.name, coloured(colours[one.severity], one.severity), WHICH.sub("…", one.summary)] for one in ALERTS
+        ]
         out.print(table("", ["alert", "severity", "says"], rows, prose=True))

@@ -18,7 +18,7 @@ def page(name: str) -> str:
     if (found := known.get(name.lower())) is None:
         near = difflib.get_close_matches(name.lower(), known, n=3)
         hint = f"; did you mean {', '.join(known[one] for one in near)}?" if near else ""
-        raise ConfigurationError(f"there is no alert {name!r}{hint} `ultrathink runbook` lists them")
+        raise ConfigurationError(f"there is no alert {name!r}{hint}; `ultrathink runbook` lists them")
     for folder in FOLDERS:
         if (path := folder / f"{found}.md").is_file():
             return path.read_text()

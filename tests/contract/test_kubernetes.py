@@ -476,7 +476,7 @@ def test_what_runs_once_has_the_memory_and_the_image_that_it_has_in_compose(name
     assert here["image"] == there["image"]
     assert here["resources"]["limits"]["memory"] == there["mem_limit"].replace("m", "Mi").replace("g", "Gi")
     words = [
-        w for w in there["command"] if w not in {"--gpu", "${GPU:-rtx5070}"} and not w.startswith("/validation")
+        w for w in there["command"] if w not in {"--gpu", "${GPU-rtx5070}"} and not w.startswith("/validation")
     ]
     asked = [w for w in here["args"] if not w.startswith(("/validation", "/tmp"))]
     assert asked == (words if words[0] == "ultrathink" else ["ultrathink", *words])

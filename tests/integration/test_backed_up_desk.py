@@ -8,6 +8,8 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
+from exporters.errors import Busy
+from exporters.repository.repository import ModelRepository
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from stack.chaos.evidence import read_trail
@@ -70,6 +72,13 @@ def test_a_restored_desk_decides_as_the_one_that_was_put_aside(stack, exported, 
         refused = CLI.invoke(app, ["stack", "backup", str(folder / "one")])
         assert refused.exit_code != 0
         assert "--stop" in str(refused.exception)
+        # Whatever stands in its way, a desk that was ended for it is brought back.
+        repository = ModelRepository(settings.model_repository)
+        with repository.lock("trading_decision"):
+            refused = CLI.invoke(app, ["stack", "backup", str(folder / "one"), "--stop"])
+        assert isinstance(refused.exception, Busy)
+        assert read_status(home).settled
+        assert not (folder / "one").exists()
         told = json.loads(ran("stack", "backup", str(folder / "one"), "--stop", "--json"))
         assert min(told["parts"][part] for part in ("kafka", "postgres", "models", "trail", "secrets")) > 0
         # It goes on as it was, and decides them.

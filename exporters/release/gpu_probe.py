@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters.errors import ExportError
@@ -41,14 +44,18 @@ def graph() -> bytes:
 
 def probe(triton: TritonServer) -> Seen:
     """Whether the server computes on a GPU. Raises ServiceUnavailable where it does not answer."""
-    about = triton.about()
+    about = f"{triton.about()} at {triton.address}"
+    # Two at once must not take each other's away.
+    model = replace(MODEL, name=f"{NAME}_{secrets.token_hex(4)}")
     try:
-        triton.load_copy(MODEL, render_json(MODEL, "gpu", Serving((VERSION,), real_rows=False)), VERSION, graph())
-        rows = np.arange(2 * SIDE, dtype=np.float32).reshape(2, SIDE)
-        (answer,) = triton.run(MODEL, VERSION)([rows])
-        triton.unload(NAME)
+        triton.load_copy(model, render_json(model, "gpu", Serving((VERSION,), real_rows=False)), VERSION, graph())
+        try:
+            rows = np.arange(2 * SIDE, dtype=np.float32).reshape(2, SIDE)
+            (answer,) = triton.run(model, VERSION)([rows])
+        finally:
+            triton.unload(model.name)
     except ExportError as error:
-        forget(triton, NAME)
+        forget(triton, model.name)
         return Seen(False, about, f"{about} runs no model of KIND_GPU: {error}", now())
     except ServiceUnavailable as error:
         return Seen(False, about, f"{about} ended, or hung, while it ran a model of KIND_GPU: {error}", now())

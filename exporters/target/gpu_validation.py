@@ -84,6 +84,11 @@ def begun(by: str) -> Seen:
     return Seen(False, by, "it was tried, and the try did not end", now())
 
 
+def failed(by: str, why: str) -> Seen:
+    """That it does not compute, and why, in one line."""
+    return Seen(False, by, " ".join(why.split())[:500], now())
+
+
 def installed() -> str:
     """Torch's version here, without importing it; "" where there is none."""
     try:

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from connectors.kafka.writing import write_one
 from trading.encoding import encode
-from trading.errors import ServiceUnavailable
 from trading.models.serving import GatewayStart, ServingFacts
 
 log = structlog.get_logger()
@@ -47,7 +46,8 @@ class Starts:
         while True:
             try:
                 self._write(told)
-            except ServiceUnavailable as error:
+            # Whatever it is: what decides must be on record.
+            except Exception as error:  # noqa: BLE001
                 log.warning("a version that is asked is not on record yet", reason=str(error)[:200])
                 time.sleep(AGAIN_S)
             else:

@@ -23,10 +23,13 @@ import structlog
 from gateway.adapters.triton import TritonPredictor
 from gateway.adapters.triton_lineup import (
     LOOK_S,
+    OTHERWISE,
+    SOONEST_S,
     Counts,
     Lineup,
     Member,
     OneTriton,
+    Roster,
     Served,
     Told,
     answered,
@@ -48,16 +51,8 @@ from trading.models.prediction import Prediction
 from trading.models.serving import ServingFacts
 
 log = structlog.get_logger()
-#: A look comes at once where a batch has met something, but no sooner than this after the last.
-SOONEST_S = 0.1
-#: Between two tries of one that comes and goes, at most, while another may be asked.
-LONGEST_PAUSE_S = 30.0
 #: For the probe that a server's answers are known by: at its start, and at each look afterwards.
 FIRST_PROBE_S, PROBE_S = 5.0, 0.5
-#: Batches in a row that had little time and no answer, after which a server is asked after the others.
-SHORT_MISSES = 3
-#: Until what was replaced is closed: longer than any batch.
-CLOSE_AFTER_S = 10.0
 
 
 class Tritons:
@@ -86,15 +81,17 @@ class Tritons:
         self.model_name, self._pinned, self._connect = model_name, model_version, connect
         self._members = [Member(address) for address in addresses]
         start = first % len(self._members)
-        #: In the order in which they are asked; and the one that says what counts.
-        self._order, self._first = [*self._members[start:], *self._members[:start]], self._members[0]
-        self._lock, self._ended = threading.Lock(), threading.Event()
-        self._lineup: Lineup | None = None
+        self._first, self._ended = self._members[0], threading.Event()
+        self._roster = Roster([*self._members[start:], *self._members[:start]])
         #: None until whoever tells of another version is there: until then there is no other.
         self._before: Told | None = None
         self._probe: Float32Array | None = None
         self._version = self._first_word()
         self.workers: list[Worker] = []
+
+    @property
+    def _lineup(self) -> Lineup | None:
+        return self._roster.lineup
 
     @property
     def model_version(self) -> str:
@@ -133,12 +130,10 @@ class Tritons:
                 member.away = told(error)
                 continue
             counts = counts or served.counts
-            with self._lock:
-                self._install(member, served)
+            self._roster.install(member, served)
         if counts is None:
             raise ServiceUnavailable("; ".join(f"{m.address}: {m.away}" for m in self._members))
-        with self._lock:
-            self._line_up(counts)
+        self._roster.begin(counts)
         self.workers = [Worker(f"triton {m.address}", partial(self._look_after, m)) for m in self._members]
         for worker in self.workers:
             worker.start()
@@ -162,9 +157,13 @@ class Tritons:
             share = left / 2 if number + 1 < len(asked) and left >= 2 * FAIR_TIMEOUT_S else left
             try:
                 found = served.predictor.predict(features, share)
+            except PredictorDown as error:
+                failure = error
+                self._roster.lose(member, error, served)
             except (PredictorTimeout, PredictorUnavailable) as error:
                 failure = error
-                self._met(member, served, error, is_fair=share >= FAIR_TIMEOUT_S)
+                is_fair = share >= FAIR_TIMEOUT_S or isinstance(error, PredictorUnavailable)
+                self._roster.missed(member, served, error, is_fair=is_fair)
             else:
                 member.misses = 0
                 return found
@@ -174,10 +173,8 @@ class Tritons:
 
     def close(self) -> None:
         """End the threads, and close all connections."""
-        with self._lock:
-            self._ended.set()
-            kept = [m.served.predictor for m in self._members if m.served is not None]
-            kept += [one for m in self._members for _, one in m.retired]
+        kept = self._roster.end()
+        self._ended.set()
         for member in self._members:
             member.wake.set()
         for worker in self.workers:
@@ -216,58 +213,6 @@ class Tritons:
             raise
         return Served(predictor, Counts(predictor.model_version, serving), answer)
 
-    # With the lock.
-
-    def _install(self, member: Member, served: Served) -> None:
-        if self._ended.is_set():
-            served.predictor.close()
-            return
-        if member.away:
-            log.info("a Triton may be asked", address=member.address, version=served.counts.version)
-        if member.served is not None:
-            # A batch may still be asking it.
-            member.retired.append((time.monotonic(), member.served.predictor))
-        member.served, member.away, member.behind, member.misses = served, "", "", 0
-        member.found_at = time.monotonic()
-
-    def _line_up(self, counts: Counts) -> None:
-        able = [
-            (member, served)
-            for member in self._order
-            if not member.away and (served := member.served) is not None and served.counts == counts
-        ]
-        self._lineup = Lineup(counts, tuple(sorted(able, key=lambda one: one[0].behind != "")))
-
-    def _lose(self, member: Member, why: object) -> None:
-        if not member.away:
-            log.warning("a Triton is not asked any more", address=member.address, reason=told(why))
-            is_fickle = time.monotonic() - member.found_at < LONGEST_PAUSE_S
-            member.pause_s = min(2 * member.pause_s, LONGEST_PAUSE_S) if is_fickle else LOOK_S
-        member.away, member.behind = told(why), ""
-        if self._lineup is not None:
-            self._line_up(self._lineup.counts)
-            if not self._lineup.asked:
-                for one in self._members:
-                    one.wake.set()
-
-    # Without it.
-
-    def _met(self, member: Member, served: Served, error: PredictionError, *, is_fair: bool) -> None:
-        """A batch was not answered: one that is not there is not asked, another after the others, until a look."""
-        with self._lock:
-            # It may have been replaced while it was asked: then it says nothing of what is there now.
-            if member.served is not served or member.away or self._lineup is None:
-                return
-            if isinstance(error, PredictorDown):
-                self._lose(member, error)
-                return
-            member.misses += 1
-            # Ticks that come late leave little time: that it did not suffice, once, says nothing of the server.
-            if is_fair or isinstance(error, PredictorUnavailable) or member.misses >= SHORT_MISSES:
-                member.behind = told(error)
-                self._line_up(self._lineup.counts)
-                member.wake.set()
-
     def _look_after(self, member: Member) -> None:
         while not self._ended.is_set():
             lineup = self._lineup
@@ -280,65 +225,77 @@ class Tritons:
                 self._look_at(member)
             # Whatever it is: it is tried again.
             except Exception as error:  # noqa: BLE001
-                with self._lock:
-                    self._lose(member, error)
-            while member.retired and time.monotonic() - member.retired[0][0] > CLOSE_AFTER_S:
-                member.retired.pop(0)[1].close()
+                self._roster.lose(member, error)
+            self._roster.close_retired(member)
             self._ended.wait(SOONEST_S)
 
     def _look_at(self, member: Member) -> None:
         served, lineup, probe = member.served, self._lineup, self._probe
         if lineup is None or probe is None:
             return
-        if served is None or member.away or not self._is_proven(served, probe):
-            self._replace(member, self._taken(member, self._wanted(member, lineup)))
-            return
-        with self._lock:
-            if member.behind or member.misses:
-                member.behind, member.misses = "", 0
-                self._line_up(lineup.counts if self._lineup is None else self._lineup.counts)
-        wanted = lineup.counts.version
-        if member is self._first and not self._pinned:
-            if self._before is None:
-                return
-            wanted = served.predictor.newest()
-        if wanted != served.counts.version:
+        if served is not None and not member.away:
             try:
-                self._replace(member, self._taken(member, wanted))
-            except (ServiceUnavailable, ContractMismatch, PredictionError) as error:
-                # What it serves goes on.
-                log.warning("no other version to follow", address=member.address, reason=told(error))
-
-    def _is_proven(self, served: Served, probe: Float32Array) -> bool:
-        """Whether it answers as it did: it may have been started anew, or hold other files under its number."""
-        try:
-            return answered(served.predictor, probe, PROBE_S) == served.answer
-        except PredictorUnavailable as error:
-            if isinstance(error, PredictorDown):
+                changed = "" if answered(served.predictor, probe, PROBE_S) == served.answer else OTHERWISE
+            except PredictorTimeout as error:
+                self._roster.was_slow(member, served, error)
+                return
+            except PredictorDown:
                 raise
-            # Its version may be gone.
-            return False
+            except PredictorUnavailable as error:
+                # Its version may be gone.
+                changed = told(error)
+            if not changed:
+                self._let_back(member, served, probe)
+                self._follow(member, served, lineup)
+                return
+            # Before it is taken anew, which may take long.
+            self._roster.lose(member, changed, served, is_fickle=False)
+        # Of the first the newest, of the others what counts.
+        version = self._pinned or ("" if member is self._first else lineup.counts.version)
+        self._replace(member, self._taken(member, version))
 
-    def _wanted(self, member: Member, lineup: Lineup) -> str:
-        """Of the first the newest, of the others what counts."""
-        return self._pinned or ("" if member is self._first else lineup.counts.version)
+    def _let_back(self, member: Member, served: Served, probe: Float32Array) -> None:
+        """One that was asked after the others is asked in its turn again once it is quick enough for a batch."""
+        if member.behind:
+            if time.monotonic() < member.behind_until:
+                return
+            try:
+                served.predictor.predict(probe[:1], FAIR_TIMEOUT_S)
+            except PredictorTimeout:
+                return
+        self._roster.is_well(member)
+
+    def _follow(self, member: Member, served: Served, lineup: Lineup) -> None:
+        """Of the first a newer version, of the others what counts. Where that fails, what it serves goes on."""
+        try:
+            wanted = lineup.counts.version
+            if member is self._first and not self._pinned:
+                if self._before is None:
+                    return
+                wanted = served.predictor.newest()
+            if wanted != served.counts.version:
+                self._replace(member, self._taken(member, wanted))
+        except Exception as error:  # noqa: BLE001 - it has just answered as it should
+            log.warning("no other version to follow", address=member.address, reason=told(error))
 
     def _replace(self, member: Member, served: Served) -> None:
         """Of the first: what it serves now is what counts. It is told before it is asked."""
-        counts = None if self._lineup is None else self._lineup.counts
-        if member is self._first and served.counts != counts:
-            if self._before is None or self._ended.is_set():
-                served.predictor.close()
-                return
-            log.info("version followed", old=self.model_version, new=served.counts.version)
+        lineup = self._lineup
+        if member is not self._first or lineup is None or served.counts == lineup.counts:
+            self._roster.install(member, served)
+            return
+        if self._before is None or self._ended.is_set():
+            served.predictor.close()
+            return
+        log.info("version followed", old=self.model_version, new=served.counts.version)
+        try:
             self._before(served.counts.version, served.counts.serving)
-            counts = served.counts
-            for other in self._members[1:]:
-                other.wake.set()
-        with self._lock:
-            self._install(member, served)
-            if counts is not None:
-                self._line_up(counts if member is self._first or self._lineup is None else self._lineup.counts)
+        except BaseException:
+            served.predictor.close()
+            raise
+        self._roster.install(member, served, served.counts)
+        for other in self._members[1:]:
+            other.wake.set()
 
 
 def first_of(instance: str) -> int:

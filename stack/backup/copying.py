@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stack.backup.manifest import File
+from stack.servers.settings import free_disk_mb
 from trading.errors import ConfigurationError
+from trading.files import sync
 
-CHUNK = 1 << 20
+CHUNK = MB = 1 << 20
 #: Of servers that run: of one that has ended it says what is not so.
 PASSING = frozenset({"postmaster.pid", "postmaster.opts"})
 #: What we write into a folder that is being made: only such a one is taken away again.
@@ -108,7 +110,8 @@ def begun(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                clear(folder)
 
 
 @contextlib.contextmanager
@@ -118,11 +121,16 @@ def held(folder: Path) -> Iterator[None]:
         if folder.is_dir() and not folder.is_symlink() and (folder / MARK).is_file():
             with (folder / MARK).open() as mark:
                 fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
+                clear(folder)
+        elif folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            # Made, and its maker killed before he had marked it.
+            folder.rmdir()
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
-        mark = (folder / MARK).open("w")
-        fcntl.flock(mark, fcntl.LOCK_EX)
+        mark = (folder / MARK).open("x")
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(mark.fileno()), (folder / MARK).stat()):
+            raise BlockingIOError
     except BlockingIOError as error:
         raise ConfigurationError(f"somebody else is at work in {folder}: wait for its end") from error
     except FileExistsError as error:
@@ -133,12 +141,51 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
+def clear(folder: Path) -> None:
+    """Delete a folder that is being made, its mark last, so that it can be told for ours. Raises OSError."""
+
+    def writable(delete: Callable[..., object], path: str, _: object) -> None:
+        Path(path).parent.chmod(0o700)
+        Path(path).chmod(0o700)
+        delete(path)
+
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, onerror=writable)
+        elif path.name != MARK:
+            path.unlink()
+    (folder / MARK).unlink(missing_ok=True)
+    folder.rmdir()
+
+
 def finish(folder: Path, target: Path) -> None:
     """What was put together appears whole. Raises OSError where something has appeared there meanwhile."""
     # All that was written, before the name that says that it is whole.
     os.sync()
     folder.rename(target)
     (target / MARK).unlink()
+    sync(target.parent)
+
+
+def place(target: Path, needed: int, reserve_mb: int) -> Path:
+    """Where a folder is put together, beside what it becomes. Raises ConfigurationError where there is no room.
+
+    Args:
+        target: what it becomes.
+        needed: bytes.
+        reserve_mb: which must be left.
+    """
+    if target.is_mount():
+        raise ConfigurationError(f"{target} is where a disk is mounted: name a folder in it")
+    free = free_disk_mb(target.parent)
+    if free < needed // MB + reserve_mb:
+        raise ConfigurationError(
+            f"{target} would take {needed // MB} MB, and its disk has {free} MB left, of which {reserve_mb} MB are "
+            "kept free: name a folder on another disk"
+        )
+    return target.parent / f".{target.name}.unfinished"
 
 
 def is_free(target: Path) -> bool:

@@ -59,7 +59,14 @@ class Backup(Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
 
-_backups = Records(Backup)
+class Format(Struct, frozen=True):
+    """Of any manifest there ever is: which format, and who made it."""
+
+    format: int
+    version: str = "a newer one"
+
+
+_backups, _formats = Records(Backup), Records(Format)
 
 
 def write(folder: Path, backup: Backup) -> None:
@@ -75,16 +82,26 @@ def read(folder: Path) -> Backup:
             f"{folder} is no folder: give that of a backup; `ultrathink stack backup FOLDER` makes one"
         )
     try:
-        found = _backups.read(path.read_bytes())
+        content = path.read_bytes()
+        refuse_other(folder, content)
+        found = _backups.read(content)
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{folder} is no backup: {MANIFEST} is missing; `ultrathink stack backup FOLDER` makes one"
         ) from error
     except (OSError, BadRecord) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}; use another backup") from error
-    if found.format != FORMAT:
-        raise ConfigurationError(
-            f"{folder} is a backup of format {found.format}, this version reads {FORMAT}: use the version that "
-            f"made it, {found.version}"
-        )
     return found
+
+
+def refuse_other(folder: Path, content: bytes) -> None:
+    """Raise ConfigurationError for a manifest of another format, whatever else it holds."""
+    try:
+        told = _formats.read(content)
+    except BadRecord:
+        return
+    if told.format != FORMAT:
+        raise ConfigurationError(
+            f"{folder} is a backup of format {told.format}, this version reads {FORMAT}: use the version that made "
+            f"it, {told.version}"
+        )

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exporters.repository.state import state_folder
-from stack.backup import manifest
+from stack.backup import copying, manifest
 from stack.backup.copying import MARK, begun, copy_file, finish, hashed, is_free, walk
 from stack.backup.manifest import JOURNAL, MANIFEST, MODELS, SETTINGS, Backup, File
 from stack.servers import postgres
-from stack.servers.settings import STORED, StackSettings, free_disk_mb, stored
+from stack.servers.settings import STORED, StackSettings, stored
 from stack.supervision.lifecycle import starting_alone
 from stack.supervision.ownership import claim
 from trading.errors import ConfigurationError
 
-MB = 1 << 20
+#: Kept free, as a desk wants it that has not said otherwise.
+RESERVE_MB = int(StackSettings.model_fields["least_disk_mb"].default)
 #: Where the models of a restored desk lie, in its home folder.
 REPOSITORY = "model_repository"
 Told = Callable[[int, int], None]
@@ -64,9 +65,7 @@ def restore(folder: Path, home: Path, told: Told = lambda _, __: None) -> StackS
         raise ConfigurationError(
             f"{home} is not empty: a desk is restored where there is none; give another --home"
         )
-    if (free := free_disk_mb(home)) < backup.bytes // MB:
-        raise ConfigurationError(f"{home} would take {backup.bytes // MB} MB, and its disk has {free} MB left")
-    staging = home.parent / f".{home.name}.unfinished"
+    staging = copying.place(home, backup.bytes, RESERVE_MB)
     try:
         with starting_alone(home), begun(staging):
             fill(staging, folder, backup, told)

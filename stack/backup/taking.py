@@ -13,14 +13,13 @@ from msgspec import Struct
 
 from exporters.repository.repository import ModelRepository
 from exporters.repository.state import state_folder
-from stack.backup.copying import begun, copy_file, finish, is_free, walk
+from stack.backup.copying import begun, copy_file, finish, is_free, place, walk
 from stack.backup.manifest import FORMAT, JOURNAL, MODELS, PARTS, SETTINGS, Backup, File, write
-from stack.servers.settings import STORED, StackSettings, free_disk_mb
+from stack.servers.settings import STORED, StackSettings
 from stack.supervision.lifecycle import starting_alone
 from stack.supervision.orphans import hold, left_behind
 from trading.errors import ConfigurationError
 
-MB = 1 << 20
 #: Told bytes that are done and bytes in all.
 Told = Callable[[int, int], None]
 
@@ -30,11 +29,13 @@ class Plan(Struct, frozen=True):
 
     Attributes:
         target: the folder to make.
+        staging: where it is put together.
         found: name in the backup, place, and what it is; folders before what they hold.
         total: bytes.
     """
 
     target: Path
+    staging: Path
     found: list[tuple[str, Path, os.stat_result]]
     total: int
 
@@ -54,12 +55,7 @@ def plan(settings: StackSettings, target: Path) -> Plan:
         raise ConfigurationError(f"{target} is not empty: name a folder that is not there yet")
     found = list(listed(sources))
     total = sum(stated.st_size for _, _, stated in found if stat.S_ISREG(stated.st_mode))
-    if (free := free_disk_mb(target)) < total // MB + settings.least_disk_mb:
-        raise ConfigurationError(
-            f"{target} would take {total // MB} MB, and its disk has {free} MB left, of which "
-            f"{settings.least_disk_mb} MB are kept free: name a folder on another disk"
-        )
-    return Plan(target, found, total)
+    return Plan(target, place(target, total, settings.least_disk_mb), found, total)
 
 
 def take(settings: StackSettings, target: Path, told: Told = lambda _, __: None) -> Backup:
@@ -91,7 +87,7 @@ def take(settings: StackSettings, target: Path, told: Told = lambda _, __: None)
 def taken(settings: StackSettings, planned: Plan, told: Told) -> Backup:
     """The backup of a desk at rest."""
     at, target = datetime.now(UTC).isoformat(timespec="seconds"), planned.target
-    staging, done = target.parent / f".{target.name}.unfinished", 0
+    staging, done = planned.staging, 0
 
     def more(count: int) -> None:
         nonlocal done

@@ -30,7 +30,7 @@ def check(
     gpu: Annotated[
         str,
         typer.Option(
-            help="The card that it must be: rtx5070, rtx4090, l4, h100 or such; empty: whichever is here."
+            help="Whose architecture the card must have: rtx5070, rtx4090, l4, h100 ...; empty: whichever is here."
         ),
     ] = "",
     out_file: Out = None,
@@ -44,21 +44,19 @@ def check(
     from exporters.profiles import find_gpu
     from exporters.target import gpu_check, gpu_validation
     from exporters.target.gpu_validation import record
+    from trading.errors import ConfigurationError
 
     expected = find_gpu(gpu) if gpu else None
-    path = place(out_file)
-    try:
-        build = gpu_check.Torch()
-    except ImportError as error:
-        from trading.errors import ConfigurationError
-
-        raise ConfigurationError(
-            "torch is not installed here: it is of the extras trainers and exporters"
-        ) from error
+    path, by = place(out_file), gpu_validation.installed()
+    if not by:
+        raise ConfigurationError("torch is not installed here: it is of the extras trainers and exporters")
     with contextlib.suppress(ExportError):
         # Should it be ended meanwhile, what was seen before holds no more.
-        record(path, torch=gpu_validation.begun(build.version))
-    found = gpu_check.check(build, expected)
+        record(path, torch=gpu_validation.begun(by))
+    try:
+        found = gpu_check.check(gpu_check.Torch(), expected)
+    except (ImportError, OSError) as error:
+        found = gpu_validation.failed(by, f"torch {by} cannot be loaded: {error}")
     show(found, path, json=json)
     note(path, torch=found)
 

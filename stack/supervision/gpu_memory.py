@@ -59,10 +59,19 @@ def here() -> list[Card]:
     if program is None:
         return []
     try:
-        done = subprocess.run([program, *ASK[1:]], capture_output=True, text=True, check=False, timeout=ASK_S)
-    except (OSError, subprocess.TimeoutExpired):
+        asked = subprocess.Popen([program, *ASK[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except OSError:
         return []
-    return read(done.stdout) if done.returncode == 0 else []
+    try:
+        text, _ = asked.communicate(timeout=ASK_S)
+    except subprocess.TimeoutExpired:
+        asked.kill()
+        # One that hangs in the driver cannot be killed: it is not waited for.
+        asked.returncode = -9
+        if asked.stdout is not None:
+            asked.stdout.close()
+        return []
+    return read(text) if asked.returncode == 0 else []
 
 
 def in_container(ask: Callable[[Sequence[str]], str]) -> list[Card]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from exporters.errors import ExportError
 from exporters.profiles import find_gpu, gpus
 from exporters.target.gpu_check import Torch, check, runs_on
 from exporters.target.gpu_validation import Seen, Validation, is_of_another_torch, read, record, words
+from tests.paths import ROOT
 
 ULTRATHINK = Path(sys.executable).parent / "ultrathink"
 CARD = find_gpu("rtx5070")
@@ -136,6 +138,24 @@ def test_another_torch_than_was_tried_was_not_tried():
     )
     assert is_of_another_torch(fine, "2.10.0")
     assert words(fine, "2.10.0")[0].startswith("torch 2.9.1+cu128 was tried on the GPU, and 2.10.0 is installed")
+
+
+@pytest.mark.parametrize(
+    "broken", ["raise ImportError('libcudnn.so.9: cannot open')", "raise OSError('libcublas.so.12: no such file')"]
+)
+def test_a_torch_that_cannot_be_loaded_takes_back_what_was_seen_before(tmp_path, broken):
+    path = tmp_path / "gpu-validation.json"
+    record(path, torch=Seen(True, "2.9.1", "fine", AT))
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(broken)
+    done = subprocess.run(
+        [sys.executable, "-c", "from stack.cli.main import run; run()", "gpu", "check", "--out", path],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cannot be loaded: lib" in done.stdout
+    assert not read(path).torch.ok
 
 
 def test_the_command_refuses_without_a_gpu_and_writes_what_it_saw(tmp_path):

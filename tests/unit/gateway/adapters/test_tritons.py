@@ -33,7 +33,7 @@ class FakeTriton:
     def __init__(self, *versions, answers=1.0):
         self.versions, self.answers = list(versions or "1"), answers
         self.gone = self.hangs = self.wrong = self.refuses = False
-        self.takes_s = 0.0
+        self.takes_s = self.settles_s = 0.0
         self.batches, self.settled, self.open = [], 0, 0
 
     def check(self, version=""):
@@ -61,6 +61,7 @@ class FakePredictor:
     def settle_rows(self, probe):
         self._server.check()
         self._server.settled += 1
+        time.sleep(self._server.settles_s)
         self.serving = ServingFacts("triton 2", {"m": "cpu"}, 8, str(self._server.answers))
         return self.serving
 
@@ -97,7 +98,7 @@ class FakePredictor:
 def quick(monkeypatch):
     for module in (tritons, triton_lineup):
         monkeypatch.setattr(module, "LOOK_S", 0.02)
-    monkeypatch.setattr(tritons, "SOONEST_S", 0.005)
+        monkeypatch.setattr(module, "SOONEST_S", 0.005)
     monkeypatch.setattr(tritons, "PROBE_S", 0.05)
     monkeypatch.setattr(tritons, "FIRST_PROBE_S", 0.1)
 
@@ -193,16 +194,19 @@ def test_one_that_hangs_leaves_half_of_the_time_to_another_and_is_asked_after_it
     eventually(lambda: desk.ask().server is a)
 
 
-def test_a_moment_in_which_all_are_slow_costs_no_batch_after_it(made, monkeypatch):
-    monkeypatch.setattr(tritons, "PROBE_S", 1.0)
+def test_a_moment_in_which_all_are_slow_costs_no_batch_after_it(made):
+    """Looks are not answered either, for as long as it takes to notice; and to take one anew would take long."""
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
+    a.settles_s = b.settles_s = 1.0
     a.takes_s = b.takes_s = 0.06
     with pytest.raises(PredictorTimeout):
         desk.ask(0.045)
+    time.sleep(0.5)
     a.takes_s = b.takes_s = 0.0
     assert [desk.ask().version for _ in range(20)] == ["1"] * 20
-    assert set(desk.tritons.servers().values()) == {""}
+    # One of them was lost meanwhile: never the last.
+    assert "" in desk.tritons.servers().values()
 
 
 def test_a_batch_that_every_server_refuses_costs_none_after_it(made):
@@ -226,8 +230,7 @@ def test_little_time_is_not_divided_and_says_nothing_of_a_server(made):
     assert desk.ask().server is a
 
 
-def test_one_that_hangs_while_there_is_little_time_is_passed_by(made, monkeypatch):
-    monkeypatch.setattr(tritons, "PROBE_S", 1.0)
+def test_one_that_hangs_while_there_is_little_time_is_passed_by(made):
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
     a.hangs = True
@@ -237,8 +240,63 @@ def test_one_that_hangs_while_there_is_little_time_is_passed_by(made, monkeypatc
             assert desk.ask(0.019).server is b
         except PredictorTimeout:
             lost += 1
-    assert lost <= tritons.SHORT_MISSES
+    assert lost <= triton_lineup.SHORT_MISSES
     a.hangs = False
+
+
+def test_one_that_is_too_slow_for_batches_stays_behind_though_it_answers_looks(made):
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+    a.takes_s = 0.04
+    lost = 0
+    for _ in range(60):
+        try:
+            desk.ask(0.035)
+        except PredictorTimeout:
+            lost += 1
+        time.sleep(0.01)
+    assert lost <= triton_lineup.SHORT_MISSES
+    assert len(a.batches) <= triton_lineup.SHORT_MISSES
+    a.takes_s = 0.0
+    eventually(lambda: desk.ask().server is a)
+
+
+def test_one_that_is_known_to_answer_otherwise_is_not_asked_while_it_is_taken_anew(made):
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+    a.settles_s, a.answers = 0.5, 2.0
+    eventually(lambda: desk.why(0) != "")
+    assert [desk.ask().server for _ in range(10)] == [b] * 10
+    eventually(lambda: desk.told == [("1", "2.0")], 5)
+    assert desk.ask().server is a
+
+
+def test_before_anybody_tells_of_it_one_that_answers_otherwise_is_not_asked():
+    a, b = FakeTriton(), FakeTriton()
+    desk = Desk(a, b)
+    try:
+        desk.tritons.settle_rows(PROBE)
+        a.answers = 2.0
+        eventually(lambda: desk.why(0) != "")
+        time.sleep(0.1)
+        assert [desk.ask().server for _ in range(5)] == [b] * 5
+        assert a.open <= 2
+    finally:
+        desk.tritons.close()
+    assert (a.open, b.open) == (0, 0)
+
+
+def test_who_tells_and_fails_leaves_no_connection_and_what_counted(made):
+    a, b = FakeTriton(), FakeTriton()
+    desk = made(a, b)
+
+    def refuse(*_):
+        raise ServiceUnavailable("no thread can be started")
+
+    desk.tritons.follow(refuse)
+    a.versions = ["1", "2"]
+    time.sleep(0.2)
+    assert (desk.ask().version, a.open) == ("1", 1)
 
 
 def test_where_none_answers_the_reason_is_told_until_one_was_tried_anew(made):
@@ -418,18 +476,19 @@ def test_a_failure_of_what_was_replaced_says_nothing_of_what_is_there_now(made):
     member, served = desk.tritons._lineup.asked[0]
     a.release("2")
     eventually(lambda: desk.tritons.model_version == "2")
-    desk.tritons._met(member, served, PredictorDown("of before"), is_fair=True)
+    desk.tritons._roster.lose(member, PredictorDown("of before"), served)
+    desk.tritons._roster.missed(member, served, PredictorTimeout("of before"), is_fair=True)
+    desk.tritons._roster.was_slow(member, served, PredictorTimeout("of before"))
     assert desk.why(0) == ""
     assert desk.ask().server is a
 
 
 def test_one_that_comes_and_goes_is_tried_less_and_less_and_at_once_where_it_is_the_last(made, monkeypatch):
-    monkeypatch.setattr(tritons, "LONGEST_PAUSE_S", 0.16)
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
     # The second, so that what counts does not matter.
     member, pauses = desk.tritons._members[1], []
-    monkeypatch.setattr(tritons, "LONGEST_PAUSE_S", 60.0)
+    monkeypatch.setattr(triton_lineup, "LONGEST_PAUSE_S", 60.0)
     member.pause_s = 0.02
     for _ in range(4):
         b.gone = True
@@ -452,19 +511,24 @@ def test_whoever_looks_after_them_is_in_the_health_and_survives_what_nobody_expe
     assert [worker.problem for worker in desk.tritons.workers] == ["", ""]
     newest = FakePredictor.newest
 
-    def broken(_):
+    def broken(*_):
         raise KeyError("steps")
 
+    # What has just answered as it should goes on, whatever is wrong with asking for another.
     monkeypatch.setattr(FakePredictor, "newest", broken)
-    eventually(lambda: "steps" in desk.why(0))
+    time.sleep(0.1)
+    assert (desk.why(0), desk.ask().server) == ("", a)
     monkeypatch.setattr(FakePredictor, "newest", newest)
+    monkeypatch.setattr(tritons, "answered", broken)
+    eventually(lambda: "steps" in desk.why(0) and "steps" in desk.why(1))
+    monkeypatch.setattr(tritons, "answered", triton_lineup.answered)
     eventually(lambda: set(desk.tritons.servers().values()) == {""}, 5)
     assert [worker.problem for worker in desk.tritons.workers] == ["", ""]
 
 
 def test_a_batch_that_is_asked_while_a_version_goes_is_answered(made, monkeypatch):
     """As a model of one file is released: the version before stays loaded."""
-    monkeypatch.setattr(tritons, "CLOSE_AFTER_S", 0.2)
+    monkeypatch.setattr(triton_lineup, "CLOSE_AFTER_S", 0.2)
     a, b = FakeTriton(), FakeTriton()
     desk = made(a, b)
     failures, ended = [], threading.Event()

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,11 @@ from stack.cli.main import app
 from stack.servers.settings import StackSettings, load
 from stack.supervision.lifecycle import claim_home, delete_data
 from stack.supervision.orphans import hold
+from tests.paths import ROOT
 from trading.errors import ConfigurationError
 
 CLI = CliRunner()
+MOUNT = subprocess.run(["unshare", "--mount", "--map-root-user", "true"], check=False).returncode == 0
 
 
 @pytest.fixture
@@ -292,3 +296,62 @@ def test_the_commands_say_what_they_did(settings, tmp_path, monkeypatch):
         assert isinstance(refused.exception, (SystemExit, ConfigurationError))
     monkeypatch.setenv("ULTRATHINK_HOME", str(tmp_path / "never"))
     assert "nothing to back up" in str(CLI.invoke(app, ["stack", "backup", str(tmp_path / "x")]).exception)
+
+
+@pytest.mark.skipif(not MOUNT, reason="no mount namespaces here")
+def test_a_disk_that_is_mounted_just_there_is_refused_before_anything_is_copied(settings, tmp_path):
+    take(settings, tmp_path / "one")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from stack.backup.restoring import restore\n"
+        "from trading.errors import ConfigurationError\n"
+        f"try: restore(Path({str(tmp_path / 'one')!r}), Path({str(disk)!r}))\n"
+        "except ConfigurationError as error: print(error)"
+    )
+    command = f"mount -t tmpfs none {disk} && exec {sys.executable} -c '{script.replace(chr(39), chr(34))}'"
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", command], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "is where a disk is mounted" in done.stdout, done.stderr
+    assert not (tmp_path / ".disk.unfinished").exists()
+
+
+def test_a_clean_up_that_was_interrupted_leaves_what_can_be_told_for_ours(settings, tmp_path, monkeypatch):
+    staging = tmp_path / ".one.unfinished"
+    staging.mkdir()
+    for name in (copying.MARK, "a", "z"):
+        (staging / name).touch()
+    locked = staging / "sub"
+    locked.mkdir()
+    (locked / "file").touch()
+    locked.chmod(0o500)
+    unlink, gone = Path.unlink, []
+
+    def interrupted(path, **given):
+        if len(gone) == 1:
+            raise KeyboardInterrupt
+        gone.append(path)
+        unlink(path, **given)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        copying.clear(staging)
+    monkeypatch.undo()
+    assert (staging / copying.MARK).exists()
+    take(settings, tmp_path / "one")
+    assert {p.name for p in tmp_path.iterdir()} == {"home", "elsewhere", "one"}
+
+
+def test_one_that_was_killed_before_it_had_marked_its_folder_is_in_nobodys_way(settings, tmp_path):
+    (tmp_path / ".one.unfinished").mkdir()
+    take(settings, tmp_path / "one")
+
+
+def test_a_newer_format_is_told_by_its_number_whatever_else_it_holds(settings, tmp_path):
+    take(settings, tmp_path / "one")
+    edit(tmp_path / "one", format=FORMAT + 1, version="9.1", files=[], more={"x": 1})
+    with pytest.raises(ConfigurationError, match=rf"of format {FORMAT + 1}, .* 9\.1"):
+        verify(tmp_path / "one")

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stack.cli.main import app
+from stack.supervision import gpu_memory
 from stack.supervision.compose_status import docker
 from stack.supervision.gpu_memory import ASK, Card, here, in_container, read
 
@@ -52,12 +53,15 @@ def program(tmp_path, monkeypatch):
     return make
 
 
-def test_this_machines_cards_are_asked_for_and_a_program_that_fails_has_none(program):
+def test_this_machines_cards_are_asked_for_and_a_program_that_fails_or_hangs_has_none(program, monkeypatch):
     assert here() == []
     program("nvidia-smi", f'[ "$1" = "{ASK[1]}" ] && echo "RTX 5070, 3100, 12227, 46"')
     assert here() == [Card("RTX 5070", 3100.0, 12227.0, 46.0)]
     found = CliRunner().invoke(app, ["stack", "status", "--json"])
     assert json.loads(found.output)["cards"][0]["used_mb"] == 3100.0
+    monkeypatch.setattr(gpu_memory, "ASK_S", 0.2)
+    program("nvidia-smi", "exec sleep 60")
+    assert here() == []
     program("nvidia-smi", 'echo "RTX 5070, 3100, 12227, 46"; exit 9')
     assert here() == []
 

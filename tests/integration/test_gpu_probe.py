@@ -15,7 +15,7 @@ import torch
 
 from exporters.release import gpu_probe
 from exporters.release.triton_client import TritonServer
-from exporters.target.gpu_validation import read
+from exporters.target.gpu_validation import Seen, read, record
 
 ULTRATHINK = Path(sys.executable).parent / "ultrathink"
 
@@ -45,10 +45,19 @@ def test_a_server_without_a_gpu_refuses_and_is_as_ready_as_before(stack, exporte
     assert read(path).triton.told == told["told"]
 
 
-def test_nobody_at_the_address_is_a_sentence(tmp_path):
-    words = ["gpu", "probe", "--triton-url", "127.0.0.1:1", "--out", str(tmp_path / "x.json")]
-    done = subprocess.run([ULTRATHINK, *words], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "127.0.0.1:1" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not read(tmp_path / "x.json").triton.ok
+def test_nobody_at_the_address_is_a_sentence_and_says_nothing_of_the_gpu(tmp_path):
+    path = tmp_path / "x.json"
+    words = ["gpu", "probe", "--triton-url", "127.0.0.1:1", "--out", str(path)]
+
+    def refused():
+        done = subprocess.run([ULTRATHINK, *words], capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "127.0.0.1:1" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    refused()
+    assert not path.exists()
+    record(path, triton=Seen(True, "triton 2.42", "it ran a model of KIND_GPU", "2026-11-01T00:00:00Z"))
+    before = path.read_bytes()
+    refused()
+    assert path.read_bytes() == before

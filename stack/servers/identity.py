@@ -9,6 +9,7 @@ import pwd
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,11 @@ class Families:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     found.append(measure(child))
         return Usage(sum(one.memory_mb for one in found), sum(one.cpu_s for one in found))
+
+    def children(self, pid: int) -> Sequence[psutil.Process]:
+        """Of a process, as the last look saw them; a corpse that nobody has waited for is one too."""
+        with self._lock:
+            return list(self._children.get(pid, ()))
 
     def _look(self) -> None:
         self._children.clear()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 
 class NotReady(Exception):
     """The process does not answer in its own protocol yet, and why."""
@@ -22,6 +24,11 @@ def nothing() -> None:
 
 def no_reason() -> str:
     """The default of `hold`: it may start."""
+    return ""
+
+
+def never_broken(_: Sequence[psutil.Process]) -> str:
+    """The default of `broken`: what answers needs none of its children."""
     return ""
 
 
@@ -48,6 +55,8 @@ class Service:
         uses: names of those that it works worse without.
         hold: why it should not start now, for people; "" where it may. It is then no failure that it does not run.
         troubles: what does not work although it answers, for people; asked as often as `probe`.
+        broken: by its children, those that died among them: why it must be started again although it answers, for
+            people; "" where it need not.
         nice: how far it yields to those that decide.
         user: the system user to run as, where the server refuses root.
     """
@@ -65,6 +74,7 @@ class Service:
     uses: Sequence[str] = ()
     hold: Callable[[], str] = no_reason
     troubles: Callable[[], Sequence[str]] = no_troubles
+    broken: Callable[[Sequence[psutil.Process]], str] = never_broken
     stop_signal: int = signal.SIGTERM
     stop_timeout_s: float = 15.0
     start_timeout_s: float = 90.0

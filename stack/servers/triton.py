@@ -13,6 +13,7 @@ from pathlib import Path
 from connectors.triton import grpc as grpcclient
 from connectors.triton.errors import InferenceServerException
 from exporters.repository.repository import ModelRepository
+from stack.servers.model_processes import ModelProcesses
 from stack.servers.plain_paths import plain
 from stack.servers.server import NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
@@ -75,6 +76,7 @@ def service(settings: StackSettings) -> Service:
         command=lambda: command(settings, folder, repository),
         probe=Probe(settings.triton_grpc, (repository, folder, wheel())),
         memory_limit_mb=4096,
+        broken=ModelProcesses(repository),
         environment=lambda: environment(settings.triton_threads),
         prepare=lambda: prepare(folder, repository),
         folder=folder,

@@ -239,8 +239,7 @@ class Runner(threading.Thread):
                 continue
             next_probe = time.monotonic() + PROBE_EVERY_S
             self._measure()
-            # What the kernel ended while this one lived on was another.
-            self._oom_kills = self._kills()
+            self._look_at_parts()
             try:
                 self.service.probe()
                 self._troubles = tuple(self.service.troubles())
@@ -273,6 +272,18 @@ class Runner(threading.Thread):
             told = f"{self.status.memory_mb:.0f} MB"
             self._end_process()
             raise _Died(f"ended at {told}: above its ceiling of {self.service.memory_limit_mb} MB (out of memory)")
+
+    def _look_at_parts(self) -> None:
+        """What the kernel ended while this one lived on: of a group of its own it was a part of it, else another."""
+        before, self._oom_kills = self._oom_kills, self._kills()
+        grown = (self._oom_kills or 0) - (before or 0) if self._is_grouped else 0
+        memory = " (out of memory: the kernel ended it, exit 137)" if grown > 0 else ""
+        process = self._found()
+        if process is not None and (why := self.service.broken(FAMILIES.children(process.pid))):
+            raise _Died(why + memory)
+        if memory:
+            self.status.out_of_memory += grown
+            self.status.last_exit = f"it goes on; a part of it ended{memory}"
 
     def _raise_if_over(self) -> None:
         if self._restart:

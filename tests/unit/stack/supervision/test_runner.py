@@ -273,3 +273,58 @@ def test_whatever_goes_wrong_a_runner_lives(tmp_path, monkeypatch):
         broken[0] = False
         monkeypatch.undo()
         assert eventually(lambda: one.status.state == READY, 40)
+
+
+class Kills:
+    """Groups of the kernel, of which the test says how many it has ended in each."""
+
+    def __init__(self):
+        self.count = 0
+
+    def place(self, name, pid, limit_mb):
+        return True
+
+    def kills(self, name):
+        return self.count
+
+
+@contextmanager
+def watched_parts(folder, broken, kills):
+    """A service whose parts are looked at, in a group of its own."""
+    one = Runner(folder, asked_for(folder, broken=broken), {}, groups=kills)
+    one.start()
+    try:
+        eventually(lambda: one.status.state == READY)
+        yield one
+    finally:
+        one.stop()
+        one.join(10.0)
+
+
+def test_what_answers_without_a_part_that_it_needs_is_started_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
+    why, seen, kills = [""], [], Kills()
+
+    def broken(children):
+        seen.append(children)
+        return why[0]
+
+    with watched_parts(tmp_path, broken, kills) as one:
+        eventually(lambda: len(seen) > 2)
+        assert one.status.restarts == 0
+        kills.count, why[0] = 1, "the process of regime ended"
+        eventually(lambda: one.status.restarts > 0)
+        why[0] = ""
+        eventually(lambda: one.status.state == READY)
+        assert one.status.last_exit.startswith("the process of regime ended (out of memory")
+        assert one.status.out_of_memory == 1
+
+
+def test_a_part_that_was_ended_for_memory_is_told_of_where_the_rest_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", 0.05)
+    kills = Kills()
+    with watched_parts(tmp_path, lambda _: "", kills) as one:
+        kills.count = 2
+        eventually(lambda: one.status.out_of_memory == 2)
+        assert "a part of it ended (out of memory" in one.status.last_exit
+        assert one.status.restarts == 0

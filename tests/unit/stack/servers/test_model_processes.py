@@ -1,0 +1,65 @@
+"""A served model whose process died is noticed, whatever its server says; one on trial, or unloaded, is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from stack.servers.model_processes import ModelProcesses
+from tests.waiting import eventually
+
+SLEEPS = "import time; time.sleep(600)"
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return tmp_path / "models"
+
+
+@contextmanager
+def stub(path):
+    """A process that bears a model's path, as Triton's stubs do, and whose corpse stays until the end."""
+    process = subprocess.Popen([sys.executable, "-c", SLEEPS, str(path)])
+    try:
+        found = psutil.Process(process.pid)
+        # For a moment the kernel shows none.
+        eventually(lambda: str(path) in found.cmdline())
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+def kill(process):
+    process.kill()
+    eventually(lambda: process.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_served_model_whose_process_died_is_named(repository):
+    look = ModelProcesses(repository)
+    with stub(repository / "regime/1/model.onnx") as one, stub(repository / "meta/2/model.pt") as other:
+        assert look([one, other]) == ""
+        kill(other)
+        assert look([one, other]) == "the process of meta ended"
+
+
+def test_a_copy_on_trial_may_die(repository, tmp_path):
+    look = ModelProcesses(repository)
+    with stub(tmp_path / "folderX/1/model.onnx") as trial, stub(f"{repository}-old/regime/1/model.onnx") as older:
+        assert look([trial, older]) == ""
+        kill(trial)
+        kill(older)
+        assert look([trial, older]) == ""
+
+
+def test_one_that_was_unloaded_leaves_no_corpse_and_one_that_nobody_saw_alive_says_nothing(repository):
+    look = ModelProcesses(repository)
+    with stub(repository / "regime/1/model.onnx") as one:
+        assert look([one]) == ""
+        assert look([]) == ""
+        kill(one)
+        assert look([one]) == ""

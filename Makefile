@@ -7,13 +7,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 DATA ?= skfolio:sp500
 DEMO_ARGS ?=
 CHAOS_ARGS ?=
+DRILL_ARGS ?=
 LOADTEST_ARGS ?=
 FUZZ_ARGS ?=
 DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: compose-check setup demo test test-slow fuzz fuzz-audit fuzz-api proof unit lint types chaos models-report bench loadtest lock up down clean
+.PHONY: compose-check setup demo test test-slow fuzz fuzz-audit fuzz-api proof unit lint types chaos drill models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -80,6 +81,10 @@ types: setup
 
 chaos: setup
 	@$(BIN)/ultrathink chaos $(CHAOS_ARGS)
+
+# Every fault that has an alert, every process killed, backup and restore: three quarters of an hour.
+drill: setup
+	@$(BIN)/ultrathink drill $(DRILL_ARGS)
 
 models-report: setup
 	@$(BIN)/ultrathink train report --folder "$(DATA_FOLDER)" --out docs

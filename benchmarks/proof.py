@@ -26,6 +26,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: Proofs, and the commands whose exit code 0 means that they hold; each prints JSON.
 PROOFS = {
     "chaos": ["ultrathink", "chaos", "--kills", "100", "--poison", "1000000", "--json"],
+    "drill": ["ultrathink", "drill", "--json"],
     "audit": ["python", "-m", "tests.fuzz.audit", "--json"],
     "api": ["python", "-m", "tests.fuzz.api", "--cases", "108000", "--json"],
 }
@@ -82,7 +83,9 @@ def page(proofs: list[Proven]) -> str:
 
 
 def table(report: Any) -> list[str]:
-    """Of chaos: a line a fault; of changes and of requests: how many, and what became of them."""
+    """Of chaos and of the drill: a line a fault; of changes and of requests: how many, and what became of them."""
+    if "faults" in report:
+        return drill_table(report)
     if "changes" in report:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report["by_kind"].items()))
         wrong = f"{report['not_located']} not found or not located"
@@ -102,6 +105,43 @@ def table(report: Any) -> list[str]:
         f"Restart to first decision: p50 {report['restart_p50_s']:.2f} s, max {report['restart_max_s']:.2f} s."
     )
     return [*lines, "", restarts]
+
+
+def drill_table(report: Any) -> list[str]:
+    """A line an alert, a line a process that was killed, and what became of every tick."""
+    lines = [
+        "| fault | alert | fired after s | told after s | cleared after s |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for told in report["faults"]:
+        for one in told["heard"]:
+            by = f"silent: {', '.join(one['silenced_by'])}" if one["told"] is None and one["silenced_by"] else None
+            seen = [seconds(one["fired_s"]), by or seconds(one["told"]), seconds(one["cleared_s"])]
+            lines.append("| " + " | ".join([told["fault"], one["alert"], *seen]) + " |")
+    lines += ["", "| killed | decides after s | answers after s | available |", "| --- | ---: | ---: | ---: |"]
+    for one in report["recoveries"]:
+        share = report["availability"].get(one["process"])
+        seen = [seconds(one["decided_s"]), seconds(one["ready_s"]), "" if share is None else f"{share:.2%}"]
+        lines.append("| " + " | ".join([one["process"], *seen]) + " |")
+    alarmed = ", ".join(report["alarmed"]) or "nobody"
+    lines += ["", f"Healthy under load for {report['healthy_s'] / 60:.0f} min: {alarmed} was alarmed."]
+    if sums := report["counted"]:
+        lost = f"{sums['missing']} missing, {sums['repeated']} repeated, {sums['disordered']} out of order"
+        told = f"{sums['decisions']:,} decisions, {sums['letters']:,} dead letters"
+        lines.append(f"{sums['ticks']:,} messages: {told}, {lost}.")
+    if again := report["restored"]:
+        took = f"{again['backup_mb']:,.0f} MB in {again['backup_s']:.0f} s, restored in {again['restore_s']:.0f} s"
+        same = (
+            f"{again['different']} of {again['decisions']:,} decisions differ ({again['undecided']} lay undecided)"
+        )
+        signed = f"the trail is {'' if again['verified'] else 'not '}what was signed"
+        lines.append(f"Put aside: {took}: {same}; {signed}.")
+    return lines + [f"Not made: {what}." for what in report["left_out"]]
+
+
+def seconds(value: float | None) -> str:
+    """Or that it never was."""
+    return "never" if value is None else f"{value:.1f}"
 
 
 def written(proofs: list[Proven]) -> str:

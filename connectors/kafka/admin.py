@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import TopicCollection
+from confluent_kafka import TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._metadata import ClusterMetadata
@@ -22,6 +22,7 @@ __all__ = [
     "TopicCollection",
     "admin_client",
     "create_desk_topics",
+    "delete_before",
     "keep_own_short",
     "listed",
 ]
@@ -32,6 +33,14 @@ OWN_LOGS = ("__consumer_offsets", "__transaction_state")
 def admin_client(bootstrap: str) -> AdminClient:
     """A client of this process's role that says nothing by itself."""
     return AdminClient({**credentials(), "bootstrap.servers": bootstrap, "log_level": 0})
+
+
+def delete_before(bootstrap: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Delete a topic's records before an offset of each partition. Raises ServiceUnavailable."""
+    places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    for future in admin_client(bootstrap).delete_records(places).values():
+        with translating(f"records of {topic} cannot be deleted"):
+            future.result(CREATE_S)
 
 
 def listed(admin: AdminClient, bootstrap: str, timeout_s: float, topic: str | None = None) -> ClusterMetadata:

@@ -41,7 +41,8 @@ class Published(Struct):
 class TickPublisher:
     """An idempotent producer, keyed by symbol."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, log_level: int = 3) -> None:
+        """Connect. `log_level`: of what the client says by itself, 0 is nothing. Raises ServiceUnavailable."""
         self._topic = topic
         self._failure = ""
         self._producer = Producer(
@@ -51,7 +52,7 @@ class TickPublisher:
                 "linger.ms": 2,
                 "compression.type": "lz4",
                 "message.timeout.ms": 30_000,
-                "log_level": 3,
+                "log_level": log_level,
             }
         )
         try:

@@ -40,7 +40,7 @@ class Latency(Struct, frozen=True):
 class DecisionWatcher:
     """A read-committed consumer in a thread, from the end of the topic as it was at the start."""
 
-    def __init__(self, bootstrap: str, topic: str, *, from_start: bool = False) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, from_start: bool = False, log_level: int = 3) -> None:
         # Bytes and numbers only, decoded after the run: the garbage collector would walk hundreds of
         # thousands of decoded decisions, and its pauses would be measured as latency.
         self.payloads: list[bytes] = []
@@ -54,7 +54,7 @@ class DecisionWatcher:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 100,
-                "log_level": 3,
+                "log_level": log_level,
             }
         )
         try:

@@ -12,8 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from connectors.kafka.admin import admin_client
-from connectors.kafka.client import TopicPartition
+from connectors.kafka.admin import admin_client, delete_before
 from connectors.kafka.errors import translating
 from connectors.kafka.messages import MS, as_bytes
 from connectors.kafka.reading import read_to_end
@@ -154,11 +153,7 @@ class LogFaults:
         before = self._ends(topics)
         self._publish(topics, 600)
         gone = {p: (before[p] + end) // 2 for p, end in self._ends(topics).items() if end > before[p] + 1}
-        places = [TopicPartition(topics.ticks, p, offset) for p, offset in gone.items()]
-        admin = admin_client(self._bootstrap)
-        for future in admin.delete_records(places).values():
-            with translating(f"records of {topics.ticks} cannot be deleted"):
-                future.result(ADMIN_S)
+        delete_before(self._bootstrap, topics.ticks, gone)
         lost = sum(offset - before[p] for p, offset in gone.items())
         control = self._control(topics)
         try:

@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 from msgspec import Struct
 
+#: Between two looks whether what is waited for has become a corpse.
+CORPSE_S = 0.2
 #: Of a look at all processes.
 FRESH_S = 1.0
 
@@ -79,14 +81,21 @@ def end(identity: Identity, stop_signal: int = signal.SIGTERM, timeout_s: float 
         return False
     with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
         process.send_signal(stop_signal)
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(timeout_s)
+        await_end(identity, process, timeout_s)
     if identity.find() is not None or group_alive(identity.pid):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(identity.pid, signal.SIGKILL)
-        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
-            process.wait(5)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            await_end(identity, process, 5.0)
     return True
+
+
+def await_end(identity: Identity, process: psutil.Process, timeout_s: float) -> None:
+    """Until it has ended, or that long; a corpse, which only its parent can take away, is not waited for."""
+    deadline = time.monotonic() + timeout_s
+    while identity.find() is not None and (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(min(left, CORPSE_S))
 
 
 def identity(user: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Triton's Python backends run each model in a process of its own, and Triton says "ready" after one of them has died.
+"""Triton's Python backends run each model in a process of its own, and Triton is "ready" after one has died.
 
 Nothing starts it again: every request to that model fails from then on. So the supervisor looks at them.
 """

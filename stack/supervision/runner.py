@@ -274,12 +274,15 @@ class Runner(threading.Thread):
             raise _Died(f"ended at {told}: above its ceiling of {self.service.memory_limit_mb} MB (out of memory)")
 
     def _look_at_parts(self) -> None:
-        """What the kernel ended while this one lived on: of a group of its own it was a part of it, else another."""
+        """What the kernel ended while this one lived on was a part of it, where it has a group of its own."""
         before, self._oom_kills = self._oom_kills, self._kills()
         grown = (self._oom_kills or 0) - (before or 0) if self._is_grouped else 0
         memory = " (out of memory: the kernel ended it, exit 137)" if grown > 0 else ""
         process = self._found()
         if process is not None and (why := self.service.broken(FAMILIES.children(process.pid))):
+            # Without that part it has nothing to finish, and would wait for it.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
             raise _Died(why + memory)
         if memory:
             self.status.out_of_memory += grown

@@ -24,8 +24,8 @@ class Alert(Struct, frozen=True):
         expr: in PromQL; it fires while this has an answer.
         summary: what is wrong, in plain words; may name labels and the value.
         lasting: for how long it must be so.
-        tried: how it is made to fire: chaos, by a fault on a desk; promtool, by figures alone, since this machine
-            cannot cause it.
+        tried: how it is made to fire: drill, by a fault on a desk (`ultrathink drill`); figures, by those of a
+            small exporter that a real Prometheus reads, since one machine without a GPU cannot cause it.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Alert(Struct, frozen=True):
     expr: str
     summary: str
     lasting: str = "0s"
-    tried: Literal["chaos", "promtool"] = "chaos"
+    tried: Literal["drill", "figures"] = "drill"
 
 
 class Inhibition(Struct, frozen=True):
@@ -80,7 +80,7 @@ ALERTS: tuple[Alert, ...] = (
         # What was lost while it was away is counted before anybody looks: the first figure is no growth.
         "increase(gateway_lost_ticks_total[10m]) > 0 "
         "or (gateway_lost_ticks_total > 0 unless gateway_lost_ticks_total offset 10m)",
-        "{{ $value | humanize }} ticks were deleted before they were decided", tried="promtool",
+        "{{ $value | humanize }} ticks were deleted before they were decided",
     ),
     Alert(
         "BreakerOpen", "critical", 'gateway_breaker_state{state="open"} == 1',
@@ -104,15 +104,14 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "RuleLatched", "critical", "gateway_book_latched > 0",
         "{{ $value }} rules of partition {{ $labels.partition }} are latched: only a human resets them",
-        tried="promtool",
     ),
     Alert(
         "Drawdown", "warning", "max(gateway_book_drawdown) > 0.2",
-        "the book has fallen {{ $value | humanizePercentage }} below its best", tried="promtool",
+        "the book has fallen {{ $value | humanizePercentage }} below its best", tried="figures",
     ),
     Alert(
         "TritonAway", "warning", "gateway_triton_up == 0",
-        "the gateway does not ask the Triton at {{ $labels.address }}", "30s", tried="promtool",
+        "the gateway does not ask the Triton at {{ $labels.address }}", "30s", tried="figures",
     ),
     Alert(
         "GatewayNotReady", "critical", f'(gateway_problems > 0 or up{{job="gateway"}} == 0) unless on () ({HELD})',
@@ -120,7 +119,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "BadRecords", "warning", "increase(gateway_bad_records_total[5m]) > 0",
-        "{{ $value | humanize }} records of {{ $labels.topic }} were not what they must be", tried="promtool",
+        "{{ $value | humanize }} records of {{ $labels.topic }} were not what they must be",
     ),
     # ---- processes ---------------------------------------------------------------------------
     Alert(
@@ -146,7 +145,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "MemoryNearCeiling", "warning",
         "ultrathink_process_memory_bytes / (ultrathink_process_memory_limit_bytes > 0) > 0.9",
-        "{{ $labels.process }} uses {{ $value | humanizePercentage }} of its memory", "20s", tried="promtool",
+        "{{ $labels.process }} uses {{ $value | humanizePercentage }} of its memory", "20s",
     ),
     Alert(
         "SupervisorDown", "critical", "ultrathink_supervisor_up == 0",
@@ -161,27 +160,25 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "BrokerDown", "critical", "kafka_brokers < max_over_time(kafka_brokers[1h])",
-        "only {{ $value }} brokers answer", "15s", tried="promtool",
+        "only {{ $value }} brokers answer", "15s", tried="figures",
     ),
     Alert(
         "UnderReplicated", "warning", "kafka_topic_partition_under_replicated_partition == 1",
-        "a replica of {{ $labels.topic }}/{{ $labels.partition }} does not follow", "60s", tried="promtool",
+        "a replica of {{ $labels.topic }}/{{ $labels.partition }} does not follow", "60s", tried="figures",
     ),
     Alert(
         "RetentionNear", "critical",
         'kafka_consumergroup_records_until_lost{consumergroup="gateway"} < 0',
         "{{ $labels.topic }}/{{ $labels.partition }} has deleted what {{ $labels.consumergroup }} had not read",
-        tried="promtool",
     ),
     Alert(
         "RedisMemory", "warning", "redis_memory_used_bytes / (redis_memory_max_bytes > 0) > 0.9",
         "Redis has {{ $value | humanizePercentage }} of its memory in use, and refuses writes at 100 %",
-        tried="promtool",
     ),
     Alert(
         "PostgresConnections", "warning",
         "sum(pg_stat_database_numbackends) / on () group_left () max(pg_settings_max_connections) > 0.9",
-        "PostgreSQL has {{ $value | humanizePercentage }} of its connections in use", "30s", tried="promtool",
+        "PostgreSQL has {{ $value | humanizePercentage }} of its connections in use", "30s",
     ),
     Alert(
         "TritonFailures", "warning", "sum by (model) (rate(nv_inference_request_failure[1m])) > 0",
@@ -198,25 +195,25 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "MachineMemory", "warning", "node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes < 0.05",
-        "the machine has {{ $value | humanizePercentage }} of its memory left", "30s", tried="promtool",
+        "the machine has {{ $value | humanizePercentage }} of its memory left", "30s", tried="figures",
     ),
     Alert(
         "ClockSkew", "warning", # It grows by half a millisecond a second between two questions to a time server.
         "node_timex_maxerror_seconds > 1.5 and node_timex_sync_status == 1",
         "the clock may be wrong by {{ $value | humanizeDuration }}: deadlines and ages are", "60s",
-        tried="promtool",
+        tried="figures",
     ),
     Alert(
         "GpuMemory", "warning", "DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE) > 0.95",
-        "GPU {{ $labels.gpu }} has {{ $value | humanizePercentage }} of its memory in use", "30s", tried="promtool",
+        "GPU {{ $labels.gpu }} has {{ $value | humanizePercentage }} of its memory in use", "30s", tried="figures",
     ),
     Alert(
         "GpuTemperature", "critical", "DCGM_FI_DEV_GPU_TEMP > 85",
-        "GPU {{ $labels.gpu }} is at {{ $value }} degrees, and slows down", "30s", tried="promtool",
+        "GPU {{ $labels.gpu }} is at {{ $value }} degrees, and slows down", "30s", tried="figures",
     ),
     Alert(
         "SecretOld", "warning", "ultrathink_secret_age_seconds > 31536000",
-        "{{ $labels.secret }} is {{ $value | humanizeDuration }} old", tried="promtool",
+        "{{ $labels.secret }} is {{ $value | humanizeDuration }} old",
     ),
     # ---- the trail ---------------------------------------------------------------------------
     Alert(
@@ -230,7 +227,7 @@ ALERTS: tuple[Alert, ...] = (
         "CheckpointMissing", "critical",
         # It signs each minute, whether anything came or not.
         "time() - forensics_checkpoint_timestamp_seconds > 180 and forensics_checkpoint_timestamp_seconds > 0",
-        "nothing of the trail was signed for {{ $value | humanizeDuration }}", tried="promtool",
+        "nothing of the trail was signed for {{ $value | humanizeDuration }}",
     ),
     Alert(
         "TamperFound", "critical",
@@ -240,16 +237,16 @@ ALERTS: tuple[Alert, ...] = (
     # ---- models ------------------------------------------------------------------------------
     Alert(
         "ModelParity", "warning", "ultrathink_model_parity_max_abs_difference > 0.001",
-        "{{ $labels.model }} answers otherwise than its source, by {{ $value }}", tried="promtool",
+        "{{ $labels.model }} answers otherwise than its source, by {{ $value }}", tried="figures",
     ),
     Alert(
         "ModelUnknown", "critical", "ultrathink_model_lineage_readable == 0",
-        "the released version of {{ $labels.model }} does not say where it comes from", tried="promtool",
+        "the released version of {{ $labels.model }} does not say where it comes from",
     ),
     Alert(
         "ReleaseOpen", "warning", 'ultrathink_releases_total{end="open"} > 0',
         "a release was begun and neither finished nor undone: `ultrathink export recover`", "120s",
-        tried="promtool",
+        tried="figures",
     ),
 )  # fmt: skip
 #: Where the first fires, the second of each is its consequence, and says nothing new.

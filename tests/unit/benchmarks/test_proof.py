@@ -26,6 +26,27 @@ def test_the_page_says_what_was_lost_and_that_it_does_not_hold():
     assert "## chaos: holds" in proof.page([proven(True)])
 
 
+def test_the_drill_is_told_by_alert_and_by_process():
+    report = {
+        "healthy_s": 600.0, "alarmed": [], "left_out": ["a disk: none"], "availability": {"gateway": 0.99},
+        "faults": [
+            {"fault": "gateway hangs", "heard": [
+                {"alert": "NoDecisions", "fired_s": 41.0, "told": None, "silenced_by": ["ProcessDown"], "cleared_s": 7.0},
+                {"alert": "GatewayLag", "fired_s": None, "told": None, "silenced_by": [], "cleared_s": None},
+            ]}
+        ],
+        "recoveries": [{"process": "gateway", "decided_s": 3.4, "ready_s": None}],
+        "counted": {"ticks": 9, "decisions": 8, "letters": 1, "missing": 0, "repeated": 0, "disordered": 0},
+        "restored": {"decisions": 8, "undecided": 4, "different": 2, "verified": False, "backup_mb": 3.0, "backup_s": 2.0,
+                     "restore_s": 1.0},
+    }  # fmt: skip
+    text = "\n".join(proof.table(report))
+    for line in ("| gateway hangs | NoDecisions | 41.0 | silent: ProcessDown | 7.0 |",
+                 "| gateway hangs | GatewayLag | never | never | never |", "| gateway | 3.4 | never | 99.00% |",
+                 "2 of 8 decisions differ", "not what was signed", "10 min: nobody was alarmed", "Not made: a disk"):  # fmt: skip
+        assert line in text
+
+
 def test_the_committed_page_is_written_from_the_committed_results():
     proofs = msgspec.json.decode((ROOT / "docs/proof.json").read_bytes(), type=list[proof.Proven])
     assert {p.name for p in proofs} == proof.PROOFS.keys()
@@ -34,4 +55,4 @@ def test_the_committed_page_is_written_from_the_committed_results():
 
 def test_a_proof_that_is_not_known_is_named_with_those_that_are(capsys):
     assert proof.main(["chaoss"]) == 2
-    assert capsys.readouterr().err == "error: no proof is called chaoss: chaos, audit, api\n"
+    assert capsys.readouterr().err == "error: no proof is called chaoss: chaos, drill, audit, api\n"

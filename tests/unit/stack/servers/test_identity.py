@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import msgspec
 import psutil
@@ -21,6 +22,24 @@ def test_only_the_process_that_was_meant_is_ended():
     assert end(identity, timeout_s=5)
     assert child.wait() is not None
     assert not end(identity)
+
+
+def test_a_corpse_that_its_parent_leaves_is_not_waited_for():
+    child = "import time; print(1, flush=True); time.sleep(600)"
+    parent = (
+        f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True);"
+        "print(p.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as running:
+        try:
+            identity = Identity.of(int(running.stdout.readline()))
+            ending = threading.Thread(target=end, args=(identity,), kwargs={"timeout_s": 600.0}, daemon=True)
+            ending.start()
+            ending.join(30.0)
+            assert not ending.is_alive()
+            assert psutil.Process(identity.pid).status() == psutil.STATUS_ZOMBIE
+        finally:
+            running.kill()
 
 
 def test_exit_137_is_called_what_it_is():

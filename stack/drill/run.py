@@ -1,0 +1,194 @@
+"""The whole drill on a desk of its own: healthy, hurt, killed, put aside, deleted, restored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stack.drill.alarms import Alarms, Heard
+from stack.drill.desk import Desk
+from stack.drill.faults import FAULTS, Fault
+from stack.drill.own_disk import own_disk
+from stack.drill.putting_aside import put_aside_and_restore
+from stack.drill.receiver import receiving
+from stack.drill.recovery import counted, recoveries
+from stack.drill.steady_load import SteadyLoad
+from stack.drill.table import LONGEST_WAIT_MIN, TOLD_GOAL_S, DrillReport, FaultTold, Recovery
+from stack.drill.wounds import WOUNDS
+from stack.servers import prometheus
+from stack.servers.settings import ServerPorts, StackSettings
+from stack.supervision.lifecycle import down, up
+from stack.watching.alerts import ALERTS
+from trading.errors import ConfigurationError, UltraThinkError
+
+Show = Callable[[str], None]
+MARKET = "simulate:regimes?seed=3&ticks=9000&symbols=3"
+RATE_HZ = 500.0
+#: The three models as one graph: on few cores a call of the ensemble costs three.
+MODEL = "trading_decision_fused"
+#: The machine's own models are loaded, and compiled.
+WARM_UP_S, LOOK_S = 30.0, 2.0
+FIRES_S, CLEARS_S = 120.0, 120.0
+#: Nothing was signed for three minutes, and that for half of one.
+LATEST_FIRES_S = 300.0
+#: What a desk tells before anything is released.
+WITHOUT_MODEL = "no model is released"
+SEVERITY = {one.name: one.severity for one in ALERTS}
+
+
+def run_drill(folder: Path, healthy_s: float, only: str, show: Show) -> DrillReport:
+    """Do all of it, and take the desk down.
+
+    Args:
+        folder: an empty one; the desk, its backup and its logs lie there, those that are left at the end.
+        healthy_s: how long a healthy desk under load is watched; it must alarm nobody.
+        only: just the faults whose name has this, and nothing else; "" is all.
+        show: told what is being done.
+
+    Raises:
+        ConfigurationError: Prometheus and Alertmanager are not installed, or no fault has such a name.
+        UltraThinkError: a step that nothing else can do without fails.
+    """
+    faults = chosen(only)
+    if prometheus.program() is None or prometheus.alertmanager_program() is None:
+        raise ConfigurationError(
+            "a drill listens to alerts: install them (Debian: apt-get install prometheus prometheus-alertmanager)"
+        )
+    with own_disk(folder) as disk, receiving() as told:
+        home = (disk or folder) / "desk"
+        settings = StackSettings(
+            home=home, profile="full", ports=ServerPorts.automatic(), model_repository=home / "models",
+            alert_webhook=told.address, desk={"ULTRATHINK_GATEWAY_MODEL_NAME": MODEL},
+        )  # fmt: skip
+        desk = Desk(settings, Alarms(settings, told), disk)
+        try:
+            return Drill(desk, show).run(faults, healthy_s, folder / "backup", whole=not only)
+        finally:
+            down(home)
+
+
+def chosen(only: str) -> list[Fault]:
+    """The faults whose name has these letters. Raises ConfigurationError where none has."""
+    found = [fault for fault in FAULTS if only.lower() in fault.name.lower()]
+    if not found:
+        raise ConfigurationError(f"no fault is called {only!r}: {'; '.join(fault.name for fault in FAULTS)}")
+    return found
+
+
+class Drill:
+    """One run on one desk."""
+
+    def __init__(self, desk: Desk, show: Show) -> None:
+        """Nothing is begun."""
+        self._desk, self._show = desk, show
+        self._left_out: list[str] = []
+
+    def run(self, faults: list[Fault], healthy_s: float, backup: Path, *, whole: bool) -> DrillReport:
+        """Every step; where not `whole`, just the faults."""
+        began, desk = time.monotonic(), self._desk
+        told = [self._release()]
+        found: list[Recovery] = []
+        with SteadyLoad(desk.settings, RATE_HZ):
+            alarmed = self._healthy(healthy_s)
+            told += [self.made(fault) for fault in self._possible(faults)]
+            if whole:
+                found = recoveries(desk, MODEL, self._show)
+        told = [self._clear(one) for one in told]
+        # Before it is ended: what a person ends is no outage.
+        availability = {row.name: row.day for row in desk.status().services if row.day is not None}
+        sums = counted(desk) if whole else None
+        restored = None
+        if whole:
+            restored = put_aside_and_restore(desk, backup, lambda what: self._show(f"the desk {what}"))
+            with SteadyLoad(desk.settings, RATE_HZ, seed=23):
+                told += [self.made(fault, LATEST_FIRES_S) for fault in WOUNDS]
+        return DrillReport(
+            healthy_s, sorted(alarmed), told, found, sums, restored, availability, self._left_out,
+            round(time.monotonic() - began, 1),
+        )  # fmt: skip
+
+    def _release(self) -> FaultTold:
+        """A desk without a model waits, and says so; then one is trained and released."""
+        desk, began = self._desk, time.time()
+        self._show("starts a desk without a model")
+        up(desk.settings, lambda _: None)
+        self._show("trains")
+        desk.ran("train", "all", "--data", MARKET)
+        heard = desk.alarms.wait_until_told(["ModelMissing"], began, FIRES_S, self._show)
+        self._show("exports and releases")
+        desk.ran("export", "pipeline", "trading_decision", "--fuse", "--release")
+        desk.wait_until_ready("gateway")
+        return self._told(WITHOUT_MODEL, heard, 0.0)
+
+    def _healthy(self, seconds: float) -> set[str]:
+        desk, alarmed = self._desk, set[str]()
+        self._show("warms up")
+        time.sleep(WARM_UP_S)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._show(f"is healthy: {left:.0f} s left")
+            alarmed |= desk.alarms.firing()
+            time.sleep(LOOK_S)
+        return alarmed
+
+    def _possible(self, faults: list[Fault]) -> list[Fault]:
+        if self._desk.disk is not None:
+            return faults
+        left = [fault for fault in faults if "DiskNearlyFull" in fault.alerts]
+        self._left_out += [f"{fault.name}: no disk of its own could be mounted here" for fault in left]
+        return [fault for fault in faults if fault not in left]
+
+    def made(self, fault: Fault, timeout_s: float = FIRES_S) -> FaultTold:
+        """Make a fault, hear what is told of it, mend it."""
+        desk = self._desk
+        show: Show = lambda what: self._show(f"{fault.name}: {what}")  # noqa: E731 - a name for what is shown
+        show("begins")
+        # What still fires is of the fault before.
+        desk.alarms.wait_until_quiet(fault.alerts, CLEARS_S, show)
+        began = time.time()
+        try:
+            with fault.make(desk):
+                heard = desk.alarms.wait_until_told(fault.alerts, began, timeout_s, show)
+        except (UltraThinkError, OSError) as error:
+            # The others are tried all the same.
+            return FaultTold(fault.name, [Heard(alert) for alert in fault.alerts], [], problem=str(error))
+        if fault.lasting_min == 0.0:
+            return self._told(fault.name, heard, 0.0)
+        return self._row(fault.name, heard, fault.lasting_min)
+
+    def _told(self, name: str, heard: dict[str, Heard], lasting_min: float) -> FaultTold:
+        quiet = self._desk.alarms.wait_until_quiet(heard, CLEARS_S, self._show)
+        cleared = {
+            alert: Heard(alert, one.fired_s, one.told, one.silenced_by, quiet[alert])
+            for alert, one in heard.items()
+        }
+        return self._row(name, cleared, lasting_min)
+
+    def _row(self, name: str, heard: dict[str, Heard], lasting_min: float) -> FaultTold:
+        late = [
+            alert
+            for alert, one in heard.items()
+            if one.told is not None and one.told > TOLD_GOAL_S[SEVERITY[alert]]
+        ]
+        return FaultTold(name, list(heard.values()), late, lasting_min)
+
+    def _clear(self, told: FaultTold) -> FaultTold:
+        """Of alerts that look back: wait until they see nothing any more."""
+        if not told.lasting_min:
+            return told
+        wait_s = LONGEST_WAIT_MIN * 60
+        quiet = self._desk.alarms.wait_until_quiet([one.alert for one in told.heard], wait_s, self._show)
+        heard = {
+            one.alert: Heard(one.alert, one.fired_s, one.told, one.silenced_by, quiet[one.alert])
+            for one in told.heard
+        }
+        return self._row(told.fault, heard, told.lasting_min)
+
+
+def main_folder(keep: Path) -> Path:
+    """A folder to work in. Raises ConfigurationError where something lies there."""
+    if keep.exists() and any(keep.iterdir()):
+        raise ConfigurationError(f"{keep} is not empty: name a new folder with --keep")
+    keep.mkdir(parents=True, exist_ok=True)
+    return keep.resolve()

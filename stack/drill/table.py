@@ -1,0 +1,125 @@
+"""What a drill tells."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from stack.drill.alarms import Heard
+
+#: A killed process answers again, and ticks are decided by the model again, within.
+RECOVERY_GOAL_S = 10.0
+#: MLflow imports for ten seconds on two busy cores; nothing of a trading day waits for it.
+SLOW_TO_ANSWER_S = {"mlflow": 30.0}
+#: The webhook is told so soon after a critical alert's rule fired; warnings are gathered for ten seconds before.
+TOLD_GOAL_S = {"critical": 5.0, "warning": 15.0}
+
+
+class FaultTold(Struct, frozen=True):
+    """A fault, and the alerts that it caused."""
+
+    fault: str
+    heard: list[Heard]
+    #: By alert, where it is later than what its severity promises.
+    late: list[str]
+    #: Alerts that look back for so many minutes: they need not have cleared.
+    lasting_min: float = 0.0
+    #: Why it could not be made, or mended.
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """All fired, somebody was told in time, and they cleared."""
+        cleared = all(one.cleared_s is not None for one in self.heard) or self.lasting_min > LONGEST_WAIT_MIN
+        return all(one.ok for one in self.heard) and cleared and not self.late and not self.problem
+
+
+#: So long a drill waits for alerts that look back.
+LONGEST_WAIT_MIN = 11.0
+
+
+class Recovery(Struct, frozen=True):
+    """A process that was killed: seconds until ticks were decided again, and until it answered; or None."""
+
+    process: str
+    decided_s: float | None
+    ready_s: float | None
+
+    @property
+    def ok(self) -> bool:
+        """Both in time."""
+        if self.decided_s is None or self.ready_s is None:
+            return False
+        goal_s = SLOW_TO_ANSWER_S.get(self.process, RECOVERY_GOAL_S)
+        return self.decided_s <= RECOVERY_GOAL_S and self.ready_s <= goal_s
+
+
+class Counted(Struct, frozen=True):
+    """What became of every tick of the drill."""
+
+    ticks: int
+    decisions: int
+    letters: int
+    missing: int
+    repeated: int
+    disordered: int
+
+    @property
+    def ok(self) -> bool:
+        """Each has one decision or one dead letter, in the order of its log."""
+        return not (self.missing or self.repeated or self.disordered)
+
+
+class Restored(Struct, frozen=True):
+    """The desk that was put aside, against the one that was restored from it.
+
+    Attributes:
+        decisions: that were compared, byte for byte but for their times.
+        undecided: ticks among them that lay undecided when it was put aside.
+        different: decisions that are not the same, or of which only one desk knows.
+        verified: whether the restored trail is what was signed.
+        backup_mb, backup_s, restore_s: how much, and how long.
+    """
+
+    decisions: int
+    undecided: int
+    different: int
+    verified: bool
+    backup_mb: float
+    backup_s: float
+    restore_s: float
+
+    @property
+    def ok(self) -> bool:
+        """The same decisions."""
+        return self.verified and self.decisions > self.undecided > 0 and not self.different
+
+
+class DrillReport(Struct, frozen=True):
+    """All of it.
+
+    Attributes:
+        healthy_s: how long a healthy desk was watched.
+        alarmed: alerts that fired in that time: none should.
+        faults: each with its alerts.
+        recoveries: of processes that were killed.
+        counted: None where only some faults were asked for, as `restored`.
+        availability: share of the drill in which each process answered.
+        left_out: faults that could not be made here, and why.
+        seconds: in all.
+    """
+
+    healthy_s: float
+    alarmed: list[str]
+    faults: list[FaultTold]
+    recoveries: list[Recovery]
+    counted: Counted | None
+    restored: Restored | None
+    availability: dict[str, float]
+    left_out: list[str]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Every part is."""
+        parts = [*self.faults, *self.recoveries, *(one for one in (self.counted, self.restored) if one is not None)]
+        return not self.alarmed and all(part.ok for part in parts)

@@ -1,0 +1,131 @@
+"""What a drill is made of: a fault an alert, an account of what was heard, and a verdict that can fail."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+
+from stack.cli.drill import show_report
+from stack.drill import bad_model
+from stack.drill.alarms import Heard
+from stack.drill.faults import FAULTS
+from stack.drill.own_disk import own_disk
+from stack.drill.run import chosen, main_folder
+from stack.drill.table import LONGEST_WAIT_MIN, Counted, DrillReport, FaultTold, Recovery, Restored
+from stack.drill.wounds import WOUNDS
+from stack.watching.alerts import ALERTS
+from trading.errors import ConfigurationError
+
+TOLD = Heard("KillSwitch", 3.5, 0.1, (), 2.0)
+HELD = FaultTold("kill switch", [TOLD], [])
+RECOVERED = Recovery("gateway", 3.4, 3.5)
+COUNTED = Counted(100, 99, 1, 0, 0, 0)
+RESTORED = Restored(99, 40, 0, True, 300.0, 20.0, 15.0)
+
+
+def report(**changes):
+    whole = DrillReport(600.0, [], [HELD], [RECOVERED], COUNTED, RESTORED, {"gateway": 0.99}, [], 2400.0)
+    return msgspec.structs.replace(whole, **changes)
+
+
+def test_every_alert_that_a_desk_can_cause_is_caused_and_no_other():
+    wanted = {one.name for one in ALERTS if one.tried == "drill"}
+    made = {alert for fault in (*FAULTS, *WOUNDS) for alert in fault.alerts} | {"ModelMissing"}
+    assert made == wanted
+    assert len({fault.name for fault in (*FAULTS, *WOUNDS)}) == len(FAULTS) + len(WOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("heard", "ok"),
+    [
+        (TOLD, True),
+        # Silent, because its cause was told.
+        (Heard("NoDecisions", 40.0, None, ("GatewayNotReady",), 5.0), True),
+        (Heard("NoDecisions", 40.0, None, (), 5.0), False),
+        (Heard("NoDecisions"), False),
+    ],
+)
+def test_an_alert_was_heard_when_somebody_was_told_of_it_or_of_its_cause(heard, ok):
+    assert heard.ok is ok
+    assert FaultTold("a fault", [heard], []).ok is ok
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"alarmed": ["GatewayLag"]},
+        {"faults": [FaultTold("x", [Heard("KillSwitch", 3.5, 0.1)], [])]},
+        {"faults": [FaultTold("x", [TOLD], ["KillSwitch"])]},
+        {"faults": [FaultTold("x", [TOLD], [], problem="it could not be made")]},
+        {"recoveries": [Recovery("gateway", 3.0, 10.1)]},
+        {"recoveries": [Recovery("gateway", None, 3.0)]},
+        {"recoveries": [Recovery("mlflow", 0.1, 31.0)]},
+        {"recoveries": [Recovery("mlflow", 11.0, 3.0)]},
+        {"counted": msgspec.structs.replace(COUNTED, missing=1)},
+        {"counted": msgspec.structs.replace(COUNTED, repeated=1)},
+        {"counted": msgspec.structs.replace(COUNTED, disordered=1)},
+        {"restored": msgspec.structs.replace(RESTORED, different=1)},
+        {"restored": msgspec.structs.replace(RESTORED, verified=False)},
+        # A comparison of nothing proves nothing.
+        {"restored": msgspec.structs.replace(RESTORED, decisions=0)},
+        {"restored": msgspec.structs.replace(RESTORED, decisions=40)},
+    ],
+)
+def test_whatever_does_not_hold_fails_the_drill(changes):
+    assert report().ok
+    assert not report(**changes).ok
+
+
+def test_an_alert_that_looks_back_an_hour_need_not_have_cleared_and_one_of_ten_minutes_must():
+    still = Heard("TamperFound", 5.0, 0.1)
+    assert FaultTold("x", [still], [], lasting_min=60).ok
+    assert not FaultTold("x", [still], [], lasting_min=LONGEST_WAIT_MIN - 1).ok
+
+
+def test_a_report_is_shown_whole(capsys):
+    broken = FaultTold(
+        "gateway hangs", [Heard("NoDecisions", 40.0, None, ("ProcessDown",), 5.0)], [], problem="why"
+    )
+    show_report(report(faults=[HELD, broken], left_out=["a disk: none"], alarmed=["GatewayLag"]))
+    told = " ".join(capsys.readouterr().out.split())
+    for words in ("kill switch", "by ProcessDown", "GatewayLag", "gateway hangs: why", "not made: a disk", "99.00%",
+                  "0 missing", "was signed"):  # fmt: skip
+        assert words in told
+
+
+def test_faults_are_chosen_by_their_letters():
+    assert [fault.name for fault in chosen("KILL SWITCH")] == ["kill switch"]
+    assert len(chosen("")) == len(FAULTS)
+    with pytest.raises(ConfigurationError, match="no fault is called 'fire'.*kill switch"):
+        chosen("fire")
+
+
+def test_a_folder_that_holds_something_is_not_worked_in(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(ConfigurationError, match="is not empty"):
+        main_folder(tmp_path)
+    assert main_folder(tmp_path / "new").is_dir()
+
+
+def test_who_may_not_mount_gets_no_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with own_disk(tmp_path / "place") as disk:
+        assert disk is None
+    assert list((tmp_path / "place").iterdir()) == [tmp_path / "place" / "disk"]
+
+
+def test_the_bad_model_takes_what_it_is_asked_for_or_fails():
+    session = onnxruntime.InferenceSession(bad_model.graph(), providers=["CPUExecutionProvider"])
+    asked = np.array([[1024.0]], dtype=np.float32)
+    assert np.array_equal(session.run(None, {"x": asked})[0], asked)
+    with pytest.raises(RuntimeException):
+        session.run(None, {"x": np.array([[bad_model.REFUSED]], dtype=np.float32)})
+
+
+def test_a_report_is_json():
+    assert json.loads(msgspec.json.encode(report()))["faults"][0]["heard"][0]["alert"] == "KillSwitch"

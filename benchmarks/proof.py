@@ -79,6 +79,8 @@ def page(proofs: list[Proven]) -> str:
         lines += [f"`{proof.command}`, {proof.measured_at}, commit {proof.commit}, {proof.seconds / 60:.0f} min;"]
         m = proof.machine
         lines += [f"{m['processor']}, {m['cores']} cores, {m['memory']}.", "", *table(proof.report), ""]
+    for name in [name for name in PROOFS if name not in {proof.name for proof in proofs}]:
+        lines += [f"## {name}: **not run yet**", "", f"`make proof`, or `python -m benchmarks.proof {name}`.", ""]
     return "\n".join(lines)
 
 

@@ -38,7 +38,9 @@ def admin_client(bootstrap: str) -> AdminClient:
 def delete_before(bootstrap: str, topic: str, offsets: Mapping[int, int]) -> None:
     """Delete a topic's records before an offset of each partition. Raises ServiceUnavailable."""
     places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-    for future in admin_client(bootstrap).delete_records(places).values():
+    # Held until all have answered: nobody answers for a client that is gone.
+    admin = admin_client(bootstrap)
+    for future in admin.delete_records(places).values():
         with translating(f"records of {topic} cannot be deleted"):
             future.result(CREATE_S)
 

@@ -319,13 +319,13 @@ class Recorder:
         self._raise(Alarm(kind, said, name))
 
     def _sign(self) -> None:
-        if self._unproven:
-            self._observer.signed(0, f"{len(self._unproven)} logs are not yet as far as they were signed")
-            return
-        heads = [head for name, head in self._heads.items() if name not in self._carried]
-        checkpoint = self._signer.sign(heads, self._now_ns(), self._carried.values())
-        if checkpoint is not None or self._signer.refuses:
-            self._observer.signed(checkpoint.signed_at_ns if checkpoint else 0, self._signer.refuses)
+        refuses = f"{len(self._unproven)} logs are not yet as far as they were signed" if self._unproven else ""
+        if not refuses:
+            heads = [head for name, head in self._heads.items() if name not in self._carried]
+            self._signer.sign(heads, self._now_ns(), self._carried.values())
+        # By an earlier life too: for how long nothing was signed is seen after a restart.
+        last = self._signer.last
+        self._observer.signed(0 if last is None else last.signed_at_ns, refuses or self._signer.refuses)
 
     def _ship(self) -> None:
         if self._journal is not None and time.monotonic() - self._journal_at_s >= JOURNAL_S:

@@ -24,6 +24,8 @@ def test_the_page_says_what_was_lost_and_that_it_does_not_hold():
     assert "## chaos: **does not hold**" in text
     assert "commit abc1234" in text
     assert "## chaos: holds" in proof.page([proven(True)])
+    # What nobody has run is not passed over.
+    assert "## audit: **not run yet**" in proof.page([proven(True)])
 
 
 def test_the_drill_is_told_by_alert_and_by_process():
@@ -49,7 +51,7 @@ def test_the_drill_is_told_by_alert_and_by_process():
 
 def test_the_committed_page_is_written_from_the_committed_results():
     proofs = msgspec.json.decode((ROOT / "docs/proof.json").read_bytes(), type=list[proof.Proven])
-    assert {p.name for p in proofs} == proof.PROOFS.keys()
+    assert {p.name for p in proofs} <= proof.PROOFS.keys()
     assert (ROOT / "docs/proof.md").read_text() == proof.page(proofs)
 
 

@@ -24,13 +24,14 @@ DECISIONS, ORDERS = "trading.decisions", "trading.orders"
 
 class Watching(Observer):
     def __init__(self):
-        self.alarms, self.refusals, self.turns = [], [], []
+        self.alarms, self.refusals, self.turns, self.signed_at = [], [], [], set()
 
     def alarm(self, alarm):
         self.alarms.append(alarm.kind)
 
     def signed(self, signed_at_ns, refuses):
         self.refusals.append(refuses)
+        self.signed_at.add(signed_at_ns)
 
     def turn(self, total, waiting):
         self.turns.append(waiting)
@@ -226,6 +227,16 @@ def test_a_log_that_was_signed_and_is_nowhere_any_more_ends_signing(desk):
     desk.trail.wipe()
     del desk.source.topics[ORDERS]
     assert desk.run().alarms == ["root_differs"]
+
+
+def test_a_life_that_may_sign_nothing_says_when_an_earlier_one_did_last(desk):
+    desk.run()
+    last = desk.signed()[-1].signed_at_ns
+    desk.trail.wipe()
+    del desk.source.topics[ORDERS]
+    watching = desk.run()
+    assert all(watching.refusals)
+    assert watching.signed_at == {last}
 
 
 def test_a_trail_that_is_cut_while_it_is_written_is_told_and_built_again(desk):

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 COMMANDS = {
     "demo": "Train, export, serve and decide real ticks on real servers, and show the evidence.",
     "chaos": "Break a stack of its own on purpose, and compare with an undisturbed run byte for byte.",
-    "drill": "Hurt a desk of its own in every way that has an alert, put it aside, delete it, restore it.",
+    "drill": "Hurt a desk of its own in every way that has an alert, and bring it back.",
     "stack": "The whole desk on this machine, without Docker.",
     "data": "Datasets for training, and the data service: ticks, features and decisions over HTTP.",
     "train": "Train models from market history and register them in MLflow.",

@@ -53,6 +53,8 @@ from trading.models.serving import ServingFacts
 log = structlog.get_logger()
 #: For the probe that a server's answers are known by: at its start, and at each look afterwards.
 FIRST_PROBE_S, PROBE_S = 5.0, 0.5
+#: After which one of another build or device is taken anew: it may have become another while it was taken.
+OTHERWISE_S = 10.0
 
 
 class Tritons:
@@ -273,7 +275,9 @@ class Tritons:
                 if self._before is None:
                     return
                 wanted = served.predictor.newest()
-            if wanted != served.counts.version:
+            is_otherwise = member is not self._first and served.counts != lineup.counts
+            is_stale = is_otherwise and time.monotonic() - member.found_at > OTHERWISE_S
+            if wanted != served.counts.version or is_stale:
                 self._replace(member, self._taken(member, wanted))
         except Exception as error:  # noqa: BLE001 - it has just answered as it should
             log.warning("no other version to follow", address=member.address, reason=told(error))

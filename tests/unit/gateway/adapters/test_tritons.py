@@ -61,8 +61,9 @@ class FakePredictor:
     def settle_rows(self, probe):
         self._server.check()
         self._server.settled += 1
+        found = str(self._server.answers)
         time.sleep(self._server.settles_s)
-        self.serving = ServingFacts("triton 2", {"m": "cpu"}, 8, str(self._server.answers))
+        self.serving = ServingFacts("triton 2", {"m": "cpu"}, 8, found)
         return self.serving
 
     def newest(self):
@@ -101,6 +102,7 @@ def quick(monkeypatch):
         monkeypatch.setattr(module, "SOONEST_S", 0.005)
     monkeypatch.setattr(tritons, "PROBE_S", 0.05)
     monkeypatch.setattr(tritons, "FIRST_PROBE_S", 0.1)
+    monkeypatch.setattr(tritons, "OTHERWISE_S", 0.02)
 
 
 class Desk:
@@ -356,6 +358,17 @@ def test_one_that_is_started_anew_unseen_as_another_build_is_found_out(made):
     eventually(lambda: "otherwise" in desk.why(1))
     b.answers = 1.0
     eventually(lambda: desk.why(1) == "")
+
+
+def test_one_that_becomes_another_build_while_it_is_taken_is_taken_anew(made):
+    a, b = FakeTriton(), FakeTriton(answers=2.0)
+    b.settles_s = 0.2
+    turning = threading.Timer(0.1, setattr, (b, "answers", 1.0))
+    # It is settled as the one, and answers as the other.
+    turning.start()
+    desk = made(a, b)
+    eventually(lambda: desk.why(1) == "")
+    turning.join()
 
 
 def test_the_first_says_which_version_counts_and_it_is_told_before_it_is_asked(made):

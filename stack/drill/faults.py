@@ -105,7 +105,8 @@ def no_ticks(desk: Desk) -> Iterator[None]:
     numbers = iter(range(1_000_000))
 
     def send() -> None:
-        producer.produce(TOPICS.ticks, rubbish(next(numbers)), partition=0)
+        # Where a symbol's ticks are: a partition of rubbish alone is decided by no model.
+        producer.produce(TOPICS.ticks, rubbish(next(numbers)), key=b"SIM0")
         producer.flush(10.0)
 
     with repeatedly(send, 2.0):

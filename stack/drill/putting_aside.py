@@ -58,7 +58,11 @@ def put_aside_and_restore(desk: Desk, folder: Path, show: Callable[[str], None])
     return Restored(
         decisions=len(wanted.evidence),
         undecided=TICKS,
-        different=sum(wanted.evidence.get(place) != found.evidence.get(place) for place in places),
+        different=sum(wanted.evidence.get(place) != found.evidence.get(place) for place in places)
+        + len(found.repeated)
+        + len(found.disordered)
+        + found.unreadable
+        + (wanted.letters != found.letters),
         verified=is_verified(desk),
         backup_mb=round(sum(told["parts"].values()) / MB, 1),
         backup_s=round(backup_s, 1),

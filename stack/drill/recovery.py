@@ -98,6 +98,5 @@ def counted(desk: Desk) -> Counted:
     log = read_trail(desk.settings.kafka_bootstrap, TOPICS.decisions, TOPICS.dead_letters)
     places = {(p, offset) for p, end in ends.items() for offset in range(end)}
     missing = len(places - log.evidence.keys() - log.letters.keys())
-    return Counted(
-        len(places), len(log.evidence), len(log.letters), missing, len(log.repeated), len(log.disordered)
-    )
+    repeated = len(log.repeated) + len(log.evidence.keys() & log.letters.keys()) + log.unreadable
+    return Counted(len(places), len(log.evidence), len(log.letters), missing, repeated, len(log.disordered))

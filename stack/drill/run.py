@@ -103,6 +103,7 @@ class Drill:
             restored = put_aside_and_restore(desk, backup, lambda what: self._show(f"the desk {what}"))
             with SteadyLoad(desk.settings, RATE_HZ, seed=23):
                 told += [self.made(fault, LATEST_FIRES_S) for fault in WOUNDS]
+            told = [self._clear(one) for one in told]
         return DrillReport(
             healthy_s, sorted(alarmed), told, found, sums, restored, availability, self._left_out,
             round(time.monotonic() - began, 1),
@@ -175,7 +176,9 @@ class Drill:
 
     def _clear(self, told: FaultTold) -> FaultTold:
         """Of alerts that look back: wait until they see nothing any more."""
-        if not told.lasting_min:
+        if not told.lasting_min or told.lasting_min > LONGEST_WAIT_MIN or told.problem:
+            return told
+        if all(one.cleared_s is not None for one in told.heard):
             return told
         wait_s = LONGEST_WAIT_MIN * 60
         quiet = self._desk.alarms.wait_until_quiet([one.alert for one in told.heard], wait_s, self._show)

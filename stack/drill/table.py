@@ -66,7 +66,7 @@ class Counted(Struct, frozen=True):
     @property
     def ok(self) -> bool:
         """Each has one decision or one dead letter, in the order of its log."""
-        return not (self.missing or self.repeated or self.disordered)
+        return self.ticks > 0 and not (self.missing or self.repeated or self.disordered)
 
 
 class Restored(Struct, frozen=True):

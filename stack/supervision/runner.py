@@ -276,7 +276,8 @@ class Runner(threading.Thread):
     def _look_at_parts(self) -> None:
         """What the kernel ended while this one lived on was a part of it, where it has a group of its own."""
         before, self._oom_kills = self._oom_kills, self._kills()
-        grown = (self._oom_kills or 0) - (before or 0) if self._is_grouped else 0
+        known = self._is_grouped and before is not None and self._oom_kills is not None
+        grown = (self._oom_kills or 0) - (before or 0) if known else 0
         memory = " (out of memory: the kernel ended it, exit 137)" if grown > 0 else ""
         process = self._found()
         if process is not None and (why := self.service.broken(FAMILIES.children(process.pid))):

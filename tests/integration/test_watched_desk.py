@@ -89,7 +89,8 @@ def metrics_of(expression):
 
 
 def test_a_healthy_desk_alarms_nobody(desk, alarms, told):
-    with SteadyLoad(desk, 500.0):
+    # Three models as an ensemble, on two cores; 500 ticks/s through the fused one are the drill's.
+    with SteadyLoad(desk, 200.0):
         # The first moments are warming up: the machine's own models are loaded, and compiled.
         time.sleep(20)
         before = len(told.came)

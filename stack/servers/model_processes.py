@@ -25,25 +25,36 @@ class ModelProcesses:
         self._models: dict[int, str] = {}
         #: At the last look: Triton itself needs a moment to take away one that it ends.
         self._corpses: set[int] = set()
+        self._nameless = 0
 
     def __call__(self, children: Sequence[psutil.Process]) -> str:
         """Which served models have no process any more, for people; "" where all have.
 
         One that is unloaded is waited for by Triton: only what died by itself is left as a corpse.
         """
-        living: dict[int, str] = {}
-        corpses: dict[int, str] = {}
+        found: dict[int, str] = {}
+        corpses: set[int] = set()
+        nameless = 0
         for child in children:
             try:
                 if child.status() != psutil.STATUS_ZOMBIE:
-                    living[child.pid] = self._models.get(child.pid) or self._model(child.cmdline())
-                elif name := self._models.get(child.pid, ""):
-                    corpses[child.pid] = name
+                    found[child.pid] = self._models.get(child.pid) or self._model(child.cmdline())
+                elif child.pid in self._models:
+                    found[child.pid] = self._models[child.pid]
+                    corpses.add(child.pid)
+                else:
+                    nameless += 1
             except psutil.NoSuchProcess:
                 continue
-        dead = sorted(name for pid, name in corpses.items() if pid in self._corpses)
-        self._models, self._corpses = living | corpses, set(corpses)
+        dead = sorted(found[pid] for pid in corpses & self._corpses if found[pid])
+        self._models, self._corpses, self._nameless = found, corpses, nameless
         return f"the process of {', '.join(dead)} ended" if dead else ""
+
+    def troubles(self) -> list[str]:
+        """What died before anybody had seen whose process it was: it may have been a served model's."""
+        if not self._nameless:
+            return []
+        return ["the process of some model ended, and nobody knows of which: `ultrathink stack restart triton`"]
 
     def _model(self, words: Sequence[str]) -> str:
         """The model of the repository that a command line names; "" where it names none."""

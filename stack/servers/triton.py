@@ -69,6 +69,7 @@ def service(settings: StackSettings) -> Service:
     """Explicit model control: nothing is loaded because a file lies somewhere."""
     folder, ports = settings.absolute_home / "triton", settings.ports
     repository = settings.model_repository.expanduser().resolve()
+    models = ModelProcesses(repository)
     return Service(
         name="triton",
         endpoint=settings.triton_grpc,
@@ -76,7 +77,8 @@ def service(settings: StackSettings) -> Service:
         command=lambda: command(settings, folder, repository),
         probe=Probe(settings.triton_grpc, (repository, folder, wheel())),
         memory_limit_mb=4096,
-        broken=ModelProcesses(repository),
+        broken=models,
+        troubles=models.troubles,
         environment=lambda: environment(settings.triton_threads),
         prepare=lambda: prepare(folder, repository),
         folder=folder,

@@ -51,6 +51,13 @@ class Groups:
             return False
         return True
 
+    def holds(self, name: str, pid: int) -> bool:
+        """Whether a process is in its service's group, as one is that an earlier supervisor put there."""
+        try:
+            return str(pid) in (self._folder / name / "cgroup.procs").read_text().split()
+        except OSError:
+            return False
+
     def kills(self, name: str) -> int | None:
         """How many of a service's processes the kernel has ended for want of memory; None where it has no group."""
         return count(self._folder / name / self._interface.events)

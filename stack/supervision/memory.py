@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from stack.servers.identity import describe_exit
-from stack.supervision.cgroups import count
+from stack.supervision.cgroups import Groups, count
 
 #: Share of its ceiling from which a process is reported.
 NEAR = 0.9
 VMSTAT = Path("/proc/vmstat")
 KILLED = (-9, 137)
+#: A part that the kernel ended so long ago at most is why its service is found broken.
+LATELY_S = 10.0
+
+
+class MemoryKills:
+    """Whom the kernel ended for want of memory, look by look; of one service where that has a group of its own."""
+
+    def __init__(self, groups: Groups | None, name: str) -> None:
+        """`groups` of the kernel, `name` of the service; without groups the whole machine's count is looked at."""
+        self._groups, self._name = groups, name
+        self._is_grouped = False
+        #: At the last look but one, and at the last: the kernel counts one before it is gone.
+        self._earlier: int | None = None
+        self._last: int | None = None
+        self._part_ended_s = float("-inf")
+
+    def begin(self, pid: int, limit_mb: int, *, is_new: bool) -> None:
+        """A process was started, and is put into its group; or it was adopted, and may be in one."""
+        if self._groups is not None:
+            if is_new:
+                self._is_grouped = self._groups.place(self._name, pid, limit_mb)
+            else:
+                self._is_grouped = self._groups.holds(self._name, pid)
+        self._earlier = self._last = self._count()
+        self._part_ended_s = float("-inf")
+
+    def look(self) -> int:
+        """How many parts of the service were ended since the last look, while it lived on."""
+        self._earlier, self._last = self._last, self._count()
+        if not self._is_grouped or self._earlier is None or self._last is None or self._last <= self._earlier:
+            return 0
+        self._part_ended_s = time.monotonic()
+        return self._last - self._earlier
+
+    def ended_a_part_lately(self) -> bool:
+        """Whether what is missing now may be what was ended then."""
+        return time.monotonic() - self._part_ended_s < LATELY_S
+
+    def exit_in_words(self, code: int) -> str:
+        """How the service ended, for people."""
+        return exit_in_words(code, self._earlier, self._count())
+
+    def _count(self) -> int | None:
+        # Of its own group it is known for certain, else only of the machine.
+        return self._groups.kills(self._name) if self._groups and self._is_grouped else oom_kills()
 
 
 def oom_kills(vmstat: Path = VMSTAT) -> int | None:

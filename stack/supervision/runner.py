@@ -17,7 +17,7 @@ from stack.servers.identity import Families, Identity, Usage, end, identity
 from stack.servers.log_files import log_path
 from stack.servers.server import AtWork, NotReady, Service, members
 from stack.supervision.cgroups import Groups
-from stack.supervision.memory import exit_in_words, oom_kills
+from stack.supervision.memory import MemoryKills
 from stack.supervision.orphans import Note, end_marked, marker, note
 from stack.supervision.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, WAITING, ServiceStatus
 
@@ -60,7 +60,7 @@ class Runner(threading.Thread):
             service.name, endpoint=service.endpoint, memory_limit_mb=service.memory_limit_mb
         )
         self._home, self._others, self._settings, self._running = home, others, settings, running
-        self._groups, self._is_grouped = groups, False
+        self._kills = MemoryKills(groups, service.name)
         self._stopping = threading.Event()
         #: The process has ended, or must; somebody asked for something.
         self._news, self._asked = threading.Event(), threading.Event()
@@ -68,7 +68,6 @@ class Runner(threading.Thread):
         self._restart = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._failures, self._was_ready, self._withdrawn = 0, False, False
-        self._oom_kills: int | None = None
         self._measured: tuple[float, Usage] | None = None
         self._troubles: tuple[str, ...] = ()
 
@@ -157,6 +156,7 @@ class Runner(threading.Thread):
         running, self._running = self._running, None
         if running is not None and running.find() is not None:
             self._process, self.status.process = None, running
+            self._kills.begin(running.pid, self.service.memory_limit_mb, is_new=False)
         else:
             self._spawn()
         threading.Thread(target=self._await_end, args=(self.status.process, self._process), daemon=True).start()
@@ -177,9 +177,7 @@ class Runner(threading.Thread):
                 **identity(service.user),
                 start_new_session=True,
             )
-        if self._groups is not None:
-            self._is_grouped = self._groups.place(service.name, self._process.pid, service.memory_limit_mb)
-        self._oom_kills = self._kills()
+        self._kills.begin(self._process.pid, service.memory_limit_mb, is_new=True)
         if service.nice:
             # At once: what it starts inherits it.
             os.setpriority(os.PRIO_PROCESS, self._process.pid, service.nice)
@@ -225,6 +223,7 @@ class Runner(threading.Thread):
             # It is asked again in a moment.
             self._troubles = tuple(self.service.troubles())
         self.status.detail, self.status.busy = "", False
+        self._look_at_parts()
         self.status.state = READY
         self._was_ready = True
 
@@ -275,32 +274,24 @@ class Runner(threading.Thread):
 
     def _look_at_parts(self) -> None:
         """What the kernel ended while this one lived on was a part of it, where it has a group of its own."""
-        before, self._oom_kills = self._oom_kills, self._kills()
-        known = self._is_grouped and before is not None and self._oom_kills is not None
-        grown = (self._oom_kills or 0) - (before or 0) if known else 0
-        memory = " (out of memory: the kernel ended it, exit 137)" if grown > 0 else ""
+        if ended := self._kills.look():
+            self.status.out_of_memory += ended
+            self.status.last_exit = "exit 137: a part of it was ended for want of memory, and it goes on"
         process = self._found()
         if process is not None and (why := self.service.broken(FAMILIES.children(process.pid))):
             # Without that part it has nothing to finish, and would wait for it.
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-            raise _Died(why + memory)
-        if memory:
-            self.status.out_of_memory += grown
-            self.status.last_exit = f"it goes on; a part of it ended{memory}"
+            raise _Died(f"{why}: exit 137, for want of memory" if self._kills.ended_a_part_lately() else why)
 
     def _raise_if_over(self) -> None:
         if self._restart:
             raise _Died(self._restart, asked=True)
         code = self._process.poll() if self._process else None
         if code is not None:
-            raise _Died(exit_in_words(code, self._oom_kills, self._kills()))
+            raise _Died(self._kills.exit_in_words(code))
         if self._process is None and self._found() is None:
             raise _Died("it ended; how, an earlier supervisor would have been told")
-
-    def _kills(self) -> int | None:
-        # Of its own group it is known for certain, else only of the machine.
-        return self._groups.kills(self.service.name) if self._groups and self._is_grouped else oom_kills()
 
     def _found(self) -> psutil.Process | None:
         return None if self.status.process is None else self.status.process.find()

@@ -76,3 +76,7 @@ def test_one_that_was_unloaded_leaves_no_corpse_and_one_that_nobody_saw_alive_sa
         assert look([]) == ""
         kill(one)
         assert [look([one]), look([one])] == ["", ""]
+        # It may have been a served one: that is said, and nothing is ended for it.
+        assert "nobody knows of which" in look.troubles()[0]
+        assert look([]) == ""
+        assert look.troubles() == []

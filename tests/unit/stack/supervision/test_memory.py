@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from stack.supervision import memory
 from stack.supervision.cgroups import MB, SLACK, V2, Groups, find_groups
-from stack.supervision.memory import exit_in_words, near_ceiling, oom_kills
+from stack.supervision.memory import MemoryKills, exit_in_words, near_ceiling, oom_kills
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,70 @@ def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     assert groups.kills("triton") is None
     (ours / "triton" / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\n")
     assert groups.kills("triton") == 2
+    assert groups.holds("triton", 42)
+    assert not groups.holds("triton", 4)
+    assert not groups.holds("redis", 42)
+
+
+class Counted:
+    """Groups whose counts the test says."""
+
+    def __init__(self, *, takes=True):
+        self.count, self.takes, self.held = 0, takes, set()
+
+    def place(self, name, pid, limit_mb):
+        self.held.add(pid)
+        return self.takes
+
+    def holds(self, name, pid):
+        return pid in self.held
+
+    def kills(self, name):
+        return self.count
+
+
+def test_a_part_that_was_ended_is_counted_once_and_known_for_a_while(monkeypatch):
+    groups = Counted()
+    kills = MemoryKills(groups, "triton")
+    kills.begin(7, 100, is_new=True)
+    assert (kills.look(), kills.ended_a_part_lately()) == (0, False)
+    groups.count = 2
+    assert [kills.look(), kills.look()] == [2, 0]
+    assert kills.ended_a_part_lately()
+    monkeypatch.setattr(memory, "LATELY_S", 0.0)
+    assert not kills.ended_a_part_lately()
+
+
+def test_one_that_the_kernel_counts_before_it_is_gone_has_ended_for_memory():
+    groups = Counted()
+    kills = MemoryKills(groups, "redis")
+    kills.begin(7, 100, is_new=True)
+    groups.count = 1
+    kills.look()
+    assert "out of memory" in kills.exit_in_words(-9)
+    # Long afterwards it is another matter.
+    kills.look()
+    assert "by hand" in kills.exit_in_words(-9)
+
+
+def test_a_count_that_cannot_be_read_says_nothing():
+    groups = Counted()
+    kills = MemoryKills(groups, "redis")
+    groups.count = None
+    kills.begin(7, 100, is_new=True)
+    groups.count = 40
+    assert kills.look() == 0
+    assert "out of memory, or killed by hand" in MemoryKills(Counted(takes=False), "x").exit_in_words(-9)
+
+
+def test_of_an_adopted_process_the_group_is_known_where_it_is_in_one():
+    groups = Counted()
+    first, second, stranger = (MemoryKills(groups, "triton") for _ in range(3))
+    first.begin(7, 100, is_new=True)
+    second.begin(7, 100, is_new=False)
+    stranger.begin(8, 100, is_new=False)
+    groups.count = 1
+    assert (second.look(), stranger.look()) == (1, 0)
 
 
 @pytest.mark.parametrize("text", ["", "0::/desk.service\n", "5:cpu:/\n"])

@@ -316,7 +316,7 @@ def test_what_answers_without_a_part_that_it_needs_is_started_again(tmp_path, mo
         eventually(lambda: one.status.restarts > 0)
         why[0] = ""
         eventually(lambda: one.status.state == READY)
-        assert one.status.last_exit.startswith("the process of regime ended (out of memory")
+        assert one.status.last_exit == "the process of regime ended: exit 137, for want of memory"
         assert one.status.out_of_memory == 1
 
 
@@ -326,5 +326,5 @@ def test_a_part_that_was_ended_for_memory_is_told_of_where_the_rest_goes_on(tmp_
     with watched_parts(tmp_path, lambda _: "", kills) as one:
         kills.count = 2
         eventually(lambda: one.status.out_of_memory == 2)
-        assert "a part of it ended (out of memory" in one.status.last_exit
+        assert "a part of it was ended for want of memory" in one.status.last_exit
         assert one.status.restarts == 0

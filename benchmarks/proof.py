@@ -126,7 +126,8 @@ def drill_table(report: Any) -> list[str]:
         seen = [seconds(one["decided_s"]), seconds(one["ready_s"]), "" if share is None else f"{share:.2%}"]
         lines.append("| " + " | ".join([one["process"], *seen]) + " |")
     alarmed = ", ".join(report["alarmed"]) or "nobody"
-    lines += ["", f"Healthy under load for {report['healthy_s'] / 60:.0f} min: {alarmed} was alarmed."]
+    lasted = f"{report['healthy_s'] / 60:.0f} min, {report['healthy_per_s']:.0f} ticks/s decided"
+    lines += ["", f"Healthy under load ({lasted}): {alarmed} was alarmed."]
     if sums := report["counted"]:
         lost = f"{sums['missing']} missing, {sums['repeated']} repeated, {sums['disordered']} out of order"
         told = f"{sums['decisions']:,} decisions, {sums['letters']:,} dead letters"
@@ -138,6 +139,8 @@ def drill_table(report: Any) -> list[str]:
         )
         signed = f"the trail is {'' if again['verified'] else 'not '}what was signed"
         lines.append(f"Put aside: {took}: {same}; {signed}.")
+    lines += [f"{t['fault']}: {t['problem']}." for t in report["faults"] if t["problem"]]
+    lines += [f"{t['fault']}: told late: {', '.join(t['late'])}." for t in report["faults"] if t["late"]]
     return lines + [f"Not made: {what}." for what in report["left_out"]]
 
 

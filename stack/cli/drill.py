@@ -78,7 +78,8 @@ def show_report(report: DrillReport) -> None:
         out.print(
             table("", ["killed", "decides after s", "answers after s", "available", ""], back, right=(1, 2, 3))
         )
-    out.print(f"healthy for {report.healthy_s:.0f} s: {', '.join(report.alarmed) or 'nobody was alarmed'}")
+    alarmed = ", ".join(report.alarmed) or "nobody was alarmed"
+    out.print(f"healthy for {report.healthy_s:.0f} s at {report.healthy_per_s:.0f} ticks/s: {alarmed}")
     if (sums := report.counted) is not None:
         out.print(
             f"{sums.ticks:,} messages: {sums.decisions:,} decisions, {sums.letters:,} dead letters, {sums.missing} "

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from datetime import datetime
 from typing import Any
 
 import httpx
 from msgspec import Struct
 
-from stack.drill.receiver import FIRING, Told
+from stack.drill.receiver import FIRING, Told, began_s
 from stack.servers.loopback import client
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ServiceUnavailable
@@ -61,8 +60,15 @@ class Alarms:
 
         Not by the series ALERTS: what fired when Prometheus ended still seems to for five minutes after its start.
         """
+        return {name for name, state in self._active() if state == FIRING}
+
+    def active(self) -> set[str]:
+        """Names of alerts that fire, or will if what they mean goes on. Raises ServiceUnavailable."""
+        return {name for name, _ in self._active()}
+
+    def _active(self) -> list[tuple[str, str]]:
         found = self._told_by_prometheus("alerts")["alerts"]
-        return {one["labels"]["alertname"] for one in found if one["state"] == FIRING}
+        return [(one["labels"]["alertname"], one["state"]) for one in found]
 
     def _told_by_prometheus(self, what: str, **asked: str) -> Any:
         address = f"{self._prometheus}/api/v1/{what}"
@@ -94,8 +100,8 @@ class Alarms:
         """Until each has fired after a moment and somebody was told of it or of what silences it.
 
         Args:
-            wanted: names of alerts.
-            since_s: wall time of the fault; what fired before is of another.
+            wanted: names of alerts that were not active before.
+            since_s: wall time of the fault.
             timeout_s: after which what is there is told.
             show: hears what is waited for.
         """
@@ -124,18 +130,18 @@ class Alarms:
         if (came := self.told.first(heard.alert, since_s=since_s)) is None:
             return Heard(heard.alert, fired_s, None, silenced_by)
         at_s, one = came
-        began_s = datetime.fromisoformat(one["startsAt"]).timestamp()
-        return Heard(heard.alert, round(max(0.0, began_s - since_s), 1), round(max(0.0, at_s - began_s), 1))
+        fired_at_s = began_s(one)
+        return Heard(heard.alert, round(fired_at_s - since_s, 1), round(max(0.0, at_s - fired_at_s), 1))
 
     def wait_until_quiet(
-        self, names: Collection[str], timeout_s: float, show: Callable[[str], None]
+        self, names: Collection[str], timeout_s: float, show: Callable[[str], None], *, pending: bool = False
     ) -> dict[str, float | None]:
-        """Alert -> seconds until it fired no more; None where it still does after so long."""
+        """Alert -> seconds until it fired no more, or with `pending` was about to; None where it still does."""
         began = time.monotonic()
         quiet: dict[str, float | None] = dict.fromkeys(names)
         while time.monotonic() - began < timeout_s:
             try:
-                firing = self.firing()
+                firing = self.active() if pending else self.firing()
             except ServiceUnavailable as error:
                 # Of one that does not answer nobody knows that it is quiet.
                 show(str(error))

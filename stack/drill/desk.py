@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -21,6 +22,7 @@ from stack.supervision.status import READY, ServiceStatus, StackStatus, read_sta
 from trading.errors import ServiceUnavailable
 
 COMMAND_S, BACK_S, LOOK_S = 300.0, 60.0, 0.05
+Answer = TypeVar("Answer")
 ULTRATHINK = Path(sys.executable).parent / "ultrathink"
 
 
@@ -37,9 +39,12 @@ class Desk:
         # Of the caller's own desk nothing is told to this one.
         ours = {name: value for name, value in os.environ.items() if not name.startswith("ULTRATHINK_")}
         told = {**ours, "ULTRATHINK_HOME": os.fspath(self.home), **environment}
-        done = subprocess.run(
-            [ULTRATHINK, *words], env=told, capture_output=True, text=True, check=False, timeout=COMMAND_S
-        )
+        try:
+            done = subprocess.run(
+                [ULTRATHINK, *words], env=told, capture_output=True, text=True, check=False, timeout=COMMAND_S
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ServiceUnavailable(f"ultrathink {' '.join(words)}: no end after {COMMAND_S:.0f} s") from error
         if done.returncode:
             raise ServiceUnavailable(f"ultrathink {' '.join(words)}: {(done.stderr or done.stdout).strip()[-600:]}")
         return done.stdout
@@ -86,6 +91,17 @@ class Desk:
             time.sleep(LOOK_S)
         return time.monotonic() - began
 
+    def patiently(self, ask: Callable[[], Answer], timeout_s: float = BACK_S) -> Answer:
+        """An answer, of somebody who may be on the way back. Raises ServiceUnavailable."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return ask()
+            except ServiceUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(LOOK_S)
+
     @contextmanager
     def suspended(self, name: str) -> Iterator[None]:
         """It and its children hang; whoever was ended meanwhile is left alone."""
@@ -104,14 +120,20 @@ class Desk:
 
 @contextmanager
 def repeatedly(action: Callable[[], object], every_s: float) -> Iterator[None]:
-    """An action again and again in a thread, as long as this lasts; what it cannot do once it tries again."""
-    ending = threading.Event()
+    """An action again and again in a thread, as long as this lasts.
+
+    What somebody who is away keeps it from is tried again. Raises ServiceUnavailable at its end for what else failed.
+    """
+    ending, failures = threading.Event(), list[Exception]()
 
     def act() -> None:
-        while not ending.is_set():
-            with contextlib.suppress(ServiceUnavailable):
-                action()
-            ending.wait(every_s)
+        try:
+            while not ending.is_set():
+                with contextlib.suppress(ServiceUnavailable):
+                    action()
+                ending.wait(every_s)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end unheard
+            failures.append(error)
 
     thread = threading.Thread(target=act, name="again", daemon=True)
     thread.start()
@@ -120,3 +142,5 @@ def repeatedly(action: Callable[[], object], every_s: float) -> Iterator[None]:
     finally:
         ending.set()
         thread.join(BACK_S)
+    if failures:
+        raise ServiceUnavailable(f"it was not done again and again: {failures[0]!r}") from failures[0]

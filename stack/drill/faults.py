@@ -57,8 +57,8 @@ def command(begin: tuple[str, ...], end: tuple[str, ...]) -> Make:
 
     @contextmanager
     def make(desk: Desk) -> Iterator[None]:
-        desk.ran(*begin, *REASON)
         try:
+            desk.ran(*begin, *REASON)
             yield
         finally:
             desk.ran(*end, *REASON)
@@ -69,9 +69,9 @@ def command(begin: tuple[str, ...], end: tuple[str, ...]) -> Make:
 @contextmanager
 def stutter(desk: Desk) -> Iterator[None]:
     """The gateway gets no processor for a quarter of a second, twice a second."""
-    gateway = desk.process("gateway")
 
     def pause() -> None:
+        gateway = desk.process("gateway")
         gateway.send_signal(signal.SIGSTOP)
         time.sleep(0.25)
         gateway.send_signal(signal.SIGCONT)
@@ -89,8 +89,8 @@ def tight_limits(desk: Desk) -> Iterator[None]:
         path.write_bytes(msgspec.yaml.encode({"version": 1, "defaults": limits}))
         desk.ran("risk", "limits", "apply", os.fspath(path), *REASON)
 
-    apply(max_drawdown=0.0001)
     try:
+        apply(max_drawdown=0.0001)
         yield
     finally:
         apply()
@@ -182,7 +182,8 @@ def full_redis(desk: Desk) -> Iterator[None]:
             client.set(names[-1], bytes(MB))
         yield
     finally:
-        client.delete(*names)
+        if names:
+            client.delete(*names)
         client.close()
 
 

@@ -19,14 +19,12 @@ def own_disk(folder: Path) -> Iterator[Path | None]:
     image, place = folder / "disk.img", folder / "disk"
     place.mkdir(parents=True)
     try:
-        mounted = os.geteuid() == 0 and shutil.which("mkfs.ext4") is not None and mount(image, place)
-        try:
-            yield place if mounted else None
-        finally:
-            if mounted:
-                # Whoever still holds a file of it is on the way out.
-                ran("umount", "--lazy", os.fspath(place))
+        may = os.geteuid() == 0 and shutil.which("mkfs.ext4") is not None
+        yield place if may and mount(image, place) else None
     finally:
+        if place.is_mount():
+            # Whoever still holds a file of it is on the way out.
+            ran("umount", "--lazy", os.fspath(place))
         image.unlink(missing_ok=True)
 
 

@@ -15,13 +15,12 @@ from loadtest.open_loop.schedule import Speed, plan
 from stack.chaos.evidence import PublishedLog, read_trail
 from stack.chaos.feed import wait_until_decided
 from stack.drill.desk import Desk
-from stack.drill.recovery import CATCH_UP_S, ends_of
-from stack.drill.table import Restored
+from stack.drill.recovery import CATCH_UP_S, GROUP, ends_of, undecided
+from stack.drill.table import UNDECIDED, Restored
 from trading.errors import ServiceUnavailable
 from trading.history import open_source
 
-TICKS = 400
-UNDECIDED = f"simulate:regimes?seed=17&ticks={TICKS}&symbols=3"
+SOURCE = f"simulate:regimes?seed=17&ticks={UNDECIDED}&symbols=3"
 #: Whenever a tick is decided, and however late: the same, and no fill of a broker comes between.
 PATIENT = {
     "ULTRATHINK_GATEWAY_BUDGET_MS": "86400000",
@@ -38,8 +37,9 @@ def put_aside_and_restore(desk: Desk, folder: Path, show: Callable[[str], None])
     show("ends, and takes ticks that nobody decides")
     desk.ran("stack", "down")
     desk.ran("stack", "up", "--profile", "servers", **PATIENT)
-    planned = plan(open_source(UNDECIDED).records(), Speed("constant", rate_hz=500.0))
+    planned = plan(open_source(SOURCE).records(), Speed("constant", rate_hz=500.0))
     TickPublisher(desk.settings.kafka_bootstrap, TOPICS.ticks).publish(planned, shift_to_now=True)
+    lies = undecided(desk)
     show("is put aside")
     began = time.monotonic()
     told = json.loads(desk.ran("stack", "backup", os.fspath(folder), "--stop", "--json"))
@@ -57,7 +57,7 @@ def put_aside_and_restore(desk: Desk, folder: Path, show: Callable[[str], None])
     places = wanted.evidence.keys() | found.evidence.keys()
     return Restored(
         decisions=len(wanted.evidence),
-        undecided=TICKS,
+        undecided=lies,
         different=sum(wanted.evidence.get(place) != found.evidence.get(place) for place in places)
         + len(found.repeated)
         + len(found.disordered)
@@ -90,6 +90,6 @@ def is_verified(desk: Desk) -> bool:
 def decided(desk: Desk) -> PublishedLog:
     """Everything, once the whole desk is up and nothing is undecided."""
     desk.ran("stack", "up", "--profile", "full")
-    if not wait_until_decided(desk.settings, "gateway", TOPICS.ticks, ends_of(desk), CATCH_UP_S):
+    if not wait_until_decided(desk.settings, GROUP, TOPICS.ticks, ends_of(desk), CATCH_UP_S):
         raise ServiceUnavailable(f"the ticks were not all decided within {CATCH_UP_S:.0f} s")
     return read_trail(desk.settings.kafka_bootstrap, TOPICS.decisions, TOPICS.dead_letters)

@@ -7,12 +7,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from stack.servers.settings import LOOPBACK
 
 FIRING = "firing"
+
+
+def began_s(alert: dict[str, Any]) -> float:
+    """When its rule fired: wall time in seconds."""
+    return datetime.fromisoformat(alert["startsAt"]).timestamp()
 
 
 class Told:
@@ -27,12 +33,12 @@ class Told:
         return {one["labels"]["alertname"] for _, one in list(self.came) if one["status"] == status}
 
     def first(self, name: str, status: str = FIRING, since_s: float = 0.0) -> tuple[float, dict[str, Any]] | None:
-        """When an alert came first after a moment, and the alert; None where it did not."""
+        """When an alert that began after a moment came first, and the alert; None where none did."""
         return next(
             (
                 (at_s, one)
                 for at_s, one in list(self.came)
-                if one["labels"]["alertname"] == name and one["status"] == status and at_s >= since_s
+                if one["labels"]["alertname"] == name and one["status"] == status and began_s(one) >= since_s
             ),
             None,
         )

@@ -8,6 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
+import psutil
+
+from connectors.kafka.client import TopicPartition
+from connectors.kafka.reading import reader
 from connectors.kafka.topics import TOPICS
 from connectors.kafka.watermarks import bounds
 from loadtest.open_loop.watcher import DecisionWatcher
@@ -19,7 +23,8 @@ from stack.drill.table import Counted, Recovery
 from stack.supervision.status import READY
 from trading.errors import ServiceUnavailable
 
-BACK_S, CATCH_UP_S = 90.0, 180.0
+BACK_S, CATCH_UP_S, ASK_S = 90.0, 180.0, 10.0
+GROUP = "gateway"
 #: Of the models that the gateway asks: its process is the one that a kernel short of memory ends.
 MODEL = "a model's process"
 
@@ -50,14 +55,19 @@ def watching(desk: Desk) -> Iterator[DecisionWatcher]:
 
 def recovery(desk: Desk, watcher: DecisionWatcher, what: str, name: str, kill: Callable[[], None]) -> Recovery:
     """Kill, and wait for both."""
-    desk.wait_until_ready()
-    ends = ends_of(desk)
-    before = desk.row(name).restarts
-    wall = time.time_ns()
-    kill()
+    try:
+        desk.wait_until_ready()
+        since, before = ends_of(desk), desk.row(name).restarts
+        wall = time.time_ns()
+        kill()
+    except (ServiceUnavailable, psutil.Error):
+        # The one before has not come back: the others are tried all the same.
+        return Recovery(what, None, None)
     with ThreadPoolExecutor(1) as beside:
         back = beside.submit(desk.wait, partial(is_back, desk, name, before), f"{name} to come back", BACK_S)
-        decided_s = within(partial(recovered_after, watcher, Fault(ends, ends, wall, 0.0), len(ends), BACK_S))
+        after = desk.patiently(partial(ends_of, desk), BACK_S)
+        fault = Fault(since, after, wall, 0.0)
+        decided_s = within(partial(recovered_after, watcher, fault, len(since), BACK_S))
         return Recovery(what, decided_s, within(back.result))
 
 
@@ -90,11 +100,21 @@ def ends_of(desk: Desk) -> dict[int, int]:
     return {p: end for p, end in ends.items() if end}
 
 
-def counted(desk: Desk) -> Counted:
-    """What became of every tick, once all are decided. Raises ServiceUnavailable where they are not in time."""
+def undecided(desk: Desk) -> int:
+    """Ticks that no gateway has finished. Raises what Kafka's client raises."""
     ends = ends_of(desk)
-    if not wait_until_decided(desk.settings, "gateway", TOPICS.ticks, ends, CATCH_UP_S):
-        raise ServiceUnavailable(f"the ticks were not all decided within {CATCH_UP_S:.0f} s")
+    consumer = reader(desk.settings.kafka_bootstrap, GROUP)
+    try:
+        found = consumer.committed([TopicPartition(TOPICS.ticks, p) for p in ends], ASK_S)
+    finally:
+        consumer.close()
+    return sum(ends[place.partition] - max(0, place.offset) for place in found)
+
+
+def counted(desk: Desk) -> Counted:
+    """What became of every tick; those that are not decided in time are missing."""
+    ends = ends_of(desk)
+    wait_until_decided(desk.settings, GROUP, TOPICS.ticks, ends, CATCH_UP_S)
     log = read_trail(desk.settings.kafka_bootstrap, TOPICS.decisions, TOPICS.dead_letters)
     places = {(p, offset) for p, end in ends.items() for offset in range(end)}
     missing = len(places - log.evidence.keys() - log.letters.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +15,18 @@ from stack.drill.putting_aside import put_aside_and_restore
 from stack.drill.receiver import receiving
 from stack.drill.recovery import counted, recoveries
 from stack.drill.steady_load import SteadyLoad
-from stack.drill.table import LONGEST_WAIT_MIN, TOLD_GOAL_S, DrillReport, FaultTold, Recovery
+from stack.drill.table import LONGEST_WAIT_MIN, RATE_HZ, TOLD_GOAL_S, DrillReport, FaultTold, Recovery
 from stack.drill.wounds import WOUNDS
+from stack.processes.scrape import Scrape
 from stack.servers import prometheus
+from stack.servers.loopback import client
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.supervision.lifecycle import down, up
 from stack.watching.alerts import ALERTS
-from trading.errors import ConfigurationError, UltraThinkError
+from trading.errors import ConfigurationError
 
 Show = Callable[[str], None]
 MARKET = "simulate:regimes?seed=3&ticks=9000&symbols=3"
-RATE_HZ = 500.0
 #: The three models as one graph: on few cores a call of the ensemble costs three.
 MODEL = "trading_decision_fused"
 #: The machine's own models are loaded, and compiled.
@@ -66,6 +68,9 @@ def run_drill(folder: Path, healthy_s: float, only: str, show: Show) -> DrillRep
             return Drill(desk, show).run(faults, healthy_s, folder / "backup", whole=not only)
         finally:
             down(home)
+            if disk is not None:
+                # Its disk goes; what is left of it is what somebody wants who looks why.
+                shutil.copytree(home / "logs", folder / "logs", dirs_exist_ok=True)
 
 
 def chosen(only: str) -> list[Fault]:
@@ -89,11 +94,12 @@ class Drill:
         began, desk = time.monotonic(), self._desk
         told = [self._release()]
         found: list[Recovery] = []
-        with SteadyLoad(desk.settings, RATE_HZ):
-            alarmed = self._healthy(healthy_s)
+        with SteadyLoad(desk.settings, RATE_HZ) as load:
+            alarmed, per_s = self._healthy(healthy_s)
             told += [self.made(fault) for fault in self._possible(faults)]
             if whole:
                 found = recoveries(desk, MODEL, self._show)
+            load.check()
         told = [self._clear(one) for one in told]
         # Before it is ended: what a person ends is no outage.
         availability = {row.name: row.day for row in desk.status().services if row.day is not None}
@@ -101,11 +107,12 @@ class Drill:
         restored = None
         if whole:
             restored = put_aside_and_restore(desk, backup, lambda what: self._show(f"the desk {what}"))
-            with SteadyLoad(desk.settings, RATE_HZ, seed=23):
+            with SteadyLoad(desk.settings, RATE_HZ, seed=23) as load:
                 told += [self.made(fault, LATEST_FIRES_S) for fault in WOUNDS]
+                load.check()
             told = [self._clear(one) for one in told]
         return DrillReport(
-            healthy_s, sorted(alarmed), told, found, sums, restored, availability, self._left_out,
+            healthy_s, per_s, sorted(alarmed), told, found, sums, restored, availability, self._left_out,
             round(time.monotonic() - began, 1),
         )  # fmt: skip
 
@@ -122,16 +129,21 @@ class Drill:
         desk.wait_until_ready("gateway")
         return self._told(WITHOUT_MODEL, heard, 0.0)
 
-    def _healthy(self, seconds: float) -> set[str]:
+    def _healthy(self, seconds: float) -> tuple[set[str], float]:
+        """What fires meanwhile, and how many ticks a second are decided."""
         desk, alarmed = self._desk, set[str]()
         self._show("warms up")
         time.sleep(WARM_UP_S)
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        began, before = time.monotonic(), self._decided()
+        while (left := began + seconds - time.monotonic()) > 0:
             self._show(f"is healthy: {left:.0f} s left")
             alarmed |= desk.alarms.firing()
             time.sleep(LOOK_S)
-        return alarmed
+        return alarmed, round((self._decided() - before) / (time.monotonic() - began), 1)
+
+    def _decided(self) -> float:
+        gateway = client().get(f"{self._desk.row('gateway').endpoint}/metrics", timeout=LOOK_S).text
+        return Scrape.of(gateway, {}).value("gateway_ticks_total")
 
     def _possible(self, faults: list[Fault]) -> list[Fault]:
         if self._desk.disk is not None:
@@ -145,18 +157,22 @@ class Drill:
         desk = self._desk
         show: Show = lambda what: self._show(f"{fault.name}: {what}")  # noqa: E731 - a name for what is shown
         show("begins")
-        # What still fires is of the fault before.
-        desk.alarms.wait_until_quiet(fault.alerts, CLEARS_S, show)
+        # What is active still is of the fault before.
+        quiet = desk.alarms.wait_until_quiet(fault.alerts, CLEARS_S, show, pending=True)
+        if busy := [alert for alert, seconds in quiet.items() if seconds is None]:
+            return self._unmade(fault, f"{', '.join(busy)} is active of something else")
         began = time.time()
         try:
             with fault.make(desk):
                 heard = desk.alarms.wait_until_told(fault.alerts, began, timeout_s, show)
-        except (UltraThinkError, OSError) as error:
-            # The others are tried all the same.
-            return FaultTold(fault.name, [Heard(alert) for alert in fault.alerts], [], problem=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other faults are made all the same
+            return self._unmade(fault, str(error) or repr(error))
         if fault.lasting_min == 0.0:
             return self._told(fault.name, heard, 0.0)
         return self._row(fault.name, heard, fault.lasting_min)
+
+    def _unmade(self, fault: Fault, why: str) -> FaultTold:
+        return FaultTold(fault.name, [Heard(alert) for alert in fault.alerts], [], problem=why)
 
     def _told(self, name: str, heard: dict[str, Heard], lasting_min: float) -> FaultTold:
         quiet = self._desk.alarms.wait_until_quiet(heard, CLEARS_S, self._show)

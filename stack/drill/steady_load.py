@@ -28,6 +28,7 @@ class SteadyLoad:
         self._records = open_source(SOURCE.format(seed=seed)).records()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -39,7 +40,18 @@ class SteadyLoad:
         self._stopping.set()
         self._thread.join(60.0)
 
+    def check(self) -> None:
+        """Raise ServiceUnavailable where it does not send any more."""
+        if self._failure is not None or not self._thread.is_alive():
+            raise ServiceUnavailable(f"no ticks are sent any more: {self._failure!r}") from self._failure
+
     def _run(self) -> None:
+        try:
+            self._send_on()
+        except Exception as error:  # noqa: BLE001 - whatever it is, `check` tells it
+            self._failure = error
+
+    def _send_on(self) -> None:
         while not self._stopping.is_set():
             try:
                 publisher = TickPublisher(self._bootstrap, TOPICS.ticks, log_level=0)

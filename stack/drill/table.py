@@ -6,6 +6,8 @@ from msgspec import Struct
 
 from stack.drill.alarms import Heard
 
+#: Ticks a second that the desk is given, and the share of them that must have been decided: else nothing was shown.
+RATE_HZ, LEAST_OF_RATE = 500.0, 0.95
 #: A killed process answers again, and ticks are decided by the model again, within.
 RECOVERY_GOAL_S = 10.0
 #: MLflow imports for ten seconds on two busy cores; nothing of a trading day waits for it.
@@ -69,6 +71,10 @@ class Counted(Struct, frozen=True):
         return self.ticks > 0 and not (self.missing or self.repeated or self.disordered)
 
 
+#: Ticks that a desk is put aside with.
+UNDECIDED = 400
+
+
 class Restored(Struct, frozen=True):
     """The desk that was put aside, against the one that was restored from it.
 
@@ -91,7 +97,7 @@ class Restored(Struct, frozen=True):
     @property
     def ok(self) -> bool:
         """The same decisions."""
-        return self.verified and self.decisions > self.undecided > 0 and not self.different
+        return self.verified and self.decisions > self.undecided == UNDECIDED and not self.different
 
 
 class DrillReport(Struct, frozen=True):
@@ -99,6 +105,7 @@ class DrillReport(Struct, frozen=True):
 
     Attributes:
         healthy_s: how long a healthy desk was watched.
+        healthy_per_s: ticks a second that it decided in that time.
         alarmed: alerts that fired in that time: none should.
         faults: each with its alerts.
         recoveries: of processes that were killed.
@@ -109,6 +116,7 @@ class DrillReport(Struct, frozen=True):
     """
 
     healthy_s: float
+    healthy_per_s: float
     alarmed: list[str]
     faults: list[FaultTold]
     recoveries: list[Recovery]
@@ -122,4 +130,5 @@ class DrillReport(Struct, frozen=True):
     def ok(self) -> bool:
         """Every part is."""
         parts = [*self.faults, *self.recoveries, *(one for one in (self.counted, self.restored) if one is not None)]
-        return not self.alarmed and all(part.ok for part in parts)
+        loaded = not self.healthy_s or self.healthy_per_s >= LEAST_OF_RATE * RATE_HZ
+        return loaded and not self.alarmed and all(part.ok for part in parts)

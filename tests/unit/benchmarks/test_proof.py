@@ -30,9 +30,9 @@ def test_the_page_says_what_was_lost_and_that_it_does_not_hold():
 
 def test_the_drill_is_told_by_alert_and_by_process():
     report = {
-        "healthy_s": 600.0, "alarmed": [], "left_out": ["a disk: none"], "availability": {"gateway": 0.99},
+        "healthy_s": 600.0, "healthy_per_s": 499.0, "alarmed": [], "left_out": ["a disk: none"], "availability": {"gateway": 0.99},
         "faults": [
-            {"fault": "gateway hangs", "heard": [
+            {"fault": "gateway hangs", "problem": "why", "late": ["GatewayLag"], "heard": [
                 {"alert": "NoDecisions", "fired_s": 41.0, "told": None, "silenced_by": ["ProcessDown"], "cleared_s": 7.0},
                 {"alert": "GatewayLag", "fired_s": None, "told": None, "silenced_by": [], "cleared_s": None},
             ]}
@@ -45,7 +45,8 @@ def test_the_drill_is_told_by_alert_and_by_process():
     text = "\n".join(proof.table(report))
     for line in ("| gateway hangs | NoDecisions | 41.0 | silent: ProcessDown | 7.0 |",
                  "| gateway hangs | GatewayLag | never | never | never |", "| gateway | 3.4 | never | 99.00% |",
-                 "2 of 8 decisions differ", "not what was signed", "10 min: nobody was alarmed", "Not made: a disk"):  # fmt: skip
+                 "2 of 8 decisions differ", "not what was signed", "(10 min, 499 ticks/s decided): nobody was alarmed",
+                 "gateway hangs: why.", "gateway hangs: told late: GatewayLag.", "Not made: a disk"):  # fmt: skip
         assert line in text
 
 

@@ -25,11 +25,11 @@ TOLD = Heard("KillSwitch", 3.5, 0.1, (), 2.0)
 HELD = FaultTold("kill switch", [TOLD], [])
 RECOVERED = Recovery("gateway", 3.4, 3.5)
 COUNTED = Counted(100, 99, 1, 0, 0, 0)
-RESTORED = Restored(99, 40, 0, True, 300.0, 20.0, 15.0)
+RESTORED = Restored(900, 400, 0, True, 300.0, 20.0, 15.0)
 
 
 def report(**changes):
-    whole = DrillReport(600.0, [], [HELD], [RECOVERED], COUNTED, RESTORED, {"gateway": 0.99}, [], 2400.0)
+    whole = DrillReport(600.0, 498.0, [], [HELD], [RECOVERED], COUNTED, RESTORED, {"gateway": 0.99}, [], 2400.0)
     return msgspec.structs.replace(whole, **changes)
 
 
@@ -74,7 +74,9 @@ def test_an_alert_was_heard_when_somebody_was_told_of_it_or_of_its_cause(heard, 
         {"restored": msgspec.structs.replace(RESTORED, verified=False)},
         # A comparison of nothing proves nothing.
         {"restored": msgspec.structs.replace(RESTORED, decisions=0)},
-        {"restored": msgspec.structs.replace(RESTORED, decisions=40)},
+        {"restored": msgspec.structs.replace(RESTORED, decisions=400)},
+        {"restored": msgspec.structs.replace(RESTORED, undecided=0)},
+        {"healthy_per_s": 0.0},
     ],
 )
 def test_whatever_does_not_hold_fails_the_drill(changes):

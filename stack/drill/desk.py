@@ -122,7 +122,7 @@ class Desk:
 def repeatedly(action: Callable[[], object], every_s: float) -> Iterator[None]:
     """An action again and again in a thread, as long as this lasts.
 
-    What somebody who is away keeps it from is tried again. Raises ServiceUnavailable for what else failed, at its end.
+    What somebody who is away keeps it from is tried again. Raises ServiceUnavailable, at its end, for all else.
     """
     ending, failures = threading.Event(), list[Exception]()
 

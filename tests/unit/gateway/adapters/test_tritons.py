@@ -358,6 +358,8 @@ def test_one_that_is_started_anew_unseen_as_another_build_is_found_out(made):
     eventually(lambda: "otherwise" in desk.why(1))
     b.answers = 1.0
     eventually(lambda: desk.why(1) == "")
+    a.gone = True
+    assert desk.ask().server is b
 
 
 def test_one_that_becomes_another_build_while_it_is_taken_is_taken_anew(made):
@@ -367,8 +369,11 @@ def test_one_that_becomes_another_build_while_it_is_taken_is_taken_anew(made):
     # It is settled as the one, and answers as the other.
     turning.start()
     desk = made(a, b)
+    assert "otherwise" in desk.why(1)
     eventually(lambda: desk.why(1) == "")
     turning.join()
+    a.gone = True
+    assert desk.ask().server is b
 
 
 def test_the_first_says_which_version_counts_and_it_is_told_before_it_is_asked(made):

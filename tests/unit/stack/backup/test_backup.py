@@ -347,7 +347,9 @@ def test_a_clean_up_that_was_interrupted_leaves_what_can_be_told_for_ours(settin
 
 def test_one_that_was_killed_before_it_had_marked_its_folder_is_in_nobodys_way(settings, tmp_path):
     (tmp_path / ".one.unfinished").mkdir()
-    take(settings, tmp_path / "one")
+    made = take(settings, tmp_path / "one")
+    assert verify(tmp_path / "one") == made
+    assert not (tmp_path / ".one.unfinished").exists()
 
 
 def test_a_newer_format_is_told_by_its_number_whatever_else_it_holds(settings, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 
 from hdrh.histogram import HdrHistogram
 from msgspec import Struct
@@ -12,6 +13,7 @@ from msgspec import Struct
 from connectors.kafka.client import Consumer, KafkaException, TopicPartition
 from connectors.kafka.errors import silent, translated
 from connectors.kafka.reading import consume_ready
+from connectors.kafka.watermarks import Watermarks
 from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision, place_of
 from trading.errors import ServiceUnavailable
@@ -59,9 +61,11 @@ class DecisionWatcher:
         )
         try:
             partitions = self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
-            starts = [self._consumer.get_watermark_offsets(TopicPartition(topic, p), 5.0) for p in partitions]
         except KafkaException as error:
             raise translated(error, silent(bootstrap)) from error
+        # A topic that was just made has no leader for a moment.
+        with closing(Watermarks(bootstrap)) as watermarks:
+            starts = [watermarks.bounds(topic, p) for p in partitions]
         at = [
             TopicPartition(topic, p, low if from_start else high)
             for p, (low, high) in zip(partitions, starts, strict=True)

@@ -105,9 +105,9 @@ def test_one_that_is_killed_under_load_costs_no_tick_its_answer(stack, second):
     gateway = series_gateway(
         stack, topics, "gateway-1", triton_url=f"{stack.triton_grpc},{second.address}", budget_ms="2000"
     )
-    gateway.start()
     watcher = DecisionWatcher(stack.kafka_bootstrap, topics.decisions)
     try:
+        gateway.start()
         gateway.wait_for_partitions()
         killer = threading.Timer(2.0, second.kill)
         source = open_source("simulate:regimes?seed=5&ticks=2000&symbols=3")

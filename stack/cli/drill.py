@@ -21,7 +21,10 @@ def drill(
     ] = 10.0,
     only: Annotated[str, typer.Option(help="Just the faults whose name has these letters, and nothing else.")] = "",
     keep: Annotated[
-        Path | None, typer.Option(help="Work in this folder, and leave what is there at the end: logs and backup.")
+        Path | None,
+        typer.Option(
+            help="Work in this folder, and leave what is there at the end: logs, two boards as pictures, the backup."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:

@@ -55,6 +55,14 @@ class Alarms:
         found: list[dict[str, Any]] = self._told_by_prometheus("query", query=expression)["result"]
         return found
 
+    def ask_range(self, expression: str, since_s: float, until_s: float, step_s: int) -> list[dict[str, Any]]:
+        """The answers to an expression between two moments of wall time. Raises ServiceUnavailable."""
+        told = self._told_by_prometheus(
+            "query_range", query=expression, start=str(since_s), end=str(until_s), step=str(step_s)
+        )
+        found: list[dict[str, Any]] = told["result"]
+        return found
+
     def firing(self) -> set[str]:
         """Names of alerts that fire now. Raises ServiceUnavailable.
 

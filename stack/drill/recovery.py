@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 import psutil
 
-from connectors.kafka.client import TopicPartition
-from connectors.kafka.reading import reader
 from connectors.kafka.topics import TOPICS
-from connectors.kafka.watermarks import bounds
+from connectors.kafka.watermarks import Watermarks, bounds
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.chaos.evidence import read_trail
 from stack.chaos.feed import wait_until_decided
@@ -101,14 +99,11 @@ def ends_of(desk: Desk) -> dict[int, int]:
 
 
 def undecided(desk: Desk) -> int:
-    """Ticks that no gateway has finished. Raises what Kafka's client raises."""
+    """Ticks that no gateway has finished. Raises ServiceUnavailable."""
     ends = ends_of(desk)
-    consumer = reader(desk.settings.kafka_bootstrap, GROUP)
-    try:
-        found = consumer.committed([TopicPartition(TOPICS.ticks, p) for p in ends], ASK_S)
-    finally:
-        consumer.close()
-    return sum(ends[place.partition] - max(0, place.offset) for place in found)
+    with closing(Watermarks(desk.settings.kafka_bootstrap, GROUP)) as watermarks:
+        done = {p: watermarks.committed(TOPICS.ticks, p, ASK_S)[0] for p in ends}
+    return sum(end - max(0, done[p]) for p, end in ends.items())
 
 
 def counted(desk: Desk) -> Counted:

@@ -11,6 +11,7 @@ from stack.drill.alarms import Alarms, Heard
 from stack.drill.desk import Desk
 from stack.drill.faults import FAULTS, Fault
 from stack.drill.own_disk import own_disk
+from stack.drill.pictures import draw
 from stack.drill.putting_aside import put_aside_and_restore
 from stack.drill.receiver import receiving
 from stack.drill.recovery import counted, recoveries
@@ -23,6 +24,7 @@ from stack.servers.loopback import client
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.supervision.lifecycle import down, up
 from stack.watching.alerts import ALERTS
+from stack.watching.boards import DESK, LATENCY
 from trading.errors import ConfigurationError
 
 Show = Callable[[str], None]
@@ -93,6 +95,7 @@ class Drill:
         """Every step; where not `whole`, just the faults."""
         began, desk = time.monotonic(), self._desk
         told = [self._release()]
+        began_s = time.time()
         found: list[Recovery] = []
         with SteadyLoad(desk.settings, RATE_HZ) as load:
             alarmed, per_s = self._healthy(healthy_s)
@@ -101,6 +104,8 @@ class Drill:
                 found = recoveries(desk, MODEL, self._show)
             load.check()
         told = [self._clear(one) for one in told]
+        for board in (DESK, LATENCY):
+            draw(board, desk.alarms, began_s, time.time(), backup.parent / "boards" / f"{board.uid}.png")
         # Before it is ended: what a person ends is no outage.
         availability = {row.name: row.day for row in desk.status().services if row.day is not None}
         sums = counted(desk) if whole else None

@@ -15,10 +15,12 @@ from stack.drill import bad_model
 from stack.drill.alarms import Heard
 from stack.drill.faults import FAULTS
 from stack.drill.own_disk import own_disk
+from stack.drill.pictures import draw, legend
 from stack.drill.run import chosen, main_folder
 from stack.drill.table import LONGEST_WAIT_MIN, Counted, DrillReport, FaultTold, Recovery, Restored
 from stack.drill.wounds import WOUNDS
 from stack.watching.alerts import ALERTS
+from stack.watching.boards import LATENCY
 from trading.errors import ConfigurationError
 
 TOLD = Heard("KillSwitch", 3.5, 0.1, (), 2.0)
@@ -132,3 +134,27 @@ def test_the_bad_model_takes_what_it_is_asked_for_or_fails():
 
 def test_a_report_is_json():
     assert json.loads(msgspec.json.encode(report()))["faults"][0]["heard"][0]["alert"] == "KillSwitch"
+
+
+class Answers:
+    """Prometheus, with what it answers."""
+
+    def __init__(self, *series):
+        self.series, self.asked = list(series), []
+
+    def ask_range(self, expression, since_s, until_s, step_s):
+        self.asked.append(expression)
+        return self.series
+
+
+def test_a_board_is_drawn_with_every_query_of_it(tmp_path):
+    answers = Answers({"metric": {"state": "active"}, "values": [[1_795_000_000, "1"], [1_795_000_005, "NaN"]]})
+    draw(LATENCY, answers, 1_795_000_000.0, 1_795_000_060.0, tmp_path / "boards" / "one.png")
+    assert (tmp_path / "boards/one.png").read_bytes().startswith(b"\x89PNG")
+    assert len(answers.asked) == sum(len(panel.queries) for panel in LATENCY.panels)
+    assert not any("$" in one for one in answers.asked)
+
+
+def test_a_series_is_called_by_its_labels():
+    assert legend("{{stage}} of {{gone}}", {"stage": "decide"}) == "decide of "
+    assert legend("", {"a": "x", "b": "y"}) == "x, y"

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from benchmarks.figures import commit
 from loadtest.measuring.result import machine
+from stack.drill.table import DrillReport
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
 
@@ -111,42 +112,12 @@ def table(report: Any) -> list[str]:
 
 def drill_table(report: Any) -> list[str]:
     """A line an alert, a line a process that was killed, and what became of every tick."""
-    lines = [
-        "| fault | alert | fired after s | told after s | cleared after s |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
-    for told in report["faults"]:
-        for one in told["heard"]:
-            by = f"silent: {', '.join(one['silenced_by'])}" if one["told"] is None and one["silenced_by"] else None
-            seen = [seconds(one["fired_s"]), by or seconds(one["told"]), seconds(one["cleared_s"])]
-            lines.append("| " + " | ".join([told["fault"], one["alert"], *seen]) + " |")
-    lines += ["", "| killed | decides after s | answers after s | available |", "| --- | ---: | ---: | ---: |"]
-    for one in report["recoveries"]:
-        share = report["availability"].get(one["process"])
-        seen = [seconds(one["decided_s"]), seconds(one["ready_s"]), "" if share is None else f"{share:.2%}"]
-        lines.append("| " + " | ".join([one["process"], *seen]) + " |")
-    alarmed = ", ".join(report["alarmed"]) or "nobody"
-    lasted = f"{report['healthy_s'] / 60:.0f} min, {report['healthy_per_s']:.0f} ticks/s decided"
-    lines += ["", f"Healthy under load ({lasted}): {alarmed} was alarmed."]
-    if sums := report["counted"]:
-        lost = f"{sums['missing']} missing, {sums['repeated']} repeated, {sums['disordered']} out of order"
-        told = f"{sums['decisions']:,} decisions, {sums['letters']:,} dead letters"
-        lines.append(f"{sums['ticks']:,} messages: {told}, {lost}.")
-    if again := report["restored"]:
-        took = f"{again['backup_mb']:,.0f} MB in {again['backup_s']:.0f} s, restored in {again['restore_s']:.0f} s"
-        same = (
-            f"{again['different']} of {again['decisions']:,} decisions differ ({again['undecided']} lay undecided)"
-        )
-        signed = f"the trail is {'' if again['verified'] else 'not '}what was signed"
-        lines.append(f"Put aside: {took}: {same}; {signed}.")
-    lines += [f"{t['fault']}: {t['problem']}." for t in report["faults"] if t["problem"]]
-    lines += [f"{t['fault']}: told late: {', '.join(t['late'])}." for t in report["faults"] if t["late"]]
-    return lines + [f"Not made: {what}." for what in report["left_out"]]
-
-
-def seconds(value: float | None) -> str:
-    """Or that it never was."""
-    return "never" if value is None else f"{value:.1f}"
+    told = msgspec.convert(report, DrillReport)
+    lines = ["| fault | alert | fired after s | told after s | cleared after s | |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | --- |", *("| " + " | ".join(row) + " |" for row in told.alerts())]
+    lines += ["", "| killed | decides after s | answers after s | available | |"]
+    lines += ["| --- | ---: | ---: | ---: | --- |", *("| " + " | ".join(row) + " |" for row in told.killed())]
+    return [*lines, "", *(f"- {sentence}" for sentence in told.sentences())]
 
 
 def written(proofs: list[Proven]) -> str:

@@ -114,7 +114,7 @@ class Roster:
 
     def __init__(self, members: Sequence[Member]) -> None:
         """Members in the order in which they are asked."""
-        self._order, self._lock = members, threading.Lock()
+        self._order, self._lock = members, threading.RLock()
         self.lineup: Lineup | None = None
         self.has_ended = False
 
@@ -173,9 +173,10 @@ class Roster:
                 return
             member.slow_looks += 1
             self._put_behind(member, why)
+            # Under the same lock: of two that are slow together one stays.
             is_last = self.lineup is None or len(self.lineup.asked) <= 1
-        if member.slow_looks >= SLOW_LOOKS and not is_last:
-            self.lose(member, why, served)
+            if member.slow_looks >= SLOW_LOOKS and not is_last:
+                self.lose(member, why, served)
 
     def is_well(self, member: Member) -> None:
         """A look was answered as it should be, and as soon as a batch wants it."""

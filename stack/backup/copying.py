@@ -147,7 +147,11 @@ def clear(folder: Path) -> None:
     def writable(delete: Callable[..., object], path: str, _: object) -> None:
         Path(path).parent.chmod(0o700)
         Path(path).chmod(0o700)
-        delete(path)
+        if delete in {os.unlink, os.rmdir}:
+            delete(path)
+        else:
+            # It could not be looked into.
+            shutil.rmtree(path)
 
     if not folder.is_dir():
         return

@@ -15,6 +15,8 @@ from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ServiceUnavailable
 
 ASK_S = 10.0
+#: Prometheus evaluates its rules as often.
+STEP_S = 5
 LOOK_S = 0.5
 
 
@@ -62,6 +64,11 @@ class Alarms:
         )
         found: list[dict[str, Any]] = told["result"]
         return found
+
+    def fired_last_s(self, name: str, since_s: float) -> float:
+        """When an alert was last seen to fire after a moment, wall time; that moment where it was not."""
+        found = self.ask_range(f'ALERTS{{alertname="{name}", alertstate="{FIRING}"}}', since_s, time.time(), STEP_S)
+        return max([since_s, *(float(at_s) for series in found for at_s, _ in series["values"])])
 
     def firing(self) -> set[str]:
         """Names of alerts that fire now. Raises ServiceUnavailable.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +17,13 @@ from typing import TypeVar
 import psutil
 
 from stack.drill.alarms import Alarms
+from stack.processes.own import PROGRAM
 from stack.servers.settings import StackSettings
 from stack.supervision.status import READY, ServiceStatus, StackStatus, read_status
 from trading.errors import ServiceUnavailable
 
 COMMAND_S, BACK_S, LOOK_S = 300.0, 60.0, 0.05
 Answer = TypeVar("Answer")
-ULTRATHINK = Path(sys.executable).parent / "ultrathink"
 
 
 class Desk:
@@ -41,7 +41,7 @@ class Desk:
         told = {**ours, "ULTRATHINK_HOME": os.fspath(self.home), **environment}
         try:
             done = subprocess.run(
-                [ULTRATHINK, *words], env=told, capture_output=True, text=True, check=False, timeout=COMMAND_S
+                [PROGRAM, *words], env=told, capture_output=True, text=True, check=False, timeout=COMMAND_S
             )
         except subprocess.TimeoutExpired as error:
             raise ServiceUnavailable(f"ultrathink {' '.join(words)}: no end after {COMMAND_S:.0f} s") from error
@@ -101,6 +101,11 @@ class Desk:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(LOOK_S)
+
+    def keep_logs(self, place: Path) -> None:
+        """Copy them, as far as that can be done: they go with the desk."""
+        with contextlib.suppress(OSError, shutil.Error):
+            shutil.copytree(self.home / "logs", place, dirs_exist_ok=True)
 
     @contextmanager
     def suspended(self, name: str) -> Iterator[None]:

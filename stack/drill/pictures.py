@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from stack.watching.boards import RATE, Board, Panel
+from stack.watching.boards import Board, Panel, over
 
 STEP_S, COLUMNS, WINDOW = 5, 2, "30s"
 UNITS = {"s": "seconds", "ops": "a second", "percentunit": "share", "currencyUSD": "US dollars", "bytes": "bytes"}
@@ -42,7 +42,7 @@ def plot(panel: Panel, axes: Any, asked: Asked, since_s: float, until_s: float) 
     axes.set_ylabel(UNITS.get(panel.unit, ""), fontsize=8)
     axes.tick_params(labelsize=7)
     for query in panel.queries:
-        for series in asked.ask_range(query.expr.replace(RATE, WINDOW), since_s, until_s, STEP_S):
+        for series in asked.ask_range(over(query, WINDOW), since_s, until_s, STEP_S):
             times = [datetime.fromtimestamp(at_s, UTC) for at_s, _ in series["values"]]
             values = [float(value) for _, value in series["values"]]
             axes.plot(

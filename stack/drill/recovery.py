@@ -18,6 +18,7 @@ from stack.chaos.feed import wait_until_decided
 from stack.chaos.recovery import Fault, recovered_after
 from stack.drill.desk import Desk
 from stack.drill.table import Counted, Recovery
+from stack.servers.model_processes import model_of
 from stack.supervision.status import READY
 from trading.errors import ServiceUnavailable
 
@@ -61,12 +62,14 @@ def recovery(desk: Desk, watcher: DecisionWatcher, what: str, name: str, kill: C
     except (ServiceUnavailable, psutil.Error):
         # The one before has not come back: the others are tried all the same.
         return Recovery(what, None, None)
+
+    def decided() -> float:
+        after = desk.patiently(partial(ends_of, desk), BACK_S)
+        return recovered_after(watcher, Fault(since, after, wall, 0.0), len(since), BACK_S)
+
     with ThreadPoolExecutor(1) as beside:
         back = beside.submit(desk.wait, partial(is_back, desk, name, before), f"{name} to come back", BACK_S)
-        after = desk.patiently(partial(ends_of, desk), BACK_S)
-        fault = Fault(since, after, wall, 0.0)
-        decided_s = within(partial(recovered_after, watcher, fault, len(since), BACK_S))
-        return Recovery(what, decided_s, within(back.result))
+        return Recovery(what, within(decided), within(back.result))
 
 
 def is_back(desk: Desk, name: str, before: int) -> bool:
@@ -86,7 +89,7 @@ def within(wait: Callable[[], float]) -> float | None:
 def kill_model(desk: Desk, model: str) -> None:
     """SIGKILL of the process that computes a model. Raises ServiceUnavailable where there is none."""
     for child in desk.process("triton").children(recursive=True):
-        if any(f"/{model}/" in word for word in child.cmdline()):
+        if model_of(child.cmdline(), desk.settings.model_repository) == model:
             child.kill()
             return
     raise ServiceUnavailable(f"no process of Triton computes {model}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stack.drill.alarms import Alarms, Heard
@@ -18,11 +18,12 @@ from stack.drill.recovery import counted, recoveries
 from stack.drill.steady_load import SteadyLoad
 from stack.drill.table import LONGEST_WAIT_MIN, RATE_HZ, TOLD_GOAL_S, DrillReport, FaultTold, Recovery
 from stack.drill.wounds import WOUNDS
+from stack.processes.desk import answered
 from stack.processes.scrape import Scrape
 from stack.servers import prometheus
-from stack.servers.loopback import client
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.supervision.lifecycle import down, up
+from stack.supervision.status import ServiceStatus
 from stack.watching.alerts import ALERTS
 from stack.watching.boards import DESK, LATENCY
 from trading.errors import ConfigurationError
@@ -67,12 +68,10 @@ def run_drill(folder: Path, healthy_s: float, only: str, show: Show) -> DrillRep
         )  # fmt: skip
         desk = Desk(settings, Alarms(settings, told), disk)
         try:
-            return Drill(desk, show).run(faults, healthy_s, folder / "backup", whole=not only)
+            return Drill(desk, show, folder).run(faults, healthy_s, whole=not only)
         finally:
             down(home)
-            if disk is not None:
-                # Its disk goes; what is left of it is what somebody wants who looks why.
-                shutil.copytree(home / "logs", folder / "logs", dirs_exist_ok=True)
+            desk.keep_logs(folder / "logs")
 
 
 def chosen(only: str) -> list[Fault]:
@@ -86,40 +85,65 @@ def chosen(only: str) -> list[Fault]:
 class Drill:
     """One run on one desk."""
 
-    def __init__(self, desk: Desk, show: Show) -> None:
-        """Nothing is begun."""
-        self._desk, self._show = desk, show
+    def __init__(self, desk: Desk, show: Show, folder: Path) -> None:
+        """Nothing is begun; `folder` is for what is left at the end."""
+        self._desk, self._show, self._folder = desk, show, folder
         self._left_out: list[str] = []
+        self._problems: list[str] = []
+        #: Fault -> when it was mended: wall time in seconds.
+        self._mended_s: dict[str, float] = {}
 
-    def run(self, faults: list[Fault], healthy_s: float, backup: Path, *, whole: bool) -> DrillReport:
-        """Every step; where not `whole`, just the faults."""
+    def run(self, faults: list[Fault], healthy_s: float, *, whole: bool) -> DrillReport:
+        """Every step; where not `whole`, just the faults. One that fails is told of, and the others go on."""
         began, desk = time.monotonic(), self._desk
         told = [self._release()]
         began_s = time.time()
+        alarmed, per_s = set[str](), 0.0
         found: list[Recovery] = []
-        with SteadyLoad(desk.settings, RATE_HZ) as load:
-            alarmed, per_s = self._healthy(healthy_s)
+        with self._step("load"), SteadyLoad(desk.settings, RATE_HZ):
+            with self._step("a healthy desk"):
+                alarmed, per_s = self._healthy(healthy_s)
             told += [self.made(fault) for fault in self._possible(faults)]
             if whole:
-                found = recoveries(desk, MODEL, self._show)
-            load.check()
-        told = [self._clear(one) for one in told]
-        for board in (DESK, LATENCY):
-            draw(board, desk.alarms, began_s, time.time(), backup.parent / "boards" / f"{board.uid}.png")
-        # Before it is ended: what a person ends is no outage.
-        availability = {row.name: row.day for row in desk.status().services if row.day is not None}
-        sums = counted(desk) if whole else None
-        restored = None
+                with self._step("kills"):
+                    found = recoveries(desk, MODEL, self._show)
+        told = [self.cleared(one) for one in told]
+        with self._step("boards"):
+            for board in (DESK, LATENCY):
+                draw(board, desk.alarms, began_s, time.time(), self._folder / "boards" / f"{board.uid}.png")
+        availability, sums, restored = self._availability(), None, None
         if whole:
-            restored = put_aside_and_restore(desk, backup, lambda what: self._show(f"the desk {what}"))
-            with SteadyLoad(desk.settings, RATE_HZ, seed=23) as load:
-                told += [self.made(fault, LATEST_FIRES_S) for fault in WOUNDS]
-                load.check()
-            told = [self._clear(one) for one in told]
+            with self._step("count"):
+                sums = counted(desk)
+            desk.keep_logs(self._folder / "logs-before")
+            with self._step("backup and restore"):
+                restored = put_aside_and_restore(
+                    desk, self._folder / "backup", lambda what: self._show(f"the desk {what}")
+                )
+                told += self._wounded()
         return DrillReport(
             healthy_s, per_s, sorted(alarmed), told, found, sums, restored, availability, self._left_out,
-            round(time.monotonic() - began, 1),
+            self._problems, round(time.monotonic() - began, 1),
         )  # fmt: skip
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the rest of an hour's work goes on, and this is told
+            self._problems.append(f"{what}: {error}" if str(error) else f"{what}: {error!r}")
+
+    def _availability(self) -> dict[str, float]:
+        """Share of the time in which each answered; before the desk is ended, which is no outage."""
+        rows: list[ServiceStatus] = []
+        with self._step("availability"):
+            rows = self._desk.status().services
+        return {row.name: row.day for row in rows if row.day is not None}
+
+    def _wounded(self) -> list[FaultTold]:
+        with SteadyLoad(self._desk.settings, RATE_HZ, seed=23):
+            made = [self.made(fault, LATEST_FIRES_S) for fault in WOUNDS]
+        return [self.cleared(one) for one in made]
 
     def _release(self) -> FaultTold:
         """A desk without a model waits, and says so; then one is trained and released."""
@@ -147,8 +171,8 @@ class Drill:
         return alarmed, round((self._decided() - before) / (time.monotonic() - began), 1)
 
     def _decided(self) -> float:
-        gateway = client().get(f"{self._desk.row('gateway').endpoint}/metrics", timeout=LOOK_S).text
-        return Scrape.of(gateway, {}).value("gateway_ticks_total")
+        told = answered(f"{self._desk.row('gateway').endpoint}/metrics")
+        return Scrape.of(told, {}).value("gateway_ticks_total")
 
     def _possible(self, faults: list[Fault]) -> list[Fault]:
         if self._desk.disk is not None:
@@ -172,6 +196,7 @@ class Drill:
                 heard = desk.alarms.wait_until_told(fault.alerts, began, timeout_s, show)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other faults are made all the same
             return self._unmade(fault, str(error) or repr(error))
+        self._mended_s[fault.name] = time.time()
         if fault.lasting_min == 0.0:
             return self._told(fault.name, heard, 0.0)
         return self._row(fault.name, heard, fault.lasting_min)
@@ -195,18 +220,19 @@ class Drill:
         ]
         return FaultTold(name, list(heard.values()), late, lasting_min)
 
-    def _clear(self, told: FaultTold) -> FaultTold:
+    def cleared(self, told: FaultTold) -> FaultTold:
         """Of alerts that look back: wait until they see nothing any more."""
         if not told.lasting_min or told.lasting_min > LONGEST_WAIT_MIN or told.problem:
             return told
-        if all(one.cleared_s is not None for one in told.heard):
-            return told
-        wait_s = LONGEST_WAIT_MIN * 60
-        quiet = self._desk.alarms.wait_until_quiet([one.alert for one in told.heard], wait_s, self._show)
-        heard = {
-            one.alert: Heard(one.alert, one.fired_s, one.told, one.silenced_by, quiet[one.alert])
-            for one in told.heard
-        }
+        since_s, wait_s = self._mended_s[told.fault], LONGEST_WAIT_MIN * 60
+        names = [one.alert for one in told.heard]
+        heard = {one.alert: one for one in told.heard}
+        for alert, quiet_s in self._desk.alarms.wait_until_quiet(names, wait_s, self._show).items():
+            one, cleared_s = heard[alert], None
+            if quiet_s is not None:
+                # It may have been over for long: others were made meanwhile.
+                cleared_s = self._desk.alarms.fired_last_s(alert, since_s) - since_s
+            heard[alert] = Heard(one.alert, one.fired_s, one.told, one.silenced_by, cleared_s)
         return self._row(told.fault, heard, told.lasting_min)
 
 

@@ -35,20 +35,18 @@ class SteadyLoad:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """End, and wait until what was sent is delivered."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End, when what was sent is delivered. Raises ServiceUnavailable where it did not send to the end."""
+        had_ended = not self._thread.is_alive()
         self._stopping.set()
         self._thread.join(60.0)
-
-    def check(self) -> None:
-        """Raise ServiceUnavailable where it does not send any more."""
-        if self._failure is not None or not self._thread.is_alive():
-            raise ServiceUnavailable(f"no ticks are sent any more: {self._failure!r}") from self._failure
+        if kind is None and (had_ended or self._failure is not None or self._thread.is_alive()):
+            raise ServiceUnavailable(f"ticks were not sent to the end: {self._failure!r}") from self._failure
 
     def _run(self) -> None:
         try:
             self._send_on()
-        except Exception as error:  # noqa: BLE001 - whatever it is, `check` tells it
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told at the end
             self._failure = error
 
     def _send_on(self) -> None:

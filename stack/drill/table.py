@@ -112,6 +112,7 @@ class DrillReport(Struct, frozen=True):
         counted: None where only some faults were asked for, as `restored`.
         availability: share of the drill in which each process answered.
         left_out: faults that could not be made here, and why.
+        problems: steps that failed, and why.
         seconds: in all.
     """
 
@@ -124,11 +125,67 @@ class DrillReport(Struct, frozen=True):
     restored: Restored | None
     availability: dict[str, float]
     left_out: list[str]
+    problems: list[str]
     seconds: float
+
+    @property
+    def healthy(self) -> bool:
+        """The desk decided what it was given, and nobody was alarmed."""
+        loaded = not self.healthy_s or self.healthy_per_s >= LEAST_OF_RATE * RATE_HZ
+        return loaded and not self.alarmed
 
     @property
     def ok(self) -> bool:
         """Every part is."""
         parts = [*self.faults, *self.recoveries, *(one for one in (self.counted, self.restored) if one is not None)]
-        loaded = not self.healthy_s or self.healthy_per_s >= LEAST_OF_RATE * RATE_HZ
-        return loaded and not self.alarmed and all(part.ok for part in parts)
+        return self.healthy and not self.problems and all(part.ok for part in parts)
+
+    def alerts(self) -> list[tuple[str, str, str, str, str, str]]:
+        """A line an alert: fault, alert, fired, told and cleared after so long, verdict."""
+        return [
+            (told.fault, one.alert, seconds(one.fired_s), who(one), seconds(one.cleared_s), verdict(ok=told.ok))
+            for told in self.faults
+            for one in told.heard
+        ]
+
+    def killed(self) -> list[tuple[str, str, str, str, str]]:
+        """A line a process: decided and answered after so long, share of the time in which it answered, verdict."""
+        shares = {name: f"{share:.2%}" for name, share in self.availability.items()}
+        return [
+            (r.process, seconds(r.decided_s), seconds(r.ready_s), shares.get(r.process, ""), verdict(ok=r.ok))
+            for r in self.recoveries
+        ]
+
+    def sentences(self) -> list[str]:
+        """All the rest."""
+        alarmed = ", ".join(self.alarmed) or "nobody was alarmed"
+        lasted = f"{self.healthy_s / 60:.1f} min under load, {self.healthy_per_s:.0f} ticks/s decided"
+        found = [f"healthy ({lasted}): {alarmed}: {verdict(ok=self.healthy)}"]
+        if (sums := self.counted) is not None:
+            lost = f"{sums.missing} missing, {sums.repeated} repeated, {sums.disordered} out of order"
+            became = f"{sums.decisions:,} decisions, {sums.letters:,} dead letters, {lost}"
+            found.append(f"{sums.ticks:,} messages: {became}: {verdict(ok=sums.ok)}")
+        if (again := self.restored) is not None:
+            took = f"{again.backup_mb:,.0f} MB in {again.backup_s:.0f} s, restored in {again.restore_s:.0f} s"
+            same = f"{again.different} of {again.decisions:,} decisions differ ({again.undecided} lay undecided)"
+            signed = f"the trail is {'' if again.verified else 'not '}what was signed"
+            found.append(f"put aside: {took}: {same}, {signed}: {verdict(ok=again.ok)}")
+        found += [f"{told.fault}: {told.problem}" for told in self.faults if told.problem]
+        found += [f"{told.fault}: told late: {', '.join(told.late)}" for told in self.faults if told.late]
+        found += [f"failed: {problem}" for problem in self.problems]
+        return [*found, *(f"not made: {what}" for what in self.left_out)]
+
+
+def seconds(value: float | None) -> str:
+    """Or that it never was."""
+    return "never" if value is None else f"{value:.1f}"
+
+
+def who(one: Heard) -> str:
+    """How late somebody was told, or what kept it silent."""
+    return f"by {', '.join(one.silenced_by)}" if one.told is None and one.silenced_by else seconds(one.told)
+
+
+def verdict(*, ok: bool) -> str:
+    """One word."""
+    return "held" if ok else "broken"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +12,7 @@ import httpx
 from exporters.errors import ExportError
 from exporters.repository.repository import ModelRepository
 from gateway.settings import GatewaySettings
+from stack.processes.own import PROGRAM
 from stack.servers.loopback import client
 from stack.servers.server import AtWork, NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
@@ -180,7 +179,7 @@ def own(
         name=name,
         endpoint=endpoint,
         ports=(port,),
-        command=lambda: [os.fspath(Path(sys.executable).parent / "ultrathink"), *command],
+        command=lambda: [os.fspath(PROGRAM), *command],
         probe=probe,
         memory_limit_mb=memory_limit_mb,
         environment=lambda: told,

@@ -16,6 +16,8 @@ from stack.servers.log_files import log_path, tail
 from stack.servers.settings import StackSettings
 from trading.errors import ServiceUnavailable
 
+#: Our own command, of the installation that runs.
+PROGRAM = Path(sys.executable).parent / "ultrathink"
 DRAIN_S = 60.0
 TAIL_LINES = 15
 
@@ -51,7 +53,7 @@ class OwnProcess:
         home = os.fspath(self._settings.absolute_home)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [os.fspath(Path(sys.executable).parent / "ultrathink"), *self._command],
+                [os.fspath(PROGRAM), *self._command],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

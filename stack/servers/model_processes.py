@@ -16,6 +16,19 @@ from stack.servers.plain_paths import plain
 from trading.errors import ConfigurationError
 
 
+def model_of(words: Sequence[str], repository: Path) -> str:
+    """The model of a repository whose process has this command line; "" where it is none's."""
+    folders = {repository}
+    with contextlib.suppress(ConfigurationError):
+        # Triton knows it by a link where its own name is not plain.
+        folders.add(plain(repository))
+    for folder in folders:
+        begin = f"{os.fspath(folder)}{os.sep}"
+        if path := next((word for word in words if word.startswith(begin)), ""):
+            return path.removeprefix(begin).partition(os.sep)[0]
+    return ""
+
+
 class ModelProcesses:
     """Those of one server, remembered from look to look: a corpse no longer says whose it was."""
 
@@ -38,7 +51,7 @@ class ModelProcesses:
         for child in children:
             try:
                 if child.status() != psutil.STATUS_ZOMBIE:
-                    found[child.pid] = self._models.get(child.pid) or self._model(child.cmdline())
+                    found[child.pid] = self._models.get(child.pid) or model_of(child.cmdline(), self._repository)
                 elif child.pid in self._models:
                     found[child.pid] = self._models[child.pid]
                     corpses.add(child.pid)
@@ -55,15 +68,3 @@ class ModelProcesses:
         if not self._nameless:
             return []
         return ["the process of some model ended, and nobody knows of which: `ultrathink stack restart triton`"]
-
-    def _model(self, words: Sequence[str]) -> str:
-        """The model of the repository that a command line names; "" where it names none."""
-        folders = {self._repository}
-        with contextlib.suppress(ConfigurationError):
-            # Triton knows it by a link where its own name is not plain.
-            folders.add(plain(self._repository))
-        for folder in folders:
-            begin = f"{os.fspath(folder)}{os.sep}"
-            if path := next((word for word in words if word.startswith(begin)), ""):
-                return path.removeprefix(begin).partition(os.sep)[0]
-        return ""

@@ -20,6 +20,8 @@ MB = 2**20
 #: Of the ceiling that is watched: a group counts pages of files too, and the watch, which drains, acts first.
 SLACK = 1.25
 ROOT = Path("/sys/fs/cgroup")
+#: Where whoever was in the root is put.
+LEAF = "supervisor"
 
 
 class Interface(Struct, frozen=True):
@@ -95,10 +97,10 @@ def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/se
         if "memory" in controllers.split(","):
             return made(root / "memory" / path.lstrip("/") / name, V1)
     for _, controllers, path in lines:
-        # A container's own root; elsewhere systemd is the only one who may make groups, and starts no unit again
-        # whose group has groups of ours in it that live.
-        if not controllers and path == "/":
-            return delegated(root / path.lstrip("/"))
+        # A container's own root, or where we have put ourselves before; elsewhere systemd is the only one who may
+        # make groups, and starts no unit again whose group has groups of ours in it that live.
+        if not controllers and path in {"/", f"/{LEAF}"}:
+            return delegated(root, name)
     return None
 
 
@@ -111,14 +113,17 @@ def made(folder: Path, interface: Interface) -> Groups | None:
     return Groups(folder, interface) if (folder / "cgroup.procs").exists() else None
 
 
-def delegated(folder: Path) -> Groups | None:
-    """The group that we are in, made ready: one that holds processes may not limit the memory of its children."""
+def delegated(root: Path, name: str) -> Groups | None:
+    """A group of that name in a root that is ours: one that holds processes may not limit its children's memory."""
+    folder = root / name
     try:
-        if "memory" not in (folder / "cgroup.controllers").read_text().split():
+        if "memory" not in (root / "cgroup.controllers").read_text().split():
             return None
-        (folder / "supervisor").mkdir(exist_ok=True)
-        for pid in (folder / "cgroup.procs").read_text().split():
-            (folder / "supervisor" / "cgroup.procs").write_text(pid)
+        (root / LEAF).mkdir(exist_ok=True)
+        for pid in (root / "cgroup.procs").read_text().split():
+            (root / LEAF / "cgroup.procs").write_text(pid)
+        (root / "cgroup.subtree_control").write_text("+memory")
+        folder.mkdir(exist_ok=True)
         (folder / "cgroup.subtree_control").write_text("+memory")
     except OSError:
         return None

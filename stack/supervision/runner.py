@@ -219,11 +219,11 @@ class Runner(threading.Thread):
             return
         self.service.on_ready()
         self._measure(anew=True)
+        self._look_at_parts()
         with contextlib.suppress(NotReady):
             # It is asked again in a moment.
             self._troubles = tuple(self.service.troubles())
         self.status.detail, self.status.busy = "", False
-        self._look_at_parts()
         self.status.state = READY
         self._was_ready = True
 
@@ -303,7 +303,9 @@ class Runner(threading.Thread):
         status = self.status
         status.last_exit, status.process, status.uptime_s, status.cpu_percent = str(death), None, 0.0, 0.0
         status.restarts += 1
-        status.out_of_memory += "(out of memory" in str(death) and "or killed by hand" not in str(death)
+        for_memory = "(out of memory" in str(death) and "or killed by hand" not in str(death)
+        # The kernel counts one before it is gone: a look may have told of it as a part.
+        status.out_of_memory += for_memory and not self._kills.ended_a_part_lately()
         self._measured, self._troubles = None, ()
         if death.asked:
             self._failures = 0

@@ -20,6 +20,11 @@ class Query(Struct, frozen=True):
     legend: str = ""
 
 
+def over(query: Query, window: str) -> str:
+    """A query's PromQL for who asks without Grafana: rates over a window, as "30s"."""
+    return query.expr.replace(RATE, window)
+
+
 class Panel(Struct, frozen=True):
     """One picture.
 

@@ -24,7 +24,7 @@ from stack.servers.loopback import client
 from stack.servers.settings import LOOPBACK, STORED, StackSettings
 from stack.supervision.doctor import examine
 from stack.supervision.status import read_status
-from stack.watching.boards import BOARDS
+from stack.watching.boards import BOARDS, over
 from trading.encoding import safe_text
 from trading.files import replace_file
 
@@ -212,7 +212,7 @@ def metrics(prometheus: str) -> str:
     for board in BOARDS:
         for panel in board.panels:
             for query in panel.queries:
-                asked = {**span, "query": query.expr.replace("$__rate_interval", "1m")}
+                asked = {**span, "query": over(query, "1m")}
                 answer = client().get(address, params=asked, timeout=ASK_S).json()
                 found[f"{board.title} / {panel.title} / {query.legend}"] = answer["data"]["result"]
     return json.dumps(found)

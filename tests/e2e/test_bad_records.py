@@ -129,6 +129,7 @@ def test_a_reason_that_is_no_text_stops_nothing(stack, active):
     assert redis_latch.read(connect(stack.redis_url)).state is TradingState.KILLED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["Redis alone", "the log alone"])
 def test_a_resume_that_fails_lifts_nothing_not_even_for_a_moment(stack, active, where):
     client = connect(stack.redis_url)

@@ -68,6 +68,7 @@ def test_halt_resume_and_log_level_over_the_topic_and_the_admin_endpoint(stack):
         assert json.loads(status.output)["partitions"] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_a_drain_over_the_topic_ends_every_gateway_with_nothing_left_over(stack):
     with running_gateway(stack) as process:

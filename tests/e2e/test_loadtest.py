@@ -89,6 +89,7 @@ def load_of(bootstrap, speed, **given):
     return Load(bootstrap, SOURCE, speed, ticks_topic=TICKS, decisions_topic=DECISIONS, **given)
 
 
+@pytest.mark.slow
 def test_a_known_distribution_is_recovered_through_a_real_broker(topics):
     """Delays of 1 to 3 s, so that the broker's own milliseconds are less than 2 %, also on a busy machine."""
     delays = np.random.default_rng(4).lognormal(np.log(1.5), 0.2, 2000).clip(1.0, 3.0)
@@ -103,6 +104,7 @@ def test_a_known_distribution_is_recovered_through_a_real_broker(topics):
     assert found.offered_per_s == pytest.approx(100, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_stall_is_seen_by_every_tick_that_was_meant_for_it(topics):
     with Delaying(topics, [0.002], stall_at=600, stall_s=0.5):
         found = drive(load_of(topics, "200/s", limit=1600, warm_up_s=1.0))
@@ -113,11 +115,13 @@ def test_a_stall_is_seen_by_every_tick_that_was_meant_for_it(topics):
     assert judge(found, Target(p99_ms=100, max_lag_ms=100)).verdict == "missed"
 
 
+@pytest.mark.slow
 def test_a_desk_that_answers_nothing_is_no_quick_desk(topics):
     found = judge(drive(load_of(topics, "200/s", limit=600, warm_up_s=1.0, quiet_s=1.0)), Target(p50_ms=50))
     assert (found.verdict, found.missing, found.answered) == ("invalid", 400, 0)
 
 
+@pytest.mark.slow
 def test_somebody_else_who_sends_makes_the_run_invalid(topics):
     def disturb():
         time.sleep(3.0)
@@ -138,6 +142,7 @@ def test_a_topic_that_is_missing_is_a_sentence(topics):
         drive(wrong)
 
 
+@pytest.mark.slow
 def test_calls_of_triton_are_counted_from_their_intended_times(stack, exported):
     found = drive_triton(TritonLoad(stack.triton_grpc, speed="poisson:100/s", duration_s=6.0, warm_up_s=1.0))
     assert found.planned == found.answered == found.latency.count > 300

@@ -65,6 +65,7 @@ def recorded(url, topic):
         return {row.name.partition: [of_row(r) for r in reader.rows(row.kind, row.id, 0)] for row in logs}
 
 
+@pytest.mark.slow
 def test_killed_processes_leave_a_trail_that_is_whole_verified_and_replays(stack, series, tmp_path, monkeypatch):
     with fresh_database(stack) as database, ExitStack() as ended:
         given = {

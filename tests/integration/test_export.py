@@ -155,11 +155,11 @@ def logged(stack, kind):
     ("kind", "outputs"),
     [
         ("forest", "label INT64 [1], probabilities FP32 [2]"),
-        ("scaled", "label INT64 [1], probabilities FP32 [2]"),
+        pytest.param("scaled", "label INT64 [1], probabilities FP32 [2]", marks=pytest.mark.slow),
         ("xgb_class", "label INT64 [1], probabilities FP32 [2]"),
-        ("xgb_value", "output FP32 [1]"),
-        ("lgb_class", "label INT64 [1], probabilities FP32 [2]"),
-        ("lgb_booster", "output FP32 [1]"),
+        pytest.param("xgb_value", "output FP32 [1]", marks=pytest.mark.slow),
+        pytest.param("lgb_class", "label INT64 [1], probabilities FP32 [2]", marks=pytest.mark.slow),
+        pytest.param("lgb_booster", "output FP32 [1]", marks=pytest.mark.slow),
         ("torch", "output FP32 [3]"),
     ],
 )
@@ -192,6 +192,7 @@ def test_a_model_that_is_not_ours_goes_from_mlflow_to_served_with_parity(
         np.testing.assert_allclose(served[1], forest().predict_proba(ROWS[:50]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_half_precision_is_smaller_and_within_its_own_tolerance(stack, repository, triton):
     mlflow.set_tracking_uri(stack.mlflow_uri)
     name = logged(stack, "torch")
@@ -454,6 +455,7 @@ def test_every_list_is_json_for_scripts(stack):
     assert any("H200" in f["check"] for f in json.loads(wrong.stdout)["findings"])
 
 
+@pytest.mark.slow
 def test_a_triton_that_is_down_is_a_sentence(stack, repository, tmp_path):
     publish_times(repository, tmp_path, 2.0, name="lonely")
     (port,) = free_ports(1)
@@ -512,6 +514,7 @@ def test_two_exporters_at_once(repository, releases, tmp_path):
     releases.release("contested", 1)
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts_in_the_middle_is_waited_for(stack, repository, triton, tmp_path):
     publish_times(repository, tmp_path, 2.0, name="patient")
     killed = threading.Event()
@@ -532,6 +535,7 @@ def test_a_server_that_restarts_in_the_middle_is_waited_for(stack, repository, t
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_restarted_server_serves_what_was_released_and_nothing_else(
     stack, repository, releases, triton, tmp_path
 ):

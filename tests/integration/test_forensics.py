@@ -179,6 +179,7 @@ def test_all_kinds_are_on_record_byte_for_byte_and_verified(trail):
     assert trail.recorded("decisions")[0][0].headers is not None
 
 
+@pytest.mark.slow
 def test_postgresql_that_restarts_is_waited_for_and_loses_nothing(trail, stack):
     def postgres():
         return next(s for s in read_status(stack.absolute_home).services if s.name == "postgres")
@@ -201,6 +202,7 @@ def test_postgresql_that_restarts_is_waited_for_and_loses_nothing(trail, stack):
     assert trail.alarms() == []
 
 
+@pytest.mark.slow
 def test_a_restart_goes_on_where_it_was_and_a_lost_database_is_built_again_with_the_same_roots(
     trail, stack, tmp_path
 ):
@@ -221,6 +223,7 @@ def test_a_restart_goes_on_where_it_was_and_a_lost_database_is_built_again_with_
         assert again.alarms() == []
 
 
+@pytest.mark.slow
 def test_a_topic_that_is_made_anew_is_another_log(trail, stack):
     with trail.running():
         produce(trail, "orders", 4)

@@ -52,6 +52,7 @@ def test_each_kind_of_triton_user_is_answered_and_judged(stack, exported, tmp_pa
     assert len(ET.parse(tmp_path / "out" / "junit.xml").getroot()) == 4
 
 
+@pytest.mark.slow
 def test_a_gate_that_cannot_hold_exits_with_1(stack, exported, tmp_path):
     done = locust(
         *("-u", "2", "-r", "2", "--warm-up", "1", "--tags", "grpc"), *servers(stack),
@@ -61,6 +62,7 @@ def test_a_gate_that_cannot_hold_exits_with_1(stack, exported, tmp_path):
     assert "grpc: missed" in done.stdout
 
 
+@pytest.mark.slow
 def test_workers_of_several_processes_are_judged_together(stack, exported, tmp_path):
     port = str(free_ports(1)[0])
     done = locust(
@@ -75,6 +77,7 @@ def test_workers_of_several_processes_are_judged_together(stack, exported, tmp_p
     assert result["answered"] > 300
 
 
+@pytest.mark.slow
 def test_a_shape_decides_how_many_users_there_are_and_when_it_ends(stack, exported, tmp_path):
     shape = ROOT / "loadtest" / "shapes" / "step.py"
     done = subprocess.run(
@@ -110,6 +113,7 @@ def test_what_cannot_be_loaded_is_a_sentence_and_exits_with_2(arguments, says):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_model_or_too_large_a_batch_is_a_sentence(stack, exported):
     for arguments, says in ((["--model", "nosuch"], "serves no model nosuch"), (["--batch", "5000"], "takes at most"),
                             (["--model", "meta_controller"], "shapes do not match")):  # fmt: skip

@@ -44,6 +44,7 @@ def ready(triton):
     return {(m.name, m.version) for m in triton.index() if m.state == "READY"}
 
 
+@pytest.mark.slow
 def test_what_is_not_served_answers_and_is_gone_again(stack, place, triton, published):
     repository = place.repository
     before, journal = ready(triton), repository.journal.read_bytes()
@@ -71,6 +72,7 @@ def test_what_is_not_served_answers_and_is_gone_again(stack, place, triton, publ
     assert {name: repository.serving(name) for name in repository.names()} == serving
 
 
+@pytest.mark.slow
 def test_who_asks_an_old_version_keeps_it_and_who_was_killed_leaves_it_to_the_next(place, triton, published):
     repository, (ensemble, _) = place.repository, published
     releases = Releases(repository, triton, find_gpu("rtx5070"), lambda _: None)

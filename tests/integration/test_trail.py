@@ -200,6 +200,7 @@ def test_what_is_signed_while_one_looks_is_no_finding(trail):
     assert {"missing", "checkpoint"} <= {f.kind for f in late}
 
 
+@pytest.mark.slow
 def test_random_tampering_is_found_and_located(trail):
     done, wrong = audit(*trail, tamperings=150, seed=7)
     assert wrong == []

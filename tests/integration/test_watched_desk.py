@@ -152,7 +152,9 @@ def test_what_goes_wrong_is_told_in_time_and_clears(desk, alarms, name):
     fault = next(fault for fault in FAULTS if fault.name == name)
     assert MADE[name] in fault.alerts
     with SteadyLoad(desk, 100.0):
-        told = Drill(Desk(desk, alarms), lambda _: None).made(replace(fault, alerts=(MADE[name],)))
+        told = Drill(Desk(desk, alarms), lambda _: None, desk.absolute_home).made(
+            replace(fault, alerts=(MADE[name],))
+        )
     assert told.problem == ""
     assert [one.alert for one in told.heard if one.ok] == [MADE[name]]
     assert told.late == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -13,15 +15,19 @@ from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from stack.cli.drill import show_report
 from stack.drill import bad_model
 from stack.drill.alarms import Heard
-from stack.drill.faults import FAULTS
+from stack.drill.desk import repeatedly
+from stack.drill.faults import FAULTS, Fault
 from stack.drill.own_disk import own_disk
 from stack.drill.pictures import draw, legend
-from stack.drill.run import chosen, main_folder
+from stack.drill.run import Drill, chosen, main_folder
+from stack.drill.steady_load import SteadyLoad
 from stack.drill.table import LONGEST_WAIT_MIN, Counted, DrillReport, FaultTold, Recovery, Restored
 from stack.drill.wounds import WOUNDS
+from stack.servers.settings import ServerPorts, StackSettings
 from stack.watching.alerts import ALERTS
 from stack.watching.boards import LATENCY
-from trading.errors import ConfigurationError
+from tests.waiting import eventually
+from trading.errors import ConfigurationError, ServiceUnavailable
 
 TOLD = Heard("KillSwitch", 3.5, 0.1, (), 2.0)
 HELD = FaultTold("kill switch", [TOLD], [])
@@ -31,7 +37,7 @@ RESTORED = Restored(900, 400, 0, True, 300.0, 20.0, 15.0)
 
 
 def report(**changes):
-    whole = DrillReport(600.0, 498.0, [], [HELD], [RECOVERED], COUNTED, RESTORED, {"gateway": 0.99}, [], 2400.0)
+    whole = DrillReport(600.0, 498.0, [], [HELD], [RECOVERED], COUNTED, RESTORED, {"gateway": 0.99}, [], [], 2400.0)
     return msgspec.structs.replace(whole, **changes)
 
 
@@ -61,6 +67,7 @@ def test_an_alert_was_heard_when_somebody_was_told_of_it_or_of_its_cause(heard, 
     "changes",
     [
         {"alarmed": ["GatewayLag"]},
+        {"problems": ["kills: odd"]},
         {"faults": [FaultTold("x", [Heard("KillSwitch", 3.5, 0.1)], [])]},
         {"faults": [FaultTold("x", [TOLD], ["KillSwitch"])]},
         {"faults": [FaultTold("x", [TOLD], [], problem="it could not be made")]},
@@ -99,7 +106,7 @@ def test_a_report_is_shown_whole(capsys):
     show_report(report(faults=[HELD, broken], left_out=["a disk: none"], alarmed=["GatewayLag"]))
     told = " ".join(capsys.readouterr().out.split())
     for words in ("kill switch", "by ProcessDown", "GatewayLag", "gateway hangs: why", "not made: a disk", "99.00%",
-                  "0 missing", "was signed"):  # fmt: skip
+                  "0 missing", "was signed", "something did not hold"):  # fmt: skip
         assert words in told
 
 
@@ -158,3 +165,92 @@ def test_a_board_is_drawn_with_every_query_of_it(tmp_path):
 def test_a_series_is_called_by_its_labels():
     assert legend("{{stage}} of {{gone}}", {"stage": "decide"}) == "decide of "
     assert legend("", {"a": "x", "b": "y"}) == "x, y"
+
+
+class QuietAlarms:
+    """Alarms in which what the test names fires for ever, and what is wanted is told at once."""
+
+    def __init__(self, *lasting):
+        self.lasting = set(lasting)
+
+    def wait_until_quiet(self, names, timeout_s, show, *, pending=False):
+        return {name: None if name in self.lasting else 2.0 for name in names}
+
+    def wait_until_told(self, wanted, since_s, timeout_s, show):
+        return {name: Heard(name, 1.0, 0.5) for name in wanted}
+
+    def fired_last_s(self, name, since_s):
+        return since_s + 300.0
+
+
+def drill_with(alarms, folder):
+    return Drill(SimpleNamespace(alarms=alarms), lambda _: None, folder)
+
+
+def fault(make=lambda _: nullcontext(), **given):
+    return Fault("it breaks", ("KillSwitch",), make, **given)
+
+
+def test_a_fault_is_heard_mended_and_cleared(tmp_path):
+    told = drill_with(QuietAlarms(), tmp_path).made(fault())
+    assert told.ok
+    assert told.heard == [Heard("KillSwitch", 1.0, 0.5, (), 2.0)]
+
+
+def test_an_alert_that_looks_back_has_cleared_when_it_was_last_seen_to_fire(tmp_path):
+    drill = drill_with(QuietAlarms(), tmp_path)
+    told = drill.made(fault(lasting_min=5))
+    assert told.heard[0].cleared_s is None
+    assert drill.cleared(told).heard[0].cleared_s == 300.0
+    assert drill.cleared(told).ok
+
+
+def test_an_alert_that_never_clears_is_broken_however_often_it_is_looked_at(tmp_path):
+    alarms = QuietAlarms()
+    drill = drill_with(alarms, tmp_path)
+    told = drill.made(fault(lasting_min=5))
+    alarms.lasting.add("KillSwitch")
+    told = drill.cleared(told)
+    assert not told.ok
+    assert told.heard[0].cleared_s is None
+
+
+def test_what_is_active_before_is_not_of_the_fault_and_nothing_is_broken_for_it(tmp_path):
+    made = []
+    told = drill_with(QuietAlarms("KillSwitch"), tmp_path).made(fault(made.append))
+    assert (made, told.ok) == ([], False)
+    assert "KillSwitch is active of something else" in told.problem
+
+
+def test_a_fault_that_cannot_be_made_is_told_and_stops_nothing(tmp_path):
+    def fails(_):
+        raise ZeroDivisionError("odd")
+
+    told = drill_with(QuietAlarms(), tmp_path).made(fault(fails))
+    assert (told.problem, told.ok) == ("odd", False)
+
+
+def test_what_is_done_again_and_again_does_not_end_unheard():
+    calls = []
+
+    def fails():
+        calls.append(1)
+        if len(calls) == 1:
+            raise ServiceUnavailable("away")
+        raise ZeroDivisionError("odd")
+
+    with pytest.raises(ServiceUnavailable, match="odd"), repeatedly(fails, 0.0):
+        eventually(lambda: len(calls) == 2)
+
+
+class Breaks(SteadyLoad):
+    """Whose thread meets what nobody expects."""
+
+    def _send_on(self):
+        raise ZeroDivisionError("odd")
+
+
+def test_a_load_that_cannot_be_sent_is_told_at_its_end(tmp_path):
+    load = Breaks(StackSettings(home=tmp_path, ports=ServerPorts.automatic()), 10.0)
+    with pytest.raises(ServiceUnavailable, match="not sent to the end"), load:
+        eventually(lambda: not load._thread.is_alive())

@@ -50,6 +50,13 @@ def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     groups = find_groups(tmp_path, tmp_path / "fs", tmp_path / "cgroup")
     assert (ours / "supervisor" / "cgroup.procs").read_text() == "41"
     assert (ours / "cgroup.subtree_control").read_text() == "+memory"
+    # The next `up` finds itself where the first one put its shell; and another desk's groups are others.
+    (tmp_path / "cgroup").write_text("0::/supervisor\n")
+    again, other = (find_groups(home, ours, tmp_path / "cgroup") for home in (tmp_path, tmp_path / "other"))
+    assert again is not None
+    assert other.place("triton", 7, 100)
+    (ours,) = [path for path in ours.glob("ultrathink-*") if not (path / "triton").exists()]
+    assert (ours / "cgroup.subtree_control").read_text() == "+memory"
     assert groups.place("triton", 42, 4096)
     assert (ours / "triton" / "memory.max").read_text() == str(int(4096 * SLACK) * MB)
     assert (ours / "triton" / "cgroup.procs").read_text() == "42"

@@ -106,6 +106,7 @@ def test_states_keep_the_name_of_the_nearest_one_before():
     assert matched(before.means, np.ones((3, 2)), odd).tolist() == [BULL, BEAR, SIDEWAYS]
 
 
+@pytest.mark.slow
 def test_a_mixture_has_every_regime_and_forgets_at_once(regimes):
     observations, symbols = regime_teacher.observe(regimes), regimes.symbols
     mixture = regime_fits.fit(observations, symbols, 1, "mixture")

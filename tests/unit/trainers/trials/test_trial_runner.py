@@ -35,6 +35,7 @@ def spec(folder, name, **changes):
     return replace(Spec(name, str(folder), QUICK), **changes)
 
 
+@pytest.mark.slow
 def test_an_experiment_without_memory_says_so_and_the_others_go_on(folder):
     runner = TrialRunner(jobs=2, memory=8 * 2**30)
     done = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import psutil
@@ -32,12 +32,17 @@ def model_of(words: Sequence[str], repository: Path) -> str:
 class ModelProcesses:
     """Those of one server, remembered from look to look: a corpse no longer says whose it was."""
 
-    def __init__(self, repository: Path) -> None:
-        """`repository`: only models that lie there are served; a copy on trial lies elsewhere, and may die."""
-        self._repository = repository
+    def __init__(self, repository: Path, served: Callable[[], Collection[str]]) -> None:
+        """Nothing was seen yet.
+
+        Args:
+            repository: only models that lie there are served; a copy on trial lies elsewhere, and may die.
+            served: names of those that must have a process; asked where a corpse cannot be named.
+        """
+        self._repository, self._served = repository, served
         self._models: dict[int, str] = {}
-        #: At the last look: Triton itself needs a moment to take away one that it ends.
-        self._corpses: set[int] = set()
+        #: Of the last look, by process and model: Triton itself needs a moment to take away one that it ends.
+        self._suspected: set[tuple[int, str]] = set()
         self._nameless = 0
 
     def __call__(self, children: Sequence[psutil.Process]) -> str:
@@ -46,25 +51,28 @@ class ModelProcesses:
         One that is unloaded is waited for by Triton: only what died by itself is left as a corpse.
         """
         found: dict[int, str] = {}
-        corpses: set[int] = set()
+        suspected: set[tuple[int, str]] = set()
         nameless = 0
         for child in children:
             try:
                 if child.status() != psutil.STATUS_ZOMBIE:
                     found[child.pid] = self._models.get(child.pid) or model_of(child.cmdline(), self._repository)
                 elif child.pid in self._models:
-                    found[child.pid] = self._models[child.pid]
-                    corpses.add(child.pid)
+                    found[child.pid] = name = self._models[child.pid]
+                    suspected |= {(child.pid, name)} if name else set()
                 else:
                     nameless += 1
             except psutil.NoSuchProcess:
                 continue
-        dead = sorted(found[pid] for pid in corpses & self._corpses if found[pid])
-        self._models, self._corpses, self._nameless = found, corpses, nameless
+        if nameless:
+            # It died before anybody looked: under an earlier supervisor, or as soon as it was there.
+            suspected |= {(0, name) for name in set(self._served()) - set(found.values())}
+        dead = sorted(name for _, name in suspected & self._suspected)
+        self._models, self._suspected, self._nameless = found, suspected, nameless
         return f"the process of {', '.join(dead)} ended" if dead else ""
 
     def troubles(self) -> list[str]:
-        """What died before anybody had seen whose process it was: it may have been a served model's."""
+        """What died and cannot be named, while every served model has a process."""
         if not self._nameless:
             return []
-        return ["the process of some model ended, and nobody knows of which: `ultrathink stack restart triton`"]
+        return ["a process of some model ended, and nobody knows of which: `ultrathink stack restart triton`"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from connectors.triton import grpc as grpcclient
 from connectors.triton.errors import InferenceServerException
+from exporters.errors import ExportError
 from exporters.repository.repository import ModelRepository
 from stack.servers.model_processes import ModelProcesses
 from stack.servers.plain_paths import plain
@@ -69,7 +71,7 @@ def service(settings: StackSettings) -> Service:
     """Explicit model control: nothing is loaded because a file lies somewhere."""
     folder, ports = settings.absolute_home / "triton", settings.ports
     repository = settings.model_repository.expanduser().resolve()
-    models = ModelProcesses(repository)
+    models = ModelProcesses(repository, lambda: served_alone(repository))
     return Service(
         name="triton",
         endpoint=settings.triton_grpc,
@@ -155,6 +157,18 @@ class Probe:
             if self._client is None:
                 client.close()
         return version
+
+
+def served_alone(repository: Path) -> set[str]:
+    """Released models that have a process of their own: an ensemble has no file, and no process."""
+    found, names = ModelRepository(repository), set[str]()
+    for name in found.names():
+        # One whose configuration cannot be read is nobody's reason to end the others.
+        with contextlib.suppress(ExportError):
+            versions = found.serving(name).versions
+            if versions and any(found.folder(name, max(versions)).glob("model.*")):
+                names.add(name)
+    return names
 
 
 def reload_after_restart(repository: Path) -> list[str]:

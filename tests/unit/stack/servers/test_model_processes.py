@@ -21,6 +21,10 @@ def repository(tmp_path):
     return tmp_path / "models"
 
 
+def looking(repository, *served):
+    return ModelProcesses(repository, lambda: set(served))
+
+
 @contextmanager
 def stub(path):
     """A process that bears a model's path, as Triton's stubs do, and whose corpse stays until the end."""
@@ -41,7 +45,7 @@ def kill(process):
 
 
 def test_a_served_model_whose_process_died_is_named(repository):
-    look = ModelProcesses(repository)
+    look = looking(repository)
     with stub(repository / "regime/1/model.onnx") as one, stub(repository / "meta/2/model.pt") as other:
         assert look([one, other]) == ""
         kill(other)
@@ -53,7 +57,7 @@ def test_a_served_model_whose_process_died_is_named(repository):
 def test_a_repository_that_triton_knows_by_a_link_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     repository = tmp_path / "models of José"
-    look = ModelProcesses(repository)
+    look = looking(repository)
     with stub(plain(repository) / "regime/1/model.onnx") as one:
         assert look([one]) == ""
         kill(one)
@@ -61,7 +65,7 @@ def test_a_repository_that_triton_knows_by_a_link_is_the_same(tmp_path, monkeypa
 
 
 def test_a_copy_on_trial_may_die(repository, tmp_path):
-    look = ModelProcesses(repository)
+    look = looking(repository)
     with stub(tmp_path / "folderX/1/model.onnx") as trial, stub(f"{repository}-old/regime/1/model.onnx") as older:
         assert look([trial, older]) == ""
         kill(trial)
@@ -70,7 +74,7 @@ def test_a_copy_on_trial_may_die(repository, tmp_path):
 
 
 def test_one_that_was_unloaded_leaves_no_corpse_and_one_that_nobody_saw_alive_says_nothing(repository):
-    look = ModelProcesses(repository)
+    look = looking(repository)
     with stub(repository / "regime/1/model.onnx") as one:
         assert look([one]) == ""
         assert look([]) == ""
@@ -80,3 +84,19 @@ def test_one_that_was_unloaded_leaves_no_corpse_and_one_that_nobody_saw_alive_sa
         assert "nobody knows of which" in look.troubles()[0]
         assert look([]) == ""
         assert look.troubles() == []
+
+
+def test_after_a_takeover_a_served_model_without_a_process_is_found_by_its_name(repository):
+    look = looking(repository, "regime", "meta")
+    with stub(repository / "regime/1/model.onnx") as one, stub(repository / "meta/2/model.pt") as other:
+        kill(other)
+        # Nobody has seen it alive.
+        assert [look([one, other]), look([one, other])] == ["", "the process of meta ended"]
+
+
+def test_a_corpse_of_nobody_that_is_served_ends_nothing(repository, tmp_path):
+    look = looking(repository, "regime")
+    with stub(repository / "regime/1/model.onnx") as one, stub(tmp_path / "folderX/1/model.onnx") as trial:
+        kill(trial)
+        assert [look([one, trial]) for _ in range(3)] == ["", "", ""]
+        assert "nobody knows of which" in look.troubles()[0]

@@ -51,7 +51,7 @@ compose-check: setup
 
 # Kills, floods, releases under load, long evidence.
 test-slow: setup
-	@$(BIN)/pytest -m slow
+	@$(BIN)/pytest -m slow --durations=60
 
 # A million inputs, guided by coverage; `make test` has a short form.
 fuzz: setup

@@ -232,6 +232,9 @@ class Metrics(Protocol):
     def decided(self, counts: DecisionCounts, inference_s: float, decide_s: float) -> None:
         """A batch was decided."""
 
+    def traced(self, recorded: Mapping[str, float], at_ns: int) -> None:
+        """Of that batch those whose trace is recorded: trace id -> seconds from sending a tick to its decision."""
+
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
         """Batches of so many ticks were published together; the last are times since each one's poll."""
 

@@ -8,8 +8,11 @@ from trading.decision.schema import KINDS
 from trading.trace import Traced, TraceIds, Tracer, parent_span_id
 
 
-def record_traces(batch: Batch, decided: Decided, timing: BatchTiming, trace_ids: TraceIds, tracer: Tracer) -> None:
-    """Record those decisions of a batch that are traced."""
+def record_traces(
+    batch: Batch, decided: Decided, timing: BatchTiming, trace_ids: TraceIds, tracer: Tracer
+) -> dict[str, float]:
+    """Record what is traced of a batch: trace id -> seconds from sending a tick to its decision."""
+    recorded: dict[str, float] = {}
     answered_ns = timing.started_ns
     asked_ns = answered_ns - int(timing.inference_us * 1e3)
     for part in batch.parts:
@@ -18,6 +21,7 @@ def record_traces(batch: Batch, decided: Decided, timing: BatchTiming, trace_ids
             trace_id = trace_ids.of(raw.partition, raw.offsets[i], raw.traceparents[i])
             if not tracer.wants(trace_id):
                 continue
+            recorded[trace_id] = float(decided.total_s[k])
             action, reason = KINDS[decided.kinds[k]]
             tracer.record(
                 Traced(
@@ -40,3 +44,4 @@ def record_traces(batch: Batch, decided: Decided, timing: BatchTiming, trace_ids
                     },
                 )
             )
+    return recorded

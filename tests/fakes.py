@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -275,12 +275,16 @@ class FakeMetrics:
         self.ticks = 0
         self.overtaken_shares: list[bool] = []
         self.cancelled_orders = 0
+        self.recorded: dict[str, float] = {}
 
     def batch(self, size: int, queue_s: float, features_s: float, asked: int) -> None:
         self.batches.append(size)
 
     def decided(self, counts: DecisionCounts, inference_s: float, decide_s: float) -> None:
         pass
+
+    def traced(self, recorded: Mapping[str, float], at_ns: int) -> None:
+        self.recorded.update(recorded)
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
         self.ticks += sum(ticks)

@@ -77,8 +77,8 @@ class AdminServer:
 
 def application(answering: Callable[[], AdminPort], token: str) -> Any:
     """The FastAPI application of whoever answers at the time."""
-    from fastapi import Body, Depends, FastAPI, HTTPException, Response
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+    from fastapi import Body, Depends, FastAPI, Header, HTTPException, Response
+    from prometheus_client.exposition import choose_encoder
 
     app = FastAPI(title="UltraThink gateway", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -92,8 +92,10 @@ def application(answering: Callable[[], AdminPort], token: str) -> Any:
 
         return answer
 
-    def metrics() -> Any:
-        return Response(generate_latest(answering().registry), media_type=CONTENT_TYPE_LATEST)
+    # Exemplars are in OpenMetrics alone, which Prometheus asks for.
+    def metrics(accept: str = Header("")) -> Any:
+        encode, content_type = choose_encoder(accept)
+        return Response(encode(answering().registry), headers={"Content-Type": content_type})
 
     def command(name: str, given: dict[str, str] = Body(default={})) -> dict[str, str]:  # noqa: B008
         try:

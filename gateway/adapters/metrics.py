@@ -9,7 +9,8 @@ from itertools import accumulate
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 from gateway.ports import DecisionCounts
 from trading.arrays import FloatArray
@@ -44,6 +45,8 @@ class LightHistogram:
         self._bounds, self._edges = list(bounds), np.array(bounds)
         self._counts = {stage: [0] * (len(bounds) + 1) for stage in self._stages}
         self._sums = dict.fromkeys(self._stages, 0.0)
+        #: Stage -> bucket -> the last value in it whose trace is known.
+        self._exemplars: dict[str, dict[int, Exemplar]] = {stage: {} for stage in self._stages}
         registry.register(self)
 
     def observe(self, value: float, count: int = 1, stage: str = "") -> None:
@@ -60,14 +63,22 @@ class LightHistogram:
             counts[k] += int(found[k])
         self._sums[""] += float(values.sum())
 
+    def exemplify(self, value: float, trace_id: str, at_s: float, stage: str = "") -> None:
+        """Name the trace of a value that was observed, at a wall time in seconds: its bucket shows the last one."""
+        self._exemplars[stage][bisect_left(self._bounds, value)] = Exemplar({"trace_id": trace_id}, value, at_s)
+
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """What a scrape reads."""
         labels = ["stage"] if self._stages != ("",) else []
         family = HistogramMetricFamily(self._name, self._documentation, labels=labels)
-        bounds = [str(b) for b in self._bounds] + ["+Inf"]
+        bounds = [floatToGoString(bound) for bound in (*self._bounds, math.inf)]
         for stage in self._stages:
-            totals = list(accumulate(self._counts[stage]))
-            family.add_metric([stage] if labels else [], list(zip(bounds, totals, strict=True)), self._sums[stage])
+            totals, exemplars = accumulate(self._counts[stage]), self._exemplars[stage]
+            buckets = [
+                (bound, total, exemplars.get(k))
+                for k, (bound, total) in enumerate(zip(bounds, totals, strict=True))
+            ]
+            family.add_metric([stage] if labels else [], buckets, self._sums[stage])
         yield family
 
 
@@ -226,6 +237,11 @@ class PrometheusMetrics:
             self._denials.labels(rule).inc(count)
         for rule, share in counts.headroom.items():
             self._headroom.labels(rule).set(share)
+
+    def traced(self, recorded: Mapping[str, float], at_ns: int) -> None:
+        """A latency whose trace is recorded leads to it."""
+        for trace_id, seconds in recorded.items():
+            self.sent_to_decided.exemplify(seconds, trace_id, at_ns / 1e9)
 
     def published(self, ticks: list[int], publish_s: float, received_to_published_s: list[float]) -> None:
         """Decisions are where their readers see them."""

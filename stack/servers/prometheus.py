@@ -18,8 +18,6 @@ MISSING = (
     "prometheus is not on PATH: metrics are served but not collected, and nothing alarms (Debian: apt-get install "
     "prometheus prometheus-alertmanager)"
 )
-#: What is kept of what was measured.
-RETENTION = "15d"
 
 
 def program() -> str | None:
@@ -71,8 +69,9 @@ def service(settings: StackSettings) -> Service:
             program() or "prometheus",
             f"--config.file={configuration}",
             f"--storage.tsdb.path={folder / 'data'}",
-            f"--storage.tsdb.retention.time={RETENTION}",
+            f"--storage.tsdb.retention.time={scraping.RETENTION}",
             f"--web.listen-address={LOOPBACK}:{settings.ports.prometheus}",
+            scraping.EXEMPLARS,
             "--log.level=warn",
         ],
         probe=lambda: version(address, f"{address}/api/v1/status/buildinfo"),

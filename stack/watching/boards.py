@@ -11,13 +11,19 @@ from stack.watching.alerts import TARGET_S
 
 Kind = Literal["line", "number", "table"]
 RATE = "$__rate_interval"
+#: The histogram whose values name their traces, where the gateway records them.
+TRACED = "gateway_tick_seconds"
 
 
 class Query(Struct, frozen=True):
-    """PromQL, and what a line is called; `{{name}}` is a label's value."""
+    """PromQL, and what a line is called; `{{name}}` is a label's value.
+
+    With `exemplars` single values are shown too, each with the way to its trace.
+    """
 
     expr: str
     legend: str = ""
+    exemplars: bool = False
 
 
 def over(query: Query, window: str) -> str:
@@ -71,8 +77,12 @@ def one(title: str, expr: str, legend: str = "", unit: str = "short", kind: Kind
 
 
 def quantiles(title: str, histogram: str, shares: Mapping[str, float], **more: Any) -> Panel:
-    """A panel of some quantiles of a histogram, by what each is called."""
-    return Panel(title, tuple(Query(quantile(q, histogram), name) for name, q in shares.items()), **more)
+    """A panel of some quantiles of a histogram, by what each is called; beside the first its exemplars."""
+    queries = [
+        Query(quantile(q, histogram), name, exemplars=histogram == TRACED and k == 0)
+        for k, (name, q) in enumerate(shares.items())
+    ]
+    return Panel(title, tuple(queries), **more)
 
 
 def mean(total: str, count: str, scale: float = 1.0) -> str:

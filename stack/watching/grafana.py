@@ -40,6 +40,7 @@ def panel_of(one: Panel) -> Any:
     panel = BUILDERS[one.kind]().title(one.title).datasource(SOURCE).unit(one.unit).span(WIDTH).height(HEIGHT)
     for name, query in zip("ABCDEF", one.queries, strict=False):
         asked = prometheus.Dataquery().ref_id(name).expr(query.expr).legend_format(query.legend)
+        asked = asked.exemplar(True) if query.exemplars else asked
         panel = panel.with_target(asked.instant() if one.kind == "table" else asked)
     if one.target is not None:
         steps = [Threshold(value=None, color="green"), Threshold(value=float(one.target), color="red")]

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 INTERVAL = "5s"
+#: What is kept of what was measured.
+RETENTION = "15d"
+#: From a latency to the trace of a tick that had it.
+EXEMPLARS = "--enable-feature=exemplar-storage"
 #: Job -> the address in docker-compose.yml. The jobs of exporters that other people wrote are compose's alone.
 COMPOSE: Mapping[str, str] = {
     "triton": "triton:8002",

@@ -12,19 +12,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from connectors.kafka.access import ACCESS
 from connectors.kafka.identity import ADMIN
 from connectors.kafka.topics import TOPICS
 from exporters.repository.repository import ModelRepository
 from exporters.repository.state import journal_path
+from gateway.adapters.metrics import LightHistogram
 from gateway.settings import GatewaySettings
 from services.forensics.keys import private_key
 from stack.cli.kafka import setup as command
 from stack.processes.environment import KINDS, variables
-from stack.servers import kafka
+from stack.servers import kafka, prometheus
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.watching import scraping
+from stack.watching.boards import BOARDS, TRACED
 from tests.paths import ROOT
 from tests.unit.stack.cli.test_commands import unknown_in
 
@@ -321,6 +324,26 @@ def test_spans_go_to_the_collector_that_there_is():
         if one["type"] == "jaeger"
     ]
     assert source["url"] == "http://traces:16686"
+
+
+def test_a_latency_leads_to_its_trace():
+    """Prometheus keeps exemplars, here as embedded, and Grafana knows whose trace they name."""
+    embedded = prometheus.service(StackSettings()).command()
+    assert {scraping.EXEMPLARS, f"--storage.tsdb.retention.time={scraping.RETENTION}"} <= set(embedded)
+    assert {scraping.EXEMPLARS, f"--storage.tsdb.retention.time={scraping.RETENTION}"} <= set(
+        SERVICES["prometheus"]["command"]
+    )
+    sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/ultrathink.yml").read_text())
+    told = {one["uid"]: one for one in sources["datasources"]}
+    (leads,) = told["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert leads["datasourceUid"] in told
+    registry = CollectorRegistry()
+    histogram = LightHistogram(TRACED, "Seconds", registry)
+    histogram.observe(0.004)
+    histogram.exemplify(0.004, "f" * 32, 1.0)
+    (found,) = [s.exemplar for family in registry.collect() for s in family.samples if s.exemplar is not None]
+    assert set(found.labels) == {leads["name"]}
+    assert [q.exemplars for board in BOARDS for panel in board.panels for q in panel.queries].count(True) == 2
 
 
 def test_every_command_of_ours_is_one():

@@ -99,7 +99,7 @@ def test_both_answer_alike_and_either_does_for_the_other(stack, second):
 
 
 def test_one_that_is_killed_under_load_costs_no_tick_its_answer(stack, second):
-    topics = SeriesTopics("two-tritons", ticks="market.ticks")
+    topics = SeriesTopics("two-tritons", ticks="two-tritons.ticks")
     create_topics(stack, topics.names)
     # Number 1 asks the second of two.
     gateway = series_gateway(
@@ -112,7 +112,7 @@ def test_one_that_is_killed_under_load_costs_no_tick_its_answer(stack, second):
         killer = threading.Timer(2.0, second.kill)
         source = open_source("simulate:regimes?seed=5&ticks=2000&symbols=3")
         killer.start()
-        published = TickPublisher(stack.kafka_bootstrap, "market.ticks").publish(
+        published = TickPublisher(stack.kafka_bootstrap, topics.ticks).publish(
             plan(source.records(), Speed("constant", rate_hz=500.0))
         )
         watcher.wait_for(published.intended_ns, 30.0, lambda _: None)
@@ -131,7 +131,7 @@ def test_one_that_is_killed_under_load_costs_no_tick_its_answer(stack, second):
         second.start()
         eventually(lambda: servers(gateway)[second.address] == "", 30)
         before = second.answered()
-        TickPublisher(stack.kafka_bootstrap, "market.ticks").publish(
+        TickPublisher(stack.kafka_bootstrap, topics.ticks).publish(
             plan(source.records(), Speed("constant", rate_hz=500.0))
         )
         assert second.answered() > before

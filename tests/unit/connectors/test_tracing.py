@@ -45,6 +45,10 @@ def test_tick_decision_and_audit_share_their_trace_id():
     assert decide.attributes["ultrathink.reason"] == "warming_up"
     assert [event.name for event in decide.events] == ["received", "features computed", "model answered"]
     assert decide.start_time <= decide.events[0].timestamp <= decide.end_time
+    # The latency that is counted names its trace.
+    assert bench.metrics.recorded == {
+        d.trace_id: (span.end_time - span.start_time) / 1e9 for d, span in zip((first, second), spans, strict=False)
+    }
 
 
 def test_the_share_is_of_the_ids_and_the_same_in_every_process():
@@ -54,6 +58,9 @@ def test_the_share_is_of_the_ids_and_the_same_in_every_process():
     assert wanted == [other.wants(i) for i in ids]
     assert 400 < sum(wanted) < 600
     assert not any(map(exported(0.0)[0].wants, ids))
+    bench = Bench([quotes(2)], tracer=exported(0.0)[0])
+    bench.run()
+    assert bench.metrics.recorded == {}
 
 
 def test_off_costs_nothing_and_console_writes_a_line_a_span(monkeypatch):

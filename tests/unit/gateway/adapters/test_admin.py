@@ -107,3 +107,13 @@ def test_a_port_that_is_taken_is_named():
     with pytest.raises(ConfigurationError, match=f"port {port} on 127.0.0.1"):
         AdminServer("127.0.0.1", port, "")
     first.close()
+
+
+def test_metrics_are_openmetrics_for_who_asks_and_plain_text_for_the_rest(gateway, client):
+    http = client(gateway)
+    plain = http.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert "gateway_things_total 1.0" in plain.text
+    asked = http.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"})
+    assert asked.headers["content-type"].startswith("application/openmetrics-text")
+    assert asked.text.endswith("# EOF\n")

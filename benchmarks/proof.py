@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from benchmarks.drill import FromNothing
 from benchmarks.figures import commit
 from loadtest.measuring.result import machine
-from stack.drill.table import DrillReport
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
 
@@ -27,7 +27,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 #: Proofs, and the commands whose exit code 0 means that they hold; each prints JSON.
 PROOFS = {
     "chaos": ["ultrathink", "chaos", "--kills", "100", "--poison", "1000000", "--json"],
-    "drill": ["ultrathink", "drill", "--json"],
+    "drill": ["python", "-m", "benchmarks.drill"],
     "audit": ["python", "-m", "tests.fuzz.audit", "--json"],
     "api": ["python", "-m", "tests.fuzz.api", "--cases", "108000", "--json"],
 }
@@ -87,8 +87,8 @@ def page(proofs: list[Proven]) -> str:
 
 def table(report: Any) -> list[str]:
     """Of chaos and of the drill: a line a fault; of changes and of requests: how many, and what became of them."""
-    if "faults" in report:
-        return drill_table(report)
+    if "drill" in report:
+        return drill_table(msgspec.convert(report, FromNothing))
     if "changes" in report:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report["by_kind"].items()))
         wrong = f"{report['not_located']} not found or not located"
@@ -110,14 +110,16 @@ def table(report: Any) -> list[str]:
     return [*lines, "", restarts]
 
 
-def drill_table(report: Any) -> list[str]:
+def drill_table(report: FromNothing) -> list[str]:
     """A line an alert, a line a process that was killed, and what became of every tick."""
-    told = msgspec.convert(report, DrillReport)
-    lines = ["| fault | alert | fired after s | told after s | cleared after s | |"]
+    told = report.drill
+    lines = [f"A fresh clone's `make demo`: {report.demo_s / 60:.1f} min with its set-up.", ""]
+    lines += ["| fault | alert | fired after s | told after s | cleared after s | |"]
     lines += ["| --- | --- | ---: | ---: | ---: | --- |", *("| " + " | ".join(row) + " |" for row in told.alerts())]
     lines += ["", "| killed | decides after s | answers after s | available | |"]
     lines += ["| --- | ---: | ---: | ---: | --- |", *("| " + " | ".join(row) + " |" for row in told.killed())]
-    return [*lines, "", *(f"- {sentence}" for sentence in told.sentences())]
+    lines += ["", *(f"- {sentence}" for sentence in told.sentences()), ""]
+    return [*lines, *(f"![{name}](drill/{name}.png)" for name in ("desk", "latency"))]
 
 
 def written(proofs: list[Proven]) -> str:

@@ -8,6 +8,7 @@ from services.metrics.machine import MachineSource
 from services.metrics.postgres import PostgresSource
 from services.metrics.redis import RedisSource
 from services.metrics.settings import MetricsSettings
+from services.metrics.trainings import TrainingsSource
 
 
 def sources_of(settings: MetricsSettings) -> list[Source]:
@@ -17,6 +18,8 @@ def sources_of(settings: MetricsSettings) -> list[Source]:
         found.append(PostgresSource(url))
     if url := settings.redis_url.get_secret_value():
         found.append(RedisSource(url))
+    if settings.mlflow_uri:
+        found.append(TrainingsSource(settings.mlflow_uri))
     if settings.disk is not None:
         found.append(MachineSource(settings.disk.expanduser().resolve()))
     return found

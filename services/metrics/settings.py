@@ -18,6 +18,9 @@ class MetricsSettings(BaseSettings):
     kafka_bootstrap: str = "127.0.0.1:9092"
     postgres_url: SecretStr = Field(default=SecretStr(""), description="of a role that may read, and no more")
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    mlflow_uri: str = Field(
+        default="http://127.0.0.1:5000", pattern=r"^(https?://.+)?$", description="what is known of trainings"
+    )
     disk: Path | None = Field(
         default=Path(), description="a folder on the disk that is watched; of a machine with node-exporter: empty"
     )

@@ -118,7 +118,7 @@ def metrics(settings: StackSettings) -> Service:
 
     return own(
         settings, "metrics", ("metrics", "serve"), f"{LOOPBACK}:{port}", port, probe, 256,
-        requires=("kafka", "postgres"), uses=("redis",), troubles=troubles,
+        requires=("kafka", "postgres"), uses=("redis", "mlflow"), troubles=troubles,
     )  # fmt: skip
 
 

@@ -97,6 +97,7 @@ def metrics_settings(**given: Any) -> MetricsSettings:
             "kafka_bootstrap": stack.kafka_bootstrap,
             "postgres_url": stack.postgres_url("reader", "ultrathink"),
             "redis_url": stack.redis_url,
+            "mlflow_uri": stack.mlflow_uri,
             "disk": stack.absolute_home,
         }
 

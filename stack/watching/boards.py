@@ -247,6 +247,7 @@ MODELS = Board(
         one("Where it comes from is known", "ultrathink_model_lineage_readable", "{{model}}", kind="table"),
         one("Releases", "sum by (action, end) (ultrathink_releases_total)", "{{action}} {{end}}", kind="table"),
         one("Rows asked for", rate("gateway_inference_rows_total"), "rows", "ops"),
+        one("Trainings in MLflow", "ultrathink_trainings", "{{status}}", kind="table"),
     ),
 )
 SERVERS = Board(

@@ -78,8 +78,8 @@ def test_this_machine_is_seen(tmp_path):
 
 def test_what_has_no_address_is_not_watched(monkeypatch):
     monkeypatch.setenv("ULTRATHINK_METRICS_DISK", "")
-    found = sources_of(MetricsSettings(kafka_bootstrap="", redis_url="", postgres_url=""))
+    found = sources_of(MetricsSettings(kafka_bootstrap="", redis_url="", mlflow_uri=""))
     assert found == []
-    assert [source.name for source in sources_of(MetricsSettings(kafka_bootstrap="", postgres_url=""))] == ["redis"]
+    assert [source.name for source in sources_of(MetricsSettings(kafka_bootstrap=""))] == ["redis", "mlflow"]
     with pytest.raises(ValidationError):
         MetricsSettings(every_s=0)

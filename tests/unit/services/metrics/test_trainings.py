@@ -1,0 +1,103 @@
+"""What is told of trainings, from what MLflow's REST API answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from services.metrics.trainings import EVERY_S, TrainingsSource, families
+from tests.unit.services.metrics.test_sources import text_of
+from trading.errors import ServiceUnavailable
+
+
+def run(status, begin_s=1000, took_s=None):
+    end = {} if took_s is None else {"end_time": (begin_s + took_s) * 1000}
+    return {"status": status, "start_time": begin_s * 1000, **end}
+
+
+def test_trainings_are_counted_and_the_last_of_each_end_is_told():
+    text = text_of(
+        families([run("RUNNING"), run("FINISHED", 5000, 90), run("FINISHED", 1000, 300), run("FAILED", 2000, 7)])
+    )
+    for line in ('ultrathink_trainings{status="running"} 1.0', 'ultrathink_trainings{status="finished"} 2.0',
+                 'ultrathink_trainings{status="killed"} 0.0',
+                 'ultrathink_training_last_end_timestamp_seconds{status="finished"} 5090.0',
+                 'ultrathink_training_last_seconds{status="finished"} 90.0',
+                 'ultrathink_training_last_seconds{status="failed"} 7.0'):  # fmt: skip
+        assert line in text.splitlines()
+    assert 'last_seconds{status="running"}' not in text
+
+
+def test_before_anybody_trained_there_are_none():
+    assert 'ultrathink_trainings{status="finished"} 0.0' in text_of(families([]))
+
+
+@pytest.fixture
+def mlflow():
+    """Somebody who answers as told: path -> (status, body)."""
+    answers, asked = {}, []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.append((self.path.partition("?")[0].rpartition("/")[2], body))
+            code, told = answers[asked[-1][0]]
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(told if isinstance(told, bytes) else json.dumps(told).encode())
+
+        def do_GET(self):
+            self.do_POST()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", answers, asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_mlflow_is_asked_for_trainings_alone_and_once_a_minute(mlflow):
+    address, answers, asked = mlflow
+    answers["get-by-name"] = (200, {"experiment": {"experiment_id": "7"}})
+    answers["search"] = (200, {"runs": [{"info": run("FINISHED", 1000, 60)}]})
+    now = [0.0]
+    source = TrainingsSource(address, lambda: now[0])
+    assert 'status="finished"} 1.0' in text_of(source.look())
+    given = json.loads(asked[1][1])
+    assert given["experiment_ids"] == ["7"]
+    assert given["filter"] == "tags.kind = 'training'"
+    answers["search"] = (200, {})
+    now[0] = EVERY_S - 1
+    assert 'status="finished"} 1.0' in text_of(source.look())
+    assert len(asked) == 2
+    now[0] = EVERY_S
+    assert 'status="finished"} 0.0' in text_of(source.look())
+    source.close()
+
+
+@pytest.mark.parametrize("answer", [(500, {}), (200, b"no json"), (200, {}), (200, [1])])
+def test_what_cannot_be_understood_is_not_taken_for_no_trainings(mlflow, answer):
+    address, answers, asked = mlflow
+    answers["get-by-name"] = answer
+    source = TrainingsSource(address)
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailable, match="MLflow cannot be looked at"):
+            source.look()
+    assert len(asked) == 2
+    source.close()
+
+
+def test_who_has_never_trained_has_no_experiment(mlflow):
+    address, answers, _ = mlflow
+    answers["get-by-name"] = (404, {"error_code": "RESOURCE_DOES_NOT_EXIST"})
+    source = TrainingsSource(address)
+    assert 'status="finished"} 0.0' in text_of(source.look())
+    source.close()

@@ -10,6 +10,7 @@ CHAOS_ARGS ?=
 DRILL_ARGS ?=
 LOADTEST_ARGS ?=
 FUZZ_ARGS ?=
+UNIT ?= tests/unit tests/contract
 DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
@@ -43,7 +44,7 @@ test: setup
 	@$(BIN)/pytest -m "not slow"
 
 unit: setup
-	@$(BIN)/pytest -m "not slow" tests/unit tests/contract
+	@$(BIN)/pytest -m "not slow" $(UNIT)
 
 # Ports, topics, variables, commands, files and passwords of docker-compose.yml against the code; needs no Docker.
 compose-check: setup

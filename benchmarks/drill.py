@@ -50,7 +50,17 @@ def drill(words: list[str]) -> FromNothing:
         PICTURES.mkdir(exist_ok=True)
         for picture in sorted((kept / "boards").glob("*.png")):
             shutil.copy(picture, PICTURES)
+        if not told.ok:
+            sys.stderr.write(f"something did not hold: the logs are in {logs_of(kept)}\n")
     return FromNothing(demo_s, told)
+
+
+def logs_of(kept: Path) -> Path:
+    """The logs of a drill, put where they stay."""
+    place = Path(tempfile.mkdtemp(prefix="ultrathink-drill-logs-"))
+    for folder in kept.glob("logs*"):
+        shutil.copytree(folder, place / folder.name)
+    return place
 
 
 def ran(command: list[str], folder: Path) -> None:

@@ -10,7 +10,6 @@ from itertools import accumulate
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.utils import floatToGoString
 
 from gateway.ports import DecisionCounts
 from trading.arrays import FloatArray
@@ -71,11 +70,12 @@ class LightHistogram:
         """What a scrape reads."""
         labels = ["stage"] if self._stages != ("",) else []
         family = HistogramMetricFamily(self._name, self._documentation, labels=labels)
-        bounds = [floatToGoString(bound) for bound in (*self._bounds, math.inf)]
+        # As OpenMetrics wants them: 1.0, not 1.
+        bounds = [str(float(bound)) for bound in self._bounds] + ["+Inf"]
         for stage in self._stages:
             totals, exemplars = accumulate(self._counts[stage]), self._exemplars[stage]
-            buckets = [
-                (bound, total, exemplars.get(k))
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+                (bound, total, exemplars[k]) if k in exemplars else (bound, total)
                 for k, (bound, total) in enumerate(zip(bounds, totals, strict=True))
             ]
             family.add_metric([stage] if labels else [], buckets, self._sums[stage])

@@ -14,6 +14,9 @@ from trading.encoding import Records
 from trading.errors import BadRecord
 from trading.trace import Traced, Tracer
 
+#: A turn takes a second or two; who has not ended one for so long waits for somebody.
+LONGEST_TURN_S = 15.0
+
 
 class StoredDecision(Struct):
     """The fields of a decision that a trace needs."""
@@ -29,10 +32,15 @@ _stored = Records(StoredDecision)
 class Metrics(Observer):
     """Implements Observer with counters; tells somebody of every turn."""
 
-    def __init__(self, turn: Callable[[int, str], None], tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        turn: Callable[[int, str], None],
+        tracer: Tracer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing listens yet."""
         self.registry = CollectorRegistry()
-        self._turn, self._tracer = turn, tracer
+        self._turn, self._tracer, self._clock = turn, tracer, clock
         self._records = Counter(
             "forensics_records", "Records in the trail, since it started.", ["kind"], registry=self.registry
         )
@@ -51,9 +59,9 @@ class Metrics(Observer):
         self._refused = Gauge(
             "forensics_signing_refused", "1 while no checkpoint may be signed.", registry=self.registry
         )
-        self._waiting = Gauge(
-            "forensics_waiting", "1 while Kafka or the database is waited for.", registry=self.registry
-        )
+        self._is_waiting, self._turned_s = False, clock()
+        waiting = Gauge("forensics_waiting", "1 while Kafka or the database is waited for.", registry=self.registry)
+        waiting.set_function(self._waits)
         for kind in ALARMS:
             self._alarms.labels(kind)
 
@@ -78,8 +86,12 @@ class Metrics(Observer):
 
     def turn(self, total: int, waiting: str) -> None:
         """See Observer."""
-        self._waiting.set(bool(waiting))
+        self._is_waiting, self._turned_s = bool(waiting), self._clock()
         self._turn(total, waiting)
+
+    def _waits(self) -> float:
+        # A server that hangs neither answers nor refuses: who asked it says nothing any more.
+        return float(self._is_waiting or self._clock() - self._turned_s > LONGEST_TURN_S)
 
 
 def trace(records: Sequence[Record], tracer: Tracer) -> None:

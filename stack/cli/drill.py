@@ -23,7 +23,7 @@ def drill(
     only: Annotated[str, typer.Option(help="Just the faults whose name has these letters, and nothing else.")] = "",
     keep: Annotated[
         Path | None,
-        typer.Option(help="Work in this folder, and leave logs, two boards as pictures and the backup there."),
+        typer.Option(help="Work in this folder, and leave logs, three boards as pictures and the backup there."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:

@@ -25,15 +25,17 @@ from stack.servers.settings import ServerPorts, StackSettings
 from stack.supervision.lifecycle import down, up
 from stack.supervision.status import ServiceStatus
 from stack.watching.alerts import ALERTS
-from stack.watching.boards import DESK, LATENCY
+from stack.watching.boards import DESK, LATENCY, SERVERS
 from trading.errors import ConfigurationError
 
 Show = Callable[[str], None]
 MARKET = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 #: The three models as one graph: on few cores a call of the ensemble costs three.
 MODEL = "trading_decision_fused"
-#: The machine's own models are loaded, and compiled.
-WARM_UP_S, LOOK_S = 30.0, 2.0
+#: Of a desk that nobody watches for health.
+SETTLES_S = 20.0
+#: Models are loaded, and what compiles is compiled; then the minute must pass over which an alert looks back.
+WARM_UP_S, LOOK_S = 120.0, 2.0
 FIRES_S, CLEARS_S = 120.0, 120.0
 #: Nothing was signed for three minutes, and that for half of one.
 LATEST_FIRES_S = 300.0
@@ -109,7 +111,7 @@ class Drill:
                     found = recoveries(desk, MODEL, self._show)
         told = [self.cleared(one) for one in told]
         with self._step("boards"):
-            for board in (DESK, LATENCY):
+            for board in (DESK, LATENCY, SERVERS):
                 draw(board, desk.alarms, began_s, time.time(), self._folder / "boards" / f"{board.uid}.png")
         availability, sums, restored = self._availability(), None, None
         if whole:
@@ -162,7 +164,7 @@ class Drill:
         """What fires meanwhile, and how many ticks a second are decided."""
         desk, alarmed = self._desk, set[str]()
         self._show("warms up")
-        time.sleep(WARM_UP_S)
+        time.sleep(WARM_UP_S if seconds else SETTLES_S)
         began, before = time.monotonic(), self._decided()
         while (left := began + seconds - time.monotonic()) > 0:
             self._show(f"is healthy: {left:.0f} s left")

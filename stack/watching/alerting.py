@@ -39,7 +39,7 @@ def routing(webhook: str) -> dict[str, Any]:
             "receiver": "desk",
             "group_by": ["alertname"],
             "group_wait": "10s",
-            "group_interval": "30s",
+            "group_interval": "10s",
             "repeat_interval": "4h",
             "routes": [
                 {"matchers": ['severity="critical"'], "receiver": "now", "group_wait": "0s", "group_interval": "5s"}

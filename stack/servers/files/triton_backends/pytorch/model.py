@@ -33,7 +33,11 @@ class TritonPythonModel:
 
     def execute(self, requests):
         with torch.inference_mode():
-            return [self.answer(request) for request in requests]
+            answers = [self.answer(request) for request in requests]
+        # Of an error in an answer the server's figures know nothing: they count calls that fail.
+        if all(answer.has_error() for answer in answers):
+            raise pb_utils.TritonModelException(answers[0].error().message())
+        return answers
 
     def answer(self, request):
         try:

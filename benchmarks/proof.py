@@ -119,7 +119,7 @@ def drill_table(report: FromNothing) -> list[str]:
     lines += ["", "| killed | decides after s | answers after s | available | |"]
     lines += ["| --- | ---: | ---: | ---: | --- |", *("| " + " | ".join(row) + " |" for row in told.killed())]
     lines += ["", *(f"- {sentence}" for sentence in told.sentences()), ""]
-    return [*lines, *(f"![{name}](drill/{name}.png)" for name in ("desk", "latency"))]
+    return [*lines, *(f"![{name}](drill/{name}.png)" for name in ("desk", "latency", "servers"))]
 
 
 def written(proofs: list[Proven]) -> str:

@@ -44,10 +44,13 @@ def plot(panel: Panel, axes: Any, asked: Asked, since_s: float, until_s: float) 
     for query in panel.queries:
         for series in asked.ask_range(over(query, WINDOW), since_s, until_s, STEP_S):
             times = [datetime.fromtimestamp(at_s, UTC) for at_s, _ in series["values"]]
+            name = legend(query.legend, series["metric"])
+            if "==" in query.expr:
+                # A comparison says whom it holds for, and not how much.
+                axes.plot(times, [name] * len(times), "|", markersize=8)
+                continue
             values = [float(value) for _, value in series["values"]]
-            axes.plot(
-                times, values, ".-", markersize=2, linewidth=0.8, label=legend(query.legend, series["metric"])
-            )
+            axes.plot(times, values, ".-", markersize=2, linewidth=0.8, label=name)
     if panel.target is not None:
         axes.axhline(panel.target, color="tab:red", linewidth=0.8, linestyle="--")
     axes.set_xlim(datetime.fromtimestamp(since_s, UTC), datetime.fromtimestamp(until_s, UTC))

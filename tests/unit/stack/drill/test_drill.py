@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
+from matplotlib.figure import Figure
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from stack.cli.drill import show_report
@@ -18,14 +19,14 @@ from stack.drill.alarms import Heard
 from stack.drill.desk import repeatedly
 from stack.drill.faults import FAULTS, Fault
 from stack.drill.own_disk import own_disk
-from stack.drill.pictures import draw, legend
+from stack.drill.pictures import draw, legend, plot
 from stack.drill.run import Drill, chosen, main_folder
 from stack.drill.steady_load import SteadyLoad
 from stack.drill.table import LONGEST_WAIT_MIN, Counted, DrillReport, FaultTold, Recovery, Restored
 from stack.drill.wounds import WOUNDS
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.watching.alerts import ALERTS
-from stack.watching.boards import LATENCY
+from stack.watching.boards import DESK, LATENCY
 from tests.waiting import eventually
 from trading.errors import ConfigurationError, ServiceUnavailable
 
@@ -160,6 +161,15 @@ def test_a_board_is_drawn_with_every_query_of_it(tmp_path):
     assert (tmp_path / "boards/one.png").read_bytes().startswith(b"\x89PNG")
     assert len(answers.asked) == sum(len(panel.queries) for panel in LATENCY.panels)
     assert not any("$" in one for one in answers.asked)
+
+
+def test_a_comparison_is_drawn_as_for_whom_it_holds():
+    series = [{"metric": {"state": state}, "values": [[1_795_000_000, "1"]]} for state in ("active", "halted")]
+    (panel,) = (panel for panel in DESK.panels if panel.title == "Trading state")
+    axes = Figure().subplots()
+    plot(panel, axes, Answers(*series), 1_795_000_000.0, 1_795_000_060.0)
+    axes.figure.draw_without_rendering()
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["active", "halted"]
 
 
 def test_a_series_is_called_by_its_labels():

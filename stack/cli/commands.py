@@ -26,7 +26,7 @@ COMMANDS = {
     "ticks": "Feed recorded or simulated ticks.",
     "forensics": "The audit trail: everything that was published, byte for byte, in PostgreSQL or TimescaleDB, and "
     "signed.",
-    "metrics": "What Prometheus is told of Kafka, PostgreSQL, Redis, trainings, the machine and a desk's processes.",
+    "metrics": "What Prometheus is told of servers, trainings, the machine and a desk's processes.",
     "runbook": "What an alert means, what to look at, what to do, and how to know that it is over.",
     "support-bundle": "State, settings, logs, versions and the last hour's metrics of this stack in one archive, "
     "without secrets.",

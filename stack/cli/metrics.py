@@ -10,7 +10,7 @@ from stack.cli.output import err
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What Prometheus is told of Kafka, PostgreSQL, Redis, trainings, the machine and a desk's processes.",
+    help="What Prometheus is told of servers, trainings, the machine and a desk's processes.",
 )
 
 

@@ -50,9 +50,16 @@ class MemoryKills:
         """Whether what is missing now may be what was ended then."""
         return time.monotonic() - self._part_ended_s < LATELY_S
 
-    def exit_in_words(self, code: int) -> str:
-        """How the service ended, for people."""
-        return exit_in_words(code, self._earlier, self._count())
+    def exit_in_words(self, code: int | None) -> str:
+        """How the service ended, for people; `code` is None of one that an earlier supervisor had started."""
+        now = self._count()
+        if code in KILLED:
+            return exit_in_words(code, self._earlier, now)
+        told = "it ended; how, an earlier supervisor would have been told" if code is None else describe_exit(code)
+        # Who has lost a part may crash for it, before anybody looked.
+        if self._is_grouped and self._earlier is not None and now is not None and now > self._earlier:
+            return f"{told} (out of memory: the kernel ended a part of it before)"
+        return told
 
     def _count(self) -> int | None:
         # Of its own group it is known for certain, else only of the machine.

@@ -291,7 +291,7 @@ class Runner(threading.Thread):
         if code is not None:
             raise _Died(self._kills.exit_in_words(code))
         if self._process is None and self._found() is None:
-            raise _Died("it ended; how, an earlier supervisor would have been told")
+            raise _Died(self._kills.exit_in_words(None))
 
     def _found(self) -> psutil.Process | None:
         return None if self.status.process is None else self.status.process.find()

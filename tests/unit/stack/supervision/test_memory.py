@@ -109,6 +109,26 @@ def test_one_that_the_kernel_counts_before_it_is_gone_has_ended_for_memory():
     assert "by hand" in kills.exit_in_words(-9)
 
 
+@pytest.mark.parametrize("code", [-11, 1, None])
+def test_one_that_crashes_for_a_part_that_the_kernel_ended_has_ended_for_memory(code):
+    groups = Counted()
+    kills = MemoryKills(groups, "triton")
+    kills.begin(7, 100, is_new=True)
+    assert "out of memory" not in kills.exit_in_words(code)
+    # Nobody had looked yet.
+    groups.count = 1
+    told = kills.exit_in_words(code)
+    assert told.endswith("(out of memory: the kernel ended a part of it before)")
+    kills.look()
+    assert kills.exit_in_words(code) == told
+    kills.look()
+    assert "out of memory" not in kills.exit_in_words(code)
+    # Without a group of its own somebody else may have been ended.
+    alone = MemoryKills(None, "triton")
+    alone.begin(7, 100, is_new=True)
+    assert "out of memory" not in alone.exit_in_words(code)
+
+
 def test_a_count_that_cannot_be_read_says_nothing():
     groups = Counted()
     kills = MemoryKills(groups, "redis")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from stack.servers.identity import Identity
 from stack.servers.server import AtWork, NotReady, Service
@@ -328,3 +331,18 @@ def test_a_part_that_was_ended_for_memory_is_told_of_where_the_rest_goes_on(tmp_
         eventually(lambda: one.status.out_of_memory == 2)
         assert "a part of it was ended for want of memory" in one.status.last_exit
         assert one.status.restarts == 0
+
+
+@pytest.mark.parametrize("looks_every_s", [0.05, 60.0])
+def test_who_crashes_for_a_part_that_the_kernel_ended_is_counted_once_whoever_looks_first(
+    tmp_path, monkeypatch, looks_every_s
+):
+    monkeypatch.setattr(module, "PROBE_EVERY_S", looks_every_s)
+    monkeypatch.setattr(module, "BACK_OFF_S", (0.05, 0.05))
+    kills = Kills()
+    with watched_parts(tmp_path, lambda _: "", kills) as one:
+        kills.count = 1
+        one.status.process.find().send_signal(signal.SIGSEGV)
+        eventually(lambda: one.status.restarts == 1)
+        assert "out of memory: the kernel ended a part of it before" in one.status.last_exit
+        assert one.status.out_of_memory == 1

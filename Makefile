@@ -83,7 +83,7 @@ types: setup
 chaos: setup
 	@$(BIN)/ultrathink chaos $(CHAOS_ARGS)
 
-# Every fault that has an alert, every process killed, backup and restore: three quarters of an hour.
+# Every fault that has an alert, every process killed, backup and restore: an hour.
 drill: setup
 	@$(BIN)/ultrathink drill $(DRILL_ARGS)
 

@@ -30,9 +30,10 @@ def drill(
     """Hurt a desk of its own in every way that has an alert, and bring it back.
 
     A desk without a model, its release, a healthy desk, each fault with its alert, each process killed, backup,
-    purge, restore, the same decisions. Needs Prometheus and Alertmanager; as root a disk is filled too. Three
-    quarters of an hour. Exit code 1 when an alert did not come or did not go, somebody was told too late, something
-    was lost, or a process came back too late.
+    purge, restore, the same decisions. Needs Prometheus and Alertmanager; as root a disk is filled too. An hour.
+
+    Exit code 1 when an alert did not come or did not go, somebody was told too late, something was lost, or a
+    process came back too late.
 
     Example: ultrathink drill --healthy 0.5 --only "kill switch"
     """

@@ -16,7 +16,7 @@ from stack.drill.putting_aside import put_aside_and_restore
 from stack.drill.receiver import receiving
 from stack.drill.recovery import counted, recoveries
 from stack.drill.steady_load import SteadyLoad
-from stack.drill.table import LONGEST_WAIT_MIN, RATE_HZ, TOLD_GOAL_S, DrillReport, FaultTold, Recovery
+from stack.drill.table import FAULTS_HZ, LONGEST_WAIT_MIN, RATE_HZ, TOLD_GOAL_S, DrillReport, FaultTold, Recovery
 from stack.drill.wounds import WOUNDS
 from stack.processes.desk import answered
 from stack.processes.scrape import Scrape
@@ -102,10 +102,12 @@ class Drill:
         began_s = time.time()
         alarmed, per_s = set[str](), 0.0
         found: list[Recovery] = []
-        with self._step("load"), SteadyLoad(desk.settings, RATE_HZ):
+        with self._step("load"), SteadyLoad(desk.settings, RATE_HZ) as load:
             with self._step("a healthy desk"):
                 alarmed, per_s = self._healthy(healthy_s)
+            load.change(FAULTS_HZ)
             told += [self.made(fault) for fault in self._possible(faults)]
+            load.change(RATE_HZ)
             if whole:
                 with self._step("kills"):
                     found = recoveries(desk, MODEL, self._show)
@@ -143,7 +145,7 @@ class Drill:
         return {row.name: row.day for row in rows if row.day is not None}
 
     def _wounded(self) -> list[FaultTold]:
-        with SteadyLoad(self._desk.settings, RATE_HZ, seed=23):
+        with SteadyLoad(self._desk.settings, FAULTS_HZ, seed=23):
             made = [self.made(fault, LATEST_FIRES_S) for fault in WOUNDS]
         return [self.cleared(one) for one in made]
 

@@ -43,6 +43,10 @@ class SteadyLoad:
         if kind is None and (had_ended or self._failure is not None or self._thread.is_alive()):
             raise ServiceUnavailable(f"ticks were not sent to the end: {self._failure!r}") from self._failure
 
+    def change(self, rate_hz: float) -> None:
+        """Go on at another rate, with the ticks that come next."""
+        self._rate_hz = rate_hz
+
     def _run(self) -> None:
         try:
             self._send_on()
@@ -59,7 +63,8 @@ class SteadyLoad:
                 time.sleep(AGAIN_S)
 
     def _until_stopped(self) -> Iterator[Planned]:
-        for planned in plan(self._records, Speed("constant", rate_hz=self._rate_hz)):
-            if self._stopping.is_set():
+        rate_hz = self._rate_hz
+        for planned in plan(self._records, Speed("constant", rate_hz=rate_hz)):
+            if self._stopping.is_set() or self._rate_hz != rate_hz:
                 return
             yield planned

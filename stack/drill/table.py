@@ -8,6 +8,8 @@ from stack.drill.alarms import Heard
 
 #: Ticks a second that the desk is given, and the share of them that must have been decided: else nothing was shown.
 RATE_HZ, LEAST_OF_RATE = 500.0, 0.95
+#: While faults are made: a desk at the edge of its speed alarms for that too, and nobody could tell the two apart.
+FAULTS_HZ = 250.0
 #: A killed process answers again, and ticks are decided by the model again, within.
 RECOVERY_GOAL_S = 10.0
 #: MLflow imports for ten seconds on two busy cores; nothing of a trading day waits for it.

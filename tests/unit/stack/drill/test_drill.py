@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from itertools import pairwise
 from types import SimpleNamespace
 
 import msgspec
@@ -251,6 +252,19 @@ def test_what_is_done_again_and_again_does_not_end_unheard():
 
     with pytest.raises(ServiceUnavailable, match="odd"), repeatedly(fails, 0.0):
         eventually(lambda: len(calls) == 2)
+
+
+def test_a_load_goes_on_at_another_rate_with_the_ticks_that_come_next(tmp_path):
+    load = SteadyLoad(StackSettings(home=tmp_path, ports=ServerPorts.automatic()), 100.0)
+    slow = load._until_stopped()
+    first = [next(slow) for _ in range(3)]
+    load.change(1000.0)
+    assert next(slow, None) is None
+    fast = load._until_stopped()
+    then = [next(fast) for _ in range(3)]
+    assert [after.after_ns - before.after_ns for before, after in pairwise(first)] == [10_000_000] * 2
+    assert [after.after_ns - before.after_ns for before, after in pairwise(then)] == [1_000_000] * 2
+    assert then[0].record.arrival_ns > first[-1].record.arrival_ns
 
 
 class Breaks(SteadyLoad):

@@ -48,7 +48,8 @@ class Proven(Struct, frozen=True):
 
 def prove(name: str) -> Proven:
     """Run one. Raises ConfigurationError where it told nothing."""
-    words = PROOFS[name]
+    # Before: a proof may write what is committed with it.
+    words, at = PROOFS[name], commit()
     began = time.monotonic()
     done = subprocess.run(
         [Path(sys.executable).with_name(words[0]), *words[1:]], stdout=subprocess.PIPE, check=False
@@ -62,7 +63,7 @@ def prove(name: str) -> Proven:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     took = round(time.monotonic() - began, 1)
     command = " ".join(words)
-    return Proven(name, command, commit(), now, machine(), took, done.returncode == 0, report)
+    return Proven(name, command, at, now, machine(), took, done.returncode == 0, report)
 
 
 def page(proofs: list[Proven]) -> str:
@@ -119,7 +120,7 @@ def drill_table(report: FromNothing) -> list[str]:
     lines += ["", "| killed | decides after s | answers after s | available | |"]
     lines += ["| --- | ---: | ---: | ---: | --- |", *("| " + " | ".join(row) + " |" for row in told.killed())]
     lines += ["", *(f"- {sentence}" for sentence in told.sentences()), ""]
-    return [*lines, *(f"![{name}](drill/{name}.png)" for name in ("desk", "latency", "servers"))]
+    return [*lines, *(f"![{name}](drill/{name})" for name in report.pictures)]
 
 
 def written(proofs: list[Proven]) -> str:

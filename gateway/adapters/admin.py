@@ -78,7 +78,10 @@ class AdminServer:
 def application(answering: Callable[[], AdminPort], token: str) -> Any:
     """The FastAPI application of whoever answers at the time."""
     from fastapi import Body, Depends, FastAPI, Header, HTTPException, Response
-    from prometheus_client.exposition import choose_encoder
+    from prometheus_client import CONTENT_TYPE_LATEST as PLAIN
+    from prometheus_client import generate_latest as plain
+    from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+    from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
     app = FastAPI(title="UltraThink gateway", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -92,10 +95,10 @@ def application(answering: Callable[[], AdminPort], token: str) -> Any:
 
         return answer
 
-    # Exemplars are in OpenMetrics alone, which Prometheus asks for.
     def metrics(accept: str = Header("")) -> Any:
-        encode, content_type = choose_encoder(accept)
-        return Response(encode(answering().registry), headers={"Content-Type": content_type})
+        # Exemplars are in OpenMetrics alone, which Prometheus asks for.
+        encode, kind = (openmetrics, OPENMETRICS) if "application/openmetrics-text" in accept else (plain, PLAIN)
+        return Response(encode(answering().registry), headers={"Content-Type": kind})
 
     def command(name: str, given: dict[str, str] = Body(default={})) -> dict[str, str]:  # noqa: B008
         try:

@@ -14,7 +14,7 @@ from trading.encoding import Records
 from trading.errors import BadRecord
 from trading.trace import Traced, Tracer
 
-#: A turn takes a second or two; who has not ended one for so long waits for somebody.
+#: A turn takes a second or two, and tells of itself while it compares; who says nothing for so long waits.
 LONGEST_TURN_S = 15.0
 
 

@@ -18,8 +18,8 @@ def sources_of(settings: MetricsSettings) -> list[Source]:
         found.append(PostgresSource(url))
     if url := settings.redis_url.get_secret_value():
         found.append(RedisSource(url))
-    if settings.mlflow_uri:
-        found.append(TrainingsSource(settings.mlflow_uri))
+    if uri := settings.mlflow_uri.get_secret_value():
+        found.append(TrainingsSource(uri))
     if settings.disk is not None:
         found.append(MachineSource(settings.disk.expanduser().resolve()))
     return found

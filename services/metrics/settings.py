@@ -18,8 +18,8 @@ class MetricsSettings(BaseSettings):
     kafka_bootstrap: str = "127.0.0.1:9092"
     postgres_url: SecretStr = Field(default=SecretStr(""), description="of a role that may read, and no more")
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    mlflow_uri: str = Field(
-        default="http://127.0.0.1:5000", pattern=r"^(https?://.+)?$", description="what is known of trainings"
+    mlflow_uri: SecretStr = Field(
+        default=SecretStr("http://127.0.0.1:5000"), description="who knows of trainings; it may hold a password"
     )
     disk: Path | None = Field(
         default=Path(), description="a folder on the disk that is watched; of a machine with node-exporter: empty"

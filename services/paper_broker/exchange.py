@@ -115,6 +115,7 @@ class PaperExchange:
         self._tracker = OffsetTracker()
         #: Partitions whose orders are answered here.
         self._mine: set[int] = set()
+        self._is_closing = False
         #: Orders that may be read again.
         self._answered: dict[str, Said] = {}
         self._working: dict[str, Working] = {}
@@ -151,6 +152,7 @@ class PaperExchange:
         except KafkaException as error:
             raise translated(error, "the paper broker's Kafka fails") from error
         finally:
+            self._is_closing = True
             self._consumer.close()
             self._control.close()
         return sent
@@ -222,9 +224,17 @@ class PaperExchange:
         heapq.heappush(self._due, (working.due[0].at_ns, working.turn, order_id))
 
     def _learn(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        """What was said of the orders that come again with these partitions."""
+        """What was said of the orders that come again with these partitions. Raises ServiceUnavailable."""
+        if self._is_closing:
+            # They come as the consumer leaves, and are the next one's to answer.
+            return
         self._mine |= {place.partition for place in partitions}
-        for place in consumer.committed(partitions, CONTROL_TIMEOUT_S):
+        try:
+            places = consumer.committed(partitions, CONTROL_TIMEOUT_S)
+        except KafkaException as error:
+            # Out of a callback the client's own exception comes as one that nobody can catch.
+            raise translated(error, f"{self._orders} cannot be read on") from error
+        for place in places:
             since = max(0, place.offset)
             self._answered.update(answered(self._bootstrap, self._orders, self._fills, place.partition, since))
 

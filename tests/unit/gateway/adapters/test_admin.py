@@ -114,6 +114,9 @@ def test_metrics_are_openmetrics_for_who_asks_and_plain_text_for_the_rest(gatewa
     plain = http.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain")
     assert "gateway_things_total 1.0" in plain.text
-    asked = http.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"})
-    assert asked.headers["content-type"].startswith("application/openmetrics-text")
-    assert asked.text.endswith("# EOF\n")
+    for odd in ("", "text/plain;version=x", "*/*;q=", ";;,,"):
+        assert http.get("/metrics", headers={"Accept": odd}).text == plain.text
+    for wanted in ("1.0.0,text/plain;q=0.5", "abc", "99999"):
+        asked = http.get("/metrics", headers={"Accept": f"application/openmetrics-text;version={wanted}"})
+        assert asked.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert asked.text.endswith("# EOF\n")

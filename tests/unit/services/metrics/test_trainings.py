@@ -6,29 +6,44 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import msgspec
 import pytest
 
-from services.metrics.trainings import EVERY_S, TrainingsSource, families
+from services.metrics.trainings import EVERY_S, RunInfo, TrainingsSource, families
 from tests.unit.services.metrics.test_sources import text_of
-from trading.errors import ServiceUnavailable
+from trading.errors import ConfigurationError, ServiceUnavailable
 
 
 def run(status, begin_s=1000, took_s=None):
-    end = {} if took_s is None else {"end_time": (begin_s + took_s) * 1000}
-    return {"status": status, "start_time": begin_s * 1000, **end}
+    return RunInfo(status, begin_s * 1000, None if took_s is None else (begin_s + took_s) * 1000)
+
+
+def answer(*runs):
+    return {"runs": [{"info": msgspec.to_builtins(one)} for one in runs]}
 
 
 def test_trainings_are_counted_and_the_last_of_each_end_is_told():
     text = text_of(
-        families([run("RUNNING"), run("FINISHED", 5000, 90), run("FINISHED", 1000, 300), run("FAILED", 2000, 7)])
+        families(
+            [
+                run("RUNNING"),
+                run("RUNNING", 9000, 5),
+                run("FINISHED", 5000, 90),
+                run("FINISHED", 1000, 300),
+                run("FAILED", 2000, 7),
+                run("KILLED", 3000, 0),
+                run("KILLED", 4000),
+            ]
+        )
     )
-    for line in ('ultrathink_trainings{status="running"} 1.0', 'ultrathink_trainings{status="finished"} 2.0',
-                 'ultrathink_trainings{status="killed"} 0.0',
+    for line in ('ultrathink_trainings{status="running"} 2.0', 'ultrathink_trainings{status="finished"} 2.0',
+                 'ultrathink_trainings{status="killed"} 2.0', 'ultrathink_trainings{status="scheduled"} 0.0',
                  'ultrathink_training_last_end_timestamp_seconds{status="finished"} 5090.0',
                  'ultrathink_training_last_seconds{status="finished"} 90.0',
                  'ultrathink_training_last_seconds{status="failed"} 7.0'):  # fmt: skip
         assert line in text.splitlines()
-    assert 'last_seconds{status="running"}' not in text
+    # One that was interrupted and goes on keeps the end of before.
+    assert 'last_end_timestamp_seconds{status="running"}' not in text
 
 
 def test_before_anybody_trained_there_are_none():
@@ -38,7 +53,7 @@ def test_before_anybody_trained_there_are_none():
 @pytest.fixture
 def mlflow():
     """Somebody who answers as told: path -> (status, body)."""
-    answers, asked = {}, []
+    answers, asked = {"health": (200, b"OK"), "get-by-name": (200, {"experiment": {"experiment_id": "7"}})}, []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -66,32 +81,50 @@ def mlflow():
 
 def test_mlflow_is_asked_for_trainings_alone_and_once_a_minute(mlflow):
     address, answers, asked = mlflow
-    answers["get-by-name"] = (200, {"experiment": {"experiment_id": "7"}})
-    answers["search"] = (200, {"runs": [{"info": run("FINISHED", 1000, 60)}]})
+    answers["search"] = (200, answer(run("FINISHED", 1000, 60)))
     now = [0.0]
     source = TrainingsSource(address, lambda: now[0])
     assert 'status="finished"} 1.0' in text_of(source.look())
-    given = json.loads(asked[1][1])
+    given = json.loads(asked[2][1])
     assert given["experiment_ids"] == ["7"]
     assert given["filter"] == "tags.kind = 'training'"
     answers["search"] = (200, {})
     now[0] = EVERY_S - 1
     assert 'status="finished"} 1.0' in text_of(source.look())
-    assert len(asked) == 2
+    assert [what for what, _ in asked] == ["health", "get-by-name", "search", "health"]
     now[0] = EVERY_S
     assert 'status="finished"} 0.0' in text_of(source.look())
     source.close()
 
 
-@pytest.mark.parametrize("answer", [(500, {}), (200, b"no json"), (200, {}), (200, [1])])
-def test_what_cannot_be_understood_is_not_taken_for_no_trainings(mlflow, answer):
+@pytest.mark.parametrize("what", ["get-by-name", "search"])
+@pytest.mark.parametrize(
+    "wrong",
+    [(500, {}), (404, {}), (404, b"<html>"), (200, b"no json"), (200, []), (200, {"runs": [{"info": {}}]}),
+     (200, {"runs": [{"info": {"status": "FINISHED", "start_time": "x"}}]}), (200, {"runs": None})],
+)  # fmt: skip
+def test_what_cannot_be_understood_is_not_taken_for_no_trainings(mlflow, what, wrong):
     address, answers, asked = mlflow
-    answers["get-by-name"] = answer
-    source = TrainingsSource(address)
+    answers["search"] = (200, {})
+    answers[what] = wrong
+    source = TrainingsSource(address.replace("//", "//user:secret@"))
     for _ in range(2):
-        with pytest.raises(ServiceUnavailable, match="MLflow cannot be looked at"):
+        with pytest.raises(ServiceUnavailable, match="MLflow cannot be looked at") as told:
             source.look()
-    assert len(asked) == 2
+        assert "secret" not in str(told.value)
+    # It is asked again at the next look, and not a minute later.
+    assert [name for name, _ in asked].count(what) == 2
+    source.close()
+
+
+def test_an_mlflow_that_dies_between_two_searches_is_not_seen(mlflow):
+    address, answers, _ = mlflow
+    answers["search"] = (200, {})
+    source = TrainingsSource(address)
+    source.look()
+    answers["health"] = (503, b"")
+    with pytest.raises(ServiceUnavailable, match="/health: HTTP 503"):
+        source.look()
     source.close()
 
 
@@ -101,3 +134,9 @@ def test_who_has_never_trained_has_no_experiment(mlflow):
     source = TrainingsSource(address)
     assert 'status="finished"} 0.0' in text_of(source.look())
     source.close()
+
+
+def test_an_address_that_is_none_is_named_and_not_shown():
+    with pytest.raises(ConfigurationError, match="ULTRATHINK_METRICS_MLFLOW_URI") as told:
+        TrainingsSource("http://user:secret@a:port")
+    assert "secret" not in str(told.value)

@@ -64,6 +64,26 @@ class OnFakes(PaperExchange):
         self._answered, self._working, self._due = {}, {}, []
         self._stops, self._answers = Stops(), PaperAnswers(FillModel(reject_share=0.0))
         self._mine, self._count, self.bad, self._observer = {3}, 0, 0, Metrics()
+        self._is_closing = False
+
+
+class Leaving:
+    """A consumer that is being closed, or whose coordinator is away."""
+
+    def committed(self, partitions, timeout_s):
+        raise KafkaException(KafkaError(KafkaError._DESTROY))
+
+
+def test_partitions_that_come_as_it_leaves_are_the_next_ones():
+    broker = OnFakes()
+    broker._is_closing = True
+    broker._learn(Leaving(), [TopicPartition("orders", 5)])
+    assert broker._mine == {3}
+
+
+def test_a_coordinator_that_does_not_say_where_to_go_on_is_no_traceback():
+    with pytest.raises(ServiceUnavailable, match="orders cannot be read on"):
+        OnFakes()._learn(Leaving(), [TopicPartition("orders", 5)])
 
 
 def order(number):

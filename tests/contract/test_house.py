@@ -149,7 +149,6 @@ TRIED_AT = {
     "loadtest/closed_loop": "tests/integration/test_locust.py",
     "loadtest/report": "tests/unit/loadtest/judging/test_gates.py",
     "loadtest/users": "tests/integration/test_locust.py",
-    "stack/chaos": "tests/e2e/test_chaos.py",
     "stack/cli/data": "tests/e2e/test_data.py",
     "stack/cli/forensics": "tests/integration/test_trail.py",
     "stack/cli/export": "tests/unit/stack/cli/test_commands.py",

@@ -47,9 +47,10 @@ def scraping(settings):
 
 
 def told(address, what, **asked):
+    """What Prometheus answers; nothing while it starts."""
     try:
-        return httpx.get(f"{address}/{what}", params=asked, timeout=5).json().get("data", [])
-    except httpx.TransportError:
+        return httpx.get(f"{address}/{what}", params=asked, timeout=5).raise_for_status().json()["data"]
+    except httpx.HTTPError:
         return []
 
 

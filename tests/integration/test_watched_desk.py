@@ -143,7 +143,6 @@ MADE = {
     "kill switch": "KillSwitch",
     "messages that are no ticks": "DeadLetters",
     "Triton hangs": "BreakerOpen",
-    "a model refuses what it is asked": "TritonFailures",
     "supervisor killed": "SupervisorDown",
     "paper broker killed 5 times": "RestartLoop",
 }

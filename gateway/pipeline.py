@@ -199,11 +199,12 @@ class Pipeline:
         self._take_events(batch)
         trading_state, quotas = self._ports.states.trading_state(), self._quotas(batch)
         decided = self._decider.decide(batch, prediction, failure, timing, trading_state, quotas)
+        tracer, recorded = self._ports.tracer, dict[str, float]()
+        if tracer is not None:
+            recorded = record_traces(batch, decided, timing, self._trace_ids, tracer)
         pending = self._outbox.build(batch, decided, polled_ns, trading_state)
         self._count(batch, decided, timing, (clock.monotonic_ns() - answered_ns) / 1e9)
-        if self._ports.tracer is not None:
-            recorded = record_traces(batch, decided, timing, self._trace_ids, self._ports.tracer)
-            self._metrics.traced(recorded, decided.decided_at_ns)
+        self._metrics.traced(recorded, decided.decided_at_ns)
         return pending
 
     def _ask(self, batch: Batch) -> tuple[Prediction | None, Reason]:

@@ -21,7 +21,8 @@ def record_traces(
             trace_id = trace_ids.of(raw.partition, raw.offsets[i], raw.traceparents[i])
             if not tracer.wants(trace_id):
                 continue
-            recorded[trace_id] = float(decided.total_s[k])
+            # A producer may give several ticks one trace: the slowest of them is looked for.
+            recorded[trace_id] = max(recorded.get(trace_id, 0.0), float(decided.total_s[k]))
             action, reason = KINDS[decided.kinds[k]]
             tracer.record(
                 Traced(

@@ -178,15 +178,13 @@ class Recorder:
         first, end = self._source.bounds(head.name)
         deadline = time.monotonic() + SETTLING_S
         while end < head.next_offset and time.monotonic() < deadline and not self._stopping.wait(0.2):
+            self._observer.turn(self.progress.stored, f"{head.name} is shorter than what is stored of it")
             first, end = self._source.bounds(head.name)
         if end < head.next_offset:
             said = f"{head.name} ends at offset {end}, and records up to {head.next_offset - 1} are in the trail"
             self._raise(Alarm("log_cut", said, head.name, end))
         if first > head.next_offset:
-            said = (
-                f"{head.name} begins at offset {first}: its records from {head.next_offset} on were deleted "
-                "before they were recorded"
-            )
+            said = f"{head.name} begins at {first}: its records from {head.next_offset} on were deleted unrecorded"
             self._raise(Alarm("records_gone", said, head.name, first))
         return min(max(first, head.next_offset - OVERLAP), max(first, end))
 

@@ -15,6 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 log = structlog.get_logger()
 #: What was seen so many looks ago is not shown any more: it would be taken for now.
 STALE_LOOKS = 3
+#: A server that starts with everything else is not missed before, and is looked for so often.
+STARTS_S, AGAIN_S = 30.0, 1.0
 
 
 class Source(Protocol):
@@ -37,6 +39,7 @@ class Watched:
         self.source, self._every_s, self._clock = source, every_s, clock
         self._seen: Sequence[Metric] = ()
         self._seen_s: float | None = None
+        self._began_s = clock()
         self.looks = self.failures = 0
         self._problem = ""
 
@@ -61,6 +64,11 @@ class Watched:
             return False
         return self._clock() - self._seen_s < STALE_LOOKS * self._every_s + 1.0
 
+    @property
+    def may_be_starting(self) -> bool:
+        """Whether nothing was ever seen, and it is too early to miss it."""
+        return self._seen_s is None and self._clock() - self._began_s < STARTS_S
+
     def shown(self) -> Sequence[Metric]:
         """What was seen, if that is of now."""
         if self._seen_s is None or self._clock() - self._seen_s >= STALE_LOOKS * self._every_s + 1.0:
@@ -71,7 +79,7 @@ class Watched:
         """Thread body."""
         while not stopping.is_set():
             self.look()
-            stopping.wait(self._every_s)
+            stopping.wait(min(self._every_s, AGAIN_S) if self.may_be_starting else self._every_s)
         with contextlib.suppress(Exception):
             self.source.close()
 
@@ -107,7 +115,8 @@ class Gatherer:
         failures = CounterMetricFamily("metrics_source_failures", "Looks that saw nothing.", labels=["source"])
         for one in self._watched:
             name = [one.source.name]
-            up.add_metric(name, float(one.is_up))
+            if not one.may_be_starting:
+                up.add_metric(name, float(one.is_up))
             looks.add_metric(name, one.looks)
             failures.add_metric(name, one.failures)
             yield from one.shown()

@@ -65,6 +65,7 @@ def install_backends(folder: Path) -> None:
     (folder / "python" / "triton_python_backend_stub").chmod(0o755)
     for backend in ("onnxruntime", "pytorch"):
         shutil.copytree(BACKENDS / backend, folder / backend)
+        shutil.copy2(BACKENDS / "answers.py", folder / backend)
 
 
 def service(settings: StackSettings) -> Service:

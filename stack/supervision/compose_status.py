@@ -44,7 +44,11 @@ def docker(folder: Path) -> Docker:
         except subprocess.TimeoutExpired as error:
             raise ServiceUnavailable(f"docker {' '.join(words[:3])} did not answer within {ASK_S:.0f} s") from error
         if done.returncode != 0:
-            raise ServiceUnavailable(f"docker {' '.join(words[:3])}: {done.stderr.strip()[-300:]}")
+            said = done.stderr.strip()
+            # A client without the plugin takes compose's options for its own.
+            if words[0] == "compose" and ("unknown shorthand flag" in said or "unknown command" in said):
+                said = "this docker has no compose: install its plugin (Debian: docker-compose-plugin)"
+            raise ServiceUnavailable(f"docker {' '.join(words[:3])}: {said[-300:]}")
         return done.stdout
 
     return run

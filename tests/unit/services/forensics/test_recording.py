@@ -152,6 +152,15 @@ def test_an_alarm_waits_for_the_database_and_is_not_lost(desk):
     assert [alarm.kind for alarm in desk.trail.alarms] == ["different_record"]
 
 
+def test_who_waits_for_a_log_to_be_as_long_as_it_was_says_so(desk, monkeypatch):
+    desk.run()
+    monkeypatch.setattr(recording, "SETTLING_S", 0.3)
+    del desk.source.topics[DECISIONS][2][3:]
+    seen = desk.run()
+    assert any("is shorter than what is stored of it" in turn for turn in seen.turns)
+    assert "log_cut" in seen.alarms
+
+
 def test_a_log_that_was_cut_short_or_lost_its_beginning_is_an_alarm(desk):
     desk.run()
     del desk.source.topics[DECISIONS][2][3:]

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
-from services.metrics.gathering import STALE_LOOKS, Gatherer, Watched
+from services.metrics import gathering
+from services.metrics.gathering import STALE_LOOKS, STARTS_S, Gatherer, Watched
 from tests.waiting import eventually
 
 
@@ -26,7 +27,8 @@ class One:
         self.closed = True
 
 
-def test_a_hanging_source_and_a_failing_one_keep_nobody_from_being_seen():
+def test_a_hanging_source_and_a_failing_one_keep_nobody_from_being_seen(monkeypatch):
+    monkeypatch.setattr(gathering, "STARTS_S", 0.0)
     hang = threading.Event()
 
     def fail():
@@ -76,6 +78,47 @@ def test_what_was_seen_is_shown_for_a_while_and_then_no_more():
     watched.look()
     assert watched.is_up
     assert (watched.looks, watched.failures) == (3, 1)
+
+
+def test_a_server_that_starts_with_everything_else_is_looked_for_soon_and_not_missed_yet():
+    answers = threading.Event()
+
+    def act():
+        if not answers.is_set():
+            raise OSError("it starts")
+
+    # The next look of a seen one would be an hour away.
+    gatherer = Gatherer([One(act=act)], 3600.0)
+    gatherer.start()
+    try:
+        eventually(lambda: "source_failures_total" in generate_latest(gatherer.registry).decode())
+        assert "metrics_source_up{" not in generate_latest(gatherer.registry).decode()
+        answers.set()
+        assert eventually(
+            lambda: 'metrics_source_up{source="one"} 1.0' in generate_latest(gatherer.registry).decode(), 10
+        )
+    finally:
+        gatherer.close()
+
+
+def test_one_that_never_starts_is_missed_and_one_that_was_seen_at_once():
+    now, fails = [0.0], [True]
+
+    def act():
+        if fails[0]:
+            raise OSError("gone")
+
+    watched = Watched(One(act=act), 5.0, lambda: now[0])
+    watched.look()
+    assert watched.may_be_starting
+    now[0] = STARTS_S
+    assert (watched.may_be_starting, watched.is_up) == (False, False)
+    now[0], fails[0] = 0.0, False
+    seen = Watched(One(act=act), 5.0, lambda: now[0])
+    seen.look()
+    fails[0] = True
+    seen.look()
+    assert (seen.may_be_starting, seen.is_up) == (False, False)
 
 
 def test_a_source_that_is_not_asked_any_more_is_not_up():

@@ -117,6 +117,13 @@ def test_a_docker_that_fails_is_a_sentence(installed, tmp_path):
         compose_status(docker(tmp_path))
 
 
+@pytest.mark.parametrize("said", ["unknown shorthand flag: 'a' in -a", "docker: unknown command: docker compose"])
+def test_a_docker_without_compose_says_what_to_install(installed, tmp_path, said):
+    installed(f'echo "{said}" >&2; exit 125')
+    with pytest.raises(ServiceUnavailable, match="install its plugin"):
+        compose_status(docker(tmp_path))
+
+
 def test_without_docker_or_in_another_folder_it_says_so(tmp_path, monkeypatch, installed):
     installed("exit 0")
     with pytest.raises(ConfigurationError, match="docker-compose.yml is not in"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+from answers import whole
 
 _set_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
 _set_destructor.argtypes = [ctypes.py_object, ctypes.c_void_p]
@@ -42,9 +43,11 @@ class TritonPythonModel:
 
     @staticmethod
     def auto_complete_config(config):
+        """The configuration is complete as it is."""
         return config
 
     def initialize(self, args):
+        """Load the version that the server names. Raises TritonModelException for a GPU."""
         if args["model_instance_kind"] == "GPU":
             raise pb_utils.TritonModelException("this server's backends compute on the processor, and know no GPU")
         config = json.loads(args["model_config"])
@@ -60,13 +63,11 @@ class TritonPythonModel:
         self.outputs = [o["name"] for o in config["output"]]
 
     def execute(self, requests):
-        answers = [self.answer(request) for request in requests]
-        # Of an error in an answer the server's figures know nothing: they count calls that fail.
-        if all(answer.has_error() for answer in answers):
-            raise pb_utils.TritonModelException(answers[0].error().message())
-        return answers
+        """An answer a request. Raises TritonModelException where none could be answered."""
+        return whole([self.answer(request) for request in requests])
 
     def answer(self, request):
+        """The model's outputs for one request, or why there are none."""
         try:
             feed = {name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for name in self.inputs}
             results = self.session.run(self.outputs, feed)

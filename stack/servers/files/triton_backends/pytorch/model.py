@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import triton_python_backend_utils as pb_utils
+from answers import whole
 
 
 class TritonPythonModel:
@@ -16,9 +17,11 @@ class TritonPythonModel:
 
     @staticmethod
     def auto_complete_config(config):
+        """The configuration is complete as it is."""
         return config
 
     def initialize(self, args):
+        """Load the version that the server names. Raises TritonModelException for a GPU."""
         if args["model_instance_kind"] == "GPU":
             raise pb_utils.TritonModelException("this server's backends compute on the processor, and know no GPU")
         config = json.loads(args["model_config"])
@@ -32,14 +35,12 @@ class TritonPythonModel:
         self.outputs = [o["name"] for o in config["output"]]
 
     def execute(self, requests):
+        """An answer a request. Raises TritonModelException where none could be answered."""
         with torch.inference_mode():
-            answers = [self.answer(request) for request in requests]
-        # Of an error in an answer the server's figures know nothing: they count calls that fail.
-        if all(answer.has_error() for answer in answers):
-            raise pb_utils.TritonModelException(answers[0].error().message())
-        return answers
+            return whole([self.answer(request) for request in requests])
 
     def answer(self, request):
+        """The model's outputs for one request, or why there are none."""
         try:
             tensors = [
                 torch.from_dlpack(pb_utils.get_input_tensor_by_name(request, name).to_dlpack())

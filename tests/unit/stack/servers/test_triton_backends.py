@@ -1,0 +1,67 @@
+"""What our Triton backends tell the server of answers that failed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import pytest
+
+from stack.servers.triton import BACKENDS
+
+
+class TritonModelException(Exception):
+    """As the server's own module has it."""
+
+
+class Told:
+    """An error, as an answer holds it."""
+
+    def __init__(self, said):
+        self._said = said
+
+    def message(self):
+        return self._said
+
+
+class Answer:
+    """A response of the server's module; `said` is why it failed."""
+
+    def __init__(self, said=""):
+        self._said = said
+
+    def has_error(self):
+        return bool(self._said)
+
+    def error(self):
+        return Told(self._said)
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """Ours, beside a module as the server brings it."""
+    server = ModuleType("triton_python_backend_utils")
+    server.TritonModelException = TritonModelException
+    monkeypatch.setitem(sys.modules, server.__name__, server)
+    spec = importlib.util.spec_from_file_location("answers", BACKENDS / "answers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.whole
+
+
+@pytest.mark.parametrize("failed", [["odd"], ["odd", "odd"]])
+def test_a_call_of_which_nothing_is_answered_fails(whole, failed):
+    with pytest.raises(TritonModelException, match="^odd$"):
+        whole([Answer(said) for said in failed])
+
+
+def test_each_reason_is_told_once(whole):
+    with pytest.raises(TritonModelException, match="^odd; even$"):
+        whole([Answer("odd"), Answer("even"), Answer("odd")])
+
+
+@pytest.mark.parametrize("said", [[], [""], ["", "odd"], ["odd", ""]])
+def test_who_can_be_answered_is_whoever_fails_beside_him(whole, said):
+    answers = [Answer(one) for one in said]
+    assert whole(answers) is answers

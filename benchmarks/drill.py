@@ -1,6 +1,7 @@
 """The whole drill from nothing: a fresh clone, `make demo`, then `ultrathink drill` as the clone has it.
 
 `python -m benchmarks.drill` prints what was seen as JSON, and leaves that desk's boards in `docs/drill`; an hour.
+It works in TMPDIR, else in /var/tmp: what is in memory elsewhere would be missed by the desk.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,16 +17,26 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from benchmarks.child import printed
 from stack.drill.table import DrillReport
 from trading.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Where the boards' pictures are kept.
 PICTURES = ROOT / "docs" / "drill"
-#: So long a drill that is interrupted may take its desk down.
-ENDS_S = 180.0
-#: Of the caller's own desk, make and git nothing is told to the clone's.
-NOT_TOLD = ("ULTRATHINK_", "MAKE", "MFLAGS", "GIT_", "DATA", "DEMO_ARGS", "VENV", "VIRTUAL_ENV")
+#: What `make proof` writes as it goes on, and no clone needs.
+WRITTEN = ("docs/proof.json", "docs/proof.md", "docs/drill")
+#: An installation, a desk with its disk, and what is put aside of it.
+NEEDED_GB = 30
+#: Of the caller's surroundings a clone is told who and where it is, and how packages are had.
+TOLD = {
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TERM", "TMPDIR", "PYENV_ROOT", "XDG_CACHE_HOME",
+    "UV_CACHE_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+}  # fmt: skip
+TOLD_WITH = (
+    "LC_", "SSL_CERT_", "PIP_INDEX", "PIP_EXTRA_INDEX", "PIP_FIND_LINKS", "PIP_CERT", "PIP_DEFAULT_TIMEOUT",
+    "UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_FIND_LINKS",
+)  # fmt: skip
 
 
 class FromNothing(Struct, frozen=True):
@@ -40,11 +50,18 @@ class FromNothing(Struct, frozen=True):
 def drill(words: list[str]) -> FromNothing:
     """What came of it, the drill given these words.
 
-    Raises ConfigurationError: something is not committed, a step before the drill fails, or that tells nothing.
+    Raises ConfigurationError: something is not committed, there is no room, a step before the drill fails, or that
+    tells nothing.
     """
-    if told := ran(["git", "status", "--porcelain"], ROOT).decode().strip():
+    others = [f":!{name}" for name in WRITTEN]
+    if told := ran(["git", "status", "--porcelain", "--", ".", *others], ROOT).decode().strip():
         raise ConfigurationError(f"a clone has what is committed, and this is not:\n{told}")
-    with tempfile.TemporaryDirectory(prefix="ultrathink-drill-") as place:
+    at = os.environ.get("TMPDIR") or "/var/tmp"
+    if (left := shutil.disk_usage(at).free) < NEEDED_GB * 10**9:
+        room = f"{left / 1e9:.0f} GB left, and {NEEDED_GB} are needed"
+        raise ConfigurationError(f"{at} has {room}: name another folder in TMPDIR")
+    # An hour's report is not lost for a file that somebody still writes.
+    with tempfile.TemporaryDirectory(prefix="ultrathink-drill-", dir=at, ignore_cleanup_errors=True) as place:
         clone, kept = Path(place) / "clone", Path(place) / "kept"
         ran(["git", "clone", "-q", str(ROOT), str(clone)], Path(place))
         began = time.monotonic()
@@ -55,7 +72,7 @@ def drill(words: list[str]) -> FromNothing:
             report = of_clone(clone, kept, words)
         finally:
             if report is None or not report.ok:
-                sys.stderr.write(f"something did not hold: the logs are in {logs_of(kept)}\n")
+                sys.stderr.write(f"something did not hold: the logs are in {logs_of(kept, at)}\n")
         # Of a part of a drill the boards show a part.
         whole = report.counted is not None
         return FromNothing(demo_s, report, pictures_of(kept) if whole else [])
@@ -65,34 +82,34 @@ def of_clone(clone: Path, kept: Path, words: list[str]) -> DrillReport:
     """Raises ConfigurationError where it tells nothing."""
     command = [str(clone / ".venv/bin/ultrathink"), "drill", "--json", "--keep", str(kept), *words]
     # Exit code 1: something did not hold, which the report says.
-    printed = ran(command, clone, codes=(0, 1))
+    told = ran(command, clone, codes=(0, 1))
     try:
-        return msgspec.json.decode(printed, type=DrillReport)
+        return msgspec.json.decode(told, type=DrillReport)
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"the drill told nothing: {error}") from error
 
 
+def surroundings() -> dict[str, str]:
+    """What a clone is told of the caller's: nothing of his desk, his Python, his make or his git."""
+    proxies = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in TOLD or name.startswith(TOLD_WITH) or name.lower() in proxies
+    }
+
+
 def ran(command: list[str], folder: Path, *, shown: bool = False, codes: tuple[int, ...] = (0,)) -> bytes:
-    """What a command prints; `shown`: on stderr. One that is interrupted may end its servers first.
-
-    Raises ConfigurationError where its exit code is none of these.
-    """
-    told = {name: value for name, value in os.environ.items() if not name.startswith(NOT_TOLD)}
-    process = subprocess.Popen(command, cwd=folder, env=told, stdout=sys.stderr if shown else subprocess.PIPE)
-    try:
-        printed, _ = process.communicate()
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait(ENDS_S)
-        raise
-    if process.returncode not in codes:
-        raise ConfigurationError(f"`{' '.join(command)}` ended with {process.returncode}")
-    return printed or b""
+    """What a command prints; `shown`: on stderr. Raises ConfigurationError where its exit code is none of these."""
+    code, told = printed(command, folder, surroundings(), shown=shown)
+    if code not in codes:
+        raise ConfigurationError(f"`{' '.join(command)}` ended with {code}")
+    return told
 
 
-def logs_of(kept: Path) -> Path:
+def logs_of(kept: Path, at: str) -> Path:
     """The logs of a drill, put where they stay."""
-    place = Path(tempfile.mkdtemp(prefix="ultrathink-drill-logs-"))
+    place = Path(tempfile.mkdtemp(prefix="ultrathink-drill-logs-", dir=at))
     for folder in kept.glob("logs*"):
         shutil.copytree(folder, place / folder.name)
     return place

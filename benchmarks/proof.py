@@ -7,7 +7,7 @@ and machine, and docs/proof.md is written from that. `python -m benchmarks.proof
 
 from __future__ import annotations
 
-import subprocess
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from benchmarks.child import ENDS_S, printed
 from benchmarks.drill import FromNothing
 from benchmarks.figures import commit
 from loadtest.measuring.result import machine
@@ -46,24 +47,20 @@ class Proven(Struct, frozen=True):
     report: Any
 
 
-def prove(name: str) -> Proven:
-    """Run one. Raises ConfigurationError where it told nothing."""
-    # Before: a proof may write what is committed with it.
-    words, at = PROOFS[name], commit()
-    began = time.monotonic()
-    done = subprocess.run(
-        [Path(sys.executable).with_name(words[0]), *words[1:]], stdout=subprocess.PIPE, check=False
-    )
+def prove(name: str, at: str) -> Proven:
+    """Run one on the commit `at`. Raises ConfigurationError where it told nothing."""
+    words, began = PROOFS[name], time.monotonic()
+    code, told = printed([Path(sys.executable).with_name(words[0]), *words[1:]], ends_s=2 * ENDS_S)
     try:
-        report = msgspec.json.decode(done.stdout)
+        report = msgspec.json.decode(told)
     except msgspec.DecodeError as error:
         # Minutes of work: what it said is shown, whatever it is.
-        sys.stderr.write(done.stdout.decode(errors="replace")[-4000:])
-        raise ConfigurationError(f"{name} printed no JSON (exit code {done.returncode}): {error}") from error
+        sys.stderr.write(told.decode(errors="replace")[-4000:])
+        raise ConfigurationError(f"{name} printed no JSON (exit code {code}): {error}") from error
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     took = round(time.monotonic() - began, 1)
     command = " ".join(words)
-    return Proven(name, command, at, now, machine(), took, done.returncode == 0, report)
+    return Proven(name, command, at, now, machine(), took, code == 0, report)
 
 
 def page(proofs: list[Proven]) -> str:
@@ -137,9 +134,12 @@ def main(words: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"error: no proof is called {unknown[0]}: {', '.join(PROOFS)}\n")
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Before the first: they write what is committed with them.
+    at = commit()
     try:
         for name in names:
-            kept[name] = prove(name)
+            kept[name] = prove(name, at)
             write_atomically(path, written(list(kept.values())))
     except ConfigurationError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 log = structlog.get_logger()
 #: What was seen so many looks ago is not shown any more: it would be taken for now.
 STALE_LOOKS = 3
-#: A server that starts with everything else is not missed before, and is looked for so often.
+#: A server that may be starting with everything else is said to, for so long, and is looked for so often.
 STARTS_S, AGAIN_S = 30.0, 1.0
 
 
@@ -111,13 +111,18 @@ class Gatherer:
     def collect(self) -> Iterable[Metric]:
         """What a scrape reads."""
         up = GaugeMetricFamily("metrics_source_up", "1 while a source is seen.", labels=["source"])
+        starting = GaugeMetricFamily(
+            "metrics_source_starting",
+            "1 while a source may not have started yet.",
+            labels=["source"],
+        )
         looks = CounterMetricFamily("metrics_source_looks", "Looks at a source.", labels=["source"])
         failures = CounterMetricFamily("metrics_source_failures", "Looks that saw nothing.", labels=["source"])
         for one in self._watched:
             name = [one.source.name]
-            if not one.may_be_starting:
-                up.add_metric(name, float(one.is_up))
+            up.add_metric(name, float(one.is_up))
+            starting.add_metric(name, float(one.may_be_starting))
             looks.add_metric(name, one.looks)
             failures.add_metric(name, one.failures)
             yield from one.shown()
-        yield from (up, looks, failures)
+        yield from (up, starting, looks, failures)

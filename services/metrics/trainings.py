@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,7 +25,7 @@ NEWEST = 200
 #: What MLflow says of a name that nobody has given.
 NO_EXPERIMENT = "RESOURCE_DOES_NOT_EXIST"
 #: A training takes minutes; and a search costs MLflow some of a machine that decides.
-EVERY_S = 60.0
+EVERY_S, AGAIN_S = 60.0, 20.0
 ASK_S = 4.0
 Answer = TypeVar("Answer")
 
@@ -74,13 +76,21 @@ class TrainingsSource:
     def __init__(self, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is asked yet; `uri` is MLflow's, as http://127.0.0.1:5000. Raises ConfigurationError."""
         try:
-            self._client = httpx.Client(base_url=uri, timeout=ASK_S, trust_env=False)
+            address = httpx.URL(uri)
+            if address.scheme not in {"http", "https"} or not address.host:
+                raise httpx.InvalidURL("neither http nor https, or no host")
+            # Through no proxy; a company's own certificates are where SSL_CERT_FILE says, as for everybody.
+            self._client = httpx.Client(
+                base_url=address, timeout=ASK_S, trust_env=False, verify=ssl.create_default_context()
+            )
         except httpx.InvalidURL as error:
             # It may hold a password, and is not shown.
             raise ConfigurationError(
                 "ULTRATHINK_METRICS_MLFLOW_URI is no address as http://127.0.0.1:5000 is; empty, nobody is asked"
             ) from error
-        self._clock, self._asked_s, self._seen = clock, -EVERY_S, list[Metric]()
+        self._clock, self._next_s, self._seen = clock, -math.inf, list[Metric]()
+        #: Why the last search told nothing.
+        self._problem = ""
 
     def look(self) -> Sequence[Metric]:
         """See Source; whether MLflow lives is asked each time, for trainings once a minute.
@@ -90,12 +100,21 @@ class TrainingsSource:
         """
         try:
             self._client.get("/health").raise_for_status()
-            if self._clock() - self._asked_s >= EVERY_S:
-                self._seen = families(self._runs())
-                self._asked_s = self._clock()
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+        except httpx.HTTPError as error:
             raise ServiceUnavailable(f"MLflow cannot be looked at: {in_words(error)}") from error
+        if self._clock() >= self._next_s:
+            self._search()
+        if self._problem:
+            raise ServiceUnavailable(f"MLflow cannot be looked at: {self._problem}")
         return self._seen
+
+    def _search(self) -> None:
+        try:
+            self._seen, self._problem = families(self._runs()), ""
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            self._problem = in_words(error)
+        # One that hangs with its database is not asked at every look: each question holds a thread of its.
+        self._next_s = self._clock() + (AGAIN_S if self._problem else EVERY_S)
 
     def close(self) -> None:
         """See Source."""

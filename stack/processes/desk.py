@@ -103,6 +103,11 @@ def forensics(settings: StackSettings) -> Service:
     )  # fmt: skip
 
 
+def of_sources(lines: Sequence[str], metric: str) -> dict[str, float]:
+    """Source -> its figure, of what the metrics process tells."""
+    return {line.split('"')[1]: float(line.split()[-1]) for line in lines if line.startswith(f"{metric}{{")}
+
+
 def metrics(settings: StackSettings) -> Service:
     """Tells Prometheus of the servers; it starts with what is there, and says what is not."""
     port = settings.ports.metrics
@@ -113,8 +118,10 @@ def metrics(settings: StackSettings) -> Service:
         return release()
 
     def troubles() -> list[str]:
-        lines = [line.split() for line in answered(address).splitlines() if line.startswith("metrics_source_up{")]
-        return [f"does not see {name.split(chr(34))[1]}" for name, value in lines if not float(value)]
+        lines = answered(address).splitlines()
+        starting = of_sources(lines, "metrics_source_starting")
+        up = of_sources(lines, "metrics_source_up")
+        return [f"does not see {name}" for name, value in up.items() if not value and not starting.get(name)]
 
     return own(
         settings, "metrics", ("metrics", "serve"), f"{LOOPBACK}:{port}", port, probe, 256,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -18,6 +21,8 @@ MISSING = (
     "prometheus is not on PATH: metrics are served but not collected, and nothing alarms (Debian: apt-get install "
     "prometheus prometheus-alertmanager)"
 )
+EXEMPLARS_SINCE = (2, 26)
+ASK_S = 10.0
 
 
 def program() -> str | None:
@@ -34,6 +39,18 @@ def services(settings: StackSettings) -> list[Service]:
     """Those whose programs are there."""
     found = [service(settings)] if program() is not None else []
     return [*found, alertmanager(settings)] if found and alertmanager_program() is not None else found
+
+
+@cache
+def exemplars(path: str) -> list[str]:
+    """The option that keeps exemplars, for a Prometheus that knows it: an older one would not start with it."""
+    try:
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=ASK_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    # Older ones print it on stderr.
+    found = re.search(r"prometheus, version (\d+)\.(\d+)", told.stdout + told.stderr)
+    return [scraping.EXEMPLARS] if found and (int(found[1]), int(found[2])) >= EXEMPLARS_SINCE else []
 
 
 def targets(settings: StackSettings) -> dict[str, str]:
@@ -71,7 +88,7 @@ def service(settings: StackSettings) -> Service:
             f"--storage.tsdb.path={folder / 'data'}",
             f"--storage.tsdb.retention.time={scraping.RETENTION}",
             f"--web.listen-address={LOOPBACK}:{settings.ports.prometheus}",
-            scraping.EXEMPLARS,
+            *exemplars(program() or ""),
             "--log.level=warn",
         ],
         probe=lambda: version(address, f"{address}/api/v1/status/buildinfo"),

@@ -65,7 +65,7 @@ def install_backends(folder: Path) -> None:
     (folder / "python" / "triton_python_backend_stub").chmod(0o755)
     for backend in ("onnxruntime", "pytorch"):
         shutil.copytree(BACKENDS / backend, folder / backend)
-        shutil.copy2(BACKENDS / "answers.py", folder / backend)
+        shutil.copy2(BACKENDS / "ultrathink_answers.py", folder / backend)
 
 
 def service(settings: StackSettings) -> Service:
@@ -130,6 +130,8 @@ def environment(threads: int) -> dict[str, str]:
         "PATH": path,
         "ULTRATHINK_TRITON_THREADS": str(threads),
         "PYTHONWARNINGS": "ignore",
+        # Its models import what is beside them, and nothing of the caller's.
+        "PYTHONPATH": "",
     }
 
 

@@ -12,6 +12,8 @@ from stack.supervision.cgroups import Groups, count
 NEAR = 0.9
 VMSTAT = Path("/proc/vmstat")
 KILLED = (-9, 137)
+#: Who ends so was asked to, or had done its work: not for a part that it lost.
+ON_PURPOSE = (0, -2, 130, -15, 143)
 #: A part that the kernel ended so long ago at most is why its service is found broken.
 LATELY_S = 10.0
 
@@ -57,7 +59,8 @@ class MemoryKills:
             return exit_in_words(code, self._earlier, now)
         told = "it ended; how, an earlier supervisor would have been told" if code is None else describe_exit(code)
         # Who has lost a part may crash for it, before anybody looked.
-        if self._is_grouped and self._earlier is not None and now is not None and now > self._earlier:
+        lost = self._is_grouped and self._earlier is not None and now is not None and now > self._earlier
+        if lost and code not in ON_PURPOSE:
             return f"{told} (out of memory: the kernel ended a part of it before)"
         return told
 

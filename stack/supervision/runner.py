@@ -204,6 +204,7 @@ class Runner(threading.Thread):
                 # What is rebuilt may take minutes, and all memory.
                 next_look = time.monotonic() + PROBE_EVERY_S
                 self._measure()
+                self._count_parts()
             try:
                 self.status.version = self.service.probe()
                 break
@@ -272,11 +273,14 @@ class Runner(threading.Thread):
             self._end_process()
             raise _Died(f"ended at {told}: above its ceiling of {self.service.memory_limit_mb} MB (out of memory)")
 
-    def _look_at_parts(self) -> None:
+    def _count_parts(self) -> None:
         """What the kernel ended while this one lived on was a part of it, where it has a group of its own."""
         if ended := self._kills.look():
             self.status.out_of_memory += ended
             self.status.last_exit = "exit 137: a part of it was ended for want of memory, and it goes on"
+
+    def _look_at_parts(self) -> None:
+        self._count_parts()
         process = self._found()
         if process is not None and (why := self.service.broken(FAMILIES.children(process.pid))):
             # Without that part it has nothing to finish, and would wait for it.

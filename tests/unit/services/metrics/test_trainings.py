@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 import pytest
 
-from services.metrics.trainings import EVERY_S, RunInfo, TrainingsSource, families
+from services.metrics.trainings import AGAIN_S, EVERY_S, RunInfo, TrainingsSource, families
 from tests.unit.services.metrics.test_sources import text_of
 from trading.errors import ConfigurationError, ServiceUnavailable
 
@@ -107,13 +107,17 @@ def test_what_cannot_be_understood_is_not_taken_for_no_trainings(mlflow, what, w
     address, answers, asked = mlflow
     answers["search"] = (200, {})
     answers[what] = wrong
-    source = TrainingsSource(address.replace("//", "//user:secret@"))
-    for _ in range(2):
+    now = [0.0]
+    source = TrainingsSource(address.replace("//", "//user:secret@"), lambda: now[0])
+    for _ in range(3):
         with pytest.raises(ServiceUnavailable, match="MLflow cannot be looked at") as told:
             source.look()
         assert "secret" not in str(told.value)
-    # It is asked again at the next look, and not a minute later.
-    assert [name for name, _ in asked].count(what) == 2
+    # It stays unseen, and is not asked at every look: a search that hangs holds a thread there.
+    assert [name for name, _ in asked].count(what) == 1
+    answers[what] = (200, {"experiment": {"experiment_id": "7"}} if what == "get-by-name" else {})
+    now[0] = AGAIN_S
+    assert 'status="finished"} 0.0' in text_of(source.look())
     source.close()
 
 
@@ -136,7 +140,20 @@ def test_who_has_never_trained_has_no_experiment(mlflow):
     source.close()
 
 
-def test_an_address_that_is_none_is_named_and_not_shown():
+@pytest.mark.parametrize(
+    "address",
+    ["http://user:secret@a:port", "127.0.0.1:5000", "secret", "file:///secret", " http://secret", "http://"],
+)
+def test_an_address_that_is_none_is_named_and_not_shown(address):
     with pytest.raises(ConfigurationError, match="ULTRATHINK_METRICS_MLFLOW_URI") as told:
-        TrainingsSource("http://user:secret@a:port")
+        TrainingsSource(address)
     assert "secret" not in str(told.value)
+
+
+def test_a_companys_own_certificates_are_trusted_where_everybody_looks_for_them(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    source = TrainingsSource("https://mlflow.example")
+    context = source._client._transport._pool._ssl_context
+    assert context.cert_store_stats()["x509_ca"] == 0
+    source.close()

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from stack.servers.triton import BACKENDS
+from stack.servers.triton import BACKENDS, environment, install_backends
 
 
 class TritonModelException(Exception):
@@ -44,7 +44,7 @@ def whole(monkeypatch):
     server = ModuleType("triton_python_backend_utils")
     server.TritonModelException = TritonModelException
     monkeypatch.setitem(sys.modules, server.__name__, server)
-    spec = importlib.util.spec_from_file_location("answers", BACKENDS / "answers.py")
+    spec = importlib.util.spec_from_file_location("ultrathink_answers", BACKENDS / "ultrathink_answers.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.whole
@@ -59,6 +59,21 @@ def test_a_call_of_which_nothing_is_answered_fails(whole, failed):
 def test_each_reason_is_told_once(whole):
     with pytest.raises(TritonModelException, match="^odd; even$"):
         whole([Answer("odd"), Answer("even"), Answer("odd")])
+
+
+def test_reasons_fit_into_what_a_caller_takes(whole):
+    with pytest.raises(TritonModelException) as told:
+        whole([Answer(f"{number} " + "x" * 10_000) for number in range(100)])
+    assert str(told.value).endswith("; and 96 more")
+    assert len(str(told.value)) < 1400
+
+
+def test_it_lies_beside_each_backend_under_a_name_of_its_own(tmp_path):
+    install_backends(tmp_path)
+    for backend in ("onnxruntime", "pytorch"):
+        assert (tmp_path / backend / "ultrathink_answers.py").is_file()
+        assert "from ultrathink_answers import whole" in (tmp_path / backend / "model.py").read_text()
+    assert environment(1)["PYTHONPATH"] == ""
 
 
 @pytest.mark.parametrize("said", [[], [""], ["", "odd"], ["odd", ""]])

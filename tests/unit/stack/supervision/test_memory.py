@@ -129,6 +129,15 @@ def test_one_that_crashes_for_a_part_that_the_kernel_ended_has_ended_for_memory(
     assert "out of memory" not in alone.exit_in_words(code)
 
 
+@pytest.mark.parametrize("code", [0, -15, 143, -2, 130])
+def test_who_was_asked_to_end_has_not_ended_for_a_part_that_it_lost(code):
+    groups = Counted()
+    kills = MemoryKills(groups, "triton")
+    kills.begin(7, 100, is_new=True)
+    groups.count = 1
+    assert "out of memory" not in kills.exit_in_words(code)
+
+
 def test_a_count_that_cannot_be_read_says_nothing():
     groups = Counted()
     kills = MemoryKills(groups, "redis")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import triton_python_backend_utils as pb_utils
-from answers import whole
+from ultrathink_answers import whole
 
 
 class TritonPythonModel:

@@ -2,6 +2,9 @@
 
 import triton_python_backend_utils as pb_utils
 
+#: They travel in a gRPC trailer, of which clients take some kilobytes: characters of a reason, and reasons.
+REASON, REASONS = 300, 4
+
 
 def whole(answers):
     """The answers; where all of them are errors, the call's own failure.
@@ -10,6 +13,7 @@ def whole(answers):
     others that do not is told to its caller alone.
     """
     if answers and all(answer.has_error() for answer in answers):
-        said = dict.fromkeys(answer.error().message() for answer in answers)
-        raise pb_utils.TritonModelException("; ".join(said))
+        said = list(dict.fromkeys(answer.error().message()[:REASON] for answer in answers))
+        more = f"; and {len(said) - REASONS} more" if len(said) > REASONS else ""
+        raise pb_utils.TritonModelException("; ".join(said[:REASONS]) + more)
     return answers

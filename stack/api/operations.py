@@ -153,14 +153,18 @@ class Operations:
             return None
 
     def cancel(self, name: str) -> None:
-        """Ask its command to end, as Ctrl-C does, and end it where it does not; no further one begins."""
+        """Ask its command to end, and end it where it does not; no further one begins.
+
+        By SIGTERM, which our commands take as Ctrl-C: SIGINT is ignored by all that descends from what a shell
+        has put in the background.
+        """
         with self._lock:
             self._cancelled.add(name)
             process = self._processes.get(name)
         if process is None or process.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(GRACE_S)
         except subprocess.TimeoutExpired:

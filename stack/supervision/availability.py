@@ -21,6 +21,8 @@ MOST_SPANS = 2_000
 SEEN_S = 10.0
 #: A clock that is kept right is corrected by less at once.
 LEAP_S = 1.0
+#: Between two looks lies more.
+TOUCH_S = 0.01
 
 Spans = list[tuple[float, float]]
 
@@ -63,6 +65,9 @@ class Availability:
         self._next_s, self._last_s, self._last_booted_s = 0.0, now_s, booted_s
         try:
             self._services = _kept.read(self._path.read_bytes()).services
+            for record in self._services.values():
+                # Of a version that broke what was one span into thousands.
+                record.wanted, record.ready = joined(record.wanted), joined(record.ready)
         except (OSError, BadRecord):
             self._services = {}
         #: Since when nobody looked, of each that was meant to be ready.
@@ -84,7 +89,9 @@ class Availability:
         if abs(leap_s) > LEAP_S:
             # The clock was set: what was before is so long ago as it was.
             self._shift(leap_s)
-        since, self._last_s, self._last_booted_s = now_s - passed_s, now_s, booted_s
+            self._last_s += leap_s
+        # The very number that the last span ends with: one computed anew is rounded, and begins another span.
+        since, self._last_s, self._last_booted_s = self._last_s, now_s, booted_s
         for name in self._services.keys() - ready.keys():
             self._services[name].counts = False
         for name, is_ready in ready.items():
@@ -129,6 +136,15 @@ def extend(spans: Spans, since: float, until: float) -> None:
         spans[-1] = (spans[-1][0], max(spans[-1][1], until))
     else:
         spans.append((since, until))
+
+
+def joined(spans: Spans) -> Spans:
+    """The same, those that touch but for a rounding as one."""
+    found: Spans = []
+    for since, until in spans:
+        touches = bool(found) and since - found[-1][1] < TOUCH_S
+        extend(found, found[-1][1] if touches else since, until)
+    return found
 
 
 def forget(spans: Spans, before: float) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import random
+
 import pytest
 
 from stack.supervision.availability import DAY_S, HOUR_S, Availability
@@ -109,3 +113,32 @@ def test_who_left_the_profile_is_meant_to_be_there_no_more(tmp_path):
     one.note({"redis": True}, (), now_s + 6, now_s + 6 - BEGAN_S)
     again = Availability(tmp_path, now_s + 500, 0.0)
     assert again.share("gateway", HOUR_S, now_s + 500) == pytest.approx(1.0, abs=0.01)
+
+
+def kept(folder):
+    services = json.loads((folder / "run" / "availability.json").read_text())["services"]
+    return {name: (len(one["wanted"]), len(one["ready"])) for name, one in services.items()}
+
+
+def test_what_is_ready_all_the_time_is_one_span_however_the_clocks_round(tmp_path):
+    one, now_s, booted_s = Availability(tmp_path, 1_795_909_287.2375994, 56_221.87), 1_795_909_287.2375994, 56_221.87
+    generator = random.Random(5)
+    for _ in range(5000):
+        step_s = generator.uniform(0.2, 0.3)
+        now_s, booted_s = now_s + step_s + generator.uniform(-1e-4, 1e-4), booted_s + step_s
+        one.note({"gateway": True}, (), now_s, booted_s)
+    one.end()
+    assert kept(tmp_path) == {"gateway": (1, 1)}
+    assert one.share("gateway", HOUR_S, now_s) == pytest.approx(1.0)
+
+
+def test_a_span_that_an_earlier_version_broke_into_many_is_one_again(tmp_path):
+    breaks = [1_795_909_287.2375994 + 0.2137 * k for k in range(2001)]
+    spans = [(a, b - 2.4e-7) for a, b in itertools.pairwise(breaks)]
+    of_gateway = {"wanted": spans, "ready": spans[:500] + spans[600:], "counts": True}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "availability.json").write_text(json.dumps({"services": {"gateway": of_gateway}}))
+    one = Availability(tmp_path, breaks[-1], 1000.0)
+    assert one.share("gateway", HOUR_S, breaks[-1]) == pytest.approx(0.95, abs=0.001)
+    one.end()
+    assert kept(tmp_path) == {"gateway": (1, 2)}

@@ -22,7 +22,6 @@ from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import TOPICS
 from services.forensics.bootstrap import migrate_trail
 from services.forensics.checkpoint_files import CheckpointFiles
-from services.forensics.keys import Keys, public_keys, public_path
 from services.forensics.ports import LogName
 from services.forensics.proving import check, prove_record, to_file
 from services.forensics.records import Record
@@ -37,6 +36,7 @@ from stack.processes.forensics import running_forensics, settings_with_key
 from stack.processes.gateway import running_gateway
 from stack.servers.settings import StackSettings
 from stack.workflows.sandbox import MODELS, sandbox
+from trading.keys import Keys, public_keys, public_path
 
 TICKS, TURNS, BATCH = 120_000, 5, 4000
 MARKET = f"simulate:regimes?ticks={TICKS}&symbols=16"

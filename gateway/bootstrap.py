@@ -29,6 +29,7 @@ from gateway.assignment import PartitionAssignment
 from gateway.before_joining import first_word, rehearse_start, self_test, wait_for_triton
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.control.control import Control, DualLatch
+from gateway.control.earlier_logs import earlier_names
 from gateway.control.kill_file import KillFile
 from gateway.control.redis_latch import RedisStateStore
 from gateway.control.topic import ControlListener
@@ -177,7 +178,9 @@ def put_together(
     name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, settings.group)
     keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     opened.callback(keeper.close)
-    logs = partition_logs(LogPlace(bootstrap, cluster.id, settings.group, topics, name), fast, controlled, opened)
+    was = earlier_names(name, controlled.listener.rebindings, settings.rebinding_keys)
+    place = LogPlace(bootstrap, cluster.id, settings.group, topics, name, was)
+    logs = partition_logs(place, fast, controlled, opened)
     restore = rebuilder(settings, cluster, logs, served.limits, controlled, metrics)
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills

@@ -79,6 +79,9 @@ class GatewaySettings(BaseSettings):
     limits_file: Path | None = Field(
         default=None, description="limits of a desk that has none yet; later ones come by `risk limits apply`"
     )
+    rebinding_keys: list[Path] = Field(
+        default=[], description="public keys in PEM: whose word that a log continues another is believed"
+    )
     kill_file: Path | None = Field(default=None, description="while it exists the desk is killed, and stays so")
     execution: Literal["assumed", "broker"] = Field(
         default="assumed", description="orders count as filled at once, or go to the broker's topic and come back"

@@ -9,7 +9,6 @@ from itertools import count
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.forensics.checkpoint_files import CheckpointFiles
-from services.forensics.keys import key_id
 from services.forensics.kinds import BY_NAME, KINDS
 from services.forensics.ports import LogName
 from services.forensics.records import Record, encode_headers
@@ -18,6 +17,7 @@ from services.forensics.store.writer import TrailWriter
 from tests.unit.gateway.test_pipeline import Bench, quotes
 from tests.unit.services.forensics.fakes import FakeLines
 from trading.encoding import encode
+from trading.keys import key_id
 
 #: Two days before a month's end: what is filed by months lies in two.
 START_MS = 1_764_417_600_000

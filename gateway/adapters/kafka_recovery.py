@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -63,6 +63,7 @@ class LogPlace(Struct, frozen=True):
         group: whose commits count.
         topics: ticks, decisions, fills, control and durable snapshots.
         name: what a snapshot must say that it is of.
+        was: names that these logs had before.
     """
 
     bootstrap: str
@@ -70,6 +71,7 @@ class LogPlace(Struct, frozen=True):
     group: str
     topics: Topics
     name: str
+    was: frozenset[str] = frozenset()
 
 
 class KafkaPartitionLog:
@@ -85,6 +87,7 @@ class KafkaPartitionLog:
     ) -> None:
         self.name, self.ticks_topic, self.partition = place.name, place.topics.ticks, partition
         self.cluster, self.group = place.cluster, place.group
+        self.was: Collection[str] = place.was
         self._bootstrap, self._topics = place.bootstrap, place.topics
         self._fast, self._listener, self._watermarks = fast, listener, watermarks
 

@@ -112,6 +112,8 @@ class ControlListener:
         self._in_force = InForce()
         self._steering = SteeringLog(base, lambda start, stop: _records(bootstrap, topic, start, stop))
         self.limits: LimitSet | None = None
+        #: What was said of logs that continue others; whose word it is, is not looked at here.
+        self.rebindings: tuple[str, ...] = ()
         self.end = 0
         self._act: Callable[[Command], None] = lambda _: None
         self._consumer = reader(bootstrap)
@@ -185,6 +187,8 @@ class ControlListener:
             return
         if steers(command):
             self._steering.add(offset, command)
+        elif command.kind == "rebind":
+            self.rebindings = (*self.rebindings, command.value)
         elif command.kind == "reset":
             log.warning("nothing to reset", value=command.value[:100], by=command.by)
         if live:

@@ -13,7 +13,6 @@ from connectors.listening import serve_metrics
 from connectors.migrations import migrate
 from connectors.spans import tracer_if_asked
 from services.forensics.checkpoint_files import CheckpointFiles
-from services.forensics.keys import key_id, private_key, public_keys, to_pem
 from services.forensics.observing import Metrics
 from services.forensics.recording import Recorder
 from services.forensics.release_journal import JournalShipper
@@ -25,6 +24,7 @@ from services.forensics.store.writer import TrailWriter
 from services.forensics.topic_lines import SOON_S, TopicLines
 from trading.errors import ConfigurationError
 from trading.files import replace_file
+from trading.keys import key_id, private_key, public_keys, to_pem
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA = "trail"

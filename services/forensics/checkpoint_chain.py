@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from services.forensics.checkpoints import Checkpoint, digest, read
 from services.forensics.findings import Finding
-from services.forensics.keys import Keys
 from services.forensics.ports import LogName
 from trading.errors import BadRecord
+from trading.keys import Keys
 
 
 class CheckpointChain:

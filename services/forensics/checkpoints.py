@@ -5,19 +5,16 @@ A line is JSON, `{"checkpoint":{...},"key":"...","signature":"..."}`: the checkp
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from hashlib import sha256
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
-from services.forensics.keys import Keys, key_id
 from services.forensics.ports import LogName
 from trading.encoding import Count, Records, encode
-from trading.errors import BadRecord
+from trading.keys import Keys, check_signature, key_id, signature_of
 
 #: What is signed begins with this, so that no signature of ours for something else fits.
 CONTEXT = b"ultrathink-trail-checkpoint/1\n"
@@ -87,8 +84,7 @@ def make(number: int, signed_at_ns: int, previous: str, trees: Iterable[TreeHead
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
     """The line, without its end."""
     content = encode(checkpoint)
-    signature = b64encode(key.sign(CONTEXT + content)).decode()
-    return encode(_Line(msgspec.Raw(content), key_id(key.public_key()), signature))
+    return encode(_Line(msgspec.Raw(content), key_id(key.public_key()), signature_of(CONTEXT + content, key)))
 
 
 def read(line: bytes, keys: Keys) -> Checkpoint:
@@ -98,15 +94,6 @@ def read(line: bytes, keys: Keys) -> Checkpoint:
         BadRecord: it is none, or nobody whom we trust has signed it.
     """
     found = _lines.read(line)
-    key = keys.get(found.key)
-    if key is None:
-        known = ", ".join(keys) or "none"
-        raise BadRecord(
-            f"a checkpoint is signed by the key {found.key[:64]!r}, which is not trusted (trusted: {known})"
-        )
     content = bytes(found.checkpoint)
-    try:
-        key.verify(b64decode(found.signature, validate=True), CONTEXT + content)
-    except (InvalidSignature, ValueError):
-        raise BadRecord(f"the signature of a checkpoint does not fit the key {found.key}") from None
+    check_signature("a checkpoint", CONTEXT + content, found.key, found.signature, keys)
     return _checkpoints.read(content)

@@ -12,6 +12,7 @@ from services.forensics.store.reading import LogRow, TrailReader, to_record
 from trading.decision.wire import decode_decision
 from trading.errors import BadRecord, ConfigurationError
 from trading.models.serving import GatewayStart, read_start
+from trading.state.rebinding import Rebinding, ids_before
 
 
 class DecidedWith(Struct, frozen=True):
@@ -33,12 +34,16 @@ class DecidedWith(Struct, frozen=True):
 BEFORE = DecidedWith("desk", "", 0.05)
 
 
-def starts_of(reader: TrailReader, settings: ForensicsSettings, decisions: LogRow) -> list[GatewayStart]:
+def starts_of(
+    reader: TrailReader, settings: ForensicsSettings, decisions: LogRow, rebindings: Sequence[Rebinding] = ()
+) -> list[GatewayStart]:
     """Starts of those that wrote to a log of decisions, the oldest first, up to its last decision.
 
-    What cannot be read is none; a gateway that began after the last decision has decided nothing yet.
+    What cannot be read is none; a gateway that began after the last decision has decided nothing yet. Of a log that
+    continues another by one of the `rebindings`, those of the other are among them.
     """
     found, last_ns = [], last_decided_ns(reader, decisions)
+    ids = {decisions.name.topic_id} | ids_before(decisions.name.topic_id, rebindings)
     for log in reader.logs():
         if log.kind != "starts" or log.name.topic != settings.starts_topic:
             continue
@@ -47,7 +52,7 @@ def starts_of(reader: TrailReader, settings: ForensicsSettings, decisions: LogRo
                 start = read_start(to_record(row).value)
             except BadRecord:
                 continue
-            if start.decisions_topic_id == decisions.name.topic_id and start.at_ns <= last_ns:
+            if start.decisions_topic_id in ids and start.at_ns <= last_ns:
                 found.append(start)
     return sorted(found, key=lambda one: one.at_ns)
 
@@ -81,9 +86,15 @@ def decided_with(settings: ForensicsSettings, starts: Sequence[GatewayStart]) ->
     )  # fmt: skip
 
 
-def refuse_other_ticks(settings: ForensicsSettings, starts: Sequence[GatewayStart], topic_id: str) -> None:
-    """Raise ConfigurationError where decisions were made of another topic than the one of this name now."""
-    others = sorted({s.ticks_topic_id for s in starts if s.ticks_topic == settings.ticks_topic} - {topic_id})
+def refuse_other_ticks(
+    settings: ForensicsSettings, starts: Sequence[GatewayStart], topic_id: str, rebindings: Sequence[Rebinding] = ()
+) -> None:
+    """Raise ConfigurationError where decisions were made of another topic than the one of this name now.
+
+    One that it continues by one of the `rebindings` is no other.
+    """
+    known = {topic_id} | ids_before(topic_id, rebindings)
+    others = sorted({s.ticks_topic_id for s in starts if s.ticks_topic == settings.ticks_topic} - known)
     if others:
         raise ConfigurationError(
             f"the decisions were made of a {settings.ticks_topic} of id {', '.join(others)}, and the one that is "

@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from services.forensics.checkpoints import Checkpoint, TreeHead, read
-from services.forensics.keys import Keys
 from services.forensics.merkle.hashing import HASH_BYTES
 from services.forensics.merkle.proofs import (
     TreeReader,
@@ -26,6 +25,7 @@ from services.forensics.records import Record, leaf_of
 from services.forensics.store.reading import Found, LogHashes, TrailReader
 from trading.encoding import Count, Int64, Records, encode
 from trading.errors import BadRecord, ConfigurationError
+from trading.keys import Keys
 
 #: Of a tree of 2**62 leaves.
 LONGEST = 62

@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from services.forensics.gateway_starts import DecidedWith, decided_with, refuse_other_ticks, starts_of
+from services.forensics.rebindings import rebindings_of
 from services.forensics.replay_log import DecisionStream, TrailEvents, logs_of
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import TrailReader
@@ -20,6 +21,7 @@ from trading.replay.replayer import Replayed, Replayer
 from trading.risk.limits import LimitSet
 from trading.state.log import LoggedMessage
 from trading.state.partition import PartitionState
+from trading.state.rebinding import Rebinding
 
 MOST = 2**62
 
@@ -72,6 +74,7 @@ def replay_span(
     settings: ForensicsSettings,
     span: Span,
     advance: Callable[[int, int], None] = lambda *_: None,
+    rebinding: Rebinding | None = None,
 ) -> SpanReplay:
     """Make the decisions of a span again, and compare.
 
@@ -81,12 +84,13 @@ def replay_span(
         settings: topics, and whose limits hold.
         span: of one partition.
         advance: told how many ticks were taken, and of how many.
+        rebinding: one that is believed beside those on record.
 
     Raises:
         ConfigurationError: there are no such decisions, or the ticks before them are gone.
         ServiceUnavailable: a server does not answer.
     """
-    begun = begin_of(reader, ticks, settings, span.partition)
+    begun = begin_of(reader, ticks, settings, span.partition, rebinding)
     replayer, decided = begun.replayer, begun.decided
     done = SpanReplay(span.partition, said=begun.decided_with.said)
     begin, (held, end) = decided.first(), ticks.bounds(span.partition)
@@ -117,7 +121,13 @@ class Begun(Struct):
     base: LimitSet
 
 
-def begin_of(reader: TrailReader, ticks: TickLog, settings: ForensicsSettings, partition: int) -> Begun:
+def begin_of(
+    reader: TrailReader,
+    ticks: TickLog,
+    settings: ForensicsSettings,
+    partition: int,
+    rebinding: Rebinding | None = None,
+) -> Begun:
     """What decides a partition again from its beginning, and its decisions. Raises as `replay_span`."""
     logs = logs_of(reader, partition, settings.roles())
     if "decisions" not in logs:
@@ -127,9 +137,10 @@ def begin_of(reader: TrailReader, ticks: TickLog, settings: ForensicsSettings, p
             raise ConfigurationError(
                 f"{kind} of partition {partition} up to offset {last} are retired: a replay begins with the first"
             )
-    starts = starts_of(reader, settings, logs["decisions"])
+    believed = [*rebindings_of(reader, settings), *([] if rebinding is None else [rebinding])]
+    starts = starts_of(reader, settings, logs["decisions"], believed)
     if starts:
-        refuse_other_ticks(settings, starts, ticks.topic_id())
+        refuse_other_ticks(settings, starts, ticks.topic_id(), believed)
     told = decided_with(settings, starts)
     # Those of a book before anybody set any: each has its share of what is divided among partitions.
     base = LimitSet(None, told.account, told.strategy, ticks.partitions())

@@ -11,9 +11,9 @@ import structlog
 
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import Checkpoint, read
-from services.forensics.keys import Keys
 from services.forensics.store.retiring import PATIENT, Patience, RetiredPart, retire
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
+from trading.keys import Keys
 
 log = structlog.get_logger()
 DAY_S, HOUR_S = 86_400.0, 3600.0

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import Checkpoint, TreeHead, digest, make, read, sign
-from services.forensics.keys import Keys
 from services.forensics.ports import Alarm, Lines, LogHead, LogName, Trail
 from trading.errors import BadRecord, ServiceUnavailable
+from trading.keys import Keys
 
 log = structlog.get_logger()
 SECOND_NS = 1_000_000_000

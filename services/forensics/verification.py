@@ -12,13 +12,13 @@ from services.forensics.ahead import Ahead
 from services.forensics.checkpoint_chain import CheckpointChain
 from services.forensics.checkpoints import Checkpoint
 from services.forensics.findings import Finding
-from services.forensics.keys import Keys
 from services.forensics.kinds import BY_NAME
 from services.forensics.log_verifier import LogVerifier
 from services.forensics.merkle.tree import GrowingTree, from_bytes
 from services.forensics.ports import LogName
 from services.forensics.settings import SEVEN_YEARS
 from services.forensics.store.reading import LogRow, TrailReader, tables
+from trading.keys import Keys
 
 #: So long a checkpoint, and what it covers, may be on its way to the database.
 ON_THEIR_WAY_NS = 10_000_000_000

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from services.forensics.keys import make_keys
 from services.forensics.settings import ForensicsSettings
 from stack.processes.own import OwnProcess, running
 from stack.processes.settings import forensics_settings
 from stack.servers.settings import StackSettings, is_started, load
+from trading.keys import make_keys
 
 
 def settings_with_key(**given: Any) -> ForensicsSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from services.paper_broker.settings import BrokerSettings
 from stack.servers.secrets import ensure_secret
 from stack.servers.settings import StackSettings, is_started, load
 from trading.errors import ConfigurationError
+from trading.keys import public_path
 
 #: The file in the stack's folder of secrets that holds the desk's own token for the data service.
 DATA_TOKEN = "data-token"  # noqa: S105 - a file's name
@@ -64,6 +66,11 @@ def is_secret(kind: type[BaseSettings], name: str) -> bool:
     return field is not None and "Secret" in str(field.annotation)
 
 
+def signing_key(stack: StackSettings) -> Path:
+    """Of the trail, in the embedded stack."""
+    return stack.absolute_home / "secrets" / "forensics-signing-key"
+
+
 def gateway_settings(**given: Any) -> GatewaySettings:
     """Of a gateway."""
 
@@ -74,6 +81,7 @@ def gateway_settings(**given: Any) -> GatewaySettings:
             "redis_url": stack.redis_url,
             "metrics_port": stack.ports.gateway_metrics,
             "admin_token": ensure_secret(stack.absolute_home, "gateway-admin"),
+            "rebinding_keys": [key] if (key := public_path(signing_key(stack))).exists() else [],
         }
 
     return resolve(GatewaySettings, of_stack, given)
@@ -130,7 +138,7 @@ def forensics_settings(**given: Any) -> ForensicsSettings:
             "postgres_url": stack.postgres_url("forensics", "ultrathink"),
             "owner_url": stack.postgres_url("ultrathink"),
             "reader_url": stack.postgres_url("reader", "ultrathink"),
-            "signing_key": stack.absolute_home / "secrets" / "forensics-signing-key",
+            "signing_key": signing_key(stack),
             "checkpoints": stack.absolute_home / "trail",
             "ticks_archive": stack.absolute_home / "archive",
             "releases_journal": journal_path(stack.model_repository),

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from services.forensics.gateway_starts import decided_with, starts_of
-from services.forensics.keys import Keys
 from services.forensics.proving import prove_record, to_file
+from services.forensics.rebindings import rebindings_of
 from services.forensics.replay_log import place_of
 from services.forensics.replaying import Span, replay_span
 from services.forensics.settings import ForensicsSettings
@@ -24,6 +24,7 @@ from stack.workflows.trusted_keys import trusted
 from stack.workflows.what_if import decide_otherwise
 from trading.control import read_command, read_limits
 from trading.errors import BadRecord, ConfigurationError
+from trading.keys import Keys
 from trading.risk import limits_file
 from trading.risk.limits import LimitSet, LimitsFile
 
@@ -64,8 +65,8 @@ class TrailEvidence:
         """Made again from its partition's beginning."""
         settings = self._settings
         partition, offset = place_of(decision_id, settings.ticks_topic)
-        ticks = lived_ticks(settings)
         with opened(settings.reader_url.get_secret_value()) as reader:
+            ticks = lived_ticks(settings, rebindings_of(reader, settings))
             done = replay_span(reader, ticks, settings, Span(partition, offset, offset), progress)
         if not done.decisions:
             raise ConfigurationError(f"{decision_id} is not on record")
@@ -97,7 +98,8 @@ class TrailAnalyses:
         with opened(self._settings.reader_url.get_secret_value()) as reader:
             logs = [row for row in reader.logs() if row.kind == "decisions"]
             books = max(1, len({row.name.partition for row in logs}))
-            starts = [one for log in logs for one in starts_of(reader, self._settings, log)]
+            believed = rebindings_of(reader, self._settings)
+            starts = [one for log in logs for one in starts_of(reader, self._settings, log, believed)]
             decided = decided_with(self._settings, sorted(starts, key=lambda one: one.at_ns))
             base, new = (
                 LimitSet(one, decided.account, decided.strategy, books) for one in (limits_in_force(reader), file)

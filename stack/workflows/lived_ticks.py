@@ -14,12 +14,15 @@ from trading.encoding import encode
 from trading.errors import ConfigurationError
 from trading.history.archive import ArchivedTick, first_offset, read_head, read_partition
 from trading.state.log import LoggedMessage
+from trading.state.rebinding import Rebinding, ids_before
 
 CHUNK = 1000
 
 
-def lived_ticks(settings: ForensicsSettings) -> TickLog:
+def lived_ticks(settings: ForensicsSettings, rebindings: Sequence[Rebinding] = ()) -> TickLog:
     """As the settings say; an archive of another topic, or of one that was made anew since, is left aside.
+
+    That of a topic which the one that is there continues, by one of the `rebindings`, is its own.
 
     Raises SourceError for an archive that is damaged, and ServiceUnavailable.
     """
@@ -27,7 +30,8 @@ def lived_ticks(settings: ForensicsSettings) -> TickLog:
     head = None if folder is None else read_head(folder)
     if folder is None or head is None or head.topic != settings.ticks_topic:
         return kafka
-    if head.topic_id != topic_id(settings.kafka_bootstrap, settings.ticks_topic):
+    now = topic_id(settings.kafka_bootstrap, settings.ticks_topic)
+    if head.topic_id not in {now} | ids_before(now, rebindings):
         return kafka
     return LivedTicks(kafka, folder)
 

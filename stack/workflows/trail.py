@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import read
-from services.forensics.keys import public_keys, public_path
 from services.forensics.proving import prove_record, to_file
+from services.forensics.rebindings import rebindings_of
 from services.forensics.replay_log import spans_of
 from services.forensics.replaying import Span, replay_span
 from services.forensics.settings import ForensicsSettings
@@ -21,6 +21,7 @@ from services.forensics.verification import verify
 from stack.workflows.lived_ticks import lived_ticks
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.files import replace_file
+from trading.keys import public_keys, public_path
 
 #: So long a trail may lag behind what was published.
 CAUGHT_UP_S = 60.0
@@ -75,7 +76,7 @@ def examine(
     with opened(settings.reader_url.get_secret_value()) as reader:
         show("every record is verified")
         verified = verify(reader, CheckpointFiles(settings.checkpoints).lines(), keys, keep_days=settings.keep_days)
-        ticks, replayed, different = lived_ticks(settings), 0, 0
+        ticks, replayed, different = lived_ticks(settings, rebindings_of(reader, settings)), 0, 0
         for partition in spans_of(reader, settings.roles()):
             done = replay_span(
                 reader, ticks, settings, Span(partition),

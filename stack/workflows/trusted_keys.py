@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.forensics.keys import Keys, key_id, private_key, public_keys, public_path
 from services.forensics.settings import ForensicsSettings
 from trading.errors import ConfigurationError
+from trading.keys import Keys, key_id, private_key, public_keys, public_path
 
 
 def trusted(settings: ForensicsSettings | None, given: Sequence[Path] | None) -> Keys:

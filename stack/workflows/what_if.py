@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from services.forensics.rebindings import rebindings_of
 from services.forensics.replay_log import place_of
 from services.forensics.replaying import state_before
 from services.forensics.settings import ForensicsSettings
@@ -76,9 +77,9 @@ def decide_otherwise(
         ConfigurationError: there is no such decision, version, or its ticks are gone.
         ServiceUnavailable: a server does not answer.
     """
-    ticks = lived_ticks(settings)
     partition, offset = place_of(decision_id, settings.ticks_topic)
     with opened(settings.reader_url.get_secret_value()) as reader:
+        ticks = lived_ticks(settings, rebindings_of(reader, settings))
         before = state_before(reader, ticks, settings, partition, offset, advance)
     other = None if limits is None else before.base.like(limits).whole()
     recorded, answers = before.published.decision, None

@@ -21,7 +21,6 @@ from exporters.repository.repository import ModelRepository
 from exporters.repository.state import journal_path
 from gateway.adapters.metrics import LightHistogram
 from gateway.settings import GatewaySettings
-from services.forensics.keys import private_key
 from stack.cli.kafka import setup as command
 from stack.processes.environment import KINDS, variables
 from stack.servers import kafka, prometheus
@@ -30,6 +29,7 @@ from stack.watching import scraping
 from stack.watching.boards import BOARDS, TRACED
 from tests.paths import ROOT
 from tests.unit.stack.cli.test_commands import unknown_in
+from trading.keys import private_key
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]

@@ -16,7 +16,6 @@ import yaml
 
 from connectors.kafka.access import ACCESS
 from connectors.kafka.topics import TOPICS, UNPARTITIONED
-from services.forensics.keys import private_key
 from stack.deploying import strimzi
 from stack.processes.environment import KINDS, variables
 from stack.watching import scraping
@@ -24,6 +23,7 @@ from stack.watching.boards import BOARDS
 from tests.kubernetes import KUBERNETES, SCHEMAS, build, built
 from tests.paths import ROOT
 from tests.unit.stack.cli.test_commands import unknown_in
+from trading.keys import private_key
 
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 ALL = ["base", *OVERLAYS]

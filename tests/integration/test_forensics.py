@@ -16,7 +16,6 @@ from connectors.kafka.client import Producer
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import UNPARTITIONED
 from services.forensics.bootstrap import build
-from services.forensics.keys import make_keys, public_keys, public_path
 from services.forensics.kinds import BY_ROLE
 from services.forensics.settings import ForensicsSettings
 from services.forensics.source import to_record
@@ -29,6 +28,7 @@ from stack.supervision.status import read_status
 from tests.databases import fresh_database
 from tests.trails import values
 from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.keys import make_keys, public_keys, public_path
 
 
 def eventually(condition, seconds=40.0):

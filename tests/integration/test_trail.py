@@ -15,7 +15,6 @@ from connectors.migrations import versions_of
 from services.forensics.bootstrap import MIGRATIONS, migrate_trail
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import digest, make, read, sign
-from services.forensics.keys import to_pem
 from services.forensics.kinds import KINDS, columns_of, types_of
 from services.forensics.merkle.tree import GrowingTree
 from services.forensics.ports import Alarm, LogName
@@ -29,6 +28,7 @@ from tests.databases import fresh_database, migrated, running_postgres
 from tests.fuzz.audit import SIZES, audit
 from tests.trails import KEY, KEYS, TOPICS, build, records
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
+from trading.keys import to_pem
 
 CLI = CliRunner()
 WHAT_IT_WAS = """

@@ -7,6 +7,7 @@ the restart then reads more of the log, and is slower, never wrong.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
@@ -91,8 +92,8 @@ def encode_snapshot(snapshot: Snapshot, log: str) -> bytes:
     return digest(content) + content
 
 
-def decode_snapshot(payload: bytes, log: str, partition: int) -> Snapshot:
-    """Raises UnusableSnapshot, which says why."""
+def decode_snapshot(payload: bytes, log: str, partition: int, was: Collection[str] = ()) -> Snapshot:
+    """Of a log, which had other names before. Raises UnusableSnapshot, which says why."""
     content = payload[DIGEST_BYTES:]
     if digest(content) != payload[:DIGEST_BYTES]:
         raise UnusableSnapshot("its digest does not fit: it was cut short or changed")
@@ -103,7 +104,7 @@ def decode_snapshot(payload: bytes, log: str, partition: int) -> Snapshot:
         floats = np.frombuffer(found.floats, np.float64).reshape(symbols, kernel.FLOAT_WIDTH)
     except (BadRecord, ValueError) as error:
         raise UnusableSnapshot(f"it was made by another version ({error})") from error
-    if found.log != log:
+    if found.log != log and found.log not in was:
         raise ForeignSnapshot(f"it is of the log {found.log}; this is {log}", found.log)
     if (found.partition, found.feature_version) != (partition, FEATURE_VERSION):
         raise UnusableSnapshot(

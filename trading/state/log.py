@@ -13,7 +13,8 @@ from trading.risk.limits import LimitSet
 
 #: Of a log that is not the one that was decided.
 WAY_OUT = (
-    "Bring the topic back, or begin a new book on purpose: new topics of decisions and snapshots, and another group"
+    "Bring the topic back; or, where it holds what the old one did, say so with `ultrathink forensics rebind`; or "
+    "begin a new book on purpose: new topics of decisions and snapshots, and another group"
 )
 
 
@@ -45,12 +46,14 @@ class PartitionLog(Protocol):
 
     Attributes:
         name: what a snapshot must say that it is of: these very logs, and the group's.
+        was: names that these logs had before, by signed rebindings.
         cluster, group: what any log of this desk is named by.
         ticks_topic: where the ticks lie.
         partition: which of its partitions.
     """
 
     name: str
+    was: Collection[str]
     cluster: str
     group: str
     ticks_topic: str
@@ -113,7 +116,7 @@ def check_log(
     """
     what = f"{log.ticks_topic}[{log.partition}]"
     why = ""
-    if committed.log and committed.log != log.name:
+    if committed.log and committed.log != log.name and committed.log not in log.was:
         why = (
             f"{what} is committed to {committed.offset} of the log {committed.log}, and this is {log.name}: a "
             "topic was recreated"

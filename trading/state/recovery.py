@@ -152,7 +152,7 @@ class Recovery:
 
     def _fitting(self, payload: bytes) -> tuple[Snapshot, PartitionState] | None:
         try:
-            snapshot = decode_snapshot(payload, self._log.name, self._log.partition)
+            snapshot = decode_snapshot(payload, self._log.name, self._log.partition, self._log.was)
             state = PartitionState.of(snapshot)
         except ForeignSnapshot as error:
             self._set_aside(str(error))

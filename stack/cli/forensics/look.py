@@ -17,8 +17,8 @@ from trading.errors import BadRecord, ConfigurationError
 if TYPE_CHECKING:
     from services.forensics.checkpoint_files import Acceptance, CheckpointFiles
     from services.forensics.checkpoints import Checkpoint
-    from services.forensics.keys import Keys
     from services.forensics.verification import Verification
+    from trading.keys import Keys
 
 
 @app.command(epilog="Example: ultrathink forensics show market.ticks-0-4711")

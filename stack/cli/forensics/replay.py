@@ -42,6 +42,7 @@ def replay(
     release; a version that is not served any more is loaded beside what is. Exit code 1 where a decision is not the
     same.
     """
+    from services.forensics.rebindings import rebindings_of
     from services.forensics.replaying import replay_span
     from services.forensics.store.reading import opened
     from stack.cli.train import showing
@@ -49,8 +50,8 @@ def replay(
     from stack.workflows.lived_ticks import lived_ticks
 
     settings = forensics_settings()
-    ticks = lived_ticks(settings)
     with opened(settings.reader_url.get_secret_value()) as reader, showing("replaying") as progress:
+        ticks = lived_ticks(settings, rebindings_of(reader, settings))
         spans = spans_asked(reader, settings, decision_id, to)
         done = []
         for span in spans:
@@ -92,12 +93,16 @@ def asked(reader: TrailReader, settings: ForensicsSettings, spans: Sequence[Span
     """The recorded versions asked for the recorded features; of the newest decisions, where there are many."""
     from exporters.errors import ExportError
     from services.forensics.gateway_starts import starts_of
+    from services.forensics.rebindings import rebindings_of
     from services.forensics.replaying import decisions_of
     from stack.workflows.asking import place_of_models
     from stack.workflows.what_if import check_answers
 
     place = place_of_models()
-    starts = [s for log in reader.logs() if log.kind == "decisions" for s in starts_of(reader, settings, log)]
+    believed = rebindings_of(reader, settings)
+    starts = [
+        s for log in reader.logs() if log.kind == "decisions" for s in starts_of(reader, settings, log, believed)
+    ]
     decisions = [d for span in spans for d in decisions_of(reader, settings, span, MOST_ASKED // len(spans))]
     parity = {}
     for model, version in {(d.model_name, d.model_version) for d in decisions if d.model_version}:

@@ -92,7 +92,7 @@ def retire(
 @app.command(epilog="Example: ultrathink forensics keygen secrets/forensics-signing-key")
 def keygen(path: Annotated[Path, typer.Argument(help="Of the private key; the public one gets .pub.")]) -> None:
     """Make the key that signs checkpoints. Whoever holds it can sign another past: forensics alone reads it."""
-    from services.forensics.keys import key_id, make_keys, public_path
+    from trading.keys import key_id, make_keys, public_path
 
     key = make_keys(path)
     out.print(f"{path} and {public_path(path)}: key {key_id(key.public_key())}", markup=False)

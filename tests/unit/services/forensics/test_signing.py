@@ -8,13 +8,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from services.forensics.checkpoint_chain import CheckpointChain
 from services.forensics.checkpoint_files import BLOCK, CheckpointFiles
 from services.forensics.checkpoints import digest, make, read, sign
-from services.forensics.keys import key_id, make_keys, private_key, public_keys, public_path
 from services.forensics.merkle.tree import GrowingTree
 from services.forensics.ports import LogHead, LogName
 from services.forensics.signing import AT_LEAST_EVERY_NS, SECOND_NS, Signer
 from tests.trails import KEY, KEYS
 from tests.unit.services.forensics.fakes import FakeLines, FakeTrail
-from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
+from trading.errors import BadRecord, ServiceUnavailable
 
 START_NS = 1_764_000_000 * SECOND_NS
 
@@ -172,30 +171,3 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "trail").write_text("a file")
     with pytest.raises(ServiceUnavailable, match="cannot be written"):
         CheckpointFiles(tmp_path / "trail").append(b"x", START_NS)
-
-
-def test_keys_are_made_once_and_the_private_one_is_its_owners(tmp_path):
-    path = tmp_path / "secrets" / "key"
-    made = make_keys(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert key_id(private_key(path).public_key()) == key_id(made.public_key())
-    assert list(public_keys([public_path(path)])) == [key_id(made.public_key())]
-    with pytest.raises(ConfigurationError, match="is there already"):
-        make_keys(path)
-    path.chmod(0o644)
-    with pytest.raises(ConfigurationError, match="chmod 600"):
-        private_key(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"), [(b"", "no private key"), (b"-----BEGIN", "no private key"), (None, "cannot be read")]
-)
-def test_what_is_no_key_is_said(tmp_path, content, said):
-    path = tmp_path / "key"
-    if content is not None:
-        path.write_bytes(content)
-        path.chmod(0o600)
-    with pytest.raises(ConfigurationError, match=said):
-        private_key(path)
-    with pytest.raises(ConfigurationError, match=r"public key|cannot be read"):
-        public_keys([path])

@@ -121,7 +121,11 @@ def kept(folder):
 
 
 def test_what_is_ready_all_the_time_is_one_span_however_the_clocks_round(tmp_path):
-    one, now_s, booted_s = Availability(tmp_path, 1_795_909_287.2375994, 56_221.87), 1_795_909_287.2375994, 56_221.87
+    one, now_s, booted_s = (
+        Availability(tmp_path, 1_795_909_287.2375994, 56_221.87),
+        1_795_909_287.2375994,
+        56_221.87,
+    )
     generator = random.Random(5)
     for _ in range(5000):
         step_s = generator.uniform(0.2, 0.3)

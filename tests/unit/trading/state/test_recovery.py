@@ -44,7 +44,7 @@ class FakeLog:
     """A partition's log in lists; implements PartitionLog."""
 
     name, ticks_topic = "cluster/ticks/decisions/group", FakeSource.topic
-    cluster, group = "cluster", "group"
+    cluster, group, was = "cluster", "group", ()
 
     def __init__(self, run, partition):
         self.partition = partition
@@ -373,6 +373,27 @@ def test_ticks_that_were_made_anew_and_have_outgrown_what_is_decided_are_known_b
     assert rebuilt(log, run.limits).snapshot == "none"
     log.kept, log.published = [("kafka", encode_snapshot(last, "cluster/other/decisions/group"))], []
     assert rebuilt(log, run.limits).next_offset == 0
+
+
+def test_a_log_that_continues_another_takes_what_was_committed_and_kept_of_it(run, partition, log):
+    last = next(s for s in reversed(run.snapshots) if s.partition == partition)
+    earlier = "cluster/other/decisions/group"
+    log.commit_log, log.kept = earlier, [("kafka", encode_snapshot(last, earlier))]
+    with pytest.raises(OtherLog):
+        rebuilt(log, run.limits)
+    log.was = {earlier}
+    found = rebuilt(log, run.limits)
+    assert found.snapshot == "kafka"
+    same(found.state, run.state(partition))
+    # Kafka forgets the offsets of a topic that is deleted: the snapshot is ahead of them then, and all is read.
+    log.commit, log.commit_log = -1, ""
+    found = rebuilt(log, run.limits)
+    assert found.snapshot == "none"
+    same(found.state, run.state(partition))
+    # Only of that one.
+    log.kept = [("kafka", encode_snapshot(last, "cluster/third/decisions/group"))]
+    with pytest.raises(OtherLog):
+        rebuilt(log, run.limits)
 
 
 def test_decisions_that_were_made_anew_under_committed_offsets_are_no_flat_book(run, log):

@@ -1,16 +1,18 @@
-"""The keys of checkpoints: Ed25519, in PEM. The private one is its owner's alone; the public one is everybody's."""
+"""Keys that sign what is on record: Ed25519, in PEM. The private one is its owner's alone."""
 
 from __future__ import annotations
 
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from trading.errors import ConfigurationError
+from trading.errors import BadRecord, ConfigurationError
 from trading.files import replace_file
 
 OTHERS = 0o077
@@ -87,6 +89,23 @@ def public_keys(paths: Iterable[Path]) -> dict[str, Ed25519PublicKey]:
             raise ConfigurationError(f"{path} holds a key of another kind: Ed25519 is needed")
         found[key_id(key)] = key
     return found
+
+
+def signature_of(content: bytes, key: Ed25519PrivateKey) -> str:
+    """In base64."""
+    return b64encode(key.sign(content)).decode()
+
+
+def check_signature(what: str, content: bytes, name: str, signature: str, keys: Keys) -> None:
+    """Raise BadRecord unless one of the keys, the one of that id, has signed the content of `what`."""
+    key = keys.get(name)
+    if key is None:
+        known = ", ".join(keys) or "none"
+        raise BadRecord(f"{what} is signed by the key {name[:64]!r}, which is not trusted (trusted: {known})")
+    try:
+        key.verify(b64decode(signature, validate=True), content)
+    except (InvalidSignature, ValueError):
+        raise BadRecord(f"the signature of {what} does not fit the key {name}") from None
 
 
 def read(path: Path, way_out: str) -> bytes:

@@ -8,16 +8,19 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from connectors.triton import grpc as grpcclient
 from connectors.triton.errors import InferenceServerException
 from exporters.errors import ExportError
 from exporters.repository.repository import ModelRepository
+from stack.servers.model_loads import ModelLoads, over
 from stack.servers.model_processes import ModelProcesses
 from stack.servers.plain_paths import plain
-from stack.servers.server import NotReady, Service
+from stack.servers.server import AtWork, NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
 
@@ -73,23 +76,25 @@ def service(settings: StackSettings) -> Service:
     folder, ports = settings.absolute_home / "triton", settings.ports
     repository = settings.model_repository.expanduser().resolve()
     models = ModelProcesses(repository, lambda: served_alone(repository))
+    loads = ModelLoads(over(settings.triton_grpc), lambda: released(repository))
     return Service(
         name="triton",
         endpoint=settings.triton_grpc,
         ports=(ports.triton_http, ports.triton_grpc, ports.triton_metrics),
         command=lambda: command(settings, folder, repository),
-        probe=Probe(settings.triton_grpc, (repository, folder, wheel())),
+        probe=Probe(settings.triton_grpc, (repository, folder, wheel()), loads),
         memory_limit_mb=4096,
         broken=models,
         troubles=models.troubles,
         environment=lambda: environment(settings.triton_threads),
-        prepare=lambda: prepare(folder, repository),
+        prepare=lambda: prepare(folder, repository, loads),
         folder=folder,
     )
 
 
-def prepare(folder: Path, repository: Path) -> None:
-    """Folders, and a backend folder of our own."""
+def prepare(folder: Path, repository: Path, loads: ModelLoads) -> None:
+    """Folders, and a backend folder of our own, for a server that has loaded nothing yet."""
+    loads.start_anew()
     shared_libpython()
     folder.mkdir(parents=True, exist_ok=True)
     repository.mkdir(parents=True, exist_ok=True)
@@ -97,7 +102,7 @@ def prepare(folder: Path, repository: Path) -> None:
 
 
 def command(settings: StackSettings, folder: Path, repository: Path) -> list[str]:
-    """The server's command line; on loopback only."""
+    """The server's command line; on loopback only, and with no model: `ModelLoads` asks for them."""
     ports = settings.ports
     return [
         str(wheel() / "bin" / "tritonserver"),
@@ -116,7 +121,6 @@ def command(settings: StackSettings, folder: Path, repository: Path) -> list[str
         "--exit-on-error=false",
         # Or a version on trial that does not load would make the server "not ready".
         "--strict-readiness=false",
-        *reload_after_restart(repository),
     ]
 
 
@@ -138,28 +142,36 @@ def environment(threads: int) -> dict[str, str]:
 class Probe:
     """Asks over one connection, as long as it is answered over it: to connect costs more than to ask."""
 
-    def __init__(self, address: str, folders: Sequence[Path] = ()) -> None:
+    def __init__(self, address: str, folders: Sequence[Path] = (), loads: ModelLoads | None = None) -> None:
         """`folders` are those that the server may know by links, which somebody may clear away with a cache."""
-        self._address, self._folders = address, folders
+        self._address, self._folders, self._loads = address, folders, loads
         self._client: grpcclient.InferenceServerClient | None = None
 
     def __call__(self) -> str:
-        """The server's version; raises NotReady."""
+        """The server's version; raises NotReady, and AtWork while it loads."""
         for folder in self._folders:
             plain(folder)
         client, self._client = self._client or grpcclient.InferenceServerClient(self._address), None
         try:
             if not client.is_server_ready(client_timeout=1.0):
                 raise NotReady("the server says that it is not ready")
-            client.get_model_repository_index(client_timeout=1.0)
+            index = client.get_model_repository_index(client_timeout=1.0)
             version = str(client.get_server_metadata(client_timeout=1.0).version)
             self._client = client
+            self._raise_while_loading(index.models)
         except InferenceServerException as error:
             raise NotReady(error.message() or "no answer") from error
         finally:
             if self._client is None:
                 client.close()
         return version
+
+    def _raise_while_loading(self, known: Iterable[Any]) -> None:
+        states = defaultdict[str, list[str]](list)
+        for one in known:
+            states[one.name].append(one.state)
+        if self._loads is not None and (left := self._loads.left(states)):
+            raise AtWork(f"loads {', '.join(left)}")
 
 
 def served_alone(repository: Path) -> set[str]:
@@ -174,7 +186,7 @@ def served_alone(repository: Path) -> set[str]:
     return names
 
 
-def reload_after_restart(repository: Path) -> list[str]:
-    """A restarted server must serve again what it served: every model with a released version."""
+def released(repository: Path) -> list[str]:
+    """What a restarted server must serve again: every model with a released version."""
     found = ModelRepository(repository)
-    return [f"--load-model={name}" for name in found.names() if found.serving(name).versions]
+    return [name for name in found.names() if found.serving(name).versions]

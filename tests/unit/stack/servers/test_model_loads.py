@@ -1,0 +1,84 @@
+"""What a Triton that has just started is asked for, and in which order."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from connectors.triton.errors import InferenceServerException
+from stack.servers.model_loads import ModelLoads, in_order
+from tests.waiting import eventually
+
+RELEASED = ["meta_controller", "own_model", "strategy_signals", "trading_decision", "trading_decision_fused"]
+
+
+class Server:
+    """Loads what it is let load."""
+
+    def __init__(self):
+        self.asked, self.failing = [], set()
+        self.may = {name: threading.Event() for name in RELEASED}
+
+    def load(self, name):
+        self.asked.append(name)
+        assert self.may[name].wait(20)
+        if name in self.failing:
+            raise InferenceServerException("no such file")
+
+
+@pytest.fixture
+def server():
+    made = Server()
+    yield made
+    for event in made.may.values():
+        event.set()
+
+
+def test_who_decides_alone_comes_first_and_what_needs_others_last():
+    assert in_order(RELEASED) == [
+        ["trading_decision_fused"], ["meta_controller", "own_model", "strategy_signals"], ["trading_decision"]
+    ]  # fmt: skip
+    assert in_order([]) == []
+
+
+def test_a_new_server_is_asked_for_all_that_was_released_group_by_group(server):
+    loads = ModelLoads(server.load, lambda: RELEASED)
+    nothing = {name: [""] for name in RELEASED}
+    assert loads.left(nothing) == RELEASED
+    eventually(lambda: server.asked == ["trading_decision_fused"])
+    server.may["trading_decision_fused"].set()
+    eventually(lambda: sorted(server.asked[1:]) == ["meta_controller", "own_model", "strategy_signals"])
+    assert loads.left(nothing) == RELEASED[:4]
+    # One that does not load keeps nobody else away.
+    server.failing.add("own_model")
+    for event in server.may.values():
+        event.set()
+    eventually(lambda: loads.left(nothing) == [])
+    assert server.asked[-1] == "trading_decision"
+    # Only once: what somebody unloads afterwards stays unloaded.
+    assert loads.left(nothing) == []
+    assert len(server.asked) == 5
+
+
+def test_what_is_there_or_was_unloaded_or_does_not_load_is_left_as_it_is(server):
+    loads = ModelLoads(server.load, lambda: RELEASED)
+    states = {
+        "meta_controller": ["READY"], "own_model": ["UNAVAILABLE"], "trading_decision": ["LOADING"],
+        "trading_decision_fused": ["UNAVAILABLE", "READY"],
+    }  # fmt: skip
+    assert loads.left(states) == ["strategy_signals"]
+    eventually(lambda: server.asked == ["strategy_signals"])
+
+
+def test_a_server_that_died_while_it_loaded_is_asked_anew_and_its_rest_is_dropped(server):
+    loads = ModelLoads(server.load, lambda: RELEASED)
+    loads.left({})
+    eventually(lambda: server.asked == ["trading_decision_fused"])
+    loads.start_anew()
+    loads.left({})
+    eventually(lambda: server.asked == ["trading_decision_fused"] * 2)
+    for event in server.may.values():
+        event.set()
+    eventually(lambda: loads.left({}) == [])
+    assert sorted(server.asked) == sorted([*RELEASED, "trading_decision_fused"])

@@ -1,19 +1,20 @@
 """What was released is loaded in a Triton that has just started, what decides at once before what takes its time.
 
 Triton answers nobody before every model that its command line names is loaded, PyTorch among them: a desk whose
-model was there after four seconds waited for twelve. So it starts with none, and is asked for them.
+model was there after four seconds waited for twelve. So it starts with none, is asked for what the desk decides by,
+and is ready when that is there; the others follow.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from connectors.triton import grpc as grpcclient
 from connectors.triton.errors import InferenceServerException
-from trading.models.signature import TRADING_DECISION, contract
+from trading.models.signature import contract
 
 #: Of one model; PyTorch on busy cores takes a quarter of it.
 LOAD_S = 60.0
@@ -33,33 +34,44 @@ def over(address: str) -> Load:
     return load
 
 
-def in_order(names: Iterable[str]) -> list[list[str]]:
-    """Models that are loaded together, group by group: who decides alone, then parts, then what needs them."""
-    groups: tuple[list[str], ...] = ([], [], [])
-    for name in names:
-        try:
-            found = contract(name)
-        except KeyError:
-            groups[1].append(name)
-            continue
-        decides = found.outputs == TRADING_DECISION.outputs
-        groups[2 if found.steps else 0 if decides else 1].append(name)
-    return [group for group in groups if group]
+def in_order(names: Collection[str], decides: str) -> list[list[str]]:
+    """Models that are loaded together, group by group: an ensemble's steps before it, and all else last.
+
+    Args:
+        names: of what is to be loaded.
+        decides: the one that is asked for decisions; "" for none in particular.
+    """
+    first = {decides, *steps_of(decides)} & set(names)
+    found = []
+    for part in (first, set(names) - first):
+        ensembles = {name for name in part if steps_of(name)}
+        found += [sorted(part - ensembles), sorted(ensembles)]
+    return [group for group in found if group]
+
+
+def steps_of(name: str) -> Sequence[str]:
+    """Of an ensemble of ours; none of any other model."""
+    try:
+        return contract(name).steps
+    except KeyError:
+        return ()
 
 
 class ModelLoads:
     """Of one server, each time that it was started."""
 
-    def __init__(self, load: Load, released: Callable[[], Collection[str]]) -> None:
+    def __init__(self, load: Load, released: Callable[[], Collection[str]], decides: str = "") -> None:
         """Nothing is asked for yet.
 
         Args:
             load: asks the server for a model.
             released: names of those that it must serve.
+            decides: the one without which the desk waits; "" waits for all.
         """
-        self._load, self._released = load, released
+        self._load, self._released, self._decides = load, released, decides
         self._lock = threading.Lock()
         self._started, self._begun = 0, False
+        self._wanted: Collection[str] = ()
         self._left: list[str] = []
 
     def start_anew(self) -> None:
@@ -69,7 +81,7 @@ class ModelLoads:
             self._begun, self._left = False, []
 
     def left(self, states: Mapping[str, Collection[str]]) -> Sequence[str]:
-        """What is not loaded yet; the first question of a process begins it.
+        """What must be loaded before the server is ready, and is not; a process' first question begins it.
 
         Args:
             states: of every version of each model that the server knows; "" where nobody has asked for it. What
@@ -78,11 +90,17 @@ class ModelLoads:
         with self._lock:
             if not self._begun:
                 self._begun = True
-                self._left = [name for name in self._released() if not any(states.get(name, ("",)))]
+                self._wanted = tuple(self._released())
+                self._left = [name for name in self._wanted if not any(states.get(name, ("",)))]
                 if self._left:
-                    work = self._started, in_order(self._left)
+                    work = self._started, in_order(self._left, self._decides)
                     threading.Thread(target=self._work, args=work, name="load", daemon=True).start()
-            return list(self._left)
+            first = {self._decides, *steps_of(self._decides)}
+            return [name for name in self._left if name in first or self._decides not in self._wanted]
+
+    def troubles(self) -> list[str]:
+        """What a server that is ready still loads, for people."""
+        return [f"loads {', '.join(self._left)}"] if self._left else []
 
     def _work(self, started: int, groups: Sequence[Sequence[str]]) -> None:
         for group in groups:

@@ -23,6 +23,7 @@ from stack.servers.plain_paths import plain
 from stack.servers.server import AtWork, NotReady, Service
 from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
+from trading.models.signature import TRADING_DECISION
 
 BACKENDS = Path(__file__).with_name("files") / "triton_backends"
 
@@ -76,7 +77,7 @@ def service(settings: StackSettings) -> Service:
     folder, ports = settings.absolute_home / "triton", settings.ports
     repository = settings.model_repository.expanduser().resolve()
     models = ModelProcesses(repository, lambda: served_alone(repository))
-    loads = ModelLoads(over(settings.triton_grpc), lambda: released(repository))
+    loads = ModelLoads(over(settings.triton_grpc), lambda: released(repository), decides_by(settings))
     return Service(
         name="triton",
         endpoint=settings.triton_grpc,
@@ -85,7 +86,7 @@ def service(settings: StackSettings) -> Service:
         probe=Probe(settings.triton_grpc, (repository, folder, wheel()), loads),
         memory_limit_mb=4096,
         broken=models,
-        troubles=models.troubles,
+        troubles=lambda: [*models.troubles(), *loads.troubles()],
         environment=lambda: environment(settings.triton_threads),
         prepare=lambda: prepare(folder, repository, loads),
         folder=folder,
@@ -184,6 +185,13 @@ def served_alone(repository: Path) -> set[str]:
             if versions and any(found.folder(name, max(versions)).glob("model.*")):
                 names.add(name)
     return names
+
+
+def decides_by(settings: StackSettings) -> str:
+    """The model that the desk's gateway asks; "" where the stack has no gateway of its own."""
+    name = "ULTRATHINK_GATEWAY_MODEL_NAME"
+    asked = settings.desk.get(name) or TRADING_DECISION.name
+    return "" if settings.profile == "servers" else asked
 
 
 def released(repository: Path) -> list[str]:

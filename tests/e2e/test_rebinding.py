@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -72,15 +76,16 @@ class Desk:
         return {p: end for p, end in found.items() if end}
 
     def messages(self, topic):
-        address = self.stack.kafka_bootstrap
-        return {p: [m for c in read_to_end(address, topic, p, 0) for m in c] for p in range(self.stack.partitions)}
+        """Partition -> offsets and messages."""
+        address, partitions = self.stack.kafka_bootstrap, range(self.stack.partitions)
+        return {p: [(offset_of(m), m) for c in read_to_end(address, topic, p, 0) for m in c] for p in partitions}
 
     def published(self):
         return sum(map(len, self.messages(self.topics.decisions).values()))
 
     def on_record(self):
         """Decisions of the topic that is there now, and that are signed."""
-        lines = list(CheckpointFiles(self.given["checkpoints"]).lines())
+        lines = list(CheckpointFiles(Path(self.given["checkpoints"])).lines())
         trees = json.loads(lines[-1])["checkpoint"]["trees"] if lines else []
         with opened(self.given["reader_url"]) as reader:
             newest = {row.name.partition: row.name.topic_id for row in self.logs(reader)}
@@ -110,7 +115,7 @@ def write_again(bootstrap, topic, partition, held):
     """The mark of a transaction's end takes an offset too."""
     if not held:
         return
-    offsets = [offset_of(m) for m in held]
+    offsets = [offset for offset, _ in held]
     in_transactions = offsets != list(range(len(offsets)))
     settings = {"bootstrap.servers": bootstrap, "linger.ms": 5}
     producer = Producer(settings | ({"transactional.id": f"again-{time.time_ns()}"} if in_transactions else {}))
@@ -118,7 +123,7 @@ def write_again(bootstrap, topic, partition, held):
         producer.init_transactions()
         producer.begin_transaction()
     assert offsets[0] == 0
-    for message, (offset, following) in zip(held, pairwise([*offsets, offsets[-1] + 1]), strict=True):
+    for (_, message), (offset, following) in zip(held, pairwise([*offsets, offsets[-1] + 1]), strict=True):
         _, time_ms = message.timestamp()
         producer.produce(
             topic, message.value(), message.key(), partition, timestamp=time_ms, headers=message.headers() or []
@@ -149,16 +154,31 @@ def desk(stack, tmp_path, monkeypatch):
         yield made
 
 
+def turned(held):
+    """The last first."""
+    return list(zip([offset for offset, _ in held], [message for _, message in reversed(held)], strict=True))
+
+
+class Said(NamedTuple):
+    exit_code: int
+    output: str
+    stdout: str
+
+
 def rebind(*words):
-    return CLI.invoke(app, ["forensics", "rebind", *REASON, *words])
+    command = [str(Path(sys.executable).parent / "ultrathink"), "forensics", "rebind", *REASON, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "Traceback" not in done.stderr
+    # Whole sentences: where nobody looks at a screen none is broken, but for those in a frame.
+    return Said(done.returncode, " ".join((done.stdout + done.stderr).split()), done.stdout)
 
 
 def test_topics_that_hold_what_was_decided_are_bound_and_others_are_not(desk, tmp_path):
     topics = desk.topics
+    desk.decide(900, seed=11)
     nothing = rebind()
     assert nothing.exit_code == 2, nothing.output
     assert "no gateway of the group bound refuses it" in nothing.output
-    desk.decide(900, seed=11)
     ticks, decisions = desk.messages(topics.ticks), desk.messages(topics.decisions)
     place = next(p for p, held in decisions.items() if len(held) > 10)
 
@@ -166,9 +186,7 @@ def test_topics_that_hold_what_was_decided_are_bound_and_others_are_not(desk, tm
     assert "forensics rebind" in desk.refused()
     lacking = rebind()
     assert lacking.exit_code == 2, lacking.output
-    assert (
-        f"{topics.decisions}[{place}] has no record at offset {offset_of(decisions[place][-1])}" in lacking.output
-    )
+    assert f"{topics.decisions}[{place}] has no record at offset {decisions[place][-1][0]}" in lacking.output
 
     desk.bring_back(topics.decisions, decisions)
     desk.bring_back(topics.ticks, {p: held[:3] if p == place else held for p, held in ticks.items()})
@@ -176,7 +194,7 @@ def test_topics_that_hold_what_was_decided_are_bound_and_others_are_not(desk, tm
     assert short.exit_code == 2, short.output
     assert "ticks that were decided" in short.output
 
-    desk.bring_back(topics.ticks, {p: list(reversed(held)) if p == place else held for p, held in ticks.items()})
+    desk.bring_back(topics.ticks, {p: turned(held) if p == place else held for p, held in ticks.items()})
     other = rebind()
     assert other.exit_code == 2, other.output
     assert f"{topics.ticks}[{place}] does not hold the ticks that were decided" in other.output

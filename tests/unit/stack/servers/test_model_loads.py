@@ -35,26 +35,53 @@ def server():
         event.set()
 
 
-def test_who_decides_alone_comes_first_and_what_needs_others_last():
-    assert in_order(RELEASED) == [
+def test_who_decides_comes_first_and_an_ensemble_after_its_steps():
+    assert in_order(RELEASED, "trading_decision_fused") == [
         ["trading_decision_fused"], ["meta_controller", "own_model", "strategy_signals"], ["trading_decision"]
     ]  # fmt: skip
-    assert in_order([]) == []
+    assert in_order(RELEASED, "trading_decision") == [
+        ["meta_controller", "strategy_signals"], ["trading_decision"], ["own_model", "trading_decision_fused"]
+    ]  # fmt: skip
+    everything = [
+        ["meta_controller", "own_model", "strategy_signals", "trading_decision_fused"],
+        ["trading_decision"],
+    ]
+    assert in_order(RELEASED, "") == in_order(RELEASED, "another") == everything
+    assert in_order([], "trading_decision") == []
+
+
+@pytest.mark.parametrize(
+    ("decides", "first"),
+    [
+        ("trading_decision_fused", ["trading_decision_fused"]),
+        ("trading_decision", ["meta_controller", "strategy_signals", "trading_decision"]),
+        ("", RELEASED),
+        ("not_released", RELEASED),
+    ],
+)
+def test_what_the_desk_decides_by_is_waited_for_and_all_where_that_is_not_known(server, decides, first):
+    loads = ModelLoads(server.load, lambda: RELEASED, decides)
+    assert loads.left({}) == first
+    for name in first:
+        server.may[name].set()
+    eventually(lambda: loads.left({}) == [])
+    others = [name for name in RELEASED if name not in first]
+    assert loads.troubles() == ([f"loads {', '.join(others)}"] if others else [])
 
 
 def test_a_new_server_is_asked_for_all_that_was_released_group_by_group(server):
-    loads = ModelLoads(server.load, lambda: RELEASED)
+    loads = ModelLoads(server.load, lambda: RELEASED, "trading_decision_fused")
     nothing = {name: [""] for name in RELEASED}
-    assert loads.left(nothing) == RELEASED
+    assert loads.left(nothing) == ["trading_decision_fused"]
     eventually(lambda: server.asked == ["trading_decision_fused"])
     server.may["trading_decision_fused"].set()
     eventually(lambda: sorted(server.asked[1:]) == ["meta_controller", "own_model", "strategy_signals"])
-    assert loads.left(nothing) == RELEASED[:4]
+    assert loads.left(nothing) == []
     # One that does not load keeps nobody else away.
     server.failing.add("own_model")
     for event in server.may.values():
         event.set()
-    eventually(lambda: loads.left(nothing) == [])
+    eventually(lambda: loads.troubles() == [])
     assert server.asked[-1] == "trading_decision"
     # Only once: what somebody unloads afterwards stays unloaded.
     assert loads.left(nothing) == []
@@ -72,7 +99,7 @@ def test_what_is_there_or_was_unloaded_or_does_not_load_is_left_as_it_is(server)
 
 
 def test_a_server_that_died_while_it_loaded_is_asked_anew_and_its_rest_is_dropped(server):
-    loads = ModelLoads(server.load, lambda: RELEASED)
+    loads = ModelLoads(server.load, lambda: RELEASED, "trading_decision_fused")
     loads.left({})
     eventually(lambda: server.asked == ["trading_decision_fused"])
     loads.start_anew()
@@ -80,5 +107,5 @@ def test_a_server_that_died_while_it_loaded_is_asked_anew_and_its_rest_is_droppe
     eventually(lambda: server.asked == ["trading_decision_fused"] * 2)
     for event in server.may.values():
         event.set()
-    eventually(lambda: loads.left({}) == [])
+    eventually(lambda: loads.troubles() == [])
     assert sorted(server.asked) == sorted([*RELEASED, "trading_decision_fused"])

@@ -24,6 +24,9 @@ class MetricsSettings(BaseSettings):
     disk: Path | None = Field(
         default=Path(), description="a folder on the disk that is watched; of a machine with node-exporter: empty"
     )
+    models: Path | None = Field(
+        default=None, description="a model repository whose releases are told of; None: the embedded stack's own"
+    )
     every_s: float = Field(default=5.0, gt=0, description="between two looks")
     nice: int = Field(default=5, ge=0, le=19)
 

@@ -32,10 +32,13 @@ def serve(
 
     settings, stack, more = metrics_settings(port=port, host=host), load(), []
     if is_started(stack.absolute_home):
-        # Alone in a container there are no libraries of the exporters'.
         from stack.supervision.sources import desk_sources
 
         more = desk_sources(stack)
+    elif settings.models is not None:
+        from stack.supervision.sources import ReleasesSource
+
+        more = [ReleasesSource(settings.models)]
     run(
         settings, more,
         lambda bound: err.print(f"listens on http://{settings.host}:{bound}", markup=False, soft_wrap=True),

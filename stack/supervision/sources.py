@@ -27,7 +27,7 @@ def desk_sources(settings: StackSettings) -> list[Source]:
     repository = settings.model_repository.expanduser().resolve()
     found: list[Source] = [
         ProcessSource(settings.absolute_home),
-        ModelSource(repository),
+        ReleasesSource(repository),
         SecretSource(settings.absolute_home / "secrets"),
     ]
     with contextlib.suppress(ImportError):
@@ -102,7 +102,7 @@ def processes(status: StackStatus) -> list[Metric]:
     return [*families.values(), *counts.values(), available, up, problems]
 
 
-class ModelSource:
+class ReleasesSource:
     """What is released, how far it differs from its source, and how releases ended."""
 
     name = "models"

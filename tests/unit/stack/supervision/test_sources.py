@@ -9,7 +9,7 @@ import pytest
 
 from exporters.errors import ExportError
 from stack.servers.identity import Identity
-from stack.supervision.sources import ModelSource, ProcessSource, SecretSource, processes
+from stack.supervision.sources import ReleasesSource, ProcessSource, SecretSource, processes
 from stack.supervision.status import READY, ServiceStatus, StackStatus, write_status
 from tests.unit.services.metrics.test_sources import text_of
 from trading.errors import ServiceUnavailable
@@ -61,7 +61,7 @@ def test_secrets_are_told_by_their_age_alone(tmp_path):
 
 def test_a_repository_of_nothing_has_no_models(tmp_path):
     (tmp_path / "models").mkdir()
-    assert "model=" not in text_of(ModelSource(tmp_path / "models").look())
+    assert "model=" not in text_of(ReleasesSource(tmp_path / "models").look())
 
 
 def test_a_release_that_does_not_say_where_it_comes_from_is_told(tmp_path):
@@ -72,7 +72,7 @@ def test_a_release_that_does_not_say_where_it_comes_from_is_told(tmp_path):
         'name: "fraud"\nbackend: "onnxruntime"\nversion_policy { specific { versions: [1] } }\n'
     )
     try:
-        text = text_of(ModelSource(tmp_path / "models").look())
+        text = text_of(ReleasesSource(tmp_path / "models").look())
     except ExportError:
         pytest.fail("one model that is not ours hides all others")
     assert 'ultrathink_model_version{model="fraud"} 1.0' in text

@@ -9,7 +9,7 @@ import pytest
 
 from exporters.errors import ExportError
 from stack.servers.identity import Identity
-from stack.supervision.sources import ReleasesSource, ProcessSource, SecretSource, processes
+from stack.supervision.sources import ProcessSource, ReleasesSource, SecretSource, processes
 from stack.supervision.status import READY, ServiceStatus, StackStatus, write_status
 from tests.unit.services.metrics.test_sources import text_of
 from trading.errors import ServiceUnavailable

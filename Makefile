@@ -39,15 +39,12 @@ $(COMPILED): $(STAMP) stack/servers/kafka.py $(shell find trading -name '*.py')
 demo: setup
 	@$(BIN)/ultrathink demo --data "$(DATA)" $(DEMO_ARGS)
 
-# On two workers: one talks to the servers, the other computes.
-WORKERS := -n 2 --dist loadgroup
-
-# Everything but what is marked slow; the ten longest are shown.
+# Everything but what is marked slow, in two runs side by side; the ten longest of each are shown.
 test: setup
-	@$(BIN)/pytest -m "not slow" $(WORKERS)
+	@$(BIN)/python -m tests.side_by_side
 
 unit: setup
-	@$(BIN)/pytest -m "not slow" $(WORKERS) $(UNIT)
+	@$(BIN)/pytest -m "not slow" $(UNIT)
 
 # Ports, topics, variables, commands, files and passwords of docker-compose.yml against the code; needs no Docker.
 compose-check: setup

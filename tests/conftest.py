@@ -13,17 +13,16 @@ from tests.stacks import running_stack
 SOURCE = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 
 
-#: They start servers of their own: on one worker, as those that share the session's.
+#: They start servers of their own: one after another, with those that share the session's.
 OWN_SERVERS = ("tests/e2e/", "tests/integration/")
 
 
+# Before marks are asked for.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "stack" in getattr(item, "fixturenames", ()):
+        if "stack" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(OWN_SERVERS):
             item.add_marker(pytest.mark.integration)
-        # With workers: everything that talks to servers on one of them, else a file at a time.
-        with_servers = item.get_closest_marker("integration") or item.nodeid.startswith(OWN_SERVERS)
-        item.add_marker(pytest.mark.xdist_group("servers" if with_servers else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

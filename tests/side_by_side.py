@@ -13,12 +13,23 @@ import tempfile
 SERVERS, COMPUTES = "not slow and integration", "not slow and not integration"
 #: Pytest's, where no test is of that kind.
 NONE_OF_THEM = 5
+ENDS_S = 60.0
 
 
 def pytest_of(mark: str, words: list[str], output: int | None) -> subprocess.Popen[bytes]:
     """A run of its own, whose files in a cache are not the other's."""
     command = [sys.executable, "-m", "pytest", "-m", mark, "-o", f"cache_dir=.pytest_cache/{len(mark)}", *words]
     return subprocess.Popen(command, stdout=output, stderr=None if output is None else subprocess.STDOUT)
+
+
+def ended(run: subprocess.Popen[bytes]) -> int:
+    """Its servers are ended by itself, where it hears that it is interrupted."""
+    run.send_signal(signal.SIGINT)
+    try:
+        return run.wait(ENDS_S)
+    except subprocess.TimeoutExpired:
+        run.terminate()
+        return run.wait()
 
 
 def main(words: list[str]) -> int:
@@ -29,15 +40,12 @@ def main(words: list[str]) -> int:
         try:
             codes = [run.wait() for run in runs]
         except KeyboardInterrupt:
-            for run in runs:
-                run.send_signal(signal.SIGINT)
-                run.send_signal(signal.SIGTERM)
-            codes = [run.wait() for run in runs]
+            codes = [ended(run) for run in runs]
         told.seek(0)
         sys.stdout.buffer.write(told.read())
         sys.stdout.flush()
-    passed = {0, NONE_OF_THEM}
-    return 0 if set(codes) <= passed and codes != [NONE_OF_THEM] * 2 else next(c for c in codes if c not in {0})
+    failed = [code for code in codes if code not in {0, NONE_OF_THEM}]
+    return failed[0] if failed else min(codes)
 
 
 if __name__ == "__main__":

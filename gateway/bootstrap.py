@@ -178,9 +178,7 @@ def put_together(
     name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, settings.group)
     keeper = SnapshotKeeper(fast, name, settings.snapshot_s, settings.durable_snapshot_s, metrics.snapshot)
     opened.callback(keeper.close)
-    was = earlier_names(name, controlled.listener.rebindings, settings.rebinding_keys)
-    place = LogPlace(bootstrap, cluster.id, settings.group, topics, name, was)
-    logs = partition_logs(place, fast, controlled, opened)
+    logs = partition_logs(settings, cluster, name, fast, controlled, opened)
     restore = rebuilder(settings, cluster, logs, served.limits, controlled, metrics)
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
@@ -232,9 +230,16 @@ def open_broker(
 
 
 def partition_logs(
-    place: LogPlace, fast: RedisSnapshots, controlled: Controlled, opened: ExitStack
+    settings: GatewaySettings,
+    cluster: Cluster,
+    name: str,
+    fast: RedisSnapshots,
+    controlled: Controlled,
+    opened: ExitStack,
 ) -> Callable[[int], KafkaPartitionLog]:
     """What opens the log of a partition; its connections are made while the group is joined."""
+    was = earlier_names(name, controlled.listener.rebindings, settings.rebinding_keys)
+    place = LogPlace(settings.kafka_bootstrap, cluster.id, settings.group, settings.topics, name, was)
     watermarks = Watermarks(place.bootstrap, place.group)
     opened.callback(watermarks.close)
     watermarks.prepare(place.topics.ticks)

@@ -22,6 +22,7 @@ from stack.processes.gateway import SeriesTopics, series_gateway
 from stack.servers import triton
 from stack.servers.identity import Identity, end
 from stack.servers.kafka import create_topics
+from stack.servers.server import NotReady
 from stack.servers.settings import ServerPorts
 from tests.waiting import eventually
 from trading.decision.schema import Reason
@@ -52,11 +53,13 @@ class SecondTriton:
         eventually(self.serves, 60)
 
     def serves(self):
+        """Whoever asks how it is has it load what was released, as the supervisor does."""
+        try:
+            self._service.probe()
+        except NotReady:
+            return False
         with closing(InferenceServerClient(self.address)) as client:
-            try:
-                return client.is_model_ready(MODEL)
-            except Exception:  # noqa: BLE001 - it is starting
-                return False
+            return client.is_model_ready(MODEL)
 
     def answered(self):
         """Batches since it was started."""

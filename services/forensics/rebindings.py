@@ -36,14 +36,22 @@ def rebindings_of(reader: TrailReader, settings: ForensicsSettings) -> list[Rebi
 
 
 def previous_log(reader: TrailReader, name: LogName) -> LogRow | None:
-    """What the trail has of the topic's partition before it was made anew; None where that was never."""
+    """What the trail has of the topic's partition before it was made anew; None where that was never.
+
+    Of several the longest: one that was made anew, and held nothing, is nobody's past.
+    """
     others = [
         row
         for row in reader.logs()
         if (row.name.topic, row.name.partition) == (name.topic, name.partition)
         and row.name.topic_id != name.topic_id
     ]
-    return max(others, key=lambda row: row.id, default=None)
+
+    def end(row: LogRow) -> tuple[int, int]:
+        batch = reader.batch_before(row.id, 2**63 - 1)
+        return -1 if batch is None else batch.last_offset, row.id
+
+    return max(others, key=end, default=None)
 
 
 def compare_log(
@@ -58,7 +66,8 @@ def compare_log(
 ) -> ComparedLog:
     """Whether a partition that was made anew holds what the trail has of the old one.
 
-    What Kafka no longer holds, and what is retired from the trail, lies before what is compared.
+    What is retired from the trail lies before what is compared. What Kafka no longer holds is lost: these topics
+    are kept for good.
 
     Args:
         reader: of the trail.
@@ -80,8 +89,8 @@ def compare_log(
         refuse_more(name, 0, records(held, new_end), may_go_on=may_go_on)
         return ComparedLog(name.topic, name.partition, 0, 0, "")
     retired = reader.last_retired(old.id)
-    begin = max(held, -1 if retired is None else retired + 1)
-    count, there = 0, iter(records(begin, min(end, new_end)))
+    begin = 0 if retired is None else retired + 1
+    count, there = 0, iter(records(max(begin, held), min(end, new_end)))
     for row in reader.rows(old.kind, old.id, begin):
         recorded, found = to_record(row), next(there, None)
         if found != recorded:

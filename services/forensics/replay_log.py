@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from services.forensics.kinds import FEW
@@ -125,12 +125,18 @@ class DecisionStream:
         return self._next
 
 
-def logs_of(reader: TrailReader, partition: int, topics: Mapping[str, str]) -> dict[str, LogRow]:
-    """Kind -> the newest log of its topic, of this partition or unpartitioned; topics made anew are others."""
+def logs_of(
+    reader: TrailReader, partition: int, topics: Mapping[str, str], without: Collection[str] = ()
+) -> dict[str, LogRow]:
+    """Kind -> the newest log of its topic, of this partition or unpartitioned; topics made anew are others.
+
+    Logs of the ids in `without` are left aside.
+    """
     found: dict[str, LogRow] = {}
     for row in sorted(reader.logs(), key=lambda one: one.id):
         wanted = 0 if row.kind in FEW else partition
-        if topics.get(row.name.topic) is not None and row.name.partition == wanted:
+        is_known = topics.get(row.name.topic) is not None and row.name.topic_id not in without
+        if is_known and row.name.partition == wanted:
             found[row.kind] = row
     return found
 

@@ -129,7 +129,9 @@ def begin_of(
     rebinding: Rebinding | None = None,
 ) -> Begun:
     """What decides a partition again from its beginning, and its decisions. Raises as `replay_span`."""
-    logs = logs_of(reader, partition, settings.roles())
+    # What is to be bound says nothing of itself: what was decided before does.
+    unbound = set() if rebinding is None else set(rebinding.ids.values())
+    logs = logs_of(reader, partition, settings.roles(), unbound)
     if "decisions" not in logs:
         raise ConfigurationError(f"no decisions of partition {partition} are on record")
     for kind in ("decisions", "fills"):

@@ -7,17 +7,19 @@ and is ready when that is there; the others follow.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from connectors.triton import grpc as grpcclient
-from connectors.triton.errors import InferenceServerException
 from trading.models.signature import contract
 
 #: Of one model; PyTorch on busy cores takes a quarter of it.
 LOAD_S = 60.0
+#: As Triton's index calls the state of a version.
+LOADING = "LOADING"
 Load = Callable[[str], None]
 
 
@@ -73,12 +75,13 @@ class ModelLoads:
         self._started, self._begun = 0, False
         self._wanted: Collection[str] = ()
         self._left: list[str] = []
+        self._others: set[str] = set()
 
     def start_anew(self) -> None:
         """Another process begins: it has nothing yet."""
         with self._lock:
             self._started += 1
-            self._begun, self._left = False, []
+            self._begun, self._left, self._others = False, [], set()
 
     def left(self, states: Mapping[str, Collection[str]]) -> Sequence[str]:
         """What must be loaded before the server is ready, and is not; a process' first question begins it.
@@ -89,12 +92,18 @@ class ModelLoads:
         """
         with self._lock:
             if not self._begun:
-                self._begun = True
                 self._wanted = tuple(self._released())
-                self._left = [name for name in self._wanted if not any(states.get(name, ("",)))]
-                if self._left:
-                    work = self._started, in_order(self._left, self._decides)
+                asked = [name for name in self._wanted if not any(states.get(name, ("",)))]
+                # Of a server that an earlier supervisor had asked.
+                self._others = {name for name in self._wanted if LOADING in states.get(name, ())}
+                self._left = [name for name in self._wanted if name in {*asked, *self._others}]
+                if asked:
+                    work = self._started, in_order(asked, self._decides)
                     threading.Thread(target=self._work, args=work, name="load", daemon=True).start()
+                self._begun = True
+            over = {name for name in self._others if LOADING not in states.get(name, ())}
+            self._others -= over
+            self._left = [name for name in self._left if name not in over]
             first = {self._decides, *steps_of(self._decides)}
             return [name for name in self._left if name in first or self._decides not in self._wanted]
 
@@ -103,17 +112,23 @@ class ModelLoads:
         return [f"loads {', '.join(self._left)}"] if self._left else []
 
     def _work(self, started: int, groups: Sequence[Sequence[str]]) -> None:
-        for group in groups:
-            with ThreadPoolExecutor(len(group), "load") as pool:
-                list(pool.map(lambda name: self._one(started, name), group))
+        try:
+            for group in groups:
+                with ThreadPoolExecutor(len(group), "load") as pool:
+                    list(pool.map(lambda name: self._one(started, name), group))
+        finally:
+            # Whatever it died of: nobody waits for what nobody loads.
+            with self._lock:
+                if started == self._started:
+                    self._left = [name for name in self._left if name in self._others]
 
     def _one(self, started: int, name: str) -> None:
         try:
             if started == self._started:
                 self._load(name)
-        except InferenceServerException as error:
-            # As one on its command line that does not load: the others are served.
-            sys.stderr.write(f"triton does not load {name}: {error.message()}\n")
+        except Exception as error:  # noqa: BLE001 - as one on its command line that does not load: the others are served
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"triton does not load {name}: {error}\n")
         finally:
             with self._lock:
                 if started == self._started and name in self._left:

@@ -196,5 +196,10 @@ def decides_by(settings: StackSettings) -> str:
 
 def released(repository: Path) -> list[str]:
     """What a restarted server must serve again: every model with a released version."""
-    found = ModelRepository(repository)
-    return [name for name in found.names() if found.serving(name).versions]
+    found, names = ModelRepository(repository), list[str]()
+    for name in found.names():
+        # One whose configuration cannot be read is nobody's reason to leave the others.
+        with contextlib.suppress(ExportError, OSError):
+            if found.serving(name).versions:
+                names.append(name)
+    return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 
@@ -38,7 +38,6 @@ from trading.state.rebinding import ComparedLog, Rebinding, names_before, read_r
 
 #: What a gateway takes its past from, and what must not be lost beside it.
 COMPARED = ("decisions", "orders", "fills", "dead_letters", "control")
-MOST = 2**62
 Show = Callable[[str, int, int], None]
 
 
@@ -69,17 +68,21 @@ def rebind(
     key = private_key(trail.signing_key)
     cluster = check_cluster(gateway.kafka_bootstrap, gateway.topics)
     desk = Desk(cluster, log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, gateway.group))
+    refuse_other_topics(trail, gateway)
     with opened(trail.reader_url.get_secret_value()) as reader:
-        was = refused_name(gateway, desk, names_before(desk.name, said_already(gateway, trail)))
+        seen = what_is_known(gateway, desk)
+        was = refused_name(gateway, desk, seen, said_already(gateway, trail))
         ids = ids_of(reader, trail, gateway, desk, was)
         refuse_tampered(reader, trail, show)
         with closing(KafkaSource(trail.kafka_bootstrap, trail.roles())) as source:
             logs, more = compare_all(reader, source, ids, cluster.partitions, show)
         said = safe_text(reason), safe_text(by), time.time_ns()
         asked = Rebinding(was, desk.name, ids | more, tuple(logs), 0, *said)
-        replayed = sum(
-            replay_whole(reader, trail, asked, partition, show) for partition in range(cluster.partitions)
-        )
+        replayed = 0
+        for partition in range(cluster.partitions):
+            count, decided_to = replay_whole(reader, trail, asked, partition, show)
+            replayed += count
+            refuse_undecided(trail, seen[partition], was, decided_to)
     made = replace(asked, replayed=replayed)
     if not try_only:
         redis_url = gateway.redis_url.get_secret_value()
@@ -98,9 +101,21 @@ def said_already(gateway: GatewaySettings, trail: ForensicsSettings) -> list[Reb
     return found
 
 
-def refused_name(gateway: GatewaySettings, desk: Desk, known: frozenset[str]) -> str:
+def refuse_other_topics(trail: ForensicsSettings, gateway: GatewaySettings) -> None:
+    """Raise ConfigurationError where the trail is of other topics than the gateway's: it says nothing of those."""
+    known, roles = trail.roles(), gateway.topics.by_role()
+    wrong = [f"{roles[role]} ({role})" for role in COMPARED if known.get(roles[role]) != role]
+    if wrong or trail.ticks_topic != gateway.topics.ticks or trail.kafka_bootstrap != gateway.kafka_bootstrap:
+        told = ", ".join(wrong) or f"{gateway.topics.ticks} at {gateway.kafka_bootstrap}"
+        raise ConfigurationError(f"the trail's settings and the gateway's name other topics or brokers: {told}")
+
+
+def refused_name(gateway: GatewaySettings, desk: Desk, seen: Sequence[Known], bound: Sequence[Rebinding]) -> str:
     """The log that a gateway would find its past to be of. Raises ConfigurationError for none, or many."""
-    found = names_seen(gateway, desk) - known - {desk.name}
+    known = names_before(desk.name, bound)
+    found = {name for one in seen for name in one.ends} - known - {desk.name}
+    # A partition without ticks since the last rebinding still names what was before that.
+    found -= {earlier for name in found for earlier in names_before(name, bound)}
     if not found:
         told = ", but of what it was before, which is bound already" if known else ""
         raise ConfigurationError(
@@ -109,26 +124,51 @@ def refused_name(gateway: GatewaySettings, desk: Desk, known: frozenset[str]) ->
         )
     if len(found) > 1:
         raise ConfigurationError(
-            "commits and snapshots are of more than one other log, and one can be bound: "
-            + ", ".join(sorted(found))
+            f"commits and snapshots are of several other logs, and one can be bound: {', '.join(sorted(found))}"
         )
     return found.pop()
 
 
-def names_seen(gateway: GatewaySettings, desk: Desk) -> set[str]:
-    """Logs of the group that commits and snapshots name. Raises ServiceUnavailable."""
-    found = set[str]()
+class Known(Struct, frozen=True):
+    """What commits and snapshots say of a partition: name of a log -> the tick after the last decided there.
+
+    `buried` are ticks whose dead letters are published.
+    """
+
+    partition: int
+    ends: dict[str, int]
+    buried: frozenset[int]
+
+
+def what_is_known(gateway: GatewaySettings, desk: Desk) -> list[Known]:
+    """Of every partition. Raises ServiceUnavailable."""
+    found = []
     with each_log(gateway, desk) as logs:
         for log in logs:
-            found.add(log.committed().log)
+            ends, committed = dict[str, int](), log.committed()
+            if committed.log.endswith(f"/{gateway.group}"):
+                ends[committed.log] = committed.offset
             for _, payload in log.snapshots():
                 try:
                     decode_snapshot(payload, desk.name, log.partition)
                 except ForeignSnapshot as error:
-                    found.add(error.log)
+                    if error.log.endswith(f"/{gateway.group}"):
+                        ends[error.log] = max(ends.get(error.log, 0), error.offset)
                 except UnusableSnapshot:
                     continue
-    return {name for name in found if name.endswith(f"/{gateway.group}")}
+            found.append(Known(log.partition, ends, frozenset(log.buried(0))))
+    return found
+
+
+def refuse_undecided(trail: ForensicsSettings, known: Known, was: str, decided_to: int) -> None:
+    """Raise ConfigurationError where more was decided than is on record: what was ordered of it is not known."""
+    end = known.ends.get(was, 0)
+    lacking = end - decided_to - sum(decided_to <= offset < end for offset in known.buried)
+    if lacking > 0:
+        raise ConfigurationError(
+            f"{trail.ticks_topic}[{known.partition}] was decided to {end}, and on record are decisions to "
+            f"{decided_to}: {lacking:,} are lost, and with them the book's past"
+        )
 
 
 @contextmanager
@@ -160,6 +200,11 @@ def ids_of(
             except BadRecord:
                 continue
             if was.endswith(f"/{start.ticks_topic_id}/{start.decisions_topic_id}/{gateway.group}"):
+                if start.partitions != desk.cluster.partitions:
+                    raise ConfigurationError(
+                        f"the topics have {desk.cluster.partitions} partitions, and had {start.partitions}: "
+                        "symbols would be decided by other books"
+                    )
                 pairs = {
                     start.ticks_topic_id: desk.cluster.ticks_id, start.decisions_topic_id: desk.cluster.decisions_id
                 }  # fmt: skip
@@ -224,12 +269,18 @@ def was_of(old: LogName, name: LogName, known: Mapping[str, str]) -> bool:
 
 def replay_whole(
     reader: TrailReader, trail: ForensicsSettings, asked: Rebinding, partition: int, show: Show
-) -> int:
-    """Every decision of a partition made again of the ticks that are there now. Raises ConfigurationError."""
-    logs = logs_of(reader, partition, trail.roles())
+) -> tuple[int, int]:
+    """Every decision of a partition made again of the ticks that are there now.
+
+    Returns how many, and the tick after the last. Raises ConfigurationError.
+    """
+    logs = logs_of(reader, partition, trail.roles(), set(asked.ids.values()))
     if "decisions" not in logs:
-        return 0
-    decided = len(DecisionStream(reader, logs["decisions"], trail.ticks_topic).up_to(MOST))
+        return 0, 0
+    stream, decided, decided_to = DecisionStream(reader, logs["decisions"], trail.ticks_topic), 0, 0
+    while (offset := stream.first()) is not None:
+        stream.up_to(offset)
+        decided, decided_to = decided + 1, offset + 1
     ticks = lived_ticks(trail, [*rebindings_of(reader, trail), asked])
 
     told = partial(show, f"partition {partition} is decided again")
@@ -246,4 +297,4 @@ def replay_whole(
         raise ConfigurationError(
             f"{place} lacks {decided - found.decisions:,} of the {decided:,} ticks that were decided"
         )
-    return decided
+    return decided, decided_to

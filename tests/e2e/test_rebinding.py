@@ -104,6 +104,18 @@ class Desk:
         for partition, held in messages.items():
             write_again(self.stack.kafka_bootstrap, topic, partition, held)
 
+    def see_the_new(self):
+        """The trail opens the logs that were made anew."""
+        with opened(self.given["reader_url"]) as reader:
+            before = len(self.logs(reader))
+        with running_forensics(self.stack, **self.given):
+
+            def is_seen():
+                with opened(self.given["reader_url"]) as reader:
+                    return len(self.logs(reader)) > before
+
+            eventually(is_seen, 30)
+
     def refused(self, **more):
         """What a gateway that does not start says."""
         with pytest.raises(ServiceUnavailable) as told, running(self.gateway(**more)) as process:
@@ -195,6 +207,8 @@ def test_topics_that_hold_what_was_decided_are_bound_and_others_are_not(desk, tm
     assert "ticks that were decided" in short.output
 
     desk.bring_back(topics.ticks, {p: turned(held) if p == place else held for p, held in ticks.items()})
+    # What the trail has of the new one says nothing of what was decided.
+    desk.see_the_new()
     other = rebind()
     assert other.exit_code == 2, other.output
     assert f"{topics.ticks}[{place}] does not hold the ticks that were decided" in other.output

@@ -59,11 +59,11 @@ class UnusableSnapshot(Exception):
 
 
 class ForeignSnapshot(UnusableSnapshot):
-    """A snapshot of another log, named by `log`."""
+    """A snapshot of another log, named by `log`, before the tick at `offset` there."""
 
-    def __init__(self, message: str, log: str) -> None:
+    def __init__(self, message: str, log: str, offset: int) -> None:
         super().__init__(message)
-        self.log = log
+        self.log, self.offset = log, offset
 
 
 _snapshots, _chunks = Records(StoredSnapshot, packed=True), Records(Chunk, packed=True)
@@ -105,7 +105,7 @@ def decode_snapshot(payload: bytes, log: str, partition: int, was: Collection[st
     except (BadRecord, ValueError) as error:
         raise UnusableSnapshot(f"it was made by another version ({error})") from error
     if found.log != log and found.log not in was:
-        raise ForeignSnapshot(f"it is of the log {found.log}; this is {log}", found.log)
+        raise ForeignSnapshot(f"it is of the log {found.log}; this is {log}", found.log, found.offset)
     if (found.partition, found.feature_version) != (partition, FEATURE_VERSION):
         raise UnusableSnapshot(
             f"it is of {found.log}[{found.partition}], features {found.feature_version}; "

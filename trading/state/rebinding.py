@@ -37,8 +37,8 @@ class ComparedLog(Struct, frozen=True):
     root: str
 
 
-class Rebinding(Struct, frozen=True):
-    """What is signed.
+class Rebinding(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is signed. A field more could restrict it.
 
     Attributes:
         was, now: names of the logs, as `trading.state.log.log_name` makes them.
@@ -58,7 +58,7 @@ class Rebinding(Struct, frozen=True):
     at_ns: Int64
 
 
-class _Signed(Struct, frozen=True):
+class _Signed(Struct, frozen=True, forbid_unknown_fields=True):
     rebinding: msgspec.Raw
     key: str
     signature: str

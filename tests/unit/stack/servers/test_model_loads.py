@@ -94,8 +94,37 @@ def test_what_is_there_or_was_unloaded_or_does_not_load_is_left_as_it_is(server)
         "meta_controller": ["READY"], "own_model": ["UNAVAILABLE"], "trading_decision": ["LOADING"],
         "trading_decision_fused": ["UNAVAILABLE", "READY"],
     }  # fmt: skip
-    assert loads.left(states) == ["strategy_signals"]
+    assert loads.left(states) == ["strategy_signals", "trading_decision"]
     eventually(lambda: server.asked == ["strategy_signals"])
+    server.may["strategy_signals"].set()
+    eventually(lambda: loads.left(states) == ["trading_decision"])
+    # Whoever asked for that one: it is waited for as long as it loads.
+    assert loads.left(states | {"trading_decision": ["UNAVAILABLE"]}) == []
+    assert server.asked == ["strategy_signals"]
+
+
+def test_whatever_goes_wrong_nobody_waits_for_what_nobody_loads(server):
+    def broken(_):
+        raise ValueError("a closed channel")
+
+    loads = ModelLoads(broken, lambda: RELEASED)
+    loads.left({})
+    eventually(lambda: loads.left({}) == [])
+
+
+def test_a_repository_that_cannot_be_read_is_asked_again():
+    answers = iter([OSError("no such folder"), ["own_model"]])
+
+    def released():
+        if isinstance(found := next(answers), OSError):
+            raise found
+        return found
+
+    loads = ModelLoads(lambda _: None, released)
+    with pytest.raises(OSError, match="no such folder"):
+        loads.left({})
+    loads.left({})
+    eventually(lambda: loads.left({"own_model": ["READY"]}) == [])
 
 
 def test_a_server_that_died_while_it_loaded_is_asked_anew_and_its_rest_is_dropped(server):

@@ -77,9 +77,11 @@ class SecondTriton:
 @pytest.fixture(scope="module")
 def second(stack, exported, tmp_path_factory):
     made = SecondTriton(stack, tmp_path_factory.mktemp("triton"))
-    made.start()
-    yield made
-    made.end()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()
 
 
 def servers(gateway):

@@ -38,7 +38,7 @@ class RecordingBroker(Broker):
 class MemoryLog:
     """Implements PartitionLog over lists."""
 
-    cluster, group, name, ticks_topic, was = "cluster", "gateway", "log", TOPIC, ()
+    cluster, group, name, ticks_topic, was = "cluster", "gateway", "log", TOPIC, {}
 
     def __init__(self, partition, ticks, decided, reported, told):
         self.partition = partition

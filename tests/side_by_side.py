@@ -10,21 +10,22 @@ import subprocess
 import sys
 import tempfile
 
-SERVERS, COMPUTES = "not slow and integration", "not slow and not integration"
+MARKS = {"servers": "not slow and integration", "computes": "not slow and not integration"}
 #: Pytest's, where no test is of that kind.
 NONE_OF_THEM = 5
 ENDS_S = 60.0
 
 
-def pytest_of(mark: str, words: list[str], output: int | None) -> subprocess.Popen[bytes]:
+def pytest_of(name: str, words: list[str], output: int | None) -> subprocess.Popen[bytes]:
     """A run of its own, whose files in a cache are not the other's."""
-    command = [sys.executable, "-m", "pytest", "-m", mark, "-o", f"cache_dir=.pytest_cache/{len(mark)}", *words]
-    return subprocess.Popen(command, stdout=output, stderr=None if output is None else subprocess.STDOUT)
+    command = [sys.executable, "-m", "pytest", "-m", MARKS[name], "-o", f"cache_dir=.pytest_cache/{name}", *words]
+    errors = None if output is None else subprocess.STDOUT
+    # In a session of its own: Ctrl-C reaches it once, from here.
+    return subprocess.Popen(command, stdout=output, stderr=errors, start_new_session=True)
 
 
 def ended(run: subprocess.Popen[bytes]) -> int:
     """Its servers are ended by itself, where it hears that it is interrupted."""
-    run.send_signal(signal.SIGINT)
     try:
         return run.wait(ENDS_S)
     except subprocess.TimeoutExpired:
@@ -34,12 +35,18 @@ def ended(run: subprocess.Popen[bytes]) -> int:
 
 def main(words: list[str]) -> int:
     """See above."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # What is handled here is not ignored there, though a shell has put all of it in the background.
+        signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     with tempfile.TemporaryFile() as told:
-        runs = [pytest_of(SERVERS, words, None), pytest_of(COMPUTES, words, told.fileno())]
+        runs = [pytest_of("servers", words, None), pytest_of("computes", words, told.fileno())]
         try:
             codes = [run.wait() for run in runs]
         except KeyboardInterrupt:
+            for run in runs:
+                run.send_signal(signal.SIGINT)
             codes = [ended(run) for run in runs]
         told.seek(0)
         sys.stdout.buffer.write(told.read())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -14,6 +16,13 @@ from trading.errors import ConfigurationError, ServiceUnavailable
 
 REQUIRE_S = 5.0
 RETRY_S = 0.2
+
+
+class Member(Protocol):
+    """Of a consumer group, as its coordinator tells of it."""
+
+    member_id: str
+    group_instance_id: str | None
 
 
 class Cluster(Struct, frozen=True):
@@ -123,18 +132,23 @@ def static_member(bootstrap: str, group: str, instance: str) -> str | None:
 
     Raises ServiceUnavailable where the group cannot be asked.
     """
+    members = members_of(bootstrap, group)
+    return next((m.member_id for m in members if m.group_instance_id == instance), None)
+
+
+def members_of(bootstrap: str, group: str) -> Sequence[Member]:
+    """Who is in a consumer group; nobody where there is none. Raises ServiceUnavailable for no answer."""
     # Kept until it has answered: one that nobody holds answers nothing.
     admin, deadline = admin_client(bootstrap), time.monotonic() + REQUIRE_S
     while True:
         try:
             with translating(f"the consumer group {group} cannot be described"):
                 asked = admin.describe_consumer_groups([group], request_timeout=REQUIRE_S)[group]
-                members = asked.result(2 * REQUIRE_S).members
-            break
+                found: Sequence[Member] = asked.result(2 * REQUIRE_S).members
+            return found
         except ServiceUnavailable as error:
             # Its coordinator may have moved, or be reading what it knows of the group.
             cause = error.__cause__
             if not (isinstance(cause, KafkaException) and passes(cause.args[0])) or time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_S)
-    return next((m.member_id for m in members if m.group_instance_id == instance), None)

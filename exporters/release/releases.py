@@ -45,11 +45,12 @@ from exporters.release.probing import probed
 from exporters.release.recalled import RECALLED
 from exporters.release.triton_client import TritonServer
 from exporters.release.versions import last_good, to_roll_back_to
-from exporters.repository.files import now, user
+from exporters.repository.files import now
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
 from trading.errors import ServiceUnavailable, UltraThinkError
 from trading.models.signature import ModelSignature
+from trading.users import current_user
 
 
 class Released(Struct, frozen=True):
@@ -180,7 +181,9 @@ class Releases:
         check_memory(self._repository, self._gpu, changes)
         check_folder(self._repository, self._triton)
         check_served(self._repository, self._triton, changes)
-        begun = Entry(secrets.token_hex(4), "begun", action, name, version, now(), user(), tuple(changes.values()))
+        begun = Entry(
+            secrets.token_hex(4), "begun", action, name, version, now(), current_user(), tuple(changes.values())
+        )
         self._journal.append(begun)
         reach("journal_begun")
         try:
@@ -342,5 +345,5 @@ class Releases:
     def _note(self, begun: Entry, step: ReleaseStep, started: float | None = None, reason: str = "") -> None:
         seconds = 0.0 if started is None else round(time.monotonic() - started, 3)
         self._journal.append(
-            replace(begun, step=step, time=now(), user=user(), changes=(), reason=reason, seconds=seconds)
+            replace(begun, step=step, time=now(), user=current_user(), changes=(), reason=reason, seconds=seconds)
         )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,14 +73,6 @@ def replace_bytes(path: Path, content: bytes) -> None:
         return
     replace_file(path, content)
     sync(path.parent)
-
-
-def user() -> str:
-    """Who is at work."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
 
 
 def now() -> str:

@@ -32,7 +32,6 @@ from exporters.repository.files import (
     replace_text,
     same,
     sha256,
-    user,
     warm_up,
     write_warm_up,
 )
@@ -43,6 +42,7 @@ from trading.encoding import Records
 from trading.errors import BadRecord
 from trading.files import sync
 from trading.models.signature import MODELS, ModelSignature, contract
+from trading.users import current_user
 
 LINEAGE, GOLDEN = "lineage.json", "golden.npz"
 #: How the folders begin that prove whose folder a server reads, and how long one may be needed.
@@ -119,7 +119,7 @@ class ModelRepository:
                         f"another exporter holds {name} in {self.root}: {holder}; try again when it ends"
                     ) from error
                 file.truncate(0)
-                file.write(f"process {os.getpid()} of {user()} on {socket.gethostname()} since {now()}")
+                file.write(f"process {os.getpid()} of {current_user()} on {socket.gethostname()} since {now()}")
                 file.flush()
             yield
 
@@ -174,7 +174,8 @@ class ModelRepository:
                 # Files count, too: nothing else may have the name.
                 taken = numbers([p.name for p in target.iterdir()])
                 version = max([*taken, self._removed.largest(signature.name)], default=0) + 1
-                filled = msgspec.structs.replace(lineage, version=version, files=hashes, time=now(), user=user())
+                known = {"version": version, "files": hashes, "time": now(), "user": current_user()}
+                filled = msgspec.structs.replace(lineage, **known)
                 (staged / LINEAGE).write_bytes(msgspec.json.format(msgspec.json.encode(filled), indent=2) + b"\n")
                 for path in staged.iterdir():
                     sync(path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -63,7 +64,7 @@ class LogPlace(Struct, frozen=True):
         group: whose commits count.
         topics: ticks, decisions, fills, control and durable snapshots.
         name: what a snapshot must say that it is of.
-        was: names that these logs had before.
+        was: names that these logs had before, with their ends, a partition.
     """
 
     bootstrap: str
@@ -71,7 +72,7 @@ class LogPlace(Struct, frozen=True):
     group: str
     topics: Topics
     name: str
-    was: frozenset[str] = frozenset()
+    was: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 class KafkaPartitionLog:
@@ -87,7 +88,7 @@ class KafkaPartitionLog:
     ) -> None:
         self.name, self.ticks_topic, self.partition = place.name, place.topics.ticks, partition
         self.cluster, self.group = place.cluster, place.group
-        self.was: Collection[str] = place.was
+        self.was: Mapping[str, int] = {n: ends[partition] for n, ends in place.was.items() if partition < len(ends)}
         self._bootstrap, self._topics = place.bootstrap, place.topics
         self._fast, self._listener, self._watermarks = fast, listener, watermarks
 

@@ -12,8 +12,8 @@ from trading.errors import BadRecord
 log = structlog.get_logger()
 
 
-def earlier_names(name: str, texts: Sequence[str], keys: Sequence[Path]) -> frozenset[str]:
-    """What a log was called before.
+def earlier_names(name: str, texts: Sequence[str], keys: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """What a log was called before, with the ends of its partitions then.
 
     Args:
         name: of the log as it lies there now.
@@ -24,7 +24,7 @@ def earlier_names(name: str, texts: Sequence[str], keys: Sequence[Path]) -> froz
         ConfigurationError: a key cannot be read.
     """
     if not texts:
-        return frozenset()
+        return {}
     # A desk that was never bound anew needs no cryptography.
     from trading.keys import public_keys
     from trading.state.rebinding import names_before, read_rebinding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -42,19 +42,19 @@ def starts_of(
     What cannot be read is none; a gateway that began after the last decision has decided nothing yet. Of a log that
     continues another by one of the `rebindings`, those of the other are among them.
     """
-    found, last_ns = [], last_decided_ns(reader, decisions)
-    ids = {decisions.name.topic_id} | ids_before(decisions.name.topic_id, rebindings)
-    for log in reader.logs():
-        if log.kind != "starts" or log.name.topic != settings.starts_topic:
-            continue
-        for row in reader.rows("starts", log.id, 0):
-            try:
-                start = read_start(to_record(row).value)
-            except BadRecord:
-                continue
-            if start.decisions_topic_id in ids and start.at_ns <= last_ns:
-                found.append(start)
+    last_ns, ids = last_decided_ns(reader, decisions), {decisions.name.topic_id}
+    ids |= ids_before(decisions.name.topic_id, rebindings)
+    found = [one for one in all_starts(reader, settings) if one.decisions_topic_id in ids and one.at_ns <= last_ns]
     return sorted(found, key=lambda one: one.at_ns)
+
+
+def all_starts(reader: TrailReader, settings: ForensicsSettings) -> Iterator[GatewayStart]:
+    """Every start on record, as it lies there; what cannot be read is none."""
+    for log in reader.logs():
+        if log.kind == "starts" and log.name.topic == settings.starts_topic:
+            for row in reader.rows("starts", log.id, 0):
+                with suppress(BadRecord):
+                    yield read_start(to_record(row).value)
 
 
 def last_decided_ns(reader: TrailReader, decisions: LogRow) -> int:

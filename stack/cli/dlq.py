@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from stack.cli.output import out, print_json, table
 from trading.errors import ConfigurationError
+from trading.users import current_user
 
 app = typer.Typer(no_args_is_help=True, help="What was no tick: list, show, send again.")
 
@@ -109,7 +109,7 @@ def replay(
     box = letter_box()
     found = [box.find(place)] if place else box.read(reason, to_ns(since), to_ns(until))
     chosen = [f for f in found if again or not f.replayed]
-    done = None if dry_run else box.replay(chosen, getpass.getuser())
+    done = None if dry_run else box.replay(chosen, current_user())
     result = {
         "chosen": len(chosen),
         "replayed_before": len(found) - len(chosen) if not again else 0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from stack.cli import dlq
 from stack.cli.output import err, out, print_json, table
 from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.users import current_user
 
 app = typer.Typer(no_args_is_help=True, help="Decide ticks, and stop deciding them.")
 app.add_typer(dlq.app, name="dlq")
@@ -78,10 +78,10 @@ def latch(state_name: str, reason: str) -> None:
     from trading.risk.trading_state import TradingState
 
     told = control()
-    reach = told.latch(TradingState(state_name), reason, getpass.getuser())
+    reach = told.latch(TradingState(state_name), reason, current_user())
     held = None if reach.failures else told.effective()
     if held is None or held.state == state_name:
-        out.print(f"{state_name}: set by {getpass.getuser()} because {reason!r}; it stays until a human changes it")
+        out.print(f"{state_name}: set by {current_user()} because {reason!r}; it stays until a human changes it")
     else:
         err.print(
             f"[yellow]the desk stays {held.state}[/], set by {escape(held.by)}: {escape(held.reason)}; "
@@ -173,7 +173,7 @@ def stops(
 @app.command(epilog='Example: ultrathink gateway drain --reason "new version"')
 def drain(reason: Annotated[str, typer.Option(help="Recorded with the command.")]) -> None:
     """Every gateway finishes what it has read, commits it and ends."""
-    control().command("drain", "", reason, getpass.getuser())
+    control().command("drain", "", reason, current_user())
     out.print("every gateway was told to drain")
 
 
@@ -187,7 +187,7 @@ def log_level(
 
     if level not in LEVELS:
         raise ConfigurationError(f"log level {level!r}: expected one of {', '.join(LEVELS)}")
-    control().command("log_level", level, reason, getpass.getuser())
+    control().command("log_level", level, reason, current_user())
     out.print(f"every gateway was told to log from {level} on")
 
 

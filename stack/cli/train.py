@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from stack.cli.output import err, out, print_json, table
 from stack.workflows.training.settings import TrainRequest
+from trading.users import current_user
 
 app = typer.Typer(no_args_is_help=True, help="Train models from market history and register them in MLflow.")
 
@@ -131,7 +131,7 @@ def promote(
     from stack.workflows.training import promote as promotions
 
     uri = mlflow_uri or load().mlflow_uri
-    found = promotions.promote(uri, version, reason, getpass.getuser(), override or [], dry_run=dry_run)
+    found = promotions.promote(uri, version, reason, current_user(), override or [], dry_run=dry_run)
     if json:
         print_json(found)
     else:

@@ -3,53 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from functools import partial
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from connectors.kafka.cluster import Cluster, check_cluster
-from connectors.kafka.watermarks import Watermarks
-from gateway.adapters.kafka_recovery import KafkaPartitionLog, LogPlace
-from gateway.adapters.redis_snapshots import RedisSnapshots
+from connectors.kafka.cluster import check_cluster
 from gateway.control.control import Control
-from gateway.control.topic import ControlListener, all_commands
+from gateway.control.topic import all_commands
 from gateway.settings import GatewaySettings
 from services.forensics.checkpoint_files import CheckpointFiles
+from services.forensics.checkpoints import read
+from services.forensics.gateway_starts import all_starts
 from services.forensics.ports import LogName
 from services.forensics.rebindings import compare_log, previous_log, rebindings_of
 from services.forensics.replay_log import DecisionStream, logs_of
 from services.forensics.replaying import Span, replay_span
 from services.forensics.settings import ForensicsSettings
 from services.forensics.source import KafkaSource
-from services.forensics.store.reading import TrailReader, opened, to_record
+from services.forensics.store.reading import TrailReader, opened
 from services.forensics.verification import verify
+from stack.workflows.known_past import (
+    Desk,
+    refuse_members,
+    refuse_other_topics,
+    refuse_undecided,
+    refused_name,
+    what_is_known,
+)
 from stack.workflows.lived_ticks import lived_ticks
+from stack.workflows.trail_gaps import records
 from stack.workflows.trusted_keys import trusted
 from trading.encoding import safe_text
 from trading.errors import BadRecord, ConfigurationError
 from trading.keys import private_key
-from trading.models.serving import read_start
-from trading.state.codec import ForeignSnapshot, UnusableSnapshot, decode_snapshot
 from trading.state.log import log_name
-from trading.state.rebinding import ComparedLog, Rebinding, names_before, read_rebinding, sign_rebinding
+from trading.state.rebinding import ComparedLog, Rebinding, read_rebinding, sign_rebinding
 
 #: What a gateway takes its past from, and what must not be lost beside it.
 COMPARED = ("decisions", "orders", "fills", "dead_letters", "control")
 Show = Callable[[str, int, int], None]
 
 
-class Desk(Struct, frozen=True):
-    """What is there now: its cluster and topics, and the name of its log."""
-
-    cluster: Cluster
-    name: str
-
-
 def rebind(
-    trail: ForensicsSettings, gateway: GatewaySettings, reason: str, by: str, show: Show, *, try_only: bool = False
+    trail: ForensicsSettings,
+    gateway: GatewaySettings,
+    reason: str,
+    by: str,
+    show: Show,
+    *,
+    try_only: bool = False,
+    believe_unsigned: bool = False,
 ) -> Rebinding:
     """Compare the topics that were made anew with the trail, and say so on the control topic, signed.
 
@@ -59,6 +64,7 @@ def rebind(
         reason, by: why, and who asks.
         show: told of a stage, how far it is, and of how much.
         try_only: compare, and say nothing.
+        believe_unsigned: measure by records too that nobody has signed yet.
 
     Raises:
         ConfigurationError: nothing refuses, or what is there is not what was decided; says where.
@@ -68,27 +74,44 @@ def rebind(
     key = private_key(trail.signing_key)
     cluster = check_cluster(gateway.kafka_bootstrap, gateway.topics)
     desk = Desk(cluster, log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, gateway.group))
-    refuse_other_topics(trail, gateway)
+    refuse_other_topics(trail, gateway, COMPARED)
+    refuse_members(gateway)
     with opened(trail.reader_url.get_secret_value()) as reader:
-        seen = what_is_known(gateway, desk)
-        was = refused_name(gateway, desk, seen, said_already(gateway, trail))
-        ids = ids_of(reader, trail, gateway, desk, was)
         refuse_tampered(reader, trail, show)
-        with closing(KafkaSource(trail.kafka_bootstrap, trail.roles())) as source:
-            logs, more = compare_all(reader, source, ids, cluster.partitions, show)
-        said = safe_text(reason), safe_text(by), time.time_ns()
-        asked = Rebinding(was, desk.name, ids | more, tuple(logs), 0, *said)
-        replayed = 0
-        for partition in range(cluster.partitions):
-            count, decided_to = replay_whole(reader, trail, asked, partition, show)
-            replayed += count
-            refuse_undecided(trail, seen[partition], was, decided_to)
-    made = replace(asked, replayed=replayed)
+        made = measured(reader, trail, gateway, desk, show, believe_unsigned=believe_unsigned)
+    made = replace(made, reason=safe_text(reason), by=safe_text(by), at_ns=time.time_ns())
     if not try_only:
+        # What is compared takes its time, in which somebody may have started one.
+        refuse_members(gateway)
         redis_url = gateway.redis_url.get_secret_value()
         text = sign_rebinding(made, key)
         Control(gateway.kafka_bootstrap, gateway.topics.control, redis_url).command("rebind", text, reason, by)
     return made
+
+
+def measured(
+    reader: TrailReader, trail: ForensicsSettings, gateway: GatewaySettings, desk: Desk, show: Show, *,
+    believe_unsigned: bool,
+) -> Rebinding:  # fmt: skip
+    """What is to be signed, once it says why and by whom. Raises as `rebind`."""
+    seen = what_is_known(gateway, desk)
+    was = refused_name(gateway, desk, seen, said_already(gateway, trail))
+    ids = ids_of(reader, trail, gateway, desk, was)
+    with closing(KafkaSource(trail.kafka_bootstrap, trail.roles())) as source:
+        logs, more = compare_all(reader, source, ids, desk.cluster.partitions, signed_sizes(trail), show)
+    if (unsigned := sum(one.unsigned for one in logs)) and not believe_unsigned:
+        raise ConfigurationError(
+            f"{unsigned:,} of the records on record are signed by no checkpoint: whoever owns the database may "
+            "have written them. --believe-unsigned measures by them all the same"
+        )
+    asked = Rebinding(was, desk.name, ids | more, tuple(logs), (), 0, "", "", 0)
+    replayed, ends = 0, []
+    for known in seen:
+        count, decided_to = replay_whole(reader, trail, asked, known.partition, show)
+        refuse_undecided(trail, known, was, decided_to)
+        replayed += count
+        ends.append(max(decided_to, known.ends.get(was, 0)))
+    return replace(asked, replayed=replayed, ends=tuple(ends))
 
 
 def said_already(gateway: GatewaySettings, trail: ForensicsSettings) -> list[Rebinding]:
@@ -101,89 +124,6 @@ def said_already(gateway: GatewaySettings, trail: ForensicsSettings) -> list[Reb
     return found
 
 
-def refuse_other_topics(trail: ForensicsSettings, gateway: GatewaySettings) -> None:
-    """Raise ConfigurationError where the trail is of other topics than the gateway's: it says nothing of those."""
-    known, roles = trail.roles(), gateway.topics.by_role()
-    wrong = [f"{roles[role]} ({role})" for role in COMPARED if known.get(roles[role]) != role]
-    if wrong or trail.ticks_topic != gateway.topics.ticks or trail.kafka_bootstrap != gateway.kafka_bootstrap:
-        told = ", ".join(wrong) or f"{gateway.topics.ticks} at {gateway.kafka_bootstrap}"
-        raise ConfigurationError(f"the trail's settings and the gateway's name other topics or brokers: {told}")
-
-
-def refused_name(gateway: GatewaySettings, desk: Desk, seen: Sequence[Known], bound: Sequence[Rebinding]) -> str:
-    """The log that a gateway would find its past to be of. Raises ConfigurationError for none, or many."""
-    known = names_before(desk.name, bound)
-    found = {name for one in seen for name in one.ends} - known - {desk.name}
-    # A partition without ticks since the last rebinding still names what was before that.
-    found -= {earlier for name in found for earlier in names_before(name, bound)}
-    if not found:
-        told = ", but of what it was before, which is bound already" if known else ""
-        raise ConfigurationError(
-            f"nothing is committed, and no snapshot is kept, of another log than {desk.name}{told}: no gateway of "
-            f"the group {gateway.group} refuses it for that"
-        )
-    if len(found) > 1:
-        raise ConfigurationError(
-            f"commits and snapshots are of several other logs, and one can be bound: {', '.join(sorted(found))}"
-        )
-    return found.pop()
-
-
-class Known(Struct, frozen=True):
-    """What commits and snapshots say of a partition: name of a log -> the tick after the last decided there.
-
-    `buried` are ticks whose dead letters are published.
-    """
-
-    partition: int
-    ends: dict[str, int]
-    buried: frozenset[int]
-
-
-def what_is_known(gateway: GatewaySettings, desk: Desk) -> list[Known]:
-    """Of every partition. Raises ServiceUnavailable."""
-    found = []
-    with each_log(gateway, desk) as logs:
-        for log in logs:
-            ends, committed = dict[str, int](), log.committed()
-            if committed.log.endswith(f"/{gateway.group}"):
-                ends[committed.log] = committed.offset
-            for _, payload in log.snapshots():
-                try:
-                    decode_snapshot(payload, desk.name, log.partition)
-                except ForeignSnapshot as error:
-                    if error.log.endswith(f"/{gateway.group}"):
-                        ends[error.log] = max(ends.get(error.log, 0), error.offset)
-                except UnusableSnapshot:
-                    continue
-            found.append(Known(log.partition, ends, frozenset(log.buried(0))))
-    return found
-
-
-def refuse_undecided(trail: ForensicsSettings, known: Known, was: str, decided_to: int) -> None:
-    """Raise ConfigurationError where more was decided than is on record: what was ordered of it is not known."""
-    end = known.ends.get(was, 0)
-    lacking = end - decided_to - sum(decided_to <= offset < end for offset in known.buried)
-    if lacking > 0:
-        raise ConfigurationError(
-            f"{trail.ticks_topic}[{known.partition}] was decided to {end}, and on record are decisions to "
-            f"{decided_to}: {lacking:,} are lost, and with them the book's past"
-        )
-
-
-@contextmanager
-def each_log(gateway: GatewaySettings, desk: Desk) -> Iterator[Iterator[KafkaPartitionLog]]:
-    """The logs of all partitions, as a gateway opens them."""
-    place = LogPlace(gateway.kafka_bootstrap, desk.cluster.id, gateway.group, gateway.topics, desk.name)
-    base = gateway.limit_set(desk.cluster.partitions)
-    with (
-        closing(RedisSnapshots(gateway.redis_url.get_secret_value(), gateway.group)) as fast,
-        closing(ControlListener(gateway.kafka_bootstrap, gateway.topics.control, base)) as listener,
-        closing(Watermarks(gateway.kafka_bootstrap, gateway.group)) as watermarks,
-    ):
-        yield (KafkaPartitionLog(place, p, fast, listener, watermarks) for p in range(desk.cluster.partitions))
-
-
 def ids_of(
     reader: TrailReader, trail: ForensicsSettings, gateway: GatewaySettings, desk: Desk, was: str
 ) -> dict[str, str]:
@@ -191,24 +131,18 @@ def ids_of(
 
     Raises ConfigurationError where no gateway that is on record has decided that log.
     """
-    for log in reader.logs():
-        if log.kind != "starts" or log.name.topic != trail.starts_topic:
-            continue
-        for row in reader.rows("starts", log.id, 0):
-            try:
-                start = read_start(to_record(row).value)
-            except BadRecord:
-                continue
-            if was.endswith(f"/{start.ticks_topic_id}/{start.decisions_topic_id}/{gateway.group}"):
-                if start.partitions != desk.cluster.partitions:
-                    raise ConfigurationError(
-                        f"the topics have {desk.cluster.partitions} partitions, and had {start.partitions}: "
-                        "symbols would be decided by other books"
-                    )
-                pairs = {
-                    start.ticks_topic_id: desk.cluster.ticks_id, start.decisions_topic_id: desk.cluster.decisions_id
-                }  # fmt: skip
-                return {old: new for old, new in pairs.items() if old != new}
+    partitions = desk.cluster.partitions
+    for start in all_starts(reader, trail):
+        if was.endswith(f"/{start.ticks_topic_id}/{start.decisions_topic_id}/{gateway.group}"):
+            if start.partitions != partitions:
+                raise ConfigurationError(
+                    f"the topics have {partitions} partitions, and had {start.partitions}: symbols would be "
+                    "decided by other books"
+                )
+            pairs = {
+                start.ticks_topic_id: desk.cluster.ticks_id, start.decisions_topic_id: desk.cluster.decisions_id
+            }  # fmt: skip
+            return {old: new for old, new in pairs.items() if old != new}
     raise ConfigurationError(f"no start of a gateway on record names the log {was}: nobody can say what it held")
 
 
@@ -231,11 +165,17 @@ def refuse_tampered(reader: TrailReader, trail: ForensicsSettings, show: Show) -
 
 
 def compare_all(
-    reader: TrailReader, source: KafkaSource, known: Mapping[str, str], partitions: int, show: Show
+    reader: TrailReader,
+    source: KafkaSource,
+    known: Mapping[str, str],
+    partitions: int,
+    signed: Mapping[LogName, int],
+    show: Show,
 ) -> tuple[list[ComparedLog], dict[str, str]]:
     """What was compared of every topic that was made anew, and its old id -> its new one.
 
-    `known` are those of ticks and decisions, old id -> new id: decisions of any other past are not these.
+    `known` are those of ticks and decisions, old id -> new id: decisions of any other past are not these. `signed`
+    says how many records of a log are.
     """
     compared, ids = [], dict[str, str]()
     for name, role in sorted(source.logs().items()):
@@ -248,18 +188,28 @@ def compare_all(
             continue
         if old is not None:
             ids[old.name.topic_id] = name.topic_id
-        compared.append(
-            compare_log(
-                reader, old, name, source.bounds(name), partial(source.committed, name),
-                partial(show, f"{name} is compared"),
-                # Somebody may have stopped the new desk.
-                may_go_on=role == "control",
-            )
+        found = compare_log(
+            reader, old, name, source.bounds(name), partial(source.committed, name),
+            partial(show, f"{name} is compared"),
+            # Somebody may have stopped the new desk.
+            may_go_on=role == "control",
         )  # fmt: skip
+        unsigned = 0 if old is None else max(0, records(reader, old) - signed.get(old.name, 0))
+        compared.append(replace(found, unsigned=unsigned))
     missing = [one for one in reader.logs() if one.name.topic_id in ids and one.name.partition >= partitions]
     if missing:
         raise ConfigurationError(f"{missing[0].name} is on record, and {missing[0].name.topic} has not got it now")
     return compared, ids
+
+
+def signed_sizes(trail: ForensicsSettings) -> Mapping[LogName, int]:
+    """How many records of each log the last checkpoint covers. Raises ConfigurationError where it is none."""
+    if (line := CheckpointFiles(trail.checkpoints).last()) is None:
+        return {}
+    try:
+        return read(line, trusted(trail, None)).sizes
+    except BadRecord as error:
+        raise ConfigurationError(f"the last checkpoint in {trail.checkpoints} is none: {error}") from None
 
 
 def was_of(old: LogName, name: LogName, known: Mapping[str, str]) -> bool:

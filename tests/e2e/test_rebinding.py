@@ -244,6 +244,12 @@ def test_topics_that_hold_what_was_decided_are_bound_and_others_are_not(desk, tm
     assert again.exit_code == 2
     assert "which is bound already" in again.output, again.output
 
+    with running(desk.gateway()) as process:
+        process.wait_for_partitions()
+        busy = rebind()
+    assert busy.exit_code == 2, busy.output
+    assert "the group bound has members (1)" in busy.output
+
     # The book goes on where it was, and the whole past replays.
     desk.decide(300, seed=12)
     replayed = CLI.invoke(app, ["forensics", "replay", "--json"])

@@ -7,7 +7,8 @@ the restart then reads more of the log, and is slower, never wrong.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -26,6 +27,8 @@ DIGEST_BYTES = 16
 CHUNK_BYTES = 512 * 1024
 #: Of one snapshot: two gigabytes.
 MOST_CHUNKS = 4096
+#: Of a log that continues no other.
+NO_OTHER: Mapping[str, int] = MappingProxyType({})
 
 
 class StoredSnapshot(Struct, frozen=True, array_like=True):
@@ -92,8 +95,11 @@ def encode_snapshot(snapshot: Snapshot, log: str) -> bytes:
     return digest(content) + content
 
 
-def decode_snapshot(payload: bytes, log: str, partition: int, was: Collection[str] = ()) -> Snapshot:
-    """Of a log, which had other names before. Raises UnusableSnapshot, which says why."""
+def decode_snapshot(payload: bytes, log: str, partition: int, was: Mapping[str, int] = NO_OTHER) -> Snapshot:
+    """Of a log, or of what it continues: name -> the tick after the last that was decided under it.
+
+    Raises UnusableSnapshot, which says why.
+    """
     content = payload[DIGEST_BYTES:]
     if digest(content) != payload[:DIGEST_BYTES]:
         raise UnusableSnapshot("its digest does not fit: it was cut short or changed")
@@ -104,7 +110,7 @@ def decode_snapshot(payload: bytes, log: str, partition: int, was: Collection[st
         floats = np.frombuffer(found.floats, np.float64).reshape(symbols, kernel.FLOAT_WIDTH)
     except (BadRecord, ValueError) as error:
         raise UnusableSnapshot(f"it was made by another version ({error})") from error
-    if found.log != log and found.log not in was:
+    if found.log != log and found.offset > was.get(found.log, -1):
         raise ForeignSnapshot(f"it is of the log {found.log}; this is {log}", found.log, found.offset)
     if (found.partition, found.feature_version) != (partition, FEATURE_VERSION):
         raise UnusableSnapshot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -46,14 +46,14 @@ class PartitionLog(Protocol):
 
     Attributes:
         name: what a snapshot must say that it is of: these very logs, and the group's.
-        was: names that these logs had before, by signed rebindings.
+        was: names that these logs had before, by signed rebindings, with the tick after the last decided then.
         cluster, group: what any log of this desk is named by.
         ticks_topic: where the ticks lie.
         partition: which of its partitions.
     """
 
     name: str
-    was: Collection[str]
+    was: Mapping[str, int]
     cluster: str
     group: str
     ticks_topic: str
@@ -116,7 +116,7 @@ def check_log(
     """
     what = f"{log.ticks_topic}[{log.partition}]"
     why = ""
-    if committed.log and committed.log != log.name and committed.log not in log.was:
+    if committed.log and committed.log != log.name and committed.offset > log.was.get(committed.log, -1):
         why = (
             f"{what} is committed to {committed.offset} of the log {committed.log}, and this is {log.name}: a "
             "topic was recreated"

@@ -28,6 +28,8 @@ class ComparedLog(Struct, frozen=True):
         records: that were compared, byte for byte.
         end: offset after the last of them.
         root: of the trail's tree of them (SHA-256, in hex); "" where there are none.
+        unsigned: how many of them no checkpoint of the trail has signed: whoever owns the database may have written
+            them.
     """
 
     topic: str
@@ -35,6 +37,7 @@ class ComparedLog(Struct, frozen=True):
     records: Count
     end: Count
     root: str
+    unsigned: Count = 0
 
 
 class Rebinding(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +47,7 @@ class Rebinding(Struct, frozen=True, forbid_unknown_fields=True):
         was, now: names of the logs, as `trading.state.log.log_name` makes them.
         ids: old id -> new id, of every topic that was made anew.
         logs: what was compared.
+        ends: a partition: the tick after the last that was decided. What says more of the earlier log is not of it.
         replayed: decisions that were made again of the ticks that are there now, and were the same.
         reason, by, at_ns: why, who says that he asked, and wall time.
     """
@@ -52,6 +56,7 @@ class Rebinding(Struct, frozen=True, forbid_unknown_fields=True):
     now: str
     ids: Mapping[str, str]
     logs: tuple[ComparedLog, ...]
+    ends: tuple[Count, ...]
     replayed: Count
     reason: str
     by: str
@@ -82,9 +87,19 @@ def read_rebinding(text: str, keys: Keys) -> Rebinding:
     return _rebindings.read(content)
 
 
-def names_before(now: str, rebindings: Iterable[Rebinding]) -> frozenset[str]:
-    """Names under which a log was known before, one rebinding after another."""
-    return _before(now, [(one.was, one.now) for one in rebindings])
+def names_before(now: str, rebindings: Iterable[Rebinding]) -> dict[str, tuple[int, ...]]:
+    """Names under which a log was known before, one rebinding after another, with the ends that it had then.
+
+    What several say of one name counts as far as all of them do.
+    """
+    known = list(rebindings)
+    found = _before(now, [(one.was, one.now) for one in known])
+    ends: dict[str, tuple[int, ...]] = {}
+    for one in known:
+        if one.was in found and one.now in found | {now}:
+            before = ends.get(one.was, one.ends)
+            ends[one.was] = tuple(map(min, before, one.ends))
+    return ends
 
 
 def ids_before(now: str, rebindings: Iterable[Rebinding]) -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from stack.cli.forensics.command import IdArgument, JsonOption, KeyOption, app
 from stack.cli.output import coloured, err, out, print_json, table
 from trading.errors import BadRecord, ConfigurationError
+from trading.users import current_user
 
 if TYPE_CHECKING:
     from services.forensics.checkpoint_files import Acceptance, CheckpointFiles
@@ -188,7 +188,7 @@ def accept(
         details = {n: detail for n, _, _, detail in reader.alarms()}
     if number not in details:
         raise ConfigurationError(f"there is no alarm {number}: `ultrathink forensics alarms` lists them")
-    said = Acceptance(details[number], safe_text(getpass.getuser()), safe_text(reason), time.time_ns())
+    said = Acceptance(details[number], safe_text(current_user()), safe_text(reason), time.time_ns())
     CheckpointFiles(settings.checkpoints).accept(said)
     out.print(f"accepted: {said.alarm}", markup=False)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stack.cli.forensics.command import JsonOption, app
 from stack.cli.output import out, print_json, table
+from trading.users import current_user
 
 if TYPE_CHECKING:
     from trading.state.rebinding import Rebinding
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def rebind(
     reason: Annotated[str, typer.Option(help="Why the topics were made anew.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare, and bind nothing.")] = False,
+    believe_unsigned: Annotated[
+        bool, typer.Option("--believe-unsigned", help="Measure by records too that no checkpoint has signed yet.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Bind topics that were made anew to what was decided of the old ones; a gateway refuses them until then.
@@ -34,7 +37,10 @@ def rebind(
     from stack.workflows.rebinding import rebind as bind
 
     with showing("comparing") as progress:
-        made = bind(forensics_settings(), gateway_settings(), reason, getpass.getuser(), progress, try_only=dry_run)
+        made = bind(
+            forensics_settings(), gateway_settings(), reason, current_user(), progress, try_only=dry_run,
+            believe_unsigned=believe_unsigned,
+        )  # fmt: skip
     if json:
         print_json({"bound": not dry_run, "rebinding": made})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.markup import escape
 from stack.cli.output import err, out, print_json, table
 from stack.cli.risk.command import Json, LimitsOption, ReasonOption, in_force, limits_app, resolved
 from trading.errors import ConfigurationError
+from trading.users import current_user
 
 
 @limits_app.command("show", epilog="Example: ultrathink risk limits show --symbol BTCUSDT")
@@ -82,9 +82,9 @@ def apply(path: Annotated[Path, typer.Argument(help="YAML.")], reason: ReasonOpt
     if problems:
         raise ConfigurationError(f"{path} is refused, the limits in force stay: " + "; ".join(problems))
     before = before_change()
-    control().apply(file, reason, getpass.getuser())
+    control().apply(file, reason, current_user())
     count = len(limits_file.changes(before, file))
-    out.print(f"{path}: set by {getpass.getuser()} because {reason!r}; {count} limits changed")
+    out.print(f"{path}: set by {current_user()} because {reason!r}; {count} limits changed")
 
 
 def before_change() -> Any:
@@ -111,7 +111,7 @@ def history(json: Json = False) -> None:
         print_json(found)
         return
     rows = [
-        [stamp(c.at_ns), c.kind, c.by, "" if c.kind == "limits" else c.value, c.reason]
+        [stamp(c.at_ns), c.kind, c.by, "" if c.kind in {"limits", "rebind"} else c.value, c.reason]
         for c in found
         if c.kind != "log_level"
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from stack.cli.output import coloured, err, out, print_json, table
 from stack.cli.risk.command import Json, LimitsOption, ReasonOption, app, limit_set
 from trading.errors import ConfigurationError
+from trading.users import current_user
 
 
 @app.command(epilog="Example: ultrathink risk selftest --limits limits.yaml --json")
@@ -66,8 +66,8 @@ def reset(
 
     if what not in RESETS:
         raise ConfigurationError(f"{what!r} cannot be reset: expected one of {', '.join(RESETS)}")
-    control().command("reset", what, reason, getpass.getuser())
-    out.print(f"{what}: reset by {getpass.getuser()} because {reason!r}: {RESETS[what]}")
+    control().command("reset", what, reason, current_user())
+    out.print(f"{what}: reset by {current_user()} because {reason!r}: {RESETS[what]}")
 
 
 @app.command(epilog="Example: ultrathink risk schema > limits.schema.json")

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from benchmarks import child, drill
+from tests.signals import handled
 from tests.waiting import eventually
 
 #: Ends at the first signal, and takes a moment for it; a second one would break that off.
@@ -45,9 +46,8 @@ def test_what_a_command_prints_and_its_exit_code_come_back(tmp_path):
 @pytest.fixture
 def interruptible():
     """As the benchmarks' own mains; SIGINT is ignored by whatever a shell has put in the background."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGTERM, before)
+    with handled(signal.SIGTERM, signal.default_int_handler):
+        yield
 
 
 @pytest.mark.usefixtures("interruptible")

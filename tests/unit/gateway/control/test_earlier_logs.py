@@ -23,15 +23,15 @@ def keys(tmp_path):
 def test_only_a_word_that_a_known_key_has_signed_is_believed(tmp_path, keys):
     ours, theirs = (sign_rebinding(MADE, key) for key in keys.values())
     public = [public_path(tmp_path / "ours")]
-    assert earlier_names(MADE.now, [ours], public) == {MADE.was}
-    assert earlier_names(MADE.now, [theirs, "{}", ours[:-2]], public) == frozenset()
-    assert earlier_names(MADE.now, [ours], []) == frozenset()
-    assert earlier_names("c/t3/d3/g", [ours], public) == frozenset()
+    assert earlier_names(MADE.now, [ours], public) == {MADE.was: MADE.ends}
+    assert earlier_names(MADE.now, [theirs, "{}", ours[:-2]], public) == {}
+    assert earlier_names(MADE.now, [ours], []) == {}
+    assert earlier_names("c/t3/d3/g", [ours], public) == {}
 
 
 def test_a_key_that_cannot_be_read_starts_nobody_where_it_is_needed(tmp_path):
     gone = [tmp_path / "gone.pub"]
-    assert earlier_names(MADE.now, [], gone) == frozenset()
+    assert earlier_names(MADE.now, [], gone) == {}
     with pytest.raises(ConfigurationError, match=r"gone\.pub cannot be read"):
         earlier_names(MADE.now, ["{}"], gone)
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from stack.api.operations import InTheWay, Operations, Step
+from tests.signals import handled
 from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 
@@ -89,9 +90,8 @@ def test_what_is_cancelled_ends_and_a_later_step_does_not_begin(begun, tmp_path)
 @pytest.fixture
 def in_the_background():
     """As a shell that has no terminal starts what it puts in the background."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGINT, before)
+    with handled(signal.SIGINT, signal.SIG_IGN):
+        yield
 
 
 @pytest.mark.usefixtures("in_the_background")

@@ -15,13 +15,13 @@ from trading.state.rebinding import ComparedLog, Rebinding, ids_before, names_be
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([n] * 32)) for n in (1, 2))
 KEYS = {key_id(KEY.public_key()): KEY.public_key()}
 MADE = Rebinding(
-    "c/t1/d1/g", "c/t2/d2/g", {"t1": "t2", "d1": "d2"}, (ComparedLog("decisions", 0, 7, 9, "ab"),), 7,
+    "c/t1/d1/g", "c/t2/d2/g", {"t1": "t2", "d1": "d2"}, (ComparedLog("decisions", 0, 7, 9, "ab"),), (9, 4), 7,
     "disks were copied", "me", 5,
 )  # fmt: skip
 
 
-def named(was, now):
-    return replace(MADE, was=was, now=now, ids={was: now})
+def named(was, now, *ends):
+    return replace(MADE, was=was, now=now, ids={was: now}, ends=ends)
 
 
 def test_what_was_signed_is_read_and_what_nobody_trusted_has_signed_is_not():
@@ -60,9 +60,11 @@ def test_whatever_else_is_there_is_none(text):
 
 
 def test_names_follow_one_another_and_never_in_a_circle():
-    chain = [named("a", "b"), named("b", "c"), named("x", "y")]
-    assert names_before("c", chain) == {"a", "b"}
-    assert names_before("b", chain) == {"a"}
-    assert names_before("a", chain) == frozenset()
-    assert names_before("c", [*chain, named("c", "a")]) == {"a", "b"}
+    chain = [named("a", "b", 5, 6), named("b", "c", 8, 6), named("x", "y", 1)]
+    assert names_before("c", chain) == {"a": (5, 6), "b": (8, 6)}
+    assert names_before("b", chain) == {"a": (5, 6)}
+    assert names_before("a", chain) == {}
+    assert names_before("c", [*chain, named("c", "a", 9, 9)]) == {"a": (5, 6), "b": (8, 6)}
+    # Of two that say it of one log, what both say.
+    assert names_before("c", [*chain, named("b", "c", 7, 9)])["b"] == (7, 6)
     assert ids_before("c", chain) == {"a", "b"}

@@ -44,7 +44,7 @@ class FakeLog:
     """A partition's log in lists; implements PartitionLog."""
 
     name, ticks_topic = "cluster/ticks/decisions/group", FakeSource.topic
-    cluster, group, was = "cluster", "group", ()
+    cluster, group, was = "cluster", "group", {}
 
     def __init__(self, run, partition):
         self.partition = partition
@@ -381,7 +381,7 @@ def test_a_log_that_continues_another_takes_what_was_committed_and_kept_of_it(ru
     log.commit_log, log.kept = earlier, [("kafka", encode_snapshot(last, earlier))]
     with pytest.raises(OtherLog):
         rebuilt(log, run.limits)
-    log.was = {earlier}
+    log.was = {earlier: log.commit}
     found = rebuilt(log, run.limits)
     assert found.snapshot == "kafka"
     same(found.state, run.state(partition))
@@ -390,6 +390,14 @@ def test_a_log_that_continues_another_takes_what_was_committed_and_kept_of_it(ru
     found = rebuilt(log, run.limits)
     assert found.snapshot == "none"
     same(found.state, run.state(partition))
+    # As far as was decided under it: what says more is of another past that bears its name.
+    log.was = {earlier: last.offset - 1}
+    with pytest.raises(OtherLog, match="a snapshot of that is of the log"):
+        rebuilt(log, run.limits)
+    log.commit, log.commit_log, log.kept = last.offset, earlier, []
+    with pytest.raises(OtherLog, match="is committed to"):
+        rebuilt(log, run.limits)
+    log.was, log.commit = {earlier: log.messages[-1].offset + 1}, -1
     # Only of that one.
     log.kept = [("kafka", encode_snapshot(last, "cluster/third/decisions/group"))]
     with pytest.raises(OtherLog):

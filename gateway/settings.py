@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from connectors.kafka.topics import TOPICS, Topics
 
@@ -79,8 +79,8 @@ class GatewaySettings(BaseSettings):
     limits_file: Path | None = Field(
         default=None, description="limits of a desk that has none yet; later ones come by `risk limits apply`"
     )
-    rebinding_keys: list[Path] = Field(
-        default=[], description="public keys in PEM: whose word that a log continues another is believed"
+    rebinding_keys: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="public keys in PEM, with commas: whose word that a log continues another holds"
     )
     kill_file: Path | None = Field(default=None, description="while it exists the desk is killed, and stays so")
     execution: Literal["assumed", "broker"] = Field(
@@ -96,6 +96,13 @@ class GatewaySettings(BaseSettings):
     rebalance_band: float = Field(
         default=0.05, ge=0, lt=1, description="share of the position limit below which a change is not traded"
     )
+
+    @field_validator("rebinding_keys", mode="before")
+    @classmethod
+    def _files_with_commas(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        return tuple(Path(one.strip()).expanduser() for one in given.split(",") if one.strip())
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> Self:

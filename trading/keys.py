@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -66,7 +66,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
         raise ConfigurationError(f"{path} may be read by others: chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(content, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(
             f"{path} holds no private key in PEM: `ultrathink forensics keygen` makes one"
         ) from None
@@ -81,7 +81,7 @@ def public_keys(paths: Iterable[Path]) -> dict[str, Ed25519PublicKey]:
     for path in paths:
         try:
             key = serialization.load_pem_public_key(read(path, "it is the file that ends in .pub"))
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             raise ConfigurationError(
                 f"{path} holds no public key in PEM: it is the file that ends in .pub"
             ) from None

@@ -11,6 +11,7 @@ import structlog
 from connectors.redis import RedisError, open_client
 from gateway.ports import Stream
 from gateway.workers import Worker
+from trading.errors import ServiceUnavailable
 from trading.state.codec import encode_snapshot, to_chunks
 from trading.state.partition import Snapshot
 
@@ -27,10 +28,17 @@ class RedisSnapshots:
     def get(self, partition: int) -> bytes | None:
         """The encoded snapshot; None where there is none, or nobody answers."""
         try:
-            found = self._client.get(self._key(partition))
-        except RedisError as error:
+            return self.read(partition)
+        except ServiceUnavailable as error:
             log.warning("snapshots cannot be read from Redis", reason=str(error)[:200])
             return None
+
+    def read(self, partition: int) -> bytes | None:
+        """As `get`. Raises ServiceUnavailable where nobody answers."""
+        try:
+            found = self._client.get(self._key(partition))
+        except RedisError as error:
+            raise ServiceUnavailable(f"Redis does not tell its snapshots: {error}") from error
         return found if isinstance(found, bytes) else None
 
     def set(self, partition: int, payload: bytes) -> None:

@@ -23,9 +23,10 @@ def earlier_names(name: str, texts: Sequence[str], keys: Sequence[Path]) -> dict
     Raises:
         ConfigurationError: a key cannot be read.
     """
-    if not texts:
+    if not texts and not keys:
         return {}
-    # A desk that was never bound anew needs no cryptography.
+    # Who names none needs no cryptography. Named ones are read though nobody has signed anything yet: not in the
+    # hour in which one is needed it is found that they cannot be.
     from trading.keys import public_keys
     from trading.state.rebinding import names_before, read_rebinding
 

@@ -52,9 +52,9 @@ def send(bootstrap: str, topic: str, command: Command) -> None:
     """
     payload = encode(command)
     if len(payload) > MOST_BYTES:
+        way_out = ": give what many symbols share under `defaults`" if command.kind == "limits" else ""
         raise ConfigurationError(
-            f"the {command.kind} are {len(payload):,} bytes, and a record of {topic} holds {MOST_BYTES:,}: give "
-            "what many symbols share under `defaults`"
+            f"the {command.kind} are {len(payload):,} bytes, and a record of {topic} holds {MOST_BYTES:,}{way_out}"
         )
     write_one(bootstrap, topic, payload, command.kind, "the command", once=not is_stop(command))
 

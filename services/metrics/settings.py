@@ -30,7 +30,7 @@ class MetricsSettings(BaseSettings):
     every_s: float = Field(default=5.0, gt=0, description="between two looks")
     nice: int = Field(default=5, ge=0, le=19)
 
-    @field_validator("disk", mode="before")
+    @field_validator("disk", "models", mode="before")
     @classmethod
     def _empty_is_none(cls, given: object) -> object:
         return None if given == "" else given

@@ -81,7 +81,7 @@ def gateway_settings(**given: Any) -> GatewaySettings:
             "redis_url": stack.redis_url,
             "metrics_port": stack.ports.gateway_metrics,
             "admin_token": ensure_secret(stack.absolute_home, "gateway-admin"),
-            "rebinding_keys": [key] if (key := public_path(signing_key(stack))).exists() else [],
+            "rebinding_keys": (key,) if (key := public_path(signing_key(stack))).exists() else (),
         }
 
     return resolve(GatewaySettings, of_stack, given)

@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from connectors.triton import grpc as grpcclient
 from trading.models.signature import contract
 
-#: Of one model; PyTorch on busy cores takes a quarter of it.
-LOAD_S = 60.0
-#: As Triton's index calls the state of a version.
-LOADING = "LOADING"
+#: Of one model: what takes longer hangs. PyTorch on busy cores takes a quarter of a minute, a large model minutes.
+LOAD_S = 900.0
+#: As Triton's index calls the states of a version.
+LOADING, READY = "LOADING", "READY"
 Load = Callable[[str], None]
 
 
@@ -76,12 +76,14 @@ class ModelLoads:
         self._wanted: Collection[str] = ()
         self._left: list[str] = []
         self._others: set[str] = set()
+        #: Name -> why it was not loaded.
+        self._failed: dict[str, str] = {}
 
     def start_anew(self) -> None:
         """Another process begins: it has nothing yet."""
         with self._lock:
             self._started += 1
-            self._begun, self._left, self._others = False, [], set()
+            self._begun, self._left, self._others, self._failed = False, [], set(), {}
 
     def left(self, states: Mapping[str, Collection[str]]) -> Sequence[str]:
         """What must be loaded before the server is ready, and is not; a process' first question begins it.
@@ -101,6 +103,8 @@ class ModelLoads:
                     work = self._started, in_order(asked, self._decides)
                     threading.Thread(target=self._work, args=work, name="load", daemon=True).start()
                 self._begun = True
+            for name in [name for name in self._failed if READY in states.get(name, ())]:
+                del self._failed[name]
             over = {name for name in self._others if LOADING not in states.get(name, ())}
             self._others -= over
             self._left = [name for name in self._left if name not in over]
@@ -108,8 +112,9 @@ class ModelLoads:
             return [name for name in self._left if name in first or self._decides not in self._wanted]
 
     def troubles(self) -> list[str]:
-        """What a server that is ready still loads, for people."""
-        return [f"loads {', '.join(self._left)}"] if self._left else []
+        """What a server that is ready still loads, or does not, for people."""
+        loads = [f"loads {', '.join(self._left)}"] if self._left else []
+        return [*loads, *(f"does not load {name}: {why}" for name, why in sorted(self._failed.items()))]
 
     def _work(self, started: int, groups: Sequence[Sequence[str]]) -> None:
         try:
@@ -127,6 +132,9 @@ class ModelLoads:
             if started == self._started:
                 self._load(name)
         except Exception as error:  # noqa: BLE001 - as one on its command line that does not load: the others are served
+            with self._lock:
+                if started == self._started:
+                    self._failed[name] = str(error)[:300]
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"triton does not load {name}: {error}\n")
         finally:

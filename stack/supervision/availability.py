@@ -67,7 +67,7 @@ class Availability:
             self._services = _kept.read(self._path.read_bytes()).services
             for record in self._services.values():
                 # Of a version that broke what was one span into thousands.
-                record.wanted, record.ready = joined(record.wanted), joined(record.ready)
+                record.wanted, record.ready = joined(record.wanted, now_s), joined(record.ready, now_s)
         except (OSError, BadRecord):
             self._services = {}
         #: Since when nobody looked, of each that was meant to be ready.
@@ -138,10 +138,12 @@ def extend(spans: Spans, since: float, until: float) -> None:
         spans.append((since, until))
 
 
-def joined(spans: Spans) -> Spans:
-    """The same, those that touch but for a rounding as one."""
+def joined(spans: Spans, now_s: float) -> Spans:
+    """The same: what touches but for a rounding as one, and nothing later than now, as of a clock that ran ahead."""
     found: Spans = []
-    for since, until in spans:
+    for since, until in sorted((since, min(until, now_s)) for since, until in spans):
+        if not since < until:
+            continue
         touches = bool(found) and since - found[-1][1] < TOUCH_S
         extend(found, found[-1][1] if touches else since, until)
     return found

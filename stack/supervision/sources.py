@@ -111,7 +111,9 @@ class ReleasesSource:
         self._repository = repository
 
     def look(self) -> Sequence[Metric]:
-        """See Source. Raises what the repository raises where it cannot be read."""
+        """See Source. Raises ServiceUnavailable where it is not there, and what the repository raises."""
+        if not self._repository.is_dir():
+            raise ServiceUnavailable(f"{self._repository} is no folder: it is made with the first model")
         version = GaugeMetricFamily("ultrathink_model_version", "Newest released version.", labels=["model"])
         parity = GaugeMetricFamily(
             "ultrathink_model_parity_max_abs_difference", "Of the released file from its source, at most.",

@@ -40,6 +40,11 @@ class Known(Struct, frozen=True):
     ends: dict[str, int]
     buried: frozenset[int]
 
+    @property
+    def end(self) -> int:
+        """The farthest that anything says, whatever it names: nothing that was decided is left out of sight."""
+        return max(self.ends.values(), default=0)
+
 
 def refuse_other_topics(trail: ForensicsSettings, gateway: GatewaySettings, wanted: Collection[str]) -> None:
     """Raise ConfigurationError where the trail is of other topics than the gateway's, by these roles, or ticks."""
@@ -65,7 +70,8 @@ def refuse_members(gateway: GatewaySettings) -> None:
 def refused_name(gateway: GatewaySettings, desk: Desk, seen: Sequence[Known], bound: Sequence[Rebinding]) -> str:
     """The log that a gateway would find its past to be of. Raises ConfigurationError for none, or many."""
     known = names_before(desk.name, bound)
-    found = {name for one in seen for name in one.ends} - set(known) - {desk.name}
+    named = {name for one in seen for name in one.ends if name.endswith(f"/{gateway.group}")}
+    found = named - set(known) - {desk.name}
     # A partition without ticks since the last rebinding still names what was before that.
     found -= {earlier for name in found for earlier in names_before(name, bound)}
     if not found:
@@ -87,29 +93,35 @@ def what_is_known(gateway: GatewaySettings, desk: Desk) -> list[Known]:
     with each_log(gateway, desk) as logs:
         for log in logs:
             ends, committed = dict[str, int](), log.committed()
-            if committed.log.endswith(f"/{gateway.group}"):
-                ends[committed.log] = committed.offset
+            # Without a name too: whoever sets a group's offsets by hand writes none.
+            ends[committed.log] = max(0, committed.offset)
             for _, payload in log.snapshots():
                 try:
                     decode_snapshot(payload, desk.name, log.partition)
                 except ForeignSnapshot as error:
-                    if error.log.endswith(f"/{gateway.group}"):
-                        ends[error.log] = max(ends.get(error.log, 0), error.offset)
+                    ends[error.log] = max(ends.get(error.log, 0), error.offset)
                 except UnusableSnapshot:
                     continue
             found.append(Known(log.partition, ends, frozenset(log.buried(0))))
     return found
 
 
-def refuse_undecided(trail: ForensicsSettings, known: Known, was: str, decided_to: int) -> None:
+def refuse_undecided(trail: ForensicsSettings, known: Known, decided_to: int) -> None:
     """Raise ConfigurationError where more was decided than is on record: what was ordered of it is not known."""
-    end = known.ends.get(was, 0)
-    lacking = end - decided_to - sum(decided_to <= offset < end for offset in known.buried)
+    lacking = known.end - decided_to - sum(decided_to <= offset < known.end for offset in known.buried)
     if lacking > 0:
         raise ConfigurationError(
-            f"{trail.ticks_topic}[{known.partition}] was decided to {end}, and on record are decisions to "
+            f"{trail.ticks_topic}[{known.partition}] was decided to {known.end}, and on record are decisions to "
             f"{decided_to}: {lacking:,} are lost, and with them the book's past"
         )
+
+
+class Asked(RedisSnapshots):
+    """Snapshots of a Redis that must answer: a gateway may do without, and what is to be known may not."""
+
+    def get(self, partition: int) -> bytes | None:
+        """Raises ServiceUnavailable."""
+        return self.read(partition)
 
 
 @contextmanager
@@ -118,7 +130,7 @@ def each_log(gateway: GatewaySettings, desk: Desk) -> Iterator[Iterator[KafkaPar
     place = LogPlace(gateway.kafka_bootstrap, desk.cluster.id, gateway.group, gateway.topics, desk.name)
     base = gateway.limit_set(desk.cluster.partitions)
     with (
-        closing(RedisSnapshots(gateway.redis_url.get_secret_value(), gateway.group)) as fast,
+        closing(Asked(gateway.redis_url.get_secret_value(), gateway.group)) as fast,
         closing(ControlListener(gateway.kafka_bootstrap, gateway.topics.control, base)) as listener,
         closing(Watermarks(gateway.kafka_bootstrap, gateway.group)) as watermarks,
     ):

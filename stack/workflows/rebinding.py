@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from connectors.kafka.cluster import check_cluster
 from gateway.control.control import Control
+from gateway.control.redis_latch import MOST_REASON
 from gateway.control.topic import all_commands
 from gateway.settings import GatewaySettings
 from services.forensics.checkpoint_files import CheckpointFiles
@@ -18,7 +20,7 @@ from services.forensics.checkpoints import read
 from services.forensics.gateway_starts import all_starts
 from services.forensics.ports import LogName
 from services.forensics.rebindings import compare_log, previous_log, rebindings_of
-from services.forensics.replay_log import DecisionStream, logs_of
+from services.forensics.replay_log import logs_of
 from services.forensics.replaying import Span, replay_span
 from services.forensics.settings import ForensicsSettings
 from services.forensics.source import KafkaSource
@@ -35,9 +37,10 @@ from stack.workflows.known_past import (
 from stack.workflows.lived_ticks import lived_ticks
 from stack.workflows.trail_gaps import records
 from stack.workflows.trusted_keys import trusted
+from stack.workflows.walked_ticks import Walked, walk
 from trading.encoding import safe_text
 from trading.errors import BadRecord, ConfigurationError
-from trading.keys import private_key
+from trading.keys import key_id, private_key, public_keys, public_path
 from trading.state.log import log_name
 from trading.state.rebinding import ComparedLog, Rebinding, read_rebinding, sign_rebinding
 
@@ -72,6 +75,7 @@ def rebind(
     """
     # Whoever may not sign need not wait for what is compared.
     key = private_key(trail.signing_key)
+    refuse_unknown_key(gateway, trail.signing_key, key_id(key.public_key()))
     cluster = check_cluster(gateway.kafka_bootstrap, gateway.topics)
     desk = Desk(cluster, log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, gateway.group))
     refuse_other_topics(trail, gateway, COMPARED)
@@ -79,7 +83,9 @@ def rebind(
     with opened(trail.reader_url.get_secret_value()) as reader:
         refuse_tampered(reader, trail, show)
         made = measured(reader, trail, gateway, desk, show, believe_unsigned=believe_unsigned)
-    made = replace(made, reason=safe_text(reason), by=safe_text(by), at_ns=time.time_ns())
+    made = replace(
+        made, reason=safe_text(reason)[:MOST_REASON], by=safe_text(by)[:MOST_REASON], at_ns=time.time_ns()
+    )
     if not try_only:
         # What is compared takes its time, in which somebody may have started one.
         refuse_members(gateway)
@@ -87,6 +93,17 @@ def rebind(
         text = sign_rebinding(made, key)
         Control(gateway.kafka_bootstrap, gateway.topics.control, redis_url).command("rebind", text, reason, by)
     return made
+
+
+def refuse_unknown_key(gateway: GatewaySettings, path: Path, name: str) -> None:
+    """Raise ConfigurationError where the gateways would not believe it."""
+    if name not in public_keys(gateway.rebinding_keys):
+        known = ", ".join(map(str, gateway.rebinding_keys)) or "none"
+        raise ConfigurationError(
+            f"gateways of these settings do not believe the key {name} of {path} "
+            f"(ULTRATHINK_GATEWAY_REBINDING_KEYS: {known}): name its public half there, {public_path(path)}, here "
+            "and where they run"
+        )
 
 
 def measured(
@@ -107,10 +124,10 @@ def measured(
     asked = Rebinding(was, desk.name, ids | more, tuple(logs), (), 0, "", "", 0)
     replayed, ends = 0, []
     for known in seen:
-        count, decided_to = replay_whole(reader, trail, asked, known.partition, show)
-        refuse_undecided(trail, known, was, decided_to)
-        replayed += count
-        ends.append(max(decided_to, known.ends.get(was, 0)))
+        walked = replay_whole(reader, trail, asked, known.partition, show)
+        refuse_undecided(trail, known, walked.decided_to)
+        replayed += walked.decided
+        ends.append(max(walked.decided_to, known.end))
     return replace(asked, replayed=replayed, ends=tuple(ends))
 
 
@@ -132,7 +149,7 @@ def ids_of(
     Raises ConfigurationError where no gateway that is on record has decided that log.
     """
     partitions = desk.cluster.partitions
-    for start in all_starts(reader, trail):
+    for start in sorted(all_starts(reader, trail), key=lambda one: one.at_ns, reverse=True):
         if was.endswith(f"/{start.ticks_topic_id}/{start.decisions_topic_id}/{gateway.group}"):
             if start.partitions != partitions:
                 raise ConfigurationError(
@@ -219,32 +236,25 @@ def was_of(old: LogName, name: LogName, known: Mapping[str, str]) -> bool:
 
 def replay_whole(
     reader: TrailReader, trail: ForensicsSettings, asked: Rebinding, partition: int, show: Show
-) -> tuple[int, int]:
-    """Every decision of a partition made again of the ticks that are there now.
-
-    Returns how many, and the tick after the last. Raises ConfigurationError.
-    """
+) -> Walked:
+    """Every message held against what is on record of it, and every decision made again. Raises as `walk`."""
     logs = logs_of(reader, partition, trail.roles(), set(asked.ids.values()))
     if "decisions" not in logs:
-        return 0, 0
-    stream, decided, decided_to = DecisionStream(reader, logs["decisions"], trail.ticks_topic), 0, 0
-    while (offset := stream.first()) is not None:
-        stream.up_to(offset)
-        decided, decided_to = decided + 1, offset + 1
-    ticks = lived_ticks(trail, [*rebindings_of(reader, trail), asked])
-
-    told = partial(show, f"partition {partition} is decided again")
+        return Walked()
+    place, ticks = f"{trail.ticks_topic}[{partition}]", lived_ticks(trail, [*rebindings_of(reader, trail), asked])
+    seen = partial(show, f"{place} is looked at")
+    walked = walk(reader, ticks, logs, (trail.ticks_topic, partition), seen)
+    told = partial(show, f"{place} is decided again")
     found = replay_span(reader, ticks, trail, Span(partition), told, asked)
-    place = f"{trail.ticks_topic}[{partition}]"
-    if found.different:
-        first = found.different[0]
-        why = "" if first.difference is None else f" ({first.difference.why or first.difference.field})"
+    if found.different or found.decisions != walked.decided:
+        first = next((one for one in found.different if one.difference is not None), None)
+        where = "" if first is None or first.difference is None else (
+            f", the first {first.decision_id} ({first.difference.why or first.difference.field})"
+        )  # fmt: skip
+        settings = f"; {found.said}" if found.said else ""
         raise ConfigurationError(
-            f"{place} does not hold the ticks that were decided: of {first.decision_id} another decision would be "
-            f"made{why}, and of {len(found.different) - 1:,} more"
+            f"{place} does not hold the ticks that were decided, or they were decided by other settings: "
+            f"of {walked.decided:,} decisions {found.decisions:,} were made again, and {len(found.different):,} "
+            f"differ{where}{settings}"
         )
-    if found.decisions != decided:
-        raise ConfigurationError(
-            f"{place} lacks {decided - found.decisions:,} of the {decided:,} ticks that were decided"
-        )
-    return decided, decided_to
+    return walked

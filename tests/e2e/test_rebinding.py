@@ -239,7 +239,7 @@ def test_topics_that_hold_what_was_decided_are_bound_and_others_are_not(desk, tm
     commands = [c for c in all_commands(desk.stack.kafka_bootstrap, topics.control) if c.kind == "rebind"]
     assert [c.reason for c in commands] == [REASON[1]]
     make_keys(tmp_path / "another")
-    desk.refused(rebinding_keys=json.dumps([str(public_path(tmp_path / "another"))]))
+    desk.refused(rebinding_keys=public_path(tmp_path / "another"))
     again = rebind()
     assert again.exit_code == 2
     assert "which is bound already" in again.output, again.output

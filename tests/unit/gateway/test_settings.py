@@ -44,3 +44,13 @@ def test_a_setting_of_before_is_refused_by_name_and_not_passed_over(monkeypatch)
     monkeypatch.setenv("ULTRATHINK_GATEWAY_COMMIT_MS", "0")
     with pytest.raises(ValueError, match=r"ULTRATHINK_GATEWAY_COMMIT_MS is gone: ULTRATHINK_GATEWAY_GATHER_MS"):
         GatewaySettings()
+
+
+@pytest.mark.parametrize(
+    ("given", "files"), [("", ()), ("/a.pub", ("/a.pub",)), ("/a.pub, /b c.pub,", ("/a.pub", "/b c.pub"))]
+)
+def test_keys_are_named_as_people_write_files(monkeypatch, given, files):
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_REBINDING_KEYS", given)
+    assert tuple(map(str, GatewaySettings().rebinding_keys)) == files
+    monkeypatch.setenv("ULTRATHINK_GATEWAY_REBINDING_KEYS", "~/desk.pub")
+    assert str(GatewaySettings().rebinding_keys[0]).startswith("/")

@@ -55,3 +55,15 @@ def test_a_signature_is_of_these_bytes_and_that_key(tmp_path):
         check_signature("a word", b"content", name, "no base64!", keys)
     with pytest.raises(BadRecord, match="which is not trusted"):
         check_signature("a word", b"content", key_id(other.public_key()), signature_of(b"content", other), keys)
+
+
+#: An Ed25519 key's structure with an algorithm (1.2.3.4) that no library knows.
+UNKNOWN = "MCgwAwYDKgMEAyEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+
+@pytest.mark.parametrize("body", [UNKNOWN, "MCow"])
+def test_a_key_of_a_kind_that_nobody_knows_is_a_sentence(tmp_path, body):
+    path = tmp_path / "key.pub"
+    path.write_text(f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
+    with pytest.raises(ConfigurationError, match="holds no public key in PEM"):
+        public_keys([path])

@@ -81,5 +81,7 @@ def test_what_has_no_address_is_not_watched(monkeypatch):
     found = sources_of(MetricsSettings(kafka_bootstrap="", redis_url="", mlflow_uri=""))
     assert found == []
     assert [source.name for source in sources_of(MetricsSettings(kafka_bootstrap=""))] == ["redis", "mlflow"]
+    monkeypatch.setenv("ULTRATHINK_METRICS_MODELS", "")
+    assert MetricsSettings().models is None
     with pytest.raises(ValidationError):
         MetricsSettings(every_s=0)

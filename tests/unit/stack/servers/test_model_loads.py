@@ -81,7 +81,7 @@ def test_a_new_server_is_asked_for_all_that_was_released_group_by_group(server):
     server.failing.add("own_model")
     for event in server.may.values():
         event.set()
-    eventually(lambda: loads.troubles() == [])
+    eventually(lambda: loads.troubles() == ["does not load own_model: no such file"])
     assert server.asked[-1] == "trading_decision"
     # Only once: what somebody unloads afterwards stays unloaded.
     assert loads.left(nothing) == []
@@ -110,6 +110,9 @@ def test_whatever_goes_wrong_nobody_waits_for_what_nobody_loads(server):
     loads = ModelLoads(broken, lambda: RELEASED)
     assert loads.left({}) in (RELEASED, [])
     eventually(lambda: loads.left({}) == [])
+    assert loads.troubles() == [f"does not load {name}: a closed channel" for name in sorted(RELEASED)]
+    # Whoever has it loaded since has mended it.
+    loads.left({name: ["UNAVAILABLE", "READY"] for name in RELEASED})
     assert loads.troubles() == []
 
 

@@ -115,6 +115,27 @@ def test_who_left_the_profile_is_meant_to_be_there_no_more(tmp_path):
     assert again.share("gateway", HOUR_S, now_s + 500) == pytest.approx(1.0, abs=0.01)
 
 
+def test_what_a_clock_that_ran_ahead_has_noted_hides_no_outage(tmp_path):
+    one = Availability(tmp_path, BEGAN_S, 0.0)
+    now_s = live(one, 1000, BEGAN_S)
+    # The clock is set back by more than that, and another supervisor begins.
+    again = Availability(tmp_path, now_s - 500, 2000.0)
+    assert again.share("gateway", HOUR_S, now_s - 500) == pytest.approx(1.0)
+    booted_s, now_s = 2000.0, now_s - 500
+    for _ in range(100):
+        booted_s, now_s = booted_s + 5, now_s + 5
+        again.note({"gateway": False}, (), now_s, booted_s)
+    assert again.share("gateway", HOUR_S, now_s) == pytest.approx(0.5, abs=0.01)
+
+
+def test_spans_that_are_none_are_left_out(tmp_path):
+    (tmp_path / "run").mkdir()
+    odd = {"wanted": [[5.0, 1.0], [3.0, 101.0]], "ready": [[3.0, 53.0], [40.0, 101.0]], "counts": True}
+    (tmp_path / "run" / "availability.json").write_text(json.dumps({"services": {"gateway": odd}}))
+    one = Availability(tmp_path, 101.0, 1000.0)
+    assert one.share("gateway", HOUR_S, 101.0) == pytest.approx(1.0)
+
+
 def kept(folder):
     services = json.loads((folder / "run" / "availability.json").read_text())["services"]
     return {name: (len(one["wanted"]), len(one["ready"])) for name, one in services.items()}

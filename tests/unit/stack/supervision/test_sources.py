@@ -64,6 +64,11 @@ def test_a_repository_of_nothing_has_no_models(tmp_path):
     assert "model=" not in text_of(ReleasesSource(tmp_path / "models").look())
 
 
+def test_a_repository_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(ServiceUnavailable, match="models is no folder"):
+        ReleasesSource(tmp_path / "models").look()
+
+
 def test_a_release_that_does_not_say_where_it_comes_from_is_told(tmp_path):
     folder = tmp_path / "models" / "fraud"
     (folder / "1").mkdir(parents=True)

@@ -139,7 +139,7 @@ def extend(spans: Spans, since: float, until: float) -> None:
 
 
 def joined(spans: Spans, now_s: float) -> Spans:
-    """The same: what touches but for a rounding as one, and nothing later than now, as of a clock that ran ahead."""
+    """The same: what touches but for a rounding as one, and nothing later than now, of a clock that ran ahead."""
     found: Spans = []
     for since, until in sorted((since, min(until, now_s)) for since, until in spans):
         if not since < until:

@@ -40,16 +40,13 @@ def walk(
     would make another book, and no replay of decisions would show it.
 
     Args:
-        reader: of the trail.
-        ticks: as they lie there now.
+        reader, ticks: the trail, and ticks as they lie there now.
         logs: kind -> log of what was decided, and buried, as far as there is any.
         place: topic and partition of the ticks.
         advance: told how far it is, and of how much.
 
-    Raises:
-        ConfigurationError: one that was decided is not there, one that was buried is another, or one lies where
-            nothing was decided.
-        ServiceUnavailable: a server does not answer.
+    Raises ConfigurationError where one that was decided is not there, one that was buried is another, or one lies
+    where nothing was decided; and ServiceUnavailable.
     """
     topic, partition = place
     stream = DecisionStream(reader, logs["decisions"], topic)
@@ -60,10 +57,7 @@ def walk(
         refuse_missing(place, sorted(told.keys() - {m.offset for m in messages}))
         for message in messages:
             if message.offset in told:
-                if strange >= 0:
-                    raise ConfigurationError(
-                        f"{topic}[{partition}] has a tick at offset {strange} that nobody decided"
-                    )
+                refuse_strange(place, strange)
                 done = Walked(done.decided + 1, message.offset + 1)
             elif message.offset in buried:
                 refuse_another(place, message, buried[message.offset])
@@ -98,6 +92,12 @@ def refuse_missing(place: tuple[str, int], lacking: Sequence[int]) -> None:
         raise ConfigurationError(
             f"{topic}[{partition}] lacks {len(lacking):,} ticks that were decided, the first at offset {lacking[0]}"
         )
+
+
+def refuse_strange(place: tuple[str, int], offset: int) -> None:
+    """Raise ConfigurationError where a tick lies, before one that was decided, and none was decided there."""
+    if offset >= 0:
+        raise ConfigurationError(f"{place[0]}[{place[1]}] has a tick at offset {offset}, where nothing was decided")
 
 
 def refuse_another(place: tuple[str, int], message: LoggedMessage, known: DeadLetter) -> None:

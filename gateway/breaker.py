@@ -35,7 +35,7 @@ class CircuitBreaker:
         now_s: Callable[[], float],
         failures: int = 5,
         pause_s: float = 0.25,
-        longest_pause_s: float = 2.0,
+        longest_pause_s: float = 1.0,
         changed: Callable[[BreakerState], None] = lambda _: None,
     ) -> None:
         self._now_s, self._failures, self._changed = now_s, failures, changed

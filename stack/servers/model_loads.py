@@ -39,6 +39,8 @@ def over(address: str) -> Load:
 def in_order(names: Collection[str], decides: str) -> list[list[str]]:
     """Models that are loaded together, group by group: an ensemble's steps before it, and all else last.
 
+    What follows is loaded one by one: beside it the desk decides.
+
     Args:
         names: of what is to be loaded.
         decides: the one that is asked for decisions; "" for none in particular.
@@ -47,7 +49,10 @@ def in_order(names: Collection[str], decides: str) -> list[list[str]]:
     found = []
     for part in (first, set(names) - first):
         ensembles = {name for name in part if steps_of(name)}
-        found += [sorted(part - ensembles), sorted(ensembles)]
+        alone, together = sorted(part - ensembles), sorted(ensembles)
+        beside = decides in names and part is not first
+        found += [[name] for name in alone] if beside else [alone]
+        found.append(together)
     return [group for group in found if group]
 
 

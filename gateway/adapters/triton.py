@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ from trading.models.signature import ModelSignature, TensorSpec, contract
 
 log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0
+#: How Triton's index calls the state of a version that nobody asked for yet, or that is being loaded.
+NOT_YET = {"", "LOADING"}
 FOLLOW_EVERY_S = 1.0
 SHORTEST_FOLLOW_S = 0.1
 
@@ -53,7 +55,7 @@ class TritonPredictor:
                 that is unloaded.
 
         Raises:
-            ServiceUnavailable: the server does not answer.
+            ServiceUnavailable: the server does not answer, or has not loaded the model yet.
             ContractMismatch: the model is absent, or differs from its signature; says which and how.
         """
         self.model_name = model_name
@@ -129,7 +131,9 @@ class TritonPredictor:
                 return
             self._check(newest)
             serving = self._serving(newest)
-        except (InferenceServerException, ContractMismatch, InvalidPrediction, RpcError) as error:
+        except (
+            InferenceServerException, ContractMismatch, ServiceUnavailable, InvalidPrediction, RpcError,
+        ) as error:  # fmt: skip
             log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
         else:
             log.info("version followed", old=pinned, new=newest)
@@ -220,17 +224,26 @@ class TritonPredictor:
         index = self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S)
         ready = [int(m.version) for m in index.models if m.name == self.model_name and m.state == "READY"]
         if not ready:
-            raise ContractMismatch(
-                f"Triton at {self._address} serves no {self.model_name}: publish and load it with "
-                "`ultrathink export pipeline --release`"
-            )
+            raise not_served(self._address, self.model_name, index.models)
         return str(max(ready))
 
+    def _is_ready(self, version: str) -> bool:
+        try:
+            return bool(self._client.is_model_ready(self.model_name, version, client_timeout=CONTROL_TIMEOUT_S))
+        except InferenceServerException as error:
+            if meaning(error) in {Meaning.ABSENT, Meaning.REFUSED}:
+                return False
+            raise
+
     def _check(self, version: str) -> None:
-        """Raise ContractMismatch unless tensors, dims, dtypes, batch size and feature version agree."""
+        """Raise ContractMismatch unless tensors, dims, dtypes, batch size and feature version agree.
+
+        Raises ServiceUnavailable while it is being loaded.
+        """
         name = self.model_name
-        if not self._client.is_model_ready(name, version, client_timeout=CONTROL_TIMEOUT_S):
-            raise ContractMismatch(f"version {version} of {name} is not ready on {self._address}")
+        if not self._is_ready(version):
+            index = self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S)
+            raise not_served(self._address, name, index.models, version)
         found = self._client.get_model_metadata(name, version, client_timeout=CONTROL_TIMEOUT_S)
         for side in ("inputs", "outputs"):
             wanted = {t.name: (t.dtype, (-1, *t.dims)) for t in getattr(self._signature, side)}
@@ -254,6 +267,29 @@ class TritonPredictor:
         if did_not_answer(error):
             return ServiceUnavailable(f"Triton at {self._address} does not answer: {error.message()}")
         return ContractMismatch(f"{self.model_name} version {self.model_version or '?'}: {error.message()}")
+
+
+def not_served(address: str, model: str, index: Iterable[Any], version: str = "") -> Exception:
+    """Why a model, or a version of it, does not answer, by the server's index of its repository.
+
+    A Triton that has just started knows its models and loads them one after the other: that passes, as its
+    start does. What it does not know, was unloaded, or could not be loaded does not.
+
+    Returns:
+        ServiceUnavailable where it may be there in a moment, ContractMismatch otherwise.
+    """
+    known = [m for m in index if m.name == model and (not version or m.version in {"", version})]
+    wanted = f"version {version} of {model}" if version else model
+    if any(m.state in NOT_YET for m in known):
+        return ServiceUnavailable(
+            f"Triton at {address} has not loaded {wanted} yet: where nobody loads it, "
+            "`ultrathink export pipeline --release` does"
+        )
+    why = "; ".join(m.reason for m in known if m.reason)
+    return ContractMismatch(
+        f"Triton at {address} serves no {wanted}{f' ({why})' if why else ''}: publish and load it with "
+        "`ultrathink export pipeline --release`"
+    )
 
 
 def translate(error: Any) -> PredictionError:

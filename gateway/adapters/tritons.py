@@ -78,7 +78,7 @@ class Tritons:
 
         Raises:
             ServiceUnavailable: the first does not answer; where a version is pinned, none does.
-            ContractMismatch: it does not serve the contract; where a version is pinned, none does.
+            ContractMismatch: it does not serve the contract; where a version is pinned, all answer and none does.
         """
         self.model_name, self._pinned, self._connect = model_name, model_version, connect
         self._members = [Member(address) for address in addresses]
@@ -191,13 +191,14 @@ class Tritons:
             try:
                 found = self._connect(member.address, self.model_name, self._pinned)
             except (ServiceUnavailable, ContractMismatch) as error:
-                if isinstance(error, ContractMismatch) and (not self._pinned or member is self._members[-1]):
-                    raise
                 failures.append(error)
             else:
                 version = found.model_version
                 found.close()
                 return version
+        # One that is silent, or still loads, may serve it in a moment.
+        if all(isinstance(error, ContractMismatch) for error in failures):
+            raise failures[-1]
         way_out = "; it says which version counts: bring it back, pin one, or name the others"
         raise ServiceUnavailable("; ".join(map(str, failures)) + ("" if self._pinned else way_out))
 

@@ -115,6 +115,28 @@ def test_a_killed_server_is_restarted_and_the_status_says_so(stack):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_triton_that_still_loads_is_no_reason_to_give_up(stack, pinned):
+    before = TritonPredictor(stack.triton_grpc, "trading_decision", "")
+    before.close()
+    version = before.model_version if pinned else ""
+    # What a gateway ends for, instead of waiting, is a ContractMismatch.
+    os.kill(service(stack, "triton").process.pid, signal.SIGKILL)
+    reasons, deadline = [], time.monotonic() + 60
+    while True:
+        try:
+            TritonPredictor(stack.triton_grpc, "trading_decision", version).close()
+            break
+        except ServiceUnavailable as error:
+            reasons.append(str(error))
+            assert time.monotonic() < deadline, reasons[-1]
+            time.sleep(0.02)
+    assert any("not loaded" in reason for reason in reasons), reasons
+    wait_until(lambda: service(stack, "triton").state == "ready")
+
+
+@pytest.mark.slow
 def test_three_brokers_replicate_and_down_leaves_nothing(tmp_path):
     settings = StackSettings(
         profile="servers",

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from gateway.adapters.triton import tensors, translate
-from trading.errors import InvalidPrediction, PredictorDown, PredictorTimeout, PredictorUnavailable
+from gateway.adapters.triton import not_served, tensors, translate
+from trading.errors import (
+    ContractMismatch,
+    InvalidPrediction,
+    PredictorDown,
+    PredictorTimeout,
+    PredictorUnavailable,
+    ServiceUnavailable,
+)
 from trading.models.prediction import to_prediction
 from trading.models.signature import STRATEGIES, TRADING_DECISION
 
@@ -91,3 +98,35 @@ def test_every_grpc_status_becomes_an_error_of_ours(code):
     late = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     kind = PredictorDown if code is grpc.StatusCode.UNAVAILABLE else PredictorUnavailable
     assert type(translate(Failure(code))) is (PredictorTimeout if code in late else kind)
+
+
+def indexed(*told):
+    return [
+        service_pb2.RepositoryIndexResponse.ModelIndex(name=name, version=version, state=state, reason=reason)
+        for name, version, state, reason in told
+    ]
+
+
+@pytest.mark.parametrize(
+    ("index", "version", "kind", "says"),
+    [
+        ([("m", "", "", "")], "", ServiceUnavailable, "has not loaded m yet"),
+        ([("m", "1", "LOADING", "")], "", ServiceUnavailable, "has not loaded m yet"),
+        (
+            [("m", "1", "UNAVAILABLE", "unloaded"), ("m", "2", "LOADING", "")],
+            "",
+            ServiceUnavailable,
+            "not loaded m",
+        ),
+        ([("m", "", "", "")], "1", ServiceUnavailable, "has not loaded version 1 of m yet"),
+        ([("m", "1", "LOADING", "")], "1", ServiceUnavailable, "has not loaded version 1 of m yet"),
+        ([], "", ContractMismatch, "serves no m: publish"),
+        ([("other", "1", "LOADING", "")], "", ContractMismatch, "serves no m: publish"),
+        ([("m", "1", "UNAVAILABLE", "unloaded")], "", ContractMismatch, r"serves no m \(unloaded\)"),
+        ([("m", "1", "READY", "")], "9", ContractMismatch, "serves no version 9 of m"),
+        ([("m", "1", "UNAVAILABLE", "no such op"), ("m", "2", "LOADING", "")], "1", ContractMismatch, "no such op"),
+    ],
+)
+def test_a_model_that_is_still_loaded_is_waited_for_and_one_that_is_not_there_is_not(index, version, kind, says):
+    with pytest.raises(kind, match=says):
+        raise not_served("host:1", "m", indexed(*index), version)

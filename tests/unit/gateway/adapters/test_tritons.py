@@ -449,6 +449,12 @@ def test_a_start_without_the_first_waits_unless_a_version_is_pinned(made):
     b.gone = a.gone = True
     with pytest.raises(ServiceUnavailable, match="refused; connection refused"):
         made(a, b, pinned="0")
+    b.gone, b.versions = False, ["1"]
+    with pytest.raises(ServiceUnavailable, match="connection refused; .*not ready"):
+        made(a, b, pinned="0")
+    a.gone = False
+    with pytest.raises(ContractMismatch, match="not ready"):
+        made(a, b, pinned="0")
 
 
 def test_a_pinned_version_is_not_settled_again_because_there_is_a_newer_one(made):

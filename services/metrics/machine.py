@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 
 #: Of `adjtimex`: nobody keeps the clock right.
 TIME_ERROR = 5
@@ -35,6 +35,7 @@ class MachineSource:
             of_disk("node_filesystem_size_bytes", "Size of the disk.", place, disk.total),
             of_disk("node_filesystem_avail_bytes", "Space on the disk that can be had.", place, disk.free),
             processors(),
+            *ended_for_memory(),
             *clock(),
         ]
 
@@ -55,6 +56,15 @@ def processors() -> Metric:
     for mode, seconds in psutil.cpu_times()._asdict().items():
         family.add_metric([mode], seconds)
     return family
+
+
+def ended_for_memory(counts: Path = Path("/proc/vmstat")) -> list[Metric]:
+    """What the kernel has ended for want of memory since it booted; nothing where it does not tell."""
+    try:
+        told = dict(line.split() for line in counts.read_text().splitlines())
+        return [UnknownMetricFamily("node_vmstat_oom_kill", "Processes ended.", value=float(told["oom_kill"]))]
+    except (OSError, KeyError, ValueError):
+        return []
 
 
 class Timex(ctypes.Structure):

@@ -52,6 +52,11 @@ class Inhibition(Struct, frozen=True):
 
 #: A gateway that waits for a model is no outage.
 HELD = 'ultrathink_process_held{process="gateway"} == 1'
+#: In containers there is no supervisor of ours: by what starts anew of itself, or comes and goes.
+UNSUPERVISED = (
+    "label_replace((changes(process_start_time_seconds[10m]) > 3) or (changes(up[10m]) / 2 > 3), "
+    '"process", "$1", "job", "(.*)") unless on () ultrathink_supervisor_up'
+)
 TICKS_COME = 'sum(rate(kafka_topic_partition_current_offset{topic="market.ticks"}[30s])) > 1'
 ALERTS: tuple[Alert, ...] = (
     # ---- the desk ----------------------------------------------------------------------------
@@ -135,7 +140,7 @@ ALERTS: tuple[Alert, ...] = (
         "{{ $labels.process }} works without something that it needs: `ultrathink stack status`", "30s",
     ),
     Alert(
-        "RestartLoop", "critical", "increase(ultrathink_process_restarts_total[10m]) > 3",
+        "RestartLoop", "critical", f"increase(ultrathink_process_restarts_total[10m]) > 3 or ({UNSUPERVISED})",
         "{{ $labels.process }} was started again {{ $value | humanize }} times in 10 minutes",
     ),
     Alert(
@@ -196,6 +201,12 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "MachineMemory", "warning", "node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes < 0.05",
         "the machine has {{ $value | humanizePercentage }} of its memory left", "30s", tried="figures",
+    ),
+    Alert(
+        # In containers nobody else tells of it: who it was, Docker and Kubernetes know.
+        "KernelOutOfMemory", "critical", "increase(node_vmstat_oom_kill[10m]) > 0",
+        "the kernel ended {{ $value | humanize }} processes of this machine for want of memory (exit 137)",
+        tried="figures",
     ),
     Alert(
         "ClockSkew", "warning", # It grows by half a millisecond a second between two questions to a time server.

@@ -33,6 +33,7 @@ FIGURES = {
     "BrokerDown": ("kafka_brokers", 3, 2),
     "UnderReplicated": ('kafka_topic_partition_under_replicated_partition{topic="t",partition="0"}', 0, 1),
     "MachineMemory": ("node_memory_MemAvailable_bytes", 12e9, 6e8),
+    "KernelOutOfMemory": ("node_vmstat_oom_kill", 2, 3),
     "ClockSkew": ("node_timex_maxerror_seconds", 0.9, 4),
     "GpuMemory": ('DCGM_FI_DEV_FB_USED{gpu="0"}', 6000, 11800),
     "GpuTemperature": ('DCGM_FI_DEV_GPU_TEMP{gpu="0"}', 61, 91),

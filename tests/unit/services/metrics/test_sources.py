@@ -76,6 +76,16 @@ def test_this_machine_is_seen(tmp_path):
     assert 'node_cpu_seconds_total{mode="user"}' in text
 
 
+def test_what_the_kernel_ended_for_want_of_memory_is_counted_where_it_tells(tmp_path):
+    counts = tmp_path / "vmstat"
+    counts.write_text("nr_free_pages 12\noom_kill 3\n")
+    assert "\nnode_vmstat_oom_kill 3.0" in text_of(machine.ended_for_memory(counts))
+    for told in ("nr_free_pages 12\n", "oom_kill\n", "oom_kill many\n"):
+        counts.write_text(told)
+        assert machine.ended_for_memory(counts) == []
+    assert machine.ended_for_memory(tmp_path / "nosuch") == []
+
+
 def test_what_has_no_address_is_not_watched(monkeypatch):
     monkeypatch.setenv("ULTRATHINK_METRICS_DISK", "")
     found = sources_of(MetricsSettings(kafka_bootstrap="", redis_url="", mlflow_uri=""))

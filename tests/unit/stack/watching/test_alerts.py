@@ -61,6 +61,7 @@ HEALTHY = {
     'gateway_decisions_total{action="buy"}': "0+10x200",
     "node_memory_MemTotal_bytes": "24000000000x200",
     "node_memory_MemAvailable_bytes": "12000000000x200",
+    "node_vmstat_oom_kill": "2x200",
     "node_timex_maxerror_seconds": "0.9x200",
     "node_timex_sync_status": "1x200",
     'DCGM_FI_DEV_FB_USED{gpu="0"}': "6000x200",
@@ -116,6 +117,7 @@ WRONG: dict[str, dict[str, str | None]] = {
     "TritonFailures": {'nv_inference_request_failure{model="trading_decision"}': "0+4x200"},
     "DiskNearlyFull": {'node_filesystem_avail_bytes{mountpoint="/"}': "1500000000x200"},
     "MachineMemory": {"node_memory_MemAvailable_bytes": "600000000x200"},
+    "KernelOutOfMemory": {"node_vmstat_oom_kill": "2x60 3x140"},
     "ClockSkew": {"node_timex_maxerror_seconds": "4x200"},
     "GpuMemory": {'DCGM_FI_DEV_FB_USED{gpu="0"}': "11800x200", 'DCGM_FI_DEV_FB_FREE{gpu="0"}': "200x200"},
     "GpuTemperature": {'DCGM_FI_DEV_GPU_TEMP{gpu="0"}': "91x200"},
@@ -173,6 +175,22 @@ def test_every_alert_fires_on_what_it_means_and_is_silent_on_a_healthy_desk(tmp_
 def test_a_gateway_that_is_gone_is_noticed_by_what_it_no_longer_says(tmp_path):
     gone = {name: None for name in HEALTHY if name.startswith("gateway_")} | {'up{job="gateway"}': "0x200"}
     code, said = evaluated(tmp_path, [case(["NoDecisions", "GatewayNotReady"], gone, True)])
+    assert code == 0, said
+
+
+@needs_promtool
+def test_in_containers_a_restart_loop_is_seen_without_a_supervisor(tmp_path):
+    bare = {name: None for name in HEALTHY if name.startswith("ultrathink_")}
+    started = 'process_start_time_seconds{job="gateway"}'
+    cases = [
+        case(["RestartLoop"], {**bare, started: "100x60 160x140"}, False),
+        case(["RestartLoop"], {**bare, started: "100+60x200"}, True),
+        case(["RestartLoop"], {**bare, 'up{job="triton"}': "1x20 0x5 1x200"}, False),
+        case(["RestartLoop"], {**bare, 'up{job="triton"}': "1x10 " + "0x5 1x5 " * 5}, True),
+        # Where there is one it counts them itself, and knows which were asked for.
+        case(["RestartLoop"], {started: "100+60x200"}, False),
+    ]
+    code, said = evaluated(tmp_path, cases)
     assert code == 0, said
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -11,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from connectors.kafka.topics import TOPICS, Topics
+from connectors.triton import addresses
 
 if TYPE_CHECKING:
     # Commands that ask a gateway read its settings: what decides takes half a second to import.
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from trading.risk.limits import LimitSet, LimitsFile
 
 MS = 1_000_000
-#: A name, or an address, and a port; IPv6 in brackets.
-ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,/:\[\]]+):[0-9]{1,5}")
 #: A setting of before, which must not be passed over as one that nobody knows.
 GONE = "ULTRATHINK_GATEWAY_COMMIT_MS"
 
@@ -120,17 +118,13 @@ class GatewaySettings(BaseSettings):
 
     @model_validator(mode="after")
     def _each_triton_is_an_address(self) -> Self:
-        found = self.tritons
-        if wrong := [one for one in found if not ADDRESS.fullmatch(one)]:
-            raise ValueError(f"triton_url names {wrong[0]!r}: give host:port, of several with commas between them")
-        if len(set(found)) < len(found):
-            raise ValueError(f"triton_url names one twice: {self.triton_url}")
+        addresses.split(self.triton_url, "triton_url")
         return self
 
     @property
     def tritons(self) -> tuple[str, ...]:
         """Addresses of Triton's gRPC; the first says which version counts."""
-        return tuple(one.strip() for one in self.triton_url.split(","))
+        return addresses.split(self.triton_url, "triton_url")
 
     @property
     def topics(self) -> Topics:

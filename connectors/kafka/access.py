@@ -31,6 +31,7 @@ class Access(Struct, frozen=True):
     Attributes:
         reads, writes: roles of topics.
         groups, transactions: what the names of its consumer groups and transactions begin with.
+        sees: what the names of groups begin with whose members and offsets it sees, and cannot move.
         looks_up: roles of topics whose configuration it checks.
         watches: whether it sees what there is, of all topics and groups, and reads nothing of it.
     """
@@ -39,6 +40,7 @@ class Access(Struct, frozen=True):
     writes: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     transactions: tuple[str, ...] = ()
+    sees: tuple[str, ...] = ()
     looks_up: tuple[str, ...] = ()
     watches: bool = False
 
@@ -97,6 +99,8 @@ ACCESS: dict[str, Access] = {
         # Not the gateway's: who may read with a group may also move its offsets.
         groups=(READER,),
         transactions=("dlq-replay-",),
+        # How far the gateways have come, before a log that was made anew is bound to what they decided.
+        sees=(GROUP,),
         looks_up=("ticks",),
     ),
 }
@@ -113,8 +117,9 @@ def bindings(topics: Topics, group: str = GROUP) -> list[AclBinding]:
         ):
             found += [allowed(role, ResourceType.TOPIC, names[topic], operation) for topic in roles]
         found += [
-            allowed(role, ResourceType.GROUP, renamed(begin, group), AclOperation.READ, prefix=True)
-            for begin in access.groups
+            allowed(role, ResourceType.GROUP, renamed(begin, group), operation, prefix=True)
+            for operation, begins in ((AclOperation.READ, access.groups), (AclOperation.DESCRIBE, access.sees))
+            for begin in begins
         ]
         if access.watches:
             everything = (ResourceType.TOPIC, ResourceType.GROUP)

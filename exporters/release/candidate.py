@@ -11,7 +11,9 @@ from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving, render_json
 from exporters.formats.graph import identity
 from exporters.release.triton_client import TritonServer
+from exporters.release.triton_servers import Tritons
 from exporters.repository.repository import ModelRepository
+from trading.errors import UltraThinkError
 from trading.models.signature import ModelSignature, TensorSpec
 
 #: A version on trial answers to this name only.
@@ -21,7 +23,7 @@ CANDIDATE = "--candidate"
 @contextlib.contextmanager
 def candidate(
     repository: ModelRepository,
-    triton: TritonServer,
+    triton: Tritons,
     signature: ModelSignature,
     version: int,
     serving: Serving,
@@ -31,13 +33,13 @@ def candidate(
 
     Args:
         repository: where the version lies.
-        triton: the server.
+        triton: the server, or all that must take it.
         signature, version: of the model.
         serving: how it would be served.
         suffix: of the copy's name; another one than a candidate's has a lock of its own.
 
     Yields:
-        The copy's signature, and "gpu" or "cpu": the GPU where the server has one.
+        The copy's signature, and "gpu" or "cpu": the GPU where the (first) server has one.
 
     Raises:
         ExportError: Triton refuses it.
@@ -48,9 +50,11 @@ def candidate(
     path = repository.folder(signature.name, version) / signature.file_name
     content = b"" if signature.backend == "ensemble" else path.read_bytes()
     try:
-        load(triton, copy, version, alone, content)
-    except ExportError:
-        forget(triton, copy.name)
+        for one in triton.each():
+            load(one, copy, version, alone, content)
+    except UltraThinkError:
+        for one in triton.each():
+            forget(one, copy.name)
         raise
     try:
         yield copy, triton.device(copy.name, version)
@@ -78,6 +82,6 @@ def forget(triton: TritonServer, name: str) -> None:
     """
     spec = TensorSpec("x", (1,))
     harmless = ModelSignature(name, "onnxruntime", (spec,), (replace(spec, name="y"),), (), None, 1)
-    with contextlib.suppress(ExportError):
+    with contextlib.suppress(UltraThinkError):
         load(triton, harmless, 1, Serving(versions=(1,), real_rows=False), identity("x", "y"))
         triton.unload(name)

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 
 from exporters.errors import ExportError
 from exporters.profiles import Gpu
 from exporters.release.configurations import widened
 from exporters.release.journal import Journal, ReleaseChange, Transaction
-from exporters.release.triton_client import TritonServer
+from exporters.release.triton_servers import Tritons
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 
 
-def check_folder(repository: ModelRepository, triton: TritonServer) -> None:
-    """Prove that the server reads this repository: it sees a folder that is nowhere else. Raises ExportError."""
+def check_folder(repository: ModelRepository, triton: Tritons) -> None:
+    """Prove that each server reads this repository: it sees a folder that is nowhere else. Raises ExportError."""
     with repository.nonce() as nonce:
-        if any(model.name == nonce for model in triton.index()):
-            return
-    raise ExportError(
-        f"Triton at {triton.address} does not serve from {repository.root}: it does not see a folder that was made "
-        "there. Name the one that it serves with --repository; nothing was changed"
-    )
+        blind = [one.address for one in triton.each() if all(model.name != nonce for model in one.index())]
+    if blind:
+        raise ExportError(
+            f"Triton at {', '.join(blind)} does not serve from {repository.root}: it does not see a folder that "
+            "was made there. Name the one that it serves with --repository; nothing was changed"
+        )
 
 
-def check_served(repository: ModelRepository, triton: TritonServer, changes: Mapping[str, ReleaseChange]) -> None:
-    """Raise ExportError where the server serves what this repository does not say that it serves."""
-    for name, change in changes.items():
-        served = triton.ready(name)
+def check_served(repository: ModelRepository, triton: Tritons, changes: Mapping[str, ReleaseChange]) -> None:
+    """Raise ExportError where a server serves what this repository does not say that it serves."""
+    for one, (name, change) in itertools.product(triton.each(), changes.items()):
+        served = one.ready(name)
         if served and not change.before.versions:
             raise ExportError(
-                f"Triton at {triton.address} serves {name} {', '.join(map(str, sorted(served)))}, and "
+                f"Triton at {one.address} serves {name} {', '.join(map(str, sorted(served)))}, and "
                 f"{repository.root / name / 'config.pbtxt'} does not say so: unload it, or release it from "
                 "where it came; nothing was changed"
             )
+
+
+def check_loaded(triton: Tritons, name: str, version: int) -> None:
+    """Raise ExportError where a server has loaded a model, but not this version of it."""
+    without = [one.address for one in triton.each() if version not in one.ready(name)]
+    if without:
+        raise ExportError(
+            f"Triton at {', '.join(without)} loaded {name}, but not version {version}: is --repository the folder "
+            "that this server serves?"
+        )
 
 
 def superseded(repository: ModelRepository, journal: Journal, transaction: Transaction) -> str:

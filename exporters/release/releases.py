@@ -30,7 +30,7 @@ from exporters.parity import comparison
 from exporters.profiles import Gpu
 from exporters.release.candidate import CANDIDATE, candidate
 from exporters.release.configurations import alone, contract_for, contract_of, widened
-from exporters.release.guards import check_folder, check_memory, check_served, superseded
+from exporters.release.guards import check_folder, check_loaded, check_memory, check_served, superseded
 from exporters.release.journal import (
     Entry,
     Journal,
@@ -43,12 +43,13 @@ from exporters.release.journal import (
 )  # fmt: skip
 from exporters.release.probing import probed
 from exporters.release.recalled import RECALLED
-from exporters.release.triton_client import TritonServer
+from exporters.release.triton_servers import Tritons
+from exporters.release.undoing import put_back
 from exporters.release.versions import last_good, to_roll_back_to
 from exporters.repository.files import now
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
-from trading.errors import ServiceUnavailable, UltraThinkError
+from trading.errors import UltraThinkError
 from trading.models.signature import ModelSignature
 from trading.users import current_user
 
@@ -73,10 +74,10 @@ class Released(Struct, frozen=True):
 
 
 class Releases:
-    """Releases and rollbacks of one repository on one server."""
+    """Releases and rollbacks of one repository on a server, or on all that serve it."""
 
     def __init__(
-        self, repository: ModelRepository, triton: TritonServer, gpu: Gpu, progress: Callable[[str], None]
+        self, repository: ModelRepository, triton: Tritons, gpu: Gpu, progress: Callable[[str], None]
     ) -> None:
         self._repository, self._triton, self._gpu, self._progress = repository, triton, gpu, progress
         self._journal = Journal(repository.journal)
@@ -110,7 +111,7 @@ class Releases:
     def probe(self, name: str, version: int) -> comparison.ParityComparison:
         """Ask a loaded version with its golden rows. Raises ParityError, ExportError."""
         lineage = self._repository.lineage(name, version)
-        return self._probe(lineage, lineage.contract, version, self._triton.device(name, version))
+        return self._probe(lineage, lineage.contract, version)
 
     def last_good(self, name: str) -> int | None:
         """The version that was served before the one that is."""
@@ -289,27 +290,20 @@ class Releases:
             triton.load(lineage.contract.name)
             reach("loaded")
         took = time.monotonic() - started
-        if version not in triton.ready(lineage.contract.name):
-            raise ExportError(
-                f"Triton at {triton.address} loaded {lineage.contract.name}, but not version {version}: is "
-                "--repository the folder that this server serves?"
-            )
-        device = triton.device(lineage.contract.name, version)
+        check_loaded(triton, lineage.contract.name, version)
         self._progress(f"{lineage.contract.name} {version}: probe as served")
-        compared = self._probe(lineage, lineage.contract, version, device)
-        return compared, device, took
+        compared = self._probe(lineage, lineage.contract, version)
+        return compared, triton.device(lineage.contract.name, version), took
 
     def _try_copy(self, lineage: Lineage, version: int, serving: Serving) -> None:
         """Load a version under the candidate's name, ask it, unload it."""
-        with candidate(self._repository, self._triton, lineage.contract, version, serving) as (copy, device):
+        with candidate(self._repository, self._triton, lineage.contract, version, serving) as (copy, _):
             reach("candidate_loaded")
-            self._probe(lineage, copy, version, device)
+            self._probe(lineage, copy, version)
         reach("candidate_passed")
 
-    def _probe(
-        self, lineage: Lineage, signature: ModelSignature, version: int, device: str
-    ) -> comparison.ParityComparison:
-        return probed(self._repository, self._triton, lineage, signature, version, device)
+    def _probe(self, lineage: Lineage, signature: ModelSignature, version: int) -> comparison.ParityComparison:
+        return probed(self._repository, self._triton, lineage, signature, version)
 
     def _settle(self, changes: Mapping[str, ReleaseChange]) -> None:
         """Write and load the final configurations, the pipeline before its steps."""
@@ -323,24 +317,10 @@ class Releases:
         Where Triton is gone the configurations are right nevertheless, and the transaction stays open: the
         next command settles it.
         """
-        lost: UltraThinkError | OSError | None = None
-        for change in reversed(begun.changes):
-            try:
-                self._repository.configure(contract_for(self._repository, change, change.before), change.before)
-                # A server that is gone is not asked again for each.
-                if not isinstance(lost, ServiceUnavailable):
-                    self._serve_before(change)
-            except (UltraThinkError, OSError) as error:
-                lost = lost or error
+        lost = put_back(self._repository, self._triton, begun.changes)
         if lost is None:
             self._note(begun, "undone", reason=reason)
         return lost
-
-    def _serve_before(self, change: ReleaseChange) -> None:
-        if change.before.versions:
-            self._triton.load(change.name)
-        else:
-            self._triton.unload(change.name)
 
     def _note(self, begun: Entry, step: ReleaseStep, started: float | None = None, reason: str = "") -> None:
         seconds = 0.0 if started is None else round(time.monotonic() - started, 3)

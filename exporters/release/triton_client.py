@@ -60,6 +60,10 @@ class TritonServer:
         """End the connection."""
         self._client.close()
 
+    def each(self) -> tuple[TritonServer, ...]:
+        """Itself: see Tritons."""
+        return (self,)
+
     def about(self) -> str:
         """The server's own name and version."""
         told = self._asked(lambda: self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from services.forensics.own_keys import own_keys
 from services.forensics.ports import LogName
 from services.forensics.records import Record
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import LogRow, TrailReader, to_record
 from trading.control import read_command
 from trading.errors import BadRecord, ConfigurationError
-from trading.keys import public_keys, public_path
 from trading.state.rebinding import ComparedLog, Rebinding, read_rebinding
 
 #: How many records are compared between two words on it.
@@ -19,9 +19,7 @@ TOLD_EVERY = 1000
 
 def rebindings_of(reader: TrailReader, settings: ForensicsSettings) -> list[Rebinding]:
     """Those on record that one of the trail's keys has signed, in order. Raises ConfigurationError for a key."""
-    own = public_path(settings.signing_key)
-    keys = public_keys([*settings.trusted_keys, *([own] if own.exists() else [])])
-    found = []
+    keys, found = own_keys(settings), []
     for log in reader.logs():
         if log.kind != "commands":
             continue

@@ -70,15 +70,21 @@ def probe(
     json: Json = False,
 ) -> None:
     """Have Triton run a small model of KIND_GPU, which travels with the request. Exit code 1 where it does not."""
+    from connectors.triton.addresses import only
     from exporters.errors import ExportError
     from exporters.release.gpu_probe import probe as probed
     from exporters.release.triton_client import TritonServer
     from exporters.target import gpu_validation
     from exporters.target.gpu_validation import record
     from stack.servers.settings import load
+    from trading.errors import ConfigurationError
 
     path = place(out_file)
-    with contextlib.closing(TritonServer(triton_url or load().triton_grpc)) as triton:
+    try:
+        address = only(triton_url or load().triton_grpc, "--triton-url")
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    with contextlib.closing(TritonServer(address)) as triton:
         # Nobody at the address says nothing of the GPU; from here on what was seen before holds no more.
         with contextlib.suppress(ExportError):
             record(path, triton=gpu_validation.begun("Triton"))

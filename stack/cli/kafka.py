@@ -62,6 +62,7 @@ def roles(json: Annotated[bool, typer.Option("--json", help="Print JSON on stdou
             "writes": [names[topic] for topic in access.writes],
             "looks up": [names[topic] for topic in access.looks_up],
             "groups": [f"{begin}*" for begin in access.groups],
+            "sees groups": [f"{begin}*" for begin in access.sees],
             "transactions": [f"{begin}*" for begin in access.transactions],
         }
         for role, access in ACCESS.items()

@@ -137,6 +137,7 @@ ELSEWHERE = (
     (r"^/run/secrets/forensics-signing-key$", "/run/secrets/forensics/signing-key"),
     (r"\$\{(\w+):\?[^}]*\}", r"$(\1)"),
     (r"\$\{EXECUTION:-assumed\}", "assumed"),
+    (r"\$\{REBINDING_KEYS:-\}", "$(ULTRATHINK_GATEWAY_REBINDING_KEYS)"),
 )
 #: Named as what another holds: a container's own variable there.
 DIRECT = {"GATEWAY_ADMIN_TOKEN": "ULTRATHINK_GATEWAY_ADMIN_TOKEN", "DATA_TOKEN": "ULTRATHINK_DATA_TOKEN"}
@@ -153,7 +154,7 @@ def as_in_kubernetes(value: str) -> str:
 
 
 SAME = [
-    "gateway", "operator", "paper-broker", "forensics-setup", "forensics", "forensics-retire", "data", "metrics", "mlflow",
+    "gateway", "operator", "paper-broker", "forensics-setup", "forensics", "forensics-retire", "rebind", "data", "metrics", "mlflow",
 ]  # fmt: skip
 
 
@@ -166,7 +167,8 @@ def test_the_settings_are_those_of_compose(name):
     # Encrypted there; and passwords that others are made of.
     parts = {part for value in wanted.values() for part in re.findall(r"\$\((\w+)\)", value)}
     extra = told.keys() - wanted.keys()
-    assert extra <= parts | {"ULTRATHINK_KAFKA_CA"}
+    # A job has no command line of a person's.
+    assert extra <= parts | {"ULTRATHINK_KAFKA_CA"} | ({"REASON"} if name == "rebind" else set())
     assert ("ULTRATHINK_KAFKA_CA" in extra) == ("ULTRATHINK_KAFKA_SECRETS" in told)
     assert {k: told.get(k) for k in wanted} == wanted
 
@@ -175,6 +177,8 @@ def test_the_settings_are_those_of_compose(name):
 def test_command_image_user_memory_and_ports_are_those_of_compose(name):
     here, there = containers("base")[name], COMPOSE[name]
     command = [word for word in there["command"] if word not in {"--daily", "--heartbeat", "/tmp/alive"}]
+    if name == "rebind":
+        command = [*there["entrypoint"], "--reason", "$(REASON)"]
     # A person's words come with `exec` there.
     assert name == "operator" or [w for w in here["args"] if w not in {"--heartbeat", "/tmp/alive"}] == command
     assert here["image"] == there["image"]
@@ -284,8 +288,12 @@ def test_whatever_a_container_names_is_there(name):
             probes = [one.get(kind, {}) for kind in ("startupProbe", "livenessProbe", "readinessProbe")]
             asked = {p.get("httpGet", p.get("tcpSocket", {})).get("port") for p in probes} - {None}
             assert asked <= {p["name"] for p in one.get("ports", [])}, one["name"]
-            references = [v["valueFrom"]["secretKeyRef"] for v in one.get("env", []) if "valueFrom" in v]
-            assert [r for r in references if r["key"] not in script[r["name"]]] == [], one["name"]
+            references = [v["valueFrom"] for v in one.get("env", []) if "valueFrom" in v]
+            secrets = [r["secretKeyRef"] for r in references if "secretKeyRef" in r]
+            assert [r for r in secrets if r["key"] not in script[r["name"]]] == [], one["name"]
+            told = [r["configMapKeyRef"] for r in references if "configMapKeyRef" in r]
+            assert len(secrets) + len(told) == len(references), one["name"]
+            assert [r for r in told if r["key"] not in of(name, "ConfigMap")[r["name"]]["data"]] == [], one["name"]
 
 
 @pytest.mark.parametrize("name", ALL)

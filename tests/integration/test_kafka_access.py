@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from typer.testing import CliRunner
 
 from connectors.kafka import identity
+from connectors.kafka.access import GROUP
+from connectors.kafka.admin import admin_client
 from connectors.kafka.client import Producer
-from connectors.kafka.cluster import check_cluster, require
+from connectors.kafka.cluster import check_cluster, members_of, require
+from connectors.kafka.errors import translating
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.topics import TOPICS
 from connectors.kafka.watermarks import bounds
@@ -93,6 +97,17 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
         eventually(lambda: "malformed" in CLI.invoke(app, ["gateway", "dlq", "list"]).output)
         replayed = CLI.invoke(app, ["gateway", "dlq", "replay", "--reason", "malformed", "--json"])
         assert replayed.exit_code == 0, (replayed.output, replayed.exception)
+    # Who may ask for it sees members, offsets and snapshots of the gateways, and all that was decided.
+    asked = CLI.invoke(app, ["forensics", "rebind", "--dry-run", "--reason", "drill"])
+    assert "nothing is committed, and no snapshot is kept, of another log" in str(asked.exception), asked.output
+
+
+def move_offsets(bootstrap):
+    """As if the gateways had decided less than they have."""
+    wanted = ConsumerGroupTopicPartitions(GROUP, [TopicPartition(TOPICS.ticks, 0, 0)])
+    (future,) = admin_client(bootstrap).alter_consumer_group_offsets([wanted]).values()
+    with translating("the offsets cannot be moved"):
+        future.result(10)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +127,8 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
             marks=pytest.mark.slow,
         ),
         ("data", "stops the desk", lambda b: send(b, TOPICS.control, told("drain", "", "x", "y"))),
+        ("operator", "moves the gateways", move_offsets),
+        ("reader", "sees who decides", lambda b: members_of(b, GROUP)),
         ("broker", "decides", lambda b: TransactionalSink(b, TOPICS, "gateway", "x", "log", lambda _: None)),
     ],
 )

@@ -1,18 +1,23 @@
-"""Two real Tritons behind one gateway: the one that is asked is killed under load, and no tick is without an answer."""
+"""Two real Tritons behind one gateway: one is killed under load, and no tick is without an answer; released to as one."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import sys
 import threading
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
 from connectors.triton.grpc import InferenceServerClient
+from exporters.formats.config_pbtxt import Serving
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
 from gateway.adapters.triton import TritonPredictor
 from gateway.adapters.tritons import Tritons
 from loadtest.open_loop.publisher import TickPublisher
@@ -24,6 +29,7 @@ from stack.servers.identity import Identity, end
 from stack.servers.kafka import create_topics
 from stack.servers.server import NotReady
 from stack.servers.settings import ServerPorts
+from tests.unit.exporters.models import publish_times
 from tests.waiting import eventually
 from trading.decision.schema import Reason
 from trading.history import open_source
@@ -143,3 +149,55 @@ def test_one_that_is_killed_under_load_costs_no_tick_its_answer(stack, second):
     finally:
         watcher.close()
         gateway.kill()
+
+
+def export(stack, *words):
+    program = Path(sys.executable).parent / "ultrathink"
+    return subprocess.run(
+        [program, "export", *words], capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "ULTRATHINK_HOME": str(stack.home)},
+    )  # fmt: skip
+
+
+def versions(*addresses):
+    found = []
+    for address in addresses:
+        with closing(TritonServer(address)) as server:
+            found.append(server.ready("shared"))
+    return found
+
+
+def tripled(repository, address):
+    """What a server's second version makes of a one."""
+    signature = repository.lineage("shared", 2).contract
+    with closing(TritonServer(address)) as server:
+        return float(server.run(signature, 2)([np.ones((1, 4), np.float32)])[0][0, 0])
+
+
+def test_a_release_goes_to_both_or_to_none(stack, second, tmp_path):
+    repository, addresses = ModelRepository(stack.model_repository), (stack.triton_grpc, second.address)
+    places = ["--triton-url", ",".join(addresses), "--repository", str(stack.model_repository)]
+    for factor in (2.0, 3.0):
+        publish_times(repository, tmp_path, factor, name="shared")
+    try:
+        for number, serves in (("1", {1}), ("2", {1, 2})):
+            done = export(stack, "release", "shared", number, "--json", *places)
+            assert done.returncode == 0, done.stderr
+            assert versions(*addresses) == [serves, serves]
+        assert [tripled(repository, one) for one in addresses] == [3.0, 3.0]
+        second.kill()
+        done = export(stack, "rollback", "shared", *places)
+        assert done.returncode != 0
+        assert f"Triton at {second.address} does not answer" in done.stderr
+        assert versions(stack.triton_grpc) == [{1, 2}]
+        second.start()
+        eventually(lambda: versions(second.address) == [{1, 2}], 30)
+        done = export(stack, "rollback", "shared", *places)
+        assert done.returncode == 0, done.stderr
+        assert versions(*addresses) == [{1}, {1}]
+    finally:
+        with repository.lock("shared"):
+            repository.configure(repository.lineage("shared", 1).contract, Serving())
+        for address in addresses:
+            with closing(TritonServer(address)) as server:
+                server.unload("shared")

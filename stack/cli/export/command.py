@@ -6,20 +6,23 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from msgspec import Struct
 from rich.markup import escape
 
 from stack.cli.output import err
+from trading.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from exporters.profiles import Gpu
     from exporters.release.releases import Releases
     from exporters.release.triton_client import TritonServer
+    from exporters.release.triton_servers import Tritons
     from exporters.repository.repository import ModelRepository
 
+T = TypeVar("T")
 app = typer.Typer(
     no_args_is_help=True,
     help="Bring registered models to Triton: verified, released, reversible. Works with any MLflow and any Triton "
@@ -34,7 +37,11 @@ PLACES: dict[str, Any] = {
     "triton_url": (
         Annotated[
             str | None,
-            typer.Option(help="Triton's gRPC as host:port; default: the stack's.", rich_help_panel="Places"),
+            typer.Option(
+                help="Triton's gRPC as host:port; of several that serve one repository all, with commas between, "
+                "the one that gateways follow first. Default: the stack's.",
+                rich_help_panel="Places",
+            ),
         ],
         None,
     ),
@@ -81,18 +88,33 @@ class Places(Struct, frozen=True):
 
         return ModelRepository(self.repository or load().model_repository)
 
+    def tritons(self) -> Tritons:
+        """A connection to Triton, or to each of several. Raises ServiceUnavailable, ConfigurationError."""
+        from connectors.triton.addresses import split
+        from exporters.release.triton_servers import connect
+
+        return connect(self._told(split))
+
     def triton(self) -> TritonServer:
-        """A connection to Triton. Raises ServiceUnavailable."""
+        """A connection to the only Triton. Raises ServiceUnavailable, ConfigurationError."""
+        from connectors.triton.addresses import only
         from exporters.release.triton_client import TritonServer
+
+        return TritonServer(self._told(only))
+
+    def _told(self, read: Callable[[str, str], T]) -> T:
         from stack.servers.settings import load
 
-        return TritonServer(self.triton_url or load().triton_grpc)
+        try:
+            return read(self.triton_url or load().triton_grpc, "--triton-url")
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
 
     def releases(self, gpu: Gpu, progress: Callable[[str], None]) -> Releases:
-        """Releases of this repository on this server."""
+        """Releases of this repository on this server, or on all that serve it."""
         from exporters.release.releases import Releases
 
-        return Releases(self.models(), self.triton(), gpu, progress)
+        return Releases(self.models(), self.tritons(), gpu, progress)
 
 
 def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

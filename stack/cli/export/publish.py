@@ -186,8 +186,8 @@ def compare_latency(places: Places, released: list[Released], progress: Any) -> 
 
     progress("compare the latency of the ensemble and the fused graph")
     ensemble, fused = ((contract(r.model), r.version) for r in released)
-    triton = places.triton()
-    return {f"batch {n}": compare(triton.address, ensemble, fused, batch=n, seconds=2.0).ratio_p50 for n in (1, 64)}
+    address = places.tritons().each()[0].address
+    return {f"batch {n}": compare(address, ensemble, fused, batch=n, seconds=2.0).ratio_p50 for n in (1, 64)}
 
 
 def show(

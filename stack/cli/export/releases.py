@@ -108,7 +108,7 @@ def list_versions(
     repository = places.models()
     if name and not repository.versions(name):
         raise ExportError(f"{repository.root} has no version of {name!r}")
-    index = None if offline else {(m.name, m.version): m.state for m in places.triton().index()}
+    index = None if offline else {(m.name, m.version): m.state for m in places.tritons().index()}
     found = read(repository, index, name)
     if places.json:
         print_json(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,21 +32,15 @@ def rebind(
     ULTRATHINK_GATEWAY_REBINDING_KEYS name the public key (the embedded stack's do). Exit code 2 where anything
     differs, with the place: nothing is bound then.
     """
-    from connectors.kafka.identity import ADMIN, SECRETS, act_as, role
     from stack.cli.train import showing
     from stack.processes.settings import forensics_settings, gateway_settings
     from stack.workflows.rebinding import rebind as bind
 
-    # Nobody else may see all of it: what every role wrote, and how far the gateways' group has come.
-    before = act_as(ADMIN if os.environ.get(SECRETS) else role())
-    try:
-        with showing("comparing") as progress:
-            made = bind(
-                forensics_settings(), gateway_settings(), reason, current_user(), progress, try_only=dry_run,
-                believe_unsigned=believe_unsigned,
-            )  # fmt: skip
-    finally:
-        act_as(before)
+    with showing("comparing") as progress:
+        made = bind(
+            forensics_settings(), gateway_settings(), reason, current_user(), progress, try_only=dry_run,
+            believe_unsigned=believe_unsigned,
+        )  # fmt: skip
     if json:
         print_json({"bound": not dry_run, "rebinding": made})
     else:

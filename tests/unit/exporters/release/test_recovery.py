@@ -28,6 +28,9 @@ class FakeTriton:
     def __init__(self, root, served=()):
         self.root, self.served, self.asked = root, list(served), []
 
+    def each(self):
+        return (self,)
+
     def index(self):
         folders = [Loaded(p.name, 0, "UNAVAILABLE", "") for p in self.root.iterdir()] if self.root.is_dir() else []
         return [*folders, *self.served]

@@ -11,6 +11,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
 
+from gateway.adapters.headroom import LeastHeadroom
 from gateway.ports import DecisionCounts
 from trading.arrays import FloatArray
 from trading.compiled import types_by_entry
@@ -166,12 +167,7 @@ class PrometheusMetrics:
             "gateway_decisions", "Decisions", ["variant", "action", "reason"], registry=registry
         )
         self._denials = Counter("gateway_denials", "Broken risk rules", ["rule"], registry=registry)
-        self._headroom = Gauge(
-            "gateway_rule_headroom_ratio",
-            "Least share of a limit that the last orders left",
-            ["rule"],
-            registry=registry,
-        )
+        self._headroom = LeastHeadroom(registry)
         self._letters = Counter("gateway_dead_letters", "Messages that were no tick", registry=registry)
         self._ticks = Counter("gateway_ticks", "Ticks whose decision was published", registry=registry)
         self._asked = Counter("gateway_inference_rows", "Rows sent for inference", registry=registry)
@@ -235,8 +231,7 @@ class PrometheusMetrics:
         self.sent_to_decided.observe_all(counts.total_s)
         for rule, count in counts.broken.items():
             self._denials.labels(rule).inc(count)
-        for rule, share in counts.headroom.items():
-            self._headroom.labels(rule).set(share)
+        self._headroom.note(counts.headroom)
 
     def traced(self, recorded: Mapping[str, float], at_ns: int) -> None:
         """A latency whose trace is recorded leads to it."""

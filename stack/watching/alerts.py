@@ -101,9 +101,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "LossLimitNear", "warning",
-        # What an order of long ago had left says nothing of now.
-        'gateway_rule_headroom_ratio{rule=~"drawdown|daily_loss|value_at_risk"} < 0.1 '
-        'and on () sum(rate(gateway_decisions_total{action!="hold"}[1m])) > 0',
+        'gateway_rule_headroom_ratio{rule=~"drawdown|daily_loss|value_at_risk"} < 0.1',
         "{{ $labels.rule }} has {{ $value | humanizePercentage }} of its limit left", "10s",
     ),
     Alert(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from typer.testing import CliRunner
 
 from connectors.kafka import identity
 from connectors.kafka.access import GROUP
-from connectors.kafka.admin import admin_client
-from connectors.kafka.client import Producer
+from connectors.kafka.client import Consumer, Producer, TopicPartition
 from connectors.kafka.cluster import check_cluster, members_of, require
 from connectors.kafka.errors import translating
 from connectors.kafka.reading import read_to_end
@@ -104,10 +102,12 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
 
 def move_offsets(bootstrap):
     """As if the gateways had decided less than they have."""
-    wanted = ConsumerGroupTopicPartitions(GROUP, [TopicPartition(TOPICS.ticks, 0, 0)])
-    (future,) = admin_client(bootstrap).alter_consumer_group_offsets([wanted]).values()
-    with translating("the offsets cannot be moved"):
-        future.result(10)
+    member = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "log_level": 0})
+    try:
+        with translating("the offsets cannot be moved"):
+            member.commit(offsets=[TopicPartition(TOPICS.ticks, 0, 0)], asynchronous=False)
+    finally:
+        member.close()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def candidate(
     try:
         for one in triton.each():
             load(one, copy, version, alone, content)
-    except UltraThinkError:
+    except BaseException:
         for one in triton.each():
             forget(one, copy.name)
         raise

@@ -43,8 +43,8 @@ from exporters.release.journal import (
 )  # fmt: skip
 from exporters.release.probing import probed
 from exporters.release.recalled import RECALLED
+from exporters.release.settling import put_back, put_forward
 from exporters.release.triton_servers import Tritons
-from exporters.release.undoing import put_back
 from exporters.release.versions import last_good, to_roll_back_to
 from exporters.repository.files import now
 from exporters.repository.lineage import Lineage
@@ -306,10 +306,9 @@ class Releases:
         return probed(self._repository, self._triton, lineage, signature, version)
 
     def _settle(self, changes: Mapping[str, ReleaseChange]) -> None:
-        """Write and load the final configurations, the pipeline before its steps."""
-        for name, change in reversed(list(changes.items())):
-            self._repository.configure(contract_for(self._repository, change, change.after), change.after)
-            self._triton.load(name)
+        """Raises what kept anything from being as it should be in the end."""
+        if (lost := put_forward(self._repository, self._triton, changes.values())) is not None:
+            raise lost
 
     def _undo(self, begun: Entry, reason: str) -> UltraThinkError | OSError | None:
         """Put every configuration back, the pipeline before its steps; returns what kept one from it.

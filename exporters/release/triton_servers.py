@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
 from exporters.formats.config_pbtxt import Device
 from exporters.release.triton_client import Loaded, TritonServer
+from trading.errors import ServiceUnavailable
 
 
 class Tritons(Protocol):
@@ -46,7 +47,8 @@ class TritonServers:
     """Implements Tritons for several.
 
     A gateway follows the first of its Tritons. So that is the last in which a version is loaded: when it is
-    followed all of them have it, and until then the first answers as before.
+    followed all of them have it, and until then the first answers as before. (Of one that goes it is the first: see
+    `settling.put`.)
     """
 
     def __init__(self, servers: Sequence[TritonServer]) -> None:
@@ -98,20 +100,33 @@ class TritonServers:
             one.close()
 
 
-def connect(addresses: Sequence[str]) -> Tritons:
+def connect(addresses: Sequence[str], without: Callable[[str], None] | None = None) -> Tritons:
     """Connect to one server, or to all of them.
 
     Args:
         addresses: host:port of each; the first is the one that gateways follow.
+        without: told of one that does not answer, where it may be left out: the way back waits for nobody, and what
+            is released it reads as it starts. None: a version that not all have answered with is none.
 
     Raises:
-        ServiceUnavailable: one does not answer. A release that it would not hear of is none: what it serves when it
-            is back nobody would have asked.
+        ServiceUnavailable: one does not answer, or none.
     """
+    found: list[TritonServer] = []
+    silent: list[ServiceUnavailable] = []
+    told = without or (lambda _: None)
     with ExitStack() as opened:
-        found = []
         for address in addresses:
-            found.append(TritonServer(address))
-            opened.callback(found[-1].close)
+            try:
+                found.append(TritonServer(address))
+            except ServiceUnavailable as error:
+                if without is None:
+                    raise
+                silent.append(error)
+            else:
+                opened.callback(found[-1].close)
+        if not found:
+            raise silent[0]
         opened.pop_all()
+    for one in silent:
+        told(str(one))
     return found[0] if len(found) == 1 else TritonServers(found)

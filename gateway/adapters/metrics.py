@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
 
 from gateway.adapters.headroom import LeastHeadroom
@@ -154,6 +154,7 @@ class PrometheusMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         registry = self.registry
         self._batch = LightHistogram("gateway_batch_rows", "Ticks a batch", registry, ROWS)
         self._stage = LightHistogram("gateway_stage_seconds", "Time of a batch in a stage", registry, stages=STAGES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from services.data.api.guard import Observer
 
@@ -16,6 +16,7 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._seconds = Histogram(
             "data_request_seconds", "Requests by route and whether the answer was kept.", ["route", "cache"],
             buckets=BUCKETS, registry=self.registry,

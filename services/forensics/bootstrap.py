@@ -14,6 +14,7 @@ from connectors.migrations import migrate
 from connectors.spans import tracer_if_asked
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.observing import Metrics
+from services.forensics.own_keys import PUBLIC_KEY
 from services.forensics.recording import Recorder
 from services.forensics.release_journal import JournalShipper
 from services.forensics.retention import DailyRetention
@@ -28,7 +29,6 @@ from trading.keys import key_id, private_key, public_keys, to_pem
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA = "trail"
-PUBLIC_KEY = "signing-key.pub"
 #: A forensics that was killed is still connected for a moment.
 OTHER_S = 5.0
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from services.forensics.ports import ALARMS, Alarm, Observer
 from services.forensics.records import Record
@@ -40,6 +40,7 @@ class Metrics(Observer):
     ) -> None:
         """Nothing listens yet."""
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._turn, self._tracer, self._clock = turn, tracer, clock
         self._records = Counter(
             "forensics_records", "Records in the trail, since it started.", ["kind"], registry=self.registry

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 log = structlog.get_logger()
@@ -93,6 +93,7 @@ class Gatherer:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
     def start(self) -> None:

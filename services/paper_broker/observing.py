@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from trading.events import ReportKind
 
@@ -31,6 +31,7 @@ class Metrics(Observer):
     def __init__(self) -> None:
         """Nothing listens yet."""
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._orders = Counter(
             "paper_broker_orders",
             "Records of the orders' topic.",

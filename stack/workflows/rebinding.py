@@ -18,6 +18,7 @@ from gateway.settings import GatewaySettings
 from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.checkpoints import read
 from services.forensics.gateway_starts import all_starts
+from services.forensics.own_keys import PUBLIC_KEY
 from services.forensics.ports import LogName
 from services.forensics.rebindings import compare_log, previous_log, rebindings_of
 from services.forensics.replay_log import logs_of
@@ -73,9 +74,13 @@ def rebind(
         ConfigurationError: nothing refuses, or what is there is not what was decided; says where.
         ServiceUnavailable: a server does not answer.
     """
+    if not reason.strip():
+        raise ConfigurationError(
+            "a reason goes on record for good: say with --reason why the topics were made anew"
+        )
     # Whoever may not sign need not wait for what is compared.
     key = private_key(trail.signing_key)
-    refuse_unknown_key(gateway, trail.signing_key, key_id(key.public_key()))
+    refuse_unknown_key(gateway, trail.signing_key, trail.checkpoints, key_id(key.public_key()))
     cluster = check_cluster(gateway.kafka_bootstrap, gateway.topics)
     desk = Desk(cluster, log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, gateway.group))
     refuse_other_topics(trail, gateway, COMPARED)
@@ -95,14 +100,17 @@ def rebind(
     return made
 
 
-def refuse_unknown_key(gateway: GatewaySettings, path: Path, name: str) -> None:
+def refuse_unknown_key(gateway: GatewaySettings, path: Path, checkpoints: Path, name: str) -> None:
     """Raise ConfigurationError where the gateways would not believe it."""
     if name not in public_keys(gateway.rebinding_keys):
         known = ", ".join(map(str, gateway.rebinding_keys)) or "none"
+        # In a container the private key lies alone, and forensics hands the public one out with the checkpoints.
+        beside, handed_out = public_path(path), checkpoints / PUBLIC_KEY
+        public = handed_out if handed_out.exists() and not beside.exists() else beside
         raise ConfigurationError(
             f"gateways of these settings do not believe the key {name} of {path} "
-            f"(ULTRATHINK_GATEWAY_REBINDING_KEYS: {known}): name its public half there, {public_path(path)}, here "
-            "and where they run"
+            f"(ULTRATHINK_GATEWAY_REBINDING_KEYS: {known}): name its public half there, {public}, here and where "
+            "they run"
         )
 
 

@@ -84,7 +84,7 @@ def test_every_job_is_scraped_and_every_metric_that_an_alert_reads_is_there(desk
 
 def metrics_of(expression):
     """Names of metrics: by Prometheus' own parser one would have to ask it; ours all have one of these beginnings."""
-    begin = "gateway_|kafka_|ultrathink_|metrics_|redis_|pg_|nv_|node_|forensics_|DCGM_|up"
+    begin = "gateway_|kafka_|ultrathink_|metrics_|redis_|pg_|nv_|node_|forensics_|process_|DCGM_|up"
     return set(re.findall(rf"\b((?:{begin})\w*)\b(?=[{{\[ )]|$)", expression))
 
 

@@ -97,7 +97,7 @@ def apply_setting(places: Places, name: str, instances: int, delay_us: int | Non
         newest = serving.released or repository.versions(name)[-1]
         repository.configure(repository.lineage(name, newest).contract, serving)
         if serving.versions:
-            places.tritons().load(name)
+            places.triton().load(name)
 
 
 def check_settled(repository: ModelRepository, name: str) -> None:

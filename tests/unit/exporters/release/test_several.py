@@ -150,6 +150,56 @@ def test_one_that_goes_in_the_middle_leaves_the_other_as_it_was(desk, which):
     assert desk.is_as_before()
 
 
+def goes_after(server, loads):
+    """It is gone at the load after so many from now on."""
+    left, load = [loads], server.load
+
+    def late(name):
+        left[0] -= 1
+        server.gone = server.gone or left[0] < 0
+        load(name)
+
+    server.load = late
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_one_that_goes_after_the_flip_keeps_what_is_left_from_no_other(desk, which):
+    """A rollback: the other must not go on with the version that was left, whoever gateways follow."""
+    gone, other = (desk.a, desk.b) if which == "a" else (desk.b, desk.a)
+    goes_after(gone, 1)
+    with pytest.raises(ExportError, match=f"times 1 is served, .*{which}:8001 does not answer"):
+        desk.releases.rollback("times")
+    assert other.ready("times") == {1}
+    assert desk.repository.serving("times").versions == (1,)
+    gone.gone = False
+    del gone.load
+    assert len(desk.releases.recover().settled) == 1
+    assert desk.serves() == [[1], [1]]
+
+
+def test_of_a_version_that_goes_the_first_is_the_first_that_has_it_no_more(desk):
+    desk.told.clear()
+    desk.releases.rollback("times")
+    assert [address for address, *versions in desk.told if versions == [1]] == ["a:8001", "b:8001"]
+
+
+def test_whoever_interrupts_while_copies_are_loaded_leaves_none(desk):
+    load_copy = desk.b.load_copy
+    calls = []
+
+    def interrupted(signature, *given):
+        calls.append(signature.name)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        load_copy(signature, *given)
+
+    desk.b.load_copy = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        desk.releases.release("times", 3)
+    assert calls
+    assert desk.is_as_before()
+
+
 def test_what_all_know_is_ready_where_all_are(desk):
     desk.b.served = [Loaded("times", 1, "LOADING", ""), Loaded("mine", 1, "READY", "")]
     states = {(one.name, one.version): one.state for one in desk.servers.index() if one.version}

@@ -120,6 +120,7 @@ def indexed(*told):
         ),
         ([("m", "", "", "")], "1", ServiceUnavailable, "has not loaded version 1 of m yet"),
         ([("m", "1", "LOADING", "")], "1", ServiceUnavailable, "has not loaded version 1 of m yet"),
+        ([("m", "1", "READY", "")], "1", ServiceUnavailable, "has not loaded version 1 of m yet"),
         ([], "", ContractMismatch, "serves no m: publish"),
         ([("other", "1", "LOADING", "")], "", ContractMismatch, "serves no m: publish"),
         ([("m", "1", "UNAVAILABLE", "unloaded")], "", ContractMismatch, r"serves no m \(unloaded\)"),

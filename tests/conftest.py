@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.workflows.export_workflow import export
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
+from tests.own_folder import own_folder
 from tests.stacks import running_stack
 
 SOURCE = "simulate:regimes?seed=3&ticks=9000&symbols=3"
@@ -15,6 +18,12 @@ SOURCE = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 
 #: They start servers of their own: one after another, with those that share the session's.
 OWN_SERVERS = ("tests/e2e/", "tests/integration/")
+
+
+def pytest_configure():
+    # Whoever has told another one wants that.
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = os.fspath(own_folder())
 
 
 # Before marks are asked for.

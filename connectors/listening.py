@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from trading.errors import ConfigurationError
 
@@ -26,6 +26,13 @@ def bind(host: str, port: int, way_out: str) -> socket.socket:
             f"port {port} on {host} cannot be had ({error.strerror}): choose another with {way_out}"
         ) from error
     return made
+
+
+def own_registry() -> CollectorRegistry:
+    """Of a process' own metrics: those that every process tells of itself (`process_*`) are there already."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
 
 
 def serve_metrics(

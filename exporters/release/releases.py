@@ -43,7 +43,7 @@ from exporters.release.journal import (
 )  # fmt: skip
 from exporters.release.probing import probed
 from exporters.release.recalled import RECALLED
-from exporters.release.settling import put_back, put_forward
+from exporters.release.settling import Lost, put
 from exporters.release.triton_servers import Tritons
 from exporters.release.versions import last_good, to_roll_back_to
 from exporters.repository.files import now
@@ -199,10 +199,10 @@ class Releases:
             self._settle(changes)
             reach("narrowed")
             self._note(begun, "done", started)
-        except (UltraThinkError, OSError) as error:
+        except (UltraThinkError, OSError, KeyboardInterrupt) as error:
             raise ExportError(
-                f"{name} {version} is served, and what is left to do is not done: {error}. "
-                "`ultrathink export recover` finishes it"
+                f"{name} {version} is served, and what is left to do is not done: {str(error) or 'interrupted'}. "
+                f"`ultrathink export recover --triton-url {self._triton.address}` finishes it"
             ) from error
         return Released(
             name,
@@ -307,16 +307,17 @@ class Releases:
 
     def _settle(self, changes: Mapping[str, ReleaseChange]) -> None:
         """Raises what kept anything from being as it should be in the end."""
-        if (lost := put_forward(self._repository, self._triton, changes.values())) is not None:
+        wanted = [(change, change.after) for change in reversed(list(changes.values()))]
+        if (lost := put(self._repository, self._triton, wanted)) is not None:
             raise lost
 
-    def _undo(self, begun: Entry, reason: str) -> UltraThinkError | OSError | None:
+    def _undo(self, begun: Entry, reason: str) -> Lost:
         """Put every configuration back, the pipeline before its steps; returns what kept one from it.
 
         Where Triton is gone the configurations are right nevertheless, and the transaction stays open: the
         next command settles it.
         """
-        lost = put_back(self._repository, self._triton, begun.changes)
+        lost = put(self._repository, self._triton, [(change, change.before) for change in reversed(begun.changes)])
         if lost is None:
             self._note(begun, "undone", reason=reason)
         return lost

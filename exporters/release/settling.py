@@ -15,50 +15,40 @@ from trading.errors import ServiceUnavailable, UltraThinkError
 Lost = UltraThinkError | OSError | None
 
 
-def put_forward(repository: ModelRepository, triton: Tritons, changes: Iterable[ReleaseChange]) -> Lost:
-    """Serve what was released and nothing else; see `put`."""
-    return put(repository, triton, [(change, change.after) for change in reversed(list(changes))])
+def put(repository: ModelRepository, triton: Tritons, wanted: Iterable[tuple[ReleaseChange, Serving]]) -> Lost:
+    """Write and load what is to be served, model by model in this order, in every server that answers.
 
-
-def put_back(repository: ModelRepository, triton: Tritons, changes: Iterable[ReleaseChange]) -> Lost:
-    """Serve what was served before, and nothing else; see `put`."""
-    return put(repository, triton, [(change, change.before) for change in reversed(list(changes))])
-
-
-def put(repository: ModelRepository, triton: Tritons, wanted: list[tuple[ReleaseChange, Serving]]) -> Lost:
-    """Write every configuration, then have each server load them, the pipeline before its steps.
-
-    Gateways follow the first server: of a version that goes it is the first that has it no more. One that is gone
-    keeps it from no other, and reads the configurations as it starts.
+    The first server is the first: gateways follow it, and of a version that goes it has it no more when the others
+    lose it. (Each load also takes what was written of an ensemble's steps, so that these are written after it.)
 
     Returns:
-        What first kept anything from being as it should.
+        What first kept anything from being as it should. A server that is gone keeps nothing from any other, is not
+        asked again for each, and reads the configurations as it starts.
     """
     lost: Lost = None
-    written = []
+    gone = set[str]()
     for change, serving in wanted:
         try:
             repository.configure(contract_for(repository, change, serving), serving)
         except (UltraThinkError, OSError) as error:
             lost = lost or error
+            continue
+        for one in triton.each():
+            if one.address in gone:
+                continue
+            found = _serve(one, change.name, serving)
+            lost = lost or found
+            if isinstance(found, ServiceUnavailable):
+                gone.add(one.address)
+    return lost
+
+
+def _serve(server: TritonServer, name: str, serving: Serving) -> Lost:
+    try:
+        if serving.versions:
+            server.load(name)
         else:
-            written.append((change.name, serving))
-    for one in triton.each():
-        lost = _serve(one, written) or lost
-    return lost
-
-
-def _serve(server: TritonServer, wanted: Iterable[tuple[str, Serving]]) -> Lost:
-    lost: Lost = None
-    for name, serving in wanted:
-        try:
-            if serving.versions:
-                server.load(name)
-            else:
-                server.unload(name)
-        except ServiceUnavailable as error:
-            # It is not asked again for each.
-            return error
-        except (UltraThinkError, OSError) as error:
-            lost = lost or error
-    return lost
+            server.unload(name)
+    except (UltraThinkError, OSError) as error:
+        return error
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -47,8 +47,7 @@ class TritonServers:
     """Implements Tritons for several.
 
     A gateway follows the first of its Tritons. So that is the last in which a version is loaded: when it is
-    followed all of them have it, and until then the first answers as before. (Of one that goes it is the first: see
-    `settling.put`.)
+    followed all of them have it, and until then the first answers as before.
     """
 
     def __init__(self, servers: Sequence[TritonServer]) -> None:
@@ -100,33 +99,29 @@ class TritonServers:
             one.close()
 
 
-def connect(addresses: Sequence[str], without: Callable[[str], None] | None = None) -> Tritons:
+def connect(addresses: Sequence[str]) -> Tritons:
     """Connect to one server, or to all of them.
 
     Args:
         addresses: host:port of each; the first is the one that gateways follow.
-        without: told of one that does not answer, where it may be left out: the way back waits for nobody, and what
-            is released it reads as it starts. None: a version that not all have answered with is none.
 
     Raises:
-        ServiceUnavailable: one does not answer, or none.
+        ServiceUnavailable: one does not answer. Whether the others may do without it only a person knows: one that
+            starts in this moment may have read already what is about to be changed.
     """
-    found: list[TritonServer] = []
-    silent: list[ServiceUnavailable] = []
-    told = without or (lambda _: None)
     with ExitStack() as opened:
+        found = []
         for address in addresses:
             try:
                 found.append(TritonServer(address))
             except ServiceUnavailable as error:
-                if without is None:
+                if len(addresses) == 1:
                     raise
-                silent.append(error)
-            else:
-                opened.callback(found[-1].close)
-        if not found:
-            raise silent[0]
+                others = ",".join(one for one in addresses if one != address)
+                raise ServiceUnavailable(
+                    f"{error}. To go on without it end it, so that it comes back with what is released then, and "
+                    f"name the others: --triton-url {others}"
+                ) from error
+            opened.callback(found[-1].close)
         opened.pop_all()
-    for one in silent:
-        told(str(one))
     return found[0] if len(found) == 1 else TritonServers(found)

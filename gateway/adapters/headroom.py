@@ -10,8 +10,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 
 #: Orders of the last one to two of these count. A batch has those of some partitions only: what one of them has
-#: left is not hidden by the next, of others; and what an order of long ago had left says nothing of now.
-SPAN_S = 10.0
+#: left is not hidden by the next, of others; and what an order of long ago had left says nothing of now. An alert
+#: that must last for ten seconds, of figures that are read and judged each five, hears of a single order.
+SPAN_S = 20.0
 
 
 class LeastHeadroom:
@@ -53,6 +54,7 @@ class LeastHeadroom:
 
     def _turn(self) -> None:
         if (now := self._now()) >= self._until:
+            spans = 1 + (now - self._until) // SPAN_S
             # Where nothing was asked for longer than a span, what is present is of before that.
-            self._before = self._present if now < self._until + SPAN_S else {}
-            self._present, self._until = {}, now + SPAN_S
+            self._before = self._present if spans == 1 else {}
+            self._present, self._until = {}, self._until + spans * SPAN_S

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
 
+from connectors.listening import own_registry
 from gateway.adapters.headroom import LeastHeadroom
 from gateway.ports import DecisionCounts
 from trading.arrays import FloatArray
@@ -153,8 +154,7 @@ class PrometheusMetrics:
     """Implements Metrics; the admin endpoint serves `registry` at /metrics."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = own_registry()
         registry = self.registry
         self._batch = LightHistogram("gateway_batch_rows", "Ticks a batch", registry, ROWS)
         self._stage = LightHistogram("gateway_stage_seconds", "Time of a batch in a stage", registry, stages=STAGES)

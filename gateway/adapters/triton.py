@@ -36,9 +36,8 @@ from trading.models.signature import ModelSignature, TensorSpec, contract
 
 log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0
-#: How Triton's index calls the state of a version that nobody asked for yet, that is being loaded, or that is there
-#: since it was asked whether it is.
-NOT_YET = {"", "LOADING", "READY"}
+#: How Triton's index calls the state of a version: nobody asked for it yet, it is being loaded; it is loaded.
+NOT_YET, READY = {"", "LOADING"}, "READY"
 FOLLOW_EVERY_S = 1.0
 SHORTEST_FOLLOW_S = 0.1
 
@@ -282,12 +281,12 @@ def not_served(address: str, model: str, index: Iterable[Any], version: str = ""
     known = [m for m in index if m.name == model and (not version or m.version in {"", version})]
     wanted = f"version {version} of {model}" if version else model
     way = f"`ultrathink export release {model} {version}`" if version else "`ultrathink export pipeline --release`"
+    if any(m.state == READY for m in known):
+        return ServiceUnavailable(f"Triton at {address} has loaded {wanted}, which does not answer")
     if any(m.state in NOT_YET for m in known):
         return ServiceUnavailable(f"Triton at {address} has not loaded {wanted} yet: where nobody does, {way} does")
     why = "; ".join(m.reason for m in known if m.reason)
-    return ContractMismatch(
-        f"Triton at {address} serves no {wanted}{f' ({why})' if why else ''}: publish and load it with {way}"
-    )
+    return ContractMismatch(f"Triton at {address} serves no {wanted}{f' ({why})' if why else ''}: {way} loads it")
 
 
 def translate(error: Any) -> PredictionError:

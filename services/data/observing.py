@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import Counter, Gauge, Histogram
 
+from connectors.listening import own_registry
 from services.data.api.guard import Observer
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -15,8 +16,7 @@ class Metrics(Observer):
     """Implements Observer."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = own_registry()
         self._seconds = Histogram(
             "data_request_seconds", "Requests by route and whether the answer was kept.", ["route", "cache"],
             buckets=BUCKETS, registry=self.registry,

@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from connectors.listening import serve_metrics
 from connectors.migrations import migrate
 from connectors.spans import tracer_if_asked
-from services.forensics.checkpoint_files import CheckpointFiles
+from services.forensics.checkpoint_files import PUBLIC_KEY, CheckpointFiles
 from services.forensics.observing import Metrics
-from services.forensics.own_keys import PUBLIC_KEY
 from services.forensics.recording import Recorder
 from services.forensics.release_journal import JournalShipper
 from services.forensics.retention import DailyRetention

@@ -16,6 +16,8 @@ from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 log = structlog.get_logger()
 PREFIX, SUFFIX = "checkpoints-", ".jsonl"
+#: The public half of the key that signs them, as it is handed out.
+PUBLIC_KEY = "signing-key.pub"
 BLOCK = 1 << 16
 #: What kept checkpoints from being signed, and somebody has looked at since. Here, and not in the database: whoever
 #: owns that must not accept what he did.

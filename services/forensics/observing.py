@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import Counter, Gauge
 
+from connectors.listening import own_registry
 from services.forensics.ports import ALARMS, Alarm, Observer
 from services.forensics.records import Record
 from trading.encoding import Records
@@ -39,8 +40,7 @@ class Metrics(Observer):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing listens yet."""
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = own_registry()
         self._turn, self._tracer, self._clock = turn, tracer, clock
         self._records = Counter(
             "forensics_records", "Records in the trail, since it started.", ["kind"], registry=self.registry

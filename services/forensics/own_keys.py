@@ -5,9 +5,6 @@ from __future__ import annotations
 from services.forensics.settings import ForensicsSettings
 from trading.keys import Keys, key_id, private_key, public_keys, public_path
 
-#: As it is handed out, in the folder of checkpoints.
-PUBLIC_KEY = "signing-key.pub"
-
 
 def own_keys(settings: ForensicsSettings) -> Keys:
     """Public keys by their ids, as far as the settings tell of any. Raises ConfigurationError."""

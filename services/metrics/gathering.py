@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from connectors.listening import own_registry
 
 log = structlog.get_logger()
 #: What was seen so many looks ago is not shown any more: it would be taken for now.
@@ -92,8 +93,7 @@ class Gatherer:
         self._watched = [Watched(source, every_s) for source in sources]
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = own_registry()
         self.registry.register(self)
 
     def start(self) -> None:

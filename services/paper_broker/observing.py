@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import Counter, Gauge, Histogram
 
+from connectors.listening import own_registry
 from trading.events import ReportKind
 
 #: From milliseconds to where an order has long expired.
@@ -30,8 +31,7 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         """Nothing listens yet."""
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = own_registry()
         self._orders = Counter(
             "paper_broker_orders",
             "Records of the orders' topic.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,9 @@ from gateway.control.control import Control
 from gateway.control.redis_latch import MOST_REASON
 from gateway.control.topic import all_commands
 from gateway.settings import GatewaySettings
-from services.forensics.checkpoint_files import CheckpointFiles
+from services.forensics.checkpoint_files import PUBLIC_KEY, CheckpointFiles
 from services.forensics.checkpoints import read
 from services.forensics.gateway_starts import all_starts
-from services.forensics.own_keys import PUBLIC_KEY
 from services.forensics.ports import LogName
 from services.forensics.rebindings import compare_log, previous_log, rebindings_of
 from services.forensics.replay_log import logs_of
@@ -105,13 +104,21 @@ def refuse_unknown_key(gateway: GatewaySettings, path: Path, checkpoints: Path, 
     if name not in public_keys(gateway.rebinding_keys):
         known = ", ".join(map(str, gateway.rebinding_keys)) or "none"
         # In a container the private key lies alone, and forensics hands the public one out with the checkpoints.
-        beside, handed_out = public_path(path), checkpoints / PUBLIC_KEY
-        public = handed_out if handed_out.exists() and not beside.exists() else beside
+        halves = [one for one in (public_path(path), checkpoints / PUBLIC_KEY) if name in keys_in(one)]
+        where = str(halves[0]) if halves else "which forensics hands out as it starts with that key"
         raise ConfigurationError(
             f"gateways of these settings do not believe the key {name} of {path} "
-            f"(ULTRATHINK_GATEWAY_REBINDING_KEYS: {known}): name its public half there, {public}, here and where "
+            f"(ULTRATHINK_GATEWAY_REBINDING_KEYS: {known}): name its public half there, {where}, here and where "
             "they run"
         )
+
+
+def keys_in(path: Path) -> Collection[str]:
+    """Ids of the public keys that a file holds; none where it cannot be read."""
+    try:
+        return public_keys([path])
+    except ConfigurationError:
+        return ()
 
 
 def measured(

@@ -4,45 +4,40 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 
-from tests.own_folder import BEGINS, KEPT, forget_old, own_folder
+import pytest
 
-
-def left(where):
-    return sorted(int(path.name.removeprefix(BEGINS)) for path in where.iterdir() if path.name[3:].isdigit())
-
-
-def dead_numbers(count):
-    """Of processes that were, and are no more."""
-    found = set()
-    while len(found) < count:
-        found.add(int(subprocess.check_output([sys.executable, "-c", "import os; print(os.getpid())"])))
-    return sorted(found)
+from tests.own_folder import BEGINS, HELD, KEPT, forget_old, own_folder
 
 
 def test_it_is_this_runs_own_and_others_may_pass_through_it(tmp_path):
     folder = own_folder(tmp_path)
-    assert folder == tmp_path / f"{BEGINS}{os.getpid()}"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o711
-    # As where another's number was the same.
-    again = own_folder(tmp_path)
-    assert again != folder
-    assert again.is_dir()
+    assert own_folder(tmp_path) != folder
 
 
 def test_of_runs_that_are_over_the_newest_stay(tmp_path):
-    numbers = dead_numbers(KEPT + 2)
-    for age, number in enumerate(reversed(numbers)):
-        path = tmp_path / f"{BEGINS}{number}"
-        path.mkdir()
-        os.utime(path, (1000 - age, 1000 - age))
-    (tmp_path / f"{BEGINS}{os.getpid()}").mkdir()
-    (tmp_path / f"{BEGINS}mine").mkdir()
+    for age in range(KEPT + 2):
+        mark = tmp_path / f"{BEGINS}over{age}" / HELD
+        mark.parent.mkdir()
+        mark.touch()
+        os.utime(mark, (1000 - age, 1000 - age))
+    # It goes on, however old it is.
+    going_on = own_folder(tmp_path)
+    os.utime(going_on / HELD, (1, 1))
     forget_old(tmp_path)
-    assert left(tmp_path) == sorted([*numbers[-KEPT:], os.getpid()])
-    assert (tmp_path / f"{BEGINS}mine").is_dir()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {going_on.name, *(f"{BEGINS}over{age}" for age in range(KEPT))}
+
+
+@pytest.mark.parametrize("name", ["20240101", "99999999999999999999", "²", "mine", "over"])
+def test_what_bears_no_mark_of_a_run_is_left_alone(tmp_path, name):
+    for number in range(KEPT + 2):
+        folder = tmp_path / f"{BEGINS}{name}{number}"
+        folder.mkdir()
+        (folder / "notes").write_text("mine")
+    own_folder(tmp_path)
+    assert len(list(tmp_path.glob(f"{BEGINS}*/notes"))) == KEPT + 2
 
 
 def test_this_run_is_in_one(tmp_path, pytestconfig):

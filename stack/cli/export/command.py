@@ -88,15 +88,12 @@ class Places(Struct, frozen=True):
 
         return ModelRepository(self.repository or load().model_repository)
 
-    def tritons(self, *, partly: bool = False) -> Tritons:
-        """A connection to Triton, or to each of several. Raises ServiceUnavailable, ConfigurationError.
-
-        `partly`: of several those that answer do; of the others it is told.
-        """
+    def tritons(self) -> Tritons:
+        """A connection to Triton, or to each of several. Raises ServiceUnavailable, ConfigurationError."""
         from connectors.triton.addresses import split
         from exporters.release.triton_servers import connect
 
-        return connect(self._told(split), left_out if partly else None)
+        return connect(self._told(split))
 
     def triton(self) -> TritonServer:
         """A connection to the only Triton. Raises ServiceUnavailable, ConfigurationError."""
@@ -113,19 +110,11 @@ class Places(Struct, frozen=True):
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
 
-    def releases(self, gpu: Gpu, progress: Callable[[str], None], *, partly: bool = False) -> Releases:
+    def releases(self, gpu: Gpu, progress: Callable[[str], None]) -> Releases:
         """Releases of this repository on this server, or on all that serve it."""
         from exporters.release.releases import Releases
 
-        return Releases(self.models(), self.tritons(partly=partly), gpu, progress)
-
-
-def left_out(why: str) -> None:
-    """Say of a Triton that does not answer what follows."""
-    err.print(
-        f"left out: {why}. It reads what is released as it starts; where it runs and only does not hear us, end it",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+        return Releases(self.models(), self.tritons(), gpu, progress)
 
 
 def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

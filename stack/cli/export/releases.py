@@ -47,7 +47,7 @@ def rollback(
 
     card = find_gpu(gpu)
     with working("rollback") as progress:
-        done = places.releases(card, progress, partly=True).rollback(variant_name(name, variant), to)
+        done = places.releases(card, progress).rollback(variant_name(name, variant), to)
     print_json(done) if places.json else show_released([done])
 
 
@@ -58,7 +58,7 @@ def recover(places: Places, gpu: GpuOption = "rtx5070") -> None:
 
     card = find_gpu(gpu)
     with working("recover") as progress:
-        done = places.releases(card, progress, partly=True).recover()
+        done = places.releases(card, progress).recover()
     if places.json:
         print_json({
             "settled": [t.begun for t in done.settled],

@@ -7,9 +7,11 @@ import pytest
 from exporters.errors import ExportError, ParityError
 from exporters.profiles import find_gpu
 from exporters.release.candidate import CANDIDATE
+from exporters.release.journal import ReleaseChange
 from exporters.release.releases import Releases
+from exporters.release.settling import put
 from exporters.release.triton_client import Loaded
-from exporters.release.triton_servers import TritonServers
+from exporters.release.triton_servers import TritonServers, connect
 from exporters.repository.repository import ModelRepository
 from tests.unit.exporters.models import publish_times
 from tests.unit.exporters.release.test_releases import ServingTriton
@@ -175,6 +177,37 @@ def test_one_that_goes_after_the_flip_keeps_what_is_left_from_no_other(desk, whi
     del gone.load
     assert len(desk.releases.recover().settled) == 1
     assert desk.serves() == [[1], [1]]
+
+
+def test_whoever_interrupts_what_is_left_is_told_what_is_served(desk):
+    load, calls = desk.b.load, []
+
+    def interrupted(name):
+        calls.append(name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        load(name)
+
+    desk.b.load = interrupted
+    with pytest.raises(ExportError, match="times 3 is served, .*interrupted.*recover --triton-url a:8001,b:8001"):
+        desk.releases.release("times", 3)
+    del desk.b.load
+    assert len(desk.releases.recover().settled) == 1
+    assert desk.serves() == [[2, 3], [2, 3]]
+
+
+def test_what_went_wrong_first_is_told(desk):
+    desk.a.refuses, desk.b.gone = "times", True
+    change = ReleaseChange("times", desk.repository.serving("times"), desk.repository.serving("times"))
+    lost = put(desk.repository, desk.servers, [(change, change.after)])
+    assert "a:8001 does not load" in str(lost)
+
+
+def test_of_several_that_do_not_answer_the_way_on_is_told():
+    with pytest.raises(
+        ServiceUnavailable, match=r"127\.0\.0\.1:1 does not answer.*name the others: --triton-url h:2,h:3"
+    ):
+        connect(["127.0.0.1:1", "h:2", "h:3"])
 
 
 def test_of_a_version_that_goes_the_first_is_the_first_that_has_it_no_more(desk):

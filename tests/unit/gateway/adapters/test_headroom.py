@@ -31,8 +31,8 @@ def test_a_partition_near_its_limit_is_not_hidden_by_the_next_batch(told):
         told.gauge.note({"drawdown": share, "daily_loss": 1.0})
     assert told() == 0.05
     assert told("daily_loss") == 1.0
-    # Between two scrapes, the whole time that an alert needs.
-    for _ in range(10):
+    # The whole time that an alert needs: it lasts for ten seconds, and is read and judged each five.
+    for _ in range(20):
         told.at += 1.0
         told.gauge.note({"drawdown": 0.8})
         assert told() == 0.05

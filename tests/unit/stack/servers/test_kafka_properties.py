@@ -24,7 +24,8 @@ def test_a_successor_is_let_in_at_a_try_that_is_not_missed_by_a_hair(tmp_path, b
     assert first == begins_ms
     # Whoever is looked after late by as much as that is let in all the same, three brokers by the others.
     assert brokers > 1 or first - silent >= 200
-    assert int(found["broker.heartbeat.interval.ms"]) * 5 <= silent
+    # Kafka's own least; and one is given the time that a cold broker needs to answer.
+    assert 500 <= int(found["broker.heartbeat.interval.ms"]) <= silent / 2
 
 
 def test_what_is_told_beside_it_wins(tmp_path):

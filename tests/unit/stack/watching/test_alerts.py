@@ -195,6 +195,14 @@ def test_in_containers_a_restart_loop_is_seen_without_a_supervisor(tmp_path):
 
 
 @needs_promtool
+def test_a_single_order_near_a_limit_is_told(tmp_path):
+    # As long as the gateway tells of it at the least: four samples.
+    name = 'gateway_rule_headroom_ratio{rule="drawdown"}'
+    code, said = evaluated(tmp_path, [case(["LossLimitNear"], {name: "_x77 0.05x3 _x100"}, True)])
+    assert code == 0, said
+
+
+@needs_promtool
 def test_a_check_that_cannot_fail_would_be_seen(tmp_path):
     code, said = evaluated(tmp_path, [case(["KillSwitch"], {}, True)])
     assert code == 1

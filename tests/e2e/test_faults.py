@@ -66,6 +66,36 @@ def test_nothing_is_lost_or_repeated_when_triton_and_the_gateway_are_killed(stac
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("still_s", [1.5, 4.0])
+def test_a_lone_broker_that_stands_still_for_longer_than_its_session_is_back_with_everything(stack, still_s):
+    """Its controller, which stood still too, may take it for gone, and is told otherwise a moment later."""
+    watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
+    publisher = TickPublisher(stack.kafka_bootstrap, "market.ticks")
+    sent = {}
+
+    def publish():
+        source = open_source("simulate:regimes?seed=11&ticks=4000&symbols=3")
+        sent["run"] = publisher.publish(plan(source.records(), Speed.parse("400/s")))
+
+    thread = threading.Thread(target=publish)
+    with running_gateway(stack) as gateway:
+        thread.start()
+        for _ in range(2):
+            time.sleep(2)
+            broker = next(s for s in read_status(stack.absolute_home).services if s.name == "kafka-1").process.pid
+            os.kill(broker, signal.SIGSTOP)
+            time.sleep(still_s)
+            os.kill(broker, signal.SIGCONT)
+        thread.join(60)
+        watcher.wait_for(sent["run"].intended_ns, 15.0)
+        assert gateway.ended() is None
+    watcher.close()
+    counts = completeness(sent["run"].intended_ns, watcher.payloads)
+    assert (counts.ticks, counts.missing, counts.repeated) == (4000, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("exported")
 def test_rubbish_becomes_dead_letters_and_the_ticks_beside_it_are_decided(stack):
     watcher = DecisionWatcher(stack.kafka_bootstrap, "trading.decisions")
     letters = Consumer(

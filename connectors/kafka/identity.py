@@ -63,27 +63,32 @@ def password(name: str) -> str:
     return found
 
 
+def authority() -> Path | None:
+    """The file with the certificate of who vouches for the brokers; None where connections are not encrypted."""
+    return Path(named) if (named := os.environ.get(CA)) else None
+
+
 def credentials() -> dict[str, Any]:
     """What a client adds to its settings; nothing where no folder of secrets is told. Raises ConfigurationError."""
-    authority = os.environ.get(CA)
+    vouching = authority()
     if not os.environ.get(SECRETS):
-        if authority:
+        if vouching:
             raise ConfigurationError(f"{CA} is set and {SECRETS} is not: an encrypted connection needs a user too")
         return {}
     found: dict[str, Any] = {
         "error_cb": note_error,
-        "security.protocol": "SASL_SSL" if authority else "SASL_PLAINTEXT",
+        "security.protocol": "SASL_SSL" if vouching else "SASL_PLAINTEXT",
         # The administrator is known to the brokers before there is a log that could hold users.
         "sasl.mechanism": "PLAIN" if _role == ADMIN else SCRAM,
         "sasl.username": _role,
         "sasl.password": password(_role),
     }
-    if authority:
+    if vouching:
         try:
-            ssl.create_default_context(cafile=authority)
+            ssl.create_default_context(cafile=vouching)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"{CA} names {authority}, which is no certificate in PEM: {error}") from None
-        found["ssl.ca.location"] = authority
+            raise ConfigurationError(f"{CA} names {vouching}, which is no certificate in PEM: {error}") from None
+        found["ssl.ca.location"] = str(vouching)
     return found
 
 

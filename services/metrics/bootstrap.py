@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from connectors.kafka.identity import authority
+from services.metrics.certificates import CertificateSource
 from services.metrics.gathering import Source
 from services.metrics.kafka import KafkaSource
 from services.metrics.machine import MachineSource
@@ -14,6 +16,8 @@ from services.metrics.trainings import TrainingsSource
 def sources_of(settings: MetricsSettings) -> list[Source]:
     """A source a server that has an address, and this machine. Raises ConfigurationError for what is none."""
     found: list[Source] = [KafkaSource(settings.kafka_bootstrap)] if settings.kafka_bootstrap else []
+    if settings.kafka_bootstrap and (certificates := authority()) is not None:
+        found.append(CertificateSource(settings.kafka_bootstrap, certificates))
     if url := settings.postgres_url.get_secret_value():
         found.append(PostgresSource(url))
     if url := settings.redis_url.get_secret_value():

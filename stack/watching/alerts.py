@@ -224,6 +224,12 @@ ALERTS: tuple[Alert, ...] = (
         "SecretOld", "warning", "ultrathink_secret_age_seconds > 31536000",
         "{{ $labels.secret }} is {{ $value | humanizeDuration }} old",
     ),
+    Alert(
+        # Whoever renews them by himself does so a month before.
+        "CertificateExpiring", "warning",
+        "ultrathink_certificate_expiry_timestamp_seconds - time() < 1209600",
+        "the certificate {{ $labels.certificate }} holds for {{ $value | humanizeDuration }} yet", tried="figures",
+    ),
     # ---- the trail ---------------------------------------------------------------------------
     Alert(
         "TrailBehind", "critical",

@@ -68,6 +68,7 @@ HEALTHY = {
     'DCGM_FI_DEV_FB_FREE{gpu="0"}': "6000x200",
     'DCGM_FI_DEV_GPU_TEMP{gpu="0"}': "61x200",
     'ultrathink_secret_age_seconds{secret="redis"}': "86400x200",
+    'ultrathink_certificate_expiry_timestamp_seconds{certificate="ca.crt"}': "2500000x200",
     'forensics_lag_seconds{kind="decisions"}': "0.3x200",
     # Told once, late: nothing comes of it any more.
     'forensics_lag_seconds{kind="starts"}': "90x200",
@@ -122,6 +123,7 @@ WRONG: dict[str, dict[str, str | None]] = {
     "GpuMemory": {'DCGM_FI_DEV_FB_USED{gpu="0"}': "11800x200", 'DCGM_FI_DEV_FB_FREE{gpu="0"}': "200x200"},
     "GpuTemperature": {'DCGM_FI_DEV_GPU_TEMP{gpu="0"}': "91x200"},
     "SecretOld": {'ultrathink_secret_age_seconds{secret="redis"}': "40000000x200"},
+    "CertificateExpiring": {'ultrathink_certificate_expiry_timestamp_seconds{certificate="ca.crt"}': "1200000x200"},
     "TrailBehind": {'forensics_lag_seconds{kind="decisions"}': "95x200"},
     "CheckpointMissing": {"forensics_checkpoint_timestamp_seconds": "1x200"},
     "TamperFound": {'forensics_alarms_total{kind="gap"}': "0x60 1x140"},

@@ -20,6 +20,7 @@ from msgspec import Struct
 from benchmarks.child import ENDS_S, printed
 from benchmarks.drill import FromNothing
 from benchmarks.figures import commit
+from benchmarks.pace import Pace, paced
 from loadtest.measuring.result import machine
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
@@ -35,7 +36,7 @@ PROOFS = {
 
 
 class Proven(Struct, frozen=True):
-    """What one proof told, and where and when."""
+    """What one proof told, and where and when; `pace` is how quick the machine was, None of earlier ones."""
 
     name: str
     command: str
@@ -45,12 +46,14 @@ class Proven(Struct, frozen=True):
     seconds: float
     holds: bool
     report: Any
+    pace: Pace | None = None
 
 
 def prove(name: str, at: str) -> Proven:
     """Run one on the commit `at`. Raises ConfigurationError where it told nothing."""
     words, began = PROOFS[name], time.monotonic()
-    code, told = printed([Path(sys.executable).with_name(words[0]), *words[1:]], ends_s=2 * ENDS_S)
+    with paced() as pacer:
+        code, told = printed([Path(sys.executable).with_name(words[0]), *words[1:]], ends_s=2 * ENDS_S)
     try:
         report = msgspec.json.decode(told)
     except msgspec.DecodeError as error:
@@ -60,7 +63,7 @@ def prove(name: str, at: str) -> Proven:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     took = round(time.monotonic() - began, 1)
     command = " ".join(words)
-    return Proven(name, command, at, now, machine(), took, code == 0, report)
+    return Proven(name, command, at, now, machine(), took, code == 0, report, pacer.pace())
 
 
 def page(proofs: list[Proven]) -> str:
@@ -77,7 +80,8 @@ def page(proofs: list[Proven]) -> str:
         lines += [f"## {proof.name}: {'holds' if proof.holds else '**does not hold**'}", ""]
         lines += [f"`{proof.command}`, {proof.measured_at}, commit {proof.commit}, {proof.seconds / 60:.0f} min;"]
         m = proof.machine
-        lines += [f"{m['processor']}, {m['cores']} cores, {m['memory']}.", "", *table(proof.report), ""]
+        quick = "" if proof.pace is None else f"; {proof.pace}"
+        lines += [f"{m['processor']}, {m['cores']} cores, {m['memory']}{quick}.", "", *table(proof.report), ""]
     for name in [name for name in PROOFS if name not in {proof.name for proof in proofs}]:
         lines += [f"## {name}: **not run yet**", "", f"`make proof`, or `python -m benchmarks.proof {name}`.", ""]
     return "\n".join(lines)

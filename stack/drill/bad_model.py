@@ -67,7 +67,15 @@ class BadModel:
         return self._ask(megabytes * 2**20 / FLOAT_BYTES)
 
     def fail(self) -> bool:
-        """Ask for what cannot be answered; whether the server said so."""
+        """Ask for what cannot be answered; whether the server said so. One that was started anew is given it again.
+
+        Raises ServiceUnavailable where it does not answer.
+        """
+        try:
+            if not self._triton.is_loaded(self._model.name):
+                self.load()
+        except ExportError:
+            return False
         return not self._ask(REFUSED)
 
     def _ask(self, count: float) -> bool:

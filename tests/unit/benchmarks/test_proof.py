@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from benchmarks import proof
 from benchmarks.drill import FromNothing
+from benchmarks.pace import Pace
 from stack.drill.alarms import Heard
 from stack.drill.table import Counted, DrillReport, FaultTold, Recovery
 from tests.paths import ROOT
@@ -29,6 +31,12 @@ def test_the_page_says_what_was_lost_and_that_it_does_not_hold():
     assert "## chaos: holds" in proof.page([proven(True)])
     # What nobody has run is not passed over.
     assert "## audit: **not run yet**" in proof.page([proven(True)])
+
+
+def test_how_quick_the_machine_was_meanwhile_is_told_where_it_was_measured():
+    told = "24 GiB; a fixed piece of work took 20.0 ms of a processor at best, 31.5 in the middle, 80.0 at worst (4.0 times the best)."
+    assert told in proof.page([replace(proven(True), pace=Pace(20.0, 31.5, 80.0))])
+    assert "24 GiB." in proof.page([proven(True)])
 
 
 def test_the_drill_is_told_by_alert_and_by_process():

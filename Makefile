@@ -11,6 +11,7 @@ DRILL_ARGS ?=
 LOADTEST_ARGS ?=
 FUZZ_ARGS ?=
 UNIT ?= tests/unit tests/contract
+SLOW ?= slow
 DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
@@ -52,7 +53,7 @@ compose-check: setup
 
 # Kills, floods, releases under load, long evidence.
 test-slow: setup
-	@$(BIN)/pytest -m slow --durations=60
+	@$(BIN)/pytest -m "$(SLOW)" --durations=60
 
 # A million inputs, guided by coverage; `make test` has a short form.
 fuzz: setup

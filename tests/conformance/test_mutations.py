@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TREES, LIGHTGBM, XGBOOST = (f"exporters.formats.{name}" for name in ("scikit_trees", "lightgbm", "xgboost"))
 STEPS, BUILDING, TORCH = (
     "exporters.formats.scikit_steps",
@@ -70,7 +70,7 @@ def ends():
     """Exit code and words of each, from one process that forks."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.conformance.mutant"], input=json.dumps(MUTATIONS),
-        cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]

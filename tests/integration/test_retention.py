@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from itertools import product
 
 import pytest
 from msgspec import structs
@@ -16,7 +17,7 @@ from services.forensics.proving import check, prove_consistency, prove_record, t
 from services.forensics.replaying import Span, replay_span
 from services.forensics.retention import retire_due
 from services.forensics.settings import SEVEN_YEARS, ForensicsSettings
-from services.forensics.store.reading import TrailReader, opened
+from services.forensics.store.reading import INDEX, TrailReader, opened, to_record
 from services.forensics.store.retiring import Patience
 from services.forensics.store.writer import TrailWriter, to_batch
 from services.forensics.verification import verify
@@ -228,6 +229,47 @@ def test_forged_places_and_rows_are_found_before_anything_is_signed(aged):
         found = compare_tail(head, tail, iter(more))
     assert "1 unsigned records" in found.differs
     assert found.damaged
+    writer.close()
+
+
+CHANGES = (
+    "value = '{}'", "value = NULL", "key = NULL", "headers = 'x'", "timestamp_ms = 7", "timestamp_type = 300",
+    "leaf = '\\x00'",
+)  # fmt: skip
+
+
+def test_bytes_that_do_not_fit_the_leaf_beside_them_are_found_at_a_start(aged):
+    """Of what is not signed, and of what Kafka is asked for again: the last records."""
+    settings, _ = aged
+    name, size = TOPICS["decisions"], SIZES["decisions"]
+    writer = TrailWriter(settings.postgres_url("forensics", "ultrathink"))
+    head = writer.open(name, "decisions")
+    root = head.tree.root()
+    more = [structs.replace(r, offset=head.next_offset + k) for k, r in enumerate(list(records("decisions", 9)))]
+    writer.store({name: more})
+    with opened(settings.postgres_url("reader", "ultrathink")) as reader:
+        (log,) = [row for row in reader.logs() if row.name == name]
+        last = [
+            to_record(row)
+            for row in reader.rows("decisions", log.id, more[-1].offset - 40)
+            if row[INDEX] >= size - 9
+        ]
+    assert last[-9:] == more
+    for change, index in product(CHANGES, (size + 3, size - 3)):
+        run_as_owner(aged, f"CREATE TABLE kept AS SELECT * FROM trail.decisions WHERE leaf_index = {index}")
+        assert run_as_owner(aged, f"UPDATE trail.decisions SET {change} WHERE leaf_index = {index}") == 1
+        with writer.tail(name, size, root) as tail:
+            # Of what is signed the leaves are looked at there, and the bytes below.
+            assert (tail is None) == (index < size and "leaf" in change)
+            found = compare_tail(head, tail, iter(more)) if tail else Compared()
+        assert ("1 unsigned records" in found.differs, bool(found.damaged)) == (index > size,) * 2
+        assert [record for _, record in writer.store({name: last}).different] == [last[index - size + 9]]
+        run_as_owner(aged, f"DELETE FROM trail.decisions WHERE leaf_index = {index}")
+        run_as_owner(aged, "INSERT INTO trail.decisions SELECT * FROM kept")
+        run_as_owner(aged, "DROP TABLE kept")
+    with writer.tail(name, size, root) as tail:
+        assert compare_tail(head, tail, iter(more)) == Compared()
+    assert writer.store({name: last}).different == ()
     writer.close()
 
 

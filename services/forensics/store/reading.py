@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
@@ -13,8 +14,9 @@ from connectors import postgres
 from connectors.postgres import sql
 from services.forensics.columns import Values
 from services.forensics.kinds import BY_NAME, KINDS, columns_of
+from services.forensics.merkle.hashing import hash_leaf
 from services.forensics.ports import LogName
-from services.forensics.records import Record
+from services.forensics.records import Record, leaf_of
 from trading.errors import ConfigurationError
 
 CHUNK = 2000
@@ -290,6 +292,17 @@ def to_record(row: Values) -> Record:
     """The record that a row holds."""
     offset, kind, time_ms, key, value, headers = row[1], row[4], row[5], row[6], row[7], row[8]
     return Record(offset, kind, time_ms, as_bytes(key), as_bytes(value), as_bytes(headers))
+
+
+def leaf_of_row(row: Values) -> bytes:
+    """The leaf that is stored beside a record, where it is its own; else a hash that is no record's leaf."""
+    stored = as_bytes(row[LEAF]) or b""
+    try:
+        own = leaf_of(to_record(row))
+    except struct.error:
+        # A number that no record has.
+        own = b""
+    return own if own == stored else hash_leaf(own + stored)
 
 
 def as_bytes(value: Any) -> bytes | None:

@@ -13,13 +13,21 @@ from msgspec import Struct
 from connectors import postgres
 from connectors.postgres import sql
 from services.forensics.columns import Values, to_time
-from services.forensics.kinds import BY_NAME, KINDS, columns_of, row_of, types_of
+from services.forensics.kinds import BY_NAME, COMMON, KINDS, columns_of, row_of, types_of
 from services.forensics.merkle.proofs import TreeReader, check_consistency, consistency_path
 from services.forensics.merkle.tree import GrowingTree, Tile, from_bytes, to_bytes
 from services.forensics.ports import Alarm, LogHead, LogName, Stored, Tail
 from services.forensics.records import Record, leaf_of
 from services.forensics.store.proven_end import signed_end
-from services.forensics.store.reading import LogHashes, LogRow, TrailReader, require_schema
+from services.forensics.store.reading import (
+    INDEX,
+    OFFSET,
+    LogHashes,
+    LogRow,
+    TrailReader,
+    leaf_of_row,
+    require_schema,
+)
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 
 #: Whoever writes a trail holds this advisory lock of its database: a second one waits.
@@ -42,14 +50,6 @@ ADD_LOG = (
 )
 FIND_LOG = "SELECT id, kind FROM trail.logs WHERE topic_id = %s AND topic_partition = %s"
 HEAD = "SELECT to_size, last_offset, peaks FROM trail.batches WHERE log = %s ORDER BY from_size DESC LIMIT 1"
-LEAVES = sql.SQL(
-    "SELECT record_offset, leaf FROM trail.{} WHERE log = %(log)s AND record_offset BETWEEN %(first)s AND %(last)s "
-    "UNION ALL "
-    "SELECT record_offset, substring(leaves FROM 32 * place::int - 31 FOR 32) "
-    "FROM trail.retired, unnest(record_offsets) WITH ORDINALITY AS one (record_offset, place) "
-    "WHERE log = %(log)s AND last_offset >= %(first)s AND first_offset <= %(last)s "
-    "AND record_offset BETWEEN %(first)s AND %(last)s"
-)
 #: The same is not said twice.
 ADD_ALARM = """
 INSERT INTO trail.alarms (kind, log, record_offset, detail, record)
@@ -60,9 +60,7 @@ WHERE NOT EXISTS (
         AND record IS NOT DISTINCT FROM %(record)s AND detail = %(detail)s
 )
 """
-TAIL = sql.SQL(
-    "SELECT record_offset, leaf_index, leaf FROM trail.{} WHERE log = %s AND record_offset >= %s ORDER BY 1, 2"
-)
+TAIL = sql.SQL("SELECT {} FROM trail.{} WHERE log = %s AND record_offset >= %s ORDER BY record_offset, leaf_index")
 TAIL_CHUNK = 5000
 LOGS = "SELECT topic_id, topic_partition, topic, kind FROM trail.logs"
 ADD_CHECKPOINT = (
@@ -140,8 +138,9 @@ class TrailWriter:
                 return
             with closing(connection.cursor("trail_tail", binary=True)) as cursor:
                 cursor.itersize = TAIL_CHUNK
-                cursor.execute(TAIL.format(sql.Identifier(head.kind)), (head.id, begun[1]))
-                yield Tail(*begun, ((int(o), int(index), bytes(leaf)) for o, index, leaf in cursor))
+                columns = sql.SQL(", ").join(sql.Identifier(name) for name, _ in COMMON)
+                cursor.execute(TAIL.format(columns, sql.Identifier(head.kind)), (head.id, begun[1]))
+                yield Tail(*begun, ((int(row[OFFSET]), int(row[INDEX]), leaf_of_row(row)) for row in cursor))
 
     def on_record(self) -> Mapping[LogName, str]:
         """See Trail."""
@@ -252,11 +251,11 @@ class TrailWriter:
 
     def _different(self, head: LogHead, records: Sequence[Record]) -> list[Record]:
         """Those that are not what is stored at their offsets."""
-        query = LEAVES.format(sql.Identifier(head.kind))
-        span = {"log": head.id, "first": records[0].offset, "last": records[-1].offset}
+        span = records[0].offset, records[-1].offset
         with self._using("the trail cannot be read") as connection:
-            found = connection.execute(query, span).fetchall()
-        stored = {int(offset): bytes(leaf) for offset, leaf in found}
+            reader = TrailReader(connection)
+            stored = {int(row[OFFSET]): leaf_of_row(row) for row in reader.rows(head.kind, head.id, *span)}
+            stored |= {row.record_offset: row.leaf for row in reader.retired(head.id, *span)}
         return [r for r in records if stored.get(r.offset) != leaf_of(r)]
 
     def _ensure_partitions(self, batches: Sequence[Batch]) -> None:

@@ -69,8 +69,6 @@ class KafkaTickLog:
                 # What was to be read is not there: that is looked at, rather than read on elsewhere.
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                # Twenty answers a second rather than one a tick: the brokers and this machine have better to do.
-                "fetch.min.bytes": 65_536,
                 "fetch.wait.max.ms": 50,
                 "queued.max.messages.kbytes": 16_384,
                 "log_level": 3,

@@ -302,7 +302,7 @@ def test_a_connection_that_is_killed_loses_and_repeats_nothing(empty):
             connection.autocommit = True
         with postgres.connect(**administrator(empty)) as connection:
             connection.autocommit = True
-            while not stopping.wait(0.02):
+            while not stopping.wait(0.05):
                 connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'forensics'"
                 )

@@ -50,6 +50,15 @@ ADD_LOG = (
 )
 FIND_LOG = "SELECT id, kind FROM trail.logs WHERE topic_id = %s AND topic_partition = %s"
 HEAD = "SELECT to_size, last_offset, peaks FROM trail.batches WHERE log = %s ORDER BY from_size DESC LIMIT 1"
+SPAN = sql.SQL("SELECT {} FROM trail.{} WHERE log = %s AND record_offset BETWEEN %s AND %s")
+RETIRED_LEAVES = """
+SELECT record_offset, substring(leaves FROM 32 * place::int - 31 FOR 32)
+FROM trail.retired, unnest(record_offsets) WITH ORDINALITY AS one (record_offset, place)
+WHERE log = %(log)s AND last_offset >= %(first)s AND first_offset <= %(last)s
+    AND record_offset BETWEEN %(first)s AND %(last)s
+"""
+#: Of every table, in this order.
+COLUMNS = sql.SQL(", ").join(sql.Identifier(name) for name, _ in COMMON)
 #: The same is not said twice.
 ADD_ALARM = """
 INSERT INTO trail.alarms (kind, log, record_offset, detail, record)
@@ -138,8 +147,7 @@ class TrailWriter:
                 return
             with closing(connection.cursor("trail_tail", binary=True)) as cursor:
                 cursor.itersize = TAIL_CHUNK
-                columns = sql.SQL(", ").join(sql.Identifier(name) for name, _ in COMMON)
-                cursor.execute(TAIL.format(columns, sql.Identifier(head.kind)), (head.id, begun[1]))
+                cursor.execute(TAIL.format(COLUMNS, sql.Identifier(head.kind)), (head.id, begun[1]))
                 yield Tail(*begun, ((int(row[OFFSET]), int(row[INDEX]), leaf_of_row(row)) for row in cursor))
 
     def on_record(self) -> Mapping[LogName, str]:
@@ -251,11 +259,14 @@ class TrailWriter:
 
     def _different(self, head: LogHead, records: Sequence[Record]) -> list[Record]:
         """Those that are not what is stored at their offsets."""
-        span = records[0].offset, records[-1].offset
+        first, last = records[0].offset, records[-1].offset
+        query = SPAN.format(COLUMNS, sql.Identifier(head.kind))
         with self._using("the trail cannot be read") as connection:
-            reader = TrailReader(connection)
-            stored = {int(row[OFFSET]): leaf_of_row(row) for row in reader.rows(head.kind, head.id, *span)}
-            stored |= {row.record_offset: row.leaf for row in reader.retired(head.id, *span)}
+            rows = connection.execute(query, (head.id, first, last)).fetchall()
+            stored = {int(row[OFFSET]): leaf_of_row(row) for row in rows}
+            if any(r.offset not in stored for r in records):
+                gone = connection.execute(RETIRED_LEAVES, {"log": head.id, "first": first, "last": last}).fetchall()
+                stored |= {int(offset): bytes(leaf) for offset, leaf in gone}
         return [r for r in records if stored.get(r.offset) != leaf_of(r)]
 
     def _ensure_partitions(self, batches: Sequence[Batch]) -> None:

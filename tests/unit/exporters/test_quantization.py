@@ -34,8 +34,8 @@ def wide():
     layers = torch.nn.Linear(4, 128), torch.nn.ReLU(), torch.nn.Linear(128, 128), torch.nn.ReLU()
     model = torch.nn.Sequential(*layers, torch.nn.Linear(128, 3))
     rows, classes = torch.from_numpy(NUMBERS), torch.from_numpy(CLASSES)
-    steps = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(60):
+    steps = torch.optim.Adam(model.parameters(), 0.003)
+    for _ in range(120):
         steps.zero_grad()
         torch.nn.functional.cross_entropy(model(rows), classes).backward()
         steps.step()

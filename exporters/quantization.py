@@ -87,7 +87,7 @@ def quantize(signature: ModelSignature, path: Path, rows: Arrays) -> None:
                     op_types_to_quantize=list(OPERATORS),
                     activation_type=QuantType.QInt8,
                     weight_type=QuantType.QInt8,
-                    # Seven bits a weight: without VNNI a processor adds two products in 16 bits, which eight overflow.
+                    # Seven bits a weight: without VNNI two products are added in 16 bits, which eight overflow.
                     reduce_range=True,
                     extra_options={"OpTypesToExcludeOutputQuantization": list(OPERATORS)},
                 )

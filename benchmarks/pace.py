@@ -47,6 +47,11 @@ class Pacer:
         work()
         self._took_ms.append((time.thread_time() - began) * 1e3)
 
+    @property
+    def count(self) -> int:
+        """How often it was measured."""
+        return len(self._took_ms)
+
     def pace(self) -> Pace:
         """Of what was measured, once at least."""
         found = self._took_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 from itertools import product
+from typing import NamedTuple
 
 import pytest
 from msgspec import structs
@@ -13,7 +14,9 @@ from pydantic import ValidationError
 from connectors import postgres
 from services.forensics.bootstrap import MIGRATIONS
 from services.forensics.comparing import Compared, compare_tail
+from services.forensics.ports import LogHead
 from services.forensics.proving import check, prove_consistency, prove_record, to_file
+from services.forensics.records import Record
 from services.forensics.replaying import Span, replay_span
 from services.forensics.retention import retire_due
 from services.forensics.settings import SEVEN_YEARS, ForensicsSettings
@@ -196,26 +199,48 @@ def test_a_clock_that_leapt_while_a_checkpoint_was_signed_ends_nothing(aged):
     assert left(aged, "decisions")[0] == SIZES["decisions"]
 
 
-def test_forged_places_and_rows_are_found_before_anything_is_signed(aged):
+class Ahead(NamedTuple):
+    """A trail that is open for writing, and of which no more than its first `size` decisions are signed."""
+
+    writer: TrailWriter
+    head: LogHead
+    size: int
+    root: bytes
+    more: list[Record]
+
+    def tail(self):
+        """Of the decisions, at what is signed."""
+        return self.writer.tail(self.head.name, self.size, self.root)
+
+    def store_more(self):
+        """Nine that nobody signs."""
+        self.writer.store({self.head.name: self.more})
+
+
+@pytest.fixture
+def ahead(aged):
+    writer = TrailWriter(aged[0].postgres_url("forensics", "ultrathink"))
+    head = writer.open(TOPICS["decisions"], "decisions")
+    more = [structs.replace(r, offset=head.next_offset + k) for k, r in enumerate(records("decisions", 9))]
+    yield Ahead(writer, head, SIZES["decisions"], head.tree.root(), more)
+    writer.close()
+
+
+def test_forged_places_and_rows_are_found_before_anything_is_signed(aged, ahead):
     """What the recorder asks at each start, on a database that its owner has changed."""
-    settings, _ = aged
-    name, size = TOPICS["decisions"], SIZES["decisions"]
-    writer = TrailWriter(settings.postgres_url("forensics", "ultrathink"))
-    head = writer.open(name, "decisions")
-    root = head.tree.root()
-    with writer.tail(name, size, root) as tail:
+    head, size, more = ahead.head, ahead.size, ahead.more
+    with ahead.tail() as tail:
         assert (tail.next_offset, list(tail.rows)) == (head.next_offset, [])
-    more = [structs.replace(r, offset=head.next_offset + k) for k, r in enumerate(list(records("decisions", 9)))]
-    writer.store({name: more})
-    with writer.tail(name, size, root) as tail:
+    ahead.store_more()
+    with ahead.tail() as tail:
         assert compare_tail(head, tail, iter(more)) == Compared()
-    with writer.tail(name, size, root) as tail:
+    with ahead.tail() as tail:
         assert "1 unsigned records" in compare_tail(head, tail, iter(more[:-1])).differs
-    with writer.tail(name, size, b"x" * 32) as tail:
+    with ahead.writer.tail(head.name, size, b"x" * 32) as tail:
         assert tail is None
     # The last signed batch says that it reaches further than its last record.
     run_as_owner(aged, f"UPDATE trail.batches SET last_offset = last_offset + 1 WHERE to_size = {size}")
-    with writer.tail(name, size, root) as tail:
+    with ahead.tail() as tail:
         assert tail is None
     run_as_owner(aged, f"UPDATE trail.batches SET last_offset = last_offset - 1 WHERE to_size = {size}")
     # A second row at a true offset, of another time.
@@ -225,11 +250,10 @@ def test_forged_places_and_rows_are_found_before_anything_is_signed(aged):
         f"SELECT log, record_offset, leaf_index + 1, event_time - interval '1 day', 1, 1, '\\x00' FROM trail.decisions "
         f"WHERE leaf_index = {size + 3}",
     )
-    with writer.tail(name, size, root) as tail:
+    with ahead.tail() as tail:
         found = compare_tail(head, tail, iter(more))
     assert "1 unsigned records" in found.differs
     assert found.damaged
-    writer.close()
 
 
 CHANGES = (
@@ -238,17 +262,12 @@ CHANGES = (
 )  # fmt: skip
 
 
-def test_bytes_that_do_not_fit_the_leaf_beside_them_are_found_at_a_start(aged):
+def test_bytes_that_do_not_fit_the_leaf_beside_them_are_found_at_a_start(aged, ahead):
     """Of what is not signed, and of what Kafka is asked for again: the last records."""
-    settings, _ = aged
-    name, size = TOPICS["decisions"], SIZES["decisions"]
-    writer = TrailWriter(settings.postgres_url("forensics", "ultrathink"))
-    head = writer.open(name, "decisions")
-    root = head.tree.root()
-    more = [structs.replace(r, offset=head.next_offset + k) for k, r in enumerate(list(records("decisions", 9)))]
-    writer.store({name: more})
-    with opened(settings.postgres_url("reader", "ultrathink")) as reader:
-        (log,) = [row for row in reader.logs() if row.name == name]
+    head, size, more = ahead.head, ahead.size, ahead.more
+    ahead.store_more()
+    with opened(aged[0].postgres_url("reader", "ultrathink")) as reader:
+        (log,) = [row for row in reader.logs() if row.name == head.name]
         last = [
             to_record(row)
             for row in reader.rows("decisions", log.id, more[-1].offset - 40)
@@ -258,19 +277,18 @@ def test_bytes_that_do_not_fit_the_leaf_beside_them_are_found_at_a_start(aged):
     for change, index in product(CHANGES, (size + 3, size - 3)):
         run_as_owner(aged, f"CREATE TABLE kept AS SELECT * FROM trail.decisions WHERE leaf_index = {index}")
         assert run_as_owner(aged, f"UPDATE trail.decisions SET {change} WHERE leaf_index = {index}") == 1
-        with writer.tail(name, size, root) as tail:
+        with ahead.tail() as tail:
             # Of what is signed the leaves are looked at there, and the bytes below.
             assert (tail is None) == (index < size and "leaf" in change)
             found = compare_tail(head, tail, iter(more)) if tail else Compared()
         assert ("1 unsigned records" in found.differs, bool(found.damaged)) == (index > size,) * 2
-        assert [record for _, record in writer.store({name: last}).different] == [last[index - size + 9]]
+        assert [record for _, record in ahead.writer.store({head.name: last}).different] == [last[index - size + 9]]
         run_as_owner(aged, f"DELETE FROM trail.decisions WHERE leaf_index = {index}")
         run_as_owner(aged, "INSERT INTO trail.decisions SELECT * FROM kept")
         run_as_owner(aged, "DROP TABLE kept")
-    with writer.tail(name, size, root) as tail:
+    with ahead.tail() as tail:
         assert compare_tail(head, tail, iter(more)) == Compared()
-    assert writer.store({name: last}).different == ()
-    writer.close()
+    assert ahead.writer.store({head.name: last}).different == ()
 
 
 def test_what_is_kept_for_good_is_missed_where_somebody_calls_it_retired(aged):

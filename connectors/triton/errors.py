@@ -8,7 +8,7 @@ from typing import Any
 from grpc import RpcError, StatusCode
 from tritonclient.utils import InferenceServerException
 
-__all__ = ["InferenceServerException", "Meaning", "did_not_answer", "meaning", "status_of"]
+__all__ = ["InferenceServerException", "Meaning", "NoAnswerInTime", "did_not_answer", "meaning", "status_of"]
 
 
 class Meaning(Enum):
@@ -41,6 +41,23 @@ MEANINGS: dict[StatusCode, Meaning] = {
     StatusCode.INTERNAL: Meaning.REFUSED,
     StatusCode.DATA_LOSS: Meaning.REFUSED,
 }
+
+
+class NoAnswerInTime(RpcError):  # type: ignore[misc]  # gRPC has no types
+    """A call that was waited for as long as there was time; it goes on."""
+
+    def __init__(self, why: str) -> None:
+        """`why` is what its `details` say."""
+        super().__init__(why)
+        self._why = why
+
+    def code(self) -> StatusCode:
+        """As if its deadline had passed."""
+        return StatusCode.DEADLINE_EXCEEDED
+
+    def details(self) -> str:
+        """What happened."""
+        return self._why
 
 
 def status_of(error: Any) -> StatusCode:

@@ -1,10 +1,7 @@
-"""Triton by gRPC: its client library, and the bare stub for the live path."""
+"""Triton by gRPC: its client library."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import grpc
 from grpc import RpcError
 from tritonclient.grpc import (
     InferenceServerClient,
@@ -12,7 +9,6 @@ from tritonclient.grpc import (
     InferRequestedOutput,
     model_config_pb2,
     service_pb2,
-    service_pb2_grpc,
 )
 
 __all__ = [
@@ -22,7 +18,6 @@ __all__ = [
     "InferRequestedOutput",
     "InferenceServerClient",
     "RpcError",
-    "infer_stub",
     "model_config_pb2",
     "service_pb2",
 ]
@@ -34,9 +29,3 @@ RECONNECT = [
 ]
 #: Whole models travel with a request.
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-
-
-def infer_stub(address: str) -> tuple[Any, Any]:
-    """A channel, to be closed, and its ModelInfer: a third of what the client library takes for a call."""
-    channel = grpc.insecure_channel(address, options=RECONNECT)
-    return channel, service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer

@@ -14,10 +14,10 @@ from connectors.triton.grpc import (
     RECONNECT,
     InferenceServerClient,
     RpcError,
-    infer_stub,
     model_config_pb2,
     service_pb2,
 )
+from connectors.triton.inferring import Infer
 from gateway.adapters.batch_dependence import batch_test
 from gateway.workers import Worker
 from trading.arrays import Float32Array
@@ -79,16 +79,16 @@ class TritonPredictor:
             self._check(self.model_version)
         except InferenceServerException as error:
             raise self._translated(error) from error
-        self._channel, self._infer = infer_stub(address)
+        self._infer = Infer(address)
 
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
-        """One call, in the thread that asks: another's wake-up costs more than what it could do meanwhile."""
+        """One call; see Predictor. One that is late goes on, and its answer is nobody's."""
         # First: a version that is followed meanwhile may need more rows than these are padded to.
         version, rows = self.model_version, len(features)
         if lacking := -rows % self.rows_multiple:
             features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
         try:
-            answer = self._infer(self._request(features, version), timeout=max(timeout_s, 0.001))
+            answer = self._infer(self._request(features, version), max(timeout_s, 0.001))
         except RpcError as error:
             failure = translate(error)
             if self._follows_newest and isinstance(failure, PredictorUnavailable):
@@ -181,7 +181,7 @@ class TritonPredictor:
         return {n: "gpu" if any(g.kind == gpu for g in c.instance_group) else "cpu" for n, c in configs.items()}
 
     def _answer(self, rows: Float32Array, version: str) -> list[bytes]:
-        answer = self._infer(self._request(rows, version), timeout=CONTROL_TIMEOUT_S)
+        answer = self._infer(self._request(rows, version), CONTROL_TIMEOUT_S)
         return [t.tobytes() for t in tensors(answer, self._signature, len(rows))]
 
     def _request(self, features: Float32Array, version: str) -> Any:
@@ -217,7 +217,7 @@ class TritonPredictor:
         """Close the channels."""
         self._closing.set()
         self._wake.set()
-        self._channel.close()
+        self._infer.close()
         self._client.close()
 
     def _newest_ready(self) -> str:

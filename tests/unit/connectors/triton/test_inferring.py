@@ -1,0 +1,144 @@
+"""Calls that are late are left to themselves: the server sees none cancelled, and there are never many."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from connectors.triton.errors import Meaning, NoAnswerInTime, meaning
+from connectors.triton.inferring import MOST_LEFT, Infer
+from tests.waiting import eventually
+
+
+class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers a request with its own name, once it may; counts what was cancelled."""
+
+    def __init__(self):
+        self.may_answer = threading.Event()
+        self.asked, self.ended = [], []
+
+    def ModelInfer(self, request, context):  # noqa: N802 - Triton's name
+        self.asked.append(request.model_name)
+        context.add_callback(lambda: self.ended.append((request.model_name, context.code())))
+        if request.model_name == "wrong":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such model")
+        self.may_answer.wait(30.0)
+        # Of one that was cancelled gRPC takes no answer any more.
+        self.ended.append((request.model_name, "answered" if context.is_active() else "cancelled"))
+        return service_pb2.ModelInferResponse(model_name=request.model_name)
+
+
+@contextmanager
+def serving(port=0):
+    server, answers = grpc.server(ThreadPoolExecutor(8)), Server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(answers, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    try:
+        yield answers, f"127.0.0.1:{bound}"
+    finally:
+        answers.may_answer.set()
+        server.stop(0).wait()
+
+
+def asking(infer, name, timeout_s=10.0):
+    return infer(service_pb2.ModelInferRequest(model_name=name), timeout_s).model_name
+
+
+def test_who_is_late_is_not_cancelled_and_his_answer_is_nobodys():
+    with serving() as (server, address):
+        infer = Infer(address)
+        with pytest.raises(NoAnswerInTime, match="no answer within 20 ms") as late:
+            asking(infer, "first", 0.02)
+        assert meaning(late.value) is Meaning.TIMED_OUT
+        eventually(lambda: server.asked == ["first"])
+        server.may_answer.set()
+        assert asking(infer, "second") == "second"
+        eventually(lambda: ("first", "answered") in server.ended)
+        infer.close()
+    assert "cancelled" not in [how for _, how in server.ended]
+
+
+def test_no_more_than_some_are_left_and_the_next_waits_for_the_first_of_them():
+    with serving() as (server, address):
+        infer = Infer(address)
+        for number in range(MOST_LEFT):
+            with pytest.raises(NoAnswerInTime):
+                asking(infer, str(number), 0.02)
+        eventually(lambda: len(server.asked) == MOST_LEFT)
+        for _ in range(3):
+            with pytest.raises(NoAnswerInTime, match=f"{MOST_LEFT} earlier calls are not answered yet"):
+                asking(infer, "one too many", 0.02)
+        with ThreadPoolExecutor(1) as beside:
+            waits = beside.submit(asking, infer, "next")
+            server.may_answer.set()
+            assert waits.result(10.0) == "next"
+        assert "one too many" not in server.asked
+        infer.close()
+    assert "cancelled" not in [how for _, how in server.ended]
+
+
+def test_a_refusal_and_a_server_that_is_away_are_told_at_once_and_leave_nothing():
+    with serving() as (server, address):
+        server.may_answer.set()
+        infer = Infer(address)
+        for _ in range(2 * MOST_LEFT):
+            with pytest.raises(grpc.RpcError) as refused:
+                asking(infer, "wrong")
+            assert refused.value.details() == "no such model"
+    for _ in range(2 * MOST_LEFT):
+        with pytest.raises(grpc.RpcError) as away:
+            asking(infer, "first")
+        assert meaning(away.value) is Meaning.DOWN
+    port = int(address.rpartition(":")[2])
+    with serving(port) as (server, _):
+        server.may_answer.set()
+
+        def answers():
+            try:
+                return asking(infer, "again") == "again"
+            except grpc.RpcError:
+                return False
+
+        eventually(answers)
+        infer.close()
+
+
+def test_calls_that_a_server_took_to_its_end_make_room():
+    with serving() as (server, address):
+        infer = Infer(address)
+        for number in range(MOST_LEFT):
+            with pytest.raises(NoAnswerInTime):
+                asking(infer, str(number), 0.02)
+        eventually(lambda: len(server.asked) == MOST_LEFT)
+    with pytest.raises(grpc.RpcError) as away:
+        asking(infer, "after it")
+    assert meaning(away.value) is Meaning.DOWN
+    infer.close()
+
+
+def test_a_closing_waits_for_what_was_left_and_not_for_ever():
+    with serving() as (server, address):
+        infer = Infer(address)
+        with pytest.raises(NoAnswerInTime):
+            asking(infer, "first", 0.02)
+        eventually(lambda: server.asked == ["first"])
+        began = time.monotonic()
+        closing = threading.Thread(target=infer.close)
+        closing.start()
+        server.may_answer.set()
+        closing.join(10.0)
+        assert not closing.is_alive()
+        eventually(lambda: ("first", "answered") in server.ended)
+    with serving() as (server, address):
+        infer = Infer(address)
+        with pytest.raises(NoAnswerInTime):
+            asking(infer, "first", 0.02)
+        infer.close()
+        assert time.monotonic() - began < 30.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from connectors.listening import serve_metrics
 from connectors.migrations import migrate
 from connectors.spans import tracer_if_asked
+from services.forensics import daily_verification
 from services.forensics.checkpoint_files import PUBLIC_KEY, CheckpointFiles
 from services.forensics.observing import Metrics
+from services.forensics.ports import Alarm, Observer
 from services.forensics.recording import Recorder
 from services.forensics.release_journal import JournalShipper
 from services.forensics.retention import DailyRetention
@@ -30,6 +32,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA = "trail"
 #: A forensics that was killed is still connected for a moment.
 OTHER_S = 5.0
+Beside = Callable[[], Sequence[Alarm]]
 
 
 def migrate_trail(owner_url: str, to: str = "head") -> tuple[str, str]:
@@ -51,7 +54,10 @@ def hand_out(folder: Path, key: Ed25519PrivateKey) -> None:
 
 @contextmanager
 def build(
-    settings: ForensicsSettings, stopping: threading.Event, turn: Callable[[int, str], None]
+    settings: ForensicsSettings,
+    stopping: threading.Event,
+    turn: Callable[[int, str], None],
+    verify: Sequence[str] = (),
 ) -> Iterator[Recorder]:
     """Connect; whatever was opened is closed at the end.
 
@@ -59,6 +65,7 @@ def build(
         settings: of the trail.
         stopping: ends the recorder.
         turn: told in every turn how many records were stored, and what is waited for.
+        verify: a command that verifies the trail, and prints what it found as JSON; () for none.
 
     Raises:
         ServiceUnavailable: PostgreSQL does not answer, or another forensics writes.
@@ -85,9 +92,25 @@ def build(
         opened.callback(checkpoints.close)
         hand_out(settings.checkpoints, key)
         signer = Signer(key, trusted, files, checkpoints, trail)
-        journal = None
-        if settings.releases_journal is not None:
-            releases = TopicLines(settings.kafka_bootstrap, settings.releases_topic)
-            opened.callback(releases.close)
-            journal = JournalShipper(settings.releases_journal, releases)
-        yield Recorder(source, trail, signer, metrics, stopping, journal=journal, look_s=settings.look_s)
+        beside = [*ships_releases(settings, opened), *verifies(settings, verify, metrics, opened)]
+        yield Recorder(source, trail, signer, metrics, stopping, look_s=settings.look_s, beside=beside)
+
+
+def ships_releases(settings: ForensicsSettings, opened: ExitStack) -> list[Beside]:
+    """What publishes the journal of releases; [] where no repository of models is at hand."""
+    if settings.releases_journal is None:
+        return []
+    releases = TopicLines(settings.kafka_bootstrap, settings.releases_topic)
+    opened.callback(releases.close)
+    return [JournalShipper(settings.releases_journal, releases).ship]
+
+
+def verifies(
+    settings: ForensicsSettings, command: Sequence[str], observer: Observer, opened: ExitStack
+) -> list[Beside]:
+    """What tells of the day's verification; [] where nobody verifies."""
+    verification = daily_verification.of(settings, command, observer)
+    if verification is None:
+        return []
+    opened.callback(verification.start())
+    return [verification.alarms]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from connectors.kafka.identity import act_as
 from services.forensics.bootstrap import build
@@ -13,12 +13,13 @@ from services.forensics.recording import Progress
 from services.forensics.settings import ForensicsSettings
 
 
-def run(settings: ForensicsSettings, turn: Callable[[int, str], None]) -> Progress:
+def run(settings: ForensicsSettings, turn: Callable[[int, str], None], verify: Sequence[str]) -> Progress:
     """Put on record what is published until SIGTERM or SIGINT; returns how much was new.
 
     Args:
         settings: of the audit trail.
         turn: told in every turn how many records were stored, and what is waited for; "" for nothing.
+        verify: the command by which all of it is verified once a day.
 
     Raises:
         ServiceUnavailable: the database does not answer at the start.
@@ -30,5 +31,5 @@ def run(settings: ForensicsSettings, turn: Callable[[int, str], None]) -> Progre
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with build(settings, stopping, turn) as recorder:
+    with build(settings, stopping, turn, verify) as recorder:
         return recorder.run()

@@ -60,6 +60,14 @@ class Metrics(Observer):
         self._refused = Gauge(
             "forensics_signing_refused", "1 while no checkpoint may be signed.", registry=self.registry
         )
+        self._verified = Gauge(
+            "forensics_verified_timestamp_seconds",
+            "When all of the trail was verified last; 0 before the first.",
+            registry=self.registry,
+        )
+        self._findings = Gauge(
+            "forensics_verification_findings", "What the last verification found.", registry=self.registry
+        )
         self._is_waiting, self._turned_s = False, clock()
         waiting = Gauge("forensics_waiting", "1 while Kafka or the database is waited for.", registry=self.registry)
         waiting.set_function(self._waits)
@@ -84,6 +92,11 @@ class Metrics(Observer):
         if signed_at_ns:
             self._signed.set(signed_at_ns / 1e9)
         self._refused.set(bool(refuses))
+
+    def verified(self, ended_ns: int, findings: int) -> None:
+        """See Observer."""
+        self._verified.set(ended_ns / 1e9)
+        self._findings.set(findings)
 
     def turn(self, total: int, waiting: str) -> None:
         """See Observer."""

@@ -56,7 +56,7 @@ class Stored(Struct, frozen=True):
 #: What an alarm may be about.
 ALARMS = (
     "different_record", "records_gone", "log_cut", "topic_recreated", "trail_cut", "root_differs",
-    "checkpoints_differ", "journal_changed",
+    "checkpoints_differ", "journal_changed", "not_as_signed",
 )  # fmt: skip
 
 
@@ -155,6 +155,9 @@ class Observer:
 
     def signed(self, signed_at_ns: int, refuses: str) -> None:
         """A checkpoint was signed at a time; `refuses` says why none is."""
+
+    def verified(self, ended_ns: int, findings: int) -> None:
+        """All of it was looked at, until a wall time; `findings` is how much was not as it was signed."""
 
     def turn(self, total: int, waiting: str) -> None:
         """Lives; so many records were stored so far, and what is waited for."""

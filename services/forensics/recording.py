@@ -15,7 +15,6 @@ from services.forensics.comparing import SHOWN, compare_log
 from services.forensics.kinds import BY_ROLE
 from services.forensics.ports import Alarm, LogHead, LogName, Observer, Source, Trail
 from services.forensics.records import Record
-from services.forensics.release_journal import JournalShipper
 from services.forensics.signing import Signer
 from trading.errors import ServiceUnavailable
 
@@ -28,8 +27,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 OVERLAP = 200
 #: A broker that has just come back may not know yet how far its log is committed.
 SETTLING_S = 5.0
-#: Between two looks at the journal of releases.
-JOURNAL_S = 1.0
+#: Between two calls of what is done beside records.
+BESIDE_S = 1.0
 LOOK_S = 10.0
 #: Alarms of one kind in one turn: a log that was forked differs from there on.
 MOST_ALARMS = 20
@@ -56,17 +55,18 @@ class Recorder:
         observer: Observer,
         stopping: threading.Event,
         *,
-        journal: JournalShipper | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         look_s: float = LOOK_S,
+        beside: Sequence[Callable[[], Sequence[Alarm]]] = (),
     ) -> None:
-        """Nothing is read yet; `journal` is None where no repository of models is at hand.
+        """Nothing is read yet.
 
-        `look_s` is between two looks at what may have come beside records: partitions, and what was accepted.
+        `look_s` is between two looks at what may have come beside records: partitions, and what was accepted;
+        `beside` is called about once a second, and returns alarms: it may raise ServiceUnavailable.
         """
         self._look_s = look_s
         self._source, self._trail, self._signer, self._observer = source, trail, signer, observer
-        self._stopping, self._journal, self._now_ns = stopping, journal, now_ns
+        self._stopping, self._now_ns, self._beside = stopping, now_ns, beside
         self._heads: dict[LogName, LogHead] = {}
         self._reading: frozenset[LogName] = frozenset()
         self._opened = False
@@ -79,7 +79,7 @@ class Recorder:
         #: Of logs that are lost: as they were signed last.
         self._carried: dict[LogName, TreeHead] = {}
         self._accepted: frozenset[str] = frozenset()
-        self._journal_at_s = self._looked_at_s = 0.0
+        self._beside_at_s = self._looked_at_s = 0.0
         self.progress = Progress()
 
     def run(self) -> Progress:
@@ -97,8 +97,7 @@ class Recorder:
             except ServiceUnavailable as error:
                 log.warning("forensics waits", until=what, reason=str(error)[:300])
                 self._observer.turn(self.progress.stored, str(error))
-            if self._stopping.wait(pause_s):
-                break
+            self._stopping.wait(pause_s)
             pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
         return None
 
@@ -207,7 +206,7 @@ class Recorder:
             self._store()
         self._raise()
         self._sign()
-        self._ship()
+        self._do_beside()
         self._observer.turn(self.progress.stored, "")
 
     def _look(self) -> None:
@@ -325,14 +324,16 @@ class Recorder:
         last = self._signer.last
         self._observer.signed(0 if last is None else last.signed_at_ns, refuses or self._signer.refuses)
 
-    def _ship(self) -> None:
-        if self._journal is not None and time.monotonic() - self._journal_at_s >= JOURNAL_S:
-            self._journal_at_s = time.monotonic()
+    def _do_beside(self) -> None:
+        if time.monotonic() - self._beside_at_s < BESIDE_S:
+            return
+        self._beside_at_s = time.monotonic()
+        for one in self._beside:
             try:
-                alarms = self._journal.ship()
+                alarms = one()
             except ServiceUnavailable as error:
-                # Records do not wait for releases.
-                log.warning("releases wait", reason=str(error)[:300])
+                # Records do not wait for it.
+                log.warning("what is done beside records waits", reason=str(error)[:300])
             else:
                 self._raise(*alarms)
 

@@ -64,6 +64,10 @@ class ForensicsSettings(BaseSettings):
     look_s: float = Field(
         default=10.0, gt=0, description="between two looks for new partitions, and what was accepted"
     )
+    verify_at: str = Field(
+        default="03:00", pattern=r"^(([01]\d|2[0-3]):[0-5]\d|never)$",
+        description="time of the day, in UTC, at which all of the trail is verified; or never",
+    )  # fmt: skip
     nice: int = Field(default=10, ge=0, le=19, description="how far its process yields to those that decide")
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9109, ge=0, le=65535)

@@ -93,6 +93,7 @@ def forensics(settings: StackSettings) -> Service:
         lines = dict(line.rsplit(" ", 1) for line in answered(address).splitlines() if not line.startswith("#"))
         told = {
             "forensics_waiting": "waits for Kafka or PostgreSQL",
+            "forensics_verification_findings": "the trail is not what was signed: `ultrathink forensics verify`",
             "forensics_signing_refused": "signs nothing: `ultrathink forensics alarms` says why",
         }
         return [words for name, words in told.items() if float(lines.get(name, 0))]

@@ -246,8 +246,16 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "TamperFound", "critical",
-        "sum(increase(forensics_alarms_total[1h])) > 0 or forensics_signing_refused == 1",
+        "sum(increase(forensics_alarms_total[1h])) > 0 or forensics_signing_refused == 1 "
+        "or forensics_verification_findings > 0",
         "the trail is not what was signed: `ultrathink forensics alarms`",
+    ),
+    Alert(
+        "TrailUnverified", "warning",
+        # Before the first one it counts from the start.
+        "time() - ((forensics_verified_timestamp_seconds > 0) or on () "
+        'process_start_time_seconds{job="forensics"}) > 2 * 86400',
+        "nobody has verified all of the trail for {{ $value | humanizeDuration }}", tried="figures",
     ),
     # ---- models ------------------------------------------------------------------------------
     Alert(

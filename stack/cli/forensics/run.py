@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ def run(
     """Put on record what is published until SIGTERM or Ctrl-C; going on later loses and repeats nothing."""
     from services.forensics.main import run as serve
     from stack.processes.forensics import settings_with_key
+    from stack.processes.own import PROGRAM
 
     with err.status("connecting") as status:
 
@@ -29,7 +31,7 @@ def run(
             if heartbeat is not None:
                 heartbeat.touch()
 
-        done = serve(settings_with_key(), turn)
+        done = serve(settings_with_key(), turn, [os.fspath(PROGRAM), "forensics", "verify", "--json"])
     out.print(f"{done.stored:,} records stored")
     if done.alarms:
         err.print(f"[bold red]{done.alarms:,} alarms[/]: `ultrathink forensics alarms`")

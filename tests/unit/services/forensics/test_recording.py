@@ -10,7 +10,7 @@ from services.forensics import recording
 from services.forensics.checkpoint_files import Acceptance, CheckpointFiles
 from services.forensics.checkpoints import read
 from services.forensics.merkle.tree import GrowingTree
-from services.forensics.ports import LogName
+from services.forensics.ports import Alarm, LogName
 from services.forensics.recording import Observer, Recorder
 from services.forensics.records import leaf_of
 from services.forensics.release_journal import JournalShipper
@@ -54,6 +54,8 @@ class Desk:
             FakeLines(),
         )
         self.now_ns = 1_764_000_000 * SECOND_NS
+        #: By others.
+        self.found = []
         self.journal, self.look_s = folder / "journal.jsonl", recording.LOOK_S
 
     def clock(self):
@@ -74,7 +76,8 @@ class Desk:
         signer = Signer(KEY, KEYS, self.files, self.topic, self.trail)
         recorder = Recorder(
             self.source, self.trail, signer, watching, stopping,
-            journal=JournalShipper(self.journal, self.releases), now_ns=self.clock, look_s=self.look_s,
+            now_ns=self.clock, look_s=self.look_s,
+            beside=[JournalShipper(self.journal, self.releases).ship, lambda: [self.found.pop()] if self.found else []],
         )  # fmt: skip
         self.progress = recorder.run()
         return watching
@@ -92,7 +95,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(recording, "LONGEST_PAUSE_S", 0.001)
     monkeypatch.setattr(recording, "GATHER_S", 0.0)
     monkeypatch.setattr(recording, "SETTLING_S", 0.0)
-    monkeypatch.setattr(recording, "JOURNAL_S", 0.0)
+    monkeypatch.setattr(recording, "BESIDE_S", 0.0)
 
 
 @pytest.fixture
@@ -134,6 +137,14 @@ def test_another_record_at_a_known_place_is_an_alarm_and_the_first_one_stays(des
     (alarm,) = desk.trail.alarms
     assert (alarm.offset, alarm.record) == (3, b'{"forged":1}')
     assert desk.roots() == before
+
+
+def test_what_others_find_is_told_and_kept_as_what_it_finds_itself_is(desk):
+    desk.found = [Alarm("not_as_signed", f"record {number}") for number in range(3)]
+    desk.trail.down = 2
+    assert desk.run().alarms == ["not_as_signed"] * 3
+    assert sorted(alarm.detail for alarm in desk.trail.alarms) == ["record 0", "record 1", "record 2"]
+    assert desk.signed()
 
 
 def test_an_alarm_waits_for_the_database_and_is_not_lost(desk):

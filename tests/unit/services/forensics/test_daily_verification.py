@@ -1,0 +1,225 @@
+"""Once a day all of a trail is verified; what is found becomes alarms, and what fails is tried again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+
+import pytest
+from pydantic import ValidationError
+
+from services.forensics import daily_verification
+from services.forensics.daily_verification import (
+    HOUR_S,
+    MOST_ALARMS,
+    SETTLED_S,
+    VERIFIED,
+    DailyVerification,
+    Verified,
+    by_process,
+    due_s,
+    last_verified,
+)
+from services.forensics.findings import Finding
+from services.forensics.ports import LogName, Observer
+from services.forensics.settings import ForensicsSettings
+from services.forensics.verification import LogVerdict, Verification
+from tests.waiting import eventually
+from trading.encoding import encode
+from trading.errors import ServiceUnavailable
+
+THREE, DAY_S = 3 * 3600, 86_400
+#: A midnight, and times of that day.
+DAY = 1_764_633_600.0
+LOG = LogName("id", 0, "trading.decisions")
+HOLDS = Verification(9, [LogVerdict("a", 70, 70), LogVerdict("b", 30, 20)], [])
+
+
+def hour(hours, day=0):
+    return DAY + day * DAY_S + hours * 3600
+
+
+def ended(at_s, findings=0):
+    return Verified(int(at_s * 1e9), int(at_s * 1e9) + 1, 5, findings)
+
+
+@pytest.mark.parametrize(
+    ("now_s", "started_s", "last", "wanted"),
+    [
+        pytest.param(hour(9), hour(9), None, hour(9) + SETTLED_S, id="there was none"),
+        pytest.param(hour(9), hour(9), ended(hour(3)), hour(3, 1), id="done this night"),
+        pytest.param(hour(2), hour(1), ended(hour(3, -1)), hour(3), id="due this night"),
+        pytest.param(hour(9), hour(8.9), ended(hour(3, -1)), hour(8.9) + SETTLED_S, id="missed this night"),
+        pytest.param(hour(9), hour(1), ended(hour(3, -1)), hour(1) + SETTLED_S, id="late this night"),
+        pytest.param(hour(9), hour(9), ended(hour(3), 4), hour(9) + SETTLED_S, id="mended since"),
+        pytest.param(hour(9), hour(1), ended(hour(3), 4), hour(3, 1), id="found in this life"),
+        pytest.param(hour(9), hour(9), ended(hour(3, 5)), hour(3, 1), id="a clock that stepped back"),
+        pytest.param(hour(3), hour(1), ended(hour(3)), hour(3, 1), id="in this very moment"),
+    ],
+)
+def test_it_begins_at_its_hour_and_what_was_missed_is_made_up_for_soon(now_s, started_s, last, wanted):
+    assert due_s(now_s, THREE, started_s, last) == wanted
+
+
+class Watching(Observer):
+    def __init__(self):
+        self.told = []
+
+    def verified(self, ended_ns, findings):
+        self.told.append((ended_ns, findings))
+
+
+class Life:
+    """A clock, and verifications that come out as they are told to."""
+
+    def __init__(self, folder, outcome=HOLDS):
+        self.now_s, self.outcome, self.looks, self.observer = hour(9), outcome, 0, Watching()
+        self.daily = DailyVerification(self.look, folder, self.observer, THREE, lambda: self.now_s)
+
+    def look(self, _):
+        self.looks += 1
+        self.now_s += 30
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def test_one_that_holds_is_told_and_known_to_the_next_life(tmp_path):
+    life = Life(tmp_path)
+    life.daily.once()
+    assert life.observer.told == [(int((hour(9) + 30) * 1e9), 0)]
+    assert life.daily.alarms() == []
+    assert last_verified(tmp_path) == Verified(int(hour(9) * 1e9), int((hour(9) + 30) * 1e9), 100, 0)
+    second = Life(tmp_path)
+    second.daily.start()()
+    assert second.observer.told == life.observer.told
+    assert second.looks == 0
+
+
+def test_each_finding_is_an_alarm_with_its_place_and_of_very_many_the_first_are(tmp_path):
+    many = [
+        Finding("altered", f"record {k}", "other bytes", LOG, k, k, 10 + k, 10 + k) for k in range(MOST_ALARMS + 7)
+    ]
+    life = Life(tmp_path, Verification(9, [], [Finding("checkpoint", "checkpoint 4", "it is torn"), *many]))
+    life.daily.once()
+    alarms = life.daily.alarms()
+    assert {alarm.kind for alarm in alarms} == {"not_as_signed"}
+    assert (alarms[0].detail, alarms[0].name, alarms[0].offset) == (
+        "checkpoint: checkpoint 4: it is torn",
+        None,
+        None,
+    )
+    assert (alarms[1].detail, alarms[1].name, alarms[1].offset) == ("altered: record 0: other bytes", LOG, 10)
+    assert len(alarms) == MOST_ALARMS + 1
+    assert alarms[-1].detail.startswith("so are 8 more places")
+    assert life.daily.alarms() == []
+    assert life.observer.told[0][1] == MOST_ALARMS + 8
+    assert last_verified(tmp_path).findings == MOST_ALARMS + 8
+
+
+def test_what_fails_counts_not_and_is_tried_again_in_an_hour(tmp_path, monkeypatch):
+    monkeypatch.setattr(daily_verification, "LOOK_S", 0.001)
+    life = Life(tmp_path, ServiceUnavailable("PostgreSQL does not answer"))
+    close = life.daily.start()
+    try:
+        life.now_s = hour(9) + SETTLED_S - 1
+        time.sleep(0.05)
+        assert life.looks == 0
+        life.now_s = hour(9) + SETTLED_S
+        eventually(lambda: life.looks == 1)
+        time.sleep(0.05)
+        assert (life.looks, life.observer.told, last_verified(tmp_path)) == (1, [], None)
+        life.outcome = HOLDS
+        life.now_s += HOUR_S
+        eventually(lambda: life.observer.told)
+        assert life.looks == 2
+    finally:
+        close()
+
+
+def test_a_folder_that_takes_nothing_does_not_keep_what_was_found(tmp_path):
+    life = Life(tmp_path / "gone", Verification(9, [], [Finding("checkpoint", "checkpoint 4", "it is torn")]))
+    life.daily.once()
+    assert len(life.daily.alarms()) == 1
+    assert life.observer.told
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"began_ns":"x"}', b"\xff\x00", b"[]", b'{"began_ns":1e400}'])
+def test_what_is_no_record_of_one_is_as_if_there_was_none(tmp_path, content):
+    (tmp_path / VERIFIED).write_bytes(content)
+    assert last_verified(tmp_path) is None
+
+
+def printing(text, code=0):
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; sys.stdout.write({text!r}); sys.stderr.write('because'); sys.exit({code})",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "code"), [(HOLDS, 0), (Verification(1, [], [Finding("log", "a", "gone", LOG)]), 1)]
+)
+def test_a_process_tells_what_it_found(found, code):
+    assert by_process(printing(encode(found).decode(), code), {})(threading.Event()) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("", 0), ("", 1), ("{}", 1), ("traceback", 1), (encode(HOLDS).decode(), 2), (encode(HOLDS).decode() + "x", 0)],
+)
+def test_one_that_did_not_come_to_its_end_says_nothing_of_the_trail(text, code):
+    with pytest.raises(ServiceUnavailable, match=f"exit code {code}: because"):
+        by_process(printing(text, code), {})(threading.Event())
+
+
+def test_a_program_that_is_not_there_is_a_failure_like_any_other(tmp_path):
+    daily = DailyVerification(by_process(["/no/such/program"], {}), tmp_path, Watching(), THREE, lambda: hour(9))
+    daily.once()
+    assert daily.alarms() == []
+    assert last_verified(tmp_path) is None
+
+
+def test_a_process_gets_its_environment_yields_and_ends_with_who_began_it(tmp_path):
+    told = tmp_path / "told.json"
+    program = (
+        "import json, os, sys, time\n"
+        "time.sleep(0.3)\n"
+        "what = [os.environ['WHOSE'], os.getpriority(os.PRIO_PROCESS, 0), os.getpid(), os.getpgid(0)]\n"
+        f"open({str(told)!r}, 'w').write(json.dumps(what)); time.sleep(60)"
+    )
+    closing, failed = threading.Event(), []
+
+    def look():
+        try:
+            by_process([sys.executable, "-c", program], {"WHOSE": "mine"})(closing)
+        except ServiceUnavailable as error:
+            failed.append(error)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    eventually(lambda: told.exists() and told.read_text())
+    whose, nice, pid, group = json.loads(told.read_text())
+    closing.set()
+    looking.join(30.0)
+    assert (whose, nice, group) == ("mine", daily_verification.NICE, os.getpgid(0))
+    assert len(failed) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("text", ["24:00", "3:00", "03:60", "", "03:00\n", "always"])
+def test_a_time_that_is_none_is_refused(text):
+    with pytest.raises(ValidationError):
+        ForensicsSettings(verify_at=text)
+
+
+def test_who_sees_to_it_himself_is_left_alone():
+    command = ["ultrathink"]
+    assert daily_verification.of(ForensicsSettings(verify_at="never"), command, Observer()) is None
+    assert daily_verification.of(ForensicsSettings(), [], Observer()) is None
+    assert daily_verification.of(ForensicsSettings(verify_at="23:59"), command, Observer()) is not None

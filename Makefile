@@ -11,7 +11,7 @@ DRILL_ARGS ?=
 LOADTEST_ARGS ?=
 FUZZ_ARGS ?=
 UNIT ?= tests/unit tests/contract
-SLOW ?= slow
+SLOW ?= slow and not long
 DATA_FOLDER ?= ../shared/data
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
@@ -51,7 +51,7 @@ unit: setup
 compose-check: setup
 	@$(BIN)/pytest -q tests/contract/test_compose.py
 
-# Kills, floods, releases under load, long evidence.
+# Kills, floods, releases under load; the longest of them run with `make proof`.
 test-slow: setup
 	@$(BIN)/pytest -m "$(SLOW)" --durations=60
 

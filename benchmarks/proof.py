@@ -32,6 +32,7 @@ PROOFS = {
     "drill": ["python", "-m", "benchmarks.drill"],
     "audit": ["python", "-m", "tests.fuzz.audit", "--json"],
     "api": ["python", "-m", "tests.fuzz.api", "--cases", "108000", "--json"],
+    "tests": ["python", "-m", "tests.long", "--json"],
 }
 
 
@@ -91,6 +92,9 @@ def table(report: Any) -> list[str]:
     """Of chaos and of the drill: a line a fault; of changes and of requests: how many, and what became of them."""
     if "drill" in report:
         return drill_table(msgspec.convert(report, FromNothing))
+    if "tests" in report:
+        lines = ["| test | | seconds |", "| --- | --- | ---: |"]
+        return [*lines, *(f"| `{one['test']}` | {one['end']} | {one['seconds']:.0f} |" for one in report["tests"])]
     if "changes" in report:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report["by_kind"].items()))
         wrong = f"{report['not_located']} not found or not located"

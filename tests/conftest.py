@@ -32,6 +32,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(OWN_SERVERS):
             item.add_marker(pytest.mark.integration)
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

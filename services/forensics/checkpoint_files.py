@@ -55,6 +55,13 @@ class CheckpointFiles:
         last = f"{PREFIX}{day.isoformat()}{SUFFIX}"
         return [path for path in self.files() if path.name <= last]
 
+    def lines_since(self, at_ns: int) -> Iterator[bytes]:
+        """Whole lines from the beginning of the day of a wall time on. Raises ConfigurationError."""
+        first = f"{PREFIX}{datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).date().isoformat()}{SUFFIX}"
+        for path in self.files():
+            if path.name >= first:
+                yield from self.lines_of(path)
+
     def days(self) -> list[date]:
         """Of which there are checkpoints, in order."""
         names = [path.name.removeprefix(PREFIX).removesuffix(SUFFIX) for path in self.files()]

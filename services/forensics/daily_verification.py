@@ -28,7 +28,7 @@ from trading.files import replace_file
 
 log = structlog.get_logger()
 DAY_S, HOUR_S = 86_400, 3600.0
-#: After a start, one that was missed waits so long: a desk that starts has other work.
+#: After a start, one that was missed waits so long.
 SETTLED_S = 600.0
 #: Between two looks at the clock.
 LOOK_S = 60.0
@@ -43,13 +43,15 @@ NICE = 19
 ENDS_S = 5.0
 #: Of what it says when it fails.
 SAID = 300
+#: How a command of ours begins to say what it could not do; with exit code 1 it waits for a server.
+SENTENCE = "error: "
 
 
 class Verified(Struct, frozen=True):
     """The last verification that came to its end.
 
     Attributes:
-        began_ns, ended_ns: wall time.
+        began_ns, ended_ns: wall time; of none yet, 0 and when one was wanted first.
         records: that were looked at.
         findings: what was not as it was signed.
     """
@@ -72,23 +74,16 @@ def last_verified(folder: Path) -> Verified | None:
         return None
 
 
-def due_s(now_s: float, at_s: int, started_s: float, last: Verified | None) -> float:
-    """When the next one begins, in seconds since 1970.
+def is_due(now_s: float, at_s: int, last: Verified | None) -> bool:
+    """Whether the newest time of the day has passed without one; a last one of a time to come is none.
 
     Args:
-        now_s: wall time.
+        now_s: wall time, in seconds since 1970.
         at_s: the second of the day, in UTC.
-        started_s: wall time when forensics was started.
         last: the last one; None where there was none.
-
-    Returns:
-        The next time of the day; where the last such time was missed, or something had been found before the
-        start, some minutes after the start.
     """
     before_s = now_s - (now_s - at_s) % DAY_S
-    if last is None or last.began_ns < before_s * 1e9 or (last.findings and last.began_ns < started_s * 1e9):
-        return started_s + SETTLED_S
-    return before_s + DAY_S
+    return last is None or not before_s <= last.began_ns / 1e9 <= now_s
 
 
 def as_alarms(findings: Sequence[Finding]) -> list[Alarm]:
@@ -116,6 +111,7 @@ class DailyVerification:
         observer: Observer,
         at_s: int,
         now_s: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is looked at yet.
 
@@ -125,12 +121,22 @@ class DailyVerification:
             observer: told of each that came to its end, and of the last one of an earlier life.
             at_s: second of the day, in UTC.
             now_s: wall time.
+            clock: seconds that no clock's correction changes.
         """
-        self._look, self._folder, self._observer, self._at_s, self._now_s = look, folder, observer, at_s, now_s
+        self._look, self._folder, self._observer, self._at_s = look, folder, observer, at_s
+        self._now_s, self._clock = now_s, clock
         self._alarms: queue.SimpleQueue[Alarm] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._started_s, self._not_before_s = now_s(), 0.0
-        self._last = last_verified(folder)
+        # What is missed is made up for, but not at once: a desk that starts has other work.
+        self._not_before_s = clock() + SETTLED_S
+        last = last_verified(folder)
+        if last is None:
+            # For how long nobody has verified is known from here on, over every restart.
+            last = Verified(0, self._now_ns(), 0, 0)
+            self._keep(last)
+        self._told = last
+        #: What was found then may be mended.
+        self._last = None if last.findings else last
 
     def alarms(self) -> list[Alarm]:
         """What was found since it was asked last."""
@@ -141,8 +147,7 @@ class DailyVerification:
 
     def start(self) -> Callable[[], None]:
         """In a thread; returns what ends it, and what it has begun."""
-        if self._last is not None:
-            self._observer.verified(self._last.ended_ns, self._last.findings)
+        self._observer.verified(self._told.ended_ns, self._told.findings)
         thread = threading.Thread(target=self._run, name="verification", daemon=True)
         thread.start()
 
@@ -153,31 +158,42 @@ class DailyVerification:
         return close
 
     def _run(self) -> None:
-        while not self._closing.wait(min(LOOK_S, max(0.0, self._due_s() - self._now_s()))):
-            if self._now_s() >= self._due_s():
+        while not self._closing.wait(LOOK_S):
+            if self._clock() >= self._not_before_s and is_due(self._now_s(), self._at_s, self._last):
                 self.once()
-
-    def _due_s(self) -> float:
-        return max(due_s(self._now_s(), self._at_s, self._started_s, self._last), self._not_before_s)
 
     def once(self) -> None:
         """Look now, and tell."""
-        began_s = self._now_s()
+        began_ns, began_s = self._now_ns(), self._clock()
         try:
             found = self._look(self._closing)
-            records = sum(one.records for one in found.logs)
-            done = Verified(int(began_s * 1e9), int(self._now_s() * 1e9), records, len(found.findings))
-            # Alarms first: who is killed here looks again.
-            for alarm in as_alarms(found.findings):
-                self._alarms.put(alarm)
-            self._last = done
-            self._observer.verified(done.ended_ns, done.findings)
-            log.info("verified", records=records, findings=done.findings, seconds=round(self._now_s() - began_s, 1))
-            replace_file(self._folder / VERIFIED, encode(done))
-        except (ServiceUnavailable, OSError) as error:
-            self._not_before_s = self._now_s() + HOUR_S
+        except Exception as error:
+            self._not_before_s = self._clock() + HOUR_S
             if not self._closing.is_set():
-                log.warning("not verified: it is tried again in an hour", reason=str(error)[:SAID])
+                log.warning(
+                    "not verified: it is tried again in an hour", reason=str(error)[:SAID],
+                    exc_info=not isinstance(error, (ServiceUnavailable, OSError)),
+                )  # fmt: skip
+            return
+        records = sum(one.records for one in found.logs)
+        for alarm in as_alarms(found.findings):
+            self._alarms.put(alarm)
+        self._last = Verified(began_ns, self._now_ns(), records, len(found.findings))
+        self._observer.verified(self._last.ended_ns, self._last.findings)
+        took_s = round(self._clock() - began_s, 1)
+        log.info("verified", records=records, findings=self._last.findings, seconds=took_s)
+        self._keep(self._last)
+
+    def _now_ns(self) -> int:
+        return int(self._now_s() * 1e9)
+
+    def _keep(self, verified: Verified) -> None:
+        """For the next life; where it cannot be kept, that one verifies soon."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            replace_file(self._folder / VERIFIED, encode(verified))
+        except OSError as error:
+            log.warning("it is not kept when all was verified", folder=str(self._folder), reason=error.strerror)
 
 
 def of(settings: ForensicsSettings, command: Sequence[str], observer: Observer) -> DailyVerification | None:
@@ -210,16 +226,26 @@ def by_process(command: Sequence[str], environment: Mapping[str, str]) -> Callab
                     pass
             finally:
                 end(process)
-            code = process.returncode
-            if code in {0, 1}:
-                try:
-                    return _verifications.read(content_of(told))
-                except BadRecord:
-                    pass
-            said = content_of(complained).decode(errors="replace").strip()[-SAID:]
-            raise ServiceUnavailable(f"a verification ended with exit code {code}: {said or 'it says nothing'}")
+            return outcome(process.returncode, content_of(told), content_of(complained))
 
     return look
+
+
+def outcome(code: int, told: bytes, complained: bytes) -> Verification:
+    """What was found. Raises ServiceUnavailable where a server did not answer, or it was killed.
+
+    What ends one in any other way is a finding too: a value that nobody can read is none that was signed.
+    """
+    if code in {0, 1}:
+        try:
+            return _verifications.read(told)
+        except BadRecord:
+            pass
+    said = complained.decode(errors="replace").strip()
+    ended = f"a verification ended with exit code {code}: {said[-SAID:] or 'it says nothing'}"
+    if code < 0 or (code == 1 and said.startswith(SENTENCE)):
+        raise ServiceUnavailable(ended)
+    return Verification(0, [], [Finding("trail", "all of it", ended)])
 
 
 def content_of(file: IO[Any]) -> bytes:

@@ -6,6 +6,7 @@ signed root tells which, so that what follows is verified all the same.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import merge
@@ -17,6 +18,7 @@ from services.forensics.ahead import Ahead
 from services.forensics.columns import Values
 from services.forensics.findings import Finding, of_records
 from services.forensics.kinds import BY_NAME, RETIRABLE, columns_of, row_of
+from services.forensics.merkle.hashing import hash_leaf
 from services.forensics.merkle.tree import GrowingTree, fold, from_bytes
 from services.forensics.records import leaf_of
 from services.forensics.store.reading import (
@@ -30,6 +32,8 @@ from services.forensics.store.reading import (
     to_record,
 )
 
+#: Of a log that was changed everywhere the first are told one by one.
+MOST_FINDINGS = 10_000
 #: Trees that may be the right one, until a signed root tells.
 MOST_CANDIDATES = 4
 
@@ -99,6 +103,7 @@ class LogVerifier:
         self._unknown: list[tuple[int, int]] = []
         self._forked = False
         self.findings: list[Finding] = []
+        self._more = 0
         self.size = self.proven_to = 0
 
     def run(self, start: GrowingTree, first_offset: int, to_size: int | None = None) -> None:
@@ -119,6 +124,9 @@ class LogVerifier:
                 self._found("unsigned", "no signed root fits them", self.proven_to, self.size - 1)
             self._found("missing", f"{wanted} records were signed", self.size, wanted - 1)
         self._check_tiles(start.size, whole=to_size is None)
+        if self._more:
+            said = f"{self._more:,} more places are not as they were signed"
+            self.findings.append(of_records("altered", self._log.name, said, (0, self.size - 1)))
 
     def _segments(self, to_size: int | None) -> Iterator[Segment]:
         """Each begins where the one before ended."""
@@ -195,7 +203,11 @@ class LogVerifier:
                 self._found("retired", "it was retired before its time", index, index, at)
             return
         record = to_record(row)
-        made = row_of(self._kind, self._log.id, index, record, leaf_of(record))
+        try:
+            made = row_of(self._kind, self._log.id, index, record, leaf_of(record))
+        except struct.error as error:
+            self._found("altered", f"it has a number that no record has: {error}", index, index, row[OFFSET])
+            return
         if row != made and (names := differing(self._columns, row, made)):
             self._found("altered", f"differs from its own bytes in {', '.join(names)}", index, index, row[OFFSET])
 
@@ -223,7 +235,7 @@ class LogVerifier:
 
     def _extended(self, segment: Segment, rows: list[Values]) -> list[Candidate]:
         """The candidates with the leaves of these rows; at each size that was signed, those that fit."""
-        leaves = [row.leaf if isinstance(row, RetiredRow) else leaf_of(to_record(row)) for row in rows]
+        leaves = [row.leaf if isinstance(row, RetiredRow) else own_leaf(row) for row in rows]
         begin = 0
         cuts = self._sizes[bisect_right(self._sizes, segment.begin) : bisect_left(self._sizes, segment.end)]
         for end in [*(cut - segment.begin for cut in cuts), len(leaves)]:
@@ -282,7 +294,18 @@ class LogVerifier:
         self._found(kind, detail, segment.begin, segment.end - 1)
 
     def _found(self, kind: str, detail: str, first: int, last: int, offset: int = -1) -> None:
-        self.findings.append(of_records(kind, self._log.name, detail, (first, last), (offset, offset)))
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(of_records(kind, self._log.name, detail, (first, last), (offset, offset)))
+        else:
+            self._more += 1
+
+
+def own_leaf(row: Values) -> bytes:
+    """The leaf of a record's bytes; of a row with a number that no record has, a hash that is no record's."""
+    try:
+        return leaf_of(to_record(row))
+    except struct.error:
+        return hash_leaf(b"")
 
 
 def up_to(rows: Ahead[Values], end: int) -> list[Values]:

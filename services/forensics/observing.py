@@ -62,7 +62,7 @@ class Metrics(Observer):
         )
         self._verified = Gauge(
             "forensics_verified_timestamp_seconds",
-            "When all of the trail was verified last; 0 before the first.",
+            "When all of the trail was verified last, or was to be first.",
             registry=self.registry,
         )
         self._findings = Gauge(

@@ -157,7 +157,7 @@ class Observer:
         """A checkpoint was signed at a time; `refuses` says why none is."""
 
     def verified(self, ended_ns: int, findings: int) -> None:
-        """All of it was looked at, until a wall time; `findings` is how much was not as it was signed."""
+        """When all of it was looked at last, or was to be first; `findings`: how much was not as signed."""
 
     def turn(self, total: int, waiting: str) -> None:
         """Lives; so many records were stored so far, and what is waited for."""

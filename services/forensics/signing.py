@@ -101,9 +101,16 @@ class Signer:
             self._copy(kept, in_files, lambda c, line: self._files.append(line, c.signed_at_ns))
         if in_kafka < newest:
             self._copy(self._files.lines(), in_kafka, lambda _, line: self._topic.append(line))
-        if numbers.get("the database", -1) < newest:
+        keep = self._trail.keep_checkpoint
+        if "the database" in known:
+            # One that was away when forensics was killed lacks some.
+            last, _ = known["the database"]
+            lines = self._files.lines_since(last.signed_at_ns) if last.number < newest else ()
+            self._copy(lines, last.number, lambda c, line: keep(c.number, c.signed_at_ns, line))
+        else:
+            # One that is built again begins with the newest.
             checkpoint, line = next(one for one in known.values() if one[0].number == newest)
-            self._trail.keep_checkpoint(checkpoint.number, checkpoint.signed_at_ns, line)
+            keep(checkpoint.number, checkpoint.signed_at_ns, line)
 
     def _copy(self, lines: Iterable[bytes], after: int, write: Callable[[Checkpoint, bytes], None]) -> None:
         for line in lines:

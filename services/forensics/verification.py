@@ -100,6 +100,11 @@ def verify(
     return Verification(chain.count, verdicts, findings, *numbers)
 
 
+def unreadable(why: str) -> Verification:
+    """Of a trail that holds a value which nobody can read: none that was signed is such."""
+    return Verification(0, [], [Finding("trail", "the database", f"it cannot be read: {why}")])
+
+
 def verify_log(
     reader: TrailReader,
     row: LogRow,

@@ -36,7 +36,8 @@ class CertificateSource:
         )
         end.add_metric([self._authority.name], end_of(self._authority))
         for broker in self._brokers:
-            with contextlib.suppress(OSError):
+            # An address that is none is as little seen as a broker that is away.
+            with contextlib.suppress(OSError, ValueError):
                 end.add_metric([broker], shown_by(broker))
         return [end]
 

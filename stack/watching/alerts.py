@@ -252,9 +252,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "TrailUnverified", "warning",
-        # Before the first one it counts from the start.
-        "time() - ((forensics_verified_timestamp_seconds > 0) or on () "
-        'process_start_time_seconds{job="forensics"}) > 2 * 86400',
+        # By a clock that was wrong it may lie in the time to come; 0 where nobody wants it.
+        "abs(time() - (forensics_verified_timestamp_seconds > 0)) > 2 * 86400",
         "nobody has verified all of the trail for {{ $value | humanizeDuration }}", tried="figures",
     ),
     # ---- models ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 TREES, LIGHTGBM, XGBOOST = (f"exporters.formats.{name}" for name in ("scikit_trees", "lightgbm", "xgboost"))
 STEPS, BUILDING, TORCH = (
     "exporters.formats.scikit_steps",

@@ -56,7 +56,8 @@ def nothing_compiled(running, since_ns, before, cache):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("exported")
 def test_a_desk_that_began_with_nothing_compiled_compiles_nothing_after_it_is_ready(stack, tmp_path):
     control = Control(stack.kafka_bootstrap, "gateway.control", stack.redis_url)

@@ -193,7 +193,7 @@ def test_the_command_loads_the_desk_and_writes_its_files(deciding, tmp_path):
     assert "missed" in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_soak_judges_growth_too(deciding, tmp_path):
     targets = tmp_path / "t.yaml"
     targets.write_text(EASY)
@@ -212,7 +212,7 @@ def test_a_short_soak_judges_growth_too(deciding, tmp_path):
     assert done.returncode == {"held": 0, "missed": 1, "invalid": 2}[found["verdict"]], done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_capacity_finds_a_limit_between_its_bounds(deciding, tmp_path):
     targets = tmp_path / "t.yaml"
     targets.write_text(EASY)

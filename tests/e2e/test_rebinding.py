@@ -39,7 +39,7 @@ from trading.history import open_source
 from trading.keys import make_keys, public_path
 from trading.risk.limits import LimitsFile
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("exported")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900), pytest.mark.usefixtures("exported")]
 CLI = CliRunner()
 PATIENT = {"budget_ms": "86400000", "reserve_ms": "0", "shed_below_ms": "0"}
 LIMITS = LimitsFile(defaults={"max_staleness_s": None, "max_drawdown": None, "max_order_notional": 4000.0})

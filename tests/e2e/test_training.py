@@ -77,7 +77,7 @@ def _tidy(client, exported):
             client.delete_model_version(name, version)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_is_killed_goes_on_to_the_same_models(stack, client, tmp_path):
     whole = finished(train(stack))
     victim = train(stack)
@@ -194,7 +194,7 @@ def test_a_queue_runs_what_it_can_and_names_what_it_cannot(stack, client, tmp_pa
         assert says in str(wrong.exception)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_search_is_nested_in_mlflow_and_judged_on_rows_that_no_trial_saw(stack, client):
     done = CLI.invoke(app, ["train", "search", "--data", SOURCE, "--trials", "2", "--jobs", "2", "--json"])
     assert done.exit_code == 0, done.exception

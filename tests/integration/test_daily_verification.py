@@ -48,10 +48,28 @@ def test_what_was_changed_long_after_it_was_signed_is_found(trail, tmp_path):
     assert last_verified(tmp_path / "trail").findings == len(alarms)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("UPDATE trail.decisions SET timestamp_type = 300 WHERE leaf_index = 7", id="no such number"),
+        pytest.param(
+            "UPDATE trail.batches SET first_event_time = 'infinity' WHERE to_size < 300", id="no such time"
+        ),
+        pytest.param("UPDATE trail.checkpoints SET signed_at = 'infinity' WHERE number = 1", id="no such moment"),
+    ],
+)
+def test_a_value_that_nobody_can_read_hides_nothing(trail, change):
+    settings, daily = trail
+    with psycopg.connect(settings.postgres_url("ultrathink")) as owner:
+        assert owner.execute(change).rowcount
+    daily.once()
+    assert daily.alarms()
+
+
 def test_a_database_that_is_away_leaves_nothing_said(trail, tmp_path):
     settings, daily = trail
     with psycopg.connect(settings.postgres_url("ultrathink")) as owner:
         owner.execute("REVOKE SELECT ON ALL TABLES IN SCHEMA trail FROM forensics, reader")
     daily.once()
     assert daily.alarms() == []
-    assert last_verified(tmp_path / "trail") is None
+    assert last_verified(tmp_path / "trail").began_ns == 0

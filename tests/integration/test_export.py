@@ -192,7 +192,7 @@ def test_a_model_that_is_not_ours_goes_from_mlflow_to_served_with_parity(
         np.testing.assert_allclose(served[1], forest().predict_proba(ROWS[:50]), atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_half_precision_is_smaller_and_within_its_own_tolerance(stack, repository, triton):
     mlflow.set_tracking_uri(stack.mlflow_uri)
     name = logged(stack, "torch")
@@ -386,7 +386,7 @@ def test_what_the_card_could_not_hold_is_refused_before_it_is_loaded(repository,
     repository.configure(repository.lineage("greedy", 1).contract, Serving())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_step_cannot_go_below_what_an_ensemble_pins(stack, repository, releases, exported):
     pinned = repository.serving("trading_decision").pins["regime_detection"]
     again = export_pipeline("trading_decision", options(stack, alias="challenger"), repository, quiet)

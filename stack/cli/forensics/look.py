@@ -53,6 +53,7 @@ def verify(
     """Look at every record, tree and checkpoint: are they what was signed? Exit code 1 where they are not."""
     from services.forensics.checkpoint_files import CheckpointFiles
     from services.forensics.store.reading import opened
+    from services.forensics.verification import unreadable
     from services.forensics.verification import verify as look
     from stack.cli.train import showing
     from stack.processes.settings import forensics_settings
@@ -68,17 +69,20 @@ def verify(
         )
     if until is not None:
         find_checkpoint(str(until), files, keys)
-    with opened(settings.reader_url.get_secret_value()) as reader, showing("verifying") as progress:
-        done, total = 0, reader.count()
+    try:
+        with opened(settings.reader_url.get_secret_value()) as reader, showing("verifying") as progress:
+            done, total = 0, reader.count()
 
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            progress("records", done, total)
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                progress("records", done, total)
 
-        found = look(
-            reader, files.lines(), keys, since=begin, until=until, advance=advance, keep_days=settings.keep_days
-        )
+            found = look(
+                reader, files.lines(), keys, since=begin, until=until, advance=advance, keep_days=settings.keep_days
+            )
+    except BadRecord as error:
+        found = unreadable(str(error))
     if json:
         print_json(found)
     else:

@@ -11,8 +11,9 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from connectors.triton import inferring
 from connectors.triton.errors import Meaning, NoAnswerInTime, meaning
-from connectors.triton.inferring import MOST_LEFT, Infer
+from connectors.triton.inferring import MOST_HELD, MOST_LEFT, Infer
 from tests.waiting import eventually
 
 
@@ -36,7 +37,7 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 @contextmanager
 def serving(port=0):
-    server, answers = grpc.server(ThreadPoolExecutor(8)), Server()
+    server, answers = grpc.server(ThreadPoolExecutor(32)), Server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(answers, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
@@ -80,6 +81,21 @@ def test_no_more_than_some_are_left_and_the_next_waits_for_the_first_of_them():
             server.may_answer.set()
             assert waits.result(10.0) == "next"
         assert "one too many" not in server.asked
+        infer.close()
+    assert "cancelled" not in [how for _, how in server.ended]
+
+
+def test_calls_that_are_stuck_do_not_keep_others_from_being_tried_and_are_bounded(monkeypatch):
+    monkeypatch.setattr(inferring, "STUCK_S", 0.05)
+    with serving() as (server, address):
+        infer = Infer(address)
+        for number in range(3 * MOST_HELD):
+            with pytest.raises(NoAnswerInTime):
+                asking(infer, str(number), 0.06)
+        # One that came while all were held was never asked.
+        assert MOST_LEFT < len(server.asked) <= MOST_HELD
+        server.may_answer.set()
+        assert asking(infer, "next") == "next"
         infer.close()
     assert "cancelled" not in [how for _, how in server.ended]
 

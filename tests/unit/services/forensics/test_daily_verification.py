@@ -20,7 +20,7 @@ from services.forensics.daily_verification import (
     DailyVerification,
     Verified,
     by_process,
-    due_s,
+    is_due,
     last_verified,
 )
 from services.forensics.findings import Finding
@@ -47,21 +47,20 @@ def ended(at_s, findings=0):
 
 
 @pytest.mark.parametrize(
-    ("now_s", "started_s", "last", "wanted"),
+    ("now_s", "last", "wanted"),
     [
-        pytest.param(hour(9), hour(9), None, hour(9) + SETTLED_S, id="there was none"),
-        pytest.param(hour(9), hour(9), ended(hour(3)), hour(3, 1), id="done this night"),
-        pytest.param(hour(2), hour(1), ended(hour(3, -1)), hour(3), id="due this night"),
-        pytest.param(hour(9), hour(8.9), ended(hour(3, -1)), hour(8.9) + SETTLED_S, id="missed this night"),
-        pytest.param(hour(9), hour(1), ended(hour(3, -1)), hour(1) + SETTLED_S, id="late this night"),
-        pytest.param(hour(9), hour(9), ended(hour(3), 4), hour(9) + SETTLED_S, id="mended since"),
-        pytest.param(hour(9), hour(1), ended(hour(3), 4), hour(3, 1), id="found in this life"),
-        pytest.param(hour(9), hour(9), ended(hour(3, 5)), hour(3, 1), id="a clock that stepped back"),
-        pytest.param(hour(3), hour(1), ended(hour(3)), hour(3, 1), id="in this very moment"),
+        pytest.param(hour(9), None, True, id="there was none"),
+        pytest.param(hour(9), ended(hour(3)), False, id="done this night"),
+        pytest.param(hour(2.99, 1), ended(hour(3)), False, id="a little before the next"),
+        pytest.param(hour(3, 1), ended(hour(3)), True, id="the next night"),
+        pytest.param(hour(9), ended(hour(2.9)), True, id="missed this night"),
+        pytest.param(hour(9), ended(hour(3, -9)), True, id="missed for days"),
+        pytest.param(hour(9), ended(hour(3, 400)), True, id="by a clock that was ahead"),
+        pytest.param(hour(9), Verified(0, int(hour(8) * 1e9), 0, 0), True, id="only wanted"),
     ],
 )
-def test_it_begins_at_its_hour_and_what_was_missed_is_made_up_for_soon(now_s, started_s, last, wanted):
-    assert due_s(now_s, THREE, started_s, last) == wanted
+def test_it_begins_at_its_hour_and_what_was_missed_is_made_up_for(now_s, last, wanted):
+    assert is_due(now_s, THREE, last) is wanted
 
 
 class Watching(Observer):
@@ -76,8 +75,10 @@ class Life:
     """A clock, and verifications that come out as they are told to."""
 
     def __init__(self, folder, outcome=HOLDS):
-        self.now_s, self.outcome, self.looks, self.observer = hour(9), outcome, 0, Watching()
-        self.daily = DailyVerification(self.look, folder, self.observer, THREE, lambda: self.now_s)
+        self.now_s, self.clock_s, self.outcome, self.looks, self.observer = hour(9), 50.0, outcome, 0, Watching()
+        self.daily = DailyVerification(
+            self.look, folder, self.observer, THREE, lambda: self.now_s, lambda: self.clock_s
+        )
 
     def look(self, _):
         self.looks += 1
@@ -120,31 +121,66 @@ def test_each_finding_is_an_alarm_with_its_place_and_of_very_many_the_first_are(
     assert last_verified(tmp_path).findings == MOST_ALARMS + 8
 
 
-def test_what_fails_counts_not_and_is_tried_again_in_an_hour(tmp_path, monkeypatch):
+@pytest.fixture
+def quick(monkeypatch):
     monkeypatch.setattr(daily_verification, "LOOK_S", 0.001)
-    life = Life(tmp_path, ServiceUnavailable("PostgreSQL does not answer"))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "failure", [ServiceUnavailable("no PostgreSQL"), OSError("no program"), RuntimeError("a fault")]
+)
+def test_what_fails_counts_not_and_is_tried_again_in_an_hour(tmp_path, failure):
+    life = Life(tmp_path, failure)
     close = life.daily.start()
+    wanted = [(int(hour(9) * 1e9), 0)]
     try:
-        life.now_s = hour(9) + SETTLED_S - 1
+        # A wall clock that leaps makes nothing due before its time.
+        life.clock_s, life.now_s = 50.0 + SETTLED_S - 1, hour(9, 40)
         time.sleep(0.05)
         assert life.looks == 0
-        life.now_s = hour(9) + SETTLED_S
+        life.clock_s, life.now_s = 50.0 + SETTLED_S, hour(9)
         eventually(lambda: life.looks == 1)
         time.sleep(0.05)
-        assert (life.looks, life.observer.told, last_verified(tmp_path)) == (1, [], None)
+        assert (life.looks, life.observer.told, last_verified(tmp_path).began_ns) == (1, wanted, 0)
         life.outcome = HOLDS
-        life.now_s += HOUR_S
-        eventually(lambda: life.observer.told)
+        life.clock_s += HOUR_S
+        eventually(lambda: len(life.observer.told) == 2)
         assert life.looks == 2
     finally:
         close()
 
 
+def test_since_when_one_is_wanted_is_known_over_restarts(tmp_path):
+    first = Life(tmp_path, ServiceUnavailable("no PostgreSQL"))
+    first.daily.once()
+    second = Life(tmp_path)
+    second.now_s = hour(9, 3)
+    second.daily.start()()
+    assert second.observer.told == [(int(hour(9) * 1e9), 0)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_found_in_an_earlier_life_is_told_and_looked_at_again(tmp_path):
+    Life(tmp_path, Verification(9, [], [Finding("checkpoint", "checkpoint 4", "it is torn")])).daily.once()
+    life = Life(tmp_path)
+    life.now_s = hour(10)
+    close = life.daily.start()
+    try:
+        assert life.observer.told[0][1] == 1
+        life.clock_s += SETTLED_S
+        eventually(lambda: life.looks == 1)
+        assert life.observer.told[1][1] == 0
+    finally:
+        close()
+
+
 def test_a_folder_that_takes_nothing_does_not_keep_what_was_found(tmp_path):
+    (tmp_path / "gone").write_text("a file")
     life = Life(tmp_path / "gone", Verification(9, [], [Finding("checkpoint", "checkpoint 4", "it is torn")]))
     life.daily.once()
     assert len(life.daily.alarms()) == 1
-    assert life.observer.told
+    assert life.observer.told[-1][1] == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"began_ns":"x"}', b"\xff\x00", b"[]", b'{"began_ns":1e400}'])
@@ -153,12 +189,9 @@ def test_what_is_no_record_of_one_is_as_if_there_was_none(tmp_path, content):
     assert last_verified(tmp_path) is None
 
 
-def printing(text, code=0):
-    return [
-        sys.executable,
-        "-c",
-        f"import sys; sys.stdout.write({text!r}); sys.stderr.write('because'); sys.exit({code})",
-    ]
+def printing(text, code=0, said="error: because"):
+    program = f"import sys; sys.stdout.write({text!r}); sys.stderr.write({said!r}); sys.exit({code})"
+    return [sys.executable, "-c", program]
 
 
 @pytest.mark.parametrize(
@@ -168,20 +201,34 @@ def test_a_process_tells_what_it_found(found, code):
     assert by_process(printing(encode(found).decode(), code), {})(threading.Event()) == found
 
 
+def test_one_that_waits_for_a_server_says_nothing_of_the_trail():
+    with pytest.raises(ServiceUnavailable, match="exit code 1: error: because"):
+        by_process(printing("", 1), {})(threading.Event())
+
+
+def test_one_that_is_killed_says_nothing_of_the_trail():
+    program = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    with pytest.raises(ServiceUnavailable, match="exit code -9: it says nothing"):
+        by_process(program, {})(threading.Event())
+
+
 @pytest.mark.parametrize(
-    ("text", "code"),
-    [("", 0), ("", 1), ("{}", 1), ("traceback", 1), (encode(HOLDS).decode(), 2), (encode(HOLDS).decode() + "x", 0)],
-)
-def test_one_that_did_not_come_to_its_end_says_nothing_of_the_trail(text, code):
-    with pytest.raises(ServiceUnavailable, match=f"exit code {code}: because"):
-        by_process(printing(text, code), {})(threading.Event())
+    ("text", "code", "said"),
+    [
+        ("", 0, ""), ("{}", 0, ""), ("", 1, "Traceback: struct.error"), ("{}", 1, "Traceback"),
+        (encode(HOLDS).decode() + "x", 0, ""), (encode(HOLDS).decode(), 2, "error: no key"), ("", 2, "error: no key"),
+    ],
+)  # fmt: skip
+def test_one_that_cannot_look_at_all_has_found_something(text, code, said):
+    (finding,) = by_process(printing(text, code, said), {})(threading.Event()).findings
+    assert f"exit code {code}: {said or 'it says nothing'}" in finding.detail
 
 
 def test_a_program_that_is_not_there_is_a_failure_like_any_other(tmp_path):
     daily = DailyVerification(by_process(["/no/such/program"], {}), tmp_path, Watching(), THREE, lambda: hour(9))
     daily.once()
     assert daily.alarms() == []
-    assert last_verified(tmp_path) is None
+    assert last_verified(tmp_path).began_ns == 0
 
 
 def test_a_process_gets_its_environment_yields_and_ends_with_who_began_it(tmp_path):
@@ -222,4 +269,17 @@ def test_who_sees_to_it_himself_is_left_alone():
     command = ["ultrathink"]
     assert daily_verification.of(ForensicsSettings(verify_at="never"), command, Observer()) is None
     assert daily_verification.of(ForensicsSettings(), [], Observer()) is None
-    assert daily_verification.of(ForensicsSettings(verify_at="23:59"), command, Observer()) is not None
+
+
+def test_it_looks_as_who_records_and_where_the_checkpoints_are(tmp_path):
+    program = (
+        "import os, sys; sys.stderr.write('error: ' + os.environ['ULTRATHINK_FORENSICS_READER_URL']); sys.exit(1)"
+    )
+    settings = ForensicsSettings(
+        postgres_url="postgresql://recorder@nowhere/x", checkpoints=tmp_path, verify_at="23:59"
+    )
+    daily = daily_verification.of(settings, [sys.executable, "-c", program], Observer())
+    assert last_verified(tmp_path).began_ns == 0
+    with pytest.raises(ServiceUnavailable, match="error: postgresql://recorder@nowhere/x"):
+        daily._look(threading.Event())
+    assert daily._at_s == 23 * 3600 + 59 * 60

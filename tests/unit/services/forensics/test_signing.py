@@ -81,6 +81,19 @@ def test_a_place_that_was_away_gets_what_it_missed(places):
     assert [number for number, _ in places.trail.checkpoints] == [0, 1, 2, 3]
 
 
+def test_a_place_that_was_away_until_forensics_was_killed_gets_what_it_missed(places):
+    signer = places.sign(2)
+    places.topic.down, places.trail.down = 99, 99
+    day_ns = 86_400 * SECOND_NS
+    for n in range(3):
+        places.sign(2, signer, START_NS + (n + 1) * day_ns)
+    places.topic.down, places.trail.down = 0, 0
+    places.signer()
+    assert places.alarms == []
+    assert places.topic.kept == list(places.files.lines()) == [line for _, line in places.trail.checkpoints]
+    assert [number for number, _ in places.trail.checkpoints] == list(range(8))
+
+
 @pytest.mark.parametrize("lost", ["files", "topic", "trail", "files and topic"])
 def test_a_place_that_was_lost_is_filled_from_the_others(places, lost, tmp_path):
     places.sign(4)

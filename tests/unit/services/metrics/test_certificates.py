@@ -92,7 +92,7 @@ def test_of_an_authority_the_last_counts_and_of_a_broker_what_it_shows_even_wher
 def test_a_broker_that_is_away_or_speaks_no_tls_hides_nobody_else(authority, broker):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         away = f"127.0.0.1:{silent.getsockname()[1]}"
-    assert told(CertificateSource(f"{away},nowhere.invalid,{broker}", authority)) == {
+    assert told(CertificateSource(f"{away},nowhere.invalid,{broker},broker:abc,::1:9093", authority)) == {
         "ca.crt": after(300), broker: after(-1),
     }  # fmt: skip
 

@@ -80,7 +80,6 @@ HEALTHY = {
     "forensics_signing_refused": "0x200",
     "forensics_verification_findings": "0x200",
     "forensics_verified_timestamp_seconds": "0x200",
-    'process_start_time_seconds{job="forensics"}': "0x200",
     'ultrathink_model_parity_max_abs_difference{model="trading_decision"}': "0.0000001x200",
     'ultrathink_model_lineage_readable{model="trading_decision"}': "1x200",
     'ultrathink_releases_total{action="release", end="done"}': "5x200",
@@ -130,7 +129,7 @@ WRONG: dict[str, dict[str, str | None]] = {
     "TrailBehind": {'forensics_lag_seconds{kind="decisions"}': "95x200"},
     "CheckpointMissing": {"forensics_checkpoint_timestamp_seconds": "1x200"},
     "TamperFound": {'forensics_alarms_total{kind="gap"}': "0x60 1x140"},
-    "TrailUnverified": {"forensics_verified_timestamp_seconds": "0x200", 'process_start_time_seconds{job="forensics"}': "-180000x200"},
+    "TrailUnverified": {"forensics_verified_timestamp_seconds": "180000x200"},
     "ModelParity": {'ultrathink_model_parity_max_abs_difference{model="trading_decision"}': "0.4x200"},
     "ModelUnknown": {'ultrathink_model_lineage_readable{model="trading_decision"}': "0x200"},
     "ReleaseOpen": {'ultrathink_releases_total{action="release", end="open"}': "1x200"},
@@ -182,6 +181,14 @@ def test_every_alert_fires_on_what_it_means_and_is_silent_on_a_healthy_desk(tmp_
         # Its own rule alone: all of them on each figure would take a minute.
         code, said = evaluated(tmp_path, [case([name], WRONG[name], True)], [name])
         assert code == 0, said
+
+
+@needs_promtool
+def test_what_a_verification_found_fires_until_one_finds_nothing_and_so_does_a_time_to_come(tmp_path):
+    found = case(["TamperFound"], {"forensics_verification_findings": "3x200"}, True)
+    ahead = case(["TrailUnverified"], {"forensics_verified_timestamp_seconds": "9000000x200"}, True)
+    code, said = evaluated(tmp_path, [found, ahead], ["TamperFound", "TrailUnverified"])
+    assert code == 0, said
 
 
 @needs_promtool

@@ -38,7 +38,7 @@ FIGURES = {
     "GpuMemory": ('DCGM_FI_DEV_FB_USED{gpu="0"}', 6000, 11800),
     "GpuTemperature": ('DCGM_FI_DEV_GPU_TEMP{gpu="0"}', 61, 91),
     "CertificateExpiring": ('ultrathink_certificate_expiry_timestamp_seconds{certificate="ca.crt"}', 4e9, 1.6e9),
-    "TrailUnverified": ("forensics_verified_timestamp_seconds", 4e9, 1.6e9),
+    "TrailUnverified": ("forensics_verified_timestamp_seconds", time.time(), 1.6e9),
     "ModelParity": ('ultrathink_model_parity_max_abs_difference{model="m"}', 1e-7, 0.4),
     "ReleaseOpen": ('ultrathink_releases_total{action="release",end="open"}', 0, 1),
 }

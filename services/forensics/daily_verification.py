@@ -167,6 +167,7 @@ class DailyVerification:
         began_ns, began_s = self._now_ns(), self._clock()
         try:
             found = self._look(self._closing)
+        # Whatever it is: a thread that dies verifies nothing any more, and nobody would hear of it for two days.
         except Exception as error:
             self._not_before_s = self._clock() + HOUR_S
             if not self._closing.is_set():
@@ -215,6 +216,7 @@ def by_process(command: Sequence[str], environment: Mapping[str, str]) -> Callab
     """
 
     def look(closing: threading.Event) -> Verification:
+        """Until it has ended, or `closing` ends it. Raises ServiceUnavailable and OSError."""
         with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as complained:
             process = subprocess.Popen(
                 list(command), stdin=subprocess.DEVNULL, stdout=told, stderr=complained,

@@ -52,6 +52,15 @@ def asking(infer, name, timeout_s=10.0):
     return infer(service_pb2.ModelInferRequest(model_name=name), timeout_s).model_name
 
 
+def leaving_as_many_as_it_may(server, address):
+    infer = Infer(address)
+    for number in range(MOST_LEFT):
+        with pytest.raises(NoAnswerInTime):
+            asking(infer, str(number), 0.02)
+    eventually(lambda: len(server.asked) == MOST_LEFT)
+    return infer
+
+
 def test_who_is_late_is_not_cancelled_and_his_answer_is_nobodys():
     with serving() as (server, address):
         infer = Infer(address)
@@ -68,11 +77,7 @@ def test_who_is_late_is_not_cancelled_and_his_answer_is_nobodys():
 
 def test_no_more_than_some_are_left_and_the_next_waits_for_the_first_of_them():
     with serving() as (server, address):
-        infer = Infer(address)
-        for number in range(MOST_LEFT):
-            with pytest.raises(NoAnswerInTime):
-                asking(infer, str(number), 0.02)
-        eventually(lambda: len(server.asked) == MOST_LEFT)
+        infer = leaving_as_many_as_it_may(server, address)
         for _ in range(3):
             with pytest.raises(NoAnswerInTime, match=f"{MOST_LEFT} earlier calls are not answered yet"):
                 asking(infer, "one too many", 0.02)
@@ -128,11 +133,7 @@ def test_a_refusal_and_a_server_that_is_away_are_told_at_once_and_leave_nothing(
 
 def test_calls_that_a_server_took_to_its_end_make_room():
     with serving() as (server, address):
-        infer = Infer(address)
-        for number in range(MOST_LEFT):
-            with pytest.raises(NoAnswerInTime):
-                asking(infer, str(number), 0.02)
-        eventually(lambda: len(server.asked) == MOST_LEFT)
+        infer = leaving_as_many_as_it_may(server, address)
     with pytest.raises(grpc.RpcError) as away:
         asking(infer, "after it")
     assert meaning(away.value) is Meaning.DOWN

@@ -43,7 +43,7 @@ def ends(report: Path) -> list[dict[str, Any]]:
 
 
 def main(words: list[str]) -> int:
-    """Exit code: 0 all passed, 1 one did not, or there is none."""
+    """Exit code: 0 all passed, 1 one did not, was skipped, or there is none."""
     # As Ctrl-C: what was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
     else:
         for one in tests:
             print(f"{one['end']:8} {one['seconds']:8.1f} s  {one['test']}")
-    return int(code != 0 or not tests)
+    return int(code != 0 or not tests or any(one["end"] != "passed" for one in tests))
 
 
 if __name__ == "__main__":

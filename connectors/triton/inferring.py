@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import Any
@@ -35,7 +34,7 @@ class Infer:
         """Nothing is connected yet; `address` is host:port of its gRPC."""
         self._channel = grpc.insecure_channel(address, options=RECONNECT)
         self._begin = service_pb2_grpc.GRPCInferenceServiceStub(self._channel).ModelInfer.future
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         #: They are held: a call that is forgotten is cancelled.
         self._left: list[tuple[float, Any]] = []
 
@@ -44,42 +43,43 @@ class Infer:
         ends_s = time.monotonic() + timeout_s
         if self._left:
             self._wait_for_room(ends_s)
-            if time.monotonic() >= ends_s:
-                raise NoAnswerInTime(f"earlier calls took all of its {timeout_s * 1e3:.0f} ms")
         call = self._begin(request, timeout=LEFT_S)
-        try:
-            return call.result(timeout=max(0.0, ends_s - time.monotonic()))
-        except grpc.FutureTimeoutError:
-            with self._lock:
-                self._left.append((time.monotonic(), call))
-            raise NoAnswerInTime(f"no answer within {timeout_s * 1e3:.0f} ms") from None
+        if ended(call, ends_s):
+            return call.result()
+        with self._changed:
+            self._left.append((time.monotonic(), call))
+        call.add_done_callback(self._tell)
+        raise NoAnswerInTime(f"no answer within {timeout_s * 1e3:.0f} ms")
 
     def close(self) -> None:
         """Close the channel, after a moment for what still comes."""
         ends_s = time.monotonic() + CLOSING_S
         for _, call in self._left:
-            wait_for(call, ends_s)
+            ended(call, ends_s)
         self._channel.close()
 
+    def _tell(self, _: Any) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
     def _wait_for_room(self, ends_s: float) -> None:
-        while True:
-            with self._lock:
+        with self._changed:
+            while True:
+                now_s = time.monotonic()
                 self._left = [one for one in self._left if not one[1].done()]
-                fresh_s = time.monotonic() - STUCK_S
-                fresh = [one for one in self._left if one[0] > fresh_s]
-                if len(fresh) < MOST_LEFT and len(self._left) < MOST_HELD:
+                fresh = [since_s for since_s, _ in self._left if since_s > now_s - STUCK_S]
+                is_full = len(self._left) >= MOST_HELD
+                if now_s >= ends_s:
+                    raise NoAnswerInTime(f"{len(self._left)} earlier calls are not answered yet")
+                if len(fresh) < MOST_LEFT and not is_full:
                     return
-                since_s, oldest = (fresh or self._left)[0]
-            until_s = since_s + STUCK_S if len(self._left) < MOST_HELD else ends_s
-            if not wait_for(oldest, min(ends_s, until_s)) and time.monotonic() >= ends_s:
-                raise NoAnswerInTime(f"{len(self._left)} earlier calls are not answered yet")
+                # The first of them may be taken for stuck before it ends.
+                until_s = ends_s if is_full else min(ends_s, fresh[0] + STUCK_S)
+                self._changed.wait(max(0.001, until_s - now_s))
 
 
-def wait_for(call: Any, ends_s: float) -> bool:
-    """Whether it has ended before a moment of the monotonic clock, however it did."""
-    with contextlib.suppress(grpc.FutureCancelledError):
-        try:
-            call.exception(timeout=max(0.0, ends_s - time.monotonic()))
-        except grpc.FutureTimeoutError:
-            return False
-    return True
+def ended(call: Any, ends_s: float) -> bool:
+    """Whether it ends before a moment of the monotonic clock; gRPC's own waiting follows the wall clock's leaps."""
+    done = threading.Event()
+    call.add_done_callback(lambda _: done.set())
+    return done.wait(max(0.0, ends_s - time.monotonic()))

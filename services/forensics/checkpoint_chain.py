@@ -8,6 +8,9 @@ from services.forensics.ports import LogName
 from trading.errors import BadRecord
 from trading.keys import Keys
 
+#: Where all were changed the first are told one by one.
+MOST_FINDINGS = 10_000
+
 
 class CheckpointChain:
     """Takes lines one by one, and keeps of them what a verification needs.
@@ -88,7 +91,11 @@ class CheckpointChain:
 
     def found(self, number: int, detail: str) -> None:
         """Something is wrong with a checkpoint."""
-        self.findings.append(Finding("checkpoint", f"checkpoint {number}", detail, number=number))
+        if len(self.findings) < MOST_FINDINGS:
+            self.findings.append(Finding("checkpoint", f"checkpoint {number}", detail, number=number))
+        elif len(self.findings) == MOST_FINDINGS:
+            said = f"and more, from checkpoint {number} on: {detail}"
+            self.findings.append(Finding("checkpoint", "many checkpoints", said, number=number))
 
     def _keep(self, checkpoint: Checkpoint) -> None:
         self.until = checkpoint

@@ -18,6 +18,7 @@ from typing import IO, Any
 import structlog
 from msgspec import Struct
 
+from services.forensics.checkpoint_files import CheckpointFiles
 from services.forensics.findings import Finding
 from services.forensics.ports import Alarm, Observer
 from services.forensics.settings import ForensicsSettings
@@ -43,8 +44,12 @@ NICE = 19
 ENDS_S = 5.0
 #: Of what it says when it fails.
 SAID = 300
-#: How a command of ours begins to say what it could not do; with exit code 1 it waits for a server.
+#: How a command of ours begins to say what keeps it from its work.
 SENTENCE = "error: "
+#: Its exit codes where it heard SIGHUP, SIGINT or SIGTERM.
+ENDED = {129, 130, 143}
+#: What is lost and does not come back can be accepted; what was changed cannot.
+LOST = {"missing", "log"}
 
 
 class Verified(Struct, frozen=True):
@@ -86,11 +91,16 @@ def is_due(now_s: float, at_s: int, last: Verified | None) -> bool:
     return last is None or not before_s <= last.began_ns / 1e9 <= now_s
 
 
+def sentence_of(finding: Finding) -> str:
+    """As an alarm says it, and who accepts that."""
+    return f"{finding.kind}: {finding.place}: {finding.detail}"
+
+
 def as_alarms(findings: Sequence[Finding]) -> list[Alarm]:
     """What was found, the first of it one by one."""
     alarms = [
         Alarm(
-            "not_as_signed", f"{one.kind}: {one.place}: {one.detail}", one.log,
+            "not_as_signed", sentence_of(one), one.log,
             one.first_offset if one.first_offset >= 0 else None,
         )
         for one in findings[:MOST_ALARMS]
@@ -177,9 +187,11 @@ class DailyVerification:
                 )  # fmt: skip
             return
         records = sum(one.records for one in found.logs)
-        for alarm in as_alarms(found.findings):
+        accepted = {one.alarm for one in CheckpointFiles(self._folder).acceptances()}
+        findings = [one for one in found.findings if one.kind not in LOST or sentence_of(one) not in accepted]
+        for alarm in as_alarms(findings):
             self._alarms.put(alarm)
-        self._last = Verified(began_ns, self._now_ns(), records, len(found.findings))
+        self._last = Verified(began_ns, self._now_ns(), records, len(findings))
         self._observer.verified(self._last.ended_ns, self._last.findings)
         took_s = round(self._clock() - began_s, 1)
         log.info("verified", records=records, findings=self._last.findings, seconds=took_s)
@@ -220,7 +232,8 @@ def by_process(command: Sequence[str], environment: Mapping[str, str]) -> Callab
         with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as complained:
             process = subprocess.Popen(
                 list(command), stdin=subprocess.DEVNULL, stdout=told, stderr=complained,
-                env={**os.environ, **environment},
+                # What it says is read: in no colours.
+                env={**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "", **environment},
             )  # fmt: skip
             try:
                 os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
@@ -228,13 +241,15 @@ def by_process(command: Sequence[str], environment: Mapping[str, str]) -> Callab
                     pass
             finally:
                 end(process)
+            if closing.is_set():
+                raise ServiceUnavailable("it was ended before its end")
             return outcome(process.returncode, content_of(told), content_of(complained))
 
     return look
 
 
 def outcome(code: int, told: bytes, complained: bytes) -> Verification:
-    """What was found. Raises ServiceUnavailable where a server did not answer, or it was killed.
+    """What was found. Raises ServiceUnavailable where it says why it could not look, or was ended.
 
     What ends one in any other way is a finding too: a value that nobody can read is none that was signed.
     """
@@ -245,7 +260,7 @@ def outcome(code: int, told: bytes, complained: bytes) -> Verification:
             pass
     said = complained.decode(errors="replace").strip()
     ended = f"a verification ended with exit code {code}: {said[-SAID:] or 'it says nothing'}"
-    if code < 0 or (code == 1 and said.startswith(SENTENCE)):
+    if code < 0 or code in ENDED or any(line.startswith(SENTENCE) for line in said.splitlines()):
         raise ServiceUnavailable(ended)
     return Verification(0, [], [Finding("trail", "all of it", ended)])
 

@@ -252,8 +252,10 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "TrailUnverified", "warning",
-        # By a clock that was wrong it may lie in the time to come; 0 where nobody wants it.
-        "abs(time() - (forensics_verified_timestamp_seconds > 0)) > 2 * 86400",
+        # By a clock that was wrong it may lie in the time to come; 0 where nobody wants it. A desk that stood still
+        # over a weekend has an hour to make up for it.
+        "abs(time() - (forensics_verified_timestamp_seconds > 0)) > 2 * 86400 "
+        "and on (job, instance) time() - process_start_time_seconds > 3600",
         "nobody has verified all of the trail for {{ $value | humanizeDuration }}", tried="figures",
     ),
     # ---- models ------------------------------------------------------------------------------

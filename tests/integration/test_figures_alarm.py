@@ -44,7 +44,7 @@ FIGURES = {
 }
 #: What stays as it is.
 BESIDE = {
-    "node_memory_MemTotal_bytes": 24e9, "node_timex_sync_status": 1, 'DCGM_FI_DEV_FB_FREE{gpu="0"}': 500,
+    "process_start_time_seconds": 1e9, "node_memory_MemTotal_bytes": 24e9, "node_timex_sync_status": 1, 'DCGM_FI_DEV_FB_FREE{gpu="0"}': 500,
 }  # fmt: skip
 
 

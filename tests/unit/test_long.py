@@ -34,3 +34,15 @@ def test_pytest_runs_what_is_marked_and_one_that_fails_fails_all(tmp_path, monke
     monkeypatch.setattr(sys, "stderr", sys.__stderr__)
     assert long.main(["--json"]) == 1
     assert sorted(one["end"] for one in json.loads(capsys.readouterr().out)["tests"]) == ["failed", "passed"]
+
+
+def test_what_was_skipped_proves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  long: x\n")
+    tests = (
+        "@pytest.mark.long\ndef test_a():\n    pass\n@pytest.mark.long\ndef test_b():\n    pytest.skip('no GPU')\n"
+    )
+    (tmp_path / "test_x.py").write_text(f"import pytest\n{tests}")
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    assert long.main(["--json"]) == 1
+    assert sorted(one["end"] for one in json.loads(capsys.readouterr().out)["tests"]) == ["passed", "skipped"]

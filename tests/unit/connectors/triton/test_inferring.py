@@ -22,14 +22,19 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def __init__(self):
         self.may_answer = threading.Event()
-        self.asked, self.ended = [], []
+        self.asked, self.ended, self.chosen = [], [], []
+
+    def answer_only(self, *names):
+        """These, and whoever comes later."""
+        self.chosen += [*names, "next"]
 
     def ModelInfer(self, request, context):  # noqa: N802 - Triton's name
         self.asked.append(request.model_name)
         context.add_callback(lambda: self.ended.append((request.model_name, context.code())))
         if request.model_name == "wrong":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such model")
-        self.may_answer.wait(30.0)
+        while not self.may_answer.wait(0.01) and request.model_name not in self.chosen:
+            pass
         # Of one that was cancelled gRPC takes no answer any more.
         self.ended.append((request.model_name, "answered" if context.is_active() else "cancelled"))
         return service_pb2.ModelInferResponse(model_name=request.model_name)
@@ -103,6 +108,39 @@ def test_calls_that_are_stuck_do_not_keep_others_from_being_tried_and_are_bounde
         assert asking(infer, "next") == "next"
         infer.close()
     assert "cancelled" not in [how for _, how in server.ended]
+
+
+@pytest.mark.parametrize("leap_s", [-3600.0, 3600.0])
+def test_a_wall_clock_that_leaps_makes_no_call_late_and_none_endless(monkeypatch, leap_s):
+    with serving() as (server, address):
+        infer = Infer(address)
+        server.may_answer.set()
+        assert asking(infer, "first") == "first"
+        server.may_answer.clear()
+        real = time.time
+        leaps_s = time.monotonic() + 0.1
+        monkeypatch.setattr(time, "time", lambda: real() + (leap_s if time.monotonic() > leaps_s else 0.0))
+        answers = threading.Timer(1.0, server.may_answer.set)
+        answers.start()
+        if leap_s < 0:
+            # By the wall clock its time would end in an hour, and the answer come before.
+            with pytest.raises(NoAnswerInTime):
+                asking(infer, "late", 0.3)
+        else:
+            assert asking(infer, "in time", 30.0) == "in time"
+        answers.join()
+        monkeypatch.undo()
+        infer.close()
+
+
+def test_where_as_many_are_held_as_may_be_any_of_them_makes_room(monkeypatch):
+    monkeypatch.setattr(inferring, "MOST_HELD", MOST_LEFT)
+    with serving() as (server, address), ThreadPoolExecutor(1) as beside:
+        infer = leaving_as_many_as_it_may(server, address)
+        waits = beside.submit(asking, infer, "next")
+        server.answer_only("1")
+        assert waits.result(10.0) == "next"
+        infer.close()
 
 
 def test_a_refusal_and_a_server_that_is_away_are_told_at_once_and_leave_nothing():

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.forensics import daily_verification
+from services.forensics.checkpoint_files import Acceptance, CheckpointFiles
 from services.forensics.daily_verification import (
     HOUR_S,
     MOST_ALARMS,
@@ -27,6 +28,7 @@ from services.forensics.findings import Finding
 from services.forensics.ports import LogName, Observer
 from services.forensics.settings import ForensicsSettings
 from services.forensics.verification import LogVerdict, Verification
+from tests.paths import ROOT
 from tests.waiting import eventually
 from trading.encoding import encode
 from trading.errors import ServiceUnavailable
@@ -206,6 +208,51 @@ def test_one_that_waits_for_a_server_says_nothing_of_the_trail():
         by_process(printing("", 1), {})(threading.Event())
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (2, "error: checkpoints-2025-12-02.jsonl cannot be read: Permission denied"),
+        (1, "a warning of some library\nerror: PostgreSQL does not answer"), (129, ""), (130, ""), (143, ""),
+    ],
+)  # fmt: skip
+def test_one_that_says_what_keeps_it_from_looking_or_was_ended_is_tried_again(code, said):
+    with pytest.raises(ServiceUnavailable, match=f"exit code {code}"):
+        by_process(printing("", code, said), {})(threading.Event())
+
+
+def test_our_own_command_that_is_ended_with_forensics_has_found_nothing(tmp_path):
+    """It ends by SIGTERM as by Ctrl-C, with an exit code of its own."""
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom stack.cli import main\n@main.app.command()\ndef sleep():\n"
+        f"    open({str(tmp_path / 'sleeps')!r}, 'w').close()\n    time.sleep(60)\nmain.run()\n"
+    )
+    look = by_process([sys.executable, str(tmp_path / "slow.py"), "sleep"], {"PYTHONPATH": str(ROOT)})
+    daily = DailyVerification(look, tmp_path, Watching(), THREE, lambda: hour(9))
+    looking = threading.Thread(target=daily.once)
+    looking.start()
+    eventually((tmp_path / "sleeps").exists)
+    daily._closing.set()
+    looking.join(30.0)
+    assert not looking.is_alive()
+    assert daily.alarms() == []
+    assert last_verified(tmp_path).findings == 0
+
+
+def test_what_is_lost_can_be_accepted_and_what_was_changed_cannot(tmp_path):
+    lost, changed = (
+        Finding("missing", "records 3 to 9", "10 records were signed", LOG, 3, 9),
+        Finding("altered", "record 1", "other", LOG),
+    )
+    first = Life(tmp_path, Verification(9, [], [lost, changed]))
+    first.daily.once()
+    for alarm in first.daily.alarms():
+        CheckpointFiles(tmp_path).accept(Acceptance(alarm.detail, "ann", "a disk died", 1))
+    second = Life(tmp_path, Verification(9, [], [lost, changed]))
+    second.daily.once()
+    assert [alarm.detail for alarm in second.daily.alarms()] == ["altered: record 1: other"]
+    assert last_verified(tmp_path).findings == 1
+
+
 def test_one_that_is_killed_says_nothing_of_the_trail():
     program = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
     with pytest.raises(ServiceUnavailable, match="exit code -9: it says nothing"):
@@ -216,7 +263,7 @@ def test_one_that_is_killed_says_nothing_of_the_trail():
     ("text", "code", "said"),
     [
         ("", 0, ""), ("{}", 0, ""), ("", 1, "Traceback: struct.error"), ("{}", 1, "Traceback"),
-        (encode(HOLDS).decode() + "x", 0, ""), (encode(HOLDS).decode(), 2, "error: no key"), ("", 2, "error: no key"),
+        (encode(HOLDS).decode() + "x", 0, ""), (encode(HOLDS).decode(), 2, ""), ("", 3, ""),
     ],
 )  # fmt: skip
 def test_one_that_cannot_look_at_all_has_found_something(text, code, said):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.forensics.checkpoint_chain import CheckpointChain
+from services.forensics.checkpoint_chain import MOST_FINDINGS, CheckpointChain
 from services.forensics.checkpoint_files import BLOCK, CheckpointFiles
 from services.forensics.checkpoints import digest, make, read, sign
 from services.forensics.merkle.tree import GrowingTree
@@ -155,6 +155,14 @@ def test_lines_out_of_order_missing_or_of_smaller_trees_are_found(places):
     assert told(
         [*lines[:3], sign(make(3, third.signed_at_ns, digest(lines[2]), read(lines[0], KEYS).trees), KEY)]
     ) == [3]
+
+
+def test_of_very_many_checkpoints_that_were_changed_the_first_are_told_and_that_there_are_more():
+    chain = CheckpointChain(KEYS)
+    for number in range(MOST_FINDINGS + 500):
+        chain.found(number, "the database's copy is another")
+    assert len(chain.findings) == MOST_FINDINGS + 1
+    assert chain.findings[-1].detail.startswith(f"and more, from checkpoint {MOST_FINDINGS} on")
 
 
 def test_a_torn_line_is_cut_off_and_long_ones_are_read_whole(tmp_path):

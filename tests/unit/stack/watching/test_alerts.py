@@ -80,6 +80,7 @@ HEALTHY = {
     "forensics_signing_refused": "0x200",
     "forensics_verification_findings": "0x200",
     "forensics_verified_timestamp_seconds": "0x200",
+    "process_start_time_seconds": "-7200x200",
     'ultrathink_model_parity_max_abs_difference{model="trading_decision"}': "0.0000001x200",
     'ultrathink_model_lineage_readable{model="trading_decision"}': "1x200",
     'ultrathink_releases_total{action="release", end="done"}': "5x200",
@@ -187,7 +188,9 @@ def test_every_alert_fires_on_what_it_means_and_is_silent_on_a_healthy_desk(tmp_
 def test_what_a_verification_found_fires_until_one_finds_nothing_and_so_does_a_time_to_come(tmp_path):
     found = case(["TamperFound"], {"forensics_verification_findings": "3x200"}, True)
     ahead = case(["TrailUnverified"], {"forensics_verified_timestamp_seconds": "9000000x200"}, True)
-    code, said = evaluated(tmp_path, [found, ahead], ["TamperFound", "TrailUnverified"])
+    monday = {"forensics_verified_timestamp_seconds": "180000x200", "process_start_time_seconds": "100x200"}
+    cases = [found, ahead, case(["TrailUnverified"], monday, False)]
+    code, said = evaluated(tmp_path, cases, ["TamperFound", "TrailUnverified"])
     assert code == 0, said
 
 

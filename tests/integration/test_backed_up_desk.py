@@ -21,7 +21,7 @@ from tests.stacks import running_stack
 from tests.waiting import eventually
 from trading.history import open_source
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 CLI = CliRunner()
 TICKS = 400
 HOUR_MS = "3600000"

@@ -13,6 +13,7 @@ FUZZ_ARGS ?=
 UNIT ?= tests/unit tests/contract
 SLOW ?= slow and not long
 DATA_FOLDER ?= ../shared/data
+PROOF ?=
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
@@ -67,9 +68,11 @@ fuzz-audit: setup
 fuzz-api: setup
 	@$(BIN)/python -m tests.fuzz.api $(FUZZ_ARGS)
 
-# What takes longer than a change may wait for; its figures are written with commit and date, to be committed.
+# What takes longer than a change may wait for, all but the drill; `make proof PROOF=drill` is that, an hour by itself.
+# Figures are written with commit and date, to be committed.
 proof: setup
-	@$(BIN)/python -m benchmarks.proof
+	@.ci/programs
+	@$(BIN)/python -m benchmarks.proof $(PROOF)
 
 lint: setup
 	@$(BIN)/ruff format --check .

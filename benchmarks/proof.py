@@ -2,7 +2,7 @@
 
 Each proof is a command that judges itself by its exit code; docs/proof.json keeps what it told, with commit, date
 and machine, and docs/proof.md is written from that. `python -m benchmarks.proof chaos` runs one of them, and
-`--render` writes the page again.
+`--render` writes the page again. The drill takes an hour, and is run where it is named.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ PROOFS = {
     "api": ["python", "-m", "tests.fuzz.api", "--cases", "108000", "--json"],
     "tests": ["python", "-m", "tests.long", "--json"],
 }
+#: Too long to be run with the others.
+APART = ("drill",)
 
 
 class Proven(Struct, frozen=True):
@@ -74,7 +76,8 @@ def page(proofs: list[Proven]) -> str:
         "",
         "<!-- Written by `make proof` (benchmarks/proof.py) from docs/proof.json: change that, not this. -->",
         "",
-        "What takes longer than a change may wait for: `make proof`. Short forms run in `make test-slow`.",
+        "What takes longer than a change may wait for: `make proof`; `make proof PROOF=drill`, an hour by itself.",
+        "Short forms run in `make test-slow`.",
         "",
     ]
     for proof in proofs:
@@ -84,7 +87,7 @@ def page(proofs: list[Proven]) -> str:
         quick = "" if proof.pace is None else f"; {proof.pace}"
         lines += [f"{m['processor']}, {m['cores']} cores, {m['memory']}{quick}.", "", *table(proof.report), ""]
     for name in [name for name in PROOFS if name not in {proof.name for proof in proofs}]:
-        lines += [f"## {name}: **not run yet**", "", f"`make proof`, or `python -m benchmarks.proof {name}`.", ""]
+        lines += [f"## {name}: **not run yet**", "", f"`make proof PROOF={name}`.", ""]
     return "\n".join(lines)
 
 
@@ -133,11 +136,18 @@ def written(proofs: list[Proven]) -> str:
     return msgspec.json.format(msgspec.json.encode(proofs), indent=2).decode() + "\n"
 
 
+def wanted(words: list[str]) -> list[str]:
+    """Those that are named; without any, all that are run together."""
+    if words == ["--render"]:
+        return []
+    return words or [name for name in PROOFS if name not in APART]
+
+
 def main(words: list[str]) -> int:
     """Exit code: 0 all hold, 1 one does not, 2 one told nothing."""
     path = DOCS / "proof.json"
     kept = {p.name: p for p in msgspec.json.decode(path.read_bytes(), type=list[Proven])} if path.is_file() else {}
-    names = [] if words == ["--render"] else words or list(PROOFS)
+    names = wanted(words)
     unknown = [name for name in names if name not in PROOFS]
     if unknown:
         sys.stderr.write(f"error: no proof is called {unknown[0]}: {', '.join(PROOFS)}\n")

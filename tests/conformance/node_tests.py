@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,10 @@ class Found:
         )
 
 
-def run() -> Found:
-    """Export each, and ask the file what the test asks."""
+def run(every: int = 1) -> Found:
+    """Export one of so many, and ask the file what the test asks."""
     found = Found()
-    for case in cases():
+    for case in islice(cases(), 0, None, every):
         found.read += 1
         with tempfile.TemporaryDirectory() as folder:
             asked = export(case, Path(folder), found)

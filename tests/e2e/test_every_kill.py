@@ -125,7 +125,7 @@ def sending(stack, topic, killed):
         sent += len(part)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_process_is_killed_at_random_and_the_trail_holds_what_kafka_holds(
     stack, exported, tmp_path, monkeypatch
 ):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 COMMAND = str(Path(sys.executable).parent / "ultrathink")
 
 
-@pytest.fixture(params=[{"LANG": "C"}, {"LC_ALL": "C"}], ids=str)
+@pytest.fixture(params=[pytest.param({"LANG": "C"}, marks=pytest.mark.long), {"LC_ALL": "C"}], ids=str)
 def desk(tmp_path, request):
     """Runs commands there as a person would, and ends the stack."""
     folder = tmp_path / "Börse (neu) 1"

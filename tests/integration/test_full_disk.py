@@ -57,6 +57,7 @@ def fill(home):
             return
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_full_disk_reduces_the_desk_and_everything_comes_back_when_there_is_space(small, tmp_path, monkeypatch):
     monkeypatch.setenv("ULTRATHINK_HOME", os.fspath(small))

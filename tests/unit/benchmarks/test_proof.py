@@ -63,3 +63,9 @@ def test_the_committed_page_is_written_from_the_committed_results():
 def test_a_proof_that_is_not_known_is_named_with_those_that_are(capsys):
     assert proof.main(["chaoss"]) == 2
     assert capsys.readouterr().err == "error: no proof is called chaoss: chaos, drill, audit, api, tests\n"
+
+
+def test_the_drill_is_run_where_it_is_named():
+    assert proof.wanted([]) == ["chaos", "audit", "api", "tests"]
+    assert proof.wanted(["drill"]) == ["drill"]
+    assert proof.wanted(["--render"]) == []

@@ -15,10 +15,22 @@ from connectors.logs import kafka_logger
 from trading.errors import ServiceUnavailable
 
 READ_CHUNK = 5000
+#: How long a broker lets a request wait that finds nothing new; after it an end is told, and the next request comes.
+#: Who reads to an end asks a hundred times a second, who follows a topic for good ten times, and hears as soon.
+TO_END_MS, FOLLOWING_MS = 10, 100
 
 
-def reader(bootstrap: str, group: str = "ultrathink-reader", isolation: str = "read_committed") -> Consumer:
-    """A consumer, read-committed by default, that joins no group and tells the end of a partition."""
+def reader(
+    bootstrap: str,
+    group: str = "ultrathink-reader",
+    isolation: str = "read_committed",
+    *,
+    waits_ms: int = TO_END_MS,
+) -> Consumer:
+    """A consumer, read-committed by default, that joins no group and tells the end of a partition.
+
+    `waits_ms`: how long a broker lets it wait where nothing is new; FOLLOWING_MS for one that is kept.
+    """
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -27,7 +39,7 @@ def reader(bootstrap: str, group: str = "ultrathink-reader", isolation: str = "r
             "auto.offset.reset": "earliest",
             "isolation.level": isolation,
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,
+            "fetch.wait.max.ms": waits_ms,
             "log_level": 3,
         },
         logger=kafka_logger(),

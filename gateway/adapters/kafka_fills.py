@@ -9,7 +9,7 @@ import structlog
 
 from connectors.kafka.client import KafkaException, Message, TopicPartition
 from connectors.kafka.messages import as_bytes, offset_of, partition_of, usable
-from connectors.kafka.reading import consume_ready, read_to_end, reader
+from connectors.kafka.reading import FOLLOWING_MS, consume_ready, read_to_end, reader
 from connectors.kafka.topics import Topics
 from gateway.control.topic import ControlListener
 from gateway.workers import Worker
@@ -49,7 +49,8 @@ class FillsFeed:
     def __init__(self, bootstrap: str, topics: Topics, bad_record: Callable[[], None] = lambda: None) -> None:
         """Begin to read; `bad_record` is told of each record that is no report."""
         self._bad_record = bad_record
-        self._consumer, self._topic, self._ticks_topic = reader(bootstrap), topics.fills, topics.ticks
+        self._consumer = reader(bootstrap, waits_ms=FOLLOWING_MS)
+        self._topic, self._ticks_topic = topics.fills, topics.ticks
         self._next: dict[int, int] = {}
         self._waiting: dict[int, list[ExecutionReport]] = {}
         self._lock, self._changed, self._closing = threading.Lock(), threading.Event(), threading.Event()

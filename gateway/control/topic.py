@@ -12,7 +12,7 @@ from connectors.kafka.client import KafkaException, TopicPartition
 from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S
 from connectors.kafka.messages import as_bytes, is_end, offset_of, usable
-from connectors.kafka.reading import read_to_end, reader
+from connectors.kafka.reading import FOLLOWING_MS, read_to_end, reader
 from connectors.kafka.writing import write_one
 from gateway.control.redis_latch import MOST_REASON
 from gateway.control.steering import SteeringLog
@@ -116,7 +116,7 @@ class ControlListener:
         self.rebindings: tuple[str, ...] = ()
         self.end = 0
         self._act: Callable[[Command], None] = lambda _: None
-        self._consumer = reader(bootstrap)
+        self._consumer = reader(bootstrap, waits_ms=FOLLOWING_MS)
         self._closing = threading.Event()
         self.worker = Worker("control", self._follow)
         try:

@@ -21,7 +21,7 @@ from connectors.kafka.client import Consumer, KafkaException, Message, Producer,
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
 from connectors.kafka.offsets import OffsetTracker, Ticket
-from connectors.kafka.reading import consume_ready, reader
+from connectors.kafka.reading import FOLLOWING_MS, consume_ready, reader
 from services.paper_broker.answered import Said, answered
 from services.paper_broker.broker import Due, cancelled
 from services.paper_broker.observing import Observer
@@ -121,7 +121,7 @@ class PaperExchange:
         self._working: dict[str, Working] = {}
         #: When the next report of an order is due, its turn, and the order's id.
         self._due: list[tuple[int, int, str]] = []
-        self._stops, self._control = Stops(), reader(bootstrap)
+        self._stops, self._control = Stops(), reader(bootstrap, waits_ms=FOLLOWING_MS)
         self._control.assign([TopicPartition(control, 0, 0)])
         quiet_since, heard = time.monotonic(), 0
         while not self._hear(0.1):

@@ -15,8 +15,8 @@ from connectors.logs import kafka_logger
 from trading.errors import ServiceUnavailable
 
 READ_CHUNK = 5000
-#: How long a broker lets a request wait that finds nothing new; after it an end is told, and the next request comes.
-#: Who reads to an end asks a hundred times a second, who follows a topic for good ten times, and hears as soon.
+#: How long a broker lets a request wait that finds nothing new; then it tells the end, and is asked again. Who
+#: reads to an end asks a hundred times a second, who follows a topic for good ten times, and hears as soon.
 TO_END_MS, FOLLOWING_MS = 10, 100
 
 

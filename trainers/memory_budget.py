@@ -21,6 +21,9 @@ OUT_OF_MEMORY = re.compile(
 #: What one training needs beside its data: interpreter, torch, MLflow's client, and what they reserve: a ceiling
 #: counts that too.
 BASE_BYTES = 1_500 * 2**20
+#: Of torch on a CPU. These networks are small: a second thread saves nothing on idle cores, and where others work
+#: too the two wait for one another most of the time.
+THREADS = 1
 
 
 def parse_bytes(text: str) -> int:
@@ -102,8 +105,9 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def be_deterministic(seed: int) -> None:
-    """The same numbers for the same seed, device and number of threads."""
+def be_deterministic(seed: int, threads: int = THREADS) -> None:
+    """The same numbers for the same seed, device and number of threads on a CPU."""
+    torch.set_num_threads(threads)
     # cuBLAS is repeatable with a fixed workspace only.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)

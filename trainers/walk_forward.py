@@ -27,7 +27,7 @@ from trainers.evaluation.evaluate import Evaluation
 from trainers.evaluation.model_card import card
 from trainers.evaluation.regime_report import RegimeReport
 from trainers.evaluation.tear_sheet import tear_sheet
-from trainers.memory_budget import be_deterministic
+from trainers.memory_budget import THREADS, be_deterministic
 from trainers.models.regime_teacher import Teacher
 from trainers.training.checkpoint import Checkpoints
 from trainers.training.fold import Fold, FoldSettings, train_fold
@@ -106,7 +106,7 @@ def identity(data: Dataset, settings: TrainSettings) -> dict[str, Any]:
     """What a training's result depends on: names its checkpoints."""
     return {
         "dataset": data.manifest.dataset_hash, "settings": msgspec.to_builtins(settings), "code": digest(),
-        "torch": torch.__version__, "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available(),
+        "torch": torch.__version__, "threads": THREADS, "cuda": torch.cuda.is_available(),
     }  # fmt: skip
 
 

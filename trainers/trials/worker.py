@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -94,8 +93,7 @@ def run(spec: Spec, tell: Callable[[Line], None]) -> TrialResult:
     Raises:
         ConfigurationError, DoesNotFit: see `train_all`.
     """
-    torch.set_num_threads(spec.threads)
-    memory_budget.be_deterministic(spec.settings.fold.seed)
+    memory_budget.be_deterministic(spec.settings.fold.seed, spec.threads)
     data = until(open_dataset(Path(spec.dataset)), 1.0 - spec.hold_out)
     leakage.check(data)
     settings, found, before = spec.settings, [], None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import uvicorn
 from connectors.kafka.identity import act_as
 from connectors.listening import bind
 from connectors.logs import configure
+from connectors.priority import yield_to_others
 from services.data.bootstrap import build
 from services.data.ports import Analyses, Evidence
 from services.data.settings import DataSettings
@@ -39,7 +39,7 @@ def run(
     """
     configure(settings.log_level)
     act_as("data")
-    os.nice(settings.nice)
+    yield_to_others(settings.nice)
     bound = bind(settings.host, settings.port, "--port or ULTRATHINK_DATA_PORT")
     with bound, build(settings, evidence, analyses) as built:
         config = uvicorn.Config(

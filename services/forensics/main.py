@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
 
 from connectors.kafka.identity import act_as
+from connectors.priority import yield_to_others
 from services.forensics.bootstrap import build
 from services.forensics.recording import Progress
 from services.forensics.settings import ForensicsSettings
@@ -27,7 +27,7 @@ def run(settings: ForensicsSettings, turn: Callable[[int, str], None], verify: S
     """
     act_as("forensics")
     # What decides has a budget of milliseconds; a record may come a second later.
-    os.nice(settings.nice)
+    yield_to_others(settings.nice)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

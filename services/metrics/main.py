@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from collections.abc import Callable, Sequence
 from connectors.kafka.identity import act_as
 from connectors.listening import serve_metrics
 from connectors.logs import configure
+from connectors.priority import yield_to_others
 from services.metrics.bootstrap import sources_of
 from services.metrics.gathering import Gatherer, Source
 from services.metrics.settings import MetricsSettings
@@ -29,7 +29,7 @@ def run(settings: MetricsSettings, more: Sequence[Source], listening: Callable[[
     configure("info")
     act_as("metrics")
     # What decides has a budget of milliseconds; a figure may come a second later.
-    os.nice(settings.nice)
+    yield_to_others(settings.nice)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

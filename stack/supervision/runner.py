@@ -20,6 +20,7 @@ from stack.supervision.cgroups import Groups
 from stack.supervision.memory import MemoryKills
 from stack.supervision.orphans import Note, end_marked, marker, note
 from stack.supervision.status import BACKING_OFF, FAILED, READY, STARTING, STOPPED, WAITING, ServiceStatus
+from stack.supervision.yielding import Yielding
 
 #: A service that dies this often before it was ever ready is called failed, and tried less often.
 ATTEMPTS_BEFORE_READY = 3
@@ -61,6 +62,7 @@ class Runner(threading.Thread):
         )
         self._home, self._others, self._settings, self._running = home, others, settings, running
         self._kills = MemoryKills(groups, service.name)
+        self._yielding = Yielding(service.nice)
         self._stopping = threading.Event()
         #: The process has ended, or must; somebody asked for something.
         self._news, self._asked = threading.Event(), threading.Event()
@@ -178,9 +180,8 @@ class Runner(threading.Thread):
                 start_new_session=True,
             )
         self._kills.begin(self._process.pid, service.memory_limit_mb, is_new=True)
-        if service.nice:
-            # At once: what it starts inherits it.
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, service.nice)
+        # At once: what it starts inherits it.
+        self._yielding.begin(self._process.pid)
         self.status.process = Identity.of(self._process.pid)
         started = Note(self.status.process, self._settings, service.stop_signal, service.stop_timeout_s)
         note(self._home, service.name, started)
@@ -281,8 +282,11 @@ class Runner(threading.Thread):
 
     def _look_at_parts(self) -> None:
         self._count_parts()
-        process = self._found()
-        if process is not None and (why := self.service.broken(FAMILIES.children(process.pid))):
+        if (process := self._found()) is None:
+            return
+        children = FAMILIES.children(process.pid)
+        self._yielding.look([process.pid, *(child.pid for child in children)])
+        if why := self.service.broken(children):
             # Without that part it has nothing to finish, and would wait for it.
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

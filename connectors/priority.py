@@ -1,0 +1,36 @@
+"""How far a process yields to others, also where Linux shares the processor among sessions first.
+
+With `sched_autogroup` (usual, outside of containers) every session has a share of the processor of its own, and
+what `nice` says counts within a session alone: a process that began one of its own yields to nobody, however nice
+it is, until its session is told so too (sched(7)).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def yield_to_others(nice: int) -> None:
+    """From now on this process yields so far; and all of its session, where it leads that.
+
+    Args:
+        nice: 0 (not at all) to 19.
+    """
+    os.nice(nice)
+    # Of a terminal's session others are a part, too.
+    if os.getsid(0) == os.getpid():
+        yield_session(os.getpid(), nice)
+
+
+def yield_session(pid: int, nice: int) -> bool:
+    """The session of a process yields so far; returns whether it was told.
+
+    It is not where there are no such shares, where the process is gone or is another user's, and where others than
+    root tell more than ten a second: whoever means it tells it again.
+    """
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+    except OSError:
+        return False
+    return True

@@ -18,6 +18,7 @@ SOURCE = "simulate:regimes?seed=3&ticks=9000&symbols=3"
 
 #: They start servers of their own: one after another, with those that share the session's.
 OWN_SERVERS = ("tests/e2e/", "tests/integration/")
+EVENS = "tests/unit/exporters/"
 
 
 def pytest_configure():
@@ -32,6 +33,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(OWN_SERVERS):
             item.add_marker(pytest.mark.integration)
+        if item.nodeid.startswith(EVENS):
+            item.add_marker(pytest.mark.evens)
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
 

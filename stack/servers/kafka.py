@@ -25,8 +25,8 @@ from trading.files import write_atomically
 
 HEAP_MB, YOUNG_MB = 512, 20
 MEMORY_LIMIT_MB = 1024
-#: Of Kafka's own logs.
-SEGMENT_BYTES = 2**20
+#: Of Kafka's own logs, and of all others.
+OWN_SEGMENT_BYTES, SEGMENT_BYTES = 2**20, 64 * 2**20
 #: Serial collection and few threads: it shares two cores.
 JAVA_OPTIONS = (
     f"-Xms{HEAP_MB}m",
@@ -205,8 +205,12 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         # that it does, and loads it again. Kafka (4.1.1 and 4.4.0) takes the end of the first load for that of the
         # second: one that lasts a second leaves it with offsets of long ago, and with transactions that never end.
         # So this log is kept short: small segments, cleaned every few seconds, markers of transactions included.
-        "offsets.topic.segment.bytes": SEGMENT_BYTES,
-        "transaction.state.log.segment.bytes": SEGMENT_BYTES,
+        "offsets.topic.segment.bytes": OWN_SEGMENT_BYTES,
+        "transaction.state.log.segment.bytes": OWN_SEGMENT_BYTES,
+        # A broker that was killed reads the last segment of every partition again before it answers, 50 to 100 MB a
+        # second: with the default of 1 GB that took the longer the more had been decided. On a disk of 1 TB these are
+        # 16,000 files, a quarter of what a process may map.
+        "log.segment.bytes": SEGMENT_BYTES,
         "log.cleaner.backoff.ms": 2000,
         "log.cleaner.delete.retention.ms": 60_000,
         "transaction.state.log.replication.factor": replicas,

@@ -7,7 +7,7 @@ from itertools import count
 from connectors.kafka.admin import OWN_LOGS, ConfigResource, admin_client, configure
 from connectors.kafka.client import KafkaException, Producer, TopicPartition
 from connectors.kafka.reading import reader
-from stack.servers.kafka import SEGMENT_BYTES, cluster_id, services, set_up
+from stack.servers.kafka import OWN_SEGMENT_BYTES, cluster_id, services, set_up
 from stack.servers.settings import ServerPorts, StackSettings
 from tests.waiting import eventually
 
@@ -45,8 +45,8 @@ def test_kafkas_own_logs_are_kept_in_small_segments_also_in_a_home_of_before(sta
     producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "transactional.id": "storage"})
     producer.init_transactions(10.0)
     admin = admin_client(stack.kafka_bootstrap)
-    assert segment_bytes(admin) == {SEGMENT_BYTES}
+    assert segment_bytes(admin) == {OWN_SEGMENT_BYTES}
     configure(admin, {name: {"segment.bytes": "104857600"} for name in OWN_LOGS})
     eventually(lambda: segment_bytes(admin) == {104857600})
     set_up(stack)
-    eventually(lambda: segment_bytes(admin) == {SEGMENT_BYTES})
+    eventually(lambda: segment_bytes(admin) == {OWN_SEGMENT_BYTES})

@@ -207,9 +207,9 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         # So this log is kept short: small segments, cleaned every few seconds, markers of transactions included.
         "offsets.topic.segment.bytes": OWN_SEGMENT_BYTES,
         "transaction.state.log.segment.bytes": OWN_SEGMENT_BYTES,
-        # A broker that was killed reads the last segment of every partition again before it answers, 50 to 100 MB a
-        # second: with the default of 1 GB that took the longer the more had been decided. On a disk of 1 TB these are
-        # 16,000 files, a quarter of what a process may map.
+        # A broker that was killed reads the last segment of every partition again before it answers, 50 to 100 MB
+        # a second: with the default of 1 GB it took the longer the more had been decided. On a disk of 1 TB these
+        # are 16,000 files, a quarter of what a process may map.
         "log.segment.bytes": SEGMENT_BYTES,
         "log.cleaner.backoff.ms": 2000,
         "log.cleaner.delete.retention.ms": 60_000,

@@ -283,7 +283,7 @@ def set_up(settings: StackSettings) -> None:
     """Topics, and where clients have names, their users and permissions."""
     create_topics(settings)
     # A home of before they were made so.
-    admin.keep_own_short(settings.kafka_bootstrap, SEGMENT_BYTES)
+    admin.keep_own_short(settings.kafka_bootstrap, OWN_SEGMENT_BYTES)
     if settings.kafka_security == "sasl":
         home = settings.absolute_home
         grant(settings.kafka_bootstrap, TOPICS, {role: ensure_secret(home, f"kafka-{role}") for role in ACCESS})

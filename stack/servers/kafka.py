@@ -199,30 +199,16 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         "auto.create.topics.enable": "false",
         "default.replication.factor": replicas,
         "min.insync.replicas": 2 if replicas == 3 else 1,
-        "offsets.topic.replication.factor": replicas,
-        "offsets.topic.num.partitions": 4,
-        # A broker that was killed begins to load what groups have committed, is told that it does not lead, then
-        # that it does, and loads it again. Kafka (4.1.1 and 4.4.0) takes the end of the first load for that of the
-        # second: one that lasts a second leaves it with offsets of long ago, and with transactions that never end.
-        # So this log is kept short: small segments, cleaned every few seconds, markers of transactions included.
-        "offsets.topic.segment.bytes": OWN_SEGMENT_BYTES,
-        "transaction.state.log.segment.bytes": OWN_SEGMENT_BYTES,
+        **own_logs(replicas),
         # A broker that was killed reads the last segment of every partition again before it answers, 50 to 100 MB
         # a second: with the default of 1 GB it took the longer the more had been decided. On a disk of 1 TB these
         # are 16,000 files, a quarter of what a process may map.
         "log.segment.bytes": SEGMENT_BYTES,
-        "log.cleaner.backoff.ms": 2000,
-        "log.cleaner.delete.retention.ms": 60_000,
-        "transaction.state.log.replication.factor": replicas,
-        "transaction.state.log.min.isr": 2 if replicas == 3 else 1,
-        "transaction.state.log.num.partitions": 4,
         # An open transaction of a gateway that was killed hides what comes after it.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
         # A broker that is its own coordinator was seen to answer its restarted self "loading" for half a
         # minute; our producers register every partition before they write to it.
         "transaction.partition.verification.enable": "false" if settings.brokers == 1 else "true",
-        "share.coordinator.state.topic.num.partitions": 1,
-        "share.coordinator.state.topic.replication.factor": replicas,
         "group.initial.rebalance.delay.ms": 0,
         **sessions(settings.brokers),
         "log.retention.ms": 7 * DAY_MS,
@@ -234,6 +220,27 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
     if settings.kafka_security == "sasl":
         values |= secured(settings, port, controller)
     return "".join(f"{key}={value}\n" for key, value in {**values, **settings.kafka_extra}.items())
+
+
+def own_logs(replicas: int) -> dict[str, object]:
+    """What Kafka keeps of groups and transactions."""
+    return {
+        "offsets.topic.replication.factor": replicas,
+        "offsets.topic.num.partitions": 4,
+        # A broker that was killed begins to load what groups have committed, is told that it does not lead, then
+        # that it does, and loads it again. Kafka (4.1.1 and 4.4.0) takes the end of the first load for that of the
+        # second: one that lasts a second leaves it with offsets of long ago, and with transactions that never end.
+        # So this log is kept short: small segments, cleaned every few seconds, markers of transactions included.
+        "offsets.topic.segment.bytes": OWN_SEGMENT_BYTES,
+        "transaction.state.log.segment.bytes": OWN_SEGMENT_BYTES,
+        "log.cleaner.backoff.ms": 2000,
+        "log.cleaner.delete.retention.ms": 60_000,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": 2 if replicas == 3 else 1,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.num.partitions": 1,
+        "share.coordinator.state.topic.replication.factor": replicas,
+    }
 
 
 def sessions(brokers: int) -> dict[str, object]:

@@ -8,7 +8,11 @@ it is, until its session is told so too (sched(7)).
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+
+#: Who is not root may tell ten sessions a second, all users together.
+TRIES, AGAIN_S = 20, 0.11
 
 
 def yield_to_others(nice: int) -> None:
@@ -26,11 +30,15 @@ def yield_to_others(nice: int) -> None:
 def yield_session(pid: int, nice: int) -> bool:
     """The session of a process yields so far; returns whether it was told.
 
-    It is not where there are no such shares, where the process is gone or is another user's, and where others than
-    root tell more than ten a second: whoever means it tells it again.
+    It is not where there are no such shares, or where the process is gone or is another user's.
     """
-    try:
-        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
-    except OSError:
-        return False
-    return True
+    for _ in range(TRIES):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+        except BlockingIOError:
+            time.sleep(AGAIN_S)
+        except OSError:
+            return False
+        else:
+            return True
+    return False

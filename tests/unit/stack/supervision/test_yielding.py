@@ -49,7 +49,7 @@ def test_children_that_lead_a_session_are_told_when_they_are_there(parent):
     children = [child.pid for child in psutil.Process(parent.pid).children()]
     leads = next(pid for pid in children if os.getsid(pid) == pid)
     assert nice(leads) == 0
-    # Whoever is not root may tell ten a second.
+    # As the supervisor does: again and again.
     eventually(lambda: yielding.look([parent.pid, *children]) or nice(leads) == 9)
     # One that has ended meanwhile is passed over.
     yielding.look([parent.pid, *children, 2**22 + 1])

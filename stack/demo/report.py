@@ -67,7 +67,7 @@ def kept(per_s: float | None) -> str:
     """What is said of the rate that a machine keeps, where it does not keep the one that was asked for."""
     if per_s is None:
         return "which rate it keeps could not be measured"
-    return f"it keeps {per_s:,.0f}/s" if per_s else "nor a half of it, a quarter or an eighth"
+    return f"it keeps {per_s:,.0f}/s" if per_s else "nor an eighth of it"
 
 
 def year_of(decision: Decision) -> int:

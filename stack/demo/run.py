@@ -51,8 +51,6 @@ LINGER_MS = 5.0
 WARM_UP_S = 10.0
 #: Share of late ticks up to which a rate is kept, and for how long another is tried otherwise.
 MOST_LATE, TRY_S, TRY_WARM_UP_S = 0.01, 10.0, 3.0
-#: Which part of it is tried first, and which next where that is kept, and where not: a try costs half a minute.
-TRIED_FIRST, TRIED_NEXT = 4, {True: 2, False: 8}
 LATE = frozenset({Reason.DEADLINE, Reason.SUPERSEDED})
 #: The three models as one graph: on few cores a call of the ensemble costs three.
 FUSED = MODELS[1]
@@ -139,21 +137,23 @@ def decide_all(settings: StackSettings, source: Source, speed: str, limit: int |
 def find_rate(failed_per_s: float, attempt: Callable[[float], Run]) -> float | None:
     """A half of the rate, a quarter or an eighth, the highest that is kept; 0 where none is.
 
-    None where that cannot be measured: the run that is shown is whole all the same.
+    A try costs half a minute: first the quarter, then the half or the eighth. None where that cannot be measured:
+    the run that is shown is whole all the same.
     """
 
-    def keeps(part: int) -> bool:
-        tried = attempt(failed_per_s / part)
+    def keeps(rate: float) -> bool | None:
+        try:
+            tried = attempt(rate)
+        except (UltraThinkError, KafkaException):
+            return None
         return tried.late <= MOST_LATE and not tried.counts.missing
 
-    try:
-        first = keeps(TRIED_FIRST)
-        more = TRIED_NEXT[first]
-        if keeps(more):
-            return failed_per_s / more
-    except (UltraThinkError, KafkaException):
+    half, quarter, eighth = (failed_per_s / part for part in (2, 4, 8))
+    if first := keeps(quarter):
+        return half if keeps(half) else quarter
+    if first is None or (second := keeps(eighth)) is None:
         return None
-    return failed_per_s / TRIED_FIRST if first else 0.0
+    return eighth if second else 0.0
 
 
 def try_rate(settings: StackSettings, source: Source, limits: str, rate: float, show: Show) -> Run:

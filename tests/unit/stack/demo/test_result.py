@@ -138,3 +138,16 @@ def test_a_try_that_fails_leaves_the_run_as_it_is():
 
     assert find_rate(2000.0, attempt) is None
     assert "could not be measured" in kept(None)
+
+
+@pytest.mark.parametrize(("late", "expected"), [(0.0, 500.0), (0.5, None)])
+def test_what_was_measured_counts_though_the_next_try_fails(late, expected):
+    tried = []
+
+    def attempt(rate):
+        tried.append(rate)
+        if len(tried) > 1:
+            raise ServiceUnavailable("nothing came for 15 s")
+        return SimpleNamespace(late=late, counts=SimpleNamespace(missing=0))
+
+    assert find_rate(2000.0, attempt) == expected

@@ -11,34 +11,36 @@ import os
 import time
 from pathlib import Path
 
-#: Who is not root may tell ten sessions a second, all users together.
-TRIES, AGAIN_S = 20, 0.11
+#: How often a process tells its own session, where others are told meanwhile.
+TRIES, AGAIN_S = 30, 0.11
 
 
 def yield_to_others(nice: int) -> None:
-    """From now on this process yields so far; and all of its session, where it leads that.
+    """From now on this process yields so far more than now; and all of its session, where it leads that.
 
     Args:
-        nice: 0 (not at all) to 19.
+        nice: 0 (no more than now) to 19.
     """
-    os.nice(nice)
+    told = os.nice(nice)
     # Of a terminal's session others are a part, too.
-    if os.getsid(0) == os.getpid():
-        yield_session(os.getpid(), nice)
+    if not nice or os.getsid(0) != os.getpid():
+        return
+    for _ in range(TRIES):
+        if yield_session(os.getpid(), told):
+            return
+        time.sleep(AGAIN_S)
 
 
 def yield_session(pid: int, nice: int) -> bool:
-    """The session of a process yields so far; returns whether it was told.
+    """The session of a process yields so far; returns whether it need not be told again.
 
-    It is not where there are no such shares, or where the process is gone or is another user's.
+    It must be where others than root have told more than ten a second, all users together. It need not where there
+    are no such shares, or where the process is gone or is another user's.
     """
-    for _ in range(TRIES):
-        try:
-            Path(f"/proc/{pid}/autogroup").write_text(str(nice))
-        except BlockingIOError:
-            time.sleep(AGAIN_S)
-        except OSError:
-            return False
-        else:
-            return True
-    return False
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

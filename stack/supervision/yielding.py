@@ -21,7 +21,9 @@ class Yielding:
         """It was started, in a session of its own: what it starts inherits that."""
         self._told.clear()
         if self._nice:
-            os.setpriority(os.PRIO_PROCESS, pid, self._nice)
+            # Root in a container may be refused it of another user's: that is no reason not to start.
+            with suppress(ProcessLookupError, PermissionError):
+                os.setpriority(os.PRIO_PROCESS, pid, self._nice)
             self.look([pid])
 
     def look(self, pids: Iterable[int]) -> None:
@@ -33,5 +35,8 @@ class Yielding:
         self._told &= known
         for pid in known - self._told:
             with suppress(ProcessLookupError, PermissionError):
-                if os.getsid(pid) != pid or yield_session(pid, self._nice):
+                # One that is not its session's leader may be about to begin one: it is looked at again.
+                if os.getsid(pid) == pid:
+                    if not yield_session(pid, self._nice):
+                        return
                     self._told.add(pid)

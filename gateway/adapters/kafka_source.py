@@ -14,7 +14,7 @@ import structlog
 from connectors.kafka.client import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from connectors.kafka.errors import HARMLESS_COMMIT_ERRORS, translated
 from connectors.kafka.messages import appended_ns, as_bytes, offset_of, origin, partition_of, unread, usable
-from connectors.kafka.reading import consume_ready, leave, wake
+from connectors.kafka.reading import FOLLOWING_MS, consume_ready, leave, wake
 from gateway.adapters.kafka_member import Membership
 from gateway.ports import RawBatch, RawSlice
 from gateway.workers import Worker
@@ -189,7 +189,7 @@ class KafkaTickSource:
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
                 "heartbeat.interval.ms": 1_000,
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": FOLLOWING_MS,
                 "queued.max.messages.kbytes": 16_384,
                 "reconnect.backoff.max.ms": 1_000,
                 "log_level": 3,

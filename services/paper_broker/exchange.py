@@ -73,7 +73,7 @@ def subscription(group: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",
-        "fetch.wait.max.ms": 100,
+        "fetch.wait.max.ms": FOLLOWING_MS,
         # So long its orders wait for a successor of one that was killed.
         "session.timeout.ms": SESSION_MS,
         "heartbeat.interval.ms": SESSION_MS // 3,

@@ -26,7 +26,7 @@ from trading.files import write_atomically
 HEAP_MB, YOUNG_MB = 512, 20
 MEMORY_LIMIT_MB = 1024
 #: Of Kafka's own logs, and of all others.
-OWN_SEGMENT_BYTES, SEGMENT_BYTES = 2**20, 64 * 2**20
+OWN_SEGMENT_BYTES, SEGMENT_BYTES = 2**20, 128 * 2**20
 #: Serial collection and few threads: it shares two cores.
 JAVA_OPTIONS = (
     f"-Xms{HEAP_MB}m",
@@ -201,8 +201,8 @@ def properties(settings: StackSettings, node: int, folder: Path) -> str:
         "min.insync.replicas": 2 if replicas == 3 else 1,
         **own_logs(replicas),
         # A broker that was killed reads the last segment of every partition again before it answers, 50 to 100 MB
-        # a second: with the default of 1 GB it took the longer the more had been decided. On a disk of 1 TB these
-        # are 16,000 files, a quarter of what a process may map.
+        # a second: with the default of 1 GB it took the longer the more had been decided. Of each segment it maps
+        # two files: 16,000 for a disk of 1 TB, a quarter of what a process may map.
         "log.segment.bytes": SEGMENT_BYTES,
         # An open transaction of a gateway that was killed hides what comes after it.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,

@@ -30,8 +30,8 @@ from stack.supervision.checks import port_variable
 from stack.supervision.orphans import left_behind
 from stack.supervision.status import read_status
 
-#: A broker holds three files a segment, a gateway a connection a broker.
-LEAST_FILES = 4096
+#: A broker holds three files a segment of 128 MB: so many are 700 GB of log.
+LEAST_FILES = 16_384
 #: The first driver with CUDA 12.8, which has kernels for an RTX 5070.
 LEAST_DRIVER = 570
 #: Nobody's clock is right before this code was written.

@@ -69,7 +69,7 @@ class KafkaTickLog:
                 # What was to be read is not there: that is looked at, rather than read on elsewhere.
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                # Nobody waits for a tick here: many at once cost a part of what one by one does, there and here.
+                # A tick may wait a moment for others: many at once cost a part of what one by one does.
                 "fetch.min.bytes": 65_536,
                 "fetch.wait.max.ms": 50,
                 "queued.max.messages.kbytes": 16_384,

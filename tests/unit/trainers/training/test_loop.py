@@ -195,3 +195,16 @@ def test_exits_are_called_what_they_are():
     assert "memory budget of 2,048 MB" in memory_budget.explain_exit(3, 0, 2**31)
     assert memory_budget.explain_exit(-15, 0, None) == "ended by signal 15"
     assert memory_budget.explain_exit(1, 0, None) == "exit 1"
+
+
+def test_a_training_computes_with_as_many_threads_as_its_checkpoints_say():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        memory_budget.be_deterministic(1)
+        assert torch.get_num_threads() == memory_budget.THREADS == 1
+        memory_budget.be_deterministic(1, threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)

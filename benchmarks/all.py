@@ -39,6 +39,7 @@ PARTS = {
     "forensics": "benchmarks.forensics",
     "data": "benchmarks.data",
     "scaling": "benchmarks.scaling",
+    "coverage": "benchmarks.coverage",
 }
 
 

@@ -30,7 +30,7 @@ OUTSIDE = {
     },
     "services": {
         "alembic", "cryptography", "duckdb", "fastapi", "httpx", "limits", "msgspec", "numpy", "prometheus_client", "psutil",
-        "pyarrow", "pydantic", "pydantic_settings", "sqlalchemy", "starlette", "structlog", "uvicorn",
+        "pyarrow", "pydantic", "pydantic_settings", "scipy", "sqlalchemy", "starlette", "structlog", "uvicorn",
     },
     "exporters": {
         "cloudpickle", "google", "matplotlib", "msgspec", "numpy", "onnx", "onnxconverter_common", "onnxruntime",
@@ -49,7 +49,7 @@ OUTSIDE = {
         "prometheus_client", "psutil", "pydantic", "pydantic_settings", "pynvml", "rich", "structlog", "uvicorn", "torch", "typer", "yaml",
     },
     "benchmarks": {
-        "httpx", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich", "scipy",
+        "httpx", "matplotlib", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich", "scipy",
     },
 }  # fmt: skip
 #: Run by Triton, in its own environment.

@@ -1,0 +1,1 @@
+"""What blocks' outcomes say at every moment that somebody looks: intervals, verdicts, shares, guardrails."""

@@ -1,0 +1,61 @@
+"""Whether a challenger does harm: what more of is worse, compared with the champion's, block by block."""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec import Struct
+
+from services.experiments.statistics.sequence import ConfidenceSequence
+from trading.arrays import FloatArray
+
+#: A guardrail speaks sooner than a verdict: a false alarm costs a person's look, harm costs money.
+FEWEST_BLOCKS = 20
+
+
+class Breach(Struct, frozen=True):
+    """Harm that was shown.
+
+    Attributes:
+        blocks: after how many it was shown.
+        excess: how much above the champion's the challenger's was: of the block that did it, or the mean's lower
+            bound.
+        bound: that it passed.
+        at_once: whether one block did it by itself.
+    """
+
+    blocks: int
+    excess: float
+    bound: float
+    at_once: bool
+
+
+class Guardrail(Struct, frozen=True):
+    """How much worse a challenger may be.
+
+    Attributes:
+        tolerance: what the mean of the differences may be, 0 or more, in the metric's unit.
+        at_once: what the difference of a single block may be; infinite where one block proves nothing.
+        alpha: chance that one who is within the tolerance is ever accused by the mean, in (0, 1).
+        planned: blocks after which an answer is wanted.
+    """
+
+    tolerance: float
+    at_once: float
+    alpha: float
+    planned: int = 200
+
+    def breach(self, differences: FloatArray) -> Breach | None:
+        """Harm that these show, None where they show none.
+
+        Args:
+            differences: float64 [n], challenger's less champion's, one a block in their order. One that is no
+                number cannot be seen to be harmless, and is harm: NaN counts as infinite.
+        """
+        seen = np.where(np.isnan(differences), np.inf, differences)
+        over = np.flatnonzero((seen > self.at_once) | np.isinf(seen) & (seen > 0.0))
+        if len(over):
+            first = int(over[0])
+            return Breach(first + 1, float(seen[first]), self.at_once, at_once=True)
+        sequence = ConfidenceSequence(self.planned, self.alpha, lower_only=True, fewest=FEWEST_BLOCKS)
+        lower = sequence.look(seen).lower
+        return Breach(len(seen), lower, self.tolerance, at_once=False) if lower > self.tolerance else None

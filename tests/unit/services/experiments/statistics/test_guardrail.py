@@ -1,0 +1,54 @@
+"""Guardrails: harm is told soon, and seldom where there is none."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks import coverage
+from services.experiments.statistics.guardrail import FEWEST_BLOCKS, Breach, Guardrail
+
+RAIL = Guardrail(tolerance=0.5, at_once=10.0, alpha=0.05)
+
+
+def first_breach(rail, differences):
+    """Blocks after which somebody who looks at every tenth of them is told."""
+    seen = (rail.breach(differences[:n]) for n in range(10, len(differences) + 1, 10))
+    return next((one for one in seen if one is not None), None)
+
+
+@pytest.mark.parametrize("name", coverage.SERIES)
+def test_one_within_its_tolerance_is_seldom_accused(name):
+    rail = Guardrail(0.0, math.inf, 0.05)
+    accused = sum(
+        first_breach(rail, coverage.SERIES[name](np.random.default_rng([seed, 7]), 500)) is not None
+        for seed in range(60)
+    )
+    assert accused < coverage.false_alarms_below(60)
+
+
+def test_harm_is_found_by_its_mean():
+    found = first_breach(RAIL, np.random.default_rng(1).standard_normal(500) + 3.0)
+    assert FEWEST_BLOCKS <= found.blocks <= 60
+    assert (found.at_once, found.bound) == (False, 0.5)
+    assert 0.5 < found.excess < 3.0
+
+
+def test_one_block_that_is_bad_enough_is_enough():
+    differences = np.array([0.0, 0.1, 11.0, 0.0])
+    assert RAIL.breach(differences[:2]) is None
+    assert RAIL.breach(differences) == Breach(3, 11.0, 10.0, at_once=True)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_what_is_no_number_is_harm(odd):
+    for rail in (RAIL, Guardrail(0.5, math.inf, 0.05)):
+        assert rail.breach(np.array([0.0, odd])).blocks == 2
+
+
+def test_nothing_is_no_harm():
+    assert RAIL.breach(np.zeros(0)) is None
+    assert RAIL.breach(np.zeros(1000)) is None
+    assert RAIL.breach(np.full(1000, -math.inf)) is None

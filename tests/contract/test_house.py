@@ -160,7 +160,6 @@ TRIED_AT = {
     "services/forensics/migrations": "tests/integration/test_trail.py",
     "services/forensics/migrations/versions": "tests/integration/test_trail.py",
     "services/forensics/store": "tests/integration/test_trail.py",
-    "trading/experiments": "tests/unit/gateway/test_decider.py",
 }
 
 

@@ -8,20 +8,13 @@ from typing import Any
 
 import msgspec
 import yaml
-from msgspec import Struct
 
 from trading.errors import ConfigurationError
+from trading.plain_yaml import Problem, YamlProblem, compose, line_of
 from trading.risk.calendar import compile_session
 from trading.risk.limits import DECLARED, Limits, LimitSet, LimitsFile
 
 LEVELS = ("accounts", "strategies", "symbols")
-
-
-class Problem(Struct, frozen=True, order=True):
-    """What is wrong, and in which line (from 1)."""
-
-    line: int
-    message: str
 
 
 class LimitsError(ConfigurationError):
@@ -46,22 +39,9 @@ def read(path: Path) -> LimitsFile:
 def parse(text: str, name: str = "limits") -> LimitsFile:
     """Raises LimitsError with every error and its line."""
     try:
-        return _parse(text, name)
-    except RecursionError:
-        raise LimitsError(name, [Problem(1, "no limits: nested too deeply")]) from None
-
-
-def _parse(text: str, name: str) -> LimitsFile:
-    try:
-        # A few of them, each of the one before, would make a text of gigabytes.
-        aliases = [one for one in yaml.parse(text, Loader=yaml.SafeLoader) if isinstance(one, yaml.AliasEvent)]
-        if aliases:
-            raise LimitsError(name, [Problem(_line_of(aliases[0]), "aliases (*) are not taken: write it out")])
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        told = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise LimitsError(name, [Problem(mark.line + 1 if mark else 1, f"no YAML: {told}")]) from error
+        root = compose(text)
+    except YamlProblem as error:
+        raise LimitsError(name, [error.problem]) from error
     reader = _Reader()
     content = reader.mapping(root, "the file") if root is not None else {}
     values = {key: reader.part(key, node) for key, (_, node) in content.items() if reader.known_part(key, node)}
@@ -72,24 +52,20 @@ def _parse(text: str, name: str) -> LimitsFile:
     return file
 
 
-def _line_of(event: Any) -> int:
-    return int(event.start_mark.line) + 1
-
-
 def _check_whole(file: LimitsFile, name: str, content: dict[str, tuple[Any, Any]]) -> None:
     """What only the file as a whole can be wrong in."""
     problems = []
     try:
         compile_session(file.session)
     except ConfigurationError as error:
-        problems.append(Problem(_line(content["session"][1]), str(error)))
+        problems.append(Problem(line_of(content["session"][1]), str(error)))
     for account in {"", *file.accounts}:
         for strategy in {"", *file.strategies}:
             found = LimitSet(file, account, strategy)
             for symbol in file.symbols:
                 limits = found.of(symbol)
                 if limits.currency not in {"", file.currency, *file.rates}:
-                    line = _line(content["symbols"][1])
+                    line = line_of(content["symbols"][1])
                     problems.append(
                         Problem(line, f"{symbol}: there is no rate for {limits.currency} under `rates`")
                     )
@@ -106,7 +82,7 @@ class _Reader:
         self._limits = {field.name: field for field in msgspec.structs.fields(Limits)}
 
     def wrong(self, node: Any, message: str) -> None:
-        self.problems.append(Problem(_line(node), message))
+        self.problems.append(Problem(line_of(node), message))
 
     def mapping(self, node: Any, what: str) -> dict[str, tuple[Any, Any]]:
         """Keys with their nodes; a key that comes twice is an error."""
@@ -173,10 +149,6 @@ def _plain(node: Any) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
-
-
-def _line(node: Any) -> int:
-    return int(node.start_mark.line) + 1
 
 
 def _unknown(name: str, known: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from numba import njit
 
 from trading.arrays import BoolArray, FloatArray, Int64Array
 from trading.errors import ConfigurationError
-from trainers.data.durations import parse_span
+from trading.spans import parse_span
 
 KINDS = ("ticks", "time", "tick", "volume", "dollar")
 EVERY, TIME, TICK, VOLUME, DOLLAR = range(5)

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from trading.arrays import FloatArray, Int64Array
 from trading.market import MID
+from trading.spans import UNITS_NS, span_text
 from trainers.data.dataset import Dataset
-from trainers.data.durations import UNITS_NS, span_text
 from trainers.evaluation.backtest import Path
 
 YEAR_NS = 365.25 * UNITS_NS["d"]

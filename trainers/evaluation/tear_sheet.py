@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from matplotlib.figure import Figure
 
 from trading.models.signature import STRATEGIES
+from trading.spans import span_text
 from trainers.costs import Costs
-from trainers.data.durations import span_text
 from trainers.data.manifest import Manifest
 from trainers.evaluation import baselines, plots
 from trainers.evaluation.evaluate import Evaluation

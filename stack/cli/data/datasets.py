@@ -35,10 +35,10 @@ def build(
     """Read SOURCEs through the gateway's own feature kernel, label the rows, write Parquet and a manifest."""
     from stack.cli.train import showing
     from trading.history import open_source
+    from trading.spans import parse_span, span_text
     from trainers.data.bars import Sampling
     from trainers.data.build import BuildSettings
     from trainers.data.build import build as make
-    from trainers.data.durations import parse_span, span_text
 
     horizon_ns = None if horizon is None else parse_span(horizon)
     settings = BuildSettings(Sampling.parse(bars), bars, horizon_ns, up, down, limit)
@@ -93,7 +93,7 @@ def inspect(
 
 def show_dataset(m: Manifest, found: Inspection) -> None:
     """What it holds, symbol by symbol and feature by feature."""
-    from trainers.data.durations import span_text
+    from trading.spans import span_text
     from trainers.evaluation.tear_sheet import when
 
     span = f"{when(m.first_ns)} to {when(m.last_ns)}"

@@ -65,9 +65,9 @@ class TrainRequest(Struct, frozen=True):
 
     def build_settings(self) -> BuildSettings:
         """Of a dataset. Raises ConfigurationError."""
+        from trading.spans import parse_span
         from trainers.data.bars import Sampling
         from trainers.data.build import BuildSettings
-        from trainers.data.durations import parse_span
 
         horizon_ns = None if self.horizon is None else parse_span(self.horizon)
         return BuildSettings(Sampling.parse(self.bars), self.bars, horizon_ns, limit=self.limit)

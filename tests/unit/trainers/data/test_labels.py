@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading.errors import ConfigurationError
-from trainers.data.durations import parse_span, span_text
 from trainers.data.labels import (
     DOWN,
     HALF_LIVES,
@@ -186,18 +185,3 @@ def test_paths_take_every_group_once_and_every_tested_group_is_used(groups, test
 def test_a_split_that_cannot_be_says_so():
     with pytest.raises(ConfigurationError, match="3 of 3 groups"):
         list(combinatorial(np.arange(10), np.arange(10), 3, 3))
-
-
-@pytest.mark.parametrize(
-    ("text", "ns"),
-    [("250ms", SECOND // 4), ("10s", 10 * SECOND), ("1.5h", 5400 * SECOND), ("2d", 172_800 * SECOND)],
-)
-def test_spans(text, ns):
-    assert parse_span(text) == ns
-    assert parse_span(span_text(ns)) == ns
-
-
-@pytest.mark.parametrize("text", ["", "10", "0s", "-1s", "s", "1w"])
-def test_what_is_no_span_says_what_was_expected(text):
-    with pytest.raises(ConfigurationError, match="no span of time"):
-        parse_span(text)

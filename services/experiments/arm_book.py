@@ -1,0 +1,204 @@
+"""One arm's book of a partition: it decides the ticks by the desk's rules, and pays for what it trades."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+
+from trading.arrays import BoolArray, CodeArray, FloatArray, Int64Array
+from trading.decision.columns import DecisionColumns, TickColumns
+from trading.decision.decide import decide
+from trading.decision.policy import DecisionPolicy
+from trading.decision.schema import CODES, Reason
+from trading.events import PartitionEvents
+from trading.experiments.definition import TradingCosts
+from trading.portfolio.book import Book
+from trading.risk.engine import DENY
+from trading.risk.limits import LimitSet
+
+#: Why a row has no target though its model was asked.
+FAILED = tuple(
+    CODES[reason] for reason in (Reason.PREDICTOR_TIMEOUT, Reason.PREDICTOR_UNAVAILABLE, Reason.PREDICTOR_INVALID)
+)
+
+
+class SharedColumns(NamedTuple):
+    """What n ticks are to every arm alike.
+
+    Attributes:
+        symbols: n of them.
+        numbers: int64 [n], offsets.
+        event_time_ns, quote_time_ns, sent_ns: int64 [n].
+        market: float64 [n, 4]: bid, ask, last, mid; NaN is unknown.
+        warm: bool [n].
+        state: severity of the desk's trading state.
+        desk_quota: gross exposure that was reserved for the desk's book, in money; NaN where it was not known.
+    """
+
+    symbols: Sequence[str]
+    numbers: Int64Array
+    event_time_ns: Int64Array
+    quote_time_ns: Int64Array
+    sent_ns: Int64Array
+    market: FloatArray
+    warm: BoolArray
+    state: int
+    desk_quota: float
+
+
+class ArmAnswers(NamedTuple):
+    """What an arm's model said of n ticks.
+
+    Attributes:
+        targets: float64 [n], in [-1, 1] of the position limit; NaN where there is none.
+        held: int8 [n], why a tick is held whatever its target; negative where it is not.
+        calls_ms: float64 [n], what the call took that a row was asked in; NaN where it was not asked.
+    """
+
+    targets: FloatArray
+    held: CodeArray
+    calls_ms: FloatArray
+
+    def part(self, begin: int, end: int) -> ArmAnswers:
+        """Of some rows."""
+        return ArmAnswers(self.targets[begin:end], self.held[begin:end], self.calls_ms[begin:end])
+
+
+class ArmOutcome(Struct, frozen=True):
+    """What became of one arm in a block of a partition.
+
+    Attributes:
+        rows: ticks that it decided.
+        answered: of them, those with a target.
+        errors: of them, those whose model was asked and gave no usable answer.
+        orders: that were wanted.
+        denied: of them, by risk.
+        flips: rows whose target has another sign than the last one of their symbol that had any.
+        traded: money, the sum of abs(quantity) x price.
+        fees: money, what trading cost beside the spread.
+        profit: money, by which positions and cash grew, less fees; NaN where a position could not be valued.
+        p99_ms: of the calls' time, by row; NaN where none was asked.
+    """
+
+    rows: int = 0
+    answered: int = 0
+    errors: int = 0
+    orders: int = 0
+    denied: int = 0
+    flips: int = 0
+    traded: float = 0.0
+    fees: float = 0.0
+    profit: float = 0.0
+    p99_ms: float = math.nan
+
+
+class ArmBook:
+    """A virtual book: what risk accepts counts as filled at once, at the touch that stood."""
+
+    def __init__(self, limits: LimitSet, rebalance_band: float, costs: TradingCosts) -> None:
+        """An empty book, as the desk's was once.
+
+        Args:
+            limits: in force.
+            rebalance_band: of the desk's gateways.
+            costs: of what is traded.
+        """
+        self.book = Book(limits)
+        self._band, self._cost = rebalance_band, (costs.fee_bps + costs.slippage_bps) * 1e-4
+        self._signs = np.zeros(0)
+        self._begin()
+
+    def take(self, events: PartitionEvents) -> None:
+        """Limits and resets, before the next tick, as the desk's book takes them."""
+        for command, limits in events.commands:
+            if limits is not None:
+                self.book.set_limits(limits)
+            elif command.kind == "reset":
+                self.book.reset(command.value)
+
+    def decide(self, shared: SharedColumns, answers: ArmAnswers) -> DecisionColumns:
+        """Decide n ticks in order."""
+        book = self.book
+        rows = book.rows(shared.symbols)
+        ticks = TickColumns(
+            rows, shared.numbers, shared.event_time_ns, shared.quote_time_ns, shared.sent_ns, shared.market,
+            shared.warm, answers.held, answers.targets,
+        )  # fmt: skip
+        policy = DecisionPolicy(book.limits, self._band, assumed_fills=True)
+        out = decide(book, ticks, policy.context(book.limits, state=shared.state, desk_quota=shared.desk_quota))
+        self._count(rows, answers, out)
+        return out
+
+    def close(self) -> ArmOutcome:
+        """What became of it since the last close."""
+        t = self._tally
+        # Exact, so that no sum depends on how its rows came together.
+        traded = math.fsum(np.concatenate([np.zeros(0), *self._traded]).tolist())
+        fees = traded * self._cost
+        asked = np.concatenate([np.zeros(0), *self._calls])
+        asked = asked[~np.isnan(asked)]
+        p99 = float(np.percentile(asked, 99)) if len(asked) else math.nan
+        found = ArmOutcome(
+            t.rows, t.answered, t.errors, t.orders, t.denied, t.flips, traded, fees,
+            self.book.equity - self._equity - fees, p99,
+        )  # fmt: skip
+        self._begin()
+        return found
+
+    def _begin(self) -> None:
+        self._tally = _Tally()
+        self._calls: list[FloatArray] = []
+        self._traded: list[FloatArray] = []
+        self._equity = self.book.equity
+
+    def _count(self, rows: Int64Array, answers: ArmAnswers, out: DecisionColumns) -> None:
+        t, known = self._tally, np.isfinite(answers.targets) & (answers.held < 0)
+        t.rows += len(rows)
+        t.answered += int(np.count_nonzero(known))
+        t.errors += int(np.count_nonzero(np.isin(answers.held, FAILED)))
+        t.orders += int(np.count_nonzero(out.outcomes >= 0))
+        t.denied += int(np.count_nonzero(out.outcomes == DENY))
+        rates = self.book.tables.positions.rate[rows]
+        is_order = out.quantities != 0.0
+        self._traded.append(np.abs(out.quantities[is_order]) * out.prices[is_order] * rates[is_order])
+        if len(self._signs) < len(self.book.tables.positions):
+            self._signs = np.concatenate(
+                [self._signs, np.zeros(len(self.book.tables.positions) - len(self._signs))]
+            )
+        t.flips += flips(rows[known], np.sign(answers.targets[known]), self._signs)
+        self._calls.append(answers.calls_ms)
+
+
+class _Tally(Struct):
+    """What is counted of a block so far."""
+
+    rows: int = 0
+    answered: int = 0
+    errors: int = 0
+    orders: int = 0
+    denied: int = 0
+    flips: int = 0
+
+
+def flips(rows: Int64Array, signs: FloatArray, last: FloatArray) -> int:
+    """How many rows have another sign than the last one of their symbol that had any.
+
+    Args:
+        rows: int64 [n], each one's symbol.
+        signs: float64 [n], of -1, 0 and 1; 0 is none.
+        last: float64 [symbols], the last sign of each; it is moved on.
+    """
+    any_sign = signs != 0.0
+    order = np.argsort(rows[any_sign], kind="stable")
+    mine, signs = rows[any_sign][order], signs[any_sign][order]
+    if not len(mine):
+        return 0
+    begins = np.concatenate([[True], mine[1:] != mine[:-1]])
+    before = np.where(begins, last[mine], np.concatenate([[0.0], signs[:-1]]))
+    ends = np.concatenate([begins[1:], [True]])
+    last[mine[ends]] = signs[ends]
+    return int(np.count_nonzero((before != 0.0) & (before != signs)))

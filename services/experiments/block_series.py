@@ -1,0 +1,106 @@
+"""Blocks that have ended everywhere, summed over partitions, and what is compared of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from services.experiments.arm_book import ArmOutcome
+from services.experiments.partition_shadow import BlockOutcome
+from trading.arrays import FloatArray, Int64Array
+
+_SUMMED = ("rows", "answered", "errors", "orders", "denied", "flips", "traded", "fees", "profit")
+
+
+class ArmBlocks(Struct, frozen=True):
+    """One arm's outcomes by block, float64 [n] each; as in `ArmOutcome`, of all partitions together."""
+
+    rows: FloatArray
+    answered: FloatArray
+    errors: FloatArray
+    orders: FloatArray
+    denied: FloatArray
+    flips: FloatArray
+    traded: FloatArray
+    fees: FloatArray
+    profit: FloatArray
+    p99_ms: FloatArray
+
+    def metrics(self, capital: FloatArray) -> Mapping[str, FloatArray]:
+        """What is compared of it, float64 [n] each, by the names of an experiment's definition.
+
+        Args:
+            capital: float64 [n], of all books together, in money.
+        """
+        net_bps = self.profit / capital * 1e4
+        grown = np.concatenate([[0.0], np.cumsum(net_bps)])
+        return {
+            "net_bps": net_bps,
+            "denial_rate": share(self.denied, self.orders),
+            "error_rate": share(self.errors, self.answered + self.errors),
+            "flip_rate": share(self.flips, self.answered),
+            "turnover": self.traded / capital,
+            "drawdown": (np.maximum.accumulate(grown) - grown)[1:],
+            # Where none was asked no call was slow.
+            "p99_ms": np.nan_to_num(self.p99_ms, nan=0.0),
+        }
+
+
+def share(part: FloatArray, whole: FloatArray) -> FloatArray:
+    """Of a whole; 0 of nothing."""
+    found: FloatArray = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0.0)
+    return found
+
+
+class BlockSeries:
+    """Collects what became of each partition's blocks; a block counts once it has ended everywhere, and stays."""
+
+    def __init__(self, arms: Sequence[str], partitions: int) -> None:
+        """Nothing has ended yet.
+
+        Args:
+            arms: the champion's, and each challenger's.
+            partitions: that the desk's account is divided among: each has an equal share of its capital.
+        """
+        self._arms, self._partitions = tuple(arms), partitions
+        self._waiting: dict[int, list[BlockOutcome]] = {}
+        self._blocks: list[int] = []
+        self._capital: list[float] = []
+        self._rows: list[FloatArray] = []
+
+    def add(self, outcome: BlockOutcome) -> None:
+        """Of one partition."""
+        self._waiting.setdefault(outcome.block, []).append(outcome)
+
+    def end(self, through: int) -> int:
+        """No partition tells of a block up to this one any more; returns how many blocks there are now."""
+        for block in sorted(b for b in self._waiting if b <= through):
+            found = self._waiting.pop(block)
+            self._blocks.append(block)
+            self._capital.append(found[-1].capital * self._partitions)
+            self._rows.append(np.array([summed([one.arms[k] for one in found]) for k in range(len(self._arms))]))
+        return len(self._blocks)
+
+    @property
+    def blocks(self) -> Int64Array:
+        """int64 [n], their numbers since 1970."""
+        return np.array(self._blocks, np.int64)
+
+    @property
+    def capital(self) -> FloatArray:
+        """float64 [n], of all books together, in money."""
+        return np.array(self._capital, np.float64)
+
+    def arms(self) -> dict[str, ArmBlocks]:
+        """Arm -> its outcomes by block."""
+        table = np.array(self._rows).reshape(len(self._rows), len(self._arms), len(_SUMMED) + 1)
+        return {arm: ArmBlocks(*table[:, k, :].T) for k, arm in enumerate(self._arms)}
+
+
+def summed(outcomes: Sequence[ArmOutcome]) -> list[float]:
+    """Of all partitions: sums, and the slowest call of the slowest."""
+    calls = [one.p99_ms for one in outcomes if one.p99_ms == one.p99_ms]
+    sums = [float(sum(getattr(one, name) for one in outcomes)) for name in _SUMMED]
+    return [*sums, max(calls, default=float("nan"))]

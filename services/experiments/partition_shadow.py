@@ -1,0 +1,196 @@
+"""A partition's ticks decided by every arm, each on a book of its own, and summed by block of event time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+
+from services.experiments.arm_book import ArmAnswers, ArmBook, ArmOutcome, SharedColumns
+from trading.decision.schema import CODES, Decision, Reason
+from trading.errors import ConfigurationError
+from trading.events import PartitionEvents
+from trading.experiments.definition import CHAMPION, ExperimentDefinition
+from trading.features.engine import FeatureEngine
+from trading.market import Tick, TickBatch
+from trading.replay.published import Published, held_of, quota_of, targets_of
+from trading.risk.limits import LimitSet
+from trading.risk.trading_state import SEVERITY, TradingState
+from trading.state.applied import CommandLog
+from trading.state.log import LoggedMessage
+
+#: What the desk's own lateness held, no arm decides: it would not have been asked.
+TIME = tuple(CODES[reason] for reason in (Reason.DEADLINE, Reason.SUPERSEDED))
+
+
+class DecidedTick(NamedTuple):
+    """A tick where it lies, and what the desk decided of it."""
+
+    message: LoggedMessage
+    tick: Tick
+    published: Published
+
+
+class BlockOutcome(Struct, frozen=True):
+    """What became of every arm in a block of a partition.
+
+    Attributes:
+        partition: of the ticks.
+        block: number of the block since 1970.
+        capital: of each arm's book, in money.
+        arms: the champion's, and each challenger's in its order.
+    """
+
+    partition: int
+    block: int
+    capital: float
+    arms: tuple[ArmOutcome, ...]
+
+
+class ChampionChanged(ConfigurationError):
+    """The desk is decided by another version than the experiment's champion."""
+
+
+class _Key(NamedTuple):
+    """What ticks that are decided at once have in common."""
+
+    block: int
+    state: TradingState
+    control_to: int
+    quota: str
+
+
+class PartitionShadow:
+    """Moves the arms' books of a partition by its ticks, in the order of their log."""
+
+    def __init__(
+        self,
+        partition: int,
+        experiment: ExperimentDefinition,
+        limits: LimitSet,
+        commands: CommandLog,
+        rebalance_band: float,
+        first_block: int,
+    ) -> None:
+        """Empty books.
+
+        Args:
+            partition: of the ticks.
+            experiment: whose arms they are.
+            limits: before any command.
+            commands: where limits and resets are read from.
+            rebalance_band: of the desk's gateways.
+            first_block: the first that counts; ticks before it only tell where the market stands.
+        """
+        self._partition, self._experiment, self._commands = partition, experiment, commands
+        self._engine = FeatureEngine()
+        self._books = [ArmBook(limits, rebalance_band, experiment.costs) for _ in experiment.arms]
+        self._first, self._block, self._control_to = first_block, -1, 0
+
+    @property
+    def block(self) -> int:
+        """The one that goes on; negative before the first tick."""
+        return self._block
+
+    def take(self, rows: Sequence[DecidedTick], answers: Mapping[str, ArmAnswers]) -> Iterator[BlockOutcome]:
+        """Decide n ticks; the blocks that they ended.
+
+        Args:
+            rows: in the order of their log, from where the last ones ended.
+            answers: of each challenger's arm; the champion's lie in the decisions.
+
+        Raises:
+            ChampionChanged: the first tick of a block that counts which another version than the champion decided.
+            ServiceUnavailable: the commands cannot be read.
+        """
+        champion = champion_answers([row.published.decision for row in rows])
+        everyone = [champion, *(hold_late(answers[one.arm], champion) for one in self._experiment.challengers)]
+        begin = 0
+        for key, group in groupby(zip(self._keys(rows), rows, strict=True), lambda one: one[0]):
+            mine = [row for _, row in group]
+            end = begin + len(mine)
+            if key.block != self._block:
+                if self._block >= self._first:
+                    yield self._close()
+                self._block = key.block
+            self._decide(key, mine, [one.part(begin, end) for one in everyone])
+            begin = end
+
+    def pass_to(self, block: int) -> Iterator[BlockOutcome]:
+        """No tick has come for long while others had some: what lies before `block` has ended here, too."""
+        if 0 <= self._block < block:
+            if self._block >= self._first:
+                yield self._close()
+            self._block = block
+
+    def _keys(self, rows: Sequence[DecidedTick]) -> list[_Key]:
+        # Time does not go back: a tick that comes late is of the block that it comes in.
+        block, length, found = self._block, self._experiment.block_ns, []
+        for row in rows:
+            d = row.published.decision
+            block = max(block, d.event_time_ns // length)
+            found.append(_Key(block, d.trading_state, d.control_to, repr(quota_of(row.published))))
+        return found
+
+    def _decide(self, key: _Key, rows: Sequence[DecidedTick], answers: Sequence[ArmAnswers]) -> None:
+        self._take_commands(key.control_to)
+        batch = TickBatch.from_ticks([row.tick for row in rows])
+        found = self._engine.update(batch)
+        if key.block < self._first:
+            return
+        decisions = [row.published.decision for row in rows]
+        refuse_other_champion(self._experiment, decisions)
+        shared = SharedColumns(
+            symbols=batch.symbols,
+            numbers=np.array([row.message.offset for row in rows], np.int64),
+            event_time_ns=found.event_time_ns,
+            quote_time_ns=found.quote_time_ns,
+            sent_ns=np.array([row.message.sent_ns for row in rows], np.int64),
+            market=found.market,
+            # As the desk's features were: these here have seen less.
+            warm=np.array([d.warm for d in decisions], np.bool_),
+            state=SEVERITY[key.state],
+            desk_quota=quota_of(rows[0].published),
+        )
+        for book, mine in zip(self._books, answers, strict=True):
+            book.decide(shared, mine)
+
+    def _take_commands(self, control_to: int) -> None:
+        if control_to > self._control_to:
+            found = self._commands.commands(self._control_to, control_to)
+            self._control_to = control_to
+            for book in self._books:
+                book.take(PartitionEvents(found, control_to, [], 0))
+
+    def _close(self) -> BlockOutcome:
+        capital = float(self._books[0].book.tables.account[0].capital)
+        return BlockOutcome(self._partition, self._block, capital, tuple(book.close() for book in self._books))
+
+
+def champion_answers(decisions: Sequence[Decision]) -> ArmAnswers:
+    """What the desk's own model said, as it was recorded."""
+    asked = np.array([d.stages.inference_us / 1e3 for d in decisions], np.float64)
+    held = held_of(decisions)
+    return ArmAnswers(targets_of(decisions), held, np.where(np.isin(held, TIME), np.nan, asked))
+
+
+def hold_late(answers: ArmAnswers, champion: ArmAnswers) -> ArmAnswers:
+    """A challenger's answers, held where the desk's own lateness held the tick."""
+    late = np.isin(champion.held, TIME)
+    return answers._replace(held=np.where(late, champion.held, answers.held))
+
+
+def refuse_other_champion(experiment: ExperimentDefinition, decisions: Sequence[Decision]) -> None:
+    """Raise ChampionChanged where another version decided."""
+    champion = experiment.champion
+    for d in decisions:
+        told = (d.model_name, d.model_version)
+        # Who could not be asked has no version.
+        if d.model_version and told != (champion.model, str(champion.version)):
+            raise ChampionChanged(
+                f"{d.decision_id} was decided by {d.model_name}/{d.model_version}, and the experiment's {CHAMPION} "
+                f"is {champion}: what came before it counts, what comes after needs another experiment"
+            )

@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from services.forensics.kinds import FEW
 from services.forensics.store.reading import OFFSET, LogRow, TrailReader, to_record
-from trading.control import read_command, read_limits
+from trading.control import read_command
 from trading.decision import wire
 from trading.errors import BadRecord, ConfigurationError
 from trading.events import Command, ExecutionReport
 from trading.risk.limits import LimitSet
-from trading.state.applied import read_report, steers
+from trading.state.applied import limits_of, read_report, steers
 
 #: Reports that are read at once.
 AHEAD = 5000
@@ -70,15 +70,7 @@ class TrailEvents:
             except BadRecord:
                 continue
             if steers(command):
-                yield row[OFFSET], (command, self._limits_of(command))
-
-    def _limits_of(self, command: Command) -> LimitSet | None:
-        if command.kind != "limits":
-            return None
-        try:
-            return self._base.like(read_limits(command.value)).whole()
-        except (BadRecord, ConfigurationError):
-            return None
+                yield row[OFFSET], (command, limits_of(command, self._base))
 
 
 class DecisionStream:

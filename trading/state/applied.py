@@ -9,8 +9,10 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from trading.control import read_limits
 from trading.decision.wire import make_id
 from trading.encoding import Records
+from trading.errors import BadRecord, ConfigurationError
 from trading.events import Command, ExecutionReport, PartitionEvents
 from trading.portfolio.book import RESETS
 from trading.portfolio.working_orders import FOREIGN
@@ -43,6 +45,16 @@ class AppliedOffsets(Struct, frozen=True):
 def steers(command: Command) -> bool:
     """Whether a command is part of a partition's state."""
     return command.kind == "limits" or (command.kind == "reset" and command.value in RESETS)
+
+
+def limits_of(command: Command, base: LimitSet) -> LimitSet | None:
+    """The limits that a command sets, like `base`; None where it sets none, or they are not understood."""
+    if command.kind != "limits":
+        return None
+    try:
+        return base.like(read_limits(command.value)).whole()
+    except (BadRecord, ConfigurationError):
+        return None
 
 
 def read_report(payload: bytes | None, ticks_topic: str, partition: int) -> ExecutionReport:

@@ -1,0 +1,63 @@
+"""How much of Triton's time a shadow takes: a part of what nobody else wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from services.experiments.ports import Clock
+from trading.decision.schema import Decision
+
+#: While the desk is slow a call waits so long for the next one.
+YIELD_S = 1.0
+#: Latencies that are looked at: of the last so many decisions.
+WINDOW = 500
+
+
+class CallLimits(Struct, frozen=True):
+    """What a shadow may take.
+
+    Attributes:
+        share: of the time that may be spent in calls, in (0, 1].
+        yield_above_ms: 99 of 100 of the desk's decisions must take less from polling to deciding, or the shadow
+            makes one call a second.
+    """
+
+    share: float = 0.25
+    yield_above_ms: float = 25.0
+
+
+class CallBudget:
+    """Lets calls pass so that they take their share of time, and next to none while the desk is slow."""
+
+    def __init__(self, limits: CallLimits, clock: Clock) -> None:
+        """Nothing was called yet."""
+        self._limits, self._clock = limits, clock
+        self._next_s = clock.monotonic()
+        self._latencies: list[float] = []
+
+    def observe(self, decisions: Sequence[Decision]) -> None:
+        """How quick the desk is: decisions of about now."""
+        told = [
+            (d.stages.features_us + d.stages.inference_us + d.stages.decide_us) / 1e3 for d in decisions[-WINDOW:]
+        ]
+        self._latencies = [*self._latencies, *told][-WINDOW:]
+
+    @property
+    def yields(self) -> bool:
+        """Whether the desk is slow now."""
+        return bool(self._latencies) and float(np.percentile(self._latencies, 99)) > self._limits.yield_above_ms
+
+    def wait(self) -> None:
+        """Until the next call may be made."""
+        left_s = self._next_s - self._clock.monotonic()
+        if left_s > 0.0:
+            self._clock.sleep(left_s)
+
+    def called(self, took_s: float) -> None:
+        """A call took so long."""
+        share = self._limits.share
+        pause_s = took_s * (1.0 - share) / share
+        self._next_s = self._clock.monotonic() + (max(pause_s, YIELD_S) if self.yields else pause_s)

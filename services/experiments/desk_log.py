@@ -1,0 +1,191 @@
+"""What a desk decided, from Kafka, beside the ticks that it was about."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from connectors.kafka.client import KafkaException, TopicPartition
+from connectors.kafka.cluster import require
+from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
+from connectors.kafka.logged import logged
+from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
+from connectors.kafka.reading import FOLLOWING_MS, consume_ready, read_to_end, reader
+from connectors.kafka.topics import Topics
+from services.experiments.partition_shadow import DecidedTick
+from trading.control import read_command
+from trading.decision.wire import decode_decision, id_prefix, offset_in
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
+from trading.events import Command
+from trading.intake import admit
+from trading.replay.published import Published
+from trading.risk.limits import LimitSet
+from trading.state.applied import limits_of, steers
+from trading.state.log import LoggedMessage
+
+AT_ONCE = 1000
+GROUP = "ultrathink-experiments"
+
+
+class KafkaDeskLog:
+    """Implements DeskLog, without a group: it moves nobody's offsets."""
+
+    def __init__(self, bootstrap: str, topics: Topics, places: Mapping[int, int]) -> None:
+        """Begin to read.
+
+        Args:
+            bootstrap: broker addresses.
+            topics: of decisions and ticks.
+            places: partition -> offset in the decisions.
+        """
+        self._bootstrap, self._topics = bootstrap, topics
+        self._prefix = {partition: id_prefix(topics.ticks, partition) for partition in places}
+        self._decided = dict.fromkeys(places, -1)
+        self._ends = dict.fromkeys(places, False)
+        self._ticks: dict[int, TickReader] = {}
+        self._consumer = reader(bootstrap, GROUP, waits_ms=FOLLOWING_MS)
+        self._consumer.assign([TopicPartition(topics.decisions, p, at) for p, at in places.items()])
+
+    def poll(self, timeout_s: float) -> Mapping[int, Sequence[DecidedTick]]:
+        """What has come."""
+        try:
+            messages = consume_ready(self._consumer, AT_ONCE, timeout_s)
+        except KafkaException as error:
+            raise translated(error, f"{self._topics.decisions} cannot be read") from error
+        payloads: dict[int, dict[int, bytes]] = {}
+        for message in messages:
+            partition = partition_of(message)
+            self._ends[partition] = is_end(message)
+            if usable(message):
+                payload = as_bytes(message.value()) or b""
+                # What is no decision of a tick here is somebody else's; of a tick the first one stands.
+                with suppress(BadRecord):
+                    if (offset := offset_in(payload, self._prefix[partition])) > self._decided[partition]:
+                        self._decided[partition] = offset
+                        payloads.setdefault(partition, {})[offset] = payload
+        return {partition: self._joined(partition, found) for partition, found in payloads.items()}
+
+    def at_end(self, partition: int) -> bool:
+        """Whether the last event of a partition said that it has no more for now."""
+        return self._ends[partition]
+
+    def close(self) -> None:
+        """Disconnect."""
+        for ticks in self._ticks.values():
+            ticks.close()
+        self._consumer.close()
+
+    def _joined(self, partition: int, payloads: Mapping[int, bytes]) -> list[DecidedTick]:
+        offsets = sorted(payloads)
+        ticks = self._ticks.get(partition)
+        if ticks is None:
+            ticks = TickReader(self._bootstrap, self._topics.ticks, partition, offsets[0])
+            self._ticks[partition] = ticks
+        found = []
+        for message in ticks.up_to(offsets[-1]):
+            payload = payloads.get(message.offset)
+            if payload is None:
+                continue
+            tick = admit(message.payload, message.appended_ns)
+            if isinstance(tick, str):
+                raise ConfigurationError(f"{self._topics.ticks}-{partition}-{message.offset} is no tick: {tick}")
+            found.append(DecidedTick(message, tick, published(payload)))
+        if len(found) != len(payloads):
+            lacking = min(payloads.keys() - {row.message.offset for row in found})
+            raise ConfigurationError(
+                f"{self._topics.ticks}-{partition}-{lacking} was decided, and is in Kafka no more: begin later "
+                "(--since)"
+            )
+        return found
+
+
+class TickReader:
+    """One partition's ticks, as far as they are asked for."""
+
+    def __init__(self, bootstrap: str, topic: str, partition: int, begin: int) -> None:
+        """Begin to read at an offset."""
+        self._what = f"{topic}[{partition}]"
+        self._ahead: deque[LoggedMessage] = deque()
+        self._read_to = begin - 1
+        self._consumer = reader(bootstrap, GROUP, waits_ms=FOLLOWING_MS)
+        self._consumer.assign([TopicPartition(topic, partition, begin)])
+
+    def up_to(self, offset: int) -> list[LoggedMessage]:
+        """All that were not given yet, up to this offset. Raises ServiceUnavailable where they do not come."""
+        quiet_since = time.monotonic()
+        while self._read_to < offset:
+            try:
+                found = consume_ready(self._consumer, AT_ONCE, 0.1)
+            except KafkaException as error:
+                raise translated(error, f"{self._what} cannot be read") from error
+            now_ns = time.time_ns()
+            messages = [logged(message, now_ns) for message in found if usable(message)]
+            if messages:
+                self._ahead.extend(messages)
+                self._read_to, quiet_since = messages[-1].offset, time.monotonic()
+            elif time.monotonic() - quiet_since > CONTROL_TIMEOUT_S:
+                raise ServiceUnavailable(f"{self._what} was decided to {offset}, and read to {self._read_to} only")
+        given = []
+        while self._ahead and self._ahead[0].offset <= offset:
+            given.append(self._ahead.popleft())
+        return given
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._consumer.close()
+
+
+class KafkaCommands:
+    """Implements CommandLog over the control topic; people give few commands, and they are kept."""
+
+    def __init__(self, bootstrap: str, topic: str, base: LimitSet) -> None:
+        """Nothing is read yet. `base`: whose limits are resolved."""
+        self._bootstrap, self._topic, self._base = bootstrap, topic, base
+        self._steered: list[tuple[int, Command, LimitSet | None]] = []
+        self._read_to = 0
+
+    def commands(self, start: int, stop: int) -> list[tuple[Command, LimitSet | None]]:
+        """From `start` to before `stop`. Raises ServiceUnavailable."""
+        if stop > self._read_to:
+            self._steered += self._read(self._read_to, stop)
+            self._read_to = stop
+        return [(command, limits) for offset, command, limits in self._steered if start <= offset < stop]
+
+    def _read(self, start: int, stop: int) -> Iterator[tuple[int, Command, LimitSet | None]]:
+        for messages in read_to_end(self._bootstrap, self._topic, 0, start, stop):
+            for message in messages:
+                with suppress(BadRecord):
+                    command = read_command(as_bytes(message.value()))
+                    if steers(command):
+                        yield offset_of(message), command, limits_of(command, self._base)
+
+
+def first_event_times(bootstrap: str, topic: str, places: Mapping[int, int]) -> dict[int, int]:
+    """Partition -> event time of the first decision at or after a place, ns; without those that have none yet.
+
+    Raises ServiceUnavailable.
+    """
+    require(bootstrap, topic)
+    found = {}
+    for partition, place in places.items():
+        if (time_ns := _first_event_time(bootstrap, topic, partition, place)) is not None:
+            found[partition] = time_ns
+    return found
+
+
+def _first_event_time(bootstrap: str, topic: str, partition: int, place: int) -> int | None:
+    for messages in read_to_end(bootstrap, topic, partition, place):
+        for message in messages:
+            with suppress(BadRecord):
+                return decode_decision(as_bytes(message.value()) or b"").event_time_ns
+    return None
+
+
+def published(payload: bytes) -> Published:
+    """A decision as it was published. Raises ConfigurationError for one that cannot be read."""
+    try:
+        return Published(payload, decode_decision(payload))
+    except BadRecord as error:
+        raise ConfigurationError(f"a decision is none of this version: {error}") from error

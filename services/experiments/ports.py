@@ -1,0 +1,42 @@
+"""What a shadow needs of the world, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from services.experiments.partition_shadow import DecidedTick
+from trading.arrays import Float32Array
+from trading.models.prediction import Prediction
+
+
+class ChallengerModel(Protocol):
+    """A served version that nobody trades by."""
+
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
+        """Ask for float32 [n, 32]. Raises PredictionError."""
+
+
+class DeskLog(Protocol):
+    """What the desk decided, with the ticks that it was about, in the order of each partition's log."""
+
+    def poll(self, timeout_s: float) -> Mapping[int, Sequence[DecidedTick]]:
+        """What has come, by partition; waits only while there is nothing at all.
+
+        Raises:
+            ServiceUnavailable: it cannot be read.
+            ConfigurationError: a tick is gone, or a decision is none of this version.
+        """
+
+    def at_end(self, partition: int) -> bool:
+        """Whether all that was decided of it has been polled, as of the last poll."""
+
+
+class Clock(Protocol):
+    """Time, injected, so that tests move it."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; it never steps back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""

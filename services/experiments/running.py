@@ -1,0 +1,102 @@
+"""A shadow as it goes: what was decided comes in, challengers are asked, and blocks are counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from services.experiments.asking import PatientModel
+from services.experiments.block_series import BlockSeries
+from services.experiments.call_budget import CallBudget
+from services.experiments.evaluation import Evaluation, evaluate
+from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionShadow
+from services.experiments.ports import DeskLog
+from trading.experiments.definition import ExperimentDefinition
+
+#: Decisions that are older say nothing of how quick the desk is now.
+NOW_NS = 10_000_000_000
+
+
+class ShadowParts(Struct, frozen=True):
+    """What a shadow is made of.
+
+    Attributes:
+        log: of what the desk decides.
+        models: of each challenger's arm.
+        shadows: of each partition.
+        series: that blocks are counted in.
+        budget: of the models' calls.
+    """
+
+    log: DeskLog
+    models: Mapping[str, PatientModel]
+    shadows: Mapping[int, PartitionShadow]
+    series: BlockSeries
+    budget: CallBudget
+
+
+class ShadowRun:
+    """One experiment, from where its books are empty.
+
+    Attributes:
+        rows: decisions that were taken.
+        ended: why it cannot go on; "" while it can.
+    """
+
+    def __init__(self, experiment: ExperimentDefinition, parts: ShadowParts) -> None:
+        """Nothing was taken yet."""
+        self._experiment, self._parts = experiment, parts
+        self.rows, self.ended = 0, ""
+
+    def turn(self, timeout_s: float) -> int:
+        """Take what has come; returns how many decisions these were.
+
+        Raises:
+            ServiceUnavailable: a server does not answer.
+            ConfigurationError: what was decided cannot be read.
+        """
+        found = self._parts.log.poll(timeout_s)
+        for partition, rows in sorted(found.items()):
+            if not self.ended:
+                self._take(partition, rows)
+        self._pass_quiet()
+        begun = [one.block for one in self._parts.shadows.values() if one.block >= 0]
+        waiting = any(
+            one.block < 0 and not self._parts.log.at_end(partition)
+            for partition, one in self._parts.shadows.items()
+        )
+        if begun and not waiting:
+            self._parts.series.end(min(begun) - 1)
+        count = sum(map(len, found.values()))
+        self.rows += count
+        return count
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is more than was taken."""
+        return not all(self._parts.log.at_end(partition) for partition in self._parts.shadows)
+
+    def evaluation(self) -> Evaluation:
+        """What the blocks so far say."""
+        return evaluate(self._experiment, self._parts.series)
+
+    def _take(self, partition: int, rows: Sequence[DecidedTick]) -> None:
+        decisions = [row.published.decision for row in rows]
+        now_ns = time.time_ns()
+        self._parts.budget.observe([d for d in decisions if now_ns - d.decided_at_ns < NOW_NS])
+        answers = {arm: model.answers(decisions) for arm, model in self._parts.models.items()}
+        try:
+            for outcome in self._parts.shadows[partition].take(rows, answers):
+                self._parts.series.add(outcome)
+        except ChampionChanged as error:
+            self.ended = str(error)
+
+    def _pass_quiet(self) -> None:
+        """Where nothing more was decided, and others are a whole block ahead, blocks have ended all the same."""
+        newest = max((one.block for one in self._parts.shadows.values()), default=-1)
+        for partition, shadow in self._parts.shadows.items():
+            if not self.ended and self._parts.log.at_end(partition):
+                for outcome in shadow.pass_to(newest - 1):
+                    self._parts.series.add(outcome)

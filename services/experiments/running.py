@@ -74,6 +74,11 @@ class ShadowRun:
         return count
 
     @property
+    def series(self) -> BlockSeries:
+        """The blocks so far."""
+        return self._parts.series
+
+    @property
     def is_behind(self) -> bool:
         """Whether there is more than was taken."""
         return not all(self._parts.log.at_end(partition) for partition in self._parts.shadows)

@@ -21,6 +21,7 @@ COMMANDS = {
     "gpu": "Whether torch and Triton compute on the GPU that is here: by having them do it.",
     "gateway": "Decide ticks, and stop deciding them.",
     "risk": "Limits: try them, explain them, change them, prove them.",
+    "experiment": "Compare models on the desk's own ticks, without touching its path.",
     "broker": "A paper broker: accepted orders come back as fills.",
     "kafka": "Topics, users and permissions of a desk, on any cluster.",
     "ticks": "Feed recorded or simulated ticks.",

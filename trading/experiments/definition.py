@@ -169,6 +169,11 @@ class ExperimentDefinition(Struct, frozen=True, forbid_unknown_fields=True):
         """The champion's, and each challenger's in its order."""
         return (CHAMPION, *(one.arm for one in self.challengers))
 
+    @property
+    def models(self) -> dict[str, ServedModel]:
+        """Arm -> what decides it."""
+        return {CHAMPION: self.champion, **{one.arm: one.served for one in self.challengers}}
+
 
 def read(path: Path) -> ExperimentDefinition:
     """The experiment that a file defines. Raises ConfigurationError with what is wrong, and its line."""

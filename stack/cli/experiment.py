@@ -1,0 +1,160 @@
+"""`ultrathink experiment …`: models compared on the desk's own ticks."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stack.cli.output import coloured, err, out, print_json, table
+from trading.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from services.experiments.evaluation import Evaluation
+    from services.experiments.running import ShadowRun
+    from trading.experiments.definition import ExperimentDefinition
+
+app = typer.Typer(no_args_is_help=True, help="Compare models on the desk's own ticks, without touching its path.")
+FileArgument = Annotated[Path, typer.Argument(help="The experiment, YAML; docs/experiments.md says what is in it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+VERDICT_COLOURS = {"better": "green", "worse": "red", "equal": "cyan"}
+#: Following, it is looked again so often whether there is an answer.
+LOOK_S = 2.0
+
+
+@app.command(epilog="Example: ultrathink experiment check experiment.yaml")
+def check(path: FileArgument, json: JsonOption = False) -> None:
+    """Read an experiment whole; what is wrong is told with its line. Exit code 2 when it is refused."""
+    from trading.experiments import definition
+
+    found = definition.read(path)
+    if json:
+        print_json(found)
+        return
+    arms = ", ".join(f"{arm} ({model})" for arm, model in found.models.items())
+    out.print(f"{path}: {found.name}, blocks of {found.block}: {arms}; no error", markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: ultrathink experiment schema > experiment.schema.json")
+def schema() -> None:
+    """Print the JSON schema of an experiment's file, for editors."""
+    from trading.experiments import definition
+
+    sys.stdout.write(json_module.dumps(definition.json_schema(), indent=2) + "\n")
+
+
+@app.command(epilog="Example: ultrathink experiment shadow experiment.yaml --since 1d --out shadow.html")
+def shadow(
+    path: FileArgument,
+    since: Annotated[
+        str | None, typer.Option(help="Decisions of so long ago and later, as 12h or 2d. Default: all.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option(help="Go on with what is decided from now on, until there is an answer or Ctrl-C.")
+    ] = False,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1.0, help="Of the time that calls may take; one a second while the desk is slow."
+        ),
+    ] = 0.25,
+    page: Annotated[Path | None, typer.Option("--out", help="Write a page with plots there, HTML.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Have challengers decide what the desk decided, on books of their own, and tell whether they would be better.
+
+    The desk's decisions are read and not moved; challengers must be loaded in Triton beside what serves. An answer
+    stays valid however often one looks.
+    """
+    from services.experiments.call_budget import CallLimits
+    from stack.processes.settings import gateway_settings
+    from stack.workflows.experiments.report import write_page
+    from stack.workflows.experiments.shadow import begun
+    from trading.experiments import definition
+    from trading.spans import parse_span
+
+    experiment = definition.read(path)
+    since_ns = None if since is None else time.time_ns() - parse_span(since)
+    if page is not None and page.is_dir():
+        raise ConfigurationError(f"--out {page} is a folder: name the page's file")
+    with begun(experiment, gateway_settings(), since_ns, CallLimits(share)) as found:
+        run = found.run
+        take_all(run, found.known)
+        if follow:
+            take_more(run)
+        evaluation = run.evaluation()
+        if page is not None:
+            write_page(page, experiment, evaluation, run.series, run.ended)
+    if json:
+        print_json({"experiment": experiment, "evaluation": evaluation, "ended": run.ended, "decisions": run.rows})
+    else:
+        show(experiment, evaluation, run)
+        if page is not None:
+            out.print(f"written: {page}", markup=False, soft_wrap=True)
+
+
+def take_all(run: ShadowRun, known: int) -> None:
+    """What was decided before this began, with a bar."""
+    from stack.cli.train import showing
+
+    with showing("shadow") as progress:
+        while not run.ended and (run.turn(0.2) or run.is_behind):
+            progress("decisions", run.rows, known)
+
+
+def take_more(run: ShadowRun) -> None:
+    """What is decided from now on, until there is an answer; Ctrl-C ends it with what is known."""
+    looked_s = time.monotonic()
+    try:
+        with err.status("following") as status:
+            while not run.ended:
+                run.turn(0.5)
+                if time.monotonic() - looked_s > LOOK_S:
+                    looked_s, evaluation = time.monotonic(), run.evaluation()
+                    status.update(
+                        f"{run.rows:,} decisions; " + "; ".join(c.sentence for c in evaluation.challengers)
+                    )
+                    if evaluation.is_decided:
+                        return
+    except KeyboardInterrupt:
+        err.print("ended by hand: this is what is known")
+
+
+def show(experiment: ExperimentDefinition, evaluation: Evaluation, run: ShadowRun) -> None:
+    """The sentences first, then what they rest on."""
+    for one in evaluation.challengers:
+        out.print(one.sentence[0].upper() + one.sentence[1:], markup=False)
+    if run.ended:
+        out.print(f"It ended early: {run.ended}.", markup=False)
+    rows = []
+    for one in evaluation.challengers:
+        word = "does harm" if one.breached else one.verdict.value
+        colour = "red" if one.breached else VERDICT_COLOURS.get(one.verdict.value, "yellow")
+        i = one.interval
+        left = "unknown" if one.blocks_left is None else f"{one.blocks_left:,}"
+        rows.append(
+            [one.arm, f"{one.model}/{one.version}", coloured(colour, word), f"{i.mean:+.4g}", f"{i.lower:+.4g}",
+             f"{i.upper:+.4g}", left, f"{one.earned_bps:+,.3f}"]
+        )  # fmt: skip
+    out.print()
+    out.print(
+        table(
+            f"{experiment.name}: {evaluation.blocks:,} blocks of {experiment.block}, {run.rows:,} decisions; the "
+            f"champion {experiment.champion} earned {evaluation.champion_bps:+,.3f} basis points",
+            ["challenger", "asked", "verdict", "difference a block", "from", "to", "blocks left", "earned"],
+            rows, right=(3, 4, 5, 6, 7),
+        )
+    )  # fmt: skip
+    guarded = [
+        [one.arm, g.metric, f"{g.champion:.4g}", f"{g.challenger:.4g}", f"{g.tolerance:g}",
+         coloured("red", f"breached in block {g.breach.blocks:,}") if g.breach else "held"]
+        for one in evaluation.challengers for g in one.guarded
+    ]  # fmt: skip
+    if guarded:
+        out.print()
+        columns = ["challenger", "guarded", "champion", "challenger", "allowed above", ""]
+        out.print(table("", columns, guarded, right=(2, 3, 4)))

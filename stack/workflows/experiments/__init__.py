@@ -1,0 +1,1 @@
+"""Experiments on this desk: wired, run, and shown."""

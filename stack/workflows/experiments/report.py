@@ -1,0 +1,127 @@
+"""An experiment as a page for people: one sentence of verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services.experiments.block_series import BlockSeries
+from services.experiments.evaluation import ChallengerOutcome, Evaluation
+from trading.errors import ConfigurationError
+from trading.experiments.definition import CHAMPION, ExperimentDefinition
+from trading.files import replace_file
+
+COLOURS = ("#264653", "#e76f51", "#2a9d8f", "#8338ec", "#d1495b", "#3a86ff", "#b5838d", "#588157", "#bc6c25")
+
+
+def write_page(
+    path: Path, definition: ExperimentDefinition, evaluation: Evaluation, series: BlockSeries, ended: str
+) -> None:
+    """Write the page, whole or not at all. Raises ConfigurationError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, to_page(definition, evaluation, series, ended).encode())
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def to_page(definition: ExperimentDefinition, evaluation: Evaluation, series: BlockSeries, ended: str) -> str:
+    """One page of HTML."""
+    from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        autoescape=select_autoescape(["j2", "html"]),
+    )
+    page: str = environment.get_template("experiment.html.j2").render(
+        d=definition, e=evaluation, ended=ended, when=when, number=number, rows=arm_rows(series),
+        pictures=pictures(definition, evaluation, series),
+    )  # fmt: skip
+    return page
+
+
+def when(time_ns: int) -> str:
+    """A time for people, UTC."""
+    return f"{datetime.fromtimestamp(time_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def number(value: float | None) -> str:
+    """Three digits; a word for what is none."""
+    if value is None or np.isnan(value):
+        return "unknown"
+    return f"{value:+.3g}" if np.isfinite(value) else ("any" if value > 0 else "none")
+
+
+def arm_rows(series: BlockSeries) -> list[tuple[str, list[str]]]:
+    """What each arm did, all blocks together."""
+    found = []
+    for arm, blocks in series.arms().items():
+        capital = series.capital
+        counts = [blocks.rows, blocks.errors, blocks.orders, blocks.denied]
+        bps, turnover = float((blocks.profit / capital).sum()) * 1e4, float((blocks.traded / capital).sum())
+        told = [f"{turnover:,.2f}", f"{blocks.fees.sum():,.2f}", f"{bps:+,.3f}"]
+        found.append((arm, [*(f"{one.sum():,.0f}" for one in counts), *told]))
+    return found
+
+
+def pictures(definition: ExperimentDefinition, evaluation: Evaluation, series: BlockSeries) -> dict[str, str]:
+    """Title -> PNG in base64; none without a block."""
+    if not evaluation.blocks:
+        return {}
+    begins = np.array(series.blocks * definition.block_ns, "datetime64[ns]")
+    found = {"What every arm has earned after costs": earned(begins, series)}
+    for one, colour in zip(evaluation.challengers, COLOURS[1:], strict=False):
+        if one.looks:
+            title = f"How much better {one.arm} is than the champion, as it was known at the time"
+            found[title] = known(one, definition, colour)
+    return found
+
+
+def earned(begins: Any, series: BlockSeries) -> str:
+    """Cumulative basis points by time, and each block's difference."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    whole, each = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    net = {arm: one.profit / series.capital * 1e4 for arm, one in series.arms().items()}
+    for (arm, bps), colour in zip(net.items(), COLOURS, strict=True):
+        whole.plot(begins, np.cumsum(bps), label=arm, color=colour, linewidth=1.4)
+        if arm != CHAMPION:
+            each.plot(begins, bps - net[CHAMPION], ".", color=colour, markersize=3, alpha=0.6)
+    whole.set_ylabel("basis points of the capital, so far")
+    each.set_ylabel("difference, a block")
+    whole.legend(loc="upper left")
+    for axes in (whole, each):
+        axes.axhline(0.0, color="black", linewidth=0.6)
+        axes.grid(alpha=0.3)
+    return png(figure)
+
+
+def known(one: ChallengerOutcome, definition: ExperimentDefinition, colour: str) -> str:
+    """The interval over the number of blocks, with the effect that matters."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    axes = figure.subplots()
+    told = [look for look in one.looks if np.isfinite(look.lower)]
+    blocks = [look.blocks for look in told]
+    axes.plot([look.blocks for look in one.looks], [look.mean for look in one.looks], color=colour, linewidth=1.4)
+    axes.fill_between(blocks, [look.lower for look in told], [look.upper for look in told], color=colour, alpha=0.2)
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    for effect in (-definition.primary.effect, definition.primary.effect):
+        axes.axhline(effect, color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel=f"blocks of {definition.block}", ylabel="basis points a block")
+    axes.grid(alpha=0.3)
+    return png(figure)
+
+
+def png(figure: Any) -> str:
+    """In base64."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return base64.b64encode(file.getvalue()).decode()

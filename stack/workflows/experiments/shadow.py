@@ -1,0 +1,127 @@
+"""A shadow of this desk: what was decided is read, challengers are asked, and nothing of the desk is moved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+
+from msgspec import Struct
+
+from connectors.kafka.cluster import require
+from connectors.kafka.messages import as_bytes
+from connectors.kafka.reading import read_to_end
+from connectors.kafka.watermarks import Watermarks, offset_at
+from gateway.adapters.triton import TritonPredictor
+from gateway.settings import GatewaySettings
+from gateway.warm_up import probe_rows, probe_ticks
+from services.experiments.asking import PatientModel
+from services.experiments.block_series import BlockSeries
+from services.experiments.call_budget import CallBudget, CallLimits
+from services.experiments.desk_log import KafkaCommands, KafkaDeskLog, first_event_times
+from services.experiments.partition_shadow import PartitionShadow
+from services.experiments.running import ShadowParts, ShadowRun
+from trading.decision.policy import REBALANCE_BAND
+from trading.errors import BadRecord, ConfigurationError, ContractMismatch
+from trading.experiments.definition import Challenger, ExperimentDefinition
+from trading.models.serving import GatewayStart, read_start
+from trading.risk.limits import LimitSet
+
+MS = 1_000_000
+
+
+class SystemClock:
+    """Implements Clock."""
+
+    def monotonic(self) -> float:
+        """The machine's."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Really."""
+        time.sleep(seconds)
+
+
+class Begun(Struct, frozen=True):
+    """A shadow that has begun.
+
+    Attributes:
+        run: as it goes.
+        known: how many decisions lay there when it began, at most: transactions leave marks among them.
+    """
+
+    run: ShadowRun
+    known: int
+
+
+@contextmanager
+def begun(
+    experiment: ExperimentDefinition, settings: GatewaySettings, since_ns: int | None, limits: CallLimits
+) -> Iterator[Begun]:
+    """Begin one, with empty books.
+
+    Args:
+        experiment: what is compared.
+        settings: of the desk's gateways: where its logs and Triton are.
+        since_ns: wall time of the first decisions that count, ns since 1970; None for all that there are.
+        limits: of the challengers' calls.
+
+    Raises:
+        ConfigurationError: a challenger is not served, or does not take or give what the desk's models do.
+        ServiceUnavailable: a server does not answer.
+    """
+    topics, bootstrap = settings.topics, settings.kafka_bootstrap
+    partitions = require(bootstrap, topics.decisions)
+    places = {
+        p: 0 if since_ns is None else offset_at(bootstrap, topics.decisions, p, since_ns // MS) for p in partitions
+    }
+    with ExitStack() as open_things:
+        clock = SystemClock()
+        budget = CallBudget(limits, clock)
+        models = {
+            one.arm: PatientModel(one.arm, open_things.enter_context(served(settings, one)), budget, clock)
+            for one in experiment.challengers
+        }
+        start = newest_start(bootstrap, topics.starts, topics.decisions)
+        account, strategy, band = (
+            (settings.account, settings.strategy, REBALANCE_BAND)
+            if start is None
+            else (start.account, start.strategy, start.rebalance_band)
+        )
+        base = LimitSet(None, account, strategy, len(partitions))
+        commands = KafkaCommands(bootstrap, topics.control, base)
+        times = first_event_times(bootstrap, topics.decisions, places)
+        # The first whole one of all partitions: what came before only tells where the market stood.
+        first = max((at // experiment.block_ns + 1 for at in times.values()), default=0)
+        shadows = {p: PartitionShadow(p, experiment, base, commands, band, first) for p in partitions}
+        with closing(Watermarks(bootstrap)) as watermarks:
+            known = sum(watermarks.bounds(topics.decisions, p)[1] - at for p, at in places.items())
+        log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, places)))
+        parts = ShadowParts(log, models, shadows, BlockSeries(experiment.arms, len(partitions)), budget)
+        yield Begun(ShadowRun(experiment, parts), known)
+
+
+@contextmanager
+def served(settings: GatewaySettings, challenger: Challenger) -> Iterator[TritonPredictor]:
+    """A challenger, checked and asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
+    try:
+        model = TritonPredictor(settings.tritons[0], challenger.model, str(challenger.version))
+    except ContractMismatch as error:
+        raise ConfigurationError(f"challenger {challenger.arm}: {error}") from error
+    with closing(model):
+        # With these batches no answer depends on its company.
+        model.settle_rows(probe_rows(probe_ticks()))
+        yield model
+
+
+def newest_start(bootstrap: str, topic: str, decisions_topic: str) -> GatewayStart | None:
+    """What the gateway that began last said of itself; None where none has. Raises ServiceUnavailable."""
+    require(bootstrap, topic)
+    newest: GatewayStart | None = None
+    for messages in read_to_end(bootstrap, topic, 0, 0):
+        for message in messages:
+            with suppress(BadRecord):
+                found = read_start(as_bytes(message.value()))
+                if found.decisions_topic == decisions_topic and (newest is None or found.at_ns >= newest.at_ns):
+                    newest = found
+    return newest

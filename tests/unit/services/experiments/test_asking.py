@@ -1,0 +1,109 @@
+"""A challenger is asked patiently, within its budget, and never in the desk's way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from services.experiments.asking import PATIENCE_S, ROWS, PatientModel
+from services.experiments.call_budget import WINDOW, YIELD_S, CallBudget, CallLimits
+from tests.unit.services.experiments.fakes import FakeClock, FakeModel
+from trading.decision.schema import CODES, Action, Decision, Reason, StageTimes
+from trading.errors import InvalidPrediction, PredictorDown, PredictorTimeout
+from trading.risk.trading_state import TradingState
+
+DOWN = PredictorDown("nobody is there")
+
+
+def decision(first_feature=1.0, reason=Reason.TARGET, decide_us=100.0):
+    return Decision(
+        "market.ticks-0-1", "A", 1, Action.HOLD, reason, 0.0, None, 1.0, 0.0, 0.0, 0.1, [first_feature, 2.0], True,
+        [1.0], [1.0], [1.0], "m", "1", "champion", TradingState.ACTIVE, None, StageTimes(0.0, 100.0, 200.0, decide_us), 1,
+    )  # fmt: skip
+
+
+def asker(failures=(), share=1.0, took_s=0.01):
+    clock = FakeClock()
+    budget = CallBudget(CallLimits(share), clock)
+    model = FakeModel(clock, took_s=took_s, failures=failures)
+    return PatientModel("other", model, budget, clock), model, clock, budget
+
+
+def test_every_row_is_asked_in_calls_of_a_bounded_size():
+    one, model, _, _ = asker()
+    found = one.answers([decision()] * (2 * ROWS + 5))
+    assert [len(rows) for rows in model.asked] == [ROWS, ROWS, 5]
+    assert set(found.targets.tolist()) == {0.5}
+    assert set(found.held.tolist()) == {-1}
+    assert found.calls_ms.tolist() == pytest.approx([10.0] * (2 * ROWS + 5))
+    assert model.asked[0].dtype == np.float32
+
+
+def test_what_the_desk_was_late_for_is_not_asked():
+    one, model, _, _ = asker()
+    found = one.answers([decision(reason=Reason.DEADLINE), decision(), decision(reason=Reason.SUPERSEDED)])
+    assert [len(rows) for rows in model.asked] == [1]
+    assert np.isnan(found.calls_ms).tolist() == [True, False, True]
+    # What the desk's own model failed at is asked: the challenger may know.
+    one.answers([decision(reason=Reason.PREDICTOR_TIMEOUT)])
+    assert len(model.asked) == 2
+
+
+def test_a_row_that_cannot_be_used_is_held_alone():
+    one, _, _, _ = asker()
+    found = one.answers([decision(), decision(first_feature=-1.0)])
+    assert found.held.tolist() == [-1, CODES[Reason.PREDICTOR_INVALID]]
+    assert np.isnan(found.targets).tolist() == [False, True]
+
+
+def test_one_that_does_not_answer_is_asked_again():
+    one, model, clock, _ = asker([DOWN, PredictorTimeout("late"), None])
+    assert one.answers([decision()]).targets.tolist() == [0.5]
+    assert len(model.asked) == 3
+    assert clock.slept == [0.5, 0.5]
+
+
+def test_one_that_is_lost_is_waited_for_once():
+    one, model, clock, _ = asker([DOWN] * 100)
+    began = clock.now_s
+    found = one.answers([decision()] * (ROWS + 1))
+    assert set(found.held.tolist()) == {CODES[Reason.PREDICTOR_UNAVAILABLE]}
+    assert PATIENCE_S < clock.now_s - began < PATIENCE_S + 2
+    model.failures = []
+    assert one.answers([decision()]).targets.tolist() == [0.5]
+
+
+def test_an_answer_that_is_none_is_not_asked_for_again():
+    one, model, _, _ = asker([InvalidPrediction("another shape")])
+    assert one.answers([decision()]).held.tolist() == [CODES[Reason.PREDICTOR_INVALID]]
+    assert len(model.asked) == 1
+
+
+def test_calls_take_their_share_of_time():
+    one, _, clock, _ = asker(share=0.25, took_s=0.01)
+    began = clock.now_s
+    one.answers([decision()] * (10 * ROWS))
+    assert clock.now_s - began == pytest.approx(9 * 0.04 + 0.01)
+
+
+def test_while_the_desk_is_slow_one_call_a_second_is_made():
+    one, model, clock, budget = asker(share=0.5)
+    budget.observe([decision(decide_us=40_000.0)] * 10)
+    assert budget.yields
+    began = clock.now_s
+    one.answers([decision()] * (5 * ROWS))
+    assert clock.now_s - began == pytest.approx(4 * (YIELD_S + 0.01) + 0.01)
+    assert len(model.asked) == 5
+    # It is quick again.
+    budget.observe([decision()] * WINDOW)
+    assert not budget.yields
+
+
+def test_what_is_looked_at_is_bounded():
+    _, _, _, budget = asker()
+    for _ in range(5):
+        budget.observe([decision(decide_us=1e6)] * WINDOW)
+    budget.observe([structs.replace(decision())] * (3 * WINDOW))
+    assert not budget.yields
+    assert len(budget._latencies) == WINDOW

@@ -1,0 +1,100 @@
+"""A shadow as it goes: blocks count once they have ended everywhere, and it says why it ends."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import structs
+
+from services.experiments.asking import PatientModel
+from services.experiments.block_series import BlockSeries
+from services.experiments.call_budget import CallBudget, CallLimits
+from services.experiments.partition_shadow import PartitionShadow
+from services.experiments.running import ShadowParts, ShadowRun
+from tests.recorded_desk import BAND, limits, recorded
+from tests.unit.services.experiments.fakes import FakeClock, FakeDeskLog, FakeModel
+from tests.unit.services.experiments.test_partition_shadow import EXPERIMENT, SMALL, rows_of
+from trading.replay.published import Published
+
+
+@pytest.fixture(scope="module")
+def logs():
+    return recorded(SMALL, 4000, assumed=True)
+
+
+def running(logs, polls, target=0.5):
+    clock = FakeClock()
+    budget = CallBudget(CallLimits(1.0), clock)
+    shadows = {p: PartitionShadow(p, EXPERIMENT, limits(), log, BAND, 0) for p, log in logs.items()}
+    models = {"other": PatientModel("other", FakeModel(clock, target), budget, clock)}
+    log = FakeDeskLog(polls, list(logs))
+    return ShadowRun(EXPERIMENT, ShadowParts(log, models, shadows, BlockSeries(EXPERIMENT.arms, len(logs)), budget))
+
+
+def in_turns(logs, size=200):
+    """What comes of all partitions side by side."""
+    rows = {p: rows_of(log) for p, log in logs.items()}
+    longest = max(map(len, rows.values()))
+    return [
+        {p: mine[k : k + size] for p, mine in rows.items() if mine[k : k + size]} for k in range(0, longest, size)
+    ]
+
+
+def finish(run):
+    while run.turn(0.0) or run.is_behind:
+        pass
+    return run.evaluation()
+
+
+def test_all_that_was_decided_is_counted_by_block(logs):
+    run = running(logs, in_turns(logs))
+    found = finish(run)
+    assert run.rows == sum(len(log.published) for log in logs.values())
+    assert run.ended == ""
+    assert found.blocks > 20
+    assert [one.arm for one in found.challengers] == ["other"]
+    # Another one that wants what it wants at another pace finds the same.
+    assert finish(running(logs, in_turns(logs, 37))) == found
+    assert finish(running(logs, in_turns(logs), target=-0.5)) != found
+
+
+def test_a_partition_that_is_behind_is_waited_for(logs):
+    rows = {p: rows_of(log) for p, log in logs.items()}
+    first, *others = sorted(rows)
+    # One is read whole before the others begin.
+    polls = [{first: rows[first]}, *({p: rows[p]} for p in others)]
+    run = running(logs, polls)
+    run._parts.log.at_end = lambda partition: False
+    run.turn(0.0)
+    assert run.evaluation().blocks == 0
+    del run._parts.log.at_end
+    assert finish(run).blocks == finish(running(logs, in_turns(logs))).blocks
+
+
+def test_a_partition_without_ticks_holds_nobody_up(logs):
+    rows = {p: rows_of(log) for p, log in logs.items()}
+    first, *_ = sorted(rows)
+    quiet = finish(running(logs, [{first: rows[first]}]))
+    assert quiet.blocks > 20
+
+
+def test_a_partition_that_falls_quiet_holds_nobody_up(logs):
+    rows = {p: rows_of(log) for p, log in logs.items()}
+    first, *others = sorted(rows)
+    polls = [{p: rows[p][:100] for p in rows}, {first: rows[first][100:]}]
+    found = finish(running(logs, polls))
+    whole = finish(running(logs, in_turns(logs)))
+    assert whole.blocks - 5 <= found.blocks <= whole.blocks + 1
+    assert others
+
+
+def test_another_champion_ends_it_with_what_there_is(logs):
+    polls = in_turns(logs)
+    at = len(polls) // 2
+    partition, rows = next(iter(polls[at].items()))
+    other = structs.replace(rows[-1].published.decision, model_version="9")
+    polls[at][partition] = [*rows[:-1], rows[-1]._replace(published=Published(b"", other))]
+    run = running(logs, polls)
+    found = finish(run)
+    assert "decided by trading_decision/9" in run.ended
+    whole = finish(running(logs, in_turns(logs)))
+    assert 5 < found.blocks < whole.blocks

@@ -106,14 +106,14 @@ def take_all(run: ShadowRun, known: int) -> None:
             progress("decisions", run.rows, known)
 
 
-def take_more(run: ShadowRun) -> None:
+def take_more(run: ShadowRun, look_s: float = LOOK_S) -> None:
     """What is decided from now on, until there is an answer; Ctrl-C ends it with what is known."""
     looked_s = time.monotonic()
     try:
         with err.status("following") as status:
             while not run.ended:
                 run.turn(0.5)
-                if time.monotonic() - looked_s > LOOK_S:
+                if time.monotonic() - looked_s > look_s:
                     looked_s, evaluation = time.monotonic(), run.evaluation()
                     status.update(
                         f"{run.rows:,} decisions; " + "; ".join(c.sentence for c in evaluation.challengers)

@@ -89,7 +89,7 @@ def earned(begins: Any, series: BlockSeries) -> str:
     figure = Figure(figsize=(11, 6), layout="constrained")
     whole, each = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     net = {arm: one.profit / series.capital * 1e4 for arm, one in series.arms().items()}
-    for (arm, bps), colour in zip(net.items(), COLOURS, strict=True):
+    for (arm, bps), colour in zip(net.items(), COLOURS, strict=False):
         whole.plot(begins, np.cumsum(bps), label=arm, color=colour, linewidth=1.4)
         if arm != CHAMPION:
             each.plot(begins, bps - net[CHAMPION], ".", color=colour, markersize=3, alpha=0.6)

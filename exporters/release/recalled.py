@@ -18,7 +18,8 @@ from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 from trading.models.signature import ModelSignature
 
-#: A version that is recalled answers to this name only; who finds it without its lock may unload it.
+#: A version that is recalled answers to a name with this and its number only; who finds it without its lock may
+#: unload it.
 RECALLED = "--recalled"
 #: Another recall of the model is waited for so long.
 WAIT_S = 60.0
@@ -41,7 +42,7 @@ class RecalledVersion:
     def add(self, copy: ModelSignature, version: int, device: str) -> None:
         """A loaded step, in the order in which they are asked."""
         self._steps.append((copy, version))
-        self.devices[copy.name.removesuffix(RECALLED)] = device
+        self.devices[copy.name.partition(RECALLED)[0]] = device
 
     def run(self, inputs: Arrays) -> Arrays:
         """The outputs for rows, as the contract orders both. Raises ExportError, ServiceUnavailable."""
@@ -59,7 +60,8 @@ def recalled(
 ) -> Iterator[RecalledVersion]:
     """Load a published version under another name, an ensemble's steps each; all is unloaded at the end.
 
-    What is served, the repository and its journal stay as they are. A release of the same model need not wait.
+    What is served, the repository and its journal stay as they are. A release of the same model need not wait, nor
+    who asks another version.
 
     Args:
         repository: where the version lies.
@@ -77,14 +79,26 @@ def recalled(
     steps = {step: number_of(lineage.steps, step) for step in contract.steps} or {name: version}
     found = RecalledVersion(triton, contract)
     with ExitStack() as loaded:
-        loaded.enter_context(waited_for(repository, *(step + RECALLED for step in steps)))
+        loaded.enter_context(waited_for(repository, *(step + suffix(number) for step, number in steps.items())))
         refuse_too_large(repository, gpu, steps)
         for step, number in steps.items():
             signature = repository.verified_lineage(step, number).contract
             serving = replace(repository.serving(step), instances=1)
-            copy, device = loaded.enter_context(candidate(repository, triton, signature, number, serving, RECALLED))
+            loading = candidate(repository, triton, signature, number, serving, suffix(number))
+            copy, device = loaded.enter_context(loading)
             found.add(copy, number, device)
         yield found
+
+
+def suffix(version: int) -> str:
+    """Of a recalled version's name."""
+    return f"{RECALLED}-{version}"
+
+
+def recalled_names(repository: ModelRepository, name: str) -> list[str]:
+    """Names that versions of a model were ever recalled under: Triton's index leaves copies out, and locks stay."""
+    begin = name + RECALLED
+    return sorted(path.stem for path in (repository.state / "locks").glob("*.lock") if path.stem.startswith(begin))
 
 
 def refuse_too_large(repository: ModelRepository, gpu: Gpu, steps: Mapping[str, int]) -> None:

@@ -42,7 +42,7 @@ from exporters.release.journal import (
     Transaction,
 )  # fmt: skip
 from exporters.release.probing import probed
-from exporters.release.recalled import RECALLED
+from exporters.release.recalled import recalled_names
 from exporters.release.settling import Lost, put
 from exporters.release.triton_servers import Tritons
 from exporters.release.versions import last_good, to_roll_back_to
@@ -150,7 +150,8 @@ class Releases:
                     settled.append(transaction)
         for name in self._repository.names():
             # Of a killed `verify` or `tune`, which have no transaction; or of somebody who asked an old version.
-            for copy, held_by in ((name + CANDIDATE, name), (name + RECALLED, name + RECALLED)):
+            once_recalled = recalled_names(self._repository, name)
+            for copy, held_by in ((name + CANDIDATE, name), *((one, one) for one in once_recalled)):
                 if self._triton.is_loaded(copy):
                     with contextlib.suppress(Busy), self._repository.lock(held_by):
                         self._triton.unload(copy)

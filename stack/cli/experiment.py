@@ -67,8 +67,8 @@ def shadow(
 ) -> None:
     """Have challengers decide what the desk decided, on books of their own, and tell whether they would be better.
 
-    The desk's decisions are read and not moved; challengers must be loaded in Triton beside what serves. An answer
-    stays valid however often one looks.
+    The desk's decisions are read and not moved; a challenger that is not served is loaded beside what is for as
+    long as this runs. An answer stays valid however often one looks.
     """
     from services.experiments.call_budget import CallLimits
     from stack.processes.settings import gateway_settings

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,13 @@ from gateway.warm_up import probe_rows, probe_ticks
 from stack.processes.settings import gateway_settings
 from stack.servers.settings import load
 from trading.arrays import Float32Array
-from trading.errors import ConfigurationError, ContractMismatch, PredictionError, ServiceUnavailable
+from trading.errors import (
+    ConfigurationError,
+    ContractMismatch,
+    PredictionError,
+    PredictorUnavailable,
+    ServiceUnavailable,
+)
 from trading.models.prediction import Prediction, to_prediction
 from trading.models.serving import ServingFacts, digest_of
 from trading.models.signature import TRADING_DECISION, ModelSignature, contract
@@ -53,6 +59,22 @@ def place_of_models() -> ModelPlace:
     return ModelPlace(gateway_settings().tritons[0], repository, find_gpu(DEFAULT_GPU))
 
 
+class AskedModel:
+    """A version that can be asked, as long as it is held open.
+
+    Attributes:
+        serving: what its answers depend on.
+        recalled: whether it was loaded for this, since it is not served.
+    """
+
+    def __init__(self, model: TritonPredictor | RecalledModel, serving: ServingFacts, *, recalled: bool) -> None:
+        self._model, self.serving, self.recalled = model, serving, recalled
+
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
+        """What it says of float32 [n, features]. Raises PredictionError."""
+        return self._model.predict(features, timeout_s)
+
+
 def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> Answered:
     """What a version answers to rows, float32 [n, features].
 
@@ -60,6 +82,43 @@ def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> 
         ConfigurationError: it is no model of the gateway, or neither served nor to be loaded.
         ServiceUnavailable: Triton does not answer.
     """
+    with opened_model(place, model, version) as one:
+        try:
+            parts = [one.predict(rows, ASK_S) for rows in chunks(features)]
+        except PredictionError as error:
+            raise ServiceUnavailable(f"{model} version {version} does not answer: {error}") from error
+        return Answered(joined(parts, version), one.serving, one.recalled)
+
+
+@contextmanager
+def opened_model(place: ModelPlace, model: str, version: str) -> Iterator[AskedModel]:
+    """A version as a gateway asks it; one that is not served is loaded beside what is, and unloaded at the end.
+
+    Raises as `ask`.
+    """
+    signature = signature_of(model, version)
+    with ExitStack() as opened:
+        triton = opened.enter_context(closing(TritonServer(place.address)))
+        if int(version) in triton.ready(model):
+            try:
+                predictor = opened.enter_context(closing(TritonPredictor(place.address, model, version)))
+            except ContractMismatch as error:
+                raise ConfigurationError(f"{error}: it cannot be asked as the gateway asks") from error
+            # As it does at its start: batches of a size with which no answer depends on the company.
+            yield AskedModel(predictor, predictor.settle_rows(probe_rows(probe_ticks())), recalled=False)
+            return
+        try:
+            found = opened.enter_context(recalled(place.repository, triton, place.gpu, model, int(version)))
+            one = RecalledModel(triton, found, signature, version)
+        except ExportError as error:
+            raise ConfigurationError(
+                f"version {version} of {model} is not served, and cannot be loaded beside what is: {error}"
+            ) from error
+        yield AskedModel(one, one.serving, recalled=True)
+
+
+def signature_of(model: str, version: str) -> ModelSignature:
+    """What a version of a gateway's model must take and give. Raises ConfigurationError for what is none."""
     try:
         signature = contract(model)
     except KeyError:
@@ -68,58 +127,54 @@ def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> 
         raise ConfigurationError(f"{model!r} is no model of the gateway: name trading_decision or a variant")
     if not (version.isascii() and version.isdigit() and len(version) < MOST_DIGITS):
         raise ConfigurationError(f"{version!r} is no version of a model: give its number")
-    with closing(TritonServer(place.address)) as triton:
-        if int(version) in triton.ready(model):
-            return ask_served(place, model, version, features)
-        try:
-            with recalled(place.repository, triton, place.gpu, model, int(version)) as found:
-                return ask_recalled(triton, found, signature, version, features)
-        except ExportError as error:
-            raise ConfigurationError(
-                f"version {version} of {model} is not served, and cannot be loaded beside what is: {error}"
-            ) from error
+    return signature
 
 
-def ask_served(place: ModelPlace, model: str, version: str, features: Float32Array) -> Answered:
-    """As a gateway asks. Raises as `ask`."""
-    try:
-        with closing(TritonPredictor(place.address, model, version)) as predictor:
-            # As it does at its start: batches of a size with which no answer depends on the company.
-            serving = predictor.settle_rows(probe_rows(probe_ticks()))
-            parts = [predictor.predict(rows, ASK_S) for rows in chunks(features)]
-    except ContractMismatch as error:
-        raise ConfigurationError(f"{error}: it cannot be asked as the gateway asks") from error
-    except PredictionError as error:
-        raise ServiceUnavailable(f"{model} version {version} does not answer: {error}") from error
-    return Answered(joined(parts, version), serving, recalled=False)
+class RecalledModel:
+    """A version that is loaded beside what serves, asked as a gateway asks.
 
+    Attributes:
+        serving: what its answers depend on.
+    """
 
-def ask_recalled(
-    triton: TritonServer, found: RecalledVersion, signature: ModelSignature, version: str, features: Float32Array
-) -> Answered:
-    """The same of a version that is loaded beside. Raises ExportError, ServiceUnavailable."""
-    its = found.contract
-    if (its.inputs, its.outputs, its.feature_version) != (
-        signature.inputs, signature.outputs, signature.feature_version,
-    ):  # fmt: skip
-        raise ExportError(
-            f"it was made for feature version {its.feature_version} and tensors {[t.name for t in its.inputs]} to "
-            f"{[t.name for t in its.outputs]}; this version asks for feature version {signature.feature_version}"
+    def __init__(
+        self, triton: TritonServer, found: RecalledVersion, signature: ModelSignature, version: str
+    ) -> None:
+        """Find the batches with which no answer depends on its company.
+
+        Raises:
+            ExportError: it does not take or give what the gateway's models do.
+            ServiceUnavailable: Triton does not answer.
+        """
+        its = found.contract
+        if (its.inputs, its.outputs, its.feature_version) != (
+            signature.inputs, signature.outputs, signature.feature_version,
+        ):  # fmt: skip
+            names = [[t.name for t in side] for side in (its.inputs, its.outputs)]
+            raise ExportError(
+                f"it was made for feature version {its.feature_version} and tensors {names[0]} to {names[1]}; this "
+                f"version asks for feature version {signature.feature_version}"
+            )
+        self._found, self._version = found, version
+        tried = batch_test(
+            lambda rows: [array.tobytes() for array in self._run(rows)],
+            probe_rows(probe_ticks()),
+            signature.max_batch_size,
         )
+        self.serving = ServingFacts(triton.about(), found.devices, tried.rows_multiple, digest_of(tried.answers))
 
-    def run(rows: Float32Array) -> list[Float32Array]:
-        return [np.ascontiguousarray(array, np.float32) for array in found.run([rows])]
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:  # noqa: ARG002 - see Predictor
+        """What it says of float32 [n, features]. Raises PredictorUnavailable."""
+        lacking = -len(features) % self.serving.rows_multiple
+        padded = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
+        try:
+            outputs = self._run(padded)
+        except (ExportError, ServiceUnavailable) as error:
+            raise PredictorUnavailable(str(error)) from error
+        return to_prediction([array[: len(features)] for array in outputs], self._version)
 
-    tried = batch_test(
-        lambda rows: [array.tobytes() for array in run(rows)], probe_rows(probe_ticks()), signature.max_batch_size
-    )
-    parts = []
-    for rows in chunks(features):
-        lacking = -len(rows) % tried.rows_multiple
-        padded = np.concatenate([rows, np.zeros((lacking, rows.shape[1]), np.float32)])
-        parts.append(to_prediction([array[: len(rows)] for array in run(padded)], version))
-    serving = ServingFacts(triton.about(), found.devices, tried.rows_multiple, digest_of(tried.answers))
-    return Answered(joined(parts, version), serving, recalled=True)
+    def _run(self, rows: Float32Array) -> list[Float32Array]:
+        return [np.ascontiguousarray(array, np.float32) for array in self._found.run([rows])]
 
 
 def chunks(features: Float32Array) -> list[Float32Array]:

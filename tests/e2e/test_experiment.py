@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +13,7 @@ from connectors.kafka.watermarks import bounds
 from exporters import profiles
 from exporters.export import export_pipeline
 from exporters.options import Options
-from exporters.release.releases import Releases
+from exporters.release.recalled import RECALLED
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from gateway.control.control import Control
@@ -38,8 +39,8 @@ champion: {{model: trading_decision, version: {champion}}}
 challengers:
   - {{arm: fused, model: trading_decision_fused, version: {challenger}}}
 primary: {{effect: 0.5}}
-block: 1s
-at_least: {{span: 1m}}
+block: 250ms
+at_least: {{span: 30s}}
 guardrails:
   - {{metric: error_rate, tolerance: 0.01}}
   - {{metric: drawdown, tolerance: 500}}
@@ -48,17 +49,13 @@ guardrails:
 
 @pytest.fixture(scope="module")
 def fused(stack, exported):
-    """The version of the pipeline as one graph, loaded beside what serves."""
+    """The version of the pipeline as one graph, which is published and not served."""
     gpu, container = profiles.find_gpu(profiles.DEFAULT_GPU), profiles.find(profiles.DEFAULT_CONTAINER)
-    repository, triton = ModelRepository(stack.model_repository), TritonServer(stack.triton_grpc)
-    try:
-        options = Options(stack.mlflow_uri, container, gpu, "challenger")
-        published = export_pipeline("trading_decision", options, repository, lambda _: None, fuse=True)
-        (one,) = (p for p in published if p.name == "trading_decision_fused")
-        Releases(repository, triton, gpu, lambda _: None).release(one.name, one.version)
-        return one.version
-    finally:
-        triton.close()
+    repository = ModelRepository(stack.model_repository)
+    options = Options(stack.mlflow_uri, container, gpu, "challenger")
+    published = export_pipeline("trading_decision", options, repository, lambda _: None, fuse=True)
+    (one,) = (p for p in published if p.name == "trading_decision_fused")
+    return one.version
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +123,9 @@ def test_the_same_pipeline_in_another_form_is_found_equal(stack, desk, command, 
     assert one["sentence"] in text.replace("&#39;", "'")
     assert text.count('src="data:image/png;base64,') == 2
     assert [bounds(stack.kafka_bootstrap, topics.decisions, p) for p in range(stack.partitions)] == before
+    # What was loaded for it is gone again.
+    with closing(TritonServer(stack.triton_grpc)) as triton:
+        assert not [one for one in triton.index() if RECALLED in one.name and one.state == "READY"]
 
 
 def test_a_person_is_told_in_a_sentence_and_a_table(stack, desk, command):
@@ -150,8 +150,8 @@ def test_decisions_of_another_champion_are_not_compared(command):
 def test_a_version_that_is_not_served_is_refused(command, version):
     done = command(challenger=version)
     assert isinstance(done.exception, ConfigurationError)
-    assert "challenger fused: Triton at" in str(done.exception)
-    assert f"serves no version {version} of trading_decision_fused" in str(done.exception)
+    assert f"challenger fused: version {version} of trading_decision_fused is not served" in str(done.exception)
+    assert "cannot be loaded beside what is" in str(done.exception)
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_asked(command, tmp_path):

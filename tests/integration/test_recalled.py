@@ -14,7 +14,7 @@ from exporters.formats.config_pbtxt import Serving
 from exporters.options import Options
 from exporters.profiles import find, find_gpu
 from exporters.release.candidate import candidate
-from exporters.release.recalled import RECALLED, recalled
+from exporters.release.recalled import RECALLED, recalled, suffix
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
@@ -80,16 +80,18 @@ def test_who_asks_an_old_version_keeps_it_and_who_was_killed_leaves_it_to_the_ne
     with recalled(repository, triton, place.gpu, ensemble.name, ensemble.version) as found:
         releases.recover()
         assert set(found.devices) == {"regime_detection", "strategy_signals", "meta_controller"}
-        assert all(triton.is_loaded(step + RECALLED) for step in found.devices)
-    assert not any(triton.is_loaded(step + RECALLED) for step in found.devices)
+        copies = [copy.name for copy, _ in found._steps]
+        assert all(map(triton.is_loaded, copies))
+    assert not any(map(triton.is_loaded, copies))
     assert ready(triton) == before
     # As one that was killed leaves it: loaded, and held by nobody.
     lineage = repository.lineage("regime_detection", 1)
-    left = candidate(repository, triton, lineage.contract, 1, Serving(), RECALLED)
-    left.__enter__()
-    assert triton.is_loaded("regime_detection" + RECALLED)
+    left = candidate(repository, triton, lineage.contract, 1, Serving(), suffix(1))
+    with repository.lock("regime_detection" + suffix(1)):
+        left.__enter__()
+    assert triton.is_loaded(f"regime_detection{RECALLED}-1")
     releases.recover()
-    assert not triton.is_loaded("regime_detection" + RECALLED)
+    assert not triton.is_loaded(f"regime_detection{RECALLED}-1")
 
 
 def test_what_cannot_be_asked_is_named_with_the_reason(place, triton, published):

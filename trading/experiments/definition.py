@@ -26,7 +26,7 @@ From0 = Annotated[float, Meta(ge=0.0, lt=1e12)]
 #: What the champion's outcomes are counted under.
 CHAMPION = "champion"
 #: A shorter block is mostly noise of the last trade; a longer one gives no answer in a lifetime.
-SHORTEST_BLOCK_NS, LONGEST_BLOCK_NS = 1_000_000_000, 7 * 86_400_000_000_000
+SHORTEST_BLOCK_NS, LONGEST_BLOCK_NS = 100_000_000, 7 * 86_400_000_000_000
 _UNKNOWN = re.compile(r"unknown field `(\w+)`")
 _PLACE = re.compile(r"\.(\w+)|\[(\d+)\]")
 
@@ -220,7 +220,7 @@ def check_whole(found: ExperimentDefinition, refused: Refused) -> None:
         except ConfigurationError as error:
             raise refused(path, str(error)) from None
     if not SHORTEST_BLOCK_NS <= found.block_ns <= LONGEST_BLOCK_NS:
-        raise refused(("block",), f"a block of {found.block}: expected one of 1s to 7d")
+        raise refused(("block",), f"a block of {found.block}: expected one of 100ms to 7d")
 
 
 def check_challengers(found: ExperimentDefinition, refused: Refused) -> None:

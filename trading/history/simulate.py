@@ -33,6 +33,8 @@ BEAR = Regime(-1.2e-5, 9e-5)
 CRASH = Regime(-8e-5, 3e-4)
 
 PLANTED = Regime(0.0, 4e-5, edge=8e-6)
+#: Of the same looks, and what its quotes foretell is the opposite.
+CONTRARY = Regime(0.0, 4e-5, edge=-8e-6)
 #: Ticks of a symbol until its pressure has lost two thirds.
 MEMORY = 1000.0
 
@@ -42,6 +44,7 @@ SCENARIOS: dict[str, tuple[Regime, ...]] = {
     "crash": (CALM, CRASH, BEAR),
     "regimes": (BULL, CALM, BEAR),
     "signal": (PLANTED,),
+    "contrary": (CONTRARY,),
 }
 
 

@@ -12,17 +12,16 @@ from connectors.kafka.cluster import require
 from connectors.kafka.messages import as_bytes
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.watermarks import Watermarks, offset_at
-from gateway.adapters.triton import TritonPredictor
 from gateway.settings import GatewaySettings
-from gateway.warm_up import probe_rows, probe_ticks
 from services.experiments.asking import PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
 from services.experiments.desk_log import KafkaCommands, KafkaDeskLog, first_event_times
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.running import ShadowParts, ShadowRun
+from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_of_models
 from trading.decision.policy import REBALANCE_BAND
-from trading.errors import BadRecord, ConfigurationError, ContractMismatch
+from trading.errors import BadRecord, ConfigurationError
 from trading.experiments.definition import Challenger, ExperimentDefinition
 from trading.models.serving import GatewayStart, read_start
 from trading.risk.limits import LimitSet
@@ -67,7 +66,8 @@ def begun(
         limits: of the challengers' calls.
 
     Raises:
-        ConfigurationError: a challenger is not served, or does not take or give what the desk's models do.
+        ConfigurationError: a challenger is neither served nor to be loaded, or does not take or give what the
+            desk's models do.
         ServiceUnavailable: a server does not answer.
     """
     topics, bootstrap = settings.topics, settings.kafka_bootstrap
@@ -77,9 +77,9 @@ def begun(
     }
     with ExitStack() as open_things:
         clock = SystemClock()
-        budget = CallBudget(limits, clock)
+        budget, place = CallBudget(limits, clock), place_of_models()
         models = {
-            one.arm: PatientModel(one.arm, open_things.enter_context(served(settings, one)), budget, clock)
+            one.arm: PatientModel(one.arm, open_things.enter_context(opened_challenger(place, one)), budget, clock)
             for one in experiment.challengers
         }
         start = newest_start(bootstrap, topics.starts, topics.decisions)
@@ -102,15 +102,13 @@ def begun(
 
 
 @contextmanager
-def served(settings: GatewaySettings, challenger: Challenger) -> Iterator[TritonPredictor]:
-    """A challenger, checked and asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
-    try:
-        model = TritonPredictor(settings.tritons[0], challenger.model, str(challenger.version))
-    except ContractMismatch as error:
-        raise ConfigurationError(f"challenger {challenger.arm}: {error}") from error
-    with closing(model):
-        # With these batches no answer depends on its company.
-        model.settle_rows(probe_rows(probe_ticks()))
+def opened_challenger(place: ModelPlace, challenger: Challenger) -> Iterator[AskedModel]:
+    """A challenger, asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
+    with ExitStack() as opened:
+        try:
+            model = opened.enter_context(opened_model(place, challenger.model, str(challenger.version)))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"challenger {challenger.arm}: {error}") from error
         yield model
 
 

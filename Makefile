@@ -17,7 +17,7 @@ PROOF ?=
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: compose-check setup demo test test-slow fuzz fuzz-audit fuzz-api proof unit lint types chaos drill models-report bench loadtest lock up down clean
+.PHONY: compose-check setup demo experiment-demo test test-slow fuzz fuzz-audit fuzz-api proof unit lint types chaos drill models-report bench loadtest lock up down clean
 
 setup: $(COMPILED)
 
@@ -40,6 +40,10 @@ $(COMPILED): $(STAMP) stack/servers/kafka.py $(shell find trading -name '*.py')
 
 demo: setup
 	@$(BIN)/ultrathink demo --data "$(DATA)" $(DEMO_ARGS)
+
+# Three models of a market whose signal is known: a shadow finds which of them is better.
+experiment-demo: setup
+	@$(BIN)/ultrathink experiment demo $(DEMO_ARGS)
 
 # Everything but what is marked slow, in two runs side by side; the ten longest of each are shown.
 test: setup

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from trading.arrays import BoolArray, CodeArray, FloatArray, Int64Array
 from trading.decision.columns import DecisionColumns, TickColumns
-from trading.decision.decide import decide
+from trading.decision.decide import broken_rules, decide
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import CODES, Reason
 from trading.events import PartitionEvents
@@ -82,6 +83,7 @@ class ArmOutcome(Struct, frozen=True):
         fees: money, what trading cost beside the spread.
         profit: money, by which positions and cash grew, less fees; NaN where a position could not be valued.
         p99_ms: of the calls' time, by row; NaN where none was asked.
+        broken: rule -> how often an order that was wanted broke it.
     """
 
     rows: int = 0
@@ -94,6 +96,7 @@ class ArmOutcome(Struct, frozen=True):
     fees: float = 0.0
     profit: float = 0.0
     p99_ms: float = math.nan
+    broken: Mapping[str, int] = {}
 
 
 class ArmBook:
@@ -144,7 +147,7 @@ class ArmBook:
         p99 = float(np.percentile(asked, 99)) if len(asked) else math.nan
         found = ArmOutcome(
             t.rows, t.answered, t.errors, t.orders, t.denied, t.flips, traded, fees,
-            self.book.equity - self._equity - fees, p99,
+            self._worth() - self._begun_with - fees, p99, dict(self._broken),
         )  # fmt: skip
         self._begin()
         return found
@@ -153,7 +156,12 @@ class ArmBook:
         self._tally = _Tally()
         self._calls: list[FloatArray] = []
         self._traded: list[FloatArray] = []
-        self._equity = self.book.equity
+        self._broken: Counter[str] = Counter()
+        self._begun_with = self._worth()
+
+    def _worth(self) -> float:
+        """What the book has made so far, in money: capital that limits bring or take is not earned."""
+        return self.book.equity - float(self.book.tables.account[0].capital)
 
     def _count(self, rows: Int64Array, answers: ArmAnswers, out: DecisionColumns) -> None:
         t, known = self._tally, np.isfinite(answers.targets) & (answers.held < 0)
@@ -162,6 +170,7 @@ class ArmBook:
         t.errors += int(np.count_nonzero(np.isin(answers.held, FAILED)))
         t.orders += int(np.count_nonzero(out.outcomes >= 0))
         t.denied += int(np.count_nonzero(out.outcomes == DENY))
+        self._broken += broken_rules(out)
         rates = self.book.tables.positions.rate[rows]
         is_order = out.quantities != 0.0
         self._traded.append(np.abs(out.quantities[is_order]) * out.prices[is_order] * rates[is_order])

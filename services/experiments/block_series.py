@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -69,6 +70,8 @@ class BlockSeries:
         self._blocks: list[int] = []
         self._capital: list[float] = []
         self._rows: list[FloatArray] = []
+        #: Arm -> rule -> how often its orders broke it, in the blocks that have ended.
+        self.broken: dict[str, Counter[str]] = {arm: Counter() for arm in arms}
 
     def add(self, outcome: BlockOutcome) -> None:
         """Of one partition."""
@@ -80,6 +83,9 @@ class BlockSeries:
             found = self._waiting.pop(block)
             self._blocks.append(block)
             self._capital.append(found[-1].capital * self._partitions)
+            for one in found:
+                for arm, outcome in zip(self._arms, one.arms, strict=True):
+                    self.broken[arm] += Counter(outcome.broken)
             self._rows.append(np.array([summed([one.arms[k] for one in found]) for k in range(len(self._arms))]))
         return len(self._blocks)
 

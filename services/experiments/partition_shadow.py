@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -153,10 +154,20 @@ class PartitionShadow:
             # As the desk's features were: these here have seen less.
             warm=np.array([d.warm for d in decisions], np.bool_),
             state=SEVERITY[key.state],
-            desk_quota=quota_of(rows[0].published),
+            desk_quota=self._quota(rows[0].published),
         )
         for book, mine in zip(self._books, answers, strict=True):
             book.decide(shared, mine)
+
+    def _quota(self, published: Published) -> float:
+        """What every arm may expose: its share of the desk's limit, or what had been reserved, if that is more.
+
+        More is reserved as the desk's own book needs it: another book would have been given more, too.
+        """
+        limits, reserved = self._books[0].book.limits, quota_of(published)
+        whole = limits.book.max_desk_notional
+        # Where nobody knew what was reserved nobody may take more: NaN stays.
+        return reserved if whole is None or math.isnan(reserved) else max(reserved, whole / limits.books)
 
     def _take_commands(self, control_to: int) -> None:
         if control_to > self._control_to:

@@ -22,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="Compare models on the desk's own t
 FileArgument = Annotated[Path, typer.Argument(help="The experiment, YAML; docs/experiments.md says what is in it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 VERDICT_COLOURS = {"better": "green", "worse": "red", "equal": "cyan"}
+DEMO_HOME = Path(".ultrathink-experiment")
 #: Following, it is looked again so often whether there is an answer.
 LOOK_S = 2.0
 
@@ -92,7 +93,7 @@ def shadow(
     if json:
         print_json({"experiment": experiment, "evaluation": evaluation, "ended": run.ended, "decisions": run.rows})
     else:
-        show(experiment, evaluation, run)
+        show(experiment, evaluation, run.rows, run.ended)
         if page is not None:
             out.print(f"written: {page}", markup=False, soft_wrap=True)
 
@@ -124,12 +125,12 @@ def take_more(run: ShadowRun, look_s: float = LOOK_S) -> None:
         err.print("ended by hand: this is what is known")
 
 
-def show(experiment: ExperimentDefinition, evaluation: Evaluation, run: ShadowRun) -> None:
-    """The sentences first, then what they rest on."""
+def show(experiment: ExperimentDefinition, evaluation: Evaluation, decisions: int, ended: str = "") -> None:
+    """The sentences first, then what they rest on; `ended` says why it ended early."""
     for one in evaluation.challengers:
         out.print(one.sentence[0].upper() + one.sentence[1:], markup=False)
-    if run.ended:
-        out.print(f"It ended early: {run.ended}.", markup=False)
+    if ended:
+        out.print(f"It ended early: {ended}.", markup=False)
     rows = []
     for one in evaluation.challengers:
         word = "does harm" if one.breached else one.verdict.value
@@ -143,7 +144,7 @@ def show(experiment: ExperimentDefinition, evaluation: Evaluation, run: ShadowRu
     out.print()
     out.print(
         table(
-            f"{experiment.name}: {evaluation.blocks:,} blocks of {experiment.block}, {run.rows:,} decisions; the "
+            f"{experiment.name}: {evaluation.blocks:,} blocks of {experiment.block}, {decisions:,} decisions; the "
             f"champion {experiment.champion} earned {evaluation.champion_bps:+,.3f} basis points",
             ["challenger", "asked", "verdict", "difference a block", "from", "to", "blocks left", "earned"],
             rows, right=(3, 4, 5, 6, 7),
@@ -158,3 +159,51 @@ def show(experiment: ExperimentDefinition, evaluation: Evaluation, run: ShadowRu
         out.print()
         columns = ["challenger", "guarded", "champion", "challenger", "allowed above", ""]
         out.print(table("", columns, guarded, right=(2, 3, 4)))
+
+
+@app.command("demo", epilog="Example: ultrathink experiment demo --json")
+def demo(
+    home: Annotated[
+        Path, typer.Option(help="Folder of the demo's own stack; begun anew each time.", envvar="ULTRATHINK_HOME")
+    ] = DEMO_HOME,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train three models of a market whose signal is known, and have a shadow find which of them is better.
+
+    Real servers, in a folder of their own. Exit code 1 when it does not find what was planted.
+    """
+    import os
+
+    from stack.cli.demo import start_quietly
+    from stack.cli.train import showing
+    from stack.demo import experiment as work
+    from stack.demo.run import begin_anew, choose_settings
+    from stack.supervision.lifecycle import down
+
+    began = time.monotonic()
+
+    def stage(text: str) -> None:
+        err.print(f"[dim]{time.monotonic() - began:4.0f} s[/] ", end="")
+        err.print(text, markup=False)
+
+    begin_anew(home.resolve())
+    settings, _ = choose_settings(home)
+    os.environ["ULTRATHINK_HOME"] = os.fspath(settings.absolute_home)
+    try:
+        stage("start the servers")
+        start_quietly(settings)
+        with showing("experiment") as progress:
+            found = work.run(settings, stage, progress)
+    except BaseException:
+        down(settings.absolute_home)
+        raise
+    if not keep:
+        down(settings.absolute_home)
+    if json:
+        print_json(found)
+    else:
+        show(found.experiment, found.evaluation, found.decisions)
+        out.print(f"\nthe page: {found.page}", markup=False, soft_wrap=True)
+    if not found.as_planted:
+        raise typer.Exit(1)

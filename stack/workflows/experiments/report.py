@@ -40,7 +40,7 @@ def to_page(definition: ExperimentDefinition, evaluation: Evaluation, series: Bl
     )
     page: str = environment.get_template("experiment.html.j2").render(
         d=definition, e=evaluation, ended=ended, when=when, number=number, rows=arm_rows(series),
-        pictures=pictures(definition, evaluation, series),
+        broken=series.broken, pictures=pictures(definition, evaluation, series),
     )  # fmt: skip
     return page
 

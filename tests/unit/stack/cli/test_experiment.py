@@ -82,7 +82,7 @@ def test_sentences_come_before_the_table():
     run = Run()
     run.ended = "another champion"
     with out.capture() as captured:
-        show(TWO, run.evaluation(), run)
+        show(TWO, run.evaluation(), 30, run.ended)
     text = captured.get()
     assert text.startswith("Good is better than the champion")
     assert "It ended early: another champion." in text

@@ -3,7 +3,7 @@ better.
 
 The champion has learned from a market without a signal, one challenger from one whose quotes foretell its moves,
 and one from a market whose quotes foretell the opposite. On a market with the signal the second must be found
-better, and the third must not.
+better, and the third worse.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ TAUGHT = {
     "signal": "simulate:signal?seed=2&ticks=60000&symbols=4",
     "contrary": "simulate:contrary?seed=3&ticks=60000&symbols=4",
 }
-#: What quotes foretell there is forgotten within 40 s: over this it is more than a trade costs.
-HORIZON = "10s"
+#: Far enough for what quotes foretell there, and not so far that training takes it for a leak.
+HORIZON = "1s"
 #: The market that is traded: it has the signal.
 TICKS = 90_000
 MARKET = f"simulate:signal?seed=99&ticks={TICKS}&symbols=4"
@@ -72,7 +72,7 @@ class Shown(Struct, frozen=True):
         experiment, evaluation: what was compared, and what was found.
         decisions: of the desk.
         page: where it is written.
-        as_planted: whether the one that knows the signal was found better, and the contrary one was not.
+        as_planted: whether the one that knows the signal was found better, and the contrary one worse.
     """
 
     experiment: ExperimentDefinition
@@ -99,7 +99,7 @@ def experiment_of(versions: dict[str, int]) -> ExperimentDefinition:
         planned_blocks=600,
         at_least=AtLeast(100, "1m"),
         guardrails=(
-            GuardedMetric("drawdown", 10.0),
+            GuardedMetric("drawdown", 8.0),
             GuardedMetric("error_rate", 0.01, 0.5),
         ),
     )
@@ -159,6 +159,7 @@ def compare(definition: ExperimentDefinition, folder: Path, progress: Progress) 
 
 
 def as_planted(evaluation: Evaluation) -> bool:
-    """Whether the one that knows the signal was found better, and the one that knows its opposite was not."""
+    """Whether the one that knows the signal was found better, and the one that knows its opposite worse."""
     knows, contrary = evaluation.challengers
-    return knows.verdict is Verdict.BETTER and not knows.breached and contrary.verdict is not Verdict.BETTER
+    is_worse = contrary.verdict is Verdict.WORSE or bool(contrary.breached)
+    return knows.verdict is Verdict.BETTER and not knows.breached and is_worse

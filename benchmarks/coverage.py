@@ -30,6 +30,7 @@ PLANNED = 1_000
 #: Blocks after which one look finds a difference with `POWER`, if that look is the only one.
 FIXED, POWER = 800, 0.8
 AUTOCORRELATION = 0.5
+RARE = 0.01
 SHARE, PROMISED, UNITS = 0.48, 0.5, 20_000
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "experiments" / "coverage.png"
 
@@ -74,6 +75,13 @@ def all_at_once(chance: np.random.Generator, n: int) -> FloatArray:
 SERIES: dict[str, Series] = {
     one.__name__: one for one in (independent, persistent, heavy_tailed, regimes, all_at_once)
 }
+
+
+def rare_losses(chance: np.random.Generator, n: int) -> FloatArray:
+    """A little won in 99 blocks of a hundred, and all of it lost in the other: what no promise holds for."""
+    return np.where(chance.random(n) < RARE, -100.0, 100.0 * RARE / (1.0 - RARE)) + 0.1 * chance.standard_normal(n)
+
+
 #: A block's share of the variance of each one's sum, by its definition.
 LONG_RUN_VARIANCE = {
     "independent": 1.0,
@@ -136,6 +144,12 @@ def experiment(name: str, seed: int, blocks: int = BLOCKS) -> Looked:
     )
 
 
+def called_better(seed: int) -> bool:
+    """Whether an experiment of rare losses is ever called better, though it is not."""
+    outcomes = rare_losses(np.random.default_rng([seed, 98]), BLOCKS)
+    return any(one.lower > 0.0 for one in looks(ConfidenceSequence(PLANNED, ALPHA), outcomes))
+
+
 def ratio_found(seed: int, share: float) -> int:
     """Units, in hundreds, after which a split that is not as promised is told; 0 where it is not by `UNITS`."""
     chance, ratio = np.random.default_rng([seed, 99]), SampleRatio()
@@ -179,6 +193,10 @@ def main() -> None:
         first = [one.found for one in mine]
         told.tell(f"{of}: found within {2 * FIXED:,} blocks", percent(first), "%", at_least=100.0 * POWER,
                   beside=f"one look at {FIXED} finds {POWER:.0%}; half by {half_by(first)}")  # fmt: skip
+    rare = sum(called_better(seed) for seed in range(EXPERIMENTS))
+    kind = f"a loss of 100 once in {1 / RARE:.0f} blocks, mean 0: called better"
+    told.tell(kind, 100.0 * rare / EXPERIMENTS, "%",
+              beside="what has not happened yet is in no interval")  # fmt: skip
     unfair, fair = split_found(SHARE, EXPERIMENTS), split_found(PROMISED, EXPERIMENTS)
     told.tell(f"{SHARE:.0%} where {PROMISED:.0%} were promised: found by {UNITS:,} units",
               percent(unfair), "%", at_least=99.0, beside=f"half by {half_by(unfair)}")  # fmt: skip

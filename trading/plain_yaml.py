@@ -76,7 +76,8 @@ def to_values(node: Any) -> Any:
         return [to_values(one) for one in node.value]
     try:
         return yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
+    # A tag that says what a value is not: SafeLoader has an error of its own for each.
+    except (yaml.YAMLError, ValueError, OverflowError, AttributeError, LookupError, TypeError) as error:
         raise YamlProblem(Problem(line_of(node), f"{node.value!r} cannot be read: {error}")) from error
 
 

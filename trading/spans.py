@@ -17,7 +17,7 @@ UNITS_NS = {
 
 def parse_span(text: str) -> int:
     """Nanoseconds of "250ms", "10s", "5m", "2h" or "10d". Raises ConfigurationError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", text)
     if match is None or float(match[1]) == 0.0:
         raise ConfigurationError(
             f"{text!r} is no span of time: expected a number with ms, s, m, h or d, as 10s or 5m"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -21,6 +21,8 @@ from trading.models.signature import ModelSignature
 #: A version that is recalled answers to a name with this and its number only; who finds it without its lock may
 #: unload it.
 RECALLED = "--recalled"
+#: Held while it is looked whether there is room, and the room is taken.
+CHECKED = "recall--room"
 #: Another recall of the model is waited for so long.
 WAIT_S = 60.0
 
@@ -56,7 +58,7 @@ class RecalledVersion:
 
 @contextmanager
 def recalled(
-    repository: ModelRepository, triton: TritonServer, gpu: Gpu, name: str, version: int
+    repository: ModelRepository, triton: TritonServer, gpu: Gpu, name: str, version: int, kept_for: str = ""
 ) -> Iterator[RecalledVersion]:
     """Load a published version under another name, an ensemble's steps each; all is unloaded at the end.
 
@@ -68,6 +70,8 @@ def recalled(
         triton: the server that is asked.
         gpu: of the desk, on which what is served must keep its room.
         name, version: of the model.
+        kept_for: what it is held open for where that takes long: who asks the same version for something else has a
+            copy of his own.
 
     Raises:
         ExportError: there is no such version here, it was changed, the GPU has no room for it beside what is
@@ -79,20 +83,34 @@ def recalled(
     steps = {step: number_of(lineage.steps, step) for step in contract.steps} or {name: version}
     found = RecalledVersion(triton, contract)
     with ExitStack() as loaded:
-        loaded.enter_context(waited_for(repository, *(step + suffix(number) for step, number in steps.items())))
-        refuse_too_large(repository, gpu, steps)
-        for step, number in steps.items():
-            signature = repository.verified_lineage(step, number).contract
-            serving = replace(repository.serving(step), instances=1)
-            loading = candidate(repository, triton, signature, number, serving, suffix(number))
-            copy, device = loaded.enter_context(loading)
-            found.add(copy, number, device)
+        ends = {step: suffix(number, kept_for) for step, number in steps.items()}
+        loaded.enter_context(waited_for(repository, *(step + end for step, end in ends.items())))
+        # One at a time: what another one is loading must be counted.
+        with waited_for(repository, CHECKED):
+            refuse_too_large(repository, gpu, steps, beside_already(repository, triton))
+            for step, number in steps.items():
+                signature = repository.verified_lineage(step, number).contract
+                serving = replace(repository.serving(step), instances=1)
+                loading = candidate(repository, triton, signature, number, serving, ends[step])
+                copy, device = loaded.enter_context(loading)
+                found.add(copy, number, device)
         yield found
 
 
-def suffix(version: int) -> str:
+def suffix(version: int, kept_for: str = "") -> str:
     """Of a recalled version's name."""
-    return f"{RECALLED}-{version}"
+    return f"{RECALLED}-{version}{f'-{kept_for}' if kept_for else ''}"
+
+
+def beside_already(repository: ModelRepository, triton: TritonServer) -> list[tuple[str, int]]:
+    """Models and versions that are recalled now, by whomever."""
+    found = []
+    for name in repository.names():
+        for copy in recalled_names(repository, name):
+            number = copy.removeprefix(name + RECALLED).removeprefix("-").partition("-")[0]
+            if number.isdigit() and triton.is_loaded(copy):
+                found.append((name, int(number)))
+    return found
 
 
 def recalled_names(repository: ModelRepository, name: str) -> list[str]:
@@ -101,11 +119,13 @@ def recalled_names(repository: ModelRepository, name: str) -> list[str]:
     return sorted(path.stem for path in (repository.state / "locks").glob("*.lock") if path.stem.startswith(begin))
 
 
-def refuse_too_large(repository: ModelRepository, gpu: Gpu, steps: Mapping[str, int]) -> None:
-    """Raise ExportError where the GPU could not hold a copy of each of these versions beside what is served."""
+def refuse_too_large(
+    repository: ModelRepository, gpu: Gpu, steps: Mapping[str, int], already: Sequence[tuple[str, int]] = ()
+) -> None:
+    """Raise ExportError where the GPU cannot hold these versions beside what is served, and `already` recalled."""
     served = memory.plan(repository, gpu)
     beside, backends = 0.0, set()
-    for step, number in steps.items():
+    for step, number in (*already, *steps.items()):
         lineage = repository.lineage(step, number)
         backends.add(lineage.contract.backend)
         beside += memory.need(step, number, 1, lineage.weights_bytes, lineage.activation_bytes).total_mib

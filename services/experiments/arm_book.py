@@ -57,16 +57,14 @@ class ArmAnswers(NamedTuple):
     Attributes:
         targets: float64 [n], in [-1, 1] of the position limit; NaN where there is none.
         held: int8 [n], why a tick is held whatever its target; negative where it is not.
-        calls_ms: float64 [n], what the call took that a row was asked in; NaN where it was not asked.
     """
 
     targets: FloatArray
     held: CodeArray
-    calls_ms: FloatArray
 
     def part(self, begin: int, end: int) -> ArmAnswers:
         """Of some rows."""
-        return ArmAnswers(self.targets[begin:end], self.held[begin:end], self.calls_ms[begin:end])
+        return ArmAnswers(self.targets[begin:end], self.held[begin:end])
 
 
 class ArmOutcome(Struct, frozen=True):
@@ -82,7 +80,6 @@ class ArmOutcome(Struct, frozen=True):
         traded: money, the sum of abs(quantity) x price.
         fees: money, what trading cost beside the spread.
         profit: money, by which positions and cash grew, less fees; NaN where a position could not be valued.
-        p99_ms: of the calls' time, by row; NaN where none was asked.
         broken: rule -> how often an order that was wanted broke it.
     """
 
@@ -95,7 +92,6 @@ class ArmOutcome(Struct, frozen=True):
     traded: float = 0.0
     fees: float = 0.0
     profit: float = 0.0
-    p99_ms: float = math.nan
     broken: Mapping[str, int] = {}
 
 
@@ -142,19 +138,15 @@ class ArmBook:
         # Exact, so that no sum depends on how its rows came together.
         traded = math.fsum(np.concatenate([np.zeros(0), *self._traded]).tolist())
         fees = traded * self._cost
-        asked = np.concatenate([np.zeros(0), *self._calls])
-        asked = asked[~np.isnan(asked)]
-        p99 = float(np.percentile(asked, 99)) if len(asked) else math.nan
         found = ArmOutcome(
             t.rows, t.answered, t.errors, t.orders, t.denied, t.flips, traded, fees,
-            self._worth() - self._begun_with - fees, p99, dict(self._broken),
+            self._worth() - self._begun_with - fees, dict(self._broken),
         )  # fmt: skip
         self._begin()
         return found
 
     def _begin(self) -> None:
         self._tally = _Tally()
-        self._calls: list[FloatArray] = []
         self._traded: list[FloatArray] = []
         self._broken: Counter[str] = Counter()
         self._begun_with = self._worth()
@@ -179,7 +171,6 @@ class ArmBook:
                 [self._signs, np.zeros(len(self.book.tables.positions) - len(self._signs))]
             )
         t.flips += flips(rows[known], np.sign(answers.targets[known]), self._signs)
-        self._calls.append(answers.calls_ms)
 
 
 class _Tally(Struct):

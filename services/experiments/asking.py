@@ -9,7 +9,7 @@ import structlog
 
 from services.experiments.arm_book import ArmAnswers
 from services.experiments.call_budget import CallBudget
-from services.experiments.partition_shadow import TIME
+from services.experiments.partition_shadow import LIVE
 from services.experiments.ports import ChallengerModel, Clock
 from trading.arrays import CodeArray, FloatArray
 from trading.decision.schema import CODES, Decision, Reason
@@ -40,20 +40,18 @@ class PatientModel:
         self._lost = False
 
     def answers(self, decisions: Sequence[Decision]) -> ArmAnswers:
-        """What it says of n rows; those that the desk's lateness held are not asked."""
+        """What it says of n rows; those that the live path held for time or for want of a server are not asked."""
         n, held = len(decisions), held_of(decisions)
-        found = ArmAnswers(np.full(n, np.nan), np.full(n, -1, np.int8), np.full(n, np.nan))
-        asked = np.flatnonzero(~np.isin(held, TIME))
+        found = ArmAnswers(np.full(n, np.nan), np.full(n, -1, np.int8))
+        asked = np.flatnonzero(~np.isin(held, LIVE))
         for begin in range(0, len(asked), ROWS):
             rows = asked[begin : begin + ROWS]
             features = np.array([decisions[k].features for k in rows.tolist()], np.float32)
-            found.targets[rows], found.held[rows], found.calls_ms[rows] = self._ask(features)
+            found.targets[rows], found.held[rows] = self._ask(features)
         return found
 
-    def _ask(
-        self, features: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-    ) -> tuple[FloatArray, CodeArray, float]:
-        """Targets, why rows are held, and what the call took, in ms."""
+    def _ask(self, features: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[FloatArray, CodeArray]:
+        """Targets, and why rows are held."""
         n, since_s = len(features), self._clock.monotonic()
         while True:
             self._budget.wait()
@@ -67,17 +65,15 @@ class PatientModel:
                 reason, told = Reason.PREDICTOR_TIMEOUT if timeout else Reason.PREDICTOR_UNAVAILABLE, str(error)
             else:
                 self._lost = False
-                took_s = self._clock.monotonic() - began_s
-                self._budget.called(took_s)
+                self._budget.called(self._clock.monotonic() - began_s)
                 held = np.where(prediction.valid, np.int8(-1), np.int8(CODES[Reason.PREDICTOR_INVALID]))
                 # Of the width that it was answered in, as the desk's are.
                 targets = prediction.target_position.astype(np.float32).astype(np.float64)
-                return np.where(prediction.valid, targets, np.nan), held, took_s * 1e3
-            took_s = self._clock.monotonic() - began_s
-            self._budget.called(took_s)
+                return np.where(prediction.valid, targets, np.nan), held
+            self._budget.called(self._clock.monotonic() - began_s)
             if reason is Reason.PREDICTOR_INVALID or self._lost or self._clock.monotonic() - since_s > PATIENCE_S:
                 if not self._lost:
                     log.warning("a challenger gives no answer", arm=self._arm, reason=told[:200])
                 self._lost = reason is not Reason.PREDICTOR_INVALID
-                return np.full(n, np.nan), np.full(n, CODES[reason], np.int8), took_s * 1e3
+                return np.full(n, np.nan), np.full(n, CODES[reason], np.int8)
             self._clock.sleep(AGAIN_S)

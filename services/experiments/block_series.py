@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +28,6 @@ class ArmBlocks(Struct, frozen=True):
     traded: FloatArray
     fees: FloatArray
     profit: FloatArray
-    p99_ms: FloatArray
 
     def metrics(self, capital: FloatArray) -> Mapping[str, FloatArray]:
         """What is compared of it, float64 [n] each, by the names of an experiment's definition.
@@ -36,16 +36,15 @@ class ArmBlocks(Struct, frozen=True):
             capital: float64 [n], of all books together, in money.
         """
         net_bps = self.profit / capital * 1e4
-        grown = np.concatenate([[0.0], np.cumsum(net_bps)])
+        grown = np.concatenate([[0.0], np.cumsum(np.nan_to_num(net_bps))])
         return {
             "net_bps": net_bps,
             "denial_rate": share(self.denied, self.orders),
             "error_rate": share(self.errors, self.answered + self.errors),
             "flip_rate": share(self.flips, self.answered),
             "turnover": self.traded / capital,
-            "drawdown": (np.maximum.accumulate(grown) - grown)[1:],
-            # Where none was asked no call was slow.
-            "p99_ms": np.nan_to_num(self.p99_ms, nan=0.0),
+            # A block that cannot be valued is one, and no more: what comes after it goes on from before.
+            "drawdown": np.where(np.isnan(net_bps), np.nan, (np.maximum.accumulate(grown) - grown)[1:]),
         }
 
 
@@ -67,6 +66,7 @@ class BlockSeries:
         """
         self._arms, self._partitions = tuple(arms), partitions
         self._waiting: dict[int, list[BlockOutcome]] = {}
+        self._order: list[int] = []
         self._blocks: list[int] = []
         self._capital: list[float] = []
         self._rows: list[FloatArray] = []
@@ -74,12 +74,17 @@ class BlockSeries:
         self.broken: dict[str, Counter[str]] = {arm: Counter() for arm in arms}
 
     def add(self, outcome: BlockOutcome) -> None:
-        """Of one partition."""
+        """Of one partition. Raises ValueError for a block that has ended everywhere already."""
+        if self._blocks and outcome.block <= self._blocks[-1]:
+            raise ValueError(f"block {outcome.block} has ended: {self._blocks[-1]} was the last")
+        if outcome.block not in self._waiting:
+            heapq.heappush(self._order, outcome.block)
         self._waiting.setdefault(outcome.block, []).append(outcome)
 
     def end(self, through: int) -> int:
         """No partition tells of a block up to this one any more; returns how many blocks there are now."""
-        for block in sorted(b for b in self._waiting if b <= through):
+        while self._order and self._order[0] <= through:
+            block = heapq.heappop(self._order)
             found = self._waiting.pop(block)
             self._blocks.append(block)
             self._capital.append(found[-1].capital * self._partitions)
@@ -101,12 +106,10 @@ class BlockSeries:
 
     def arms(self) -> dict[str, ArmBlocks]:
         """Arm -> its outcomes by block."""
-        table = np.array(self._rows).reshape(len(self._rows), len(self._arms), len(_SUMMED) + 1)
+        table = np.array(self._rows).reshape(len(self._rows), len(self._arms), len(_SUMMED))
         return {arm: ArmBlocks(*table[:, k, :].T) for k, arm in enumerate(self._arms)}
 
 
 def summed(outcomes: Sequence[ArmOutcome]) -> list[float]:
-    """Of all partitions: sums, and the slowest call of the slowest."""
-    calls = [one.p99_ms for one in outcomes if one.p99_ms == one.p99_ms]
-    sums = [float(sum(getattr(one, name) for one in outcomes)) for name in _SUMMED]
-    return [*sums, max(calls, default=float("nan"))]
+    """Of all partitions."""
+    return [float(sum(getattr(one, name) for one in outcomes)) for name in _SUMMED]

@@ -14,6 +14,8 @@ from trading.decision.schema import Decision
 YIELD_S = 1.0
 #: Latencies that are looked at: of the last so many decisions.
 WINDOW = 500
+#: What was seen of the desk counts for so long.
+SEEN_S = 10.0
 
 
 class CallLimits(Struct, frozen=True):
@@ -37,9 +39,13 @@ class CallBudget:
         self._limits, self._clock = limits, clock
         self._next_s = clock.monotonic()
         self._latencies: list[float] = []
+        self._observed_s = clock.monotonic()
 
     def observe(self, decisions: Sequence[Decision]) -> None:
-        """How quick the desk is: decisions of about now."""
+        """How quick the desk is: decisions of about now, in their order."""
+        if not decisions:
+            return
+        self._observed_s = self._clock.monotonic()
         told = [
             (d.stages.features_us + d.stages.inference_us + d.stages.decide_us) / 1e3 for d in decisions[-WINDOW:]
         ]
@@ -47,8 +53,10 @@ class CallBudget:
 
     @property
     def yields(self) -> bool:
-        """Whether the desk is slow now."""
-        return bool(self._latencies) and float(np.percentile(self._latencies, 99)) > self._limits.yield_above_ms
+        """Whether the desk is slow now; of what was seen long ago nothing is known now."""
+        if self._clock.monotonic() - self._observed_s > SEEN_S or not self._latencies:
+            return False
+        return float(np.percentile(self._latencies, 99)) > self._limits.yield_above_ms
 
     def wait(self) -> None:
         """Until the next call may be made."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from connectors.kafka.client import KafkaException, TopicPartition
-from connectors.kafka.cluster import require
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.logged import logged
 from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
@@ -44,6 +43,7 @@ class KafkaDeskLog:
         self._prefix = {partition: id_prefix(topics.ticks, partition) for partition in places}
         self._decided = dict.fromkeys(places, -1)
         self._ends = dict.fromkeys(places, False)
+        self._positions = dict(places)
         self._ticks: dict[int, TickReader] = {}
         self._consumer = reader(bootstrap, GROUP, waits_ms=FOLLOWING_MS)
         self._consumer.assign([TopicPartition(topics.decisions, p, at) for p, at in places.items()])
@@ -58,7 +58,10 @@ class KafkaDeskLog:
         for message in messages:
             partition = partition_of(message)
             self._ends[partition] = is_end(message)
-            if usable(message):
+            if is_end(message):
+                self._positions[partition] = max(self._positions[partition], offset_of(message))
+            elif usable(message):
+                self._positions[partition] = offset_of(message) + 1
                 payload = as_bytes(message.value()) or b""
                 # What is no decision of a tick here is somebody else's; of a tick the first one stands.
                 with suppress(BadRecord):
@@ -66,6 +69,10 @@ class KafkaDeskLog:
                         self._decided[partition] = offset
                         payloads.setdefault(partition, {})[offset] = payload
         return {partition: self._joined(partition, found) for partition, found in payloads.items()}
+
+    def position(self, partition: int) -> int:
+        """After the last message, or at the end that was told."""
+        return self._positions[partition]
 
     def at_end(self, partition: int) -> bool:
         """Whether the last event of a partition said that it has no more for now."""
@@ -160,27 +167,6 @@ class KafkaCommands:
                     command = read_command(as_bytes(message.value()))
                     if steers(command):
                         yield offset_of(message), command, limits_of(command, self._base)
-
-
-def first_event_times(bootstrap: str, topic: str, places: Mapping[int, int]) -> dict[int, int]:
-    """Partition -> event time of the first decision at or after a place, ns; without those that have none yet.
-
-    Raises ServiceUnavailable.
-    """
-    require(bootstrap, topic)
-    found = {}
-    for partition, place in places.items():
-        if (time_ns := _first_event_time(bootstrap, topic, partition, place)) is not None:
-            found[partition] = time_ns
-    return found
-
-
-def _first_event_time(bootstrap: str, topic: str, partition: int, place: int) -> int | None:
-    for messages in read_to_end(bootstrap, topic, partition, place):
-        for message in messages:
-            with suppress(BadRecord):
-                return decode_decision(as_bytes(message.value()) or b"").event_time_ns
-    return None
 
 
 def published(payload: bytes) -> Published:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.experiments.block_series import BlockSeries
 from services.experiments.statistics.guardrail import Breach, Guardrail
@@ -136,12 +137,15 @@ def outcome(
     alpha = corrected(experiment.alpha, several * max(1, len(experiment.guardrails)))
     guarded = [guard(rail, alpha, champion, mine) for rail in experiment.guardrails]
     step = max(1, math.ceil(len(difference) / MOST_LOOKS))
-    left = 0 if verdict is not Verdict.UNDECIDED else left
+    left = 0 if verdict is not Verdict.UNDECIDED else None if left is None else max(1, left)
+    unknown = int(np.count_nonzero(~np.isfinite(difference)))
     return ChallengerOutcome(
         arm=challenger.arm,
         model=challenger.model,
         version=challenger.version,
-        sentence=harm(challenger.arm, guarded) or sentence(experiment, challenger.arm, verdict, interval, left),
+        sentence=harm(challenger.arm, guarded)
+        or unvalued(challenger.arm, unknown, len(difference))
+        or sentence(experiment, challenger.arm, verdict, interval, left),
         verdict=verdict,
         interval=interval,
         blocks_left=left,
@@ -157,11 +161,21 @@ def harm(arm: str, guarded: Sequence[GuardedOutcome]) -> str:
         if one.breach is None:
             continue
         b = one.breach
+        if math.isinf(b.excess):
+            return f"{arm} does harm: in block {b.blocks:,} its {one.metric} cannot be told any more."
         allowed = f"above the champion's, and {b.bound:g} is allowed."
         if b.at_once:
             return f"{arm} does harm: in block {b.blocks:,} its {one.metric} was {b.excess:.4g} {allowed}"
         return f"{arm} does harm: over {b.blocks:,} blocks its {one.metric} is {b.excess:.4g} or more {allowed}"
     return ""
+
+
+def unvalued(arm: str, unknown: int, blocks: int) -> str:
+    """Why nothing is said where blocks cannot be valued; "" where all can."""
+    if not unknown:
+        return ""
+    why = "a position's price, or its currency's rate, was not known then"
+    return f"nothing can be said of {arm}: {unknown:,} of {blocks:,} blocks cannot be valued ({why})."
 
 
 def sentence(
@@ -193,7 +207,11 @@ def guard(
     rail: GuardedMetric, alpha: float, champion: Mapping[str, FloatArray], mine: Mapping[str, FloatArray]
 ) -> GuardedOutcome:
     """What one guardrail saw."""
-    before, now = champion[rail.metric], mine[rail.metric]
+    # Where the champion's cannot be told nothing can be compared, and nobody is accused.
+    known = np.flatnonzero(~np.isnan(champion[rail.metric]))
+    before, now = champion[rail.metric][known], mine[rail.metric][known]
     breach = Guardrail(rail.tolerance, rail.one_block, alpha).breach(now - before)
+    if breach is not None:
+        breach = replace(breach, blocks=int(known[breach.blocks - 1]) + 1)
     champions, challengers = (float(np.mean(one)) if len(one) else math.nan for one in (before, now))
     return GuardedOutcome(rail.metric, champions, challengers, rail.tolerance, breach)

@@ -23,8 +23,13 @@ from trading.risk.trading_state import SEVERITY, TradingState
 from trading.state.applied import CommandLog
 from trading.state.log import LoggedMessage
 
-#: What the desk's own lateness held, no arm decides: it would not have been asked.
-TIME = tuple(CODES[reason] for reason in (Reason.DEADLINE, Reason.SUPERSEDED))
+#: What the live path had no time for, or found no server for, no arm decides: none would have been asked there.
+LIVE = tuple(
+    CODES[reason]
+    for reason in (Reason.DEADLINE, Reason.SUPERSEDED, Reason.PREDICTOR_TIMEOUT, Reason.PREDICTOR_UNAVAILABLE)
+)
+#: As such a tick is held in every arm: an error of none.
+LATE = CODES[Reason.DEADLINE]
 
 
 class DecidedTick(NamedTuple):
@@ -74,7 +79,7 @@ class PartitionShadow:
         limits: LimitSet,
         commands: CommandLog,
         rebalance_band: float,
-        first_block: int,
+        first_block: int | None = None,
     ) -> None:
         """Empty books.
 
@@ -84,7 +89,8 @@ class PartitionShadow:
             limits: before any command.
             commands: where limits and resets are read from.
             rebalance_band: of the desk's gateways.
-            first_block: the first that counts; ticks before it only tell where the market stands.
+            first_block: the first that counts; ticks before it only tell where the market stands. None: the first
+                that is seen whole, the one after that of the first tick.
         """
         self._partition, self._experiment, self._commands = partition, experiment, commands
         self._engine = FeatureEngine()
@@ -107,14 +113,18 @@ class PartitionShadow:
             ChampionChanged: the first tick of a block that counts which another version than the champion decided.
             ServiceUnavailable: the commands cannot be read.
         """
-        champion = champion_answers([row.published.decision for row in rows])
-        everyone = [champion, *(hold_late(answers[one.arm], champion) for one in self._experiment.challengers)]
+        decisions = [row.published.decision for row in rows]
+        late = np.isin(held_of(decisions), LIVE)
+        found = [champion_answers(decisions), *(answers[one.arm] for one in self._experiment.challengers)]
+        everyone = [one._replace(held=np.where(late, np.int8(LATE), one.held)) for one in found]
         begin = 0
         for key, group in groupby(zip(self._keys(rows), rows, strict=True), lambda one: one[0]):
             mine = [row for _, row in group]
             end = begin + len(mine)
+            if self._first is None:
+                self._first = key.block + 1
             if key.block != self._block:
-                if self._block >= self._first:
+                if self._counts:
                     yield self._close()
                 self._block = key.block
             self._decide(key, mine, [one.part(begin, end) for one in everyone])
@@ -122,10 +132,15 @@ class PartitionShadow:
 
     def pass_to(self, block: int) -> Iterator[BlockOutcome]:
         """No tick has come for long while others had some: what lies before `block` has ended here, too."""
-        if 0 <= self._block < block:
-            if self._block >= self._first:
+        if self._block < block:
+            if self._counts:
                 yield self._close()
             self._block = block
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the block that goes on is told of."""
+        return self._first is not None and self._block >= self._first
 
     def _keys(self, rows: Sequence[DecidedTick]) -> list[_Key]:
         # Time does not go back: a tick that comes late is of the block that it comes in.
@@ -140,7 +155,7 @@ class PartitionShadow:
         self._take_commands(key.control_to)
         batch = TickBatch.from_ticks([row.tick for row in rows])
         found = self._engine.update(batch)
-        if key.block < self._first:
+        if not self._counts:
             return
         decisions = [row.published.decision for row in rows]
         refuse_other_champion(self._experiment, decisions)
@@ -183,15 +198,7 @@ class PartitionShadow:
 
 def champion_answers(decisions: Sequence[Decision]) -> ArmAnswers:
     """What the desk's own model said, as it was recorded."""
-    asked = np.array([d.stages.inference_us / 1e3 for d in decisions], np.float64)
-    held = held_of(decisions)
-    return ArmAnswers(targets_of(decisions), held, np.where(np.isin(held, TIME), np.nan, asked))
-
-
-def hold_late(answers: ArmAnswers, champion: ArmAnswers) -> ArmAnswers:
-    """A challenger's answers, held where the desk's own lateness held the tick."""
-    late = np.isin(champion.held, TIME)
-    return answers._replace(held=np.where(late, champion.held, answers.held))
+    return ArmAnswers(targets_of(decisions), held_of(decisions))
 
 
 def refuse_other_champion(experiment: ExperimentDefinition, decisions: Sequence[Decision]) -> None:

@@ -28,6 +28,9 @@ class DeskLog(Protocol):
             ConfigurationError: a tick is gone, or a decision is none of this version.
         """
 
+    def position(self, partition: int) -> int:
+        """The offset after what was polled of its decisions."""
+
     def at_end(self, partition: int) -> bool:
         """Whether all that was decided of it has been polled, as of the last poll."""
 

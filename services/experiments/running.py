@@ -13,6 +13,7 @@ from services.experiments.call_budget import CallBudget
 from services.experiments.evaluation import Evaluation, evaluate
 from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionShadow
 from services.experiments.ports import DeskLog
+from trading.errors import UltraThinkError
 from trading.experiments.definition import ExperimentDefinition
 
 #: Decisions that are older say nothing of how quick the desk is now.
@@ -53,10 +54,24 @@ class ShadowRun:
     def turn(self, timeout_s: float) -> int:
         """Take what has come; returns how many decisions these were.
 
+        What keeps it from going on once it has begun ends it, with what is known by then.
+
         Raises:
-            ServiceUnavailable: a server does not answer.
-            ConfigurationError: what was decided cannot be read.
+            UltraThinkError: it cannot even begin.
         """
+        try:
+            return self._turn(timeout_s)
+        except UltraThinkError as error:
+            if not self.rows:
+                raise
+            self.ended = str(error)
+            return 0
+
+    def has_reached(self, places: Mapping[int, int]) -> bool:
+        """Whether all that lies before these offsets of the decisions was taken."""
+        return all(self._parts.log.position(partition) >= place for partition, place in places.items())
+
+    def _turn(self, timeout_s: float) -> int:
         found = self._parts.log.poll(timeout_s)
         for partition, rows in sorted(found.items()):
             if not self.ended:
@@ -77,11 +92,6 @@ class ShadowRun:
     def series(self) -> BlockSeries:
         """The blocks so far."""
         return self._parts.series
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether there is more than was taken."""
-        return not all(self._parts.log.at_end(partition) for partition in self._parts.shadows)
 
     def evaluation(self) -> Evaluation:
         """What the blocks so far say."""

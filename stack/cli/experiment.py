@@ -16,6 +16,7 @@ from trading.errors import ConfigurationError
 if TYPE_CHECKING:
     from services.experiments.evaluation import Evaluation
     from services.experiments.running import ShadowRun
+    from stack.workflows.experiments.shadow import Begun
     from trading.experiments.definition import ExperimentDefinition
 
 app = typer.Typer(no_args_is_help=True, help="Compare models on the desk's own ticks, without touching its path.")
@@ -84,9 +85,7 @@ def shadow(
         raise ConfigurationError(f"--out {page} is a folder: name the page's file")
     with begun(experiment, gateway_settings(), since_ns, CallLimits(share)) as found:
         run = found.run
-        take_all(run, found.known)
-        if follow:
-            take_more(run)
+        take(found, follow=follow)
         evaluation = run.evaluation()
         if page is not None:
             write_page(page, experiment, evaluation, run.series, run.ended)
@@ -96,33 +95,48 @@ def shadow(
         show(experiment, evaluation, run.rows, run.ended)
         if page is not None:
             out.print(f"written: {page}", markup=False, soft_wrap=True)
+    if run.ended:
+        raise typer.Exit(1)
 
 
-def take_all(run: ShadowRun, known: int) -> None:
-    """What was decided before this began, with a bar."""
+def take(found: Begun, *, follow: bool, look_s: float = LOOK_S) -> None:
+    """What was decided before this began, and with `follow` what is decided from then on, until there is an answer.
+
+    Ctrl-C ends it with what is known.
+    """
+    try:
+        take_past(found)
+        if follow:
+            take_more(found.run, look_s)
+    except KeyboardInterrupt:
+        found.run.ended = "it was ended by hand"
+
+
+def take_past(found: Begun) -> None:
+    """What lay there when this began, with a bar."""
     from stack.cli.train import showing
 
     with showing("shadow") as progress:
-        while not run.ended and (run.turn(0.2) or run.is_behind):
-            progress("decisions", run.rows, known)
+        while not found.run.ended and not found.run.has_reached(found.ends):
+            found.run.turn(0.2)
+            progress("decisions", min(found.run.rows, found.known), found.known)
 
 
-def take_more(run: ShadowRun, look_s: float = LOOK_S) -> None:
-    """What is decided from now on, until there is an answer; Ctrl-C ends it with what is known."""
+def take_more(run: ShadowRun, look_s: float) -> None:
+    """What is decided from now on, until there is an answer."""
     looked_s = time.monotonic()
-    try:
-        with err.status("following") as status:
-            while not run.ended:
-                run.turn(0.5)
-                if time.monotonic() - looked_s > look_s:
-                    looked_s, evaluation = time.monotonic(), run.evaluation()
-                    status.update(
-                        f"{run.rows:,} decisions; " + "; ".join(c.sentence for c in evaluation.challengers)
-                    )
-                    if evaluation.is_decided:
-                        return
-    except KeyboardInterrupt:
-        err.print("ended by hand: this is what is known")
+    with err.status("following") as status:
+        while not run.ended:
+            run.turn(0.5)
+            if time.monotonic() - looked_s > look_s:
+                began_s = time.monotonic()
+                evaluation = run.evaluation()
+                status.update(f"{run.rows:,} decisions; " + "; ".join(c.sentence for c in evaluation.challengers))
+                if evaluation.is_decided:
+                    return
+                # Of many blocks a look takes long: most of the time is for what is decided.
+                looked_s = time.monotonic()
+                look_s = max(look_s, 10.0 * (looked_s - began_s))
 
 
 def show(experiment: ExperimentDefinition, evaluation: Evaluation, decisions: int, ended: str = "") -> None:

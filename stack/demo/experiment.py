@@ -151,7 +151,8 @@ def compare(definition: ExperimentDefinition, folder: Path, progress: Progress) 
     page = folder / "experiment.html"
     with begun(definition, gateway_settings(), None, CallLimits(1.0)) as found:
         shadow = found.run
-        while not shadow.ended and (shadow.turn(0.2) or shadow.is_behind):
+        while not shadow.ended and not shadow.has_reached(found.ends):
+            shadow.turn(0.2)
             progress("compared", shadow.rows, found.known)
         evaluation = shadow.evaluation()
         write_page(page, definition, evaluation, shadow.series, shadow.ended)

@@ -91,10 +91,10 @@ def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> 
 
 
 @contextmanager
-def opened_model(place: ModelPlace, model: str, version: str) -> Iterator[AskedModel]:
+def opened_model(place: ModelPlace, model: str, version: str, kept_for: str = "") -> Iterator[AskedModel]:
     """A version as a gateway asks it; one that is not served is loaded beside what is, and unloaded at the end.
 
-    Raises as `ask`.
+    `kept_for` says what it is held open for, where that takes long. Raises as `ask`.
     """
     signature = signature_of(model, version)
     with ExitStack() as opened:
@@ -108,7 +108,8 @@ def opened_model(place: ModelPlace, model: str, version: str) -> Iterator[AskedM
             yield AskedModel(predictor, predictor.settle_rows(probe_rows(probe_ticks())), recalled=False)
             return
         try:
-            found = opened.enter_context(recalled(place.repository, triton, place.gpu, model, int(version)))
+            asked = recalled(place.repository, triton, place.gpu, model, int(version), kept_for)
+            found = opened.enter_context(asked)
             one = RecalledModel(triton, found, signature, version)
         except ExportError as error:
             raise ConfigurationError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from msgspec import Struct
 
@@ -45,17 +47,31 @@ class Guardrail(Struct, frozen=True):
     planned: int = 200
 
     def breach(self, differences: FloatArray) -> Breach | None:
-        """Harm that these show, None where they show none.
+        """The first harm that these show, None where they show none; what was shown once stays shown.
 
         Args:
             differences: float64 [n], challenger's less champion's, one a block in their order. One that is no
                 number cannot be seen to be harmless, and is harm: NaN counts as infinite.
         """
         seen = np.where(np.isnan(differences), np.inf, differences)
-        over = np.flatnonzero((seen > self.at_once) | np.isinf(seen) & (seen > 0.0))
-        if len(over):
-            first = int(over[0])
-            return Breach(first + 1, float(seen[first]), self.at_once, at_once=True)
+        over = np.flatnonzero((seen > self.at_once) | (np.isposinf(seen)))
+        first = int(over[0]) if len(over) else len(seen)
         sequence = ConfidenceSequence(self.planned, self.alpha, lower_only=True, fewest=FEWEST_BLOCKS)
-        lower = sequence.look(seen).lower
-        return Breach(len(seen), lower, self.tolerance, at_once=False) if lower > self.tolerance else None
+        for blocks in looks_until(first):
+            interval = sequence.look(seen[:blocks])
+            # What is always alike has no interval, and needs none.
+            lower = interval.lower if interval.variance else interval.mean
+            if lower > self.tolerance:
+                return Breach(blocks, lower, self.tolerance, at_once=False)
+        return Breach(first + 1, float(seen[first]), self.at_once, at_once=True) if first < len(seen) else None
+
+
+def looks_until(blocks: int) -> Iterator[int]:
+    """After how many blocks a guardrail looks: every 10 of the first 200, then at every 20th part more.
+
+    The same looks however often somebody asks, so that what was shown once stays shown.
+    """
+    look = FEWEST_BLOCKS
+    while look <= blocks:
+        yield look
+        look += max(10, look // 20)

@@ -23,6 +23,7 @@ class Interval(Struct, frozen=True):
         mean: of their outcomes, in the outcomes' unit; NaN without any.
         lower, upper: ends of the interval; infinite where too few blocks, or ones that are all alike, say nothing.
         variance: a block's share of their sum's, autocorrelation included; 0 where nothing is said.
+        scale: the variance that the boundary was chosen for; 0 where nothing is said.
     """
 
     blocks: int
@@ -30,6 +31,7 @@ class Interval(Struct, frozen=True):
     lower: float
     upper: float
     variance: float
+    scale: float = 0.0
 
 
 class ConfidenceSequence(Struct, frozen=True):
@@ -62,7 +64,8 @@ class ConfidenceSequence(Struct, frozen=True):
         if not scale or not math.isfinite(variance):
             return Interval(n, mean, -math.inf, math.inf, 0.0)
         radius = self.radius(n, variance, scale)
-        return Interval(n, mean, mean - radius, math.inf if self.lower_only else mean + radius, variance)
+        upper = math.inf if self.lower_only else mean + radius
+        return Interval(n, mean, mean - radius, upper, variance, scale)
 
     def radius(self, blocks: int, variance: float, scale: float) -> float:
         """How far from the mean an end of its interval lies.
@@ -81,7 +84,7 @@ class ConfidenceSequence(Struct, frozen=True):
             return None
 
         def is_near(blocks: int) -> bool:
-            return self.radius(blocks, interval.variance, interval.variance) <= distance
+            return self.radius(blocks, interval.variance, interval.scale) <= distance
 
         if not is_near(most):
             return None
@@ -95,11 +98,10 @@ class ConfidenceSequence(Struct, frozen=True):
         """The variance by which the boundary is chosen: of the first blocks, so that it stays what it is.
 
         A boundary whose scale followed the data would be another one at each look, and promise nothing of all of
-        them. 0 where there are too few blocks, or they are all alike.
+        them. Of blocks that are all alike at first, the ones that follow count too. 0 where there are too few.
         """
-        blocks = self.fewest
-        while blocks <= len(outcomes):
-            if (found := long_run_variance(outcomes[:blocks])) > 0.0:
-                return found
-            blocks *= 2
-        return 0.0
+        others = np.flatnonzero(outcomes != outcomes[0])
+        if not len(others):
+            return 0.0
+        needed = self.fewest + (int(others[0]) if others[0] >= self.fewest else 0)
+        return long_run_variance(outcomes[:needed]) if needed <= len(outcomes) else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from gateway.settings import GatewaySettings
 from services.experiments.asking import PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
-from services.experiments.desk_log import KafkaCommands, KafkaDeskLog, first_event_times
+from services.experiments.desk_log import KafkaCommands, KafkaDeskLog
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.running import ShadowParts, ShadowRun
 from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_of_models
@@ -46,10 +46,12 @@ class Begun(Struct, frozen=True):
 
     Attributes:
         run: as it goes.
-        known: how many decisions lay there when it began, at most: transactions leave marks among them.
+        ends: partition -> offset after the decisions that lay there when it began.
+        known: how many these are, at most: transactions leave marks among them.
     """
 
     run: ShadowRun
+    ends: Mapping[int, int]
     known: int
 
 
@@ -90,15 +92,13 @@ def begun(
         )
         base = LimitSet(None, account, strategy, len(partitions))
         commands = KafkaCommands(bootstrap, topics.control, base)
-        times = first_event_times(bootstrap, topics.decisions, places)
-        # The first whole one of all partitions: what came before only tells where the market stood.
-        first = max((at // experiment.block_ns + 1 for at in times.values()), default=0)
-        shadows = {p: PartitionShadow(p, experiment, base, commands, band, first) for p in partitions}
+        shadows = {p: PartitionShadow(p, experiment, base, commands, band) for p in partitions}
         with closing(Watermarks(bootstrap)) as watermarks:
-            known = sum(watermarks.bounds(topics.decisions, p)[1] - at for p, at in places.items())
+            ends = {p: watermarks.bounds(topics.decisions, p)[1] for p in partitions}
+        known = sum(max(0, ends[p] - at) for p, at in places.items())
         log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, places)))
         parts = ShadowParts(log, models, shadows, BlockSeries(experiment.arms, len(partitions)), budget)
-        yield Begun(ShadowRun(experiment, parts), known)
+        yield Begun(ShadowRun(experiment, parts), ends, known)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def opened_challenger(place: ModelPlace, challenger: Challenger) -> Iterator[Ask
     """A challenger, asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
     with ExitStack() as opened:
         try:
-            model = opened.enter_context(opened_model(place, challenger.model, str(challenger.version)))
+            model = opened.enter_context(opened_model(place, challenger.model, str(challenger.version), "shadow"))
         except ConfigurationError as error:
             raise ConfigurationError(f"challenger {challenger.arm}: {error}") from error
         yield model

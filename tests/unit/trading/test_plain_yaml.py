@@ -30,6 +30,9 @@ def test_values_are_what_is_written_and_places_are_found():
         ("? [1]\n: 2\n", "line 1: a name must be text"),
         ("a: 2026-99-99\n", "line 1: '2026-99-99' cannot be read: month must be in 1..12"),
         ("a: !!python/object:os.system x\n", "line 1: 'x' cannot be read: could not determine a constructor"),
+        ("a: !!timestamp foo\n", "line 1: 'foo' cannot be read"),
+        ("a: !!bool foo\n", "line 1: 'foo' cannot be read"),
+        ("a: !!int ''\n", "line 1: '' cannot be read"),
         ("[" * 100_000, "line 1: nested too deeply"),
     ],
 )

@@ -46,12 +46,19 @@ class FakeDeskLog:
 
     def __init__(self, polls, partitions):
         self.polls, self.partitions = list(polls), partitions
-        self.ended = set()
+        self.ended, self.taken = set(), dict.fromkeys(partitions, 0)
 
     def poll(self, timeout_s):
         found = self.polls.pop(0) if self.polls else {}
+        if isinstance(found, Exception):
+            raise found
+        for partition, rows in found.items():
+            self.taken[partition] += len(rows)
         self.ended = set(self.partitions) - found.keys() if self.polls else set(self.partitions)
         return found
+
+    def position(self, partition):
+        return self.taken[partition]
 
     def at_end(self, partition):
         return partition in self.ended

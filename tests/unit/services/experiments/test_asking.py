@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from services.experiments.asking import PATIENCE_S, ROWS, PatientModel
-from services.experiments.call_budget import WINDOW, YIELD_S, CallBudget, CallLimits
+from services.experiments.call_budget import SEEN_S, WINDOW, YIELD_S, CallBudget, CallLimits
 from tests.unit.services.experiments.fakes import FakeClock, FakeModel
 from trading.decision.schema import CODES, Action, Decision, Reason, StageTimes
 from trading.errors import InvalidPrediction, PredictorDown, PredictorTimeout
@@ -36,17 +36,17 @@ def test_every_row_is_asked_in_calls_of_a_bounded_size():
     assert [len(rows) for rows in model.asked] == [ROWS, ROWS, 5]
     assert set(found.targets.tolist()) == {0.5}
     assert set(found.held.tolist()) == {-1}
-    assert found.calls_ms.tolist() == pytest.approx([10.0] * (2 * ROWS + 5))
     assert model.asked[0].dtype == np.float32
 
 
 def test_what_the_desk_was_late_for_is_not_asked():
     one, model, _, _ = asker()
-    found = one.answers([decision(reason=Reason.DEADLINE), decision(), decision(reason=Reason.SUPERSEDED)])
+    live = (Reason.DEADLINE, Reason.SUPERSEDED, Reason.PREDICTOR_TIMEOUT, Reason.PREDICTOR_UNAVAILABLE)
+    found = one.answers([decision(), *(decision(reason=reason) for reason in live)])
     assert [len(rows) for rows in model.asked] == [1]
-    assert np.isnan(found.calls_ms).tolist() == [True, False, True]
-    # What the desk's own model failed at is asked: the challenger may know.
-    one.answers([decision(reason=Reason.PREDICTOR_TIMEOUT)])
+    assert np.isnan(found.targets).tolist() == [False, *[True] * 4]
+    # What the desk's own model had no usable answer to is asked: the challenger may know.
+    one.answers([decision(reason=Reason.PREDICTOR_INVALID)])
     assert len(model.asked) == 2
 
 
@@ -97,6 +97,16 @@ def test_while_the_desk_is_slow_one_call_a_second_is_made():
     assert len(model.asked) == 5
     # It is quick again.
     budget.observe([decision()] * WINDOW)
+    assert not budget.yields
+
+
+def test_a_desk_that_was_slow_long_ago_is_not_slow_for_ever():
+    """Who has fallen behind sees nothing of now: it would never catch up at a call a second."""
+    _, _, clock, budget = asker()
+    budget.observe([decision(decide_us=40_000.0)] * 10)
+    assert budget.yields
+    clock.now_s += SEEN_S + 1.0
+    budget.observe([])
     assert not budget.yields
 
 

@@ -98,6 +98,34 @@ def test_a_position_that_cannot_be_valued_says_nothing():
     assert [one.verdict for one in found.challengers] == [Verdict.UNDECIDED, Verdict.BETTER]
     # And it is harm: how far it has fallen is not known.
     assert [one.metric for one in found.challengers[0].breached] == ["drawdown"]
+    assert found.challengers[0].sentence == "good does harm: in block 501 its drawdown cannot be told any more."
+
+
+def test_a_block_in_which_the_champion_cannot_be_valued_accuses_nobody():
+    odd = noise(1, 300)
+    odd[50] = math.nan
+    found = evaluate(TWO, series_of(odd, odd, odd - 5.0)).challengers
+    assert found[0].breached == []
+    assert found[0].sentence == (
+        "nothing can be said of good: 1 of 300 blocks cannot be valued (a position's price, or its currency's rate, was "
+        "not known then)."
+    )
+    # What does harm is told all the same, with its block's number.
+    assert found[1].breached[0].breach.blocks > 51
+
+
+def test_harm_that_never_varies_is_harm():
+    """A challenger that is dead from the first block on: its differences are all alike."""
+    dead = GuardedMetric("error_rate", 0.01)
+    series = BlockSeries(TWO.arms, 1)
+    for block in range(40):
+        gone = ArmOutcome(100, 0, 100)
+        series.add(BlockOutcome(0, block, CAPITAL, (arm(0.0), arm(0.0), gone)))
+    series.end(99)
+    good, bad = evaluate(structs.replace(TWO, guardrails=(dead,)), series).challengers
+    assert good.breached == []
+    assert bad.breached[0].breach.blocks == 20
+    assert "its error_rate is 1 or more above the champion's, and 0.01 is allowed" in bad.sentence
 
 
 def test_harm_comes_before_any_verdict():
@@ -120,7 +148,7 @@ def test_harm_by_its_mean_is_told_with_what_is_sure():
     series.end(200)
     good, bad = evaluate(TWO, series).challengers
     assert good.breached == []
-    assert bad.sentence.startswith("bad does harm: over 100 blocks its denial_rate is 0.")
+    assert bad.sentence.startswith("bad does harm: over 20 blocks its denial_rate is 0.")
     assert bad.sentence.endswith("or more above the champion's, and 0.1 is allowed.")
     rail = bad.guarded[0]
     assert (rail.champion, rail.challenger) == (0.0, pytest.approx(0.45, abs=0.05))
@@ -128,7 +156,7 @@ def test_harm_by_its_mean_is_told_with_what_is_sure():
 
 def test_blocks_count_once_they_have_ended_everywhere():
     series = BlockSeries(TWO.arms, 2)
-    three = (arm(1.0), arm(2.0), arm(3.0, p99_ms=7.0))
+    three = (arm(1.0), arm(2.0), arm(3.0))
     for partition in (0, 1):
         for block in (5, 6):
             series.add(BlockOutcome(partition, block, CAPITAL / 2, three))
@@ -140,9 +168,8 @@ def test_blocks_count_once_they_have_ended_everywhere():
     found = series.arms()
     assert found["bad"].rows.tolist() == [200.0]
     assert found["bad"].metrics(series.capital)["net_bps"].tolist() == pytest.approx([6.0])
-    assert found["bad"].p99_ms.tolist() == [7.0]
-    # Nobody was asked in these.
-    assert found["good"].metrics(series.capital)["p99_ms"].tolist() == [0.0]
+    with pytest.raises(ValueError, match="block 5 has ended: 5 was the last"):
+        series.add(BlockOutcome(0, 5, CAPITAL / 2, three))
     # A partition without a tick in a block has its share of the capital all the same.
     series.add(BlockOutcome(0, 7, CAPITAL / 2, three))
     series.end(7)
@@ -151,7 +178,7 @@ def test_blocks_count_once_they_have_ended_everywhere():
 
 def test_metrics_are_what_they_are_called():
     series = BlockSeries(TWO.arms, 1)
-    one = ArmOutcome(100, 80, 20, 10, 4, 8, 5e5, 50.0, -100.0, 3.0)
+    one = ArmOutcome(100, 80, 20, 10, 4, 8, 5e5, 50.0, -100.0)
     for block, profit in enumerate((-100.0, 50.0, 200.0, -300.0)):
         series.add(BlockOutcome(0, block, CAPITAL, (structs.replace(one, profit=profit), arm(0.0), arm(0.0))))
     series.end(9)

@@ -13,6 +13,7 @@ from services.experiments.running import ShadowParts, ShadowRun
 from tests.recorded_desk import BAND, limits, recorded
 from tests.unit.services.experiments.fakes import FakeClock, FakeDeskLog, FakeModel
 from tests.unit.services.experiments.test_partition_shadow import EXPERIMENT, SMALL, rows_of
+from trading.errors import ServiceUnavailable
 from trading.replay.published import Published
 
 
@@ -40,8 +41,9 @@ def in_turns(logs, size=200):
 
 
 def finish(run):
-    while run.turn(0.0) or run.is_behind:
-        pass
+    while run._parts.log.polls and not run.ended:
+        run.turn(0.0)
+    run.turn(0.0)
     return run.evaluation()
 
 
@@ -85,6 +87,38 @@ def test_a_partition_that_falls_quiet_holds_nobody_up(logs):
     whole = finish(running(logs, in_turns(logs)))
     assert whole.blocks - 5 <= found.blocks <= whole.blocks + 1
     assert others
+
+
+def test_a_partition_that_begins_late_counts_no_block_twice(logs):
+    rows = {p: rows_of(log) for p, log in logs.items()}
+    first, *others = sorted(rows)
+    run = running(logs, [{first: rows[first]}, {}, *({p: rows[p]} for p in others)])
+    found = finish(run)
+    numbers = run.series.blocks.tolist()
+    assert numbers == sorted(set(numbers))
+    assert found.blocks <= finish(running(logs, in_turns(logs))).blocks + 1
+
+
+def test_what_keeps_it_from_going_on_ends_it_with_what_is_known(logs):
+    polls = in_turns(logs)
+    run = running(logs, [*polls[:5], ServiceUnavailable("Kafka is away"), *polls[5:]])
+    found = finish(run)
+    assert run.ended == "Kafka is away"
+    assert found.blocks > 5
+    with pytest.raises(ServiceUnavailable):
+        running(logs, [ServiceUnavailable("Kafka is away")]).turn(0.0)
+
+
+def test_it_knows_when_it_has_reached_what_lay_there(logs):
+    polls = in_turns(logs)
+    run = running(logs, polls)
+    ends = {p: sum(len(poll.get(p, ())) for poll in polls[:3]) for p in logs}
+    for turn in range(3):
+        assert not run.has_reached(ends), turn
+        run.turn(0.0)
+    # More has come since, and is not waited for.
+    assert run.has_reached(ends)
+    assert run._parts.log.polls
 
 
 def test_another_champion_ends_it_with_what_there_is(logs):

@@ -8,9 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from services.experiments.evaluation import evaluate
-from stack.cli.experiment import show, take_all, take_more
+from stack.cli.experiment import show, take
 from stack.cli.main import app
 from stack.cli.output import out
+from stack.workflows.experiments.shadow import Begun
 from tests.unit.services.experiments.test_evaluation import TWO, noise, series_of
 from tests.unit.trading.experiments.test_definition import WHOLE
 from trading.errors import ConfigurationError
@@ -42,40 +43,44 @@ def test_the_schema_is_json():
 
 
 class Run:
-    """A shadow that has three more turns to take."""
+    """A shadow of a desk that decides ten ticks a turn, for ever."""
 
-    def __init__(self, verdict=None):
-        self.rows, self.ended, self.turns, self.verdict = 0, "", 0, verdict
+    def __init__(self, interrupted_at=0):
+        self.rows, self.ended, self.turns, self.interrupted_at = 0, "", 0, interrupted_at
         self.series = series_of(noise(1, 150), noise(1, 150) + 9.0, noise(1, 150) - 9.0)
 
     def turn(self, timeout_s):
         self.turns += 1
-        if self.verdict is KeyboardInterrupt and self.turns == 2:
+        if self.turns == self.interrupted_at:
             raise KeyboardInterrupt
-        self.rows += 10 if self.turns < 4 else 0
-        return 10 if self.turns < 4 else 0
+        self.rows += 10
+        return 10
 
-    @property
-    def is_behind(self):
-        return self.turns < 3
+    def has_reached(self, places):
+        return self.rows >= places[0]
 
     def evaluation(self):
         return evaluate(TWO, self.series)
 
 
-def test_all_that_lies_there_is_taken():
+def test_what_lay_there_is_taken_and_no_more():
     run = Run()
-    take_all(run, 30)
-    assert run.rows == 30
+    take(Begun(run, {0: 30}, 30), follow=False)
+    assert (run.rows, run.ended) == (30, "")
 
 
-def test_it_follows_until_there_is_an_answer_or_somebody_ends_it():
+def test_it_follows_until_there_is_an_answer():
     run = Run()
-    take_more(run, 0.0)
-    assert run.turns == 1
-    stopped = Run(KeyboardInterrupt)
-    take_more(stopped, 60.0)
-    assert stopped.turns == 2
+    take(Begun(run, {0: 30}, 30), follow=True, look_s=0.0)
+    assert (run.rows, run.ended) == (40, "")
+
+
+@pytest.mark.parametrize("turn", [2, 5])
+def test_somebody_ends_it_with_what_is_known(turn):
+    run = Run(interrupted_at=turn)
+    take(Begun(run, {0: 30}, 30), follow=True, look_s=60.0)
+    assert run.ended == "it was ended by hand"
+    assert run.rows == 10 * (turn - 1)
 
 
 def test_sentences_come_before_the_table():

@@ -34,7 +34,7 @@ def test_what_is_written_is_taken():
     assert found.block_ns == 300_000_000_000
     assert (found.kind, found.alpha, found.planned_blocks, found.at_least.blocks) == ("shadow", 0.05, 1000, 100)
     assert [rail.one_block for rail in found.guardrails] == [0.5, 50.0]
-    assert definition.GuardedMetric("p99_ms", 5.0).one_block == math.inf
+    assert definition.GuardedMetric("turnover", 5.0).one_block == math.inf
     # As a record carries it.
     assert msgspec.json.decode(msgspec.json.encode(found), type=definition.ExperimentDefinition) == found
 
@@ -75,6 +75,8 @@ def test_its_schema_names_every_field():
         ("block: 5m", "at_least: {span: 5}", "line 8: at_least.span: Expected `str`, got `int`"),
         ("block: 5m", "costs: {fee_bps: -1}", "line 8: costs.fee_bps: Expected `float` >= 0.0"),
         ("metric: drawdown", "metric: denial_rate", "line 11: denial_rate is guarded already"),
+        ("metric: drawdown", "metric: p99_ms", "line 11: guardrails.1.metric: Invalid enum value 'p99_ms'"),
+        ("block: 5m", f"at_least: {{span: {'9' * 400}d}}", "line 8: '9999"),
         ("tolerance: 50", "tolerance: -1", "line 11: guardrails.1.tolerance: Expected `float` >= 0.0"),
         (WHOLE, "", "line 1: Object missing required field `version`"),
         (WHOLE, "- 1", "line 1: Expected `object`, got `array`"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import coverage
-from services.experiments.statistics.guardrail import FEWEST_BLOCKS, Breach, Guardrail
+from services.experiments.statistics.guardrail import FEWEST_BLOCKS, Breach, Guardrail, looks_until
 
 RAIL = Guardrail(tolerance=0.5, at_once=10.0, alpha=0.05)
 
@@ -46,6 +46,28 @@ def test_one_block_that_is_bad_enough_is_enough():
 def test_what_is_no_number_is_harm(odd):
     for rail in (RAIL, Guardrail(0.5, math.inf, 0.05)):
         assert rail.breach(np.array([0.0, odd])).blocks == 2
+
+
+def test_what_was_shown_once_stays_shown():
+    chance = np.random.default_rng(4)
+    differences = np.concatenate([chance.standard_normal(300) + 2.0, chance.standard_normal(5000) - 1.0])
+    found = RAIL.breach(differences[:300])
+    assert found.blocks < 300
+    assert all(RAIL.breach(differences[:n]) == found for n in (301, 1000, 5300))
+
+
+def test_it_looks_at_the_same_places_however_often_somebody_asks():
+    assert list(looks_until(60)) == [20, 30, 40, 50, 60]
+    many = list(looks_until(100_000))
+    assert many[: len(list(looks_until(5000)))] == list(looks_until(5000))
+    assert len(many) < 200
+
+
+def test_harm_that_never_varies_is_told():
+    assert Guardrail(0.01, math.inf, 0.05).breach(np.ones(25)) == Breach(20, 1.0, 0.01, at_once=False)
+    # And what varies only later.
+    late = np.concatenate([np.ones(500), np.random.default_rng(1).standard_normal(200) + 1.0])
+    assert Guardrail(0.01, math.inf, 0.05).breach(late).blocks == 20
 
 
 def test_nothing_is_no_harm():

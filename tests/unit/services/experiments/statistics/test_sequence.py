@@ -97,8 +97,8 @@ def test_how_long_it_may_take_is_what_it_takes():
     sequence = ConfidenceSequence(1000, 0.05)
     interval = sequence.look(np.random.default_rng(1).standard_normal(200))
     needed = sequence.blocks_until(0.1, interval, 100_000)
-    assert sequence.radius(needed, interval.variance, interval.variance) <= 0.1
-    assert sequence.radius(needed - 1, interval.variance, interval.variance) > 0.1
+    assert sequence.radius(needed, interval.variance, interval.scale) <= 0.1
+    assert sequence.radius(needed - 1, interval.variance, interval.scale) > 0.1
     assert sequence.blocks_until(0.1, interval, needed - 1) is None
     assert sequence.blocks_until(0.0, interval, 100_000) is None
 

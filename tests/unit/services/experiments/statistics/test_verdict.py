@@ -46,6 +46,11 @@ def test_how_many_blocks_a_verdict_may_take():
     near = sequence.look(chance.standard_normal(150))
     assert blocks_left(sequence, near, Enough(100, 1e-6), 1000) is None
     assert blocks_left(sequence, sequence.look(np.zeros(50)), ENOUGH, 1000) is None
+    # As many as the interval that is looked at needs, whatever the first blocks were like.
+    calm = np.concatenate([0.3 * chance.standard_normal(100), chance.standard_normal(100)]) - 0.02
+    looked = sequence.look(calm)
+    assert looked.lower < 0.0 < looked.upper
+    assert blocks_left(sequence, looked, Enough(100, 0.05), 100_000) > 0
     # Decided already.
     assert blocks_left(sequence, sequence.look(chance.standard_normal(2000) + 1.0), ENOUGH, 1000) == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from msgspec import Struct
 
 from trading.errors import ConfigurationError
 
+EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]{1,3}")
+#: Of a value that is told, at most.
+MOST_TEXT = 60
 #: What any file of ours is nested, and more.
 MOST_DEPTH = 20
 
@@ -74,11 +78,16 @@ def to_values(node: Any) -> Any:
         return found
     if isinstance(node, yaml.SequenceNode):
         return [to_values(one) for one in node.value]
+    if node.style is None and EXPONENT.fullmatch(node.value):
+        # A number to everybody but YAML 1.1, which wants a point and a sign.
+        return float(node.value)
     try:
         return yaml.SafeLoader("").construct_object(node)
     # A tag that says what a value is not: SafeLoader has an error of its own for each.
     except (yaml.YAMLError, ValueError, OverflowError, AttributeError, LookupError, TypeError) as error:
-        raise YamlProblem(Problem(line_of(node), f"{node.value!r} cannot be read: {error}")) from error
+        told = node.value if len(node.value) <= MOST_TEXT else node.value[:MOST_TEXT] + "…"
+        why = "it has too many digits" if "digits" in str(error) else str(error).splitlines()[0]
+        raise YamlProblem(Problem(line_of(node), f"{told!r} cannot be read: {why}")) from error
 
 
 def key_at(root: Any, path: Sequence[str | int]) -> Any:

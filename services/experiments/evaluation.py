@@ -166,7 +166,8 @@ def harm(arm: str, guarded: Sequence[GuardedOutcome]) -> str:
         allowed = f"above the champion's, and {b.bound:g} is allowed."
         if b.at_once:
             return f"{arm} does harm: in block {b.blocks:,} its {one.metric} was {b.excess:.4g} {allowed}"
-        return f"{arm} does harm: over {b.blocks:,} blocks its {one.metric} is {b.excess:.4g} or more {allowed}"
+        seen = f"over the first {b.blocks:,} blocks its mean {one.metric} is {b.excess:.4g} or more"
+        return f"{arm} does harm: {seen} {allowed}"
     return ""
 
 
@@ -185,7 +186,11 @@ def sentence(
     between = f"between {interval.lower:+.3g} and {interval.upper:+.3g} basis points a block"
     over = f"over {interval.blocks:,} blocks of {experiment.block}, after costs"
     if verdict in {Verdict.BETTER, Verdict.WORSE}:
-        return f"{arm} is {verdict} than the champion: its difference is {between}, {over}."
+        told = f"{arm} is {verdict} than the champion: its difference is {between}, {over}"
+        effect = experiment.primary.effect
+        if min(abs(interval.lower), abs(interval.upper)) >= effect:
+            return f"{told}."
+        return f"{told}; that it is by more than the {effect:g} which matters is not sure."
     if verdict is Verdict.EQUAL:
         return (
             f"{arm} earns what the champion earns: any difference is {between}, {over}, and less than "

@@ -69,8 +69,10 @@ def shadow(
 ) -> None:
     """Have challengers decide what the desk decided, on books of their own, and tell whether they would be better.
 
-    The desk's decisions are read and not moved; a challenger that is not served is loaded beside what is for as
-    long as this runs. An answer stays valid however often one looks.
+    The desk is the stack of this home (`ultrathink --home`), or where ULTRATHINK_GATEWAY_KAFKA_BOOTSTRAP and
+    ULTRATHINK_GATEWAY_TRITON_URL say. Its decisions are read and not moved; a challenger that is not served is
+    loaded beside what is, as long as this runs. An answer stays valid however often one looks. Exit code 1 when it ended
+    early; what was found is no exit code: --json tells it.
     """
     from services.experiments.call_budget import CallLimits
     from stack.processes.settings import gateway_settings
@@ -80,9 +82,12 @@ def shadow(
     from trading.spans import parse_span
 
     experiment = definition.read(path)
-    since_ns = None if since is None else time.time_ns() - parse_span(since)
-    if page is not None and page.is_dir():
-        raise ConfigurationError(f"--out {page} is a folder: name the page's file")
+    try:
+        since_ns = None if since is None else time.time_ns() - parse_span(since)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--since {error}") from None
+    if page is not None:
+        check_page(page, path)
     with begun(experiment, gateway_settings(), since_ns, CallLimits(share)) as found:
         run = found.run
         take(found, follow=follow)
@@ -97,6 +102,21 @@ def shadow(
             out.print(f"written: {page}", markup=False, soft_wrap=True)
     if run.ended:
         raise typer.Exit(1)
+
+
+def check_page(page: Path, definition: Path) -> None:
+    """Before hours of work: whether a page can be written there. Raises ConfigurationError where it cannot."""
+    import os
+
+    if page.is_dir():
+        raise ConfigurationError(f"--out {page} is a folder: name the page's file")
+    if page.exists() and page.samefile(definition):
+        raise ConfigurationError(f"--out {page} is the experiment itself: name another file")
+    if page.suffix not in {".html", ".htm"}:
+        raise ConfigurationError(f"--out {page}: the page is HTML: name a file that ends with .html")
+    folder = next(one for one in page.absolute().parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigurationError(f"--out {page}: nothing can be written into {folder}")
 
 
 def take(found: Begun, *, follow: bool, look_s: float = LOOK_S) -> None:
@@ -166,7 +186,7 @@ def show(experiment: ExperimentDefinition, evaluation: Evaluation, decisions: in
     )  # fmt: skip
     guarded = [
         [one.arm, g.metric, f"{g.champion:.4g}", f"{g.challenger:.4g}", f"{g.tolerance:g}",
-         coloured("red", f"breached in block {g.breach.blocks:,}") if g.breach else "held"]
+         coloured("red", f"breached in block {g.breach.blocks:,}") if g.breach else "kept"]
         for one in evaluation.challengers for g in one.guarded
     ]  # fmt: skip
     if guarded:

@@ -13,16 +13,20 @@ from msgspec import Meta, Struct
 
 from trading.encoding import END
 from trading.errors import ConfigurationError
+from trading.experiments.explaining import explained
 from trading.plain_yaml import YamlProblem, compose, key_at, line_of, to_values
 from trading.spans import parse_span
 
 #: Names end up in records, metrics' labels and files.
-ExperimentName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}" + END)]
-ModelName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,99}" + END)]
+NAME, MODEL = r"^[a-z][a-z0-9_-]{0,39}" + END, r"^[A-Za-z][A-Za-z0-9_-]{0,99}" + END
+ExperimentName = Annotated[str, Meta(pattern=NAME)]
+ModelName = Annotated[str, Meta(pattern=MODEL)]
 ModelVersion = Annotated[int, Meta(ge=1, le=999_999_999)]
 BasisPoints = Annotated[float, Meta(ge=0.0, lt=1e4)]
 Above0 = Annotated[float, Meta(gt=0.0, lt=1e12)]
 From0 = Annotated[float, Meta(ge=0.0, lt=1e12)]
+#: Of a file.
+MOST_BYTES = 1_000_000
 #: What the champion's outcomes are counted under.
 CHAMPION = "champion"
 #: A shorter block is mostly noise of the last trade; a longer one gives no answer in a lifetime.
@@ -30,6 +34,12 @@ SHORTEST_BLOCK_NS, LONGEST_BLOCK_NS = 100_000_000, 7 * 86_400_000_000_000
 _UNKNOWN = re.compile(r"unknown field `(\w+)`")
 _PLACE = re.compile(r"\.(\w+)|\[(\d+)\]")
 
+#: What a text may be, by its pattern; one without a pattern is a span.
+WORDS = {
+    "": "a span of time with its unit, as 10m",
+    NAME: "small letters, digits, - and _, a letter first, 40 at most",
+    MODEL: "letters, digits, - and _, a letter first, 100 at most",
+}
 #: Makes the error of a place in a file, and a reason.
 Refused = Callable[[tuple[str | int, ...], str], ConfigurationError]
 
@@ -177,10 +187,16 @@ class ExperimentDefinition(Struct, frozen=True, forbid_unknown_fields=True):
 
 def read(path: Path) -> ExperimentDefinition:
     """The experiment that a file defines. Raises ConfigurationError with what is wrong, and its line."""
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is no file: name an experiment's, YAML")
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"experiment {path} cannot be read: {error}") from error
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigurationError(f"{path} is larger than {MOST_BYTES:,} bytes: it is no experiment")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is no text in UTF-8: save it as such") from None
     return parse(text, str(path))
 
 
@@ -188,21 +204,22 @@ def parse(text: str, name: str = "experiment") -> ExperimentDefinition:
     """The experiment that a text defines. Raises ConfigurationError with what is wrong, and its line."""
     try:
         root = compose(text)
-        values = {} if root is None else to_values(root)
+        values = None if root is None else to_values(root)
     except YamlProblem as error:
         raise ConfigurationError(f"{name}, {error}") from error
+    if root is None:
+        raise ConfigurationError(f"{name} is empty: docs/experiments.md has an example")
 
     def refused(path: tuple[str | int, ...], why: str) -> ConfigurationError:
-        line = 1 if root is None else line_of(key_at(root, path))
-        return ConfigurationError(f"{name}, line {line}: {why}")
+        return ConfigurationError(f"{name}, line {line_of(key_at(root, path))}: {why}")
 
     try:
         found = msgspec.convert(values, ExperimentDefinition)
     except msgspec.ValidationError as error:
         why, _, where = str(error).partition(" - at `$")
         place = tuple(word or int(number) for word, number in _PLACE.findall(where))
-        told, unknown = ".".join(map(str, place)), _UNKNOWN.findall(why)
-        raise refused((*place, *unknown), f"{told}: {why}" if told else why) from None
+        told = explained(why, place, value_at(values, place), ExperimentDefinition, WORDS)
+        raise refused((*place, *_UNKNOWN.findall(why)), told) from None
     check_whole(found, refused)
     return found
 
@@ -211,9 +228,18 @@ def check_whole(found: ExperimentDefinition, refused: Refused) -> None:
     """What only the experiment as a whole can be wrong in; `refused` makes the error that is raised."""
     check_challengers(found, refused)
     metrics = [one.metric for one in found.guardrails]
-    for k, metric in enumerate(metrics):
-        if metric in metrics[:k]:
-            raise refused(("guardrails", k), f"{metric} is guarded already")
+    for k, rail in enumerate(found.guardrails):
+        if rail.metric in metrics[:k]:
+            raise refused(("guardrails", k), f"{rail.metric} is guarded already")
+        if rail.metric.endswith("_rate") and rail.tolerance >= 1.0:
+            raise refused(
+                ("guardrails", k, "tolerance"), f"{rail.tolerance:g}: a {rail.metric} is a share, and never above 1"
+            )
+        if rail.at_once is not None and rail.at_once < rail.tolerance:
+            raise refused(
+                ("guardrails", k, "at_once"),
+                f"{rail.at_once:g} of a single block is less than the tolerance of all, {rail.tolerance:g}",
+            )
     for path, span in ((("block",), found.block), (("at_least", "span"), found.at_least.span)):
         try:
             parse_span(span)
@@ -238,6 +264,17 @@ def check_challengers(found: ExperimentDefinition, refused: Refused) -> None:
         if str(one.served) in seen:
             raise refused(("challengers", k), f"{one.served} is a challenger already")
         seen |= {one.arm: k, str(one.served): k}
+
+
+def value_at(values: Any, path: tuple[str | int, ...]) -> Any:
+    """What was given at a path; None where it leads nowhere."""
+    found = values
+    for step in path:
+        try:
+            found = found[step]
+        except (LookupError, TypeError):
+            return None
+    return found
 
 
 def json_schema() -> dict[str, Any]:

@@ -16,7 +16,8 @@ from trading.errors import ConfigurationError
 from trading.experiments.definition import CHAMPION, ExperimentDefinition
 from trading.files import replace_file
 
-COLOURS = ("#264653", "#e76f51", "#2a9d8f", "#8338ec", "#d1495b", "#3a86ff", "#b5838d", "#588157", "#bc6c25")
+#: Neither red nor green: what is good or bad is said, and not by a line.
+COLOURS = ("#264653", "#3a86ff", "#e07a00", "#8338ec", "#00a6a6", "#b5838d", "#7f7f7f", "#bc6c25", "#5e60ce")
 
 
 def write_page(
@@ -110,11 +111,18 @@ def known(one: ChallengerOutcome, definition: ExperimentDefinition, colour: str)
     axes = figure.subplots()
     told = [look for look in one.looks if np.isfinite(look.lower)]
     blocks = [look.blocks for look in told]
-    axes.plot([look.blocks for look in one.looks], [look.mean for look in one.looks], color=colour, linewidth=1.4)
-    axes.fill_between(blocks, [look.lower for look in told], [look.upper for look in told], color=colour, alpha=0.2)
+    axes.plot(
+        [look.blocks for look in one.looks], [look.mean for look in one.looks], color=colour, linewidth=1.4,
+        label="mean so far",
+    )  # fmt: skip
+    axes.fill_between(
+        blocks, [look.lower for look in told], [look.upper for look in told], color=colour, alpha=0.2,
+        label="where the true one lies (decided once it leaves 0)",
+    )  # fmt: skip
     axes.axhline(0.0, color="black", linewidth=0.8)
-    for effect in (-definition.primary.effect, definition.primary.effect):
-        axes.axhline(effect, color="grey", linewidth=0.8, linestyle="--")
+    for sign, label in ((-1.0, None), (1.0, "what matters")):
+        axes.axhline(sign * definition.primary.effect, color="grey", linewidth=0.8, linestyle="--", label=label)
+    axes.legend(loc="upper right", fontsize=8)
     axes.set(xlabel=f"blocks of {definition.block}", ylabel="basis points a block")
     axes.grid(alpha=0.3)
     return png(figure)

@@ -125,7 +125,7 @@ def test_harm_that_never_varies_is_harm():
     good, bad = evaluate(structs.replace(TWO, guardrails=(dead,)), series).challengers
     assert good.breached == []
     assert bad.breached[0].breach.blocks == 20
-    assert "its error_rate is 1 or more above the champion's, and 0.01 is allowed" in bad.sentence
+    assert "its mean error_rate is 1 or more above the champion's, and 0.01 is allowed" in bad.sentence
 
 
 def test_harm_comes_before_any_verdict():
@@ -148,7 +148,7 @@ def test_harm_by_its_mean_is_told_with_what_is_sure():
     series.end(200)
     good, bad = evaluate(TWO, series).challengers
     assert good.breached == []
-    assert bad.sentence.startswith("bad does harm: over 20 blocks its denial_rate is 0.")
+    assert bad.sentence.startswith("bad does harm: over the first 20 blocks its mean denial_rate is 0.")
     assert bad.sentence.endswith("or more above the champion's, and 0.1 is allowed.")
     rail = bad.guarded[0]
     assert (rail.champion, rail.challenger) == (0.0, pytest.approx(0.45, abs=0.05))

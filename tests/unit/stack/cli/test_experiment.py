@@ -33,7 +33,7 @@ def test_a_file_is_checked_whole(file):
     told = json.loads(CLI.invoke(app, ["experiment", "check", str(file), "--json"]).stdout)
     assert told["challengers"][1]["arm"] == "slow"
     file.write_text(WHOLE.replace("block: 5m", "block: 5"))
-    with pytest.raises(ConfigurationError, match="line 8: block: Expected `str`, got `int`"):
+    with pytest.raises(ConfigurationError, match="line 8: block: 5: expected a span of time with its unit"):
         CLI.invoke(app, ["experiment", "check", str(file)], catch_exceptions=False)
 
 
@@ -95,3 +95,25 @@ def test_sentences_come_before_the_table():
     lines = [line.split() for line in text.splitlines()]
     assert [line[:3] for line in lines if line[1:2] == ["m/2"]] == [["good", "m/2", "better"]]
     assert [line[:4] for line in lines if line[1:2] == ["m/3"]] == [["bad", "m/3", "does", "harm"]]
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (".", "is a folder"),
+        ("experiment.yaml", "is the experiment itself"),
+        ("page.txt", "name a file that ends with .html"),
+        ("experiment.yaml/page.html", "nothing can be written into"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_refused_before_hours_of_work(file, page, told):
+    with pytest.raises(ConfigurationError, match=told):
+        CLI.invoke(
+            app, ["experiment", "shadow", str(file), "--out", str(file.parent / page)], catch_exceptions=False
+        )
+
+
+@pytest.mark.parametrize("since", ["yesterday", "0s", "1w"])
+def test_a_span_that_is_none_is_named_with_its_option(file, since):
+    with pytest.raises(ConfigurationError, match=f"--since '{since}' is no span of time"):
+        CLI.invoke(app, ["experiment", "shadow", str(file), "--since", since], catch_exceptions=False)

@@ -71,8 +71,8 @@ def shadow(
 
     The desk is the stack of this home (`ultrathink --home`), or where ULTRATHINK_GATEWAY_KAFKA_BOOTSTRAP and
     ULTRATHINK_GATEWAY_TRITON_URL say. Its decisions are read and not moved; a challenger that is not served is
-    loaded beside what is, as long as this runs. An answer stays valid however often one looks. Exit code 1 when it ended
-    early; what was found is no exit code: --json tells it.
+    loaded beside what is, as long as this runs. An answer stays valid however often one looks. Exit code 1 when it
+    ended early; what was found is no exit code: --json tells it.
     """
     from services.experiments.call_budget import CallLimits
     from stack.processes.settings import gateway_settings

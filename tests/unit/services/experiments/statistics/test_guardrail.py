@@ -13,24 +13,17 @@ from services.experiments.statistics.guardrail import FEWEST_BLOCKS, Breach, Gua
 RAIL = Guardrail(tolerance=0.5, at_once=10.0, alpha=0.05)
 
 
-def first_breach(rail, differences):
-    """Blocks after which somebody who looks at every tenth of them is told."""
-    seen = (rail.breach(differences[:n]) for n in range(10, len(differences) + 1, 10))
-    return next((one for one in seen if one is not None), None)
-
-
 @pytest.mark.parametrize("name", coverage.SERIES)
 def test_one_within_its_tolerance_is_seldom_accused(name):
     rail = Guardrail(0.0, math.inf, 0.05)
     accused = sum(
-        first_breach(rail, coverage.SERIES[name](np.random.default_rng([seed, 7]), 500)) is not None
-        for seed in range(60)
+        rail.breach(coverage.SERIES[name](np.random.default_rng([seed, 7]), 500)) is not None for seed in range(60)
     )
     assert accused < coverage.false_alarms_below(60)
 
 
 def test_harm_is_found_by_its_mean():
-    found = first_breach(RAIL, np.random.default_rng(1).standard_normal(500) + 3.0)
+    found = RAIL.breach(np.random.default_rng(1).standard_normal(500) + 3.0)
     assert FEWEST_BLOCKS <= found.blocks <= 60
     assert (found.at_once, found.bound) == (False, 0.5)
     assert 0.5 < found.excess < 3.0

@@ -182,9 +182,8 @@ def split_found(share: float, experiments: int) -> list[int]:
 
 def main() -> None:
     """Simulate, tell, and draw."""
-    told = BenchmarkFigures(
-        "coverage", f"experiments: {EXPERIMENTS:,} simulated ones of a kind, looked at every {EVERY} blocks"
-    )
+    kinds = f"experiments: {EXPERIMENTS:,} simulated ones of a kind, looked at every {EVERY} blocks"
+    told = BenchmarkFigures("coverage", kinds)
     found, most = simulate(SERIES, EXPERIMENTS), false_alarms_below(EXPERIMENTS)
     for name, mine in found.items():
         of = name.replace("_", " ")

@@ -79,13 +79,9 @@ def shadow(
     from stack.workflows.experiments.report import write_page
     from stack.workflows.experiments.shadow import begun
     from trading.experiments import definition
-    from trading.spans import parse_span
 
     experiment = definition.read(path)
-    try:
-        since_ns = None if since is None else time.time_ns() - parse_span(since)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"--since {error}") from None
+    since_ns = None if since is None else ago(since)
     if page is not None:
         check_page(page, path)
     with begun(experiment, gateway_settings(), since_ns, CallLimits(share)) as found:
@@ -102,6 +98,16 @@ def shadow(
             out.print(f"written: {page}", markup=False, soft_wrap=True)
     if run.ended:
         raise typer.Exit(1)
+
+
+def ago(since: str) -> int:
+    """Wall time of so long ago, ns since 1970. Raises ConfigurationError for what is no span."""
+    from trading.spans import parse_span
+
+    try:
+        return time.time_ns() - parse_span(since)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--since {error}") from None
 
 
 def check_page(page: Path, definition: Path) -> None:

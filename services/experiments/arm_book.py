@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from trading.arrays import BoolArray, CodeArray, FloatArray, Int64Array
+from trading.arrays import CodeArray, FloatArray, Int64Array
 from trading.decision.columns import DecisionColumns, TickColumns
 from trading.decision.decide import broken_rules, decide
 from trading.decision.policy import DecisionPolicy
@@ -27,26 +27,18 @@ FAILED = tuple(
 )
 
 
-class SharedColumns(NamedTuple):
+class SharedTicks(NamedTuple):
     """What n ticks are to every arm alike.
 
     Attributes:
         symbols: n of them.
-        numbers: int64 [n], offsets.
-        event_time_ns, quote_time_ns, sent_ns: int64 [n].
-        market: float64 [n, 4]: bid, ask, last, mid; NaN is unknown.
-        warm: bool [n].
+        ticks: as the decision takes them; rows of the book, holds and targets are each arm's own, and none here.
         state: severity of the desk's trading state.
-        desk_quota: gross exposure that was reserved for the desk's book, in money; NaN where it was not known.
+        desk_quota: gross exposure that each arm's book may have, in money; NaN where it was not known.
     """
 
     symbols: Sequence[str]
-    numbers: Int64Array
-    event_time_ns: Int64Array
-    quote_time_ns: Int64Array
-    sent_ns: Int64Array
-    market: FloatArray
-    warm: BoolArray
+    ticks: TickColumns
     state: int
     desk_quota: float
 
@@ -95,6 +87,10 @@ class ArmOutcome(Struct, frozen=True):
     broken: Mapping[str, int] = {}
 
 
+#: Of it, what is counted row by row.
+COUNTED = ("rows", "answered", "errors", "orders", "denied", "flips")
+
+
 class ArmBook:
     """A virtual book: what risk accepts counts as filled at once, at the touch that stood."""
 
@@ -119,14 +115,11 @@ class ArmBook:
             elif command.kind == "reset":
                 self.book.reset(command.value)
 
-    def decide(self, shared: SharedColumns, answers: ArmAnswers) -> DecisionColumns:
+    def decide(self, shared: SharedTicks, answers: ArmAnswers) -> DecisionColumns:
         """Decide n ticks in order."""
         book = self.book
         rows = book.rows(shared.symbols)
-        ticks = TickColumns(
-            rows, shared.numbers, shared.event_time_ns, shared.quote_time_ns, shared.sent_ns, shared.market,
-            shared.warm, answers.held, answers.targets,
-        )  # fmt: skip
+        ticks = shared.ticks._replace(rows=rows, held=answers.held, targets=answers.targets)
         policy = DecisionPolicy(book.limits, self._band, assumed_fills=True)
         out = decide(book, ticks, policy.context(book.limits, state=shared.state, desk_quota=shared.desk_quota))
         self._count(rows, answers, out)
@@ -134,19 +127,16 @@ class ArmBook:
 
     def close(self) -> ArmOutcome:
         """What became of it since the last close."""
-        t = self._tally
         # Exact, so that no sum depends on how its rows came together.
         traded = math.fsum(np.concatenate([np.zeros(0), *self._traded]).tolist())
         fees = traded * self._cost
-        found = ArmOutcome(
-            t.rows, t.answered, t.errors, t.orders, t.denied, t.flips, traded, fees,
-            self._worth() - self._begun_with - fees, dict(self._broken),
-        )  # fmt: skip
+        profit = self._worth() - self._begun_with - fees
+        found = ArmOutcome(**self._counts, traded=traded, fees=fees, profit=profit, broken=dict(self._broken))
         self._begin()
         return found
 
     def _begin(self) -> None:
-        self._tally = _Tally()
+        self._counts = dict.fromkeys(COUNTED, 0)
         self._traded: list[FloatArray] = []
         self._broken: Counter[str] = Counter()
         self._begun_with = self._worth()
@@ -156,32 +146,21 @@ class ArmBook:
         return self.book.equity - float(self.book.tables.account[0].capital)
 
     def _count(self, rows: Int64Array, answers: ArmAnswers, out: DecisionColumns) -> None:
-        t, known = self._tally, np.isfinite(answers.targets) & (answers.held < 0)
-        t.rows += len(rows)
-        t.answered += int(np.count_nonzero(known))
-        t.errors += int(np.count_nonzero(np.isin(answers.held, FAILED)))
-        t.orders += int(np.count_nonzero(out.outcomes >= 0))
-        t.denied += int(np.count_nonzero(out.outcomes == DENY))
+        known, positions = np.isfinite(answers.targets) & (answers.held < 0), self.book.tables.positions
+        if len(self._signs) < len(positions):
+            self._signs = np.concatenate([self._signs, np.zeros(len(positions) - len(self._signs))])
+        counted = np.array(
+            [
+                len(rows), known.sum(), np.isin(answers.held, FAILED).sum(), (out.outcomes >= 0).sum(),
+                (out.outcomes == DENY).sum(), flips(rows[known], np.sign(answers.targets[known]), self._signs),
+            ]
+        )  # fmt: skip
+        for name, count in zip(COUNTED, counted.tolist(), strict=True):
+            self._counts[name] += count
         self._broken += broken_rules(out)
-        rates = self.book.tables.positions.rate[rows]
         is_order = out.quantities != 0.0
-        self._traded.append(np.abs(out.quantities[is_order]) * out.prices[is_order] * rates[is_order])
-        if len(self._signs) < len(self.book.tables.positions):
-            self._signs = np.concatenate(
-                [self._signs, np.zeros(len(self.book.tables.positions) - len(self._signs))]
-            )
-        t.flips += flips(rows[known], np.sign(answers.targets[known]), self._signs)
-
-
-class _Tally(Struct):
-    """What is counted of a block so far."""
-
-    rows: int = 0
-    answered: int = 0
-    errors: int = 0
-    orders: int = 0
-    denied: int = 0
-    flips: int = 0
+        rates = positions.rate[rows[is_order]]
+        self._traded.append(np.abs(out.quantities[is_order]) * out.prices[is_order] * rates)
 
 
 def flips(rows: Int64Array, signs: FloatArray, last: FloatArray) -> int:

@@ -52,10 +52,10 @@ class PatientModel:
 
     def _ask(self, features: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[FloatArray, CodeArray]:
         """Targets, and why rows are held."""
-        n, since_s = len(features), self._clock.monotonic()
+        n, since_s = len(features), self._clock.monotonic_ns() / 1e9
         while True:
             self._budget.wait()
-            began_s = self._clock.monotonic()
+            began_s = self._clock.monotonic_ns() / 1e9
             try:
                 prediction = self._model.predict(features, CALL_S)
             except InvalidPrediction as error:
@@ -65,13 +65,17 @@ class PatientModel:
                 reason, told = Reason.PREDICTOR_TIMEOUT if timeout else Reason.PREDICTOR_UNAVAILABLE, str(error)
             else:
                 self._lost = False
-                self._budget.called(self._clock.monotonic() - began_s)
+                self._budget.called(self._clock.monotonic_ns() / 1e9 - began_s)
                 held = np.where(prediction.valid, np.int8(-1), np.int8(CODES[Reason.PREDICTOR_INVALID]))
                 # Of the width that it was answered in, as the desk's are.
                 targets = prediction.target_position.astype(np.float32).astype(np.float64)
                 return np.where(prediction.valid, targets, np.nan), held
-            self._budget.called(self._clock.monotonic() - began_s)
-            if reason is Reason.PREDICTOR_INVALID or self._lost or self._clock.monotonic() - since_s > PATIENCE_S:
+            self._budget.called(self._clock.monotonic_ns() / 1e9 - began_s)
+            if (
+                reason is Reason.PREDICTOR_INVALID
+                or self._lost
+                or self._clock.monotonic_ns() / 1e9 - since_s > PATIENCE_S
+            ):
                 if not self._lost:
                     log.warning("a challenger gives no answer", arm=self._arm, reason=told[:200])
                 self._lost = reason is not Reason.PREDICTOR_INVALID

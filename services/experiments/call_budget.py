@@ -37,15 +37,15 @@ class CallBudget:
     def __init__(self, limits: CallLimits, clock: Clock) -> None:
         """Nothing was called yet."""
         self._limits, self._clock = limits, clock
-        self._next_s = clock.monotonic()
+        self._next_s = clock.monotonic_ns() / 1e9
         self._latencies: list[float] = []
-        self._observed_s = clock.monotonic()
+        self._observed_s = clock.monotonic_ns() / 1e9
 
     def observe(self, decisions: Sequence[Decision]) -> None:
         """How quick the desk is: decisions of about now, in their order."""
         if not decisions:
             return
-        self._observed_s = self._clock.monotonic()
+        self._observed_s = self._clock.monotonic_ns() / 1e9
         told = [
             (d.stages.features_us + d.stages.inference_us + d.stages.decide_us) / 1e3 for d in decisions[-WINDOW:]
         ]
@@ -54,13 +54,13 @@ class CallBudget:
     @property
     def yields(self) -> bool:
         """Whether the desk is slow now; of what was seen long ago nothing is known now."""
-        if self._clock.monotonic() - self._observed_s > SEEN_S or not self._latencies:
+        if self._clock.monotonic_ns() / 1e9 > self._observed_s + SEEN_S or not self._latencies:
             return False
         return float(np.percentile(self._latencies, 99)) > self._limits.yield_above_ms
 
     def wait(self) -> None:
         """Until the next call may be made."""
-        left_s = self._next_s - self._clock.monotonic()
+        left_s = self._next_s - self._clock.monotonic_ns() / 1e9
         if left_s > 0.0:
             self._clock.sleep(left_s)
 
@@ -68,4 +68,4 @@ class CallBudget:
         """A call took so long."""
         share = self._limits.share
         pause_s = took_s * (1.0 - share) / share
-        self._next_s = self._clock.monotonic() + (max(pause_s, YIELD_S) if self.yields else pause_s)
+        self._next_s = self._clock.monotonic_ns() / 1e9 + (max(pause_s, YIELD_S) if self.yields else pause_s)

@@ -15,11 +15,11 @@ from connectors.kafka.reading import FOLLOWING_MS, consume_ready, read_to_end, r
 from connectors.kafka.topics import Topics
 from services.experiments.partition_shadow import DecidedTick
 from trading.control import read_command
-from trading.decision.wire import decode_decision, id_prefix, offset_in
+from trading.decision.wire import id_prefix, offset_in
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 from trading.events import Command
 from trading.intake import admit
-from trading.replay.published import Published
+from trading.replay.published import published
 from trading.risk.limits import LimitSet
 from trading.state.applied import limits_of, steers
 from trading.state.log import LoggedMessage
@@ -167,11 +167,3 @@ class KafkaCommands:
                     command = read_command(as_bytes(message.value()))
                     if steers(command):
                         yield offset_of(message), command, limits_of(command, self._base)
-
-
-def published(payload: bytes) -> Published:
-    """A decision as it was published. Raises ConfigurationError for one that cannot be read."""
-    try:
-        return Published(payload, decode_decision(payload))
-    except BadRecord as error:
-        raise ConfigurationError(f"a decision is none of this version: {error}") from error

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from services.experiments.arm_book import ArmAnswers, ArmBook, ArmOutcome, SharedColumns
+from services.experiments.arm_book import ArmAnswers, ArmBook, ArmOutcome, SharedTicks
+from trading.decision.columns import TickColumns
 from trading.decision.schema import CODES, Decision, Reason
 from trading.errors import ConfigurationError
 from trading.events import PartitionEvents
@@ -28,6 +29,8 @@ LIVE = tuple(
     CODES[reason]
     for reason in (Reason.DEADLINE, Reason.SUPERSEDED, Reason.PREDICTOR_TIMEOUT, Reason.PREDICTOR_UNAVAILABLE)
 )
+#: What each arm has of its own.
+NO_ROWS, NO_HOLDS, NO_TARGETS = np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0)
 #: As such a tick is held in every arm: an error of none.
 LATE = CODES[Reason.DEADLINE]
 
@@ -159,8 +162,8 @@ class PartitionShadow:
             return
         decisions = [row.published.decision for row in rows]
         refuse_other_champion(self._experiment, decisions)
-        shared = SharedColumns(
-            symbols=batch.symbols,
+        ticks = TickColumns(
+            rows=NO_ROWS,
             numbers=np.array([row.message.offset for row in rows], np.int64),
             event_time_ns=found.event_time_ns,
             quote_time_ns=found.quote_time_ns,
@@ -168,9 +171,11 @@ class PartitionShadow:
             market=found.market,
             # As the desk's features were: these here have seen less.
             warm=np.array([d.warm for d in decisions], np.bool_),
-            state=SEVERITY[key.state],
-            desk_quota=self._quota(rows[0].published),
+            held=NO_HOLDS,
+            targets=NO_TARGETS,
         )
+        quota = self._quota(rows[0].published)
+        shared = SharedTicks(batch.symbols, ticks, SEVERITY[key.state], quota)
         for book, mine in zip(self._books, answers, strict=True):
             book.decide(shared, mine)
 

@@ -38,8 +38,8 @@ class DeskLog(Protocol):
 class Clock(Protocol):
     """Time, injected, so that tests move it."""
 
-    def monotonic(self) -> float:
-        """Seconds since some moment; it never steps back."""
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since some moment; it never steps back."""
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""

@@ -14,9 +14,8 @@ from services.forensics.replay_log import DecisionStream, TrailEvents, logs_of
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import TrailReader
 from trading.decision.schema import Decision
-from trading.decision.wire import decode_decision
-from trading.errors import BadRecord, ConfigurationError
-from trading.replay.published import Published
+from trading.errors import ConfigurationError
+from trading.replay.published import Published, published
 from trading.replay.replayer import Replayed, Replayer
 from trading.risk.limits import LimitSet
 from trading.state.log import LoggedMessage
@@ -202,11 +201,3 @@ def decisions_of(reader: TrailReader, settings: ForensicsSettings, span: Span, m
     decided.up_to(span.first - 1)
     newest = deque(decided.up_to(span.last).values(), maxlen=most)
     return [published(payload).decision for payload in newest]
-
-
-def published(payload: bytes) -> Published:
-    """A decision as it was published. Raises ConfigurationError for one that cannot be read."""
-    try:
-        return Published(payload, decode_decision(payload))
-    except BadRecord as error:
-        raise ConfigurationError(f"a decision on record is none of this version: {error}") from error

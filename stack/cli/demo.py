@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,30 +41,21 @@ def demo(
     """
     from loadtest.open_loop.schedule import Speed
     from stack.demo import run as work
-    from stack.supervision.lifecycle import down
 
     started = time.monotonic()
     source = work.open_demo_source(data, limit, year)
     chosen = speed or work.choose_speed(source)
     Speed.parse(chosen)
-    work.begin_anew(home.resolve())
-    settings, moved = work.choose_settings(home)
-    os.environ["ULTRATHINK_HOME"] = os.fspath(settings.absolute_home)
-    if moved:
-        err.print("[yellow]a default port is taken: this stack uses free ports instead[/]")
-    try:
+    with work.demo_stack(home, keep=keep) as (settings, moved):
+        if moved:
+            err.print("[yellow]a default port is taken: this stack uses free ports instead[/]")
         result, shown = run_stages(settings, source, chosen, limit, started, year, json=json)
-    except BaseException:
-        down(settings.absolute_home)
-        raise
-    if json:
-        print_json(result)
-    else:
-        show_result(result, shown)
+        if json:
+            print_json(result)
+        else:
+            show_result(result, shown)
     if keep:
         say_kept(settings, f"ultrathink --home {home}", data, json=json)
-    else:
-        down(settings.absolute_home)
     differ = result.trail.findings or result.trail.different or result.answers.same < result.answers.asked
     if result.missing or result.repeated or differ:
         raise typer.Exit(1)

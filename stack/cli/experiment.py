@@ -213,13 +213,10 @@ def demo(
 
     Real servers, in a folder of their own. Exit code 1 when it does not find what was planted.
     """
-    import os
-
     from stack.cli.demo import start_quietly
     from stack.cli.train import showing
     from stack.demo import experiment as work
-    from stack.demo.run import begin_anew, choose_settings
-    from stack.supervision.lifecycle import down
+    from stack.demo.run import demo_stack
 
     began = time.monotonic()
 
@@ -227,19 +224,11 @@ def demo(
         err.print(f"[dim]{time.monotonic() - began:4.0f} s[/] ", end="")
         err.print(text, markup=False)
 
-    begin_anew(home.resolve())
-    settings, _ = choose_settings(home)
-    os.environ["ULTRATHINK_HOME"] = os.fspath(settings.absolute_home)
-    try:
+    with demo_stack(home, keep=keep) as (settings, _):
         stage("start the servers")
         start_quietly(settings)
         with showing("experiment") as progress:
             found = work.run(settings, stage, progress)
-    except BaseException:
-        down(settings.absolute_home)
-        raise
-    if not keep:
-        down(settings.absolute_home)
     if json:
         print_json(found)
     else:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
@@ -276,3 +277,22 @@ def begin_anew(home: Path) -> None:
     down(home, purge=True)
     home.mkdir(parents=True, exist_ok=True)
     marker.touch()
+
+
+@contextmanager
+def demo_stack(home: Path, *, keep: bool) -> Iterator[tuple[StackSettings, bool]]:
+    """A demo's folder, begun anew, whose stack is taken down at the end, unless it is to be kept and all went well.
+
+    Yields its settings, and whether it uses free ports instead of the usual ones. Raises ConfigurationError for a
+    folder that holds another stack.
+    """
+    begin_anew(home.resolve())
+    settings, moved = choose_settings(home)
+    os.environ["ULTRATHINK_HOME"] = os.fspath(settings.absolute_home)
+    went_well = False
+    try:
+        yield settings, moved
+        went_well = True
+    finally:
+        if not (keep and went_well):
+            down(settings.absolute_home)

@@ -17,7 +17,6 @@ from msgspec import Struct
 
 from services.forensics.kinds import COMMON
 from services.forensics.replay_log import place_of
-from services.forensics.replaying import published
 from services.forensics.settings import ForensicsSettings
 from services.forensics.store.reading import LogRow, TrailReader, opened, to_record
 from stack.workflows.asking import ModelPlace, ask
@@ -26,6 +25,7 @@ from trading.arrays import Float32Array, FloatArray
 from trading.decision.schema import Decision
 from trading.errors import ConfigurationError
 from trading.features.definitions import COLUMN, FEATURES
+from trading.replay.published import published
 
 #: Every feature is in one of them: what moves together is told together.
 GROUPS: dict[str, tuple[str, ...]] = {

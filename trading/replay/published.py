@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from trading.arrays import CodeArray, Float32Array, FloatArray, Int64Array
 from trading.decision.schema import CODES, Decision, Reason
+from trading.decision.wire import decode_decision
+from trading.errors import BadRecord, ConfigurationError
 from trading.replay.comparison import DESK, QUOTA
 
 #: Why a tick was held whatever its target: of time, or of the model. Who decides again takes them as they are.
@@ -27,6 +29,14 @@ class Published(Struct, frozen=True):
 
     payload: bytes
     decision: Decision
+
+
+def published(payload: bytes) -> Published:
+    """A decision as it was published. Raises ConfigurationError for one that cannot be read."""
+    try:
+        return Published(payload, decode_decision(payload))
+    except BadRecord as error:
+        raise ConfigurationError(f"a decision on record is none of this version: {error}") from error
 
 
 def quota_of(published: Published) -> float:

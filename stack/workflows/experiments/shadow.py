@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 
@@ -12,6 +11,7 @@ from connectors.kafka.cluster import require
 from connectors.kafka.messages import as_bytes
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.watermarks import Watermarks, offset_at
+from gateway.adapters.clock import SystemClock
 from gateway.settings import GatewaySettings
 from services.experiments.asking import PatientModel
 from services.experiments.block_series import BlockSeries
@@ -27,18 +27,6 @@ from trading.models.serving import GatewayStart, read_start
 from trading.risk.limits import LimitSet
 
 MS = 1_000_000
-
-
-class SystemClock:
-    """Implements Clock."""
-
-    def monotonic(self) -> float:
-        """The machine's."""
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        """Really."""
-        time.sleep(seconds)
 
 
 class Begun(Struct, frozen=True):

@@ -14,8 +14,8 @@ class FakeClock:
         self.now_s = 100.0
         self.slept = []
 
-    def monotonic(self):
-        return self.now_s
+    def monotonic_ns(self):
+        return round(self.now_s * 1e9)
 
     def sleep(self, seconds):
         self.slept.append(seconds)

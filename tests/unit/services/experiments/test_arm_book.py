@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.experiments.arm_book import ArmAnswers, ArmBook, SharedColumns
+from services.experiments.arm_book import ArmAnswers, ArmBook, SharedTicks
+from services.experiments.partition_shadow import NO_HOLDS, NO_ROWS, NO_TARGETS
 from tests.fakes import SECOND, limit_set
+from trading.decision.columns import TickColumns
 from trading.events import Command, PartitionEvents
 from trading.experiments.definition import TradingCosts
 from trading.risk.trading_state import ACTIVE
@@ -19,7 +21,10 @@ def ticks(mids, state=ACTIVE):
     n, mids = len(mids), np.array(mids, float)
     times = T0 + np.arange(n) * SECOND
     market = np.stack([mids - 1.0, mids + 1.0, mids, mids], axis=1)
-    return SharedColumns(["A"] * n, np.arange(n), times, times, times, market, np.ones(n, np.bool_), state, np.inf)
+    columns = TickColumns(
+        NO_ROWS, np.arange(n), times, times, times, market, np.ones(n, np.bool_), NO_HOLDS, NO_TARGETS
+    )
+    return SharedTicks(["A"] * n, columns, state, np.inf)
 
 
 def wants(*targets):

@@ -42,7 +42,10 @@ def compose(text: str) -> Any:
     """
     depth = 0
     try:
+        # What is escaped may be half of a character, which nothing can write down again.
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.ScalarEvent) and any("\ud800" <= one <= "\udfff" for one in event.value):
+                raise YamlProblem(Problem(line_of(event), "a text holds half of a character (a lone surrogate)"))
             if isinstance(event, yaml.AliasEvent):
                 raise YamlProblem(Problem(line_of(event), "aliases (*) are not taken: write it out"))
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -87,7 +87,12 @@ def recalled(
         loaded.enter_context(waited_for(repository, *(step + end for step, end in ends.items())))
         # One at a time: what another one is loading must be counted.
         with waited_for(repository, CHECKED):
-            refuse_too_large(repository, gpu, steps, beside_already(repository, triton))
+            refuse_too_large(
+                repository,
+                gpu,
+                steps,
+                beside_already(repository, triton, {step + end for step, end in ends.items()}),
+            )
             for step, number in steps.items():
                 signature = repository.verified_lineage(step, number).contract
                 serving = replace(repository.serving(step), instances=1)
@@ -102,13 +107,15 @@ def suffix(version: int, kept_for: str = "") -> str:
     return f"{RECALLED}-{version}{f'-{kept_for}' if kept_for else ''}"
 
 
-def beside_already(repository: ModelRepository, triton: TritonServer) -> list[tuple[str, int]]:
-    """Models and versions that are recalled now, by whomever."""
+def beside_already(
+    repository: ModelRepository, triton: TritonServer, replaced: Collection[str]
+) -> list[tuple[str, int]]:
+    """Models and versions that are recalled now, by whomever, but for copies that are loaded anew."""
     found = []
     for name in repository.names():
         for copy in recalled_names(repository, name):
             number = copy.removeprefix(name + RECALLED).removeprefix("-").partition("-")[0]
-            if number.isdigit() and triton.is_loaded(copy):
+            if copy not in replaced and number.isdigit() and triton.is_loaded(copy):
                 found.append((name, int(number)))
     return found
 

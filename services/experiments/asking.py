@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import structlog
 
 from services.experiments.arm_book import ArmAnswers
 from services.experiments.call_budget import CallBudget
@@ -13,14 +12,14 @@ from services.experiments.partition_shadow import LIVE
 from services.experiments.ports import ChallengerModel, Clock
 from trading.arrays import CodeArray, FloatArray
 from trading.decision.schema import CODES, Decision, Reason
-from trading.errors import InvalidPrediction, PredictionError, PredictorTimeout
+from trading.errors import InvalidPrediction, PredictionError, ServiceUnavailable
 from trading.replay.published import held_of
 
-log = structlog.get_logger()
+INVALID = CODES[Reason.PREDICTOR_INVALID]
 #: Rows of a call: few enough not to be felt by whoever asks beside.
 ROWS = 256
 CALL_S = 5.0
-#: A model that does not answer is asked again for so long; then its rows are errors, until it answers again.
+#: A model that does not answer is asked again for so long: a server that is away is no fault of the model's.
 PATIENCE_S, AGAIN_S = 30.0, 0.5
 
 
@@ -37,10 +36,12 @@ class PatientModel:
             clock: of waits.
         """
         self._arm, self._model, self._budget, self._clock = arm, model, budget, clock
-        self._lost = False
 
     def answers(self, decisions: Sequence[Decision]) -> ArmAnswers:
-        """What it says of n rows; those that the live path held for time or for want of a server are not asked."""
+        """What it says of n rows; those that the live path held for time or for want of a server are not asked.
+
+        Raises ServiceUnavailable where it gives no answer for long.
+        """
         n, held = len(decisions), held_of(decisions)
         found = ArmAnswers(np.full(n, np.nan), np.full(n, -1, np.int8))
         asked = np.flatnonzero(~np.isin(held, LIVE))
@@ -51,33 +52,29 @@ class PatientModel:
         return found
 
     def _ask(self, features: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> tuple[FloatArray, CodeArray]:
-        """Targets, and why rows are held."""
-        n, since_s = len(features), self._clock.monotonic_ns() / 1e9
+        """Targets, and why rows are held. Raises ServiceUnavailable where nothing answers for long."""
+        n, since_s = len(features), self._seconds()
         while True:
             self._budget.wait()
-            began_s = self._clock.monotonic_ns() / 1e9
+            began_s = self._seconds()
             try:
                 prediction = self._model.predict(features, CALL_S)
-            except InvalidPrediction as error:
-                reason, told = Reason.PREDICTOR_INVALID, str(error)
+            except InvalidPrediction:
+                self._budget.called(self._seconds() - began_s)
+                return np.full(n, np.nan), np.full(n, INVALID, np.int8)
             except PredictionError as error:
-                timeout = isinstance(error, PredictorTimeout)
-                reason, told = Reason.PREDICTOR_TIMEOUT if timeout else Reason.PREDICTOR_UNAVAILABLE, str(error)
+                if self._seconds() - since_s > PATIENCE_S:
+                    raise ServiceUnavailable(
+                        f"challenger {self._arm} gives no answer for {PATIENCE_S:.0f} s: {error}"
+                    ) from error
             else:
-                self._lost = False
-                self._budget.called(self._clock.monotonic_ns() / 1e9 - began_s)
-                held = np.where(prediction.valid, np.int8(-1), np.int8(CODES[Reason.PREDICTOR_INVALID]))
+                self._budget.called(self._seconds() - began_s)
+                held = np.where(prediction.valid, np.int8(-1), np.int8(INVALID))
                 # Of the width that it was answered in, as the desk's are.
                 targets = prediction.target_position.astype(np.float32).astype(np.float64)
                 return np.where(prediction.valid, targets, np.nan), held
-            self._budget.called(self._clock.monotonic_ns() / 1e9 - began_s)
-            if (
-                reason is Reason.PREDICTOR_INVALID
-                or self._lost
-                or self._clock.monotonic_ns() / 1e9 - since_s > PATIENCE_S
-            ):
-                if not self._lost:
-                    log.warning("a challenger gives no answer", arm=self._arm, reason=told[:200])
-                self._lost = reason is not Reason.PREDICTOR_INVALID
-                return np.full(n, np.nan), np.full(n, CODES[reason], np.int8)
+            self._budget.called(self._seconds() - began_s)
             self._clock.sleep(AGAIN_S)
+
+    def _seconds(self) -> float:
+        return self._clock.monotonic_ns() / 1e9

@@ -98,7 +98,9 @@ class KafkaDeskLog:
             tick = admit(message.payload, message.appended_ns)
             if isinstance(tick, str):
                 raise ConfigurationError(f"{self._topics.ticks}-{partition}-{message.offset} is no tick: {tick}")
-            found.append(DecidedTick(message, tick, published(payload)))
+            row = DecidedTick(message, tick, published(payload))
+            refuse_another_tick(self._topics.ticks, row)
+            found.append(row)
         if len(found) != len(payloads):
             lacking = min(payloads.keys() - {row.message.offset for row in found})
             raise ConfigurationError(
@@ -106,6 +108,16 @@ class KafkaDeskLog:
                 "(--since)"
             )
         return found
+
+
+def refuse_another_tick(topic: str, row: DecidedTick) -> None:
+    """Raise ConfigurationError where another tick lies where the decision's did: the topic was made anew since."""
+    decision = row.published.decision
+    if (row.tick.symbol, row.tick.event_time_ns) != (decision.symbol, decision.event_time_ns):
+        raise ConfigurationError(
+            f"{decision.decision_id} was decided about {decision.symbol}, and {row.tick.symbol} lies there now: "
+            f"{topic} was made anew, begin later (--since)"
+        )
 
 
 class TickReader:

@@ -50,6 +50,8 @@ class ShadowRun:
         """Nothing was taken yet."""
         self._experiment, self._parts = experiment, parts
         self.rows, self.ended = 0, ""
+        #: Partitions that another champion decides, and from where on.
+        self._changed: dict[int, str] = {}
 
     def turn(self, timeout_s: float) -> int:
         """Take what has come; returns how many decisions these were.
@@ -74,9 +76,10 @@ class ShadowRun:
     def _turn(self, timeout_s: float) -> int:
         found = self._parts.log.poll(timeout_s)
         for partition, rows in sorted(found.items()):
-            if not self.ended:
+            if partition not in self._changed:
                 self._take(partition, rows)
         self._pass_quiet()
+        self._look_for_the_end()
         begun = [one.block for one in self._parts.shadows.values() if one.block >= 0]
         waiting = any(
             one.block < 0 and not self._parts.log.at_end(partition)
@@ -106,12 +109,22 @@ class ShadowRun:
             for outcome in self._parts.shadows[partition].take(rows, answers):
                 self._parts.series.add(outcome)
         except ChampionChanged as error:
-            self.ended = str(error)
+            self._changed[partition] = str(error)
+
+    def _look_for_the_end(self) -> None:
+        """Another champion ends it once what came before has been read in every partition."""
+        shadows = self._parts.shadows
+        first = min((shadows[partition].block for partition in self._changed), default=None)
+        if first is not None and all(
+            partition in self._changed or shadow.block >= first or self._parts.log.at_end(partition)
+            for partition, shadow in shadows.items()
+        ):
+            self.ended = self._changed[min(self._changed, key=lambda partition: shadows[partition].block)]
 
     def _pass_quiet(self) -> None:
         """Where nothing more was decided, and others are a whole block ahead, blocks have ended all the same."""
         newest = max((one.block for one in self._parts.shadows.values()), default=-1)
         for partition, shadow in self._parts.shadows.items():
-            if not self.ended and self._parts.log.at_end(partition):
+            if partition not in self._changed and self._parts.log.at_end(partition):
                 for outcome in shadow.pass_to(newest - 1):
                     self._parts.series.add(outcome)

@@ -88,14 +88,14 @@ def shadow(
         run = found.run
         take(found, follow=follow)
         evaluation = run.evaluation()
-        if page is not None:
-            write_page(page, experiment, evaluation, run.series, run.ended)
     if json:
         print_json({"experiment": experiment, "evaluation": evaluation, "ended": run.ended, "decisions": run.rows})
     else:
         show(experiment, evaluation, run.rows, run.ended)
-        if page is not None:
-            out.print(f"written: {page}", markup=False, soft_wrap=True)
+    if page is not None:
+        # Last: a full disk must not take what was found.
+        write_page(page, experiment, evaluation, run.series, run.ended)
+        err.print(f"written: {page}", markup=False, soft_wrap=True)
     if run.ended:
         raise typer.Exit(1)
 
@@ -114,13 +114,17 @@ def check_page(page: Path, definition: Path) -> None:
     """Before hours of work: whether a page can be written there. Raises ConfigurationError where it cannot."""
     import os
 
+    try:
+        folder = next(one for one in page.absolute().parents if one.exists())
+        is_same = page.exists() and page.samefile(definition)
+    except OSError as error:
+        raise ConfigurationError(f"--out {page}: {error.strerror}") from None
     if page.is_dir():
         raise ConfigurationError(f"--out {page} is a folder: name the page's file")
-    if page.exists() and page.samefile(definition):
+    if is_same:
         raise ConfigurationError(f"--out {page} is the experiment itself: name another file")
     if page.suffix not in {".html", ".htm"}:
         raise ConfigurationError(f"--out {page}: the page is HTML: name a file that ends with .html")
-    folder = next(one for one in page.absolute().parents if one.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigurationError(f"--out {page}: nothing can be written into {folder}")
 

@@ -187,9 +187,9 @@ class ExperimentDefinition(Struct, frozen=True, forbid_unknown_fields=True):
 
 def read(path: Path) -> ExperimentDefinition:
     """The experiment that a file defines. Raises ConfigurationError with what is wrong, and its line."""
-    if not path.is_file():
-        raise ConfigurationError(f"{path} is no file: name an experiment's, YAML")
     try:
+        if not path.is_file():
+            raise ConfigurationError(f"{path} is no file: name an experiment's, YAML")
         if path.stat().st_size > MOST_BYTES:
             raise ConfigurationError(f"{path} is larger than {MOST_BYTES:,} bytes: it is no experiment")
         text = path.read_text(encoding="utf-8")

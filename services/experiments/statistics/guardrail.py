@@ -59,8 +59,9 @@ class Guardrail(Struct, frozen=True):
         sequence = ConfidenceSequence(self.planned, self.alpha, lower_only=True, fewest=FEWEST_BLOCKS)
         for blocks in looks_until(first):
             interval = sequence.look(seen[:blocks])
-            # What is always alike has no interval, and needs none.
-            lower = interval.lower if interval.variance else interval.mean
+            # What was always alike has no interval, and needs none; what only began alike has none yet.
+            alike = not interval.variance and bool((seen[:blocks] == seen[0]).all())
+            lower = interval.mean if alike else interval.lower
             if lower > self.tolerance:
                 return Breach(blocks, lower, self.tolerance, at_once=False)
         return Breach(first + 1, float(seen[first]), self.at_once, at_once=True) if first < len(seen) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 
@@ -92,9 +93,11 @@ def begun(
 @contextmanager
 def opened_challenger(place: ModelPlace, challenger: Challenger) -> Iterator[AskedModel]:
     """A challenger, asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
+    # A copy of its own: two challengers may have a step in common, and two shadows a challenger.
+    own = f"shadow-{os.getpid()}-{challenger.arm}"
     with ExitStack() as opened:
         try:
-            model = opened.enter_context(opened_model(place, challenger.model, str(challenger.version), "shadow"))
+            model = opened.enter_context(opened_model(place, challenger.model, str(challenger.version), own))
         except ConfigurationError as error:
             raise ConfigurationError(f"challenger {challenger.arm}: {error}") from error
         yield model

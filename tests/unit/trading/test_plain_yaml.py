@@ -33,6 +33,8 @@ def test_values_are_what_is_written_and_places_are_found():
         ("a: !!timestamp foo\n", "line 1: 'foo' cannot be read"),
         ("a: !!bool foo\n", "line 1: 'foo' cannot be read"),
         ("a: !!int ''\n", "line 1: '' cannot be read"),
+        ('"\\uD800": 1\n', "line 1: a text holds half of a character"),
+        ('a: "\\uDFFF"\n', "line 1: a text holds half of a character"),
         ("[" * 100_000, "line 1: nested too deeply"),
     ],
 )

@@ -121,6 +121,26 @@ def test_it_knows_when_it_has_reached_what_lay_there(logs):
     assert run._parts.log.polls
 
 
+def test_what_came_before_another_champion_is_read_everywhere(logs):
+    """Kafka hands a backlog over partition by partition: the first to show the change must not cost the others theirs."""
+    rows = {p: rows_of(log) for p, log in logs.items()}
+    for mine in rows.values():
+        at = len(mine) // 2
+        mine[at:] = [
+            row._replace(published=Published(b"", structs.replace(row.published.decision, model_version="9")))
+            for row in mine[at:]
+        ]
+    one_by_one = running(logs, [{p: rows[p]} for p in sorted(rows)])
+    one_by_one._parts.log.at_end = lambda partition: not one_by_one._parts.log.polls
+    found = finish(one_by_one)
+    assert "decided by trading_decision/9" in one_by_one.ended
+    side_by_side = [
+        {p: mine[k : k + 100] for p, mine in rows.items() if mine[k : k + 100]} for k in range(0, 2000, 100)
+    ]
+    assert abs(found.blocks - finish(running(logs, side_by_side)).blocks) <= 1
+    assert found.blocks > 10
+
+
 def test_another_champion_ends_it_with_what_there_is(logs):
     polls = in_turns(logs)
     at = len(polls) // 2

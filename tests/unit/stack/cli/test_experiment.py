@@ -117,3 +117,9 @@ def test_a_page_that_cannot_be_written_is_refused_before_hours_of_work(file, pag
 def test_a_span_that_is_none_is_named_with_its_option(file, since):
     with pytest.raises(ConfigurationError, match=f"--since '{since}' is no span of time"):
         CLI.invoke(app, ["experiment", "shadow", str(file), "--since", since], catch_exceptions=False)
+
+
+def test_a_name_that_no_folder_can_hold_is_a_sentence(file):
+    for words in (["shadow", str(file), "--out", "a" * 300 + ".html"], ["check", "b" * 300 + ".yaml"]):
+        with pytest.raises(ConfigurationError, match="File name too long"):
+            CLI.invoke(app, ["experiment", *words], catch_exceptions=False)

@@ -63,6 +63,18 @@ def test_harm_that_never_varies_is_told():
     assert Guardrail(0.01, math.inf, 0.05).breach(late).blocks == 20
 
 
+@pytest.mark.parametrize("quiet", [20, 25, 29, 45, 95])
+def test_what_began_without_a_difference_accuses_nobody(quiet):
+    """A market that opens late, or models that warm up: what follows is judged by an interval, as ever."""
+    rail = Guardrail(0.05, math.inf, 0.05)
+    accused = 0
+    for seed in range(40):
+        noise = np.random.default_rng([seed, quiet]).standard_normal(200)
+        accused += rail.breach(np.concatenate([np.zeros(quiet), noise])) is not None
+    assert accused < coverage.false_alarms_below(40)
+    assert Guardrail(0.01, math.inf, 0.05).breach(np.array([*[0.0] * 29, 0.9])) is None
+
+
 def test_nothing_is_no_harm():
     assert RAIL.breach(np.zeros(0)) is None
     assert RAIL.breach(np.zeros(1000)) is None

@@ -78,7 +78,7 @@ class Shown(Struct, frozen=True):
     experiment: ExperimentDefinition
     evaluation: Evaluation
     decisions: int
-    page: Path
+    page: str
     as_planted: bool
 
 
@@ -130,7 +130,7 @@ def run(settings: StackSettings, stage: Stage, progress: Progress) -> Shown:
     decide(settings, progress)
     stage("have both challengers decide the same ticks")
     evaluation, decisions, page = compare(definition, settings.absolute_home / "report", progress)
-    return Shown(definition, evaluation, decisions, page, as_planted(evaluation))
+    return Shown(definition, evaluation, decisions, str(page), as_planted(evaluation))
 
 
 def decide(settings: StackSettings, progress: Progress) -> None:

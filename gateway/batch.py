@@ -46,7 +46,6 @@ class Batch(Struct, frozen=True):
         ticks: n ticks.
         rows: their features.
         partitions, offsets, sent_ns: int64 [n].
-        arm_rows: int8 [n], which of the gateway's arms decides each row.
         shed: int8 [n], why a tick is not sent for inference; negative where it is.
         left_ns: int64 [n], what is left of each tick's budget.
     """
@@ -57,7 +56,6 @@ class Batch(Struct, frozen=True):
     partitions: Int64Array
     offsets: Int64Array
     sent_ns: Int64Array
-    arm_rows: CodeArray
     shed: CodeArray
     left_ns: Int64Array
 
@@ -122,8 +120,6 @@ class BatchBuilder:
             ),
             offsets=column(parts, [part.raw.offsets for part in parts]),
             sent_ns=sent,
-            # Until an experiment assigns rows, all are of the one arm that there is.
-            arm_rows=np.zeros(len(together), np.int8),
             shed=self._shed(parts, together, left_ns),
             left_ns=left_ns,
         )

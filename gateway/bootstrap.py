@@ -14,6 +14,7 @@ from connectors.kafka.watermarks import Watermarks
 from connectors.logs import LogLevel
 from connectors.spans import tracer_if_asked
 from gateway.adapters.admin import AdminPort, AdminServer
+from gateway.adapters.challengers import Challengers
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka_cancels import KafkaCancels
 from gateway.adapters.kafka_fills import FillsFeed, KafkaEvents
@@ -183,6 +184,7 @@ def put_together(
     assignment = PartitionAssignment(
         served.limits, metrics, [keeper, controlled.reservations], controlled.reservations, fills
     )
+    challengers = open_challengers(settings, controlled, opened)
     tracer = tracer_if_asked(settings.trace_exporter, "ultrathink-gateway", settings.trace_share, opened)
     # Before the first partition is rebuilt.
     metrics.watch_compiled()
@@ -202,15 +204,24 @@ def put_together(
         cancels=cancels,
         reservations=controlled.reservations,
         tracer=tracer,
+        canaries=challengers,
     )
     pipeline = Pipeline(ports, assignment.states, served.policy, settings.admission(), settings.pipeline())
     assignment.begin(pipeline, sink)
     metrics.watch_books(assignment.states.books)
-    workers = [*controlled.workers, *served.predictor.workers, keeper.worker, source.worker, *working(fills)]
+    workers = [*controlled.workers, *served.predictor.workers, challengers.worker, keeper.worker, source.worker]
     return Running(
         instance, pipeline, source, served.predictor, breaker, controlled.stored, controlled.states, assignment,
-        metrics, controlled.listener, workers,
+        metrics, controlled.listener, [*workers, *working(fills)], challengers,
     )  # fmt: skip
+
+
+def open_challengers(settings: GatewaySettings, controlled: Controlled, opened: ExitStack) -> Challengers:
+    """What finds and asks the challengers of experiments that divide units."""
+    found = Challengers(settings.tritons, lambda: controlled.listener.experiments, probe_rows(probe_ticks()))
+    opened.callback(found.close)
+    found.worker.start()
+    return found
 
 
 def working(fills: FillsFeed | None) -> list[Worker]:

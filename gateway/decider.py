@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct
 
+from gateway.arms import Answers
 from gateway.batch import Batch, BatchTiming, PartitionBatch
 from gateway.ports import Clock
 from trading.arrays import ByteArray, CodeArray, Float32Array, FloatArray, Int64Array
@@ -70,7 +71,6 @@ class Decider:
         latest_ns: int,
         clock: Clock,
         trace_ids: TraceIds,
-        arms: Sequence[Arm],
     ) -> None:
         """Prepare.
 
@@ -80,18 +80,15 @@ class Decider:
             latest_ns: the age beyond which an order would come too late, whatever the model says.
             clock: wall time.
             trace_ids: of the topic.
-            arms: of every batch, without their versions: those come with the answers.
         """
         self._policy, self._latest_ns, self._clock, self._trace_ids = policy, latest_ns, clock, trace_ids
-        self._arms = arms
         self._writer = DecisionWriter(topic, trace_ids.prefix)
         self._columns = allocate_columns(FIRST_ROWS)
 
     def decide(
         self,
         batch: Batch,
-        prediction: Prediction | None,
-        failure: Reason,
+        answers: Answers,
         timing: BatchTiming,
         trading_state: TradingState,
         quotas: Mapping[int, float] | None = None,
@@ -100,14 +97,15 @@ class Decider:
 
         Args:
             batch: of ticks.
-            prediction: for those that are not shed; None where there is none, for the reason `failure`.
+            answers: for those that are not shed, and by which arms they are decided.
             timing: of the batch.
             trading_state: of the desk.
             quotas: partition -> gross exposure reserved for its book; absent cannot be known.
         """
         now_ns = self._clock.now_ns()
         began_ns = np.minimum(batch.sent_ns, timing.received_ns)
-        held, answer_rows = self._held(batch, prediction, failure, now_ns - began_ns)
+        prediction = answers.prediction
+        held, answer_rows = self._held(batch, answers, now_ns - began_ns)
         targets = np.full(len(batch.ticks), np.nan)
         if prediction is not None:
             usable = answer_rows >= 0
@@ -121,7 +119,7 @@ class Decider:
         decide_us = max(0, decided_ns - timing.started_ns) / 1e3
         stages_us = (timing.features_us, timing.inference_us, decide_us)
         queue_us = (timing.received_ns - began_ns) / 1e3
-        evidence = self._evidence(batch, prediction, targets, answer_rows, (trading_state, desk_quotas), queue_us)
+        evidence = self._evidence(batch, answers, targets, answer_rows, (trading_state, desk_quotas), queue_us)
         return Decided(
             keys=evidence.symbols,
             payloads=self._writer.write(evidence, out, stages_us, decided_ns),
@@ -166,7 +164,7 @@ class Decider:
     def _evidence(
         self,
         batch: Batch,
-        prediction: Prediction | None,
+        answers: Answers,
         targets: FloatArray,
         answer_rows: Int64Array,
         held_under: tuple[TradingState, Sequence[float]],
@@ -183,9 +181,9 @@ class Decider:
             features=batch.rows.values,
             warm=batch.rows.warm,
             answer_rows=answer_rows,
-            answers=answers_of(prediction),
-            arms=self._answered(prediction),
-            arm_rows=batch.arm_rows,
+            answers=answers_of(answers.prediction),
+            arms=answers.arms,
+            arm_rows=answers.arm_rows,
             limits_versions=[part.state.book.limits.version for part in batch.parts],
             desk_quotas=desk_quotas,
             limits_rows=batch.spread(range(len(batch.parts))),
@@ -196,20 +194,9 @@ class Decider:
             control_to=batch.spread([part.state.control_to for part in batch.parts]),
         )
 
-    def _answered(self, prediction: Prediction | None) -> Sequence[Arm]:
-        """The arms with the versions that answered."""
-        if prediction is None:
-            return self._arms
-        return [
-            structs.replace(arm, model_version=version)
-            for arm, version in zip(self._arms, prediction.model_versions, strict=True)
-        ]
-
-    def _held(
-        self, batch: Batch, prediction: Prediction | None, failure: Reason, age_ns: Int64Array
-    ) -> tuple[CodeArray, Int64Array]:
+    def _held(self, batch: Batch, answers: Answers, age_ns: Int64Array) -> tuple[CodeArray, Int64Array]:
         """Why each tick is held whatever its target (negative: it is not), and its row in the answers."""
-        held = batch.shed.copy()
+        held, prediction, failure = batch.shed.copy(), answers.prediction, answers.failure
         asked = held < 0
         answer_rows = np.where(asked, np.cumsum(asked) - 1, -1)
         if prediction is None:
@@ -218,7 +205,7 @@ class Decider:
         elif not prediction.valid.all():
             wrong = asked.copy()
             wrong[asked] = ~prediction.valid
-            held[wrong] = _INVALID
+            held[wrong] = _INVALID if failure is Reason.TARGET else CODES[failure]
             answer_rows[wrong] = -1
         held[asked & (age_ns > self._latest_ns)] = _DEADLINE
         return held, answer_rows

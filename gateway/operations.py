@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from connectors.logs import LogLevel
 from gateway.adapters.admin import Health
+from gateway.adapters.challengers import Challengers
 from gateway.adapters.kafka_source import KafkaTickSource
 from gateway.adapters.metrics import PrometheusMetrics
 from gateway.adapters.triton_lineup import Server
@@ -53,6 +54,7 @@ class Running(Struct, frozen=True):
     metrics: PrometheusMetrics
     listener: ControlListener
     workers: Sequence[Worker]
+    challengers: Challengers
 
 
 class Operations:
@@ -100,6 +102,7 @@ class Operations:
             "tritons": self._predictor.servers(),
             "trading_state": self._running.states.trading_state().value,
             "breaker": self._breaker.state.value,
+            "experiments": self._running.challengers.status(),
             "partitions": self._running.assignment.partitions(),
             "restoring": self._source.restoring(),
             "ready": readiness.ok,

@@ -14,9 +14,11 @@ from collections import Counter
 import numpy as np
 from msgspec import Struct
 
+from gateway.arms import count_by_arm
 from gateway.batch import Batch, BatchBuilder, BatchTiming, Budget
 from gateway.cancels import OrderCanceller
 from gateway.decider import Decided, Decider
+from gateway.experiments import ArmsPredictor
 from gateway.outbox import OutboxBuilder, PendingBatch
 from gateway.pace import Pace
 from gateway.partitions import PartitionStates
@@ -24,11 +26,8 @@ from gateway.ports import DecisionCounts, Ports, RawBatch
 from gateway.publisher import DRAIN_S, POLL_S, Publisher
 from gateway.traces import record_traces
 from trading.decision.policy import DecisionPolicy
-from trading.decision.schema import KINDS, Reason
-from trading.errors import InvalidPrediction, PredictionError, PredictorTimeout
-from trading.experiments.arms import Arm
+from trading.decision.schema import KINDS
 from trading.intake import Admission
-from trading.models.prediction import Prediction
 from trading.state.recovery import Restored
 from trading.trace import TraceIds
 
@@ -50,7 +49,7 @@ class PipelineSettings(Struct, frozen=True):
         max_unpublished: batches between poll and publication.
         gather_s: between two polls while many ticks come, of a budget a quarter at most; less while few do.
         order_lifetime_ns: from its decision, after which an order must neither leave nor be taken.
-        variant: name of the arm that decides every row, as long as no experiment runs.
+        variant: what the rows that no challenger decides are counted under.
     """
 
     budget_ns: int = 50_000_000
@@ -114,8 +113,8 @@ class Pipeline:
             latest_ns=settings.budget_ns - settings.reserve_ns // 2,
             clock=ports.clock,
             trace_ids=self._trace_ids,
-            arms=(Arm(settings.variant, ports.predictor.model_name, ""),),
         )
+        self._arms = ArmsPredictor(ports.predictor, ports.canaries, ports.clock, settings.variant)
         self._outbox = OutboxBuilder(
             ports.source.topic, self._trace_ids, ports.sink, settings.order_lifetime_ns,
             to_broker=not policy.assumed_fills,
@@ -191,14 +190,14 @@ class Pipeline:
         polled_ns = clock.monotonic_ns()
         batch = self._batches.build(raw)
         asked_ns = clock.monotonic_ns()
-        prediction, failure = self._ask(batch)
+        answers = self._arms.ask(batch)
         answered_ns = clock.monotonic_ns()
         timing = BatchTiming(
             raw.received_ns, (asked_ns - polled_ns) / 1e3, (answered_ns - asked_ns) / 1e3, clock.now_ns()
         )
         self._take_events(batch)
         trading_state, quotas = self._ports.states.trading_state(), self._quotas(batch)
-        decided = self._decider.decide(batch, prediction, failure, timing, trading_state, quotas)
+        decided = self._decider.decide(batch, answers, timing, trading_state, quotas)
         tracer, recorded = self._ports.tracer, dict[str, float]()
         if tracer is not None:
             recorded = record_traces(batch, decided, timing, self._trace_ids, tracer)
@@ -206,23 +205,6 @@ class Pipeline:
         self._count(batch, decided, timing, (clock.monotonic_ns() - answered_ns) / 1e9)
         self._metrics.traced(recorded, decided.decided_at_ns)
         return pending
-
-    def _ask(self, batch: Batch) -> tuple[Prediction | None, Reason]:
-        """The prediction for the rows that are not shed, or why there is none."""
-        asked = batch.shed < 0
-        if not asked.any():
-            return None, Reason.DEADLINE
-        every = bool(asked.all())
-        features = batch.rows.values if every else batch.rows.values[asked]
-        longest_ns = int((batch.left_ns if every else batch.left_ns[asked]).max())
-        try:
-            return self._ports.predictor.predict(features, longest_ns / 1e9), Reason.TARGET
-        except PredictorTimeout:
-            return None, Reason.PREDICTOR_TIMEOUT
-        except InvalidPrediction:
-            return None, Reason.PREDICTOR_INVALID
-        except PredictionError:
-            return None, Reason.PREDICTOR_UNAVAILABLE
 
     def _take_events(self, batch: Batch) -> None:
         """What came beside the ticks is taken before them; their decisions say how far."""
@@ -335,4 +317,6 @@ def counts_of(decided: Decided) -> DecisionCounts:
         if count:
             action, reason = KINDS[place % width]
             kinds[decided.arms[place // width].variant, action.value, reason.value] += count
-    return DecisionCounts(kinds, decided.broken, decided.headroom, decided.total_s)
+    rows = np.bincount(decided.arm_rows, minlength=len(decided.arms)).tolist()
+    experiments = count_by_arm(decided.arms, rows)
+    return DecisionCounts(kinds, decided.broken, decided.headroom, decided.total_s, experiments)

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from trading.arrays import Float32Array, FloatArray
 from trading.events import CancelOrder, ExecutionReport, PartitionEvents
+from trading.experiments.arms import Arm
+from trading.experiments.assignment import CanaryArms
 from trading.models.prediction import Prediction
 from trading.risk.trading_state import SEVERITY, TradingState
 from trading.state.partition import Snapshot
@@ -116,6 +118,43 @@ class Predictor(Protocol):
         """Free the connection."""
 
 
+class PendingPrediction(Protocol):
+    """An answer that is on its way."""
+
+    def result(self, timeout_s: float) -> Prediction:
+        """Wait for it, so long at most. Raises PredictionError."""
+
+
+class ChallengerModel(Protocol):
+    """A model that an experiment compares with the one that decides."""
+
+    def begin(self, features: Float32Array) -> PendingPrediction:
+        """Ask for float32 [n, 32], and do not wait. Raises PredictionError."""
+
+
+class RunningCanary(Struct, frozen=True):
+    """An experiment whose challengers have a share of the units.
+
+    Attributes:
+        arms: how its units are divided.
+        champion: model and version that must answer the other rows.
+        challengers: their arms, with model and version, in the order of `arms`.
+        models: of each, what is asked; None where it is not served.
+    """
+
+    arms: CanaryArms
+    champion: tuple[str, str]
+    challengers: Sequence[Arm]
+    models: Sequence[ChallengerModel | None]
+
+
+class Canaries(Protocol):
+    """The experiments that divide units now."""
+
+    def running(self) -> Sequence[RunningCanary]:
+        """The same object as long as nothing changes. Never waits."""
+
+
 class DecisionSink(Protocol):
     """Where decisions, dead letters and snapshots go, with the offsets that they cover."""
 
@@ -215,12 +254,14 @@ class DecisionCounts(Struct, frozen=True):
         broken: how often each rule was broken.
         headroom: least share of each rule's limit that an order left; below 0 it was made smaller, or denied.
         total_s: float64 [n], from sending a tick to its decision.
+        experiments: rows of each experiment, assigned arm and reason why the champion decided all the same.
     """
 
     kinds: Mapping[tuple[str, str, str], int]
     broken: Counter[str]
     headroom: Mapping[str, float]
     total_s: FloatArray
+    experiments: Mapping[tuple[str, str, str], int] = {}
 
 
 class Metrics(Protocol):
@@ -263,6 +304,7 @@ class Ports(Struct, frozen=True):
         cancels: how a broker is asked to end orders; None where orders count as filled.
         reservations: of the desk's common limit; None where no book has a quota.
         tracer: where traces go; None where they are off.
+        canaries: experiments that divide units; None where none can be.
     """
 
     source: TickSource
@@ -276,3 +318,4 @@ class Ports(Struct, frozen=True):
     cancels: CancelSink | None = None
     reservations: ExposureReservation | None = None
     tracer: Tracer | None = None
+    canaries: Canaries | None = None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gateway.arms import Answers, overlaid
 from gateway.batch import Batch, BatchTiming, PartitionBatch
 from gateway.decider import Decider
 from gateway.load_shedding import ASKED
@@ -55,15 +56,18 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
         partitions=np.zeros(n, np.int64),
         offsets=np.arange(n),
         sent_ns=np.full(n, now_ns),
-        arm_rows=np.zeros(n, np.int8),
         shed=np.full(n, ASKED, np.int8),
         left_ns=np.full(n, 2**62),
     )
     arms = (Arm("", predictor.model_name, ""),)
-    decider = Decider("warm-up", policy, 2**62, clock, TraceIds("warm-up"), arms)
+    decider = Decider("warm-up", policy, 2**62, clock, TraceIds("warm-up"))
     timing = BatchTiming(now_ns, 0.0, 0.0, now_ns)
-    for prediction in (predictor.predict(batch.rows.values, PREDICT_S), None):
-        decider.decide(batch, prediction, Reason.PREDICTOR_UNAVAILABLE, timing, TradingState.ACTIVE)
+    answer = predictor.predict(batch.rows.values, PREDICT_S)
+    every = np.arange(n)
+    # As it is where a challenger answers some of the rows.
+    for prediction in (answer, overlaid(answer, n, [(every[answer.valid], answer)]), None):
+        answers = Answers(prediction, Reason.PREDICTOR_UNAVAILABLE, arms, np.zeros(n, np.int8))
+        decider.decide(batch, answers, timing, TradingState.ACTIVE)
     state.take(everything_else(ticks[0].symbol, policy.limits, now_ns))
     rebuilt_like(state, ticks, policy.limits)
     prove_all(policy.limits, Book)

@@ -118,7 +118,7 @@ class FakePredictor:
             strategy_weights=np.full((n, len(STRATEGIES)), 1.0 / len(STRATEGIES), np.float32),
             target_position=np.full(n, self.target),
             valid=valid,
-            model_versions=("7",),
+            model_version="7",
         )
 
 

@@ -88,7 +88,7 @@ class Model:
         signals = np.stack([push * np.float32(k / 8.0) for k in range(1, 8)], axis=1)
         weights = np.full((n, 7), np.float32(1.0 / 7.0), np.float32)
         valid = np.abs(f[:, 19]) < np.float32(0.98)
-        return Prediction(regimes, signals, weights, push.astype(np.float64), valid, ("7",))
+        return Prediction(regimes, signals, weights, push.astype(np.float64), valid, "7")
 
     def close(self) -> None:
         """Nothing is open."""

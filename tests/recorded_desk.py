@@ -11,6 +11,7 @@ from tests.fakes import FakeClock, FakeMetrics, FakeReservations, FakeSink, Fake
 from tests.golden_log import FILE, NO_DEADLINE, OTHER, PARTITIONS, Broker, Model, raw_batches
 from trading.decision.policy import DecisionPolicy
 from trading.events import Command
+from trading.experiments.register import ExperimentHistory
 from trading.intake import Admission
 from trading.risk.limits import LimitSet
 from trading.risk.trading_state import TradingState
@@ -43,6 +44,7 @@ class MemoryLog:
     def __init__(self, partition, ticks, decided, reported, told):
         self.partition = partition
         self.messages, self.published, self.reported, self.told = ticks, decided, reported, told
+        self.experiments = ExperimentHistory()
 
     def committed(self):
         return Committed(-1)
@@ -71,6 +73,9 @@ class MemoryLog:
     def commands(self, start, stop):
         return self.told[start:stop]
 
+    def assigned(self, experiment, symbol, event_time_ns):
+        return self.experiments.assigned(experiment, symbol, event_time_ns)
+
 
 class Quotas(FakeReservations):
     """Another quota a batch, as reservations are."""
@@ -86,13 +91,13 @@ def limits():
     return LimitSet(FILE, books=PARTITIONS)
 
 
-def recorded(source, limit, *, assumed, seed=5):
+def recorded(source, limit, *, assumed, seed=5, canaries=None):
     """Partition -> its log."""
     clock, broker, states = FakeClock(0), RecordingBroker(), FakeStates()
     state = PartitionStates(lambda: PartitionState(limits()))
     ports = Ports(
         FakeSource([]), Model(), FakeSink(), FakeSnapshots(), states, clock, FakeMetrics(), events=broker,
-        reservations=Quotas(900_000.0),
+        reservations=Quotas(900_000.0), canaries=canaries,
     )  # fmt: skip
     settings = PipelineSettings(NO_DEADLINE, 0, 0, 1024, 16, 0.0, "champion")
     policy = DecisionPolicy(limits(), BAND, assumed)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from trading.encoding import QUOTED, Records
 from trading.errors import BadRecord, ConfigurationError
 from trading.events import Command
+from trading.experiments.register import ExperimentRegister
 from trading.risk.calendar import compile_session
 from trading.risk.limits import DECLARED, Limits, LimitsFile
 from trading.risk.trading_state import SEVERITY, LatchedState, TradingState, latched_after
@@ -131,6 +132,7 @@ class InForce:
         newest: offset and command of the limits that were set last; None where nobody has set any.
         refused: why these are not used; "" where they are, or have not been looked at.
         severed: why what follows is not the log that was taken; "" where it is.
+        experiments: every one that was ever created, and how it stands.
     """
 
     def __init__(self) -> None:
@@ -138,6 +140,7 @@ class InForce:
         self.bad = 0
         self.newest: tuple[int, Command] | None = None
         self.refused = self.severed = ""
+        self.experiments = ExperimentRegister()
         self._end = 0
 
     def take(self, offset: int, payload: bytes | None) -> Command | None:
@@ -155,6 +158,7 @@ class InForce:
             self.bad += 1
             return None
         if self.severed:
+            self.experiments.stop_all(offset, self.severed, "gateway", command.at_ns)
             if command.kind == "trading_state" and to_state(command.value) is not TradingState.ACTIVE:
                 self._latch(command)
             self.bad += 1
@@ -163,6 +167,8 @@ class InForce:
             self._latch(command)
         elif command.kind == "limits":
             self.newest, self.refused = (offset, command), ""
+        elif command.kind == "experiment":
+            self.experiments.take(offset, command.value, command.by, command.reason, command.at_ns)
         return command
 
     def limits(self) -> tuple[Command, LimitsFile] | None:

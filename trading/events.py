@@ -123,7 +123,7 @@ class ExecutionReport(Struct, frozen=True):
     reason: str = ""
 
 
-CommandKind = Literal["trading_state", "drain", "log_level", "limits", "reset", "rebind"]
+CommandKind = Literal["trading_state", "drain", "log_level", "limits", "reset", "rebind", "experiment"]
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):

@@ -43,8 +43,17 @@ class Infer:
         ends_s = time.monotonic() + timeout_s
         if self._left:
             self._wait_for_room(ends_s)
-        call = self._begin(request, timeout=LEFT_S)
-        if ended(call, ends_s):
+        return self.finish(self._begin(request, timeout=LEFT_S), ends_s - time.monotonic())
+
+    def begin(self, request: Any) -> Any:
+        """Begin a call, to be waited for by `finish`. Raises NoAnswerInTime where too many are left already."""
+        if not self._has_room():
+            raise NoAnswerInTime(f"{len(self._left)} earlier calls are not answered yet")
+        return self._begin(request, timeout=LEFT_S)
+
+    def finish(self, call: Any, timeout_s: float) -> Any:
+        """The answer of a call that was begun. Raises as a call does."""
+        if ended(call, time.monotonic() + timeout_s):
             return call.result()
         with self._changed:
             self._left.append((time.monotonic(), call))
@@ -65,10 +74,8 @@ class Infer:
     def _wait_for_room(self, ends_s: float) -> None:
         with self._changed:
             while True:
+                fresh, is_full = self._look()
                 now_s = time.monotonic()
-                self._left = [one for one in self._left if not one[1].done()]
-                fresh = [since_s for since_s, _ in self._left if since_s > now_s - STUCK_S]
-                is_full = len(self._left) >= MOST_HELD
                 if now_s >= ends_s:
                     raise NoAnswerInTime(f"{len(self._left)} earlier calls are not answered yet")
                 if len(fresh) < MOST_LEFT and not is_full:
@@ -76,6 +83,19 @@ class Infer:
                 # The first of them may be taken for stuck before it ends.
                 until_s = ends_s if is_full else min(ends_s, fresh[0] + STUCK_S)
                 self._changed.wait(max(0.001, until_s - now_s))
+
+    def _has_room(self) -> bool:
+        if not self._left:
+            return True
+        with self._changed:
+            fresh, is_full = self._look()
+            return len(fresh) < MOST_LEFT and not is_full
+
+    def _look(self) -> tuple[list[float], bool]:
+        """Since when calls are left that are not stuck yet, and whether no more can be held; under the lock."""
+        now_s = time.monotonic()
+        self._left = [one for one in self._left if not one[1].done()]
+        return [since_s for since_s, _ in self._left if since_s > now_s - STUCK_S], len(self._left) >= MOST_HELD
 
 
 def ended(call: Any, ends_s: float) -> bool:

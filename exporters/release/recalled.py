@@ -16,11 +16,9 @@ from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
+from trading.models.copies import RECALLED, recalled_suffix
 from trading.models.signature import ModelSignature
 
-#: A version that is recalled answers to a name with this and its number only; who finds it without its lock may
-#: unload it.
-RECALLED = "--recalled"
 #: Held while it is looked whether there is room, and the room is taken.
 CHECKED = "recall--room"
 #: Another recall of the model is waited for so long.
@@ -83,7 +81,7 @@ def recalled(
     steps = {step: number_of(lineage.steps, step) for step in contract.steps} or {name: version}
     found = RecalledVersion(triton, contract)
     with ExitStack() as loaded:
-        ends = {step: suffix(number, kept_for) for step, number in steps.items()}
+        ends = {step: recalled_suffix(number, kept_for) for step, number in steps.items()}
         loaded.enter_context(waited_for(repository, *(step + end for step, end in ends.items())))
         # One at a time: what another one is loading must be counted.
         with waited_for(repository, CHECKED):
@@ -100,11 +98,6 @@ def recalled(
                 copy, device = loaded.enter_context(loading)
                 found.add(copy, number, device)
         yield found
-
-
-def suffix(version: int, kept_for: str = "") -> str:
-    """Of a recalled version's name."""
-    return f"{RECALLED}-{version}{f'-{kept_for}' if kept_for else ''}"
 
 
 def beside_already(

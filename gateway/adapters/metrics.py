@@ -188,6 +188,12 @@ class PrometheusMetrics:
             "gateway_cancelled_orders", "Orders that the broker was asked to end, by a stop", registry=registry
         )
         self._lost = Counter("gateway_lost_ticks", "Ticks deleted before they were decided", registry=registry)
+        self._experiments = Counter(
+            "gateway_experiment_rows",
+            "Rows of experiments, by the arm that they were given to, and why the champion decided all the same",
+            ["experiment", "arm", "fallback"],
+            registry=registry,
+        )
         self._count_rare(registry)
 
     def _count_rare(self, registry: CollectorRegistry) -> None:
@@ -233,6 +239,8 @@ class PrometheusMetrics:
         for rule, count in counts.broken.items():
             self._denials.labels(rule).inc(count)
         self._headroom.note(counts.headroom)
+        for told, count in counts.experiments.items():
+            self._experiments.labels(*told).inc(count)
 
     def traced(self, recorded: Mapping[str, float], at_ns: int) -> None:
         """A latency whose trace is recorded leads to it."""

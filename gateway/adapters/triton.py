@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import structlog
 
-from connectors.triton.errors import InferenceServerException, Meaning, did_not_answer, meaning, status_of
+from connectors.triton.errors import InferenceServerException, Meaning, did_not_answer, meaning
 from connectors.triton.grpc import (
     RECONNECT,
     InferenceServerClient,
@@ -19,20 +20,18 @@ from connectors.triton.grpc import (
 )
 from connectors.triton.inferring import Infer
 from gateway.adapters.batch_dependence import batch_test
+from gateway.adapters.triton_answers import PendingAnswer, tensors, translate
 from gateway.workers import Worker
 from trading.arrays import Float32Array
 from trading.errors import (
     ContractMismatch,
     InvalidPrediction,
-    PredictionError,
-    PredictorDown,
-    PredictorTimeout,
     PredictorUnavailable,
     ServiceUnavailable,
 )
 from trading.models.prediction import Prediction, to_prediction
 from trading.models.serving import ServingFacts, digest_of
-from trading.models.signature import ModelSignature, TensorSpec, contract
+from trading.models.signature import contract
 
 log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0
@@ -83,20 +82,40 @@ class TritonPredictor:
 
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
         """One call; see Predictor. One that is late goes on, and its answer is nobody's."""
-        # First: a version that is followed meanwhile may need more rows than these are padded to.
-        version, rows = self.model_version, len(features)
-        if lacking := -rows % self.rows_multiple:
-            features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
+        version, padded = self._padded(features)
         try:
-            answer = self._infer(self._request(features, version), max(timeout_s, 0.001))
+            answer = self._infer(self._request(padded, version), max(timeout_s, 0.001))
         except RpcError as error:
             failure = translate(error)
             if self._follows_newest and isinstance(failure, PredictorUnavailable):
                 self._wake.set()
             raise failure from error
+        return self._read(answer, version, len(features), len(padded))
+
+    def begin(self, features: Float32Array) -> PendingAnswer:
+        """Begin a call, and do not wait; see ChallengerModel."""
+        version, padded = self._padded(features)
+        try:
+            call = self._infer.begin(self._request(padded, version))
+        except RpcError as error:
+            raise translate(error) from error
+        return PendingAnswer(
+            self._infer, call, partial(self._read, version=version, rows=len(features), padded=len(padded))
+        )
+
+    def _padded(self, features: Float32Array) -> tuple[str, Float32Array]:
+        """The version that is asked, and the rows with as many as its answers need beside them."""
+        # First: a version that is followed meanwhile may need more rows than these are padded to.
+        version = self.model_version
+        if lacking := -len(features) % self.rows_multiple:
+            features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
+        return version, features
+
+    def _read(self, answer: Any, version: str, rows: int, padded: int) -> Prediction:
+        """An answer, checked; of the rows that were asked. Raises InvalidPrediction."""
         if answer.model_version != version:
             raise InvalidPrediction(f"version {answer.model_version} answered, {version} was asked")
-        found = tensors(answer, self._signature, len(features))
+        found = tensors(answer, self._signature, padded)
         return to_prediction([t[:rows] for t in found], version)
 
     def follow(self, before: Callable[[str, ServingFacts], None]) -> None:
@@ -204,6 +223,13 @@ class TritonPredictor:
         except InferenceServerException as error:
             raise self._translated(error) from error
 
+    def is_served(self) -> bool:
+        """Whether its version answers. Raises ServiceUnavailable."""
+        try:
+            return self._is_ready(self.model_version)
+        except InferenceServerException as error:
+            raise ServiceUnavailable(f"Triton at {self._address} does not answer: {error.message()}") from error
+
     def servers(self) -> dict[str, str]:
         """Address -> why it is not asked: it always is."""
         return {self._address: ""}
@@ -287,33 +313,3 @@ def not_served(address: str, model: str, index: Iterable[Any], version: str = ""
         return ServiceUnavailable(f"Triton at {address} has not loaded {wanted} yet: where nobody does, {way} does")
     why = "; ".join(m.reason for m in known if m.reason)
     return ContractMismatch(f"Triton at {address} serves no {wanted}{f' ({why})' if why else ''}: {way} loads it")
-
-
-def translate(error: Any) -> PredictionError:
-    """GRPC's status to our errors."""
-    if meaning(error) is Meaning.TIMED_OUT:
-        return PredictorTimeout(error.details())
-    kind = PredictorDown if meaning(error) is Meaning.DOWN else PredictorUnavailable
-    return kind(f"{status_of(error).name}: {error.details()}")
-
-
-def tensors(answer: Any, signature: ModelSignature, rows: int) -> list[Float32Array]:
-    """The outputs in the signature's order. Raises InvalidPrediction for another name, dtype or shape."""
-    raw = answer.raw_output_contents
-    found = {t.name: (t, raw[k]) for k, t in enumerate(answer.outputs) if k < len(raw)}
-    return [tensor(found.get(spec.name), spec, rows) for spec in signature.outputs]
-
-
-def tensor(found: tuple[Any, bytes] | None, spec: TensorSpec, rows: int) -> Float32Array:
-    """One output, checked."""
-    wanted = [rows, *spec.dims]
-    if found is None:
-        raise InvalidPrediction(f"{spec.name} is absent")
-    described, content = found
-    shape = list(described.shape)
-    if described.datatype != spec.dtype or shape != wanted or len(content) != 4 * np.prod(wanted):
-        raise InvalidPrediction(
-            f"{spec.name} is {described.datatype} {shape} of {len(content)} bytes, expected {spec.dtype} {wanted}"
-        )
-    array: Float32Array = np.frombuffer(content, np.float32).reshape(wanted)
-    return array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
@@ -21,6 +21,7 @@ from trading.control import InForce, read_command
 from trading.encoding import encode, safe_text
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 from trading.events import Command, CommandKind
+from trading.experiments.register import Experiment
 from trading.risk.limits import LimitSet
 from trading.risk.trading_state import LatchedState, TradingState
 from trading.state.applied import steers
@@ -138,6 +139,11 @@ class ControlListener:
     def latched(self) -> LatchedState | None:
         """The trading state; at least REDUCING while limits were set that this gateway cannot use."""
         return self._in_force.state()
+
+    @property
+    def experiments(self) -> Mapping[str, Experiment]:
+        """As they stand; another object where anything changed."""
+        return self._in_force.experiments.experiments
 
     @property
     def problem(self) -> str:

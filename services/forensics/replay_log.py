@@ -12,6 +12,7 @@ from trading.control import read_command
 from trading.decision import wire
 from trading.errors import BadRecord, ConfigurationError
 from trading.events import Command, ExecutionReport
+from trading.experiments.register import ExperimentHistory
 from trading.risk.limits import LimitSet
 from trading.state.applied import limits_of, read_report, steers
 
@@ -39,7 +40,8 @@ class TrailEvents:
         self._fills, self._control, self._base = logs.get("fills"), logs.get("commands"), base
         self._ahead: list[tuple[int, ExecutionReport]] = []
         self._ahead_to = 0
-        self._steered: dict[int, Steered] | None = None
+        self._steered: dict[int, Steered] = {}
+        self._experiments: ExperimentHistory | None = None
 
     def reports(self, start: int, stop: int) -> list[tuple[int, ExecutionReport]]:
         """From a block that is read ahead."""
@@ -49,10 +51,13 @@ class TrailEvents:
         return [one for one in self._ahead if start <= one[0] < stop]
 
     def commands(self, start: int, stop: int) -> list[Steered]:
-        """All of them are read at the first question: people give few."""
-        if self._steered is None:
-            self._steered = dict(self._read_commands())
+        """Of all that there are."""
+        self._read_commands()
         return [steered for offset, steered in self._steered.items() if start <= offset < stop]
+
+    def assigned(self, experiment: str, symbol: str, event_time_ns: int) -> str:
+        """By the experiment as it stood after the command that a decision names."""
+        return self._read_commands().assigned(experiment, symbol, event_time_ns)
 
     def _read_reports(self, start: int, stop: int) -> Iterator[tuple[int, ExecutionReport]]:
         if self._fills is None:
@@ -61,16 +66,21 @@ class TrailEvents:
             with suppress(BadRecord):
                 yield row[OFFSET], read_report(to_record(row).value, self._topic, self._partition)
 
-    def _read_commands(self) -> Iterator[tuple[int, Steered]]:
-        if self._control is None:
-            return
-        for row in self._reader.rows("commands", self._control.id, 0):
+    def _read_commands(self) -> ExperimentHistory:
+        """All of them are read at the first question: people give few."""
+        if self._experiments is not None:
+            return self._experiments
+        self._experiments = ExperimentHistory()
+        for row in () if self._control is None else self._reader.rows("commands", self._control.id, 0):
             try:
                 command = read_command(to_record(row).value)
             except BadRecord:
                 continue
             if steers(command):
-                yield row[OFFSET], (command, limits_of(command, self._base))
+                self._steered[row[OFFSET]] = command, limits_of(command, self._base)
+            elif command.kind == "experiment":
+                self._experiments.take(row[OFFSET], command.value, command.by, command.reason, command.at_ns)
+        return self._experiments
 
 
 class DecisionStream:

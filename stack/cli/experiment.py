@@ -31,9 +31,9 @@ LOOK_S = 2.0
 @app.command(epilog="Example: ultrathink experiment check experiment.yaml")
 def check(path: FileArgument, json: JsonOption = False) -> None:
     """Read an experiment whole; what is wrong is told with its line. Exit code 2 when it is refused."""
-    from trading.experiments import definition
+    from trading.experiments import reading
 
-    found = definition.read(path)
+    found = reading.read(path)
     if json:
         print_json(found)
         return
@@ -78,9 +78,9 @@ def shadow(
     from stack.processes.settings import gateway_settings
     from stack.workflows.experiments.report import write_page
     from stack.workflows.experiments.shadow import begun
-    from trading.experiments import definition
+    from trading.experiments import reading
 
-    experiment = definition.read(path)
+    experiment = reading.read(path)
     since_ns = None if since is None else ago(since)
     if page is not None:
         check_page(page, path)

@@ -191,5 +191,5 @@ def joined(parts: Sequence[Prediction], version: str) -> Prediction:
 
     return Prediction(
         column("regime_probabilities"), column("strategy_signals"), column("strategy_weights"),
-        column("target_position"), column("valid"), (version,),
+        column("target_position"), column("valid"), version,
     )  # fmt: skip

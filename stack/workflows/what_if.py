@@ -99,7 +99,7 @@ def with_answers(decision: Decision, prediction: Prediction, model: str) -> Deci
     if reason in GIVEN:
         # Now there is an answer; what its time was does not count here.
         reason = Reason.TARGET if usable else Reason.PREDICTOR_INVALID
-    target, version = float(prediction.target_position[0]) if usable else None, prediction.model_versions[0]
+    target, version = float(prediction.target_position[0]) if usable else None, prediction.model_version
     return msgspec.structs.replace(
         decision, **told, target_position=target, model_name=model, model_version=version, reason=reason
     )

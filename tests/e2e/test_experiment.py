@@ -13,7 +13,6 @@ from connectors.kafka.watermarks import bounds
 from exporters import profiles
 from exporters.export import export_pipeline
 from exporters.options import Options
-from exporters.release.recalled import RECALLED
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from gateway.control.control import Control
@@ -26,6 +25,7 @@ from tests.waiting import eventually
 from trading.decision.wire import decode_decision
 from trading.errors import ConfigurationError
 from trading.history import open_source
+from trading.models.copies import RECALLED
 from trading.risk.limits import LimitsFile
 
 CLI = CliRunner()

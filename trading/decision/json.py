@@ -130,7 +130,7 @@ def columns_of(evidence: DecisionEvidence) -> json_kernel.EvidenceColumns:
 
 
 def served_fields(arm: Arm, trading_state: TradingState, limits_version: str, desk_quota: float) -> bytes:
-    """The fields from the model's name to the desk's quota."""
+    """The fields from the model's name to what the arm was assigned by."""
     values = {
         "model_name": arm.model_name,
         "model_version": arm.model_version,
@@ -140,6 +140,9 @@ def served_fields(arm: Arm, trading_state: TradingState, limits_version: str, de
         # null for NaN.
         "desk_quota": desk_quota,
     }
+    if arm.experiment:
+        # Left out elsewhere: a decision outside of experiments is what it was before there were any.
+        values |= {"experiment": arm.experiment, "assigned": arm.assigned, "fallback": arm.fallback}
     return b"".join(b',"%b":%b' % (name.encode(), encode(value)) for name, value in values.items())
 
 

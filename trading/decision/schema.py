@@ -65,6 +65,9 @@ class Decision(Struct, frozen=True):
     reserved for the book, in money (None where that was not known); `fills_to` and `control_to` are how far the
     book had taken the broker's reports (of its partition; -1 without a broker, where an order counts as
     filled) and the control topic: with these a rebuild takes the same at the same place.
+    `experiment` (NAME@OFFSET of the command in the control topic that said how its units are divided) and
+    `assigned` (the arm that the tick's unit was given to) are "" outside of experiments; `fallback` says why the
+    champion decided a challenger's row, and `variant` is the arm whose model decided.
     Quantities are signed, in units; `target_position` is in [-1, 1] of the position limit.
     The model's outputs are empty when it gave none, `verdict` is None when no order was wanted.
     """
@@ -95,5 +98,8 @@ class Decision(Struct, frozen=True):
     trace_id: str = ""
     limits_version: str = ""
     desk_quota: float | None = None
+    experiment: str = ""
+    assigned: str = ""
+    fallback: str = ""
     fills_to: int = -1
     control_to: int = 0

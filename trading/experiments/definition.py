@@ -1,20 +1,15 @@
-"""What an experiment is: data, read from YAML, checked whole before anybody hears of it."""
+"""What an experiment is: data."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from trading.encoding import END
-from trading.errors import ConfigurationError
-from trading.experiments.explaining import explained
-from trading.plain_yaml import YamlProblem, compose, key_at, line_of, to_values
+from trading.market import Symbol
 from trading.spans import parse_span
 
 #: Names end up in records, metrics' labels and files.
@@ -25,23 +20,13 @@ ModelVersion = Annotated[int, Meta(ge=1, le=999_999_999)]
 BasisPoints = Annotated[float, Meta(ge=0.0, lt=1e4)]
 Above0 = Annotated[float, Meta(gt=0.0, lt=1e12)]
 From0 = Annotated[float, Meta(ge=0.0, lt=1e12)]
-#: Of a file.
-MOST_BYTES = 1_000_000
+#: Of the units: a share is never above all of them.
+Share = Annotated[float, Meta(gt=0.0, le=1.0)]
+SALT = r"^[A-Za-z0-9._-]{8,64}" + END
 #: What the champion's outcomes are counted under.
 CHAMPION = "champion"
-#: A shorter block is mostly noise of the last trade; a longer one gives no answer in a lifetime.
-SHORTEST_BLOCK_NS, LONGEST_BLOCK_NS = 100_000_000, 7 * 86_400_000_000_000
-_UNKNOWN = re.compile(r"unknown field `(\w+)`")
-_PLACE = re.compile(r"\.(\w+)|\[(\d+)\]")
-
-#: What a text may be, by its pattern; one without a pattern is a span.
-WORDS = {
-    "": "a span of time with its unit, as 10m",
-    NAME: "small letters, digits, - and _, a letter first, 40 at most",
-    MODEL: "letters, digits, - and _, a letter first, 100 at most",
-}
-#: Makes the error of a place in a file, and a reason.
-Refused = Callable[[tuple[str | int, ...], str], ConfigurationError]
+#: Shares that a canary's challengers are given one after another.
+STEPS = (0.05, 0.25, 1.0)
 
 
 class ServedModel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,8 +132,12 @@ class ExperimentDefinition(Struct, frozen=True, forbid_unknown_fields=True):
         champion: what decides on the desk.
         challengers: one or more.
         primary: what decides.
-        kind: shadow: challengers decide beside the desk, on books of their own, and move nothing of it.
-        block: event time whose outcomes are one number, as 10m.
+        kind: shadow: challengers decide beside the desk, on books of their own, and move nothing of it; canary:
+            they decide a share of its units, too, once they were given one.
+        salt: of a canary: which units are whose follows from it; no two experiments may have the same.
+        symbols: of a canary: the only ones of which a challenger may decide units; none given are all.
+        steps: of a canary: shares of the units that all challengers together are given, one after another.
+        block: event time whose outcomes are one number, as 10m; of a canary, that a symbol is one arm's.
         planned_blocks: after which an answer is wanted: intervals are narrowest there.
         alpha: chance that the verdict on any challenger is ever wrong.
         guardrails: what must not become worse.
@@ -161,7 +150,10 @@ class ExperimentDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     champion: ServedModel
     challengers: Annotated[tuple[Challenger, ...], Meta(min_length=1, max_length=8)]
     primary: PrimaryMetric
-    kind: Literal["shadow"] = "shadow"
+    kind: Literal["shadow", "canary"] = "shadow"
+    salt: Annotated[str, Meta(pattern=SALT)] | None = None
+    symbols: Annotated[tuple[Symbol, ...], Meta(max_length=1000)] = ()
+    steps: Annotated[tuple[Share, ...], Meta(min_length=1, max_length=20)] = STEPS
     block: str = "10m"
     planned_blocks: Annotated[int, Meta(ge=100, le=10_000_000)] = 1000
     alpha: Annotated[float, Meta(ge=0.0001, le=0.2)] = 0.05
@@ -183,98 +175,6 @@ class ExperimentDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     def models(self) -> dict[str, ServedModel]:
         """Arm -> what decides it."""
         return {CHAMPION: self.champion, **{one.arm: one.served for one in self.challengers}}
-
-
-def read(path: Path) -> ExperimentDefinition:
-    """The experiment that a file defines. Raises ConfigurationError with what is wrong, and its line."""
-    try:
-        if not path.is_file():
-            raise ConfigurationError(f"{path} is no file: name an experiment's, YAML")
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigurationError(f"{path} is larger than {MOST_BYTES:,} bytes: it is no experiment")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is no text in UTF-8: save it as such") from None
-    return parse(text, str(path))
-
-
-def parse(text: str, name: str = "experiment") -> ExperimentDefinition:
-    """The experiment that a text defines. Raises ConfigurationError with what is wrong, and its line."""
-    try:
-        root = compose(text)
-        values = None if root is None else to_values(root)
-    except YamlProblem as error:
-        raise ConfigurationError(f"{name}, {error}") from error
-    if root is None:
-        raise ConfigurationError(f"{name} is empty: docs/experiments.md has an example")
-
-    def refused(path: tuple[str | int, ...], why: str) -> ConfigurationError:
-        return ConfigurationError(f"{name}, line {line_of(key_at(root, path))}: {why}")
-
-    try:
-        found = msgspec.convert(values, ExperimentDefinition)
-    except msgspec.ValidationError as error:
-        why, _, where = str(error).partition(" - at `$")
-        place = tuple(word or int(number) for word, number in _PLACE.findall(where))
-        told = explained(why, place, value_at(values, place), ExperimentDefinition, WORDS)
-        raise refused((*place, *_UNKNOWN.findall(why)), told) from None
-    check_whole(found, refused)
-    return found
-
-
-def check_whole(found: ExperimentDefinition, refused: Refused) -> None:
-    """What only the experiment as a whole can be wrong in; `refused` makes the error that is raised."""
-    check_challengers(found, refused)
-    metrics = [one.metric for one in found.guardrails]
-    for k, rail in enumerate(found.guardrails):
-        if rail.metric in metrics[:k]:
-            raise refused(("guardrails", k), f"{rail.metric} is guarded already")
-        if rail.metric.endswith("_rate") and rail.tolerance >= 1.0:
-            raise refused(
-                ("guardrails", k, "tolerance"), f"{rail.tolerance:g}: a {rail.metric} is a share, and never above 1"
-            )
-        if rail.at_once is not None and rail.at_once < rail.tolerance:
-            raise refused(
-                ("guardrails", k, "at_once"),
-                f"{rail.at_once:g} of a single block is less than the tolerance of all, {rail.tolerance:g}",
-            )
-    for path, span in ((("block",), found.block), (("at_least", "span"), found.at_least.span)):
-        try:
-            parse_span(span)
-        except ConfigurationError as error:
-            raise refused(path, str(error)) from None
-    if not SHORTEST_BLOCK_NS <= found.block_ns <= LONGEST_BLOCK_NS:
-        raise refused(("block",), f"a block of {found.block}: expected one of 100ms to 7d")
-
-
-def check_challengers(found: ExperimentDefinition, refused: Refused) -> None:
-    """Each must be another than the champion and than the others, and be counted by itself."""
-    seen: dict[str, int] = {}
-    for k, one in enumerate(found.challengers):
-        if one.arm == CHAMPION:
-            raise refused(
-                ("challengers", k, "arm"), f"{CHAMPION} is what the desk's own decisions are counted under"
-            )
-        if one.arm in seen:
-            raise refused(("challengers", k, "arm"), f"{one.arm} is an arm already: its outcomes would be mixed")
-        if one.served == found.champion:
-            raise refused(("challengers", k), f"{one.served} is the champion: it would be compared with itself")
-        if str(one.served) in seen:
-            raise refused(("challengers", k), f"{one.served} is a challenger already")
-        seen |= {one.arm: k, str(one.served): k}
-
-
-def value_at(values: Any, path: tuple[str | int, ...]) -> Any:
-    """What was given at a path; None where it leads nowhere."""
-    found = values
-    for step in path:
-        try:
-            found = found[step]
-        except (LookupError, TypeError):
-            return None
-    return found
 
 
 def json_schema() -> dict[str, Any]:

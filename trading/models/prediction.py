@@ -19,7 +19,7 @@ class Prediction(Struct, frozen=True):
         strategy_signals, strategy_weights: float32 [n, 7].
         target_position: float64 [n], in [-1, 1].
         valid: bool [n].
-        model_versions: which version answered, for each arm of the batch.
+        model_version: which version answered.
     """
 
     regime_probabilities: Float32Array
@@ -27,7 +27,7 @@ class Prediction(Struct, frozen=True):
     strategy_weights: Float32Array
     target_position: FloatArray
     valid: BoolArray
-    model_versions: tuple[str, ...]
+    model_version: str
 
 
 #: How far an answer may be off what it must be: single precision, and sums over a few of it.
@@ -44,7 +44,7 @@ def to_prediction(outputs: Sequence[Float32Array], model_version: str) -> Predic
     regimes, signals, weights, target = outputs
     valid = usable_rows(regimes, signals, weights, target, TOLERANCE)
     bounded = np.clip(target[:, 0].astype(np.float64), -1.0, 1.0)
-    return Prediction(regimes, signals, weights, bounded, valid, (model_version,))
+    return Prediction(regimes, signals, weights, bounded, valid, model_version)
 
 
 @entry

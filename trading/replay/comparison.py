@@ -53,6 +53,7 @@ CAUSES = {
     "desk_quota": "another share of the desk's exposure",
     "fills_to": "another part of the broker's reports was taken",
     "control_to": "another part of the commands was taken",
+    "assigned": "the experiment that it names gives its unit to another arm",
     "position_before": "the book held another position: orders, fills or resets before it were others",
     "target_position": "another target",
     "verdict": "the rules judge the same order otherwise: the book's money, rates or windows were others",

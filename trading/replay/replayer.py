@@ -14,9 +14,9 @@ from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from trading.arrays import ByteArray, FloatArray, Int64Array
+from trading.arrays import ByteArray, CodeArray, FloatArray, Int64Array
 from trading.decision import wire
 from trading.decision.columns import TickColumns
 from trading.decision.decide import decide
@@ -48,6 +48,9 @@ class EventLog(CommandLog, Protocol):
 
     def reports(self, start: int, stop: int) -> list[tuple[int, ExecutionReport]]:
         """Offsets and reports of the partition from `start` to before `stop`."""
+
+    def assigned(self, experiment: str, symbol: str, event_time_ns: int) -> str:
+        """The arm that an experiment, NAME@OFFSET, gives a tick's unit to; "" where it gives it to none."""
 
 
 class Replayed(Struct, frozen=True):
@@ -238,6 +241,7 @@ class Replayer:
     ) -> DecisionEvidence:
         n, (offsets, targets, quota) = len(rows), columns
         answers, answer_rows = answers_of([row.published.decision for row in rows])
+        arms, arm_rows = self._arms(key.arm, rows)
         return DecisionEvidence(
             partitions=np.full(n, self._partition, np.int64),
             offsets=offsets,
@@ -248,8 +252,8 @@ class Replayer:
             warm=features.warm,
             answer_rows=answer_rows,
             answers=answers,
-            arms=[key.arm],
-            arm_rows=np.zeros(n, np.int8),
+            arms=arms,
+            arm_rows=arm_rows,
             limits_versions=[self._state.book.limits.version],
             desk_quotas=[quota],
             limits_rows=np.zeros(n, np.int64),
@@ -259,6 +263,15 @@ class Replayer:
             fills_to=np.full(n, key.fills_to if self._assumed else self._state.fills_to, np.int64),
             control_to=np.full(n, self._state.control_to, np.int64),
         )
+
+    def _arms(self, arm: Arm, rows: Sequence[_Row]) -> tuple[list[Arm], CodeArray]:
+        """What the rows were decided by; which arm a unit is given to is found anew."""
+        if not arm.experiment:
+            return [arm], np.zeros(len(rows), np.int8)
+        found = [self._log.assigned(arm.experiment, row.tick.symbol, row.tick.event_time_ns) for row in rows]
+        names = sorted(set(found))
+        arms = [structs.replace(arm, assigned=name) for name in names]
+        return arms, np.array([names.index(name) for name in found], np.int8)
 
     def _traces(self, rows: Sequence[_Row]) -> ByteArray:
         traces = np.zeros((len(rows), 32), np.uint8)
@@ -305,5 +318,5 @@ def taken_in(payload: bytes) -> tuple[bytes, bytes]:
 def key_of(row: _Row) -> _Key:
     """What a decision has in common with those that can be made with it."""
     d = row.published.decision
-    arm = Arm(d.variant, d.model_name, d.model_version)
+    arm = Arm(d.variant, d.model_name, d.model_version, d.experiment, d.assigned, d.fallback)
     return _Key(d.trading_state, arm, d.limits_version, d.fills_to, d.control_to, repr(quota_of(row.published)))

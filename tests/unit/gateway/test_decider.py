@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.arms import Answers
 from gateway.batch import Batch, BatchTiming, PartitionBatch
 from gateway.decider import Decider
 from gateway.load_shedding import ASKED
@@ -66,7 +67,7 @@ def make_batch(rows, clock, state, first_offset):
     shed = np.array([ASKED if row[5] is None else CODES[row[5]] for row in rows], np.int8)
     return Batch(
         [part], batch, state.observe(batch), np.full(n, 2), np.array(raw.offsets), np.array(sent),
-        np.zeros(n, np.int8), shed, np.full(n, BUDGET),
+        shed, np.full(n, BUDGET),
     ), ticks  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def prediction_of(rows, seed):
         strategy_weights=random.random((n, len(STRATEGIES)), np.float32),
         target_position=targets,
         valid=np.isfinite(targets),
-        model_versions=("7",),
+        model_version="7",
     )
 
 
@@ -142,7 +143,8 @@ def one_by_one(batch, ticks, prediction, failure, timing, trading_state, policy,
             target, batch.rows.values[k].tolist(), bool(batch.rows.warm[k]), *answers,
             "trading_decision", "" if prediction is None else "7", "champion", trading_state, verdict,
             StageTimes((timing.received_ns - began) / 1e3, timing.features_us, timing.inference_us, 0.0),
-            clock.now_ns(), TRACE_IDS.of(2, number, part.raw.traceparents[k]), policy.limits.version, None, -1, 12,
+            clock.now_ns(), TRACE_IDS.of(2, number, part.raw.traceparents[k]), policy.limits.version, None,
+            fills_to=-1, control_to=12,
         )  # fmt: skip
         found.append(decision)
     return found
@@ -195,7 +197,7 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
         min_notional=100.0, price_increment=0.0,
     )  # fmt: skip
     policy = DecisionPolicy(limits, rebalance_band=band)
-    decider = Decider("market.ticks", policy, BUDGET, clock, TRACE_IDS, (Arm("champion", "trading_decision", ""),))
+    decider = Decider("market.ticks", policy, BUDGET, clock, TRACE_IDS)
     state, other = PartitionState(limits), PartitionState(limits)
     warm = [tick_of("A", 100.0, "quote", START - (WARM_TICKS - k) * SECOND) for k in range(WARM_TICKS)]
     for one in (state, other):
@@ -205,8 +207,11 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
         batch, ticks = make_batch(rows, clock, state, number * 1000)
         prediction = prediction_of(rows, number) if answered else None
         timing = BatchTiming(clock.now_ns(), 12.25, 345.5, clock.now_ns())
-        told = (prediction, Reason.PREDICTOR_TIMEOUT, timing, trading_state)
-        decided = decider.decide(batch, *told)
+        failure = Reason.TARGET if answered else Reason.PREDICTOR_TIMEOUT
+        arm = Arm("champion", "trading_decision", "7" if answered else "")
+        answers = Answers(prediction, failure, (arm,), np.zeros(len(ticks), np.int8))
+        decided = decider.decide(batch, answers, timing, trading_state)
+        told = (prediction, failure, timing, trading_state)
         wanted = one_by_one(batch, ticks, *told, policy, clock, other)
         found = [decode_decision(payload) for payload in decided.payloads]
         assert [as_float32(d) for d in found] == [as_float32(d) for d in wanted]
@@ -217,19 +222,28 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
 
 def test_each_row_is_its_arms_in_the_decision_and_in_the_counts():
     clock, limits = FakeClock(), limit_set(max_order_notional=1e6)
-    arms = (Arm("champion", "trading_decision", ""), Arm("challenger", "trading_decision_fused", ""))
-    decider = Decider("market.ticks", DecisionPolicy(limits), BUDGET, clock, TRACE_IDS, arms)
+    arms = (
+        Arm("champion", "trading_decision", "7", "fresh@5", "champion"),
+        Arm("challenger", "trading_decision_fused", "9", "fresh@5", "challenger"),
+        Arm("champion", "trading_decision", "7", "fresh@5", "challenger", "timeout"),
+        Arm("champion", "trading_decision", "7"),
+    )
+    decider = Decider("market.ticks", DecisionPolicy(limits), BUDGET, clock, TRACE_IDS)
     rows = [("A", 100.0, "quote", 1, 0.5, None, 0)] * 5
     batch, _ = make_batch(rows, clock, PartitionState(limits), 0)
-    batch = msgspec.structs.replace(batch, arm_rows=np.array([0, 1, 1, 0, 1], np.int8))
-    prediction = msgspec.structs.replace(prediction_of(rows, 1), model_versions=("7", "9"))
-    decided = decider.decide(
-        batch, prediction, Reason.PREDICTOR_TIMEOUT, BatchTiming(clock.now_ns(), 0.0, 0.0, clock.now_ns()), TradingState.ACTIVE
-    )  # fmt: skip
-    first, second = ("champion", "trading_decision", "7"), ("challenger", "trading_decision_fused", "9")
+    timing = BatchTiming(clock.now_ns(), 0.0, 0.0, clock.now_ns())
+    rows_of = np.array([0, 1, 1, 2, 3], np.int8)
+    answers = Answers(prediction_of(rows, 1), Reason.TARGET, arms, rows_of)
+    decided = decider.decide(batch, answers, timing, TradingState.ACTIVE)
     written = [decode_decision(payload) for payload in decided.payloads]
-    told = [(d.variant, d.model_name, d.model_version) for d in written]
-    assert told == [first, second, second, first, second]
-    assert counts_of(decided).kinds == {
-        ("champion", "hold", "warming_up"): 2, ("challenger", "hold", "warming_up"): 3,
+    told = [Arm(d.variant, d.model_name, d.model_version, d.experiment, d.assigned, d.fallback) for d in written]
+    assert told == [arms[k] for k in rows_of]
+    # Outside of experiments a decision is what it was before there were any.
+    assert [b'"experiment"' in payload for payload in decided.payloads] == [True] * 4 + [False]
+    counts = counts_of(decided)
+    assert counts.kinds == {
+        ("champion", "hold", "warming_up"): 3, ("challenger", "hold", "warming_up"): 2,
+    }  # fmt: skip
+    assert counts.experiments == {
+        ("fresh", "champion", ""): 1, ("fresh", "challenger", ""): 2, ("fresh", "challenger", "timeout"): 1,
     }  # fmt: skip

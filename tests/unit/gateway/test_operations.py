@@ -54,6 +54,7 @@ class Gateway:
             predictor=SimpleNamespace(servers=lambda: self.tritons), breaker=SimpleNamespace(state=BreakerState.CLOSED),
             stored=SimpleNamespace(known=lambda: True), states=SimpleNamespace(), assignment=SimpleNamespace(),
             metrics=SimpleNamespace(), listener=self.listener, workers=workers,
+            challengers=SimpleNamespace(status=list),
         )  # fmt: skip
         self.operations = Operations(GatewaySettings(), running, self.control, self.log_level)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from gateway.adapters.triton import not_served, tensors, translate
+from gateway.adapters.triton import not_served
+from gateway.adapters.triton_answers import tensors, translate
 from trading.errors import (
     ContractMismatch,
     InvalidPrediction,

@@ -38,7 +38,7 @@ class FakeModel:
         valid = features[:, 0] >= 0.0
         ones = np.ones((n, 3), np.float32)
         weights = np.full((n, 7), 1 / 7, np.float32)
-        return Prediction(ones / 3, weights, weights, np.full(n, self.target), valid, ("2",))
+        return Prediction(ones / 3, weights, weights, np.full(n, self.target), valid, "2")
 
 
 class FakeDeskLog:

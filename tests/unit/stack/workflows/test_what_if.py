@@ -29,7 +29,7 @@ def answered(decisions, push=0.0):
         for name in ("regime_probabilities", "strategy_signals", "strategy_weights")
     )
     targets = np.array([d.target_position for d in decisions], np.float32).astype(np.float64)
-    return Prediction(regimes + np.float32(push), signals, weights, targets, np.ones(len(decisions), bool), ("7",))
+    return Prediction(regimes + np.float32(push), signals, weights, targets, np.ones(len(decisions), bool), "7")
 
 
 def test_what_was_written_with_nine_digits_is_compared_to_the_last_bit(decisions):

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from trading.errors import ConfigurationError
-from trading.experiments import definition
-from trading.experiments.definition import CHAMPION, Challenger, ServedModel, parse
+from trading.experiments import definition, reading
+from trading.experiments.definition import CHAMPION, Challenger, ServedModel
+from trading.experiments.reading import parse
 
 WHOLE = """\
 version: 1
@@ -67,7 +68,16 @@ def test_its_schema_names_every_field():
         ("block: 5m", "block: soon", "line 8: 'soon' is no span of time"),
         ("block: 5m", "block: 50ms", "line 8: a block of 50ms: expected one of 100ms to 7d"),
         ("block: 5m", "block: 8d", "line 8: a block of 8d: expected one of 100ms to 7d"),
-        ("block: 5m", "kind: canary", "line 8: kind: canary: expected shadow"),
+        ("block: 5m", "kind: canary", "line 8: a canary needs a salt"),
+        ("block: 5m", "kind: blue", "line 8: kind: blue: expected one of canary, shadow"),
+        ("block: 5m", "salt: some-salt-of-it", "line 8: salt is for a canary"),
+        ("block: 5m", "steps: [0.5]", "line 8: steps is for a canary"),
+        ("block: 5m", "symbols: [A]", "line 8: symbols is for a canary"),
+        ("block: 5m", "kind: canary\nsalt: short", "line 9: salt: short: expected 8 to 64 letters, digits"),
+        ("block: 5m", "kind: canary\nsalt: long-enough\nsymbols: [A, A]", "line 10: A is listed twice"),
+        ("block: 5m", "kind: canary\nsalt: long-enough\nsymbols: ['A B']", 'line 10: symbols.1: "A B": expected letters, digits, dots'),
+        ("block: 5m", "kind: canary\nsalt: long-enough\nsteps: [0.5, 1.5]", "line 10: steps.2: 1.5: expected a number above 0 and of at most 1"),
+        ("block: 5m", "kind: canary\nsalt: long-enough\nsteps: [0.5, 0.5]", "line 10: 0.5 is not above the step before it"),
         ("block: 5m", "share: 1.5", "line 8: share is no field here: expected some of version, name, champion"),
         ("block: 5m", "alpha: 0", "line 8: alpha: 0: expected a number of at least 0.0001 and of at most 0.2"),
         ("block: 5m", "planned_blocks: 5", "line 8: planned_blocks: 5: expected a whole number of at least 100"),
@@ -118,8 +128,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigurationError, match=told):
-            definition.read(tmp_path / name)
+            reading.read(tmp_path / name)
     with pytest.raises(ConfigurationError, match="is no file"):
-        definition.read(tmp_path)
+        reading.read(tmp_path)
     (tmp_path / "good.yaml").write_text(WHOLE)
-    assert definition.read(tmp_path / "good.yaml") == parse(WHOLE)
+    assert reading.read(tmp_path / "good.yaml") == parse(WHOLE)

@@ -29,4 +29,4 @@ def test_a_target_within_rounding_of_its_bounds_is_brought_into_them():
     found = to_prediction([np.array(c, np.float32) for c in columns], "7")
     assert found.valid.tolist() == [True, True, False]
     assert found.target_position.tolist()[:2] == [1.0, -1.0]
-    assert found.model_versions == ("7",)
+    assert found.model_version == "7"

@@ -7,11 +7,15 @@ import re
 import pytest
 from msgspec import structs
 
+from tests.challengers import FakeCanaries, FakeChallenger, canary
 from tests.golden_log import CASES, located
 from tests.paths import SHARED
 from tests.recorded_desk import BAND, TOPIC, MemoryLog, limits, recorded
 from trading.decision.wire import decode_decision
+from trading.encoding import encode
 from trading.errors import ConfigurationError
+from trading.experiments.reading import parse
+from trading.experiments.register import ExperimentHistory, ExperimentWord
 from trading.intake import Admission
 from trading.replay.comparison import same
 from trading.replay.published import Published
@@ -21,6 +25,19 @@ from trading.state.partition import PartitionState
 from trading.state.recovery import Recovery
 
 SMALL = "simulate:regimes?seed=3&ticks=4000&symbols=4"
+
+
+EXPERIMENT = """\
+version: 1
+name: fresh
+kind: canary
+salt: salt-of-fresh
+champion: {model: trading_decision, version: 7}
+challengers:
+  - {arm: newer, model: trading_decision_fused, version: 9}
+primary: {effect: 0.2}
+block: 1s
+"""
 
 
 def published_of(payloads):
@@ -51,6 +68,34 @@ def test_every_recorded_source_replays_byte_for_byte(name):
         assert [one for one in replayed if one.difference is not None][:3] == []
         count += sum(b'"verdict":{' in payload for payload in log.published)
     assert count > 500
+
+
+def test_which_arm_a_unit_was_given_to_is_found_anew():
+    text = parse(EXPERIMENT)
+    history = ExperimentHistory()
+    words = [
+        ExperimentWord("create", "fresh", text), ExperimentWord("start", "fresh"), ExperimentWord("stop", "fresh"),
+        ExperimentWord("start", "fresh"), ExperimentWord("ramp", "fresh", share=0.5, from_block=0),
+        ExperimentWord("ramp", "fresh", share=1.0, from_block=10**9),
+    ]  # fmt: skip
+    for offset, word in enumerate(words, 1):
+        history.take(offset, encode(word).decode(), "me", "because", 0)
+    # What the gateway divides by, of the command at offset 5.
+    one = canary(FakeChallenger(), block_s=1)
+    logs = recorded(SMALL, 4000, assumed=True, canaries=FakeCanaries(one))
+    log = max(logs.values(), key=lambda found: len(found.published))
+    log.experiments = history
+    assigned = [decode_decision(payload).assigned for payload in log.published]
+    assert 0.3 < assigned.count("newer") / len(assigned) < 0.7
+    assert [r.difference for r in replay(log) if r.difference is not None] == []
+    # One that was given to another arm than the log says, and one that names a command that gave it to none.
+    place = assigned.index("newer", 100)
+    for old, new in ((b'"assigned":"newer"', b'"assigned":"champion"'), (b'"fresh@5"', b'"fresh@2"')):
+        changed = list(log.published)
+        changed[place] = changed[place].replace(old, new)
+        assert changed[place] != log.published[place]
+        found = [r for r in replay(log, payloads=changed) if r.difference is not None]
+        assert [one.difference.field for one in found] == ["assigned"]
 
 
 @pytest.fixture(scope="module")

@@ -172,8 +172,7 @@ def put_together(
     opened: ExitStack,
 ) -> Running:
     """The pipeline on its adapters; the group is joined here, last."""
-    bootstrap, topics = settings.kafka_bootstrap, settings.topics
-    clock = SystemClock()
+    bootstrap, topics, clock = settings.kafka_bootstrap, settings.topics, SystemClock()
     fills, cancels = (None, None) if served.policy.assumed_fills else open_broker(settings, metrics, opened)
     fast = RedisSnapshots(settings.redis_url.get_secret_value(), settings.group)
     name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, settings.group)
@@ -193,19 +192,13 @@ def put_together(
     sink = open_sink(settings, instance, name, source)
     breaker = open_breaker(settings, metrics, clock)
     ports = Ports(
-        source=source,
-        predictor=GuardedPredictor(served.predictor, breaker),
-        sink=sink,
-        snapshots=keeper,
-        states=controlled.states,
-        clock=clock,
-        metrics=metrics,
+        source, GuardedPredictor(served.predictor, breaker), sink, keeper, controlled.states, clock, metrics,
         events=KafkaEvents(controlled.listener, fills),
         cancels=cancels,
         reservations=controlled.reservations,
         tracer=tracer,
         canaries=challengers,
-    )
+    )  # fmt: skip
     pipeline = Pipeline(ports, assignment.states, served.policy, settings.admission(), settings.pipeline())
     assignment.begin(pipeline, sink)
     metrics.watch_books(assignment.states.books)

@@ -31,6 +31,16 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
+def param_of_run(client: MlflowClient, run_id: str, name: str) -> str:
+    """A parameter of a run; "" where the run is gone, or has none of that name. Raises ServiceUnavailable."""
+    try:
+        return str(client.get_run(run_id).data.params.get(name, ""))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return ""
+        raise ServiceUnavailable(f"MLflow does not tell of run {run_id}: {brief(error)}") from error
+
+
 def download(mlflow_uri: str, reference: str, folder: Path, name: str = "", alias: str = "") -> Origin:
     """As `references.fetch`, of what is no file. Raises ExportError or ServiceUnavailable."""
     client = connect(mlflow_uri)

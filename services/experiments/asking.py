@@ -1,4 +1,4 @@
-"""A challenger asked for the rows that the desk decided, off its path: patiently, and never about a tick again."""
+"""Arms asked for the rows that the desk decided, off its path: patiently, and never about a tick again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 
 from services.experiments.arm_book import ArmAnswers
 from services.experiments.call_budget import CallBudget
-from services.experiments.partition_shadow import LIVE
+from services.experiments.partition_shadow import LIVE, of_challenger, recorded_answers
 from services.experiments.ports import ChallengerModel, Clock
 from trading.arrays import CodeArray, FloatArray
 from trading.decision.schema import CODES, Decision, Reason
 from trading.errors import InvalidPrediction, PredictionError, ServiceUnavailable
+from trading.experiments.definition import CHAMPION, ServedModel
 from trading.replay.published import held_of
 
 INVALID = CODES[Reason.PREDICTOR_INVALID]
@@ -21,6 +22,36 @@ ROWS = 256
 CALL_S = 5.0
 #: A model that does not answer is asked again for so long: a server that is away is no fault of the model's.
 PATIENCE_S, AGAIN_S = 30.0, 0.5
+
+
+class ArmModel:
+    """What an arm's model says of what the desk decided: as it is on record where it decided, else it is asked."""
+
+    def __init__(self, arm: str, served: ServedModel, asked: PatientModel) -> None:
+        """Nothing was asked yet.
+
+        Args:
+            arm: whose model it is.
+            served: name and version.
+            asked: where the record does not say.
+        """
+        self._is_champion, self._asked = arm == CHAMPION, asked
+        self._served = (served.model, str(served.version))
+
+    def answers(self, decisions: Sequence[Decision]) -> ArmAnswers:
+        """Of n rows. Raises ServiceUnavailable where it gives no answer for long."""
+        found = recorded_answers(decisions)
+        lacking = [k for k, d in enumerate(decisions) if not self._decided(d)]
+        if lacking:
+            asked = self._asked.answers([decisions[k] for k in lacking])
+            found.targets[lacking], found.held[lacking] = asked.targets, asked.held
+        return found
+
+    def _decided(self, decision: Decision) -> bool:
+        """Whether the record is of this model: what nobody could answer is the champion's."""
+        if self._is_champion:
+            return not of_challenger(decision)
+        return (decision.model_name, decision.model_version) == self._served
 
 
 class PatientModel:

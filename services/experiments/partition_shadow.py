@@ -110,7 +110,7 @@ class PartitionShadow:
 
         Args:
             rows: in the order of their log, from where the last ones ended.
-            answers: of each challenger's arm; the champion's lie in the decisions.
+            answers: of each arm, the champion's too.
 
         Raises:
             ChampionChanged: the first tick of a block that counts which another version than the champion decided.
@@ -118,7 +118,7 @@ class PartitionShadow:
         """
         decisions = [row.published.decision for row in rows]
         late = np.isin(held_of(decisions), LIVE)
-        found = [champion_answers(decisions), *(answers[one.arm] for one in self._experiment.challengers)]
+        found = [answers[arm] for arm in self._experiment.arms]
         everyone = [one._replace(held=np.where(late, np.int8(LATE), one.held)) for one in found]
         begin = 0
         for key, group in groupby(zip(self._keys(rows), rows, strict=True), lambda one: one[0]):
@@ -201,9 +201,14 @@ class PartitionShadow:
         return BlockOutcome(self._partition, self._block, capital, tuple(book.close() for book in self._books))
 
 
-def champion_answers(decisions: Sequence[Decision]) -> ArmAnswers:
-    """What the desk's own model said, as it was recorded."""
+def recorded_answers(decisions: Sequence[Decision]) -> ArmAnswers:
+    """What the model that decided said, as it was recorded."""
     return ArmAnswers(targets_of(decisions), held_of(decisions))
+
+
+def of_challenger(decision: Decision) -> bool:
+    """Whether an experiment's challenger decided it, in the champion's place."""
+    return decision.assigned not in {"", CHAMPION} and not decision.fallback and decision.model_version != ""
 
 
 def refuse_other_champion(experiment: ExperimentDefinition, decisions: Sequence[Decision]) -> None:
@@ -211,8 +216,8 @@ def refuse_other_champion(experiment: ExperimentDefinition, decisions: Sequence[
     champion = experiment.champion
     for d in decisions:
         told = (d.model_name, d.model_version)
-        # Who could not be asked has no version.
-        if d.model_version and told != (champion.model, str(champion.version)):
+        # Who could not be asked has no version; and of a unit that was another's nothing is known.
+        if d.model_version and not of_challenger(d) and told != (champion.model, str(champion.version)):
             raise ChampionChanged(
                 f"{d.decision_id} was decided by {d.model_name}/{d.model_version}, and the experiment's {CHAMPION} "
                 f"is {champion}: what came before it counts, what comes after needs another experiment"

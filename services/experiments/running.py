@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from services.experiments.asking import PatientModel
+from services.experiments.asking import ArmModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget
 from services.experiments.evaluation import Evaluation, evaluate
@@ -25,14 +25,14 @@ class ShadowParts(Struct, frozen=True):
 
     Attributes:
         log: of what the desk decides.
-        models: of each challenger's arm.
+        models: of each arm, the champion's too.
         shadows: of each partition.
         series: that blocks are counted in.
         budget: of the models' calls.
     """
 
     log: DeskLog
-    models: Mapping[str, PatientModel]
+    models: Mapping[str, ArmModel]
     shadows: Mapping[int, PartitionShadow]
     series: BlockSeries
     budget: CallBudget

@@ -69,6 +69,15 @@ class Said(Struct, frozen=True):
     overridden: bool = False
 
 
+class Refused(Struct, frozen=True):
+    """A command that changed nothing, and why not."""
+
+    offset: int
+    why: str
+    by: str
+    at_ns: int
+
+
 class Experiment(Struct, frozen=True):
     """An experiment as it stands.
 
@@ -128,13 +137,13 @@ class ExperimentRegister:
 
     Attributes:
         experiments: by name, in the order in which they were created.
-        refused: offset -> why a command changed nothing; the newest of them.
+        refused: commands that changed nothing; the newest of them.
     """
 
     def __init__(self) -> None:
         """Nothing was said yet."""
         self.experiments: Mapping[str, Experiment] = {}
-        self.refused: Mapping[int, str] = {}
+        self.refused: tuple[Refused, ...] = ()
         #: Of experiments that are no more, too.
         self._salts: dict[str, str] = {}
 
@@ -149,14 +158,21 @@ class ExperimentRegister:
         try:
             word = read_word(text)
         except BadRecord as error:
-            return self._refuse(offset, self._put_back(offset, text, f"{error}", by, at_ns))
-        if why := self._why_not(word):
-            return self._refuse(offset, why)
+            why = self._put_back(offset, text, f"{error}", by, at_ns)
+        else:
+            why = self.why_not(word)
+        if why:
+            self.refused = (*self.refused[1 - MOST_REFUSED :], Refused(offset, why, by, at_ns))
+            return why
         said = Said(
             offset, word.act, by, reason, at_ns, word.share, word.from_block, word.arm, word.overridden
         )  # fmt: skip
         self._put(word.name, self._after(word, said))
         return ""
+
+    def refused_of(self, at_ns: int, by: str) -> str:
+        """Why a command changed nothing; "" where it did, or is not there."""
+        return next((one.why for one in self.refused if (one.at_ns, one.by) == (at_ns, by)), "")
 
     def stop_all(self, offset: int, reason: str, by: str, at_ns: int) -> None:
         """The champion decides everything from now on."""
@@ -184,7 +200,8 @@ class ExperimentRegister:
             return replace(one, steps=(*one.steps, ShareStep(word.from_block, word.share, said.offset)))
         return one
 
-    def _why_not(self, word: ExperimentWord) -> str:
+    def why_not(self, word: ExperimentWord) -> str:
+        """Why a command would change nothing now; "" where it would."""
         one = self.experiments.get(word.name)
         if word.definition is not None:
             if one is not None:
@@ -219,11 +236,6 @@ class ExperimentRegister:
     def _put(self, name: str, one: Experiment) -> None:
         # Replaced, never changed: others may be reading it.
         self.experiments = {**self.experiments, name: one}
-
-    def _refuse(self, offset: int, why: str) -> str:
-        kept = list(self.refused.items())[-(MOST_REFUSED - 1) :]
-        self.refused = dict([*kept, (offset, why)])
-        return why
 
     def _put_back(self, offset: int, text: str, why: str, by: str, at_ns: int) -> str:
         """Of what is not understood: it may be about any experiment, and may be a stop."""

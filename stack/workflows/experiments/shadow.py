@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 
 from msgspec import Struct
 
@@ -14,16 +15,19 @@ from connectors.kafka.reading import read_to_end
 from connectors.kafka.watermarks import Watermarks, offset_at
 from gateway.adapters.clock import SystemClock
 from gateway.settings import GatewaySettings
-from services.experiments.asking import PatientModel
+from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
 from services.experiments.desk_log import KafkaCommands, KafkaDeskLog
 from services.experiments.partition_shadow import PartitionShadow
+from services.experiments.ports import ChallengerModel
 from services.experiments.running import ShadowParts, ShadowRun
 from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_of_models
+from trading.arrays import Float32Array
 from trading.decision.policy import REBALANCE_BAND
 from trading.errors import BadRecord, ConfigurationError
-from trading.experiments.definition import Challenger, ExperimentDefinition
+from trading.experiments.definition import CHAMPION, ExperimentDefinition, ServedModel
+from trading.models.prediction import Prediction
 from trading.models.serving import GatewayStart, read_start
 from trading.risk.limits import LimitSet
 
@@ -69,10 +73,12 @@ def begun(
     with ExitStack() as open_things:
         clock = SystemClock()
         budget, place = CallBudget(limits, clock), place_of_models()
-        models = {
-            one.arm: PatientModel(one.arm, open_things.enter_context(opened_challenger(place, one)), budget, clock)
-            for one in experiment.challengers
-        }
+        models = {}
+        for arm, served in experiment.models.items():
+            # The champion is asked where a challenger decided in its place, if anywhere.
+            opening = partial(open_things.enter_context, opened_arm(place, arm, served))
+            model: ChallengerModel = OpenedLater(opening) if arm == CHAMPION else opening()
+            models[arm] = ArmModel(arm, served, PatientModel(arm, model, budget, clock))
         start = newest_start(bootstrap, topics.starts, topics.decisions)
         account, strategy, band = (
             (settings.account, settings.strategy, REBALANCE_BAND)
@@ -90,17 +96,32 @@ def begun(
         yield Begun(ShadowRun(experiment, parts), ends, known)
 
 
+class OpenedLater:
+    """Implements ChallengerModel: one that is opened when it is asked for the first time."""
+
+    def __init__(self, opening: Callable[[], AskedModel]) -> None:
+        """`opening` raises ConfigurationError and ServiceUnavailable."""
+        self._opening = opening
+        self._model: AskedModel | None = None
+
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
+        """See AskedModel."""
+        if self._model is None:
+            self._model = self._opening()
+        return self._model.predict(features, timeout_s)
+
+
 @contextmanager
-def opened_challenger(place: ModelPlace, challenger: Challenger) -> Iterator[AskedModel]:
-    """A challenger, asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
-    # A copy of its own: two challengers may have a step in common, and two shadows a challenger.
-    own = f"shadow-{os.getpid()}-{challenger.arm}"
+def opened_arm(place: ModelPlace, arm: str, model: ServedModel) -> Iterator[AskedModel]:
+    """An arm's model, asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
+    # A copy of its own: two arms may have a step in common, and two shadows a challenger.
+    own = f"shadow-{os.getpid()}-{arm}"
     with ExitStack() as opened:
         try:
-            model = opened.enter_context(opened_model(place, challenger.model, str(challenger.version), own))
+            asked = opened.enter_context(opened_model(place, model.model, str(model.version), own))
         except ConfigurationError as error:
-            raise ConfigurationError(f"challenger {challenger.arm}: {error}") from error
-        yield model
+            raise ConfigurationError(f"challenger {arm}: {error}") from error
+        yield asked
 
 
 def newest_start(bootstrap: str, topic: str, decisions_topic: str) -> GatewayStart | None:

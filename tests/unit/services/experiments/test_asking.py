@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from services.experiments.asking import PATIENCE_S, ROWS, PatientModel
+from services.experiments.asking import PATIENCE_S, ROWS, ArmModel, PatientModel
 from services.experiments.call_budget import SEEN_S, WINDOW, YIELD_S, CallBudget, CallLimits
 from tests.unit.services.experiments.fakes import FakeClock, FakeModel
 from trading.decision.schema import CODES, Action, Decision, Reason, StageTimes
 from trading.errors import InvalidPrediction, PredictorDown, PredictorTimeout, ServiceUnavailable
+from trading.experiments.definition import ServedModel
 from trading.risk.trading_state import TradingState
 
 DOWN = PredictorDown("nobody is there")
@@ -116,3 +117,22 @@ def test_what_is_looked_at_is_bounded():
     budget.observe([structs.replace(decision())] * (3 * WINDOW))
     assert not budget.yields
     assert len(budget._latencies) == WINDOW
+
+
+def test_what_is_on_record_is_not_asked_again():
+    given, model, _, _ = asker()
+    champions = decision()
+    theirs = structs.replace(
+        champions, model_version="2", variant="other", assigned="other", experiment="one@5", target_position=-0.75
+    )
+    fallen = structs.replace(champions, assigned="other", experiment="one@5", fallback="timeout")
+    held = structs.replace(champions, model_version="", reason=Reason.PREDICTOR_INVALID, target_position=None)
+    rows = [champions, theirs, fallen, held]
+    champion = ArmModel("champion", ServedModel("m", 1), given).answers(rows)
+    # The champion is asked where a challenger decided in its place, and nowhere else.
+    assert [len(one) for one in model.asked] == [1]
+    assert champion.targets[:3].tolist() == pytest.approx([0.1, 0.5, 0.1])
+    assert champion.held.tolist() == [-1, -1, -1, CODES[Reason.PREDICTOR_INVALID]]
+    other = ArmModel("other", ServedModel("m", 2), given).answers(rows)
+    assert [len(one) for one in model.asked] == [1, 3]
+    assert other.targets.tolist() == pytest.approx([0.5, -0.75, 0.5, 0.5])

@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from services.experiments.arm_book import ArmAnswers, flips
-from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionShadow, champion_answers
+from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionShadow, recorded_answers
 from tests.fakes import limit_set
 from tests.recorded_desk import BAND, limits, recorded
 from trading.decision.schema import CODES, Action, Reason
@@ -53,7 +53,7 @@ def shadow(log, experiment=EXPERIMENT, first_block=0):
 
 
 def same_answers(rows, **changed):
-    found = champion_answers([row.published.decision for row in rows])
+    found = recorded_answers([row.published.decision for row in rows])
     return found._replace(**changed)
 
 
@@ -61,7 +61,8 @@ def run(one, rows, answers, size=333):
     blocks = []
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
-        blocks += one.take(part, {"other": answers.part(begin, begin + size)})
+        end = begin + size
+        blocks += one.take(part, {"champion": same_answers(part), "other": answers.part(begin, end)})
     return blocks
 
 
@@ -204,7 +205,7 @@ def test_another_champion_ends_the_comparison(log):
     with pytest.raises(ChampionChanged, match=r"decided by trading_decision/9, and .* is trading_decision/7"):
         for begin in range(0, len(moved), 100):
             part = moved[begin : begin + 100]
-            blocks += one.take(part, {"other": same_answers(part)})
+            blocks += one.take(part, {"champion": same_answers(part), "other": same_answers(part)})
     assert blocks
 
 
@@ -228,4 +229,5 @@ def test_flips(rows, signs, count, last):
 
 
 def test_no_row_is_no_outcome(log):
-    assert list(shadow(log).take([], {"other": ArmAnswers(np.zeros(0), np.zeros(0, np.int8))})) == []
+    nothing = ArmAnswers(np.zeros(0), np.zeros(0, np.int8))
+    assert list(shadow(log).take([], {"champion": nothing, "other": nothing})) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from services.experiments.asking import PatientModel
+from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
 from services.experiments.partition_shadow import PartitionShadow
@@ -26,7 +26,10 @@ def running(logs, polls, target=0.5):
     clock = FakeClock()
     budget = CallBudget(CallLimits(1.0), clock)
     shadows = {p: PartitionShadow(p, EXPERIMENT, limits(), log, BAND, 0) for p, log in logs.items()}
-    models = {"other": PatientModel("other", FakeModel(clock, target), budget, clock)}
+    models = {
+        arm: ArmModel(arm, served, PatientModel(arm, FakeModel(clock, target), budget, clock))
+        for arm, served in EXPERIMENT.models.items()
+    }
     log = FakeDeskLog(polls, list(logs))
     return ShadowRun(EXPERIMENT, ShadowParts(log, models, shadows, BlockSeries(EXPERIMENT.arms, len(logs)), budget))
 

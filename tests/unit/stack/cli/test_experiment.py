@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.experiments.evaluation import evaluate
-from stack.cli.experiment import show, take
+from stack.cli.experiment.command import show, take
 from stack.cli.main import app
 from stack.cli.output import out
 from stack.workflows.experiments.shadow import Begun

@@ -103,7 +103,8 @@ def test_what_is_refused_changes_nothing(desk, said, why):
     was = desk.register.experiments
     assert why in desk.say(act, **given)
     assert desk.register.experiments == was
-    assert why in desk.register.refused[desk.offset]
+    assert why in desk.register.refused_of(1000 + desk.offset, "me")
+    assert desk.register.refused[-1].offset == desk.offset
 
 
 def test_a_shadow_has_no_share(desk):

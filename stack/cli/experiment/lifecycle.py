@@ -1,0 +1,152 @@
+"""`ultrathink experiment create|start|ramp|stop|list|status`: experiments of the desk, in its control topic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stack.cli.experiment.command import FileArgument, JsonOption, app
+from stack.cli.output import coloured, err, out, print_json, table
+from trading.users import current_user
+
+if TYPE_CHECKING:
+    from trading.experiments.register import Experiment
+
+NameArgument = Annotated[str, typer.Argument(help="Of the experiment.")]
+ReasonOption = Annotated[str, typer.Option(help="Recorded with the command.")]
+STATE_COLOURS = {"created": "yellow", "running": "green", "stopped": "red"}
+
+
+@app.command(epilog='Example: ultrathink experiment create experiment.yaml --reason "fresh regimes"')
+def create(path: FileArgument, reason: ReasonOption, json: JsonOption = False) -> None:
+    """Make an experiment known to the desk, whole or not at all: its models are looked at first.
+
+    Exit code 2 when it is refused: an unknown version, another feature version or signature, a block shorter than
+    the labels' horizon, a name or salt of before.
+    """
+    from stack.processes.settings import gateway_settings
+    from stack.servers.settings import load
+    from stack.workflows.asking import place_of_models
+    from stack.workflows.experiments.checking import check_models
+    from stack.workflows.experiments.commanding import command
+    from trading.experiments import reading
+    from trading.experiments.register import ExperimentWord
+
+    definition = reading.read(path)
+    check_models(definition, place_of_models(), load().mlflow_uri)
+    word = ExperimentWord("create", definition.name, definition)
+    tell(command(gateway_settings(), word, reason, current_user()), reason, json=json)
+
+
+@app.command(epilog='Example: ultrathink experiment start fresh-regimes --reason "looks good offline"')
+def start(name: NameArgument, reason: ReasonOption, json: JsonOption = False) -> None:
+    """Begin its shadow. A canary's challengers have no share of the units before `ramp`, after a stop neither."""
+    give("start", name, reason, json=json)
+
+
+@app.command(epilog='Example: ultrathink experiment stop fresh-regimes --reason "seen enough"')
+def stop(name: NameArgument, reason: ReasonOption, json: JsonOption = False) -> None:
+    """End it: the champion decides every tick at once."""
+    give("stop", name, reason, json=json)
+
+
+@app.command(epilog='Example: ultrathink experiment ramp fresh-regimes --to 0.25 --reason "5% did no harm"')
+def ramp(
+    name: NameArgument,
+    reason: ReasonOption,
+    to: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Share of the units, as 0.25. Default: the next step.")
+    ] = None,
+    lead: Annotated[str, typer.Option(help="Event time by which it lies ahead of every partition.")] = "5s",
+    json: JsonOption = False,
+) -> None:
+    """Give a canary's challengers a share of the units, from a block on that lies ahead of every partition's clock.
+
+    A unit that a challenger had it keeps: a larger share takes from the champion alone.
+    """
+    from stack.processes.settings import gateway_settings
+    from stack.workflows.experiments import commanding
+    from trading.experiments.register import ExperimentWord
+    from trading.spans import parse_span
+
+    settings, lead_ns = gateway_settings(), parse_span(lead)
+    one = commanding.experiment_of(settings, name)
+    share = commanding.next_step(one) if to is None else to
+    found = commanding.boundary(one.definition, commanding.clocks(settings), lead_ns)
+    block = max(found.block, one.steps[-1].from_block + 1 if one.steps else 0)
+    word = ExperimentWord("ramp", name, share=share, from_block=block)
+    after = commanding.command(settings, word, reason, current_user())
+    late = commanding.late(one.definition, block, commanding.clocks(settings))
+    tell(after, reason, json=json)
+    if not json:
+        out.print(f"{share:.0%} of its units are the challengers' {commanding.when_text(found)}", markup=False)
+    if late:
+        err.print(
+            f"[yellow]partitions {', '.join(map(str, late))} have reached that block already[/]: what of it was "
+            "decided before is the champion's; a longer --lead keeps that from happening"
+        )
+
+
+@app.command("list", epilog="Example: ultrathink experiment list --json")
+def list_all(json: JsonOption = False) -> None:
+    """Every experiment of the desk, and how it stands."""
+    from stack.processes.settings import gateway_settings
+    from stack.workflows.experiments.commanding import register_of
+
+    found = list(register_of(gateway_settings()).experiments.values())
+    if json:
+        print_json(found)
+        return
+    rows = [
+        [
+            one.definition.name, one.definition.kind, coloured(STATE_COLOURS[one.state], one.state),
+            f"{one.share:.0%}", str(one.definition.champion),
+            ", ".join(f"{c.arm} ({c.served})" for c in one.definition.challengers),
+        ]
+        for one in found
+    ]  # fmt: skip
+    if rows:
+        out.print(table("", ["experiment", "kind", "", "share", "champion", "challengers"], rows, right=(3,)))
+    else:
+        out.print("no experiments: `ultrathink experiment create FILE` makes one known")
+
+
+@app.command(epilog="Example: ultrathink experiment status fresh-regimes --json")
+def status(name: NameArgument, json: JsonOption = False) -> None:
+    """How an experiment stands, and who did what."""
+    from stack.cli.dlq import stamp
+    from stack.processes.settings import gateway_settings
+    from stack.workflows.experiments.commanding import experiment_of
+
+    one = experiment_of(gateway_settings(), name)
+    if json:
+        print_json(one)
+        return
+    show_state(one)
+    rows = [[stamp(s.at_ns), s.act, f"{s.share:.0%}" if s.act == "ramp" else "", s.by, s.reason] for s in one.said]
+    out.print(table("", ["at", "what", "share", "by", "reason"], rows, right=(2,), prose=True))
+
+
+def give(act: Literal["start", "stop"], name: str, reason: str, *, json: bool) -> None:
+    """Command an experiment, and tell how it stands."""
+    from stack.processes.settings import gateway_settings
+    from stack.workflows.experiments.commanding import command
+    from trading.experiments.register import ExperimentWord
+
+    tell(command(gateway_settings(), ExperimentWord(act, name), reason, current_user()), reason, json=json)
+
+
+def tell(one: Experiment, reason: str, *, json: bool) -> None:
+    """How it stands after a command."""
+    if json:
+        print_json(one)
+        return
+    show_state(one)
+    out.print(f"set by {current_user()} because {reason!r}", markup=False, soft_wrap=True)
+
+
+def show_state(one: Experiment) -> None:
+    """In a line."""
+    share = f", {one.share:.0%} of its units the challengers'" if one.share else ""
+    out.print(f"{one.definition.name}: {one.state}{share}", markup=False, soft_wrap=True)

@@ -1,0 +1,144 @@
+"""Experiments are commanded over the control topic: what cannot be is refused before it is written.
+
+Two people may speak at once: the log decides, and whoever wrote reads there whether he was heard.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+from msgspec import Struct
+
+from connectors.kafka.cluster import require
+from connectors.kafka.messages import as_bytes
+from connectors.kafka.reading import read_to_end
+from connectors.kafka.watermarks import Watermarks
+from gateway.control import topic as control_topic
+from gateway.settings import GatewaySettings
+from trading.decision.wire import decode_decision
+from trading.encoding import encode
+from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
+from trading.experiments.definition import ExperimentDefinition
+from trading.experiments.register import Experiment, ExperimentRegister, ExperimentWord
+from trading.spans import span_text
+
+#: Event time by which a share lies ahead of every partition's clock, at least: gateways hear of it meanwhile.
+LEAD_NS = 5_000_000_000
+#: Of a partition's newest records so many are looked at: markers of transactions lie among them, and rubbish may.
+NEWEST = 50
+#: What was written is there to be read within so long.
+HEARD_S = 10.0
+
+
+class Boundary(Struct, frozen=True):
+    """Where a share begins.
+
+    Attributes:
+        block: its number since 1970.
+        ahead_ns: event time from the partition that is furthest to its beginning; 0 where nothing was decided yet.
+    """
+
+    block: int
+    ahead_ns: int
+
+
+def register_of(settings: GatewaySettings) -> ExperimentRegister:
+    """Every experiment that the desk's log knows. Raises ServiceUnavailable."""
+    return control_topic.in_force(settings.kafka_bootstrap, settings.control_topic).experiments
+
+
+def experiment_of(settings: GatewaySettings, name: str) -> Experiment:
+    """One of them. Raises ConfigurationError where there is none, ServiceUnavailable."""
+    found = register_of(settings).experiments
+    if name not in found:
+        known = ", ".join(found) or "none"
+        raise ConfigurationError(f"{name!r} is no experiment of this desk: there is {known}")
+    return found[name]
+
+
+def command(settings: GatewaySettings, word: ExperimentWord, reason: str, by: str) -> Experiment:
+    """Command an experiment, and return how it stands after that.
+
+    Raises:
+        ConfigurationError: it is refused; nothing is changed.
+        ServiceUnavailable: it did not reach the log, or it is not known whether it did.
+    """
+    bootstrap, topic = settings.kafka_bootstrap, settings.control_topic
+    if why := register_of(settings).why_not(word):
+        raise ConfigurationError(why)
+    told = control_topic.told("experiment", encode(word).decode(), reason, by)
+    control_topic.send(bootstrap, topic, told)
+    deadline = time.monotonic() + HEARD_S
+    while True:
+        found = register_of(settings)
+        one = found.experiments.get(word.name)
+        if one is not None and any((s.at_ns, s.by, s.act) == (told.at_ns, told.by, word.act) for s in one.said):
+            return one
+        if why := found.refused_of(told.at_ns, told.by):
+            raise ConfigurationError(f"somebody was quicker: {why}")
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable(f"the command was written, and {topic} does not show it: look again")
+        time.sleep(0.1)
+
+
+def clocks(settings: GatewaySettings) -> dict[int, int]:
+    """Partition -> event time of its newest decision, ns since 1970; without those where nothing was decided.
+
+    Raises ServiceUnavailable.
+    """
+    bootstrap, topic = settings.kafka_bootstrap, settings.decisions_topic
+    found: dict[int, int] = {}
+    partitions = require(bootstrap, topic)
+    with closing(Watermarks(bootstrap)) as watermarks:
+        bounds = {p: watermarks.bounds(topic, p) for p in partitions}
+    for partition, (low, end) in bounds.items():
+        newest = newest_time(bootstrap, topic, partition, max(low, end - NEWEST)) if end > low else None
+        if newest is not None:
+            found[partition] = newest
+    return found
+
+
+def newest_time(bootstrap: str, topic: str, partition: int, start: int) -> int | None:
+    """The latest event time of the decisions from an offset on; None where there is none."""
+    newest: int | None = None
+    for messages in read_to_end(bootstrap, topic, partition, start):
+        for message in messages:
+            try:
+                decision = decode_decision(as_bytes(message.value()) or b"")
+            except BadRecord:
+                continue
+            newest = max(newest or 0, decision.event_time_ns)
+    return newest
+
+
+def boundary(definition: ExperimentDefinition, times: Mapping[int, int], lead_ns: int = LEAD_NS) -> Boundary:
+    """The first block that begins later than every partition's clock by a whole block, and by `lead_ns`."""
+    if not times:
+        return Boundary(0, 0)
+    newest, length = max(times.values()), definition.block_ns
+    block = (newest + max(lead_ns, length)) // length + 1
+    return Boundary(block, block * length - newest)
+
+
+def late(definition: ExperimentDefinition, block: int, times: Mapping[int, int]) -> Sequence[int]:
+    """Partitions whose clocks had reached a block's beginning by now: of it some ticks were decided before."""
+    return sorted(p for p, now_ns in times.items() if now_ns >= block * definition.block_ns)
+
+
+def next_step(one: Experiment) -> float:
+    """The share that comes after the one that it has. Raises ConfigurationError where there is none."""
+    rest = [share for share in one.definition.steps if share > one.share]
+    if not rest:
+        raise ConfigurationError(
+            f"{one.definition.name} has a share of {one.share:g}, and no step after it: --to gives it another"
+        )
+    return rest[0]
+
+
+def when_text(found: Boundary) -> str:
+    """Where a share begins, for a person."""
+    if not found.ahead_ns:
+        return "from the first tick on"
+    return f"from block {found.block} on, {span_text(found.ahead_ns)} of ticks ahead of every partition"

@@ -17,7 +17,7 @@ from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import CODES, Reason
 from trading.events import PartitionEvents
 from trading.experiments.definition import TradingCosts
-from trading.portfolio.book import Book
+from trading.portfolio.book import Book, BookDump
 from trading.risk.engine import DENY
 from trading.risk.limits import LimitSet
 
@@ -91,6 +91,18 @@ class ArmOutcome(Struct, frozen=True):
 COUNTED = ("rows", "answered", "errors", "orders", "denied", "flips")
 
 
+class ArmDump(Struct, frozen=True, array_like=True):
+    """A copy of an arm's book, and of what was counted since the last close."""
+
+    book: BookDump
+    limits: bytes
+    signs: list[float]
+    counts: dict[str, int]
+    traded: list[float]
+    broken: dict[str, int]
+    begun_with: float
+
+
 class ArmBook:
     """A virtual book: what risk accepts counts as filled at once, at the touch that stood."""
 
@@ -105,7 +117,24 @@ class ArmBook:
         self.book = Book(limits)
         self._band, self._cost = rebalance_band, (costs.fee_bps + costs.slippage_bps) * 1e-4
         self._signs = np.zeros(0)
+        self._traded: list[FloatArray] = []
+        self._broken: Counter[str] = Counter()
         self._begin()
+
+    def dump(self) -> ArmDump:
+        """A copy."""
+        traded = np.concatenate([np.zeros(0), *self._traded]).tolist()
+        return ArmDump(
+            self.book.dump(), self.book.limits.encode(), self._signs.tolist(), self._counts, traded,
+            dict(self._broken), self._begun_with,
+        )  # fmt: skip
+
+    def load(self, dump: ArmDump) -> None:
+        """Go on from a copy. Raises ValueError and ConfigurationError where it is of another version."""
+        self.book = Book.load(dump.book, LimitSet.decode(dump.limits))
+        self._signs = np.array(dump.signs, np.float64)
+        self._counts, self._broken = dict(dump.counts), Counter(dump.broken)
+        self._traded, self._begun_with = [np.array(dump.traded, np.float64)], dump.begun_with
 
     def take(self, events: PartitionEvents) -> None:
         """Limits and resets, before the next tick, as the desk's book takes them."""
@@ -137,8 +166,7 @@ class ArmBook:
 
     def _begin(self) -> None:
         self._counts = dict.fromkeys(COUNTED, 0)
-        self._traded: list[FloatArray] = []
-        self._broken: Counter[str] = Counter()
+        self._traded, self._broken = [], Counter()
         self._begun_with = self._worth()
 
     def _worth(self) -> float:

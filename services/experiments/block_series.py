@@ -54,6 +54,16 @@ def share(part: FloatArray, whole: FloatArray) -> FloatArray:
     return found
 
 
+class SeriesDump(Struct, frozen=True, array_like=True):
+    """A copy of a series; `rows` are float64 [blocks, arms, .] as bytes."""
+
+    waiting: list[BlockOutcome]
+    blocks: list[int]
+    capital: list[float]
+    rows: bytes
+    broken: dict[str, dict[str, int]]
+
+
 class BlockSeries:
     """Collects what became of each partition's blocks; a block counts once it has ended everywhere, and stays."""
 
@@ -93,6 +103,25 @@ class BlockSeries:
                     self.broken[arm] += Counter(outcome.broken)
             self._rows.append(np.array([summed([one.arms[k] for one in found]) for k in range(len(self._arms))]))
         return len(self._blocks)
+
+    def dump(self) -> SeriesDump:
+        """A copy."""
+        waiting = [one for block in sorted(self._waiting) for one in self._waiting[block]]
+        rows = np.array(self._rows, np.float64).tobytes()
+        broken = {arm: dict(counts) for arm, counts in self.broken.items()}
+        return SeriesDump(waiting, list(self._blocks), list(self._capital), rows, broken)
+
+    def load(self, dump: SeriesDump) -> None:
+        """Go on from a copy. Raises ValueError where it is of other arms."""
+        if tuple(dump.broken) != self._arms:
+            raise ValueError(f"it is of the arms {', '.join(dump.broken)}")
+        shape = (len(dump.blocks), len(self._arms), len(_SUMMED))
+        self._rows = list(np.frombuffer(dump.rows, np.float64).reshape(shape))
+        self._blocks, self._capital = list(dump.blocks), list(dump.capital)
+        self.broken = {arm: Counter(counts) for arm, counts in dump.broken.items()}
+        self._waiting, self._order = {}, []
+        for one in dump.waiting:
+            self.add(one)
 
     @property
     def blocks(self) -> Int64Array:

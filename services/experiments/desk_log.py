@@ -31,17 +31,20 @@ GROUP = "ultrathink-experiments"
 class KafkaDeskLog:
     """Implements DeskLog, without a group: it moves nobody's offsets."""
 
-    def __init__(self, bootstrap: str, topics: Topics, places: Mapping[int, int]) -> None:
+    def __init__(
+        self, bootstrap: str, topics: Topics, places: Mapping[int, int], decided: Mapping[int, int] | None = None
+    ) -> None:
         """Begin to read.
 
         Args:
             bootstrap: broker addresses.
             topics: of decisions and ticks.
             places: partition -> offset in the decisions.
+            decided: partition -> the last tick of those before; None where nothing was read before.
         """
         self._bootstrap, self._topics = bootstrap, topics
         self._prefix = {partition: id_prefix(topics.ticks, partition) for partition in places}
-        self._decided = dict.fromkeys(places, -1)
+        self._decided = {**dict.fromkeys(places, -1), **(decided or {})}
         self._ends = dict.fromkeys(places, False)
         self._positions = dict(places)
         self._ticks: dict[int, TickReader] = {}
@@ -73,6 +76,10 @@ class KafkaDeskLog:
     def position(self, partition: int) -> int:
         """After the last message, or at the end that was told."""
         return self._positions[partition]
+
+    def decided(self, partition: int) -> int:
+        """Of the newest decision that was polled."""
+        return self._decided[partition]
 
     def at_end(self, partition: int) -> bool:
         """Whether the last event of a partition said that it has no more for now."""

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from services.experiments.arm_book import ArmAnswers, ArmBook, ArmOutcome, SharedTicks
+from services.experiments.arm_book import ArmAnswers, ArmBook, ArmDump, ArmOutcome, SharedTicks
 from trading.decision.columns import TickColumns
 from trading.decision.schema import CODES, Decision, Reason
 from trading.errors import ConfigurationError
 from trading.events import PartitionEvents
 from trading.experiments.definition import CHAMPION, ExperimentDefinition
 from trading.features.engine import FeatureEngine
+from trading.features.kernel import FLOAT_WIDTH, INT_WIDTH
 from trading.market import Tick, TickBatch
 from trading.replay.published import Published, held_of, quota_of, targets_of
 from trading.risk.limits import LimitSet
@@ -59,6 +60,19 @@ class BlockOutcome(Struct, frozen=True):
     arms: tuple[ArmOutcome, ...]
 
 
+class PartitionDump(Struct, frozen=True, array_like=True):
+    """A copy of what a partition has come to, features' state as bytes of int64 and float64 [symbols, .]."""
+
+    partition: int
+    first: int | None
+    block: int
+    control_to: int
+    symbols: list[str]
+    ints: bytes
+    floats: bytes
+    arms: list[ArmDump]
+
+
 class ChampionChanged(ConfigurationError):
     """The desk is decided by another version than the experiment's champion."""
 
@@ -99,6 +113,24 @@ class PartitionShadow:
         self._engine = FeatureEngine()
         self._books = [ArmBook(limits, rebalance_band, experiment.costs) for _ in experiment.arms]
         self._first, self._block, self._control_to = first_block, -1, 0
+
+    def dump(self) -> PartitionDump:
+        """A copy."""
+        symbols, ints, floats = self._engine.dump()
+        return PartitionDump(
+            self._partition, self._first, self._block, self._control_to, symbols, ints.tobytes(), floats.tobytes(),
+            [book.dump() for book in self._books],
+        )  # fmt: skip
+
+    def load(self, dump: PartitionDump) -> None:
+        """Go on from a copy. Raises ValueError and ConfigurationError where it is of another version."""
+        n = len(dump.symbols)
+        ints = np.frombuffer(dump.ints, np.int64).reshape(n, INT_WIDTH)
+        floats = np.frombuffer(dump.floats, np.float64).reshape(n, FLOAT_WIDTH)
+        self._engine = FeatureEngine.load(dump.symbols, ints, floats)
+        self._first, self._block, self._control_to = dump.first, dump.block, dump.control_to
+        for book, found in zip(self._books, dump.arms, strict=True):
+            book.load(found)
 
     @property
     def block(self) -> int:

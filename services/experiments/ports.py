@@ -31,6 +31,9 @@ class DeskLog(Protocol):
     def position(self, partition: int) -> int:
         """The offset after what was polled of its decisions."""
 
+    def decided(self, partition: int) -> int:
+        """The offset of the last tick whose decision was polled; negative for none."""
+
     def at_end(self, partition: int) -> bool:
         """Whether all that was decided of it has been polled, as of the last poll."""
 

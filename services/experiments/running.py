@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from services.experiments.asking import ArmModel
-from services.experiments.block_series import BlockSeries
+from services.experiments.block_series import BlockSeries, SeriesDump
 from services.experiments.call_budget import CallBudget
 from services.experiments.evaluation import Evaluation, evaluate
-from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionShadow
+from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionDump, PartitionShadow
 from services.experiments.ports import DeskLog
 from trading.errors import UltraThinkError
 from trading.experiments.definition import ExperimentDefinition
@@ -36,6 +36,25 @@ class ShadowParts(Struct, frozen=True):
     shadows: Mapping[int, PartitionShadow]
     series: BlockSeries
     budget: CallBudget
+
+
+class RunDump(Struct, frozen=True, array_like=True):
+    """A copy of a run between two turns.
+
+    Attributes:
+        positions: partition -> the offset of its decisions from where to go on.
+        decided: partition -> the last tick whose decision was taken; negative for none.
+        partitions, series: what it has come to.
+        rows: decisions that were taken.
+        changed: partitions that another champion decides, and from where on.
+    """
+
+    positions: dict[int, int]
+    decided: dict[int, int]
+    partitions: list[PartitionDump]
+    series: SeriesDump
+    rows: int
+    changed: dict[int, str]
 
 
 class ShadowRun:
@@ -68,6 +87,26 @@ class ShadowRun:
                 raise
             self.ended = str(error)
             return 0
+
+    def dump(self) -> RunDump:
+        """A copy, from which another run goes on as this one does."""
+        parts, log = self._parts, self._parts.log
+        return RunDump(
+            {p: log.position(p) for p in parts.shadows}, {p: log.decided(p) for p in parts.shadows},
+            [one.dump() for one in parts.shadows.values()], parts.series.dump(), self.rows, dict(self._changed),
+        )  # fmt: skip
+
+    def load(self, dump: RunDump) -> None:
+        """Go on from a copy; the log must begin at its positions.
+
+        Raises ValueError and ConfigurationError where it is of another version, or of other partitions.
+        """
+        if {one.partition for one in dump.partitions} != set(self._parts.shadows):
+            raise ValueError("it is of other partitions")
+        for one in dump.partitions:
+            self._parts.shadows[one.partition].load(one)
+        self._parts.series.load(dump.series)
+        self.rows, self._changed = dump.rows, dict(dump.changed)
 
     def has_reached(self, places: Mapping[int, int]) -> bool:
         """Whether all that lies before these offsets of the decisions was taken."""

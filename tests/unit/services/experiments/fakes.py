@@ -60,5 +60,8 @@ class FakeDeskLog:
     def position(self, partition):
         return self.taken[partition]
 
+    def decided(self, partition):
+        return self.taken[partition] - 1
+
     def at_end(self, partition):
         return partition in self.ended

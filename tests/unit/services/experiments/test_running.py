@@ -8,6 +8,7 @@ from msgspec import structs
 from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
+from services.experiments.checkpoints import CheckpointStore
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.running import ShadowParts, ShadowRun
 from tests.recorded_desk import BAND, limits, recorded
@@ -155,3 +156,58 @@ def test_another_champion_ends_it_with_what_there_is(logs):
     assert "decided by trading_decision/9" in run.ended
     whole = finish(running(logs, in_turns(logs)))
     assert 5 < found.blocks < whole.blocks
+
+
+def store_in(folder, name="log"):
+    return CheckpointStore(folder / "experiments", name)
+
+
+def test_a_run_that_was_killed_goes_on_from_its_checkpoint_as_one_that_was_not(logs, tmp_path):
+    polls = in_turns(logs)
+    whole = finish(running(logs, polls))
+    for at in (1, len(polls) // 3, len(polls) - 1):
+        first = running(logs, polls[:at])
+        while first._parts.log.polls:
+            first.turn(0.0)
+        store_in(tmp_path).keep(EXPERIMENT, 5, first.dump())
+        dump = store_in(tmp_path).kept(EXPERIMENT, 5)
+        assert dump.positions == {p: sum(len(poll.get(p, ())) for poll in polls[:at]) for p in logs}
+        second = running(logs, polls[at:])
+        second.load(dump)
+        assert finish(second) == whole
+        assert second.rows == sum(len(log.published) for log in logs.values())
+        assert second.series.broken == finish_series(logs, polls).broken
+
+
+def finish_series(logs, polls):
+    run = running(logs, polls)
+    finish(run)
+    return run.series
+
+
+@pytest.mark.parametrize("what", ["start", "log", "definition", "bytes", "cut", "version"])
+def test_a_checkpoint_of_anything_else_is_left_aside(logs, tmp_path, what, monkeypatch):
+    run = running(logs, in_turns(logs))
+    run.turn(0.0)
+    store = store_in(tmp_path)
+    store.keep(EXPERIMENT, 5, run.dump())
+    assert store.kept(EXPERIMENT, 5) is not None
+    (file,) = (tmp_path / "experiments").iterdir()
+    definition, started = EXPERIMENT, 5
+    if what == "start":
+        started = 6
+    elif what == "log":
+        store = store_in(tmp_path, "another")
+    elif what == "definition":
+        definition = structs.replace(EXPERIMENT, alpha=0.01)
+    elif what == "bytes":
+        content = file.read_bytes()
+        file.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    elif what == "cut":
+        file.write_bytes(file.read_bytes()[:-7])
+    else:
+        monkeypatch.setattr("services.experiments.checkpoints.FORMAT", 2)
+    assert store.kept(definition, started) is None
+    store.forget(EXPERIMENT)
+    store.forget(EXPERIMENT)
+    assert store.kept(EXPERIMENT, 5) is None

@@ -134,8 +134,9 @@ def outcome(
         verdict = Verdict.UNDECIDED
         missing = math.ceil((parse_span(experiment.at_least.span) - span_ns) / experiment.block_ns)
         left = None if left is None else max(left, missing)
-    alpha = corrected(experiment.alpha, several * max(1, len(experiment.guardrails)))
-    guarded = [guard(rail, alpha, champion, mine) for rail in experiment.guardrails]
+    families = 2 if experiment.kind == "canary" else 1
+    alpha = corrected(experiment.alpha, families * several * max(1, len(experiment.guardrails)))
+    guarded = [guard(rail, alpha, champion, mine) for rail in experiment.guardrails if rail.metric in mine]
     step = max(1, math.ceil(len(difference) / MOST_LOOKS))
     left = 0 if verdict is not Verdict.UNDECIDED else None if left is None else max(1, left)
     unknown = int(np.count_nonzero(~np.isfinite(difference)))

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from services.experiments.arm_book import ArmAnswers, ArmBook, ArmDump, ArmOutcome, SharedTicks
+from services.experiments.partition_canary import CanaryState, LiveOutcome, LiveRows, PartitionCanary
 from trading.decision.columns import TickColumns
 from trading.decision.schema import CODES, Decision, Reason
 from trading.errors import ConfigurationError
@@ -18,7 +19,7 @@ from trading.events import PartitionEvents
 from trading.experiments.definition import CHAMPION, ExperimentDefinition
 from trading.features.engine import FeatureEngine
 from trading.features.kernel import FLOAT_WIDTH, INT_WIDTH
-from trading.market import Tick, TickBatch
+from trading.market import MID, Tick, TickBatch
 from trading.replay.published import Published, held_of, quota_of, targets_of
 from trading.risk.limits import LimitSet
 from trading.risk.trading_state import SEVERITY, TradingState
@@ -71,6 +72,7 @@ class PartitionDump(Struct, frozen=True, array_like=True):
     ints: bytes
     floats: bytes
     arms: list[ArmDump]
+    canary: CanaryState | None = None
 
 
 class ChampionChanged(ConfigurationError):
@@ -97,6 +99,7 @@ class PartitionShadow:
         commands: CommandLog,
         rebalance_band: float,
         first_block: int | None = None,
+        canary: PartitionCanary | None = None,
     ) -> None:
         """Empty books.
 
@@ -108,18 +111,26 @@ class PartitionShadow:
             rebalance_band: of the desk's gateways.
             first_block: the first that counts; ticks before it only tell where the market stands. None: the first
                 that is seen whole, the one after that of the first tick.
+            canary: counts what the arms do on the desk itself; None where they do nothing there.
         """
         self._partition, self._experiment, self._commands = partition, experiment, commands
         self._engine = FeatureEngine()
         self._books = [ArmBook(limits, rebalance_band, experiment.costs) for _ in experiment.arms]
         self._first, self._block, self._control_to = first_block, -1, 0
+        self._canary = canary
+        self._live: list[LiveOutcome] = []
+
+    def take_live(self) -> list[LiveOutcome]:
+        """What became of a canary's units in the blocks that ended since the last call."""
+        found, self._live = self._live, []
+        return found
 
     def dump(self) -> PartitionDump:
         """A copy."""
         symbols, ints, floats = self._engine.dump()
         return PartitionDump(
             self._partition, self._first, self._block, self._control_to, symbols, ints.tobytes(), floats.tobytes(),
-            [book.dump() for book in self._books],
+            [book.dump() for book in self._books], None if self._canary is None else self._canary.state,
         )  # fmt: skip
 
     def load(self, dump: PartitionDump) -> None:
@@ -131,6 +142,8 @@ class PartitionShadow:
         self._first, self._block, self._control_to = dump.first, dump.block, dump.control_to
         for book, found in zip(self._books, dump.arms, strict=True):
             book.load(found)
+        if self._canary is not None and dump.canary is not None:
+            self._canary.state = dump.canary
 
     @property
     def block(self) -> int:
@@ -208,8 +221,12 @@ class PartitionShadow:
         )
         quota = self._quota(rows[0].published)
         shared = SharedTicks(batch.symbols, ticks, SEVERITY[key.state], quota)
-        for book, mine in zip(self._books, answers, strict=True):
-            book.decide(shared, mine)
+        out, *_ = [book.decide(shared, mine) for book, mine in zip(self._books, answers, strict=True)]
+        if self._canary is not None:
+            book = self._books[0].book
+            rates = book.tables.positions.rate[book.rows(batch.symbols)]
+            mids = found.market[:, MID]
+            self._canary.take(LiveRows(decisions, mids, rates, out.quantities, out.prices))
 
     def _quota(self, published: Published) -> float:
         """What every arm may expose: its share of the desk's limit, or what had been reserved, if that is more.
@@ -230,6 +247,9 @@ class PartitionShadow:
 
     def _close(self) -> BlockOutcome:
         capital = float(self._books[0].book.tables.account[0].capital)
+        if self._canary is not None:
+            live = self._canary.close(self._partition, self._block, capital)
+            self._live += [] if live is None else [live]
         return BlockOutcome(self._partition, self._block, capital, tuple(book.close() for book in self._books))
 
 

@@ -11,6 +11,7 @@ from services.experiments.asking import ArmModel
 from services.experiments.block_series import BlockSeries, SeriesDump
 from services.experiments.call_budget import CallBudget
 from services.experiments.evaluation import Evaluation, evaluate
+from services.experiments.live_series import LiveDump, LiveSeries
 from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionDump, PartitionShadow
 from services.experiments.ports import DeskLog
 from trading.errors import UltraThinkError
@@ -28,6 +29,7 @@ class ShadowParts(Struct, frozen=True):
         models: of each arm, the champion's too.
         shadows: of each partition.
         series: that blocks are counted in.
+        live: that a canary's are counted in.
         budget: of the models' calls.
     """
 
@@ -35,6 +37,7 @@ class ShadowParts(Struct, frozen=True):
     models: Mapping[str, ArmModel]
     shadows: Mapping[int, PartitionShadow]
     series: BlockSeries
+    live: LiveSeries
     budget: CallBudget
 
 
@@ -44,7 +47,7 @@ class RunDump(Struct, frozen=True, array_like=True):
     Attributes:
         positions: partition -> the offset of its decisions from where to go on.
         decided: partition -> the last tick whose decision was taken; negative for none.
-        partitions, series: what it has come to.
+        partitions, series, live: what it has come to.
         rows: decisions that were taken.
         changed: partitions that another champion decides, and from where on.
     """
@@ -53,6 +56,7 @@ class RunDump(Struct, frozen=True, array_like=True):
     decided: dict[int, int]
     partitions: list[PartitionDump]
     series: SeriesDump
+    live: LiveDump
     rows: int
     changed: dict[int, str]
 
@@ -93,7 +97,8 @@ class ShadowRun:
         parts, log = self._parts, self._parts.log
         return RunDump(
             {p: log.position(p) for p in parts.shadows}, {p: log.decided(p) for p in parts.shadows},
-            [one.dump() for one in parts.shadows.values()], parts.series.dump(), self.rows, dict(self._changed),
+            [one.dump() for one in parts.shadows.values()], parts.series.dump(), parts.live.dump(), self.rows,
+            dict(self._changed),
         )  # fmt: skip
 
     def load(self, dump: RunDump) -> None:
@@ -106,6 +111,7 @@ class ShadowRun:
         for one in dump.partitions:
             self._parts.shadows[one.partition].load(one)
         self._parts.series.load(dump.series)
+        self._parts.live.load(dump.live)
         self.rows, self._changed = dump.rows, dict(dump.changed)
 
     def has_reached(self, places: Mapping[int, int]) -> bool:
@@ -126,6 +132,7 @@ class ShadowRun:
         )
         if begun and not waiting:
             self._parts.series.end(min(begun) - 1)
+            self._parts.live.end(min(begun) - 1)
         count = sum(map(len, found.values()))
         self.rows += count
         return count
@@ -134,6 +141,11 @@ class ShadowRun:
     def series(self) -> BlockSeries:
         """The blocks so far."""
         return self._parts.series
+
+    @property
+    def live(self) -> LiveSeries:
+        """Of a canary, what its arms did on the desk itself."""
+        return self._parts.live
 
     def evaluation(self) -> Evaluation:
         """What the blocks so far say."""
@@ -147,6 +159,8 @@ class ShadowRun:
         try:
             for outcome in self._parts.shadows[partition].take(rows, answers):
                 self._parts.series.add(outcome)
+            for live in self._parts.shadows[partition].take_live():
+                self._parts.live.add(live)
         except ChampionChanged as error:
             self._changed[partition] = str(error)
 
@@ -167,3 +181,5 @@ class ShadowRun:
             if partition not in self._changed and self._parts.log.at_end(partition):
                 for outcome in shadow.pass_to(newest - 1):
                     self._parts.series.add(outcome)
+                for live in shadow.take_live():
+                    self._parts.live.add(live)

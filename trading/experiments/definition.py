@@ -81,13 +81,13 @@ class GuardedMetric(Struct, frozen=True, forbid_unknown_fields=True):
         metric: denial_rate, of the orders that were wanted those that risk denied; error_rate, of the rows those
             without a usable answer; flip_rate, of the rows with a target those whose target changed its sign;
             turnover, money traded in a block over capital; drawdown, in basis points of the capital below the
-            highest so far.
+            highest so far; p99_ms, of a canary's rows on the desk, from polling to deciding.
         tolerance: by how much the challenger's mean a block may be above the champion's, in the metric's unit.
         at_once: by how much that of a single block may be; none is too much where it is not given. Of drawdown,
             which has its past in it, tolerance is this too.
     """
 
-    metric: Literal["denial_rate", "error_rate", "flip_rate", "turnover", "drawdown"]
+    metric: Literal["denial_rate", "error_rate", "flip_rate", "turnover", "drawdown", "p99_ms"]
     tolerance: From0
     at_once: Above0 | None = None
 

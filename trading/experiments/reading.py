@@ -92,6 +92,10 @@ def check_whole(found: ExperimentDefinition, refused: Refused) -> None:
     for k, rail in enumerate(found.guardrails):
         if rail.metric in metrics[:k]:
             raise refused(("guardrails", k), f"{rail.metric} is guarded already")
+        if rail.metric == "p99_ms" and found.kind == "shadow":
+            raise refused(
+                ("guardrails", k, "metric"), "p99_ms is of a canary: a shadow's calls are no calls of the path"
+            )
         if rail.metric.endswith("_rate") and rail.tolerance >= 1.0:
             raise refused(
                 ("guardrails", k, "tolerance"), f"{rail.tolerance:g}: a {rail.metric} is a share, and never above 1"

@@ -19,6 +19,7 @@ from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
 from services.experiments.desk_log import KafkaCommands, KafkaDeskLog
+from services.experiments.live_series import LiveSeries
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.ports import ChallengerModel
 from services.experiments.running import ShadowParts, ShadowRun
@@ -92,7 +93,8 @@ def begun(
             ends = {p: watermarks.bounds(topics.decisions, p)[1] for p in partitions}
         known = sum(max(0, ends[p] - at) for p, at in places.items())
         log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, places)))
-        parts = ShadowParts(log, models, shadows, BlockSeries(experiment.arms, len(partitions)), budget)
+        series = BlockSeries(experiment.arms, len(partitions))
+        parts = ShadowParts(log, models, shadows, series, LiveSeries(experiment.arms, len(partitions)), budget)
         yield Begun(ShadowRun(experiment, parts), ends, known)
 
 

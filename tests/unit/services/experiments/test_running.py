@@ -9,6 +9,7 @@ from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
 from services.experiments.checkpoints import CheckpointStore
+from services.experiments.live_series import LiveSeries
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.running import ShadowParts, ShadowRun
 from tests.recorded_desk import BAND, limits, recorded
@@ -32,7 +33,8 @@ def running(logs, polls, target=0.5):
         for arm, served in EXPERIMENT.models.items()
     }
     log = FakeDeskLog(polls, list(logs))
-    return ShadowRun(EXPERIMENT, ShadowParts(log, models, shadows, BlockSeries(EXPERIMENT.arms, len(logs)), budget))
+    series, live = (kind(EXPERIMENT.arms, len(logs)) for kind in (BlockSeries, LiveSeries))
+    return ShadowRun(EXPERIMENT, ShadowParts(log, models, shadows, series, live, budget))
 
 
 def in_turns(logs, size=200):

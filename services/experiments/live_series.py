@@ -1,0 +1,159 @@
+"""A canary's blocks that have ended everywhere, and what is compared of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from services.experiments.block_series import share
+from services.experiments.partition_canary import LiveArm, LiveOutcome, percentile
+from services.experiments.statistics.covariate import adjusted
+from services.experiments.statistics.sample_ratio import SampleRatio
+from trading.arrays import BoolArray, FloatArray, Int64Array
+
+
+class LiveDump(Struct, frozen=True, array_like=True):
+    """A copy of a series."""
+
+    waiting: list[LiveOutcome]
+    ended: list[LiveOutcome]
+
+
+class LiveSeries:
+    """Collects what became of each partition's units; a block counts once it has ended everywhere, and stays.
+
+    A block of which only a part was divided, where a share came late, is left out.
+    """
+
+    def __init__(self, arms: Sequence[str], partitions: int) -> None:
+        """Nothing has ended yet.
+
+        Args:
+            arms: the champion's, and each challenger's.
+            partitions: that the desk's account is divided among.
+        """
+        self._arms, self._partitions = tuple(arms), partitions
+        self._waiting: list[LiveOutcome] = []
+        self._ended: list[LiveOutcome] = []
+
+    def add(self, outcome: LiveOutcome) -> None:
+        """Of one partition."""
+        self._waiting.append(outcome)
+
+    def end(self, through: int) -> int:
+        """No partition tells of a block up to this one any more; returns how many blocks there are now."""
+        over = [one for one in self._waiting if one.block <= through]
+        self._waiting = [one for one in self._waiting if one.block > through]
+        for block in sorted({one.block for one in over}):
+            found = [one for one in over if one.block == block]
+            if all(one.whole for one in found):
+                self._ended.append(together(found, self._partitions))
+        return len(self._ended)
+
+    def dump(self) -> LiveDump:
+        """A copy."""
+        return LiveDump(list(self._waiting), list(self._ended))
+
+    def load(self, dump: LiveDump) -> None:
+        """Go on from a copy."""
+        self._waiting, self._ended = list(dump.waiting), list(dump.ended)
+
+    @property
+    def blocks(self) -> Int64Array:
+        """int64 [n], their numbers since 1970."""
+        return np.array([one.block for one in self._ended], np.int64)
+
+    def compared(self, challenger: int) -> tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]]:
+        """The champion's and a challenger's metrics by name, float64 [n] each, as in a definition's guardrails.
+
+        Sums are divided by the share of the units that an arm was to have: what all units would have come to. Where
+        one of the two had no rows both are NaN: nothing is compared.
+        """
+        metrics = [self._metrics(place) for place in (0, challenger)]
+        both = metrics[0]["rows"] * metrics[1]["rows"] > 0.0
+        champion, mine = ({n: np.where(both, v, np.nan) for n, v in one.items()} for one in metrics)
+        return champion, mine
+
+    def differences(self, challenger: int) -> FloatArray:
+        """Net basis points of the capital a block, challenger's less champion's, float64 [n].
+
+        Unbiased whatever the shares are (D. Horvitz, D. Thompson, JASA 1952), and without what the champion's
+        virtual book explains, which no arm moves (see `covariate`). Blocks that one of both could not have are left
+        out.
+        """
+        shares = np.stack([self._shares(place) for place in (0, challenger)])
+        could: BoolArray = np.logical_and(shares[0] > 0.0, shares[1] > 0.0)
+        profit, virtual = (
+            np.subtract(self._scaled(name, challenger, could), self._scaled(name, 0, could))
+            for name in ("profit", "virtual")
+        )
+        return adjusted(profit, np.nan_to_num(virtual))
+
+    def total(self, name: str, place: int) -> int:
+        """Of all blocks, of an arm's `rows` or `errors`."""
+        return int(self._column(lambda arm: getattr(arm, name), place).sum())
+
+    def sample_ratio(self, challenger: int) -> SampleRatio:
+        """Evidence that a challenger was not given its share of the units."""
+        found = SampleRatio()
+        for one, wanted in zip(self._ended, self._shares(challenger).tolist(), strict=True):
+            units = sum(arm.units for arm in one.arms)
+            found.add(units, one.arms[challenger].units, wanted)
+        return found
+
+    def _shares(self, place: int) -> FloatArray:
+        whole = np.array([one.share for one in self._ended], np.float64)
+        shares: FloatArray = whole / (len(self._arms) - 1) if place else 1.0 - whole
+        return shares
+
+    def _scaled(self, name: str, place: int, of: BoolArray) -> FloatArray:
+        """A sum in basis points of the capital, as if all units had been the arm's, of some blocks."""
+        values, capital = self._column(lambda arm: getattr(arm, name), place), self._capital
+        found: FloatArray = values[of] / capital[of] / self._shares(place)[of] * 1e4
+        return found
+
+    @property
+    def _capital(self) -> FloatArray:
+        return np.array([one.capital for one in self._ended], np.float64)
+
+    def _column(self, value: Callable[[LiveArm], float], place: int) -> FloatArray:
+        return np.array([value(one.arms[place]) for one in self._ended], np.float64)
+
+    def _metrics(self, place: int) -> dict[str, FloatArray]:
+        column = {
+            name: self._column(lambda arm, name=name: getattr(arm, name), place)  # type: ignore[misc]
+            for name in ("rows", "answered", "errors", "orders", "denied", "flips", "traded", "profit")
+        }
+        shares = self._shares(place)
+        scale = np.divide(1.0, self._capital * shares, out=np.full(len(shares), np.nan), where=shares > 0.0)
+        grown = np.concatenate([[0.0], np.cumsum(np.nan_to_num(column["profit"] * scale * 1e4))])
+        return {
+            "rows": column["rows"],
+            "denial_rate": share(column["denied"], column["orders"]),
+            "error_rate": share(column["errors"], column["rows"]),
+            "flip_rate": share(column["flips"], column["answered"]),
+            "turnover": column["traded"] * scale,
+            "drawdown": (np.maximum.accumulate(grown) - grown)[1:],
+            "p99_ms": self._column(lambda arm: percentile(arm.latencies, 0.99), place),
+        }
+
+
+def together(outcomes: Sequence[LiveOutcome], partitions: int) -> LiveOutcome:
+    """A block of all partitions."""
+    first = outcomes[0]
+    arms = tuple(summed([one.arms[k] for one in outcomes]) for k in range(len(first.arms)))
+    return LiveOutcome(-1, first.block, outcomes[-1].capital * partitions, first.share, whole=True, arms=arms)
+
+
+def summed(arms: Sequence[LiveArm]) -> LiveArm:
+    """One arm of several partitions."""
+    names = [name for name in LiveArm.__struct_fields__ if name != "latencies"]
+    latencies: Counter[int] = Counter()
+    for arm in arms:
+        latencies.update(arm.latencies)
+    told = [asdict(arm) for arm in arms]
+    return LiveArm(**{name: sum(one[name] for one in told) for name in names}, latencies=dict(latencies))

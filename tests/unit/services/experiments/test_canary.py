@@ -1,0 +1,185 @@
+"""What a canary's arms did on the desk: counted by unit, positions the opener's, and harm shown by its blocks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from msgspec import structs
+
+from services.experiments.live_evaluation import evaluate_live, harms
+from services.experiments.live_series import LiveSeries
+from services.experiments.lots import Lots
+from services.experiments.partition_canary import (
+    LiveArm,
+    LiveOutcome,
+    PartitionCanary,
+    percentile,
+    step_of,
+)
+from services.experiments.partition_shadow import PartitionShadow
+from tests.challengers import FakeCanaries, FakeChallenger, canary
+from tests.recorded_desk import BAND, limits, recorded
+from tests.unit.services.experiments.test_partition_shadow import SMALL, rows_of, same_answers
+from trading.errors import PredictorTimeout
+from trading.experiments.definition import (
+    Challenger,
+    ExperimentDefinition,
+    GuardedMetric,
+    PrimaryMetric,
+    ServedModel,
+    TradingCosts,
+)
+
+EXPERIMENT = ExperimentDefinition(
+    1, "fresh", ServedModel("trading_decision", 7), (Challenger("newer", "trading_decision_fused", 9),),
+    PrimaryMetric(0.1), kind="canary", salt="salt-of-fresh", block="1s", costs=TradingCosts(0.0, 0.0),
+    guardrails=(GuardedMetric("error_rate", 0.01, 0.5), GuardedMetric("p99_ms", 5.0)),
+)  # fmt: skip
+
+
+def decided(model, share=0.5, experiment=EXPERIMENT, arms=None):
+    """What was decided with such a challenger, and what is counted of it by partition."""
+    one = canary(model, share, block_s=1)
+    logs = recorded(SMALL, 4000, assumed=True, canaries=FakeCanaries(one))
+    series, rows = LiveSeries(experiment.arms, len(logs)), []
+    last = 0
+    for partition, log in logs.items():
+        mine = rows_of(log)
+        rows += mine
+        counted = PartitionCanary(experiment, lambda: arms or one.arms)
+        shadow = PartitionShadow(partition, experiment, limits(), log, BAND, 0, counted)
+        answers = same_answers(mine)
+        for begin in range(0, len(mine), 500):
+            part = answers.part(begin, begin + 500)
+            list(shadow.take(mine[begin : begin + 500], {"champion": part, "newer": part}))
+        list(shadow.pass_to(shadow.block + 1))
+        last = max(last, shadow.block)
+        for outcome in shadow.take_live():
+            series.add(outcome)
+    series.end(last)
+    return series, [row.published.decision for row in rows], one
+
+
+def test_every_row_is_counted_once_and_is_its_units():
+    series, decisions, one = decided(FakeChallenger())
+    assert len(series.blocks) > 20
+    for place, arm in enumerate(EXPERIMENT.arms):
+        mine = [d for d in decisions if d.assigned == arm]
+        assert series.total("rows", place) == len(mine) > 500
+        assert series.total("answered", place) == sum(d.target_position is not None for d in mine)
+        assert series.total("denied", place) == sum(d.reason == "denied" for d in mine)
+    units = {(d.symbol, d.event_time_ns // 1_000_000_000) for d in decisions if d.assigned == "newer"}
+    assert {one.arms.arm_of(*unit)[0] for unit in units} == {1}
+    ratio = series.sample_ratio(1)
+    # A tick that comes late is of the unit of its own time, and is counted in the block that it comes in.
+    assert ratio.treated == pytest.approx(len(units), abs=5)
+    assert not ratio.is_broken(0.001)
+
+
+def test_what_all_arms_earned_together_is_what_the_desk_earned():
+    series, decisions, _ = decided(FakeChallenger())
+    cash, held, mids = 0.0, {}, {}
+    for d in decisions:
+        if d.mid_price is not None:
+            mids[d.symbol] = d.mid_price
+        if d.action != "hold":
+            cash -= d.quantity * d.reference_price
+            held[d.symbol] = held.get(d.symbol, 0.0) + d.quantity
+    whole = cash + sum(quantity * mids[symbol] for symbol, quantity in held.items())
+    arms = [sum(one.arms[k].profit for one in series._ended) for k in (0, 1)]
+    assert sum(arms) == pytest.approx(whole, rel=1e-9)
+    assert all(arms)
+
+
+def test_what_a_challenger_did_not_answer_counts_against_it_and_not_what_another_champion_did():
+    series, decisions, _ = decided(FakeChallenger(late=PredictorTimeout("late")))
+    assert {d.fallback for d in decisions} == {"", "timeout"}
+    (found,) = evaluate_live(EXPERIMENT, series)
+    assert found.fallbacks == found.rows > 500
+    assert [g.metric for g in found.breached] == ["error_rate"]
+    assert "newer does harm on the desk: in block 1 its error_rate was 1 above the champion's" in harms(found)
+    other, decisions, _ = decided(None)
+    assert evaluate_live(EXPERIMENT, other)[0].fallbacks > 0
+
+
+def test_one_that_does_as_the_champion_does_is_accused_of_nothing():
+    series, _, _ = decided(FakeChallenger(target=0.5))
+    (found,) = evaluate_live(EXPERIMENT, series)
+    assert (harms(found), found.split, found.fallbacks) == ("", False, 0)
+    assert found.units == pytest.approx(found.expected, rel=0.2)
+
+
+def test_units_that_are_not_divided_as_was_promised_are_told_of():
+    one = canary(None, 0.05, block_s=1)
+    # Half of the units were given where a twentieth was to be.
+    series, _, _ = decided(FakeChallenger(), share=0.5, arms=one.arms)
+    (found,) = evaluate_live(EXPERIMENT, series)
+    assert found.split
+    assert "they are not divided as was promised" in harms(found)
+
+
+def test_a_block_of_which_a_part_was_divided_by_nobody_is_left_out():
+    series = LiveSeries(EXPERIMENT.arms, 1)
+    for block, whole in ((1, True), (2, False), (3, True)):
+        series.add(LiveOutcome(0, block, 1e6, 0.5, whole, (LiveArm(units=1, rows=5), LiveArm(units=1, rows=5))))
+    assert series.end(2) == 1
+    assert series.end(3) == 2
+    assert series.blocks.tolist() == [1, 3]
+    copy = LiveSeries(EXPERIMENT.arms, 1)
+    copy.load(series.dump())
+    assert copy.blocks.tolist() == [1, 3]
+
+
+def test_blocks_without_rows_of_one_arm_compare_nothing():
+    series = LiveSeries(EXPERIMENT.arms, 1)
+    one = LiveArm(units=1, rows=5, errors=5, latencies={step_of(2.0): 5})
+    for block, arms in enumerate([(one, LiveArm()), (LiveArm(), one), (one, structs.replace(one, errors=0))]):
+        series.add(LiveOutcome(0, block, 1e6, 0.5, whole=True, arms=arms))
+    series.end(9)
+    champion, mine = series.compared(1)
+    assert np.isnan(mine["error_rate"]).tolist() == [True, True, False]
+    assert (champion["error_rate"][2], mine["error_rate"][2]) == (1.0, 0.0)
+
+
+def test_a_sum_is_of_all_units_whatever_the_share():
+    series = LiveSeries(EXPERIMENT.arms, 1)
+    for block, share in enumerate([0.5, 0.05, 1.0, 0.0]):
+        arms = LiveArm(units=1, rows=1, profit=100.0 * (1 - share)), LiveArm(units=1, rows=1, profit=200.0 * share)
+        series.add(LiveOutcome(0, block, 1e6, share, whole=True, arms=arms))
+    series.end(9)
+    # Where one of both could have none nothing is compared.
+    assert series.differences(1).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_a_lot_is_its_openers_to_the_end():
+    lots = Lots.of(2)
+    lots.begin("A", 0.0, (100.0, 1.0))
+    lots.fill("A", 0, 10.0, (100.0, 1.0), 0.0)
+    lots.mark("A", 110.0, 1.0)
+    assert lots.worth().tolist() == [100.0, 0.0]
+    # The other arm sells more than there is: what was open is the first one's, and the rest its own.
+    lots.fill("A", 1, -15.0, (110.0, 1.0), 0.001)
+    assert lots.open["A"] == [(1, -5.0)]
+    lots.mark("A", 100.0, 1.0)
+    assert lots.worth().tolist() == pytest.approx([100.0 - 1.1, 50.0 - 0.55])
+
+
+def test_a_position_that_was_there_before_is_the_champions_from_its_worth_on():
+    lots = Lots.of(2)
+    lots.begin("A", -4.0, (50.0, 2.0))
+    assert lots.worth().tolist() == [0.0, 0.0]
+    lots.mark("A", math.nan, 2.0)
+    assert lots.worth().tolist() == [0.0, 0.0]
+    lots.mark("A", 49.0, 2.0)
+    assert lots.worth().tolist() == [8.0, 0.0]
+
+
+def test_latencies_are_counted_to_a_twentieth():
+    latencies = {step_of(1.0): 98, step_of(20.0): 1, step_of(500.0): 1}
+    assert percentile(latencies, 0.5) == pytest.approx(1.0, rel=0.05)
+    assert percentile(latencies, 0.99) == pytest.approx(20.0, rel=0.05)
+    assert percentile(latencies, 1.0) == pytest.approx(500.0, rel=0.05)
+    assert math.isnan(percentile({}, 0.99))
+    assert step_of(0.0) == 0

@@ -77,6 +77,13 @@ ACCESS: dict[str, Access] = {
     ),
     # Ticks to archive, and to make decisions again.
     "data": Access(reads=("ticks",), groups=(READER,), looks_up=("ticks",)),
+    # To the control topic: what puts the champion back where a challenger does harm.
+    "experiments": Access(
+        reads=("ticks", "decisions", "control", "starts"),
+        writes=("control", "experiments"),
+        groups=(READER,),
+        looks_up=("ticks",),
+    ),
     "metrics": Access(watches=True),
     "sender": Access(writes=("ticks",), groups=(READER,)),
     "reader": Access(reads=("ticks", "decisions", "dead_letters"), groups=(READER,)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -28,6 +28,7 @@ def candidate(
     version: int,
     serving: Serving,
     suffix: str = CANDIDATE,
+    left: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[ModelSignature, str]]:
     """Load a published version as a copy, unload it at the end; call under the model's lock.
 
@@ -37,6 +38,7 @@ def candidate(
         signature, version: of the model.
         serving: how it would be served.
         suffix: of the copy's name; another one than a candidate's has a lock of its own.
+        left: asked at the end, whether it stays loaded: somebody else asks it.
 
     Yields:
         The copy's signature, and "gpu" or "cpu": the GPU where the (first) server has one.
@@ -59,7 +61,8 @@ def candidate(
     try:
         yield copy, triton.device(copy.name, version)
     finally:
-        triton.unload(copy.name)
+        if not left():
+            triton.unload(copy.name)
 
 
 def load(triton: TritonServer, copy: ModelSignature, version: int, serving: Serving, content: bytes) -> None:

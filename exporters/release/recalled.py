@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -56,7 +56,13 @@ class RecalledVersion:
 
 @contextmanager
 def recalled(
-    repository: ModelRepository, triton: TritonServer, gpu: Gpu, name: str, version: int, kept_for: str = ""
+    repository: ModelRepository,
+    triton: TritonServer,
+    gpu: Gpu,
+    name: str,
+    version: int,
+    kept_for: str = "",
+    left: Callable[[], bool] = lambda: False,
 ) -> Iterator[RecalledVersion]:
     """Load a published version under another name, an ensemble's steps each; all is unloaded at the end.
 
@@ -70,6 +76,7 @@ def recalled(
         name, version: of the model.
         kept_for: what it is held open for where that takes long: who asks the same version for something else has a
             copy of his own.
+        left: asked at the end, whether it stays loaded: others ask it, and it is taken up again soon.
 
     Raises:
         ExportError: there is no such version here, it was changed, the GPU has no room for it beside what is
@@ -94,7 +101,7 @@ def recalled(
             for step, number in steps.items():
                 signature = repository.verified_lineage(step, number).contract
                 serving = replace(repository.serving(step), instances=1)
-                loading = candidate(repository, triton, signature, number, serving, ends[step])
+                loading = candidate(repository, triton, signature, number, serving, ends[step], left)
                 copy, device = loaded.enter_context(loading)
                 found.add(copy, number, device)
         yield found

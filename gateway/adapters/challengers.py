@@ -21,7 +21,7 @@ from gateway.workers import Worker
 from trading.arrays import Float32Array
 from trading.errors import ContractMismatch, PredictionError, PredictorUnavailable, ServiceUnavailable
 from trading.experiments.arms import Arm
-from trading.experiments.register import Experiment, dividing
+from trading.experiments.register import Experiment, canaries, dividing
 from trading.models.copies import challenger_name
 from trading.models.prediction import Prediction
 from trading.models.serving import ServingFacts
@@ -165,7 +165,8 @@ class Challengers:
 
     def look(self) -> None:
         """Connect to what is wanted and served, and let go of what is not."""
-        wanted = {one: None for experiment in dividing(self._said()) for one in wanted_of(experiment)}
+        # Before they have a share, too: they are there when they are given one.
+        wanted = {one: None for experiment in canaries(self._said()) for one in wanted_of(experiment)}
         kept = {one: model for one, model in self._served.items() if one in wanted and still_served(model)}
         now_s = time.monotonic()
         for one in wanted:

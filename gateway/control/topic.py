@@ -29,6 +29,8 @@ from trading.state.applied import steers
 log = structlog.get_logger()
 #: What a broker takes by default, less what a record needs beside its value.
 MOST_BYTES = 1_000_000
+#: What ends an experiment, as it is written.
+STOPS_EXPERIMENT = '"act":"stop"'
 
 
 def told(kind: CommandKind, value: str, reason: str, by: str) -> Command:
@@ -37,7 +39,9 @@ def told(kind: CommandKind, value: str, reason: str, by: str) -> Command:
 
 
 def is_stop(command: Command) -> bool:
-    """Whether it only ever reduces what the desk does."""
+    """Whether it only ever reduces what the desk does, or what is tried on it."""
+    if command.kind == "experiment":
+        return STOPS_EXPERIMENT in command.value
     return command.kind == "trading_state" and command.value != TradingState.ACTIVE
 
 

@@ -134,9 +134,7 @@ def outcome(
         verdict = Verdict.UNDECIDED
         missing = math.ceil((parse_span(experiment.at_least.span) - span_ns) / experiment.block_ns)
         left = None if left is None else max(left, missing)
-    families = 2 if experiment.kind == "canary" else 1
-    alpha = corrected(experiment.alpha, families * several * max(1, len(experiment.guardrails)))
-    guarded = [guard(rail, alpha, champion, mine) for rail in experiment.guardrails if rail.metric in mine]
+    guarded = guards(experiment, champion, mine)
     step = max(1, math.ceil(len(difference) / MOST_LOOKS))
     left = 0 if verdict is not Verdict.UNDECIDED else None if left is None else max(1, left)
     unknown = int(np.count_nonzero(~np.isfinite(difference)))
@@ -154,6 +152,23 @@ def outcome(
         guarded=guarded,
         looks=[sequence.look(difference[:n]) for n in range(step, len(difference) + 1, step)],
     )
+
+
+def shadow_guards(experiment: ExperimentDefinition, series: BlockSeries) -> list[tuple[str, list[GuardedOutcome]]]:
+    """Each challenger's guardrails alone: what must be looked at with every block."""
+    capital = series.capital
+    metrics = {arm: found.metrics(capital) for arm, found in series.arms().items()}
+    return [(one.arm, guards(experiment, metrics[CHAMPION], metrics[one.arm])) for one in experiment.challengers]
+
+
+def guards(
+    experiment: ExperimentDefinition, champion: Mapping[str, FloatArray], mine: Mapping[str, FloatArray]
+) -> list[GuardedOutcome]:
+    """What a challenger's guardrails saw, of those that a shadow has."""
+    families = 2 if experiment.kind == "canary" else 1
+    rails = experiment.guardrails
+    alpha = corrected(experiment.alpha, families * len(experiment.challengers) * max(1, len(rails)))
+    return [guard(rail, alpha, champion, mine) for rail in rails if rail.metric in mine]
 
 
 def harm(arm: str, guarded: Sequence[GuardedOutcome]) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.experiments.partition_shadow import DecidedTick
 from trading.arrays import Float32Array
+from trading.experiments.register import Experiment
 from trading.models.prediction import Prediction
 
 
@@ -36,6 +37,26 @@ class DeskLog(Protocol):
 
     def at_end(self, partition: int) -> bool:
         """Whether all that was decided of it has been polled, as of the last poll."""
+
+
+class ExperimentControl(Protocol):
+    """The desk's control topic."""
+
+    def follow(self, timeout_s: float) -> int:
+        """Take what has come; returns how many records. Raises ServiceUnavailable."""
+
+    def experiments(self) -> Mapping[str, Experiment]:
+        """As they stand; another object where anything changed."""
+
+    def stop(self, name: str, reason: str) -> None:
+        """Put the champion back. Raises ServiceUnavailable."""
+
+
+class ExperimentJournal(Protocol):
+    """Where what happened to experiments is put on record."""
+
+    def note(self, experiment: str, event: str, reason: str) -> None:
+        """Write it. Raises ServiceUnavailable."""
 
 
 class Clock(Protocol):

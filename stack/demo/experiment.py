@@ -33,7 +33,7 @@ from stack.processes.gateway import running_gateway
 from stack.processes.settings import gateway_settings
 from stack.servers.settings import StackSettings
 from stack.workflows.experiments.report import write_page
-from stack.workflows.experiments.shadow import begun
+from stack.workflows.experiments.shadow import Beginning, begun
 from stack.workflows.sandbox import MODELS
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
@@ -149,7 +149,7 @@ def decide(settings: StackSettings, progress: Progress) -> None:
 def compare(definition: ExperimentDefinition, folder: Path, progress: Progress) -> tuple[Evaluation, int, Path]:
     """Run the shadow over what was decided, and write its page."""
     page = folder / "experiment.html"
-    with begun(definition, gateway_settings(), None, CallLimits(1.0)) as found:
+    with begun(definition, gateway_settings(), CallLimits(1.0), Beginning()) as found:
         shadow = found.run
         while not shadow.ended and not shadow.has_reached(found.ends):
             shadow.turn(0.2)

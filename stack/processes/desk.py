@@ -27,6 +27,7 @@ PORTS = {
     "forensics": "ULTRATHINK_FORENSICS_METRICS_PORT",
     "data": "ULTRATHINK_DATA_PORT",
     "metrics": "ULTRATHINK_METRICS_PORT",
+    "experiments": "ULTRATHINK_EXPERIMENTS_METRICS_PORT",
     "stack-http": "ULTRATHINK_PORTS__STACK",
 }
 
@@ -127,6 +128,27 @@ def metrics(settings: StackSettings) -> Service:
     return own(
         settings, "metrics", ("metrics", "serve"), f"{LOOPBACK}:{port}", port, probe, 256,
         requires=("kafka", "postgres"), uses=("redis", "mlflow"), troubles=troubles,
+    )  # fmt: skip
+
+
+def experiments(settings: StackSettings) -> Service:
+    """Watches experiments, and puts the champion back where one does harm; it yields to those that decide."""
+    port = settings.ports.experiments_metrics
+    address = f"http://{LOOPBACK}:{port}/metrics"
+
+    def probe() -> str:
+        answered(address)
+        return release()
+
+    def troubles() -> list[str]:
+        watched = of_sources(answered(address).splitlines(), "experiments_watched")
+        return [
+            f"{name} runs, and is not watched: its log says why" for name, value in watched.items() if not value
+        ]
+
+    return own(
+        settings, "experiments", ("experiment", "run"), f"{LOOPBACK}:{port}", port, probe, 1024,
+        requires=("kafka", "triton"), uses=("gateway",), troubles=troubles, stop_timeout_s=30.0,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 from gateway.settings import GatewaySettings
 from services.data.settings import DataSettings
+from services.experiments.settings import ExperimentsSettings
 from services.forensics.settings import ForensicsSettings
 from services.metrics.settings import MetricsSettings
 from services.paper_broker.settings import BrokerSettings
@@ -17,7 +18,7 @@ from stack.processes import settings as processes
 
 #: Of those that a stack starts.
 KINDS: tuple[type[BaseSettings], ...] = (
-    GatewaySettings, BrokerSettings, ForensicsSettings, DataSettings, MetricsSettings,
+    GatewaySettings, BrokerSettings, ForensicsSettings, DataSettings, MetricsSettings, ExperimentsSettings,
 )  # fmt: skip
 
 PATHS = (Path, Path | None)

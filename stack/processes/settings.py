@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsError
 from exporters.repository.state import journal_path
 from gateway.settings import GatewaySettings
 from services.data.settings import DataSettings
+from services.experiments.settings import ExperimentsSettings
 from services.forensics.settings import ForensicsSettings
 from services.metrics.settings import MetricsSettings
 from services.paper_broker.settings import BrokerSettings
@@ -110,6 +111,18 @@ def metrics_settings(**given: Any) -> MetricsSettings:
         }
 
     return resolve(MetricsSettings, of_stack, given)
+
+
+def experiments_settings(**given: Any) -> ExperimentsSettings:
+    """Of what watches experiments."""
+
+    def of_stack(stack: StackSettings) -> dict[str, Any]:
+        return {
+            "metrics_port": stack.ports.experiments_metrics,
+            "folder": stack.absolute_home / "experiments",
+        }
+
+    return resolve(ExperimentsSettings, of_stack, given)
 
 
 def data_settings(**given: Any) -> DataSettings:

@@ -64,6 +64,8 @@ def targets(settings: StackSettings) -> dict[str, str]:
             "gateway": ports.gateway_metrics, "forensics": ports.forensics_metrics, "data": ports.data,
             "paper-broker": ports.broker_metrics, "metrics": ports.metrics,
         }  # fmt: skip
+    if settings.profile == "full":
+        found["experiments"] = ports.experiments_metrics
     return {job: f"{LOOPBACK}:{port}" for job, port in found.items()}
 
 

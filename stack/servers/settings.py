@@ -66,6 +66,7 @@ class ServerPorts(BaseModel):
     forensics_metrics: Port = 9109
     broker_metrics: Port = 9110
     metrics: Port = 9111
+    experiments_metrics: Port = 9112
     alertmanager: Port = 9095
     data: Port = 8010
     stack: Port = 8040

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -91,10 +91,13 @@ def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> 
 
 
 @contextmanager
-def opened_model(place: ModelPlace, model: str, version: str, kept_for: str = "") -> Iterator[AskedModel]:
+def opened_model(
+    place: ModelPlace, model: str, version: str, kept_for: str = "", left: Callable[[], bool] = lambda: False
+) -> Iterator[AskedModel]:
     """A version as a gateway asks it; one that is not served is loaded beside what is, and unloaded at the end.
 
-    `kept_for` says what it is held open for, where that takes long. Raises as `ask`.
+    `kept_for` says what it is held open for, where that takes long; `left`, at the end, whether it stays loaded.
+    Raises as `ask`.
     """
     signature = signature_of(model, version)
     with ExitStack() as opened:
@@ -108,7 +111,7 @@ def opened_model(place: ModelPlace, model: str, version: str, kept_for: str = ""
             yield AskedModel(predictor, predictor.settle_rows(probe_rows(probe_ticks())), recalled=False)
             return
         try:
-            asked = recalled(place.repository, triton, place.gpu, model, int(version), kept_for)
+            asked = recalled(place.repository, triton, place.gpu, model, int(version), kept_for, left)
             found = opened.enter_context(asked)
             one = RecalledModel(triton, found, signature, version)
         except ExportError as error:

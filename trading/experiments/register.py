@@ -181,10 +181,6 @@ class ExperimentRegister:
                 said = Said(offset, "stop", by, reason, at_ns)
                 self._put(name, replace(one, state=ExperimentState.STOPPED, said=(*one.said, said)))
 
-    def canaries(self) -> tuple[Experiment, ...]:
-        """Experiments whose challengers have, or will have, a share of the units."""
-        return dividing(self.experiments)
-
     def _after(self, word: ExperimentWord, said: Said) -> Experiment:
         if word.definition is not None:
             self._salts[word.definition.salt or ""] = word.name
@@ -256,6 +252,15 @@ class ExperimentRegister:
 def dividing(experiments: Mapping[str, Experiment]) -> tuple[Experiment, ...]:
     """Those whose challengers have, or will have, a share of the units."""
     return tuple(one for one in experiments.values() if one.state is ExperimentState.RUNNING and one.steps)
+
+
+def canaries(experiments: Mapping[str, Experiment]) -> tuple[Experiment, ...]:
+    """Those that run, and may be given a share of the units."""
+    return tuple(
+        one
+        for one in experiments.values()
+        if one.state is ExperimentState.RUNNING and one.definition.kind == "canary"
+    )
 
 
 class ExperimentHistory:

@@ -156,7 +156,8 @@ def _log(model: TrainedModel, manifest: Manifest, more: Mapping[str, str]) -> Lo
             "dataset_hash": manifest.dataset_hash, **more}  # fmt: skip
     with mlflow.start_run(run_name=signature.name, tags=tags, nested=True, log_system_metrics=False) as run:
         data = {"data_source": manifest.named[:MOST_PARAMETER], "data_hash": manifest.data_hash,
-                "data_rows": manifest.rows, "device": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
+                "data_rows": manifest.rows, "horizon_ns": manifest.horizon_ns,
+                "device": "cuda" if torch.cuda.is_available() else "cpu"}  # fmt: skip
         mlflow.log_params({**model.parameters, **data})
         mlflow.log_metrics(dict(model.metrics))
         for name, values in (("loss", model.fitted.losses), ("validation_loss", model.fitted.validation)):

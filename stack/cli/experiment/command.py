@@ -77,14 +77,14 @@ def shadow(
     from services.experiments.call_budget import CallLimits
     from stack.processes.settings import gateway_settings
     from stack.workflows.experiments.report import write_page
-    from stack.workflows.experiments.shadow import begun
+    from stack.workflows.experiments.shadow import Beginning, begun
     from trading.experiments import reading
 
     experiment = reading.read(path)
     since_ns = None if since is None else ago(since)
     if page is not None:
         check_page(page, path)
-    with begun(experiment, gateway_settings(), since_ns, CallLimits(share)) as found:
+    with begun(experiment, gateway_settings(), CallLimits(share), Beginning(since_ns)) as found:
         run = found.run
         take(found, follow=follow)
         evaluation = run.evaluation()

@@ -150,3 +150,24 @@ def show_state(one: Experiment) -> None:
     """In a line."""
     share = f", {one.share:.0%} of its units the challengers'" if one.share else ""
     out.print(f"{one.definition.name}: {one.state}{share}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: ultrathink experiment run --port 9112")
+def run(
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Of its metrics. Default: the stack's, else 9112.")
+    ] = None,
+) -> None:
+    """Watch the desk's running experiments until SIGTERM or Ctrl-C: shadows, canaries, and their guardrails.
+
+    One for a desk. Where a guardrail shows harm it stops the experiment, and the champion decides everything, until
+    a human starts it again. Killed, it goes on from its checkpoints. Settings: ULTRATHINK_EXPERIMENTS_* too.
+    """
+    from stack.processes.settings import experiments_settings, gateway_settings
+    from stack.workflows.experiments.serving import serve
+
+    settings = experiments_settings(metrics_port=port)
+    serve(
+        settings, gateway_settings(),
+        lambda bound: err.print(f"metrics on http://{settings.metrics_host}:{bound}", markup=False, soft_wrap=True),
+    )  # fmt: skip

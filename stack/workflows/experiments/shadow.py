@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 
@@ -20,13 +20,15 @@ from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
 from services.experiments.desk_log import KafkaCommands, KafkaDeskLog
 from services.experiments.live_series import LiveSeries
+from services.experiments.partition_canary import PartitionCanary
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.ports import ChallengerModel
-from services.experiments.running import ShadowParts, ShadowRun
+from services.experiments.running import RunDump, ShadowParts, ShadowRun
 from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_of_models
 from trading.arrays import Float32Array
 from trading.decision.policy import REBALANCE_BAND
 from trading.errors import BadRecord, ConfigurationError
+from trading.experiments.assignment import CanaryArms
 from trading.experiments.definition import CHAMPION, ExperimentDefinition, ServedModel
 from trading.models.prediction import Prediction
 from trading.models.serving import GatewayStart, read_start
@@ -49,37 +51,49 @@ class Begun(Struct, frozen=True):
     known: int
 
 
+class Beginning(Struct, frozen=True):
+    """How a shadow begins.
+
+    Attributes:
+        since_ns: wall time of the first decisions that count, ns since 1970; None for all that there are.
+        resumed: where it stood; None to begin with empty books.
+        canary: how its units are divided by now; None where its challengers decide nothing on the desk.
+        kept_for: arm -> what a copy of its model is loaded for; a copy's name holds it.
+        left: asked at the end, whether copies stay loaded.
+    """
+
+    since_ns: int | None = None
+    resumed: RunDump | None = None
+    canary: Callable[[], CanaryArms] | None = None
+    # Two arms may have a step in common, and two shadows a challenger: a copy each.
+    kept_for: Callable[[str], str] = lambda arm: f"shadow-{os.getpid()}-{arm}"
+    left: Callable[[], bool] = lambda: False
+
+
 @contextmanager
 def begun(
-    experiment: ExperimentDefinition, settings: GatewaySettings, since_ns: int | None, limits: CallLimits
+    experiment: ExperimentDefinition, settings: GatewaySettings, limits: CallLimits, beginning: Beginning
 ) -> Iterator[Begun]:
-    """Begin one, with empty books.
+    """Begin one, or go on with one.
 
     Args:
         experiment: what is compared.
         settings: of the desk's gateways: where its logs and Triton are.
-        since_ns: wall time of the first decisions that count, ns since 1970; None for all that there are.
         limits: of the challengers' calls.
+        beginning: from where, and how.
 
     Raises:
         ConfigurationError: a challenger is neither served nor to be loaded, or does not take or give what the
             desk's models do.
         ServiceUnavailable: a server does not answer.
     """
-    topics, bootstrap = settings.topics, settings.kafka_bootstrap
+    topics, bootstrap, resumed = settings.topics, settings.kafka_bootstrap, beginning.resumed
     partitions = require(bootstrap, topics.decisions)
-    places = {
-        p: 0 if since_ns is None else offset_at(bootstrap, topics.decisions, p, since_ns // MS) for p in partitions
-    }
+    places = resumed.positions if resumed is not None else first_places(settings, partitions, beginning.since_ns)
     with ExitStack() as open_things:
         clock = SystemClock()
-        budget, place = CallBudget(limits, clock), place_of_models()
-        models = {}
-        for arm, served in experiment.models.items():
-            # The champion is asked where a challenger decided in its place, if anywhere.
-            opening = partial(open_things.enter_context, opened_arm(place, arm, served))
-            model: ChallengerModel = OpenedLater(opening) if arm == CHAMPION else opening()
-            models[arm] = ArmModel(arm, served, PatientModel(arm, model, budget, clock))
+        budget = CallBudget(limits, clock)
+        models = opened_arms(experiment, budget, beginning, open_things)
         start = newest_start(bootstrap, topics.starts, topics.decisions)
         account, strategy, band = (
             (settings.account, settings.strategy, REBALANCE_BAND)
@@ -88,14 +102,42 @@ def begun(
         )
         base = LimitSet(None, account, strategy, len(partitions))
         commands = KafkaCommands(bootstrap, topics.control, base)
-        shadows = {p: PartitionShadow(p, experiment, base, commands, band) for p in partitions}
+        canary = beginning.canary
+        shadows = {
+            p: PartitionShadow(
+                p, experiment, base, commands, band, None, canary and PartitionCanary(experiment, canary)
+            )
+            for p in partitions
+        }
         with closing(Watermarks(bootstrap)) as watermarks:
             ends = {p: watermarks.bounds(topics.decisions, p)[1] for p in partitions}
         known = sum(max(0, ends[p] - at) for p, at in places.items())
-        log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, places)))
-        series = BlockSeries(experiment.arms, len(partitions))
-        parts = ShadowParts(log, models, shadows, series, LiveSeries(experiment.arms, len(partitions)), budget)
-        yield Begun(ShadowRun(experiment, parts), ends, known)
+        decided = None if resumed is None else resumed.decided
+        log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, places, decided)))
+        series, live = BlockSeries(experiment.arms, len(partitions)), LiveSeries(experiment.arms, len(partitions))
+        run = ShadowRun(experiment, ShadowParts(log, models, shadows, series, live, budget))
+        if resumed is not None:
+            run.load(resumed)
+        yield Begun(run, ends, known)
+
+
+def first_places(settings: GatewaySettings, partitions: Iterable[int], since_ns: int | None) -> dict[int, int]:
+    """Partition -> offset of the first decision that counts. Raises ServiceUnavailable."""
+    bootstrap, topic = settings.kafka_bootstrap, settings.decisions_topic
+    return {p: 0 if since_ns is None else offset_at(bootstrap, topic, p, since_ns // MS) for p in partitions}
+
+
+def opened_arms(
+    experiment: ExperimentDefinition, budget: CallBudget, beginning: Beginning, opened: ExitStack
+) -> dict[str, ArmModel]:
+    """Each arm's model. Raises ConfigurationError, ServiceUnavailable."""
+    place, models = place_of_models(), {}
+    for arm, served in experiment.models.items():
+        # The champion is asked where a challenger decided in its place, if anywhere.
+        opening = partial(opened.enter_context, opened_arm(place, arm, served, beginning))
+        model: ChallengerModel = OpenedLater(opening) if arm == CHAMPION else opening()
+        models[arm] = ArmModel(arm, served, PatientModel(arm, model, budget, SystemClock()))
+    return models
 
 
 class OpenedLater:
@@ -114,13 +156,12 @@ class OpenedLater:
 
 
 @contextmanager
-def opened_arm(place: ModelPlace, arm: str, model: ServedModel) -> Iterator[AskedModel]:
+def opened_arm(place: ModelPlace, arm: str, model: ServedModel, beginning: Beginning) -> Iterator[AskedModel]:
     """An arm's model, asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
-    # A copy of its own: two arms may have a step in common, and two shadows a challenger.
-    own = f"shadow-{os.getpid()}-{arm}"
     with ExitStack() as opened:
+        one = opened_model(place, model.model, str(model.version), beginning.kept_for(arm), beginning.left)
         try:
-            asked = opened.enter_context(opened_model(place, model.model, str(model.version), own))
+            asked = opened.enter_context(one)
         except ConfigurationError as error:
             raise ConfigurationError(f"challenger {arm}: {error}") from error
         yield asked

@@ -8,7 +8,7 @@ from trading.control import InForce
 from trading.encoding import encode
 from trading.events import Command
 from trading.experiments.reading import parse
-from trading.experiments.register import ExperimentRegister, ExperimentState, ExperimentWord
+from trading.experiments.register import ExperimentRegister, ExperimentState, ExperimentWord, dividing
 
 TEXT = """\
 version: 1
@@ -51,18 +51,22 @@ def desk():
 
 
 def test_the_life_of_a_canary(desk):
-    assert (desk.of().state, desk.register.canaries()) == (ExperimentState.CREATED, ())
+    assert (desk.of().state, dividing(desk.register.experiments)) == (ExperimentState.CREATED, ())
     assert desk.say("start") == ""
     # Its shadow runs; nobody's units are divided.
-    assert (desk.of().state, desk.register.canaries()) == (ExperimentState.RUNNING, ())
+    assert (desk.of().state, dividing(desk.register.experiments)) == (ExperimentState.RUNNING, ())
     assert desk.say("ramp", share=0.05, from_block=100) == ""
     assert desk.say("ramp", share=0.25, from_block=200) == ""
-    (one,) = desk.register.canaries()
+    (one,) = dividing(desk.register.experiments)
     assert [(s.from_block, s.share, s.offset) for s in one.arms.steps] == [(100, 0.05, 3), (200, 0.25, 4)]
     assert one.share == 0.25
     assert desk.say("promote", arm="fresh", overridden=True) == ""
     assert desk.say("stop") == ""
-    assert (desk.of().state, desk.of().share, desk.register.canaries()) == (ExperimentState.STOPPED, 0.0, ())
+    assert (desk.of().state, desk.of().share, dividing(desk.register.experiments)) == (
+        ExperimentState.STOPPED,
+        0.0,
+        (),
+    )
     said = [(s.offset, s.act, s.by, s.share) for s in desk.of().said]
     assert said == [
         (1, "create", "me", 0.0), (2, "start", "me", 0.0), (3, "ramp", "me", 0.05), (4, "ramp", "me", 0.25),
@@ -73,11 +77,11 @@ def test_the_life_of_a_canary(desk):
 def test_a_human_starts_it_again_with_no_share(desk):
     for act in ("start", "stop", "start"):
         assert desk.say(act) == ""
-    assert desk.register.canaries() == ()
+    assert dividing(desk.register.experiments) == ()
     desk.say("ramp", share=0.5, from_block=10)
     desk.say("stop")
     desk.say("start")
-    assert desk.register.canaries() == ()
+    assert dividing(desk.register.experiments) == ()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_what_is_not_understood_puts_the_champion_back(text, stopped):
         desk.say("start", name)
         desk.say("ramp", name, share=1.0, from_block=1)
     assert "does not understand" in desk.tell(text)
-    running = [one.definition.name for one in desk.register.canaries()]
+    running = [one.definition.name for one in dividing(desk.register.experiments)]
     assert running == [name for name in ("one", "two") if name not in stopped]
 
 
@@ -170,9 +174,9 @@ def test_the_control_topic_carries_it():
     ):  # fmt: skip
         payload = encode(Command("experiment", encode(word).decode(), "because", "me", 5))
         assert found.take(offset, payload) is not None
-    (one,) = found.experiments.canaries()
+    (one,) = dividing(found.experiments.experiments)
     assert (one.share, found.problem, found.latched) == (0.5, "", None)
     # Of a log that was made anew nothing is known to hold.
     found.take(0, encode(Command("reset", "drawdown", "because", "me", 5)))
-    assert found.experiments.canaries() == ()
+    assert dividing(found.experiments.experiments) == ()
     assert found.experiments.experiments["one"].said[-1].act == "stop"

@@ -1,0 +1,65 @@
+"""What Prometheus is told of experiments."""
+
+from __future__ import annotations
+
+import math
+
+from prometheus_client import Counter, Gauge
+
+from connectors.listening import own_registry
+from services.experiments.evaluation import ChallengerOutcome
+
+
+class ExperimentMetrics:
+    """Of every experiment that is watched."""
+
+    def __init__(self) -> None:
+        """Nothing listens yet."""
+        self.registry = registry = own_registry()
+        self._watched = Gauge(
+            "experiments_watched", "1 while a running experiment is watched, 0 while it is not", ["experiment"],
+            registry=registry,
+        )  # fmt: skip
+        self._share = Gauge(
+            "experiments_share", "Of the units, that challengers have", ["experiment"], registry=registry
+        )
+        self._blocks = Gauge(
+            "experiments_blocks", "Blocks that have ended everywhere", ["experiment", "where"], registry=registry
+        )
+        self._harm = Gauge("experiments_harm", "1 where a challenger does harm", ["experiment"], registry=registry)
+        self._stops = Counter("experiments_stops", "Stops by a guardrail", ["experiment"], registry=registry)
+        self._difference = Gauge(
+            "experiments_difference_bps", "Challenger's net basis points a block less the champion's",
+            ["experiment", "arm", "bound"], registry=registry,
+        )  # fmt: skip
+
+    def runs(self, experiment: str, share: float) -> None:
+        """It runs, with so much of the units its challengers'."""
+        self._share.labels(experiment).set(share)
+
+    def watched(self, experiment: str, *, watched: bool) -> None:
+        """Whether somebody watches it."""
+        self._watched.labels(experiment).set(watched)
+
+    def counted(self, experiment: str, shadow: int, live: int, *, harmed: bool) -> None:
+        """Blocks that have ended, and whether they show harm."""
+        self._blocks.labels(experiment, "shadow").set(shadow)
+        self._blocks.labels(experiment, "desk").set(live)
+        self._harm.labels(experiment).set(harmed)
+
+    def judged(self, experiment: str, found: ChallengerOutcome) -> None:
+        """What is known of a challenger."""
+        told = {"lower": found.interval.lower, "mean": found.interval.mean, "upper": found.interval.upper}
+        for bound, value in told.items():
+            if math.isfinite(value):
+                self._difference.labels(experiment, found.arm, bound).set(value)
+
+    def stopped(self, experiment: str) -> None:
+        """A guardrail has put the champion back."""
+        self._stops.labels(experiment).inc()
+
+    def forget(self, experiment: str) -> None:
+        """It runs no more: nobody need watch it."""
+        self._share.labels(experiment).set(0.0)
+        for gauge in (self._watched, self._share):
+            gauge.remove(experiment)

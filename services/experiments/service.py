@@ -1,0 +1,68 @@
+"""Every running experiment is watched by a watcher of its own; which run, the control topic says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import structlog
+
+from services.experiments.watching import Watched, Watcher, WatcherParts, start_of
+from trading.errors import ServiceUnavailable
+from trading.experiments.register import Experiment, ExperimentState
+
+log = structlog.get_logger()
+FOLLOW_S, AWAY_S = 0.2, 1.0
+#: Watchers that are told to end are waited for so long: each keeps where it stands.
+END_S = 20.0
+
+
+class ExperimentService:
+    """Begins and ends watchers."""
+
+    def __init__(self, parts: WatcherParts) -> None:
+        """Nothing is watched yet."""
+        self._parts = parts
+        self._watchers: dict[str, Watcher] = {}
+        self._seen: Mapping[str, Experiment] | None = None
+
+    def run(self, stopping: threading.Event) -> None:
+        """Watch until told to stop; then keep where every experiment stands."""
+        try:
+            while not stopping.is_set():
+                try:
+                    self._parts.control.follow(FOLLOW_S)
+                except ServiceUnavailable as error:
+                    log.warning("the control topic cannot be read", reason=str(error))
+                    stopping.wait(AWAY_S)
+                    continue
+                self.look()
+        finally:
+            for seconds in (0.0, END_S):
+                for watcher in self._watchers.values():
+                    watcher.end(seconds)
+
+    def look(self) -> None:
+        """Begin to watch what runs and is not watched, and let go of what does not."""
+        found = self._parts.control.experiments()
+        if found is self._seen and all(one.is_alive() for one in self._watchers.values()):
+            return
+        self._seen = found
+        running = {name: one for name, one in found.items() if one.state is ExperimentState.RUNNING}
+        for name, watcher in list(self._watchers.items()):
+            if name not in running or watcher.started != start_of(running[name]) or not watcher.is_alive():
+                watcher.end(END_S)
+                del self._watchers[name]
+                if name not in running:
+                    self._parts.metrics.forget(name)
+                    self._parts.store.forget(found[name].definition)
+        for name, one in running.items():
+            self._parts.metrics.runs(name, one.share)
+            if name not in self._watchers:
+                log.info("an experiment is watched", experiment=name)
+                self._watchers[name] = Watcher(one, self._parts)
+                self._watchers[name].start()
+
+    def watched(self) -> dict[str, Watched]:
+        """By name."""
+        return {name: watcher.watched for name, watcher in self._watchers.items()}

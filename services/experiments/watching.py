@@ -1,0 +1,221 @@
+"""One experiment watched for as long as it runs: its blocks are counted, and harm puts the champion back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import structlog
+from msgspec import Struct
+
+from services.experiments.checkpoints import CheckpointStore
+from services.experiments.evaluation import Evaluation, evaluate, harm, shadow_guards
+from services.experiments.live_evaluation import LiveChallenger, evaluate_live, harms
+from services.experiments.observing import ExperimentMetrics
+from services.experiments.ports import ExperimentControl, ExperimentJournal
+from services.experiments.running import RunDump, ShadowRun
+from trading.errors import ServiceUnavailable, UltraThinkError
+from trading.experiments.assignment import CanaryArms
+from trading.experiments.register import Experiment, ExperimentState
+
+log = structlog.get_logger()
+POLL_S = 0.2
+#: One that could not begin, or broke off, is begun again after so long.
+AGAIN_S = 5.0
+#: A stop that did not reach the log is written again: stopping must not fail.
+STOP_AGAIN_S = 0.2
+#: A whole evaluation is made so often at the most, and takes a tenth of the time at the most.
+EVALUATED_S, EVALUATED_SHARE = 2.0, 0.1
+
+
+class Opening(Struct, frozen=True):
+    """What a run is opened for.
+
+    Attributes:
+        experiment: as it stands.
+        resumed: where its checkpoint stood; None to begin from its start.
+        arms: how its units are divided by now.
+        runs: whether it still runs by now.
+    """
+
+    experiment: Experiment
+    resumed: RunDump | None
+    arms: Callable[[], CanaryArms]
+    runs: Callable[[], bool]
+
+
+#: Opens a run. Raises UltraThinkError.
+Open = Callable[[Opening], AbstractContextManager[ShadowRun]]
+
+
+class Watched(Struct, frozen=True):
+    """What a person may ask of an experiment that is watched.
+
+    Attributes:
+        problem: why it is not watched now; "" where it is.
+        evaluation: the shadow's, as it was last; None before the first.
+        live: of each challenger on the desk.
+    """
+
+    problem: str
+    evaluation: Evaluation | None
+    live: Sequence[LiveChallenger]
+
+
+class WatcherParts(Struct, frozen=True):
+    """What every watcher needs of the world."""
+
+    control: ExperimentControl
+    journal: ExperimentJournal
+    store: CheckpointStore
+    metrics: ExperimentMetrics
+    opened: Open
+    keep_s: float
+
+
+def start_of(experiment: Experiment) -> int:
+    """The offset of the command that it was started by last; negative where it was not."""
+    return max((said.offset for said in experiment.said if said.act == "start"), default=-1)
+
+
+class Watcher:
+    """Watches one experiment from one start to its stop."""
+
+    def __init__(self, experiment: Experiment, parts: WatcherParts) -> None:
+        """Nothing was begun yet."""
+        name = f"experiment {experiment.definition.name}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._experiment, self._parts = experiment, parts
+        self._definition, self.started = experiment.definition, start_of(experiment)
+        self._ending = threading.Event()
+        self._seen, self._kept_s, self._evaluated_s, self._evaluate_every_s = (0, 0), 0.0, 0.0, EVALUATED_S
+        self._verdicts: dict[str, str] = {}
+        self.watched = Watched("it is being opened", None, ())
+
+    def start(self) -> None:
+        """Begin to watch, in a thread."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it watches, or tries to."""
+        return self._thread.is_alive()
+
+    def end(self, timeout_s: float) -> None:
+        """Keep where it stands, and end; waits so long at most."""
+        self._ending.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        """Watch until it is stopped, or `end` is called; what breaks off is begun again from its checkpoint."""
+        while self._goes_on():
+            try:
+                self._watch()
+            except UltraThinkError as error:
+                self._is_problem(str(error))
+            except Exception as error:
+                log.exception("an experiment's watcher failed", experiment=self._definition.name)
+                self._is_problem(f"{type(error).__name__}: {error}")
+            else:
+                return
+            self._ending.wait(AGAIN_S)
+
+    def _is_problem(self, problem: str) -> None:
+        name = self._definition.name
+        log.warning("an experiment is not watched", experiment=name, reason=problem)
+        self.watched = Watched(problem, self.watched.evaluation, self.watched.live)
+        self._parts.metrics.watched(name, watched=False)
+
+    def _goes_on(self) -> bool:
+        now = self._now()
+        return not self._ending.is_set() and now is not None
+
+    def _now(self) -> Experiment | None:
+        """The experiment as it stands, while it runs since the same start."""
+        found = self._parts.control.experiments().get(self._definition.name)
+        runs = found is not None and found.state is ExperimentState.RUNNING and start_of(found) == self.started
+        return found if runs else None
+
+    def _arms(self) -> CanaryArms:
+        """As the control topic has them by now; of one that was stopped, as they were."""
+        self._experiment = self._now() or self._experiment
+        return self._experiment.arms
+
+    def _watch(self) -> None:
+        parts, definition = self._parts, self._definition
+        kept = parts.store.kept(definition, self.started)
+        opening = Opening(self._experiment, kept, self._arms, lambda: self._now() is not None)
+        with parts.opened(opening) as run:
+            self.watched = Watched("", None, ())
+            parts.metrics.watched(definition.name, watched=True)
+            try:
+                while self._goes_on():
+                    run.turn(POLL_S)
+                    self._look(run)
+                    if run.ended:
+                        self._put_back(f"nobody can watch it any more: {run.ended}")
+                        return
+            finally:
+                self._keep(run)
+                parts.metrics.watched(definition.name, watched=False)
+
+    def _look(self, run: ShadowRun) -> None:
+        """Whatever new blocks have shown."""
+        seen = len(run.series.blocks), len(run.live.blocks)
+        if seen == self._seen:
+            return
+        self._seen, definition = seen, self._definition
+        live = evaluate_live(definition, run.live)
+        reasons = [why for one in live if (why := harms(one))]
+        reasons += [why for arm, guarded in shadow_guards(definition, run.series) if (why := harm(arm, guarded))]
+        self._parts.metrics.counted(definition.name, *seen, harmed=bool(reasons))
+        now_s = time.monotonic()
+        if reasons or now_s - self._evaluated_s > self._evaluate_every_s:
+            self.watched = Watched("", evaluate(definition, run.series), live)
+            self._evaluated_s = time.monotonic()
+            self._evaluate_every_s = max(EVALUATED_S, (self._evaluated_s - now_s) / EVALUATED_SHARE)
+            self._tell_verdicts()
+        if reasons:
+            self._put_back(reasons[0])
+        if now_s - self._kept_s > self._parts.keep_s:
+            self._keep(run)
+            self._kept_s = now_s
+
+    def _tell_verdicts(self) -> None:
+        for one in () if self.watched.evaluation is None else self.watched.evaluation.challengers:
+            verdict = "does harm" if one.breached else one.verdict.value
+            if verdict != self._verdicts.get(one.arm, "undecided"):
+                self._note("verdict", one.sentence)
+            self._verdicts[one.arm] = verdict
+            self._parts.metrics.judged(self._definition.name, one)
+
+    def _put_back(self, reason: str) -> None:
+        """Put the champion back, until a human starts it again; tried until it is in the log."""
+        name = self._definition.name
+        log.warning("an experiment is stopped", experiment=name, reason=reason)
+        while not self._ending.is_set():
+            try:
+                self._parts.control.stop(name, reason)
+            except ServiceUnavailable as error:
+                log.warning("the stop did not reach the log", experiment=name, reason=str(error))
+                self._ending.wait(STOP_AGAIN_S)
+            else:
+                break
+        self._parts.metrics.stopped(name)
+        self._note("stopped", reason)
+        # Until it is heard back: it must not be written again.
+        while not self._ending.is_set() and self._now() is not None:
+            self._ending.wait(POLL_S)
+
+    def _note(self, event: str, reason: str) -> None:
+        try:
+            self._parts.journal.note(self._definition.name, event, reason)
+        except UltraThinkError as error:
+            log.warning("what happened is not on record", experiment=self._definition.name, reason=str(error))
+
+    def _keep(self, run: ShadowRun) -> None:
+        try:
+            self._parts.store.keep(self._definition, self.started, run.dump())
+        except OSError as error:
+            log.warning("no checkpoint could be kept", experiment=self._definition.name, reason=str(error))

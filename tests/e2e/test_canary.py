@@ -1,0 +1,234 @@
+"""A canary on a desk that decides: its challenger is loaded beside what is served, given units, watched, and stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from connectors.kafka.reading import read_to_end
+from exporters import profiles
+from exporters.export import export_pipeline
+from exporters.options import Options
+from exporters.repository.repository import ModelRepository
+from gateway.control import topic as control_topic
+from gateway.control.control import Control
+from loadtest.open_loop.publisher import TickPublisher
+from loadtest.open_loop.schedule import Speed, plan
+from stack.cli.main import app
+from stack.processes.gateway import SeriesTopics, series_gateway
+from stack.processes.own import OwnProcess
+from stack.servers.kafka import create_topics
+from stack.servers.loopback import client
+from stack.servers.ports import free_ports
+from tests.waiting import eventually
+from trading.decision.wire import decode_decision
+from trading.errors import ConfigurationError
+from trading.experiments.register import ExperimentHistory
+from trading.history import open_source
+from trading.risk.limits import LimitsFile
+
+CLI = CliRunner()
+PATIENT = {"budget_ms": "86400000", "reserve_ms": "0", "shed_below_ms": "0"}
+LIMITS = LimitsFile(defaults={"max_staleness_s": None, "max_drawdown": None})
+SOURCE = "simulate:regimes?seed=11&ticks=12000&symbols=4"
+TEXT = """\
+version: 1
+name: {name}
+kind: canary
+salt: salt-of-{name}
+champion: {{model: trading_decision, version: {champion}}}
+challengers:
+  - {{arm: fused, model: trading_decision_fused, version: {challenger}}}
+primary: {{effect: 0.5}}
+block: {block}
+steps: [0.25, 0.5, 1.0]
+guardrails:
+  - {{metric: error_rate, tolerance: 0.2, at_once: 0.9}}
+  - {{metric: drawdown, tolerance: 500}}
+"""
+
+
+class Desk:
+    """A gateway on topics of its own, and the commands of a person."""
+
+    def __init__(self, stack, folder, monkeypatch, champion, challenger):
+        self.stack, self.folder, self.given = stack, folder, {"champion": champion, "challenger": challenger}
+        self.topics = SeriesTopics("canary", "canary.ticks")
+        create_topics(stack, self.topics.names)
+        self.port = free_ports(1)[0]
+        self.environment = {
+            **{f"ULTRATHINK_GATEWAY_{name.upper()}": value for name, value in self.topics.settings().items()},
+            "ULTRATHINK_EXPERIMENTS_FOLDER": str(folder / "experiments"),
+            "ULTRATHINK_EXPERIMENTS_EXPERIMENTS_TOPIC": self.topics.topics.experiments,
+            "ULTRATHINK_EXPERIMENTS_METRICS_PORT": str(self.port),
+            "ULTRATHINK_EXPERIMENTS_SHARE": "1.0",
+            "ULTRATHINK_EXPERIMENTS_KEEP_S": "0.2",
+        }
+        for name, value in {**self.environment, "ULTRATHINK_HOME": str(stack.home)}.items():
+            monkeypatch.setenv(name, value)
+        Control(stack.kafka_bootstrap, self.topics.control, stack.redis_url).apply(LIMITS, "a recording", "test")
+        self.gateway = series_gateway(stack, self.topics, "one", model_version=str(champion), **PATIENT)
+        self.watching = OwnProcess(stack, ("experiment", "run"), "experiments-canary", self.environment)
+        self.ticks, self.sent = list(open_source(SOURCE).records()), 0
+
+    def say(self, *words):
+        done = CLI.invoke(app, ["experiment", *words])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def create(self, name, **changed):
+        file = self.folder / f"{name}.yaml"
+        file.write_text(TEXT.format(**{"name": name, "block": "3s", **self.given, **changed}))
+        return self.say("create", str(file), "--reason", "a test")
+
+    def send(self, count):
+        """More ticks, until they are decided."""
+        mine = self.ticks[self.sent : self.sent + count]
+        self.sent += len(mine)
+        publisher = TickPublisher(self.stack.kafka_bootstrap, self.topics.ticks)
+        publisher.publish(plan(iter(mine), Speed("constant", rate_hz=2000.0)))
+        eventually(lambda: len(self.decisions()) == self.sent)
+
+    def decisions(self):
+        return [
+            decode_decision(message.value())
+            for partition in range(self.stack.partitions)
+            for messages in read_to_end(self.stack.kafka_bootstrap, self.topics.decisions, partition, 0)
+            for message in messages
+        ]
+
+    def served(self):
+        """Of the gateway's own status: experiment -> what it says of the challenger."""
+        status = client().get(f"http://127.0.0.1:{self.gateway.port}/status", timeout=5.0).json()
+        return {one["experiment"]: one["challengers"]["fused"] for one in status["experiments"]}
+
+    def metric(self, name):
+        """By its labels; None while nobody answers."""
+        try:
+            text = client().get(f"http://127.0.0.1:{self.port}/metrics", timeout=5.0).text
+        except httpx.HTTPError:
+            return None
+        return {
+            line.split("{")[1].rsplit("}", 1)[0]: float(line.rsplit(" ", 1)[1])
+            for line in text.splitlines()
+            if line.startswith(name + "{")
+        }
+
+    def history(self):
+        found = ExperimentHistory()
+        for messages in read_to_end(self.stack.kafka_bootstrap, self.topics.control, 0, 0):
+            for message in messages:
+                command = control_topic.read_command(message.value())
+                if command.kind == "experiment":
+                    found.take(message.offset(), command.value, command.by, command.reason, command.at_ns)
+        return found
+
+
+@pytest.fixture
+def desk(stack, exported, tmp_path, monkeypatch):
+    gpu, container = profiles.find_gpu(profiles.DEFAULT_GPU), profiles.find(profiles.DEFAULT_CONTAINER)
+    repository = ModelRepository(stack.model_repository)
+    options = Options(stack.mlflow_uri, container, gpu, "challenger")
+    published = export_pipeline("trading_decision", options, repository, lambda _: None, fuse=True)
+    (fused,) = (p.version for p in published if p.name == "trading_decision_fused")
+    champion = next(one.version for one in exported if one.name == "trading_decision")
+    made = Desk(stack, tmp_path, monkeypatch, champion, fused)
+    made.gateway.start()
+    try:
+        made.gateway.wait_for_partitions()
+        made.watching.start()
+        yield made
+    finally:
+        made.watching.kill()
+        made.gateway.kill()
+
+
+def test_a_canary_from_its_creation_to_its_stop(desk):
+    for wrong, told in (
+        ({"challenger": 98}, "fused: trading_decision_fused/98 is neither served nor to be loaded"),
+        ({"block": "100ms"}, "a block of 100ms is shorter than the"),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            desk.create("wrong", **wrong)
+    desk.create("fresh")
+    with pytest.raises(ConfigurationError, match="fresh is an experiment already"):
+        desk.create("fresh")
+    desk.say("start", "fresh", "--reason", "a test")
+    eventually(lambda: desk.metric("experiments_watched") == {'experiment="fresh"': 1.0})
+    desk.send(3000)
+    assert {d.experiment for d in desk.decisions()} == {""}
+    # A share, from a block on that lies ahead of every partition.
+    assert "50% of its units are the challengers' from block" in desk.say(
+        "ramp", "fresh", "--to", "0.5", "--reason", "no harm"
+    )
+    eventually(lambda: desk.served() == {"fresh": "closed"})
+    desk.send(3000)
+    treated = [d for d in desk.decisions() if d.experiment]
+    assert len(treated) > 500
+    assert {d.fallback for d in treated} == {""}
+    arms = {(d.assigned, d.variant, d.model_name) for d in treated}
+    assert arms == {
+        ("champion", "champion", "trading_decision"), ("fused", "fused", "trading_decision_fused"),
+    }  # fmt: skip
+    # Whoever reads the log finds the same arms.
+    history = desk.history()
+    for d in treated:
+        assert history.assigned(d.experiment, d.symbol, d.event_time_ns) == d.assigned
+    # Killed, who watches goes on, and meanwhile nobody misses it.
+    desk.watching.kill()
+    desk.send(2000)
+    desk.watching.start()
+    eventually(lambda: desk.metric("experiments_watched") == {'experiment="fresh"': 1.0})
+    desk.send(2000)
+    eventually(lambda: (desk.metric("experiments_blocks") or {}).get('experiment="fresh",where="desk"', 0.0) > 3.0)
+    assert {d.fallback for d in desk.decisions()} == {""}
+    # A stop counts at once.
+    desk.say("stop", "fresh", "--reason", "seen enough")
+    eventually(lambda: desk.served() == {}, 5.0)
+    desk.send(2000)
+    assert {d.experiment for d in sorted(desk.decisions(), key=lambda d: d.decided_at_ns)[-2000:]} == {""}
+    told = json.loads(desk.say("status", "fresh", "--json"))
+    assert [one["act"] for one in told["said"]] == ["create", "start", "ramp", "stop"]
+    eventually(lambda: desk.metric("experiments_watched") == {})
+
+
+def test_a_challenger_that_is_taken_away_is_stopped_by_its_guardrail(desk):
+    desk.create("gone")
+    desk.say("start", "gone", "--reason", "a test")
+    eventually(lambda: desk.metric("experiments_watched") == {'experiment="gone"': 1.0})
+    desk.say("ramp", "gone", "--to", "1.0", "--reason", "a test")
+    # Nobody keeps it loaded, and whoever finds it so may unload it.
+    eventually(lambda: desk.served() == {"gone": "closed"})
+    desk.watching.kill()
+    triton_unload(desk)
+    eventually(lambda: desk.served() != {"gone": "closed"}, 20.0)
+    desk.send(2000)
+    found = [d for d in desk.decisions() if d.experiment]
+    assert {d.fallback for d in found[-500:]} <= {"not_served", "unavailable"}
+    assert {d.variant for d in found[-500:]} == {"champion"}
+    # At a share of 1 nothing is compared; a half is.
+    desk.say("ramp", "gone", "--to", "0.5", "--reason", "a test")
+    desk.send(4000)
+    desk.watching.start()
+    began_s = time.monotonic()
+    eventually(lambda: json.loads(desk.say("status", "gone", "--json"))["state"] == "stopped")
+    told = json.loads(desk.say("status", "gone", "--json"))
+    assert "does harm on the desk" in told["said"][-1]["reason"]
+    assert told["said"][-1]["by"] == "experiments"
+    assert time.monotonic() - began_s < 60.0
+
+
+def triton_unload(desk):
+    from contextlib import closing
+
+    from exporters.release.triton_client import TritonServer
+    from trading.models.copies import challenger_name
+
+    with closing(TritonServer(desk.stack.triton_grpc)) as triton:
+        triton.unload(challenger_name("trading_decision_fused", desk.given["challenger"], "gone"))

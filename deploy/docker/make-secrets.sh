@@ -31,7 +31,7 @@ for name in $names; do
 done
 # The folder is its owner's alone; a container's user, who is somebody else, sees the one file that it is given.
 keep() { cat > "secrets/.$1.new"; chmod 444 "secrets/.$1.new"; mv -f "secrets/.$1.new" "secrets/$1"; }
-for role in gateway broker forensics data metrics sender reader operator; do
+for role in gateway broker forensics data experiments metrics sender reader operator; do
     if [ ! -s "secrets/kafka-$role" ]; then new | keep "kafka-$role"; fi
 done
 sed -n 's/^KAFKA_ADMIN_PASSWORD=//p' .env | tr -d '\n' | keep kafka-admin

@@ -229,13 +229,3 @@ def is_float(tensor: Any) -> bool:
         TensorProto.FLOAT16,
         TensorProto.BFLOAT16,
     }
-
-
-def identity(source: str, target: str) -> bytes:
-    """An ONNX file that copies a float32 column."""
-    node = helper.make_node("Identity", [source], [target])
-    ends = [value_info(TensorSpec(name, (1,))) for name in (source, target)]
-    made = helper.make_graph([node], "identity", ends[:1], ends[1:])
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    content: bytes = model.SerializeToString()
-    return content

@@ -57,6 +57,8 @@ UNSUPERVISED = (
     "label_replace((changes(process_start_time_seconds[10m]) > 3) or (changes(up[10m]) / 2 > 3), "
     '"process", "$1", "job", "(.*)") unless on () ultrathink_supervisor_up'
 )
+#: Experiments whose units the gateways divide now.
+DIVIDED = "sum by (experiment) (rate(gateway_experiment_rows_total[1m])) > 0"
 TICKS_COME = 'sum(rate(kafka_topic_partition_current_offset{topic="market.ticks"}[30s])) > 1'
 ALERTS: tuple[Alert, ...] = (
     # ---- the desk ----------------------------------------------------------------------------
@@ -266,6 +268,17 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "ModelUnknown", "critical", "ultrathink_model_lineage_readable == 0",
         "the released version of {{ $labels.model }} does not say where it comes from",
+    ),
+    Alert(
+        "ExperimentStopped", "warning", "increase(experiments_stops_total[10m]) > 0 or experiments_harm == 1",
+        "{{ $labels.experiment }} was stopped: a challenger does harm, and the champion decides everything",
+        tried="figures",
+    ),
+    Alert(
+        "ExperimentUnwatched", "critical",
+        "experiments_watched == 0 or "
+        "(sum by (experiment) (rate(gateway_experiment_rows_total[1m])) > 0 unless on (experiment) experiments_watched)",
+        "{{ $labels.experiment }} runs, and nobody watches its guardrails", "30s", tried="figures",
     ),
     Alert(
         "ReleaseOpen", "warning", 'ultrathink_releases_total{end="open"} > 0',

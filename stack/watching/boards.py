@@ -94,6 +94,7 @@ def mean(total: str, count: str, scale: float = 1.0) -> str:
 WITHIN = (
     f'sum(rate(gateway_tick_seconds_bucket{{le="0.05"}}[{RATE}])) / sum(rate(gateway_tick_seconds_count[{RATE}]))'
 )
+FALLEN = f'sum by (arm, fallback) (rate(gateway_experiment_rows_total{{fallback!=""}}[{RATE}]))'
 HOLDS = f'sum by (reason) (rate(gateway_decisions_total{{action="hold"}}[{RATE}]))'
 #: A rule that was never broken has no figure yet.
 BROKEN = f"{rate('gateway_denials_total', 'rule')} or vector(0)"
@@ -146,6 +147,9 @@ DECISIONS = Board(
         one("Broken rules", BROKEN, "{{rule}}", "ops"),
         one("Dead letters", rate("gateway_dead_letters_total"), "dead letters", "ops"),
         one("By arm", rate("gateway_decisions_total", "variant"), "{{variant}}", "ops"),
+        one("Challengers' rows that the champion decided", FALLEN, "{{arm}}: {{fallback}}", "ops"),
+        one("Share of the units", "experiments_share", "{{experiment}}", "percentunit"),
+        one("Challenger less champion, basis points a block", "experiments_difference_bps", "{{arm}} {{bound}}"),
         one("Reports of the broker", rate("paper_broker_reports_total", "kind"), "{{kind}}", "ops"),
         Panel(
             "Orders that work",

@@ -17,6 +17,7 @@ COMPOSE: Mapping[str, str] = {
     "forensics": "forensics:9109",
     "paper-broker": "paper-broker:9110",
     "metrics": "metrics:9111",
+    "experiments": "experiments:9112",
     "data": "data:8010",
     "prometheus": "localhost:9090",
     "alertmanager": "alertmanager:9093",

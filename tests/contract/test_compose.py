@@ -127,6 +127,7 @@ def test_each_container_sees_the_passwords_of_its_own_role_alone():
     assert {name: found for name, found in seen.items() if found} == {
         "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "data": ["kafka-data"], "operator": ["kafka-operator"],
         "paper-broker": ["kafka-broker"], "metrics": ["kafka-metrics"],
+        "experiments": ["kafka-experiments"],
         "rebind": ["kafka-operator", "forensics-signing-key"],
     }  # fmt: skip
 

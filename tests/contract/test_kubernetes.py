@@ -154,7 +154,7 @@ def as_in_kubernetes(value: str) -> str:
 
 
 SAME = [
-    "gateway", "operator", "paper-broker", "forensics-setup", "forensics", "forensics-retire", "rebind", "data", "metrics", "mlflow",
+    "gateway", "operator", "paper-broker", "forensics-setup", "forensics", "forensics-retire", "rebind", "data", "metrics", "experiments", "mlflow",
 ]  # fmt: skip
 
 

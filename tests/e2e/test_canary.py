@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from connectors.kafka.reading import read_to_end
 from exporters import profiles
 from exporters.export import export_pipeline
 from exporters.options import Options
+from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from gateway.control import topic as control_topic
 from gateway.control.control import Control
@@ -29,6 +31,7 @@ from trading.decision.wire import decode_decision
 from trading.errors import ConfigurationError
 from trading.experiments.register import ExperimentHistory
 from trading.history import open_source
+from trading.models.copies import challenger_name
 from trading.risk.limits import LimitsFile
 
 CLI = CliRunner()
@@ -55,9 +58,9 @@ guardrails:
 class Desk:
     """A gateway on topics of its own, and the commands of a person."""
 
-    def __init__(self, stack, folder, monkeypatch, champion, challenger):
+    def __init__(self, stack, series, folder, monkeypatch, champion, challenger):
         self.stack, self.folder, self.given = stack, folder, {"champion": champion, "challenger": challenger}
-        self.topics = SeriesTopics("canary", "canary.ticks")
+        self.topics = SeriesTopics(series, f"{series}.ticks")
         create_topics(stack, self.topics.names)
         self.port = free_ports(1)[0]
         self.environment = {
@@ -72,7 +75,7 @@ class Desk:
             monkeypatch.setenv(name, value)
         Control(stack.kafka_bootstrap, self.topics.control, stack.redis_url).apply(LIMITS, "a recording", "test")
         self.gateway = series_gateway(stack, self.topics, "one", model_version=str(champion), **PATIENT)
-        self.watching = OwnProcess(stack, ("experiment", "run"), "experiments-canary", self.environment)
+        self.watching = OwnProcess(stack, ("experiment", "run"), f"experiments-{series}", self.environment)
         self.ticks, self.sent = list(open_source(SOURCE).records()), 0
 
     def say(self, *words):
@@ -131,14 +134,15 @@ class Desk:
 
 
 @pytest.fixture
-def desk(stack, exported, tmp_path, monkeypatch):
+def desk(stack, exported, tmp_path, monkeypatch, request):
     gpu, container = profiles.find_gpu(profiles.DEFAULT_GPU), profiles.find(profiles.DEFAULT_CONTAINER)
     repository = ModelRepository(stack.model_repository)
     options = Options(stack.mlflow_uri, container, gpu, "challenger")
     published = export_pipeline("trading_decision", options, repository, lambda _: None, fuse=True)
     (fused,) = (p.version for p in published if p.name == "trading_decision_fused")
     champion = next(one.version for one in exported if one.name == "trading_decision")
-    made = Desk(stack, tmp_path, monkeypatch, champion, fused)
+    series = "canary" if "creation" in request.node.name else "gone"
+    made = Desk(stack, series, tmp_path, monkeypatch, champion, fused)
     made.gateway.start()
     try:
         made.gateway.wait_for_partitions()
@@ -225,10 +229,5 @@ def test_a_challenger_that_is_taken_away_is_stopped_by_its_guardrail(desk):
 
 
 def triton_unload(desk):
-    from contextlib import closing
-
-    from exporters.release.triton_client import TritonServer
-    from trading.models.copies import challenger_name
-
     with closing(TritonServer(desk.stack.triton_grpc)) as triton:
         triton.unload(challenger_name("trading_decision_fused", desk.given["challenger"], "gone"))

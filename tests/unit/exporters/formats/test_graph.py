@@ -14,6 +14,7 @@ from exporters.formats import graph
 from exporters.formats import onnx as files
 from exporters.formats.config_pbtxt import Serving
 from exporters.profiles import containers, find, find_gpu, gpus
+from exporters.release.candidate import HARMLESS
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 from tests.unit.exporters.models import publish_times, times
@@ -125,3 +126,11 @@ def test_containers_and_cards_are_data_with_their_source():
         find("24.01-py3")
     with pytest.raises(ExportError, match="rtx5070"):
         find_gpu("voodoo2")
+
+
+def test_what_clears_a_copy_that_did_not_load_copies_a_column():
+    # Written out in the code, for processes without ONNX.
+    session = onnxruntime.InferenceSession(HARMLESS, providers=["CPUExecutionProvider"])
+    given = np.float32([[1.5], [-2.0]])
+    (found,) = session.run(["y"], {"x": given})
+    assert (found == given).all()

@@ -133,6 +133,8 @@ WRONG: dict[str, dict[str, str | None]] = {
     "TrailUnverified": {"forensics_verified_timestamp_seconds": "180000x200"},
     "ModelParity": {'ultrathink_model_parity_max_abs_difference{model="trading_decision"}': "0.4x200"},
     "ModelUnknown": {'ultrathink_model_lineage_readable{model="trading_decision"}': "0x200"},
+    "ExperimentStopped": {'experiments_stops_total{experiment="fresh"}': "0x60 1x140"},
+    "ExperimentUnwatched": {'experiments_watched{experiment="fresh"}': "0x200"},
     "ReleaseOpen": {'ultrathink_releases_total{action="release", end="open"}': "1x200"},
 }  # fmt: skip
 needs_promtool = pytest.mark.skipif(

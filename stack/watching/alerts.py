@@ -276,8 +276,7 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "ExperimentUnwatched", "critical",
-        "experiments_watched == 0 or "
-        "(sum by (experiment) (rate(gateway_experiment_rows_total[1m])) > 0 unless on (experiment) experiments_watched)",
+        f"experiments_watched == 0 or ({DIVIDED} unless on (experiment) experiments_watched)",
         "{{ $labels.experiment }} runs, and nobody watches its guardrails", "30s", tried="figures",
     ),
     Alert(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,9 @@ class Answered(Struct, frozen=True):
     recalled: bool
 
 
-def place_of_models() -> ModelPlace:
-    """As the settings say."""
-    repository = ModelRepository(load().model_repository)
+def place_of_models(folder: Path | None = None) -> ModelPlace:
+    """As the settings say, or with another folder of the repository."""
+    repository = ModelRepository(folder or load().model_repository)
     return ModelPlace(gateway_settings().tritons[0], repository, find_gpu(DEFAULT_GPU))
 
 

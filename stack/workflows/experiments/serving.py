@@ -12,6 +12,7 @@ from services.experiments.main import run
 from services.experiments.running import ShadowRun
 from services.experiments.settings import ExperimentsSettings
 from services.experiments.watching import Opening
+from stack.workflows.asking import place_of_models
 from stack.workflows.experiments.shadow import Beginning, begun
 from trading.models.copies import kept_for_experiment
 from trading.state.log import log_name
@@ -27,6 +28,7 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
     """
     limits = CallLimits(settings.share, settings.yield_above_ms)
     cluster = check_cluster(desk.kafka_bootstrap, desk.topics)
+    place = place_of_models(settings.repository)
     name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, desk.group)
 
     @contextmanager
@@ -37,6 +39,7 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
             since_ns=max((said.at_ns for said in opening.experiment.said if said.act == "start"), default=None),
             resumed=opening.resumed,
             canary=canary,
+            place=place,
             # Gateways look for a canary's challengers under this name.
             kept_for=lambda arm: kept_for_experiment(definition.name) + ("" if canary else f"-{arm}"),
             # A restart of this process must not take from the gateways what they ask.

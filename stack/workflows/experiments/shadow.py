@@ -58,6 +58,7 @@ class Beginning(Struct, frozen=True):
         since_ns: wall time of the first decisions that count, ns since 1970; None for all that there are.
         resumed: where it stood; None to begin with empty books.
         canary: how its units are divided by now; None where its challengers decide nothing on the desk.
+        place: where the models lie; None: as the settings say.
         kept_for: arm -> what a copy of its model is loaded for; a copy's name holds it.
         left: asked at the end, whether copies stay loaded.
     """
@@ -65,6 +66,7 @@ class Beginning(Struct, frozen=True):
     since_ns: int | None = None
     resumed: RunDump | None = None
     canary: Callable[[], CanaryArms] | None = None
+    place: ModelPlace | None = None
     # Two arms may have a step in common, and two shadows a challenger: a copy each.
     kept_for: Callable[[str], str] = lambda arm: f"shadow-{os.getpid()}-{arm}"
     left: Callable[[], bool] = lambda: False
@@ -131,7 +133,7 @@ def opened_arms(
     experiment: ExperimentDefinition, budget: CallBudget, beginning: Beginning, opened: ExitStack
 ) -> dict[str, ArmModel]:
     """Each arm's model. Raises ConfigurationError, ServiceUnavailable."""
-    place, models = place_of_models(), {}
+    place, models = beginning.place or place_of_models(), {}
     for arm, served in experiment.models.items():
         # The champion is asked where a challenger decided in its place, if anywhere.
         opening = partial(opened.enter_context, opened_arm(place, arm, served, beginning))

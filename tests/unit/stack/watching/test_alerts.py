@@ -13,6 +13,9 @@ from tests.paths import ROOT
 
 #: A healthy desk for ten minutes, a sample each five seconds.
 HEALTHY = {
+    'experiments_watched{experiment="fresh"}': "1x200",
+    'experiments_stops_total{experiment="fresh"}': "0x200",
+    'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x200",
     'gateway_tick_seconds_bucket{le="0.02"}': "0+2450x200",
     'gateway_tick_seconds_bucket{le="0.05"}': "0+2500x200",
     'gateway_tick_seconds_bucket{le="0.075"}': "0+2500x200",

@@ -15,7 +15,7 @@ from services.experiments.running import ShadowParts, ShadowRun
 from tests.recorded_desk import BAND, limits, recorded
 from tests.unit.services.experiments.fakes import FakeClock, FakeDeskLog, FakeModel
 from tests.unit.services.experiments.test_partition_shadow import EXPERIMENT, SMALL, rows_of
-from trading.errors import ServiceUnavailable
+from trading.errors import InvalidPrediction, ServiceUnavailable
 from trading.replay.published import Published
 
 
@@ -24,17 +24,25 @@ def logs():
     return recorded(SMALL, 4000, assumed=True)
 
 
-def running(logs, polls, target=0.5):
+class Broken(FakeModel):
+    """Answers what cannot be used."""
+
+    def predict(self, features, timeout_s):
+        raise InvalidPrediction("signals are no numbers")
+
+
+def running(logs, polls, target=0.5, experiment=EXPERIMENT, model=None):
     clock = FakeClock()
     budget = CallBudget(CallLimits(1.0), clock)
-    shadows = {p: PartitionShadow(p, EXPERIMENT, limits(), log, BAND, 0) for p, log in logs.items()}
+    shadows = {p: PartitionShadow(p, experiment, limits(), log, BAND, 0) for p, log in logs.items()}
+    made = Broken if model == "broken" else FakeModel
     models = {
-        arm: ArmModel(arm, served, PatientModel(arm, FakeModel(clock, target), budget, clock))
-        for arm, served in EXPERIMENT.models.items()
+        arm: ArmModel(arm, served, PatientModel(arm, made(clock, target), budget, clock))
+        for arm, served in experiment.models.items()
     }
     log = FakeDeskLog(polls, list(logs))
-    series, live = (kind(EXPERIMENT.arms, len(logs)) for kind in (BlockSeries, LiveSeries))
-    return ShadowRun(EXPERIMENT, ShadowParts(log, models, shadows, series, live, budget))
+    series, live = (kind(experiment.arms, len(logs)) for kind in (BlockSeries, LiveSeries))
+    return ShadowRun(experiment, ShadowParts(log, models, shadows, series, live, budget))
 
 
 def in_turns(logs, size=200):

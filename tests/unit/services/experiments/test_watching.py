@@ -1,0 +1,180 @@
+"""What runs is watched, harm puts the champion back, and what breaks off goes on."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import contextmanager
+
+import pytest
+from msgspec import structs
+
+from services.experiments.checkpoints import CheckpointStore
+from services.experiments.observing import ExperimentMetrics
+from services.experiments.service import ExperimentService
+from services.experiments.watching import WatcherParts
+from tests.recorded_desk import recorded
+from tests.unit.services.experiments.test_partition_shadow import EXPERIMENT, SMALL
+from tests.unit.services.experiments.test_running import in_turns, running
+from tests.waiting import eventually
+from trading.encoding import encode
+from trading.errors import ServiceUnavailable
+from trading.experiments.definition import GuardedMetric
+from trading.experiments.register import ExperimentRegister, ExperimentState, ExperimentWord
+
+HARMLESS = structs.replace(EXPERIMENT, guardrails=(GuardedMetric("error_rate", 0.1, 0.5),))
+
+
+class FakeControl:
+    """Implements ExperimentControl over a register."""
+
+    def __init__(self):
+        self.register, self.offset, self.stops, self.failures = ExperimentRegister(), 0, [], []
+
+    def say(self, act, name="one", by="me", reason="because", **given):
+        self.offset += 1
+        text = encode(ExperimentWord(act, name, **given)).decode()
+        assert self.register.take(self.offset, text, by, reason, self.offset) == ""
+
+    def follow(self, timeout_s):
+        return 0
+
+    def experiments(self):
+        return self.register.experiments
+
+    def stop(self, name, reason):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.stops.append(reason)
+        self.say("stop", name, "experiments", reason)
+
+
+class FakeJournal:
+    """Implements ExperimentJournal."""
+
+    def __init__(self):
+        self.noted = []
+
+    def note(self, experiment, event, reason):
+        self.noted.append((experiment, event, reason))
+
+
+class Desk:
+    """A service over recorded decisions; `opened` are the runs that were opened."""
+
+    def __init__(self, folder, logs, definition=HARMLESS, model=None, failures=()):
+        self.control, self.journal, self.metrics = FakeControl(), FakeJournal(), ExperimentMetrics()
+        self.store, self.opened, self.failures = CheckpointStore(folder, "log"), [], list(failures)
+        self.logs, self.model, self.resumed = logs, model, []
+        self.control.say("create", definition=definition)
+        self.control.say("start")
+        parts = WatcherParts(self.control, self.journal, self.store, self.metrics, self.open, 0.0)
+        self.service, self.stopping = ExperimentService(parts), threading.Event()
+        self.thread = threading.Thread(target=self.service.run, args=(self.stopping,), daemon=True)
+
+    @contextmanager
+    def open(self, opening):
+        if self.failures:
+            raise self.failures.pop(0)
+        polls = in_turns(self.logs)
+        if opening.resumed is not None:
+            done = opening.resumed.positions
+            polls = polls[max(done.values()) // 200 :]
+        run = running(self.logs, polls, experiment=opening.experiment.definition, model=self.model)
+        if opening.resumed is not None:
+            run.load(opening.resumed)
+        self.resumed.append(opening.resumed is not None)
+        self.opened.append(run)
+        yield run
+
+    def begin(self):
+        self.thread.start()
+        return self
+
+    def end(self):
+        self.stopping.set()
+        self.thread.join(30.0)
+        assert not self.thread.is_alive()
+
+    def value(self, name, **labels):
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture(scope="module")
+def logs():
+    return recorded(SMALL, 4000, assumed=True)
+
+
+@pytest.fixture
+def desk(tmp_path, logs):
+    made = []
+
+    def make(**given):
+        made.append(Desk(tmp_path / "kept", logs, **given))
+        return made[-1].begin()
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def test_a_running_experiment_is_watched_until_it_is_stopped(desk):
+    one = desk()
+    eventually(lambda: one.value("experiments_blocks", experiment="one", where="shadow") or 0 > 20)
+    assert one.value("experiments_watched", experiment="one") == 1.0
+    eventually(lambda: one.service.watched()["one"].evaluation)
+    assert one.control.stops == []
+    one.control.say("stop")
+    eventually(lambda: one.service.watched() == {})
+    assert one.value("experiments_watched", experiment="one") is None
+    # Nobody goes on from where a stopped one stood.
+    assert one.store.kept(HARMLESS, 2) is None
+
+
+def test_harm_puts_the_champion_back_and_is_on_record(desk):
+    one = desk(model="broken")
+    one.control.failures = [ServiceUnavailable("Kafka is away")] * 3
+    eventually(lambda: one.control.stops)
+    (reason,) = one.control.stops
+    assert re.match(r"other does harm: in block 1 its error_rate was 0\.8\d+ above the champion's", reason)
+    assert one.control.experiments()["one"].state is ExperimentState.STOPPED
+    assert one.control.experiments()["one"].said[-1].by == "experiments"
+    assert one.value("experiments_stops_total", experiment="one") == 1.0
+    eventually(lambda: ("one", "stopped", reason) in one.journal.noted)
+    eventually(lambda: one.service.watched() == {})
+    # A human starts it again, and it is counted anew.
+    one.control.say("start")
+    eventually(lambda: len(one.opened) == 2)
+    assert one.resumed == [False, False]
+
+
+def test_what_cannot_be_opened_is_told_and_tried_again(desk, monkeypatch):
+    monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.3)
+    one = desk(failures=[ServiceUnavailable("Triton is away"), RuntimeError("a fault of ours")])
+    eventually(lambda: one.value("experiments_watched", experiment="one") == 0.0)
+    problems = set()
+
+    def watched():
+        problems.add(one.service.watched()["one"].problem)
+        return one.value("experiments_watched", experiment="one") == 1.0
+
+    eventually(watched)
+    assert {"Triton is away", "RuntimeError: a fault of ours"} <= problems
+    assert one.service.watched()["one"].problem == ""
+
+
+def test_one_that_cannot_be_watched_any_more_is_stopped(desk):
+    one = desk()
+    eventually(lambda: one.opened)
+    one.opened[0].ended = "the desk is decided by another champion"
+    eventually(lambda: one.control.stops)
+    assert one.control.stops == ["nobody can watch it any more: the desk is decided by another champion"]
+
+
+def test_a_process_that_ends_keeps_where_it_stands(desk, logs, tmp_path):
+    one = desk()
+    eventually(lambda: one.opened and one.opened[0].rows > 600)
+    one.end()
+    kept = one.store.kept(HARMLESS, 2)
+    assert kept.rows == one.opened[0].rows
+    assert one.control.experiments()["one"].state is ExperimentState.RUNNING

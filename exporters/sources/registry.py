@@ -241,3 +241,15 @@ def log_evidence(mlflow_uri: str, run_id: str, folder: Path, metrics: dict[str, 
             client.log_metric(run_id, key, value)
     except MlflowException as error:
         raise ServiceUnavailable(f"MLflow did not take the evidence for run {run_id}: {brief(error)}") from error
+
+
+def attach_evidence(mlflow_uri: str, run_id: str, folder: Path, place: str, tags: dict[str, str]) -> None:
+    """Attach files to a model's run, under `place`, and tags to its versions. Raises ServiceUnavailable."""
+    client = connect(mlflow_uri)
+    try:
+        client.log_artifacts(run_id, os.fspath(folder), place)
+        for version in client.search_model_versions(f"run_id='{run_id}'"):
+            for name, value in tags.items():
+                client.set_model_version_tag(version.name, version.version, name, value)
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow did not take what run {run_id} was to get: {brief(error)}") from error

@@ -46,6 +46,34 @@ class Checkpoint(Struct, frozen=True, array_like=True):
 _encode, _checkpoints = msgspec.msgpack.Encoder().encode, Records(Checkpoint, packed=True)
 
 
+def read_newest(folder: Path, experiment: ExperimentDefinition) -> RunDump | None:
+    """What was kept last of an experiment, whatever it was started by; None where nothing can be read."""
+    try:
+        found = _read(folder / f"{experiment.name}{SUFFIX}")
+    except FileNotFoundError:
+        return None
+    is_of_it = found is not None and (found.format, found.experiment) == (FORMAT, digest(encode(experiment)))
+    return found.run if found is not None and is_of_it else None
+
+
+def _read(path: Path) -> Checkpoint | None:
+    """A checkpoint; None, and a line in the log, for what is none. Raises FileNotFoundError."""
+    try:
+        whole = path.read_bytes()
+        content = whole[DIGEST_BYTES:]
+        if digest(content) == whole[:DIGEST_BYTES]:
+            return _checkpoints.read(content)
+        why = "it was cut short or changed"
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = f"it cannot be read: {error.strerror}"
+    except BadRecord as error:
+        why = f"it is of another version: {error}"
+    log.warning("a checkpoint is left aside", file=str(path), reason=why)
+    return None
+
+
 class CheckpointStore:
     """Files of one folder, one an experiment."""
 
@@ -76,30 +104,16 @@ class CheckpointStore:
         """Where it stood; None where nothing is known of it, and it begins anew."""
         path = self._path(experiment)
         try:
-            whole = path.read_bytes()
+            found = _read(path)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            log.warning("a checkpoint cannot be read", file=str(path), reason=str(error))
-            return None
-        content = whole[DIGEST_BYTES:]
-        if digest(content) != whole[:DIGEST_BYTES]:
-            log.warning("a checkpoint is left aside", file=str(path), reason="it was cut short or changed")
-            return None
-        try:
-            found = _checkpoints.read(content)
-        except BadRecord as error:
-            log.warning("a checkpoint is left aside", file=str(path), reason=f"of another version: {error}")
+        if found is None:
             return None
         wanted = (FORMAT, FEATURE_VERSION, LAYOUT, self._log, digest(encode(experiment)), started)
         if (found.format, found.features, found.layout, found.log, found.experiment, found.started) != wanted:
             log.warning("a checkpoint is left aside", file=str(path), reason="of another version, log or start")
             return None
         return found.run
-
-    def forget(self, experiment: ExperimentDefinition) -> None:
-        """It is not wanted any more."""
-        self._path(experiment).unlink(missing_ok=True)
 
     def _path(self, experiment: ExperimentDefinition) -> Path:
         return self._folder / f"{experiment.name}{SUFFIX}"

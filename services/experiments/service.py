@@ -55,7 +55,6 @@ class ExperimentService:
                 del self._watchers[name]
                 if name not in running:
                     self._parts.metrics.forget(name)
-                    self._parts.store.forget(found[name].definition)
         for name, one in running.items():
             self._parts.metrics.runs(name, one.share)
             if name not in self._watchers:

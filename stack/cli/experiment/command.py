@@ -110,13 +110,13 @@ def ago(since: str) -> int:
         raise ConfigurationError(f"--since {error}") from None
 
 
-def check_page(page: Path, definition: Path) -> None:
+def check_page(page: Path, definition: Path | None) -> None:
     """Before hours of work: whether a page can be written there. Raises ConfigurationError where it cannot."""
     import os
 
     try:
         folder = next(one for one in page.absolute().parents if one.exists())
-        is_same = page.exists() and page.samefile(definition)
+        is_same = definition is not None and page.exists() and page.samefile(definition)
     except OSError as error:
         raise ConfigurationError(f"--out {page}: {error.strerror}") from None
     if page.is_dir():

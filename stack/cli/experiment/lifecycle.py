@@ -1,7 +1,8 @@
-"""`ultrathink experiment create|start|ramp|stop|list|status`: experiments of the desk, in its control topic."""
+"""`ultrathink experiment create|start|ramp|stop|promote|list|status|report|run`: experiments of the desk."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,6 +12,8 @@ from stack.cli.output import coloured, err, out, print_json, table
 from trading.users import current_user
 
 if TYPE_CHECKING:
+    from services.experiments.block_series import BlockSeries
+    from stack.workflows.experiments.kept import KnownExperiment
     from trading.experiments.register import Experiment
 
 NameArgument = Annotated[str, typer.Argument(help="Of the experiment.")]
@@ -115,7 +118,6 @@ def list_all(json: JsonOption = False) -> None:
 @app.command(epilog="Example: ultrathink experiment status fresh-regimes --json")
 def status(name: NameArgument, json: JsonOption = False) -> None:
     """How an experiment stands, and who did what."""
-    from stack.cli.dlq import stamp
     from stack.processes.settings import gateway_settings
     from stack.workflows.experiments.commanding import experiment_of
 
@@ -124,8 +126,7 @@ def status(name: NameArgument, json: JsonOption = False) -> None:
         print_json(one)
         return
     show_state(one)
-    rows = [[stamp(s.at_ns), s.act, f"{s.share:.0%}" if s.act == "ramp" else "", s.by, s.reason] for s in one.said]
-    out.print(table("", ["at", "what", "share", "by", "reason"], rows, right=(2,), prose=True))
+    show_said(one)
 
 
 def give(act: Literal["start", "stop"], name: str, reason: str, *, json: bool) -> None:
@@ -171,3 +172,112 @@ def run(
         settings, gateway_settings(),
         lambda bound: err.print(f"metrics on http://{settings.metrics_host}:{bound}", markup=False, soft_wrap=True),
     )  # fmt: skip
+
+
+@app.command(epilog="Example: ultrathink experiment report fresh-regimes --out report.html")
+def report(
+    name: NameArgument,
+    page: Annotated[Path | None, typer.Option("--out", help="Write a page with plots there, HTML.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """What an experiment of the desk has come to: the sentences first, then what they rest on, and who did what.
+
+    Reads what `experiment run` keeps (ULTRATHINK_EXPERIMENTS_FOLDER), running or stopped.
+    """
+    from stack.cli.experiment.command import check_page, show
+    from stack.workflows.experiments.report import write_page
+
+    found, series = known_of(name)
+    definition = found.experiment.definition
+    if page is not None:
+        check_page(page, None)
+    if json:
+        print_json(found)
+    else:
+        show(definition, found.evaluation, found.decisions)
+        show_live(found)
+        show_said(found.experiment)
+    if page is not None:
+        write_page(page, definition, found.evaluation, series, "", found)
+        err.print(f"written: {page}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog='Example: ultrathink experiment promote fresh-regimes --reason "better by 0.3 bps a block"')
+def promote(
+    name: NameArgument,
+    reason: ReasonOption,
+    arm: Annotated[str, typer.Option(help="The challenger; needed where there are several.")] = "",
+    override: Annotated[
+        str, typer.Option(help="Who answers for what speaks against it: his name; it is recorded.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Stop an experiment, and release its challenger through the exporters' gates, with its report in MLflow.
+
+    Only one that is known to be better, and did no harm; too little, or nothing, known of it is no yes. Exit code 2
+    when it is refused: nothing is changed then.
+    """
+    from stack.cli.export.command import working
+    from stack.processes.settings import gateway_settings
+    from stack.servers.settings import load
+    from stack.workflows.asking import place_of_models
+    from stack.workflows.experiments import promoting
+
+    desk = gateway_settings(), place_of_models(), load().mlflow_uri
+    with working("promote") as progress:
+        done = promoting.promote(
+            known_of(name), arm, desk, (reason, override or current_user()), progress, override=bool(override)
+        )
+    if json:
+        print_json(done)
+        return
+    r = done.released
+    out.print(
+        f"{done.arm} of {done.experiment} is the champion: {r.model} version {r.version} is served", markup=False,
+        soft_wrap=True,
+    )  # fmt: skip
+    if done.overridden:
+        out.print(f"{override} answers for it, against: {done.overridden}", markup=False, soft_wrap=True)
+
+
+def known_of(name: str) -> tuple[KnownExperiment, BlockSeries]:
+    """What is known of an experiment of the desk. Raises ConfigurationError, ServiceUnavailable."""
+    from stack.processes.settings import experiments_settings, gateway_settings
+    from stack.workflows.experiments.commanding import experiment_of
+    from stack.workflows.experiments.kept import known
+
+    return known(experiment_of(gateway_settings(), name), experiments_settings().folder)
+
+
+def show_live(found: KnownExperiment) -> None:
+    """What a canary's challengers did on the desk."""
+    rows = [
+        [
+            one.arm, f"{one.blocks:,}", f"{one.units:,}", f"{one.expected:,.0f}", f"{one.rows:,}",
+            f"{one.fallbacks:,}", f"{one.interval.mean:+.4g}",
+            coloured("red", ", ".join(g.metric for g in one.breached)) if one.breached else "kept",
+        ]
+        for one in found.live
+    ]  # fmt: skip
+    columns = [
+        "on the desk",
+        "blocks",
+        "units",
+        "promised",
+        "ticks",
+        "fell to the champion",
+        "difference",
+        "guardrails",
+    ]
+    if rows:
+        out.print()
+        out.print(table("", columns, rows, right=(1, 2, 3, 4, 5, 6)))
+
+
+def show_said(one: Experiment) -> None:
+    """Who did what."""
+    from stack.cli.dlq import stamp
+
+    rows = [[stamp(s.at_ns), s.act, f"{s.share:.0%}" if s.act == "ramp" else "", s.by, s.reason] for s in one.said]
+    out.print()
+    out.print(table("", ["at", "what", "share", "by", "reason"], rows, right=(2,), prose=True))

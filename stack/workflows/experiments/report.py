@@ -12,6 +12,7 @@ import numpy as np
 
 from services.experiments.block_series import BlockSeries
 from services.experiments.evaluation import ChallengerOutcome, Evaluation
+from stack.workflows.experiments.kept import KnownExperiment
 from trading.errors import ConfigurationError
 from trading.experiments.definition import CHAMPION, ExperimentDefinition
 from trading.files import replace_file
@@ -21,17 +22,31 @@ COLOURS = ("#264653", "#3a86ff", "#e07a00", "#8338ec", "#00a6a6", "#b5838d", "#7
 
 
 def write_page(
-    path: Path, definition: ExperimentDefinition, evaluation: Evaluation, series: BlockSeries, ended: str
+    path: Path,
+    definition: ExperimentDefinition,
+    evaluation: Evaluation,
+    series: BlockSeries,
+    ended: str,
+    known: KnownExperiment | None = None,
 ) -> None:
-    """Write the page, whole or not at all. Raises ConfigurationError where it cannot be written."""
+    """Write the page, whole or not at all; of an experiment of the desk with what it did there, and who did what.
+
+    Raises ConfigurationError where it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, to_page(definition, evaluation, series, ended).encode())
+        replace_file(path, to_page(definition, evaluation, series, ended, known).encode())
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def to_page(definition: ExperimentDefinition, evaluation: Evaluation, series: BlockSeries, ended: str) -> str:
+def to_page(
+    definition: ExperimentDefinition,
+    evaluation: Evaluation,
+    series: BlockSeries,
+    ended: str,
+    known: KnownExperiment | None = None,
+) -> str:
     """One page of HTML."""
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
@@ -40,7 +55,7 @@ def to_page(definition: ExperimentDefinition, evaluation: Evaluation, series: Bl
         autoescape=select_autoescape(["j2", "html"]),
     )
     page: str = environment.get_template("experiment.html.j2").render(
-        d=definition, e=evaluation, ended=ended, when=when, number=number, rows=arm_rows(series),
+        d=definition, e=evaluation, k=known, ended=ended, when=when, number=number, rows=arm_rows(series),
         broken=series.broken, pictures=pictures(definition, evaluation, series),
     )  # fmt: skip
     return page

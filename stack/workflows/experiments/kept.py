@@ -1,0 +1,55 @@
+"""What is known of an experiment of the desk: its commands, and what its watcher has counted so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from services.experiments.block_series import BlockSeries
+from services.experiments.checkpoints import read_newest
+from services.experiments.evaluation import Evaluation, evaluate
+from services.experiments.live_evaluation import LiveChallenger, evaluate_live
+from services.experiments.live_series import LiveSeries
+from trading.errors import ConfigurationError
+from trading.experiments.register import Experiment
+
+
+class KnownExperiment(Struct, frozen=True):
+    """What is known.
+
+    Attributes:
+        experiment: as it stands.
+        evaluation: the shadow's, paired tick by tick.
+        live: what its challengers did on the desk itself; empty of a shadow.
+        decisions: that were taken.
+    """
+
+    experiment: Experiment
+    evaluation: Evaluation
+    live: list[LiveChallenger]
+    decisions: int
+
+
+def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, BlockSeries]:
+    """What its watcher has kept, and the blocks that it rests on.
+
+    Args:
+        experiment: as it stands.
+        folder: of the experiments' process.
+
+    Raises:
+        ConfigurationError: nothing is kept there.
+    """
+    definition = experiment.definition
+    found = read_newest(folder, definition)
+    if found is None:
+        raise ConfigurationError(
+            f"nothing is kept of {definition.name} in {folder}: `ultrathink experiment run` watches what was "
+            "started, and ULTRATHINK_EXPERIMENTS_FOLDER says where it keeps what it has counted"
+        )
+    series, live = BlockSeries(definition.arms, 1), LiveSeries(definition.arms, 1)
+    series.load(found.series)
+    live.load(found.live)
+    told = evaluate_live(definition, live) if definition.kind == "canary" else []
+    return KnownExperiment(experiment, evaluate(definition, series), told, found.rows), series

@@ -1,0 +1,145 @@
+"""A challenger becomes the champion: only where its experiment says that it is better, or somebody answers for it.
+
+Through the exporters' gates: a release probes the version with its golden rows before anybody is served by it. The
+experiment's page is attached to the model's versions in MLflow.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from msgspec import Struct
+
+from exporters.errors import ExportError
+from exporters.release.releases import Released, Releases
+from exporters.release.triton_client import TritonServer
+from exporters.sources.registry import attach_evidence
+from gateway.settings import GatewaySettings
+from services.experiments.block_series import BlockSeries
+from services.experiments.statistics.verdict import Verdict
+from stack.workflows.asking import ModelPlace
+from stack.workflows.experiments.commanding import command
+from stack.workflows.experiments.kept import KnownExperiment
+from stack.workflows.experiments.report import write_page
+from trading.errors import ConfigurationError
+from trading.experiments.definition import Challenger
+from trading.experiments.register import ExperimentState, ExperimentWord
+
+PAGE = "experiment.html"
+
+
+class Promoted(Struct, frozen=True):
+    """What was done.
+
+    Attributes:
+        experiment, arm: whose challenger it was.
+        released: by the exporters.
+        attached: runs in MLflow that the report was attached to.
+        overridden: what spoke against it, which somebody has taken upon himself; "" where nothing did.
+    """
+
+    experiment: str
+    arm: str
+    released: Released
+    attached: list[str]
+    overridden: str
+
+
+def objection(found: KnownExperiment, arm: str) -> str:
+    """Why a challenger must not be promoted; "" where it is known to be better, and does no harm."""
+    (one,) = [c for c in found.evaluation.challengers if c.arm == arm]
+    if one.breached:
+        return one.sentence
+    for live in found.live:
+        if live.arm == arm and (live.breached or live.split):
+            metrics = ", ".join(g.metric for g in live.breached) or "its share of the units"
+            return f"{arm} did harm on the desk: {metrics}"
+    return "" if one.verdict is Verdict.BETTER else one.sentence
+
+
+def challenger_of(found: KnownExperiment, arm: str) -> Challenger:
+    """The challenger that is meant; the only one where none is named. Raises ConfigurationError."""
+    challengers = {one.arm: one for one in found.experiment.definition.challengers}
+    chosen = arm or (next(iter(challengers)) if len(challengers) == 1 else "")
+    if chosen not in challengers:
+        names, name = ", ".join(challengers), found.experiment.definition.name
+        raise ConfigurationError(f"{arm!r} is no challenger of {name}: name one of {names} with --arm")
+    return challengers[chosen]
+
+
+def promote(
+    found: tuple[KnownExperiment, BlockSeries],
+    arm: str,
+    desk: tuple[GatewaySettings, ModelPlace, str],
+    told: tuple[str, str],
+    progress: Callable[[str], None],
+    *,
+    override: bool,
+) -> Promoted:
+    """Stop the experiment, release the challenger, put it on record, and attach the report.
+
+    Args:
+        found: what is known of the experiment.
+        arm: the challenger's; "" where there is one only.
+        desk: settings of its gateways, where its models lie, and MLflow's address.
+        told: why, and who.
+        progress: told what is done.
+        override: whether somebody answers for what speaks against it.
+
+    Raises:
+        ConfigurationError: something speaks against it, or it is served under another name than the champion.
+        ExportError: the gates refuse it; the same is served as before.
+        ServiceUnavailable: a server does not answer.
+    """
+    known, series = found
+    (settings, place, mlflow_uri), (reason, by) = desk, told
+    definition, challenger = known.experiment.definition, challenger_of(known, arm)
+    against = objection(known, challenger.arm)
+    if against and not override:
+        raise ConfigurationError(
+            f"{challenger.arm} is not promoted: {against.rstrip('.')}; --override NAME promotes it all the same, "
+            "and is recorded"
+        )
+    if challenger.model != definition.champion.model:
+        raise ConfigurationError(
+            f"{challenger.arm} is {challenger.served}, and the desk is decided by {definition.champion.model}: "
+            "export it as a version of that, and release it with `ultrathink export release`"
+        )
+    if known.experiment.state is ExperimentState.RUNNING:
+        progress(f"stop {definition.name}")
+        command(settings, ExperimentWord("stop", definition.name), f"{challenger.arm} is promoted: {reason}", by)
+    with closing(TritonServer(place.address)) as triton:
+        releases = Releases(place.repository, triton, place.gpu, progress)
+        released = releases.release(challenger.model, challenger.version)
+    word = ExperimentWord("promote", definition.name, arm=challenger.arm, overridden=bool(against))
+    command(settings, word, f"{reason} ({against})" if against else reason, by)
+    progress("attach the report in MLflow")
+    attached = attach(known, series, challenger, (place, mlflow_uri), by)
+    return Promoted(definition.name, challenger.arm, released, attached, against)
+
+
+def attach(
+    known: KnownExperiment, series: BlockSeries, challenger: Challenger, desk: tuple[ModelPlace, str], by: str
+) -> list[str]:
+    """Put the experiment's page with the model's versions in MLflow; the runs that have it now."""
+    place, mlflow_uri = desk
+    (one,) = [c for c in known.evaluation.challengers if c.arm == challenger.arm]
+    tags = {
+        "experiment": known.experiment.definition.name, "experiment_arm": challenger.arm,
+        "experiment_verdict": "does harm" if one.breached else one.verdict.value,
+        "experiment_sentence": one.sentence, "experiment_promoted_by": by,
+    }  # fmt: skip
+    try:
+        runs = place.repository.lineage(challenger.model, challenger.version).run_ids
+    except ExportError:
+        return []
+    found = sorted({run for run in runs.values() if run})
+    with tempfile.TemporaryDirectory() as temporary:
+        page = Path(temporary) / PAGE
+        write_page(page, known.experiment.definition, known.evaluation, series, "", known)
+        for run in found:
+            attach_evidence(mlflow_uri, run, Path(temporary), "experiment", tags)
+    return found

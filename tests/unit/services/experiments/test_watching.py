@@ -22,7 +22,8 @@ from trading.errors import ServiceUnavailable
 from trading.experiments.definition import GuardedMetric
 from trading.experiments.register import ExperimentRegister, ExperimentState, ExperimentWord
 
-HARMLESS = structs.replace(EXPERIMENT, guardrails=(GuardedMetric("error_rate", 0.1, 0.5),))
+HARMLESS = structs.replace(EXPERIMENT, guardrails=(GuardedMetric("drawdown", 1e6),))
+GUARDED = structs.replace(EXPERIMENT, guardrails=(GuardedMetric("error_rate", 0.1, 0.5),))
 
 
 class FakeControl:
@@ -133,7 +134,7 @@ def test_a_running_experiment_is_watched_until_it_is_stopped(desk):
 
 
 def test_harm_puts_the_champion_back_and_is_on_record(desk):
-    one = desk(model="broken")
+    one = desk(definition=GUARDED, model="broken")
     one.control.failures = [ServiceUnavailable("Kafka is away")] * 3
     eventually(lambda: one.control.stops)
     (reason,) = one.control.stops

@@ -31,13 +31,13 @@ class Answers(Struct, frozen=True):
         prediction: of the m rows that are not shed, in their order; None where there is none at all.
         failure: why rows that are not valid in it have no answer; TARGET where they have one, and it is wrong.
         arms: of the batch, with the versions that answered.
-        arm_rows: int8 [n], which of them each row is decided by.
+        arm_rows: int64 [n], which of them each row is decided by.
     """
 
     prediction: Prediction | None
     failure: Reason
     arms: Sequence[Arm]
-    arm_rows: CodeArray
+    arm_rows: Int64Array
 
 
 class Unit(NamedTuple):
@@ -64,8 +64,13 @@ class Division:
             self._running, self._known = running, {}
         found: dict[Unit, list[int]] = {}
         for place, canary in enumerate(running):
+            divided = {symbol for symbol in set(symbols) if canary.arms.has(symbol)}
+            if not divided:
+                continue
             blocks: list[int] = (event_time_ns // canary.arms.block_ns).tolist()
             for row, (symbol, block) in enumerate(zip(symbols, blocks, strict=True)):
+                if symbol not in divided:
+                    continue
                 key = (place, symbol, block)
                 if key not in self._known:
                     self._known[key] = canary.arms.arm_of(symbol, block)

@@ -38,7 +38,7 @@ class Decided(Struct, frozen=True):
     Attributes:
         keys, payloads: of the messages to publish.
         event_time_ns: int64 [n].
-        arms: of the batch; `arm_rows`: int8 [n], which of them decided each row.
+        arms: of the batch; `arm_rows`: int64 [n], which of them decided each row.
         kinds: int8 [n], places in `schema.KINDS`.
         quantities, prices: float64 [n], of the orders; quantity 0 where there is none.
         broken: how often each rule was broken.
@@ -51,7 +51,7 @@ class Decided(Struct, frozen=True):
     payloads: list[bytes]
     event_time_ns: Int64Array
     arms: Sequence[Arm]
-    arm_rows: CodeArray
+    arm_rows: Int64Array
     kinds: CodeArray
     quantities: FloatArray
     prices: FloatArray

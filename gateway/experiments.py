@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 
 from gateway.arms import Answers, ChallengerAnswer, Division, Unit, joined
 from gateway.batch import Batch
@@ -21,6 +22,7 @@ from trading.errors import InvalidPrediction, PredictionError, PredictorTimeout
 from trading.experiments.arms import Arm, Fallback
 from trading.models.prediction import Prediction
 
+log = structlog.get_logger()
 #: Beyond the champion's answer a challenger's is waited for so long, or as long again as the champion took,
 LEAST_PATIENCE_S = 0.003
 #: and never longer than this part of what is left of its rows' budget.
@@ -62,7 +64,7 @@ class ArmsPredictor:
         began_ns = self._clock.monotonic_ns()
         champion = self._ask_champion(batch, asked)
         now_ns = self._clock.monotonic_ns()
-        left_ns = min((int(batch.left_ns[asked[one.places]].min()) for one in begun.values()), default=0)
+        left_ns = max((int(batch.left_ns[asked[one.places]].max()) for one in begun.values()), default=0)
         ends_ns = now_ns + patience_ns(now_ns - began_ns, left_ns)
         answers = [
             ChallengerAnswer(one.places, self._said(running[place], one.pending, champion, ends_ns))
@@ -77,7 +79,7 @@ class ArmsPredictor:
         if prediction is not None:
             version = self._version = prediction.model_version
         arm = Arm(self._variant, self._predictor.model_name, version)
-        return Answers(prediction, failure, (arm,), np.zeros(len(batch.ticks), np.int8))
+        return Answers(prediction, failure, (arm,), np.zeros(len(batch.ticks), np.int64))
 
     def _predict(self, batch: Batch, asked: Int64Array) -> tuple[Prediction | None, Reason]:
         """The champion's prediction for the rows that are not shed, or why there is none."""
@@ -119,7 +121,8 @@ class ArmsPredictor:
             return Fallback.NOT_SERVED
         try:
             return model.begin(features)
-        except PredictionError as error:
+        # Whatever it is: the desk goes on.
+        except Exception as error:  # noqa: BLE001
             return why(error)
 
     def _said(
@@ -130,7 +133,7 @@ class ArmsPredictor:
             return pending
         try:
             found = pending.result(max(0.0, (ends_ns - self._clock.monotonic_ns()) / 1e9))
-        except PredictionError as error:
+        except Exception as error:  # noqa: BLE001
             return why(error)
         # Another version of the champion was released in this very moment.
         changed = champion.prediction is not None and champion.arms[0].model_version != canary.champion[1]
@@ -143,8 +146,12 @@ def patience_ns(took_ns: int, left_ns: int) -> int:
     return max(0, min(wanted_ns, int(SHARE_OF_LEFT * (left_ns - took_ns))))
 
 
-def why(error: PredictionError) -> Fallback:
+def why(error: Exception) -> Fallback:
     """How a failure is recorded."""
     if isinstance(error, PredictorTimeout):
         return Fallback.TIMEOUT
-    return Fallback.INVALID if isinstance(error, InvalidPrediction) else Fallback.UNAVAILABLE
+    if isinstance(error, PredictionError) and not isinstance(error, InvalidPrediction):
+        return Fallback.UNAVAILABLE
+    if not isinstance(error, PredictionError):
+        log.warning("a challenger's answer cannot be read", reason=repr(error)[:200])
+    return Fallback.INVALID

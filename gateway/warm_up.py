@@ -66,7 +66,7 @@ def warm_up(ticks: list[Tick], predictor: Predictor, policy: DecisionPolicy, clo
     every = np.arange(n)
     # As it is where a challenger answers some of the rows.
     for prediction in (answer, overlaid(answer, n, [(every[answer.valid], answer)]), None):
-        answers = Answers(prediction, Reason.PREDICTOR_UNAVAILABLE, arms, np.zeros(n, np.int8))
+        answers = Answers(prediction, Reason.PREDICTOR_UNAVAILABLE, arms, np.zeros(n, np.int64))
         decider.decide(batch, answers, timing, TradingState.ACTIVE)
     state.take(everything_else(ticks[0].symbol, policy.limits, now_ns))
     rebuilt_like(state, ticks, policy.limits)

@@ -61,6 +61,15 @@ def read_command(payload: bytes | None) -> Command:
         return Command("trading_state", state.value, reason, by, min(max(at_ns, 0), 2**62))
 
 
+def is_understood(payload: bytes | None) -> bool:
+    """Whether a record is a command of this version."""
+    try:
+        _commands.read(payload)
+    except BadRecord:
+        return False
+    return True
+
+
 def _any_version(payload: bytes) -> NewerCommand:
     """As much of a command as can be made out. Raises BadRecord where nothing can.
 
@@ -152,6 +161,9 @@ class InForce:
         if offset < self._end:
             self.severed = "the control topic was recreated or cut short: end every gateway and look"
         self._end = max(self._end, offset + 1)
+        if not is_understood(payload):
+            # It may have been the stop of an experiment.
+            self.experiments.stop_all(offset, "a command that this version does not understand", "gateway", 0)
         try:
             command = read_command(payload)
         except BadRecord:

@@ -25,10 +25,11 @@ from trading.experiments.register import Experiment, canaries, dividing
 from trading.models.copies import challenger_name
 from trading.models.prediction import Prediction
 from trading.models.serving import ServingFacts
+from trading.models.signature import TRADING_DECISION, contract
 
 log = structlog.get_logger()
 #: Between two looks at what is served, and before one that was not found is looked for again.
-LOOK_S, AGAIN_S = 1.0, 5.0
+LOOK_S, AGAIN_S = 1.0, 2.0
 #: Until what is no longer wanted is closed: longer than any batch.
 CLOSE_AFTER_S = 10.0
 #: Of a challenger that keeps failing: it is not waited for, and tried again so soon.
@@ -75,7 +76,7 @@ class GuardedChallenger:
             raise PredictorUnavailable("the challenger's circuit breaker is open")
         try:
             return GuardedAnswer(self.inner.begin(features), self.breaker)
-        except PredictionError:
+        except Exception:
             self.breaker.failed()
             raise
 
@@ -90,7 +91,7 @@ class GuardedAnswer:
         """Wait for it."""
         try:
             found = self._pending.result(timeout_s)
-        except PredictionError:
+        except Exception:
             self._breaker.failed()
             raise
         self._breaker.succeeded()
@@ -160,6 +161,8 @@ class Challengers:
             one.inner.close()
 
     def _look_after(self) -> None:
+        # At once: a gateway that starts anew has its challengers before it has its first partition.
+        self.look()
         while not self._ended.wait(LOOK_S):
             self.look()
 
@@ -196,6 +199,8 @@ class Challengers:
         failures = []
         for address in self._addresses:
             for name in names:
+                if why := not_of_the_gateway(name):
+                    return why
                 try:
                     found = self._connect(address, name, str(wanted.version))
                 except (ServiceUnavailable, ContractMismatch) as error:
@@ -230,8 +235,17 @@ def wanted_of(experiment: Experiment) -> list[Wanted]:
 
 
 def still_served(model: GuardedChallenger) -> bool:
-    """Whether it answers to its name still; a server that says nothing is asked again by the next batch."""
+    """Whether it answers to its name still; of a server that is away another may have it."""
     try:
         return model.inner.is_served()
     except ServiceUnavailable:
-        return True
+        return False
+
+
+def not_of_the_gateway(name: str) -> str:
+    """Why a model is none that a gateway asks; "" where it is: another's answers have other names and shapes."""
+    try:
+        outputs = contract(name).outputs
+    except KeyError:
+        return f"{name} is no model of a gateway"
+    return "" if outputs == TRADING_DECISION.outputs else f"{name} does not answer as the gateway's models do"

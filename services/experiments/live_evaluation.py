@@ -69,7 +69,7 @@ def of_challenger(
         rows=live.total("rows", place),
         fallbacks=live.total("errors", place),
         interval=sequence.look(live.differences(place)),
-        guarded=[guard(rail, alpha, champion, mine) for rail in experiment.guardrails],
+        guarded=[guard(one, alpha, champion, mine) for one in experiment.guardrails if one.metric in mine],
         split=ratio.is_broken(RATIO_ALPHA),
     )
 

@@ -70,13 +70,18 @@ class LiveSeries:
     def compared(self, challenger: int) -> tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]]:
         """The champion's and a challenger's metrics by name, float64 [n] each, as in a definition's guardrails.
 
-        Sums are divided by the share of the units that an arm was to have: what all units would have come to. Where
-        one of the two had no rows both are NaN: nothing is compared.
+        Turnover is what all units would have come to, by those that an arm had. Where one of the two had no rows
+        both are NaN: nothing is compared, but for errors, of which the champion's are none then. Drawdown is not
+        among them: of two that are alike, and have other units, luck makes one's greater; the shadow's is paired.
         """
         metrics = [self._metrics(place) for place in (0, challenger)]
-        both = metrics[0]["rows"] * metrics[1]["rows"] > 0.0
-        champion, mine = ({n: np.where(both, v, np.nan) for n, v in one.items()} for one in metrics)
-        return champion, mine
+        rows = metrics[0]["rows"], metrics[1]["rows"]
+        both = rows[0] * rows[1] > 0.0
+        champion, found = ({n: np.where(both, v, np.nan) for n, v in one.items()} for one in metrics)
+        # What a challenger does not answer needs no champion beside it: without rows it has failed at none.
+        for one, told in zip(metrics, (champion, found), strict=True):
+            told["error_rate"] = np.where(rows[1] > 0.0, one["error_rate"], np.nan)
+        return champion, found
 
     def differences(self, challenger: int) -> FloatArray:
         """Net basis points of the capital a block, challenger's less champion's, float64 [n].
@@ -126,18 +131,15 @@ class LiveSeries:
     def _metrics(self, place: int) -> dict[str, FloatArray]:
         column = {
             name: self._column(lambda arm, name=name: getattr(arm, name), place)  # type: ignore[misc]
-            for name in ("rows", "answered", "errors", "orders", "denied", "flips", "traded", "profit")
+            for name in ("units", "rows", "answered", "errors", "orders", "denied", "flips", "traded")
         }
-        shares = self._shares(place)
-        scale = np.divide(1.0, self._capital * shares, out=np.full(len(shares), np.nan), where=shares > 0.0)
-        grown = np.concatenate([[0.0], np.cumsum(np.nan_to_num(column["profit"] * scale * 1e4))])
+        units = np.array([sum(arm.units for arm in one.arms) for one in self._ended], np.float64)
         return {
             "rows": column["rows"],
             "denial_rate": share(column["denied"], column["orders"]),
             "error_rate": share(column["errors"], column["rows"]),
             "flip_rate": share(column["flips"], column["answered"]),
-            "turnover": column["traded"] * scale,
-            "drawdown": (np.maximum.accumulate(grown) - grown)[1:],
+            "turnover": share(column["traded"], column["units"]) * units / self._capital,
             "p99_ms": self._column(lambda arm: percentile(arm.latencies, 0.99), place),
         }
 

@@ -40,12 +40,15 @@ class Lots(Struct):
         """A position that was there before: the champion's, bought for what it is worth now."""
         self.open[symbol] = [(0, quantity)] if abs(quantity) > NOTHING else []
         self.mark(symbol, *mark)
-        price, rate = self.marks.get(symbol, (0.0, 0.0))
-        self.cash[0] -= quantity * price * rate
 
     def mark(self, symbol: str, price: float, rate: float) -> None:
-        """What it is valued at; an unknown price or rate leaves it at the one before."""
+        """What it is valued at; an unknown price or rate leaves it at the one before.
+
+        What was there before there was any was bought at the first.
+        """
         if np.isfinite(price) and np.isfinite(rate):
+            if symbol not in self.marks:
+                self.cash[0] -= sum(quantity for _, quantity in self.open.get(symbol, ())) * price * rate
             self.marks[symbol] = (price, rate)
 
     def fill(self, symbol: str, arm: int, quantity: float, money: tuple[float, float], cost: float) -> None:
@@ -59,6 +62,13 @@ class Lots(Struct):
             cost: share of what is traded.
         """
         price, rate = money
+        if not np.isfinite(rate):
+            rate = self.marks.get(symbol, (0.0, np.nan))[1]
+        if not np.isfinite(price * rate):
+            # Nobody can say what it cost: it is bought for what it is worth.
+            price, rate = self.marks.get(symbol, (0.0, 0.0))
+        if symbol not in self.marks:
+            self.mark(symbol, price, rate)
         lots = self.open.setdefault(symbol, [])
         while lots and abs(quantity) > NOTHING and lots[0][1] * quantity < 0.0:
             opener, held = lots[0]
@@ -72,10 +82,11 @@ class Lots(Struct):
             self._pay(arm, quantity, price * rate, cost)
 
     def worth(self) -> FloatArray:
-        """What each arm has earned, float64 [arms], in money; NaN where a lot was never priced."""
+        """What each arm has earned, float64 [arms], in money."""
         found = np.array(self.cash, np.float64)
         for symbol, lots in self.open.items():
-            price, rate = self.marks.get(symbol, (np.nan, np.nan))
+            # Without any price yet, and so not paid for either.
+            price, rate = self.marks.get(symbol, (0.0, 0.0))
             for arm, quantity in lots:
                 found[arm] += quantity * price * rate
         return found

@@ -60,6 +60,7 @@ class ExperimentMetrics:
 
     def forget(self, experiment: str) -> None:
         """It runs no more: nobody need watch it."""
-        self._share.labels(experiment).set(0.0)
-        for gauge in (self._watched, self._share):
-            gauge.remove(experiment)
+        for gauge in (self._watched, self._share, self._blocks, self._harm, self._difference):
+            for labels in [one.labels for family in gauge.collect() for one in family.samples]:
+                if labels["experiment"] == experiment:
+                    gauge.remove(*labels.values())

@@ -13,7 +13,7 @@ from services.experiments.lots import Lots
 from trading.arrays import FloatArray
 from trading.decision.schema import Action, Decision, Reason
 from trading.experiments.arms import Fallback
-from trading.experiments.assignment import CanaryArms
+from trading.experiments.assignment import CanaryArms, name_of
 from trading.experiments.definition import ExperimentDefinition
 
 #: Latencies are counted in steps of a twentieth, from a hundredth of a millisecond on.
@@ -29,7 +29,7 @@ class LiveArm(Struct, array_like=True):
         answered: of them, those with a target.
         errors: of them, those that the champion decided because its model gave no usable answer.
         orders, denied: that were wanted, and of them those that risk denied.
-        flips: rows whose target has another sign than the last one of their symbol.
+        flips: rows whose target has another sign than the last one of their unit.
         traded, profit: money; see `Lots`.
         virtual: money that the champion's virtual book earned in its units: no arm moves it.
         latencies: step -> rows that took so long from polling to deciding.
@@ -124,21 +124,27 @@ class PartitionCanary:
         n = len(self._places)
         self.state = CanaryState(Lots.of(n), {}, {}, [0.0] * n, {}, [LiveArm() for _ in range(n)], {})
 
-    def take(self, rows: LiveRows) -> None:
+    def take(self, rows: LiveRows, block: int) -> None:
         """Decisions of one block, in order."""
         divided = self._arms()
+        step = divided.step_at(block)
+        named = "" if step is None else name_of(self._name, step.offset)
         for k, decision in enumerate(rows.decisions):
             mark = float(rows.mids[k]), float(rows.rates[k])
             self._virtual(decision.symbol, float(rows.quantities[k]), float(rows.prices[k]), mark)
             mine = decision.experiment.rpartition("@")[0] == self._name
             arm = self._places.get(decision.assigned, 0) if mine else 0
             traded = self._fill(decision, arm, mark)
+            # One that comes late is of the unit of its own time.
+            of_block = decision.event_time_ns // divided.block_ns == block
+            if of_block and divided.has(decision.symbol):
+                # A gateway that heard of a share late divides by the one before, or by none.
+                self.state.broken |= decision.experiment != named
             if mine:
                 self.state.arms[arm].traded += traded
-                self.state.units[decision.symbol] = arm
+                if of_block:
+                    self.state.units.setdefault(decision.symbol, arm)
                 count(self.state.arms[arm], decision, flips=self._flips(decision))
-            elif divided.has(decision.symbol):
-                self.state.broken = True
 
     def close(self, partition: int, block: int, capital: float) -> LiveOutcome | None:
         """What became of the block that ends; None where no unit of it was this experiment's."""
@@ -159,6 +165,8 @@ class PartitionCanary:
         if s.units and step is not None:
             found = LiveOutcome(partition, block, capital, step.share, not s.broken, arms)
         s.worth, s.virtual_worth = worth, virtual
+        # A switch of arms is no change of a mind.
+        s.signs = {}
         s.arms, s.units, s.broken = [LiveArm() for _ in range(n)], {}, False
         return found
 
@@ -195,8 +203,9 @@ def count(arm: LiveArm, decision: Decision, *, flips: bool) -> None:
     step = step_of((stages.features_us + stages.inference_us + stages.decide_us) / 1e3)
     arm.rows += 1
     arm.answered += decision.target_position is not None
-    # Another champion is no fault of the challenger's.
-    arm.errors += decision.fallback not in {"", Fallback.CHAMPION_CHANGED}
+    # Another champion is no fault of the challenger's, nor is a server that answered nobody.
+    failed = decision.fallback not in {"", Fallback.CHAMPION_CHANGED}
+    arm.errors += failed and decision.model_version != ""
     arm.orders += decision.verdict is not None
     arm.denied += decision.reason is Reason.DENIED
     arm.flips += flips

@@ -226,7 +226,7 @@ class PartitionShadow:
             book = self._books[0].book
             rates = book.tables.positions.rate[book.rows(batch.symbols)]
             mids = found.market[:, MID]
-            self._canary.take(LiveRows(decisions, mids, rates, out.quantities, out.prices))
+            self._canary.take(LiveRows(decisions, mids, rates, out.quantities, out.prices), key.block)
 
     def _quota(self, published: Published) -> float:
         """What every arm may expose: its share of the desk's limit, or what had been reserved, if that is more.

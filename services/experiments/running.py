@@ -67,12 +67,14 @@ class ShadowRun:
     Attributes:
         rows: decisions that were taken.
         ended: why it cannot go on; "" while it can.
+        ended_by: the error that this is.
     """
 
     def __init__(self, experiment: ExperimentDefinition, parts: ShadowParts) -> None:
         """Nothing was taken yet."""
         self._experiment, self._parts = experiment, parts
         self.rows, self.ended = 0, ""
+        self.ended_by: UltraThinkError | None = None
         #: Partitions that another champion decides, and from where on.
         self._changed: dict[int, str] = {}
 
@@ -89,7 +91,7 @@ class ShadowRun:
         except UltraThinkError as error:
             if not self.rows:
                 raise
-            self.ended = str(error)
+            self.ended, self.ended_by = str(error), error
             return 0
 
     def dump(self) -> RunDump:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
 import structlog
 
 from services.experiments.watching import Watched, Watcher, WatcherParts, start_of
 from trading.errors import ServiceUnavailable
-from trading.experiments.register import Experiment, ExperimentState
+from trading.experiments.register import ExperimentState
 
 log = structlog.get_logger()
 FOLLOW_S, AWAY_S = 0.2, 1.0
@@ -24,7 +23,6 @@ class ExperimentService:
         """Nothing is watched yet."""
         self._parts = parts
         self._watchers: dict[str, Watcher] = {}
-        self._seen: Mapping[str, Experiment] | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Watch until told to stop; then keep where every experiment stands."""
@@ -43,15 +41,13 @@ class ExperimentService:
                     watcher.end(seconds)
 
     def look(self) -> None:
-        """Begin to watch what runs and is not watched, and let go of what does not."""
+        """Begin to watch what runs and is not watched, and let go of what does not; waits for nobody."""
         found = self._parts.control.experiments()
-        if found is self._seen and all(one.is_alive() for one in self._watchers.values()):
-            return
-        self._seen = found
         running = {name: one for name, one in found.items() if one.state is ExperimentState.RUNNING}
         for name, watcher in list(self._watchers.items()):
-            if name not in running or watcher.started != start_of(running[name]) or not watcher.is_alive():
-                watcher.end(END_S)
+            if name not in running or watcher.started != start_of(running[name]):
+                watcher.end(0.0)
+            if not watcher.is_alive():
                 del self._watchers[name]
                 if name not in running:
                     self._parts.metrics.forget(name)

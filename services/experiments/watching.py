@@ -92,6 +92,7 @@ class Watcher:
         self._ending = threading.Event()
         self._seen, self._kept_s, self._evaluated_s, self._evaluate_every_s = (0, 0), 0.0, 0.0, EVALUATED_S
         self._verdicts: dict[str, str] = {}
+        self._is_anew = False
         self.watched = Watched("it is being opened", None, ())
 
     def start(self) -> None:
@@ -144,20 +145,26 @@ class Watcher:
 
     def _watch(self) -> None:
         parts, definition = self._parts, self._definition
-        kept = parts.store.kept(definition, self.started)
+        kept = None if self._is_anew else parts.store.kept(definition, self.started)
+        # Unless it is opened: one that cannot be gone on from is begun anew.
+        self._is_anew = kept is not None
         opening = Opening(self._experiment, kept, self._arms, lambda: self._now() is not None)
         with parts.opened(opening) as run:
+            self._is_anew, self._seen = False, (0, 0)
             self.watched = Watched("", None, ())
             parts.metrics.watched(definition.name, watched=True)
             try:
                 while self._goes_on():
                     run.turn(POLL_S)
+                    if isinstance(run.ended_by, ServiceUnavailable):
+                        # It passes: from the last checkpoint, for nobody knows what was taken since.
+                        raise run.ended_by
                     self._look(run)
                     if run.ended:
                         self._put_back(f"nobody can watch it any more: {run.ended}")
                         return
-            finally:
                 self._keep(run)
+            finally:
                 parts.metrics.watched(definition.name, watched=False)
 
     def _look(self, run: ShadowRun) -> None:
@@ -165,22 +172,24 @@ class Watcher:
         seen = len(run.series.blocks), len(run.live.blocks)
         if seen == self._seen:
             return
-        self._seen, definition = seen, self._definition
+        definition = self._definition
         live = evaluate_live(definition, run.live)
         reasons = [why for one in live if (why := harms(one))]
         reasons += [why for arm, guarded in shadow_guards(definition, run.series) if (why := harm(arm, guarded))]
         self._parts.metrics.counted(definition.name, *seen, harmed=bool(reasons))
+        if reasons:
+            # First of all: whatever comes after it may fail, or take its time.
+            self._put_back(reasons[0])
         now_s = time.monotonic()
         if reasons or now_s - self._evaluated_s > self._evaluate_every_s:
             self.watched = Watched("", evaluate(definition, run.series), live)
             self._evaluated_s = time.monotonic()
             self._evaluate_every_s = max(EVALUATED_S, (self._evaluated_s - now_s) / EVALUATED_SHARE)
             self._tell_verdicts()
-        if reasons:
-            self._put_back(reasons[0])
-        if now_s - self._kept_s > self._parts.keep_s:
+        if reasons or now_s - self._kept_s > self._parts.keep_s:
             self._keep(run)
             self._kept_s = now_s
+        self._seen = seen
 
     def _tell_verdicts(self) -> None:
         for one in () if self.watched.evaluation is None else self.watched.evaluation.challengers:
@@ -191,17 +200,19 @@ class Watcher:
             self._parts.metrics.judged(self._definition.name, one)
 
     def _put_back(self, reason: str) -> None:
-        """Put the champion back, until a human starts it again; tried until it is in the log."""
-        name = self._definition.name
+        """Put the champion back, until a human starts it again; tried until it is in the log, by whomever."""
+        name, is_written = self._definition.name, False
         log.warning("an experiment is stopped", experiment=name, reason=reason)
-        while not self._ending.is_set():
+        while not is_written and self._now() is not None:
             try:
                 self._parts.control.stop(name, reason)
+                is_written = True
             except ServiceUnavailable as error:
                 log.warning("the stop did not reach the log", experiment=name, reason=str(error))
-                self._ending.wait(STOP_AGAIN_S)
-            else:
-                break
+                if self._ending.wait(STOP_AGAIN_S):
+                    return
+        if not is_written:
+            return
         self._parts.metrics.stopped(name)
         self._note("stopped", reason)
         # Until it is heard back: it must not be written again.

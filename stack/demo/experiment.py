@@ -1,9 +1,9 @@
-"""An experiment from nothing, on the real servers: three models of a market whose signal is known, and which is
-better.
+"""Experiments from nothing, on the real servers: three models of a market whose signal is known; which is better?
 
 The champion has learned from a market without a signal, one challenger from one whose quotes foretell its moves,
-and one from a market whose quotes foretell the opposite. On a market with the signal the second must be found
-better, and the third worse.
+and one from a market whose quotes foretell the opposite. Each challenger has an experiment, and is given a share of
+the desk's units. The contrary one must be stopped by its guardrail, and the champion put back; the one that knows
+the signal must be found better, and becomes the champion.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
+import httpx
 from msgspec import Struct
 
 from exporters import profiles
@@ -23,20 +23,26 @@ from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from gateway.control.control import Control
+from gateway.settings import GatewaySettings
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
-from services.experiments.call_budget import CallLimits
-from services.experiments.evaluation import Evaluation
 from services.experiments.statistics.verdict import Verdict
 from stack.demo.run import LIMITS
-from stack.processes.gateway import running_gateway
-from stack.processes.settings import gateway_settings
-from stack.servers.settings import StackSettings
+from stack.processes.experiments import running_experiments
+from stack.processes.gateway import GatewayProcess, running_gateway
+from stack.processes.settings import experiments_settings, gateway_settings
+from stack.servers.loopback import client
+from stack.servers.settings import LOOPBACK, StackSettings
+from stack.workflows.asking import place_of_models
+from stack.workflows.experiments import commanding
+from stack.workflows.experiments.checking import check_models
+from stack.workflows.experiments.kept import KnownExperiment, known
+from stack.workflows.experiments.promoting import Promoted, promote
 from stack.workflows.experiments.report import write_page
-from stack.workflows.experiments.shadow import Beginning, begun
 from stack.workflows.sandbox import MODELS
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
+from trading.errors import ConfigurationError
 from trading.experiments.definition import (
     AtLeast,
     Challenger,
@@ -45,6 +51,7 @@ from trading.experiments.definition import (
     PrimaryMetric,
     ServedModel,
 )
+from trading.experiments.register import ExperimentState, ExperimentWord
 from trading.history import open_source
 from trading.risk import limits_file
 
@@ -57,28 +64,38 @@ TAUGHT = {
 }
 #: Far enough for what quotes foretell there, and not so far that training takes it for a leak.
 HORIZON = "1s"
-#: The market that is traded: it has the signal.
+#: The market that is traded: it has the signal. Each challenger has units of two of its symbols.
 TICKS = 90_000
 MARKET = f"simulate:signal?seed=99&ticks={TICKS}&symbols=4"
 RATE_HZ, LOOK_S = 2000.0, 0.5
+#: So much of the ticks is decided, and the one that knows the signal is given its next share.
+RAMPS = (0.25, 0.5)
+#: Event time that passes while a command reaches gateways at such a rate.
+LEAD_NS = 60_000_000_000
+#: After the last tick everything that was decided is counted within so long.
+COUNTED_S = 120.0
+BY, WHY = "experiment demo", "the demo"
 #: A deadline is the live path's to keep: here every tick is to be decided, however slow the machine.
 PATIENT: dict[str, Any] = {"budget_ms": "86400000", "reserve_ms": "0", "shed_below_ms": "0", "model_name": FUSED}
 
 
 class Shown(Struct, frozen=True):
-    """What the experiment came to.
+    """What the experiments came to.
 
     Attributes:
-        experiment, evaluation: what was compared, and what was found.
+        experiments: by arm, as they ended.
+        stopped: why the contrary one was stopped; "" where it was not.
+        promoted: the one that knows the signal; None where it was not.
         decisions: of the desk.
-        page: where it is written.
-        as_planted: whether the one that knows the signal was found better, and the contrary one worse.
+        pages: where they are written, by arm.
+        as_planted: whether what was planted was found, and acted on.
     """
 
-    experiment: ExperimentDefinition
-    evaluation: Evaluation
+    experiments: dict[str, KnownExperiment]
+    stopped: str
+    promoted: Promoted | None
     decisions: int
-    page: str
+    pages: dict[str, str]
     as_planted: bool
 
 
@@ -87,20 +104,24 @@ Stage = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 
 
-def experiment_of(versions: dict[str, int]) -> ExperimentDefinition:
-    """The comparison of the three."""
+def experiment_of(arm: str, versions: dict[str, int], symbols: tuple[str, ...]) -> ExperimentDefinition:
+    """A challenger's own experiment."""
     return ExperimentDefinition(
         version=1,
-        name="planted",
+        name=arm,
+        kind="canary",
+        salt=f"salt-of-{arm}-1",
+        symbols=symbols,
+        steps=(0.1, 0.25, 0.5),
         champion=ServedModel(FUSED, versions["champion"]),
-        challengers=tuple(Challenger(arm, FUSED, versions[arm]) for arm in ("signal", "contrary")),
+        challengers=(Challenger(arm, FUSED, versions[arm]),),
         primary=PrimaryMetric(0.01),
         block="1s",
         planned_blocks=600,
         at_least=AtLeast(100, "1m"),
         guardrails=(
             GuardedMetric("drawdown", 8.0),
-            GuardedMetric("error_rate", 0.01, 0.5),
+            GuardedMetric("error_rate", 0.05, 0.9),
         ),
     )
 
@@ -125,42 +146,127 @@ def teach(settings: StackSettings, stage: Stage) -> dict[str, int]:
 
 def run(settings: StackSettings, stage: Stage, progress: Progress) -> Shown:
     """The whole of it, on servers that are up."""
-    definition = experiment_of(teach(settings, stage))
-    stage(f"decide {MARKET} by the champion")
-    decide(settings, progress)
-    stage("have both challengers decide the same ticks")
-    evaluation, decisions, page = compare(definition, settings.absolute_home / "report", progress)
-    return Shown(definition, evaluation, decisions, str(page), as_planted(evaluation))
+    versions, desk = teach(settings, stage), gateway_settings()
+    control = Control(settings.kafka_bootstrap, desk.control_topic, settings.redis_url)
+    control.apply(limits_file.read(LIMITS), "the demo's desk", BY)
+    symbols = sorted({record.tick.symbol for record in open_source(MARKET).records()})
+    stage("begin an experiment of each challenger, with a tenth of its units")
+    for arm, mine in (("signal", tuple(symbols[:2])), ("contrary", tuple(symbols[2:]))):
+        definition = experiment_of(arm, versions, mine)
+        check_models(definition, place_of_models(), settings.mlflow_uri)
+        for word in (
+            ExperimentWord("create", arm, definition),
+            ExperimentWord("start", arm),
+            # Before the first tick: every block lies ahead.
+            ExperimentWord("ramp", arm, share=definition.steps[0]),
+        ):
+            commanding.command(desk, word, WHY, BY)
+    with running_experiments(settings, share=1.0, keep_s=0.5), running_gateway(settings, **PATIENT) as gateway:
+        wait_until_asked(gateway)
+        stage(f"decide {MARKET}")
+        decide(settings, desk, gateway, stage, progress)
+        stage("wait for what the experiments have found")
+        found = {arm: wait_until_counted(desk, arm, progress) for arm in ("signal", "contrary")}
+        promoted = None
+        if not found["signal"].evaluation.challengers[0].breached:
+            stage("promote the one that is better")
+            promoted = promoted_signal(desk, settings)
+    pages = {arm: write(settings, arm) for arm in found}
+    ended = {arm: known_of(desk, arm) for arm in found}
+    return Shown(
+        ended, stopped_by_guardrail(ended["contrary"]), promoted, int(found["signal"].decisions), pages,
+        as_planted(ended, promoted),
+    )  # fmt: skip
 
 
-def decide(settings: StackSettings, progress: Progress) -> None:
-    """Have the champion decide the market."""
-    control = Control(settings.kafka_bootstrap, gateway_settings().control_topic, settings.redis_url)
-    control.apply(limits_file.read(LIMITS), "the demo's desk", "experiment demo")
-    with running_gateway(settings, **PATIENT) as gateway:
-        ticks = open_source(MARKET).records()
-        publisher = TickPublisher(settings.kafka_bootstrap, gateway_settings().ticks_topic)
-        publisher.publish(plan(ticks, Speed("constant", rate_hz=RATE_HZ)))
-        while (done := int(gateway.decided())) < TICKS:
-            progress("decided", done, TICKS)
+def wait_until_asked(gateway: GatewayProcess) -> None:
+    """Both challengers are loaded, and the gateway is connected to them."""
+    deadline = time.monotonic() + COUNTED_S
+    while True:
+        try:
+            status = client().get(f"http://{LOOPBACK}:{gateway.port}/status", timeout=5.0).json()
+            told = [state for one in status["experiments"] for state in one["challengers"].values()]
+        except (httpx.HTTPError, ValueError, KeyError):
+            told = []
+        if told == ["closed", "closed"]:
+            return
+        if time.monotonic() > deadline:
+            raise ConfigurationError(
+                f"the challengers are not asked: {'; '.join(told) or 'no experiment is known'}"
+            )
+        time.sleep(LOOK_S)
+
+
+def decide(
+    settings: StackSettings, desk: GatewaySettings, gateway: GatewayProcess, stage: Stage, progress: Progress
+) -> None:
+    """Have the desk decide the market; the one that knows the signal gets its next shares meanwhile."""
+    publisher = TickPublisher(settings.kafka_bootstrap, desk.ticks_topic)
+    publisher.publish(plan(open_source(MARKET).records(), Speed("constant", rate_hz=RATE_HZ)))
+    ramps = list(RAMPS)
+    while (done := int(gateway.decided())) < TICKS:
+        progress("decided", done, TICKS)
+        if ramps and done >= ramps[0] * TICKS:
+            ramps.pop(0)
+            one = commanding.experiment_of(desk, "signal")
+            if one.state is ExperimentState.RUNNING:
+                share = commanding.next_step(one)
+                begin = commanding.boundary(one.definition, commanding.clocks(desk), LEAD_NS)
+                word = ExperimentWord("ramp", "signal", share=share, from_block=begin.block)
+                commanding.command(desk, word, WHY, BY)
+                stage(f"signal has {share:.0%} of its units {commanding.when_text(begin)}")
+        time.sleep(LOOK_S)
+
+
+def known_of(desk: GatewaySettings, arm: str) -> KnownExperiment:
+    """What is known of a challenger's experiment by now. Raises ConfigurationError where nothing is yet."""
+    return known(commanding.experiment_of(desk, arm), experiments_settings().folder)[0]
+
+
+def wait_until_counted(desk: GatewaySettings, arm: str, progress: Progress) -> KnownExperiment:
+    """Its experiment once it has a verdict, was stopped, or has counted every tick."""
+    deadline = time.monotonic() + COUNTED_S
+    while True:
+        try:
+            found = known_of(desk, arm)
+        except ConfigurationError:
+            if time.monotonic() > deadline:
+                raise
             time.sleep(LOOK_S)
+            continue
+        is_over = found.experiment.state is ExperimentState.STOPPED or found.decisions >= TICKS
+        if is_over or time.monotonic() > deadline:
+            return found
+        progress(f"counted of {arm}", found.decisions, TICKS)
+        time.sleep(LOOK_S)
 
 
-def compare(definition: ExperimentDefinition, folder: Path, progress: Progress) -> tuple[Evaluation, int, Path]:
-    """Run the shadow over what was decided, and write its page."""
-    page = folder / "experiment.html"
-    with begun(definition, gateway_settings(), CallLimits(1.0), Beginning()) as found:
-        shadow = found.run
-        while not shadow.ended and not shadow.has_reached(found.ends):
-            shadow.turn(0.2)
-            progress("compared", shadow.rows, found.known)
-        evaluation = shadow.evaluation()
-        write_page(page, definition, evaluation, shadow.series, shadow.ended)
-    return evaluation, shadow.rows, page
+def promoted_signal(desk: GatewaySettings, settings: StackSettings) -> Promoted | None:
+    """Through the gates; None where something speaks against it."""
+    one = known(commanding.experiment_of(desk, "signal"), experiments_settings().folder)
+    try:
+        return promote(
+            one, "", (desk, place_of_models(), settings.mlflow_uri), (WHY, BY), lambda _: None, override=False
+        )
+    except ConfigurationError:
+        return None
 
 
-def as_planted(evaluation: Evaluation) -> bool:
-    """Whether the one that knows the signal was found better, and the one that knows its opposite worse."""
-    knows, contrary = evaluation.challengers
-    is_worse = contrary.verdict is Verdict.WORSE or bool(contrary.breached)
-    return knows.verdict is Verdict.BETTER and not knows.breached and is_worse
+def write(settings: StackSettings, arm: str) -> str:
+    """The page of a challenger's experiment; where it is."""
+    found, series = known(commanding.experiment_of(gateway_settings(), arm), experiments_settings().folder)
+    page = settings.absolute_home / "report" / f"{arm}.html"
+    write_page(page, found.experiment.definition, found.evaluation, series, "", found)
+    return str(page)
+
+
+def stopped_by_guardrail(found: KnownExperiment) -> str:
+    """Why its watcher stopped it; "" where it did not."""
+    return next((s.reason for s in found.experiment.said if s.act == "stop" and s.by == "experiments"), "")
+
+
+def as_planted(ended: dict[str, KnownExperiment], promoted: Promoted | None) -> bool:
+    """Whether the contrary one was stopped, and the one that knows the signal found better, and promoted."""
+    signal = ended["signal"].evaluation.challengers[0]
+    is_better = signal.verdict is Verdict.BETTER and not signal.breached
+    return is_better and promoted is not None and bool(stopped_by_guardrail(ended["contrary"]))

@@ -270,7 +270,7 @@ ALERTS: tuple[Alert, ...] = (
         "the released version of {{ $labels.model }} does not say where it comes from",
     ),
     Alert(
-        "ExperimentStopped", "warning", "increase(experiments_stops_total[10m]) > 0 or experiments_harm == 1",
+        "ExperimentStopped", "warning", "increase(experiments_stops_total[10m]) > 0",
         "{{ $labels.experiment }} was stopped: a challenger does harm, and the champion decides everything",
         tried="figures",
     ),

@@ -30,7 +30,18 @@ def test_what_was_planted_is_found(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     assert told["as_planted"] is True
-    verdicts = {one["arm"]: one["verdict"] for one in told["evaluation"]["challengers"]}
-    assert verdicts["signal"] == "better"
-    assert verdicts["contrary"] in {"worse", "undecided"}
-    assert "signal is better than the champion" in (tmp_path / "home/report/experiment.html").read_text()
+    signal, contrary = (told["experiments"][arm] for arm in ("signal", "contrary"))
+    assert signal["evaluation"]["challengers"][0]["verdict"] == "better"
+    assert [said["act"] for said in signal["experiment"]["said"]] == [
+        "create", "start", "ramp", "ramp", "ramp", "stop", "promote",
+    ]  # fmt: skip
+    assert signal["live"][0]["fallbacks"] == 0
+    assert contrary["experiment"]["said"][-1]["by"] == "experiments"
+    assert "does harm" in told["stopped"]
+    version = signal["experiment"]["definition"]["challengers"][0]["version"]
+    assert told["promoted"]["released"]["version"] == version
+    # Its report is with each of the models that it was made of.
+    assert len(told["promoted"]["attached"]) == 3
+    text = (tmp_path / "home/report/signal.html").read_text()
+    assert "signal is better than the champion" in text
+    assert "Who did what" in text

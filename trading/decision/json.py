@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from trading.arrays import BoolArray, ByteArray, CodeArray, Float32Array, FloatArray, Int64Array
+from trading.arrays import BoolArray, ByteArray, Float32Array, FloatArray, Int64Array
 from trading.decision import json_kernel, wire
 from trading.decision.columns import DecisionColumns
 from trading.decision.numbers import FLOAT_BYTES, literal
@@ -28,7 +28,7 @@ class DecisionEvidence(Struct, frozen=True):
         symbols: as bytes.
         answers: regime probabilities, signals and weights, float32 [., .] each.
         arms: of the batch.
-        arm_rows: int8 [n], the arm of each row.
+        arm_rows: int64 [n], the arm of each row.
         limits_versions: which limits held, in the partitions of the batch.
         desk_quotas: gross exposure reserved for their books, in money; NaN where it was not known.
         limits_rows: int64 [n], which of them for each row.
@@ -45,7 +45,7 @@ class DecisionEvidence(Struct, frozen=True):
     answer_rows: Int64Array
     answers: tuple[Float32Array, Float32Array, Float32Array]
     arms: Sequence[Arm]
-    arm_rows: CodeArray
+    arm_rows: Int64Array
     limits_versions: Sequence[str]
     desk_quotas: Sequence[float]
     limits_rows: Int64Array
@@ -121,7 +121,7 @@ def columns_of(evidence: DecisionEvidence) -> json_kernel.EvidenceColumns:
         signals=e.answers[1],
         weights=e.answers[2],
         served=served,
-        served_rows=e.arm_rows.astype(np.int64) * len(held) + e.limits_rows,
+        served_rows=e.arm_rows * len(held) + e.limits_rows,
         queue_us=e.queue_us,
         traces=e.traces,
         fills_to=e.fills_to,

@@ -293,6 +293,8 @@ def not_ramped(one: Experiment, word: ExperimentWord) -> str:
         return f"{name} is a shadow: its challengers decide nothing; make a canary of another name"
     if one.state is not ExperimentState.RUNNING:
         return f"{name} is {one.state}: start it first"
+    if not 0.0 <= word.share <= 1.0:
+        return f"a share of {word.share:g}: expected one of 0 to 1, as 0.25"
     if one.steps and word.from_block <= one.steps[-1].from_block:
         return (
             f"{name} has a share of {one.steps[-1].share:g} from block {one.steps[-1].from_block} on: another one "

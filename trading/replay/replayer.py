@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from msgspec import Struct, structs
 
-from trading.arrays import ByteArray, CodeArray, FloatArray, Int64Array
+from trading.arrays import ByteArray, FloatArray, Int64Array
 from trading.decision import wire
 from trading.decision.columns import TickColumns
 from trading.decision.decide import decide
@@ -264,14 +264,14 @@ class Replayer:
             control_to=np.full(n, self._state.control_to, np.int64),
         )
 
-    def _arms(self, arm: Arm, rows: Sequence[_Row]) -> tuple[list[Arm], CodeArray]:
+    def _arms(self, arm: Arm, rows: Sequence[_Row]) -> tuple[list[Arm], Int64Array]:
         """What the rows were decided by; which arm a unit is given to is found anew."""
         if not arm.experiment:
-            return [arm], np.zeros(len(rows), np.int8)
+            return [arm], np.zeros(len(rows), np.int64)
         found = [self._log.assigned(arm.experiment, row.tick.symbol, row.tick.event_time_ns) for row in rows]
         names = sorted(set(found))
         arms = [structs.replace(arm, assigned=name) for name in names]
-        return arms, np.array([names.index(name) for name in found], np.int8)
+        return arms, np.array([names.index(name) for name in found], np.int64)
 
     def _traces(self, rows: Sequence[_Row]) -> ByteArray:
         traces = np.zeros((len(rows), 32), np.uint8)

@@ -213,11 +213,14 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Train three models of a market whose signal is known, and have a shadow find which of them is better.
+    """Train three models of a market whose signal is known, and let two of them challenge the third on a desk.
 
-    Real servers, in a folder of their own. Exit code 1 when it does not find what was planted.
+    Each is given a share of the units. The one that knows the opposite is stopped by its guardrail, and the
+    one that knows the signal is found better and promoted. Real servers, in a folder of their own. Exit code 1 when
+    what was planted is not found.
     """
     from stack.cli.demo import start_quietly
+    from stack.cli.experiment.lifecycle import show_live, show_said
     from stack.cli.train import showing
     from stack.demo import experiment as work
     from stack.demo.run import demo_stack
@@ -236,7 +239,13 @@ def demo(
     if json:
         print_json(found)
     else:
-        show(found.experiment, found.evaluation, found.decisions)
-        out.print(f"\nthe page: {found.page}", markup=False, soft_wrap=True)
+        for arm, one in found.experiments.items():
+            show(one.experiment.definition, one.evaluation, one.decisions)
+            show_live(one)
+            show_said(one.experiment)
+            out.print(f"the page: {found.pages[arm]}\n", markup=False, soft_wrap=True)
+        if found.promoted is not None:
+            released = found.promoted.released
+            out.print(f"the desk is decided by {released.model} version {released.version} now", markup=False)
     if not found.as_planted:
         raise typer.Exit(1)

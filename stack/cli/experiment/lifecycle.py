@@ -83,7 +83,8 @@ def ramp(
     late = commanding.late(one.definition, block, commanding.clocks(settings))
     tell(after, reason, json=json)
     if not json:
-        out.print(f"{share:.0%} of its units are the challengers' {commanding.when_text(found)}", markup=False)
+        begins = commanding.Boundary(block, found.ahead_ns + (block - found.block) * one.definition.block_ns)
+        out.print(f"{share:.0%} of its units are the challengers' {commanding.when_text(begins)}", markup=False)
     if late:
         err.print(
             f"[yellow]partitions {', '.join(map(str, late))} have reached that block already[/]: what of it was "

@@ -209,7 +209,7 @@ def test_a_batch_is_decided_as_its_ticks_one_by_one(first, second, trading_state
         timing = BatchTiming(clock.now_ns(), 12.25, 345.5, clock.now_ns())
         failure = Reason.TARGET if answered else Reason.PREDICTOR_TIMEOUT
         arm = Arm("champion", "trading_decision", "7" if answered else "")
-        answers = Answers(prediction, failure, (arm,), np.zeros(len(ticks), np.int8))
+        answers = Answers(prediction, failure, (arm,), np.zeros(len(ticks), np.int64))
         decided = decider.decide(batch, answers, timing, trading_state)
         told = (prediction, failure, timing, trading_state)
         wanted = one_by_one(batch, ticks, *told, policy, clock, other)
@@ -232,7 +232,7 @@ def test_each_row_is_its_arms_in_the_decision_and_in_the_counts():
     rows = [("A", 100.0, "quote", 1, 0.5, None, 0)] * 5
     batch, _ = make_batch(rows, clock, PartitionState(limits), 0)
     timing = BatchTiming(clock.now_ns(), 0.0, 0.0, clock.now_ns())
-    rows_of = np.array([0, 1, 1, 2, 3], np.int8)
+    rows_of = np.array([0, 1, 1, 2, 3])
     answers = Answers(prediction_of(rows, 1), Reason.TARGET, arms, rows_of)
     decided = decider.decide(batch, answers, timing, TradingState.ACTIVE)
     written = [decode_decision(payload) for payload in decided.payloads]

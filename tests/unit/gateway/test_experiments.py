@@ -8,12 +8,15 @@ from msgspec import structs
 
 from gateway.arms import Division, nothing_like, overlaid
 from gateway.experiments import LEAST_PATIENCE_S, patience_ns
+from gateway.ports import RunningCanary
 from tests.challengers import FakeCanaries, FakeChallenger, canary
 from tests.fakes import FakePredictor, limit_set
 from tests.unit.gateway.test_pipeline import START, Bench
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Reason
 from trading.errors import InvalidPrediction, PredictorTimeout, PredictorUnavailable
+from trading.experiments.arms import Arm
+from trading.experiments.assignment import CanaryArms, ShareStep
 from trading.market import Tick
 
 SECOND = 1_000_000_000
@@ -70,6 +73,8 @@ def test_each_row_is_decided_by_the_arm_of_its_unit_with_one_call_an_arm():
         (FakeChallenger(late=InvalidPrediction("signals is absent")), "invalid"),
         (FakeChallenger(late=PredictorUnavailable("gone")), "unavailable"),
         (FakeChallenger(broken=range(500)), "invalid"),
+        (FakeChallenger(late=ValueError("not enough values to unpack")), "invalid"),
+        (FakeChallenger(fails=KeyError("features")), "invalid"),
     ],
 )
 def test_what_a_challenger_does_not_answer_is_the_champions_and_recorded(model, fallback):
@@ -111,6 +116,25 @@ def test_another_champion_ends_what_was_compared_with_this_one():
     assert {d.model_version for d in found} == {"7"}
     _, found = decisions_of(canary(model, champion=("trading_decision_fused", "7")))
     assert {d.fallback for d in found if d.assigned == "newer"} == {"champion_changed"}
+
+
+def test_many_ramps_in_one_batch_are_each_told():
+    """A gateway that catches up has blocks of many shares in a batch: more arms than a byte counts."""
+    first = TICKS[0].event_time_ns // BLOCK_NS
+    steps = tuple(ShareStep(first - 1 + k, 1.0, 1000 + k) for k in range(40))
+    arms = CanaryArms("fresh", "salt-of-fresh", BLOCK_NS, 8, frozenset(), steps)
+    challengers = tuple(Arm(f"arm-{k}", "trading_decision_fused", str(k)) for k in range(8))
+    one = RunningCanary(arms, ("trading_decision", "7"), challengers, (None,) * 8)
+    ticks = [
+        Tick(f"S{k}", START + block * BLOCK_NS + k, 99.99, 100.01, 1.0, 1.0)
+        for block in range(30)
+        for k in range(30)
+    ]
+    _, found = decisions_of(one, ticks=ticks)
+    assert len({(d.experiment, d.assigned) for d in found}) > 128
+    for d in found:
+        arm, offset = arms.arm_of(d.symbol, d.event_time_ns // BLOCK_NS)
+        assert (d.experiment, d.assigned, d.fallback) == (f"fresh@{offset}", f"arm-{arm - 1}", "not_served")
 
 
 def test_outside_of_an_experiments_units_nothing_is_different():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.adapters.challengers import FAILURES, Challengers
+from gateway.adapters.challengers import FAILURES, Challengers, Wanted
+from gateway.breaker import BreakerState
 from tests.challengers import FakeChallenger
 from trading.encoding import encode
 from trading.errors import ContractMismatch, PredictorTimeout, PredictorUnavailable, ServiceUnavailable
@@ -71,9 +72,32 @@ def desk():
     return made
 
 
-def test_nothing_is_asked_for_before_there_is_a_share(desk):
+def test_challengers_are_looked_for_before_they_have_a_share_and_asked_nothing(desk):
+    desk.tritons.served["a:1", COPY, "4"] = FakeChallenger()
     desk.found.look()
-    assert (desk.found.running(), desk.tritons.asked) == ((), [])
+    assert len(desk.tritons.asked) > 0
+    assert desk.found.running() == ()
+    desk.say("ramp", share=0.5, from_block=3)
+    # There it is, with the command.
+    assert desk.models()[0].inner is desk.tritons.served["a:1", COPY, "4"]
+
+
+def test_a_model_that_answers_otherwise_than_the_gateways_is_never_connected_to(desk):
+    found = Challengers(["a:1"], lambda: desk.register.experiments, PROBE, desk.tritons.connect)
+    for name in ("strategy_signals", "regime_detection_fused", "anything"):
+        assert "gateway" in found._found(Wanted("one", name, 1))
+    assert desk.tritons.asked == []
+
+
+def test_what_a_challenger_raises_is_no_end_of_a_gateway(desk):
+    desk.say("ramp", share=0.5, from_block=3)
+    desk.tritons.served["a:1", COPY, "4"] = FakeChallenger(late=ValueError("not enough values to unpack"))
+    desk.found.look()
+    guarded = desk.models()[0]
+    for _ in range(FAILURES):
+        with pytest.raises(ValueError, match="not enough values"):
+            guarded.begin(PROBE).result(1.0)
+    assert guarded.breaker.state is BreakerState.OPEN
 
 
 def test_a_challenger_is_found_by_its_own_name_or_its_copys(desk):

@@ -14,7 +14,9 @@ from services.experiments.lots import Lots
 from services.experiments.partition_canary import (
     LiveArm,
     LiveOutcome,
+    LiveRows,
     PartitionCanary,
+    count,
     percentile,
     step_of,
 )
@@ -139,8 +141,9 @@ def test_blocks_without_rows_of_one_arm_compare_nothing():
         series.add(LiveOutcome(0, block, 1e6, 0.5, whole=True, arms=arms))
     series.end(9)
     champion, mine = series.compared(1)
-    assert np.isnan(mine["error_rate"]).tolist() == [True, True, False]
-    assert (champion["error_rate"][2], mine["error_rate"][2]) == (1.0, 0.0)
+    assert np.isnan(mine["error_rate"]).tolist() == [True, False, False]
+    assert (champion["error_rate"][1:].tolist(), mine["error_rate"][1:].tolist()) == ([0.0, 1.0], [1.0, 0.0])
+    assert np.isnan(mine["p99_ms"]).tolist() == [True, True, False]
 
 
 def test_a_sum_is_of_all_units_whatever_the_share():
@@ -170,6 +173,12 @@ def test_a_position_that_was_there_before_is_the_champions_from_its_worth_on():
     lots = Lots.of(2)
     lots.begin("A", -4.0, (50.0, 2.0))
     assert lots.worth().tolist() == [0.0, 0.0]
+    # Where its price is not known at first, from the first that is.
+    other = Lots.of(2)
+    other.begin("A", 100.0, (math.nan, 1.0))
+    assert other.worth().tolist() == [0.0, 0.0]
+    other.mark("A", 100.0, 1.0)
+    assert other.worth().tolist() == [0.0, 0.0]
     lots.mark("A", math.nan, 2.0)
     assert lots.worth().tolist() == [0.0, 0.0]
     lots.mark("A", 49.0, 2.0)
@@ -183,3 +192,74 @@ def test_latencies_are_counted_to_a_twentieth():
     assert percentile(latencies, 1.0) == pytest.approx(500.0, rel=0.05)
     assert math.isnan(percentile({}, 0.99))
     assert step_of(0.0) == 0
+
+
+def test_a_tick_that_comes_late_is_of_the_unit_of_its_own_time():
+    one = canary(FakeChallenger(), 1.0, block_s=1, from_block=0)
+    counted = PartitionCanary(EXPERIMENT, lambda: one.arms)
+    series, decisions, _ = decided(FakeChallenger(), share=1.0)
+    mine = [d for d in decisions if d.experiment][:1]
+    late = [structs.replace(mine[0], event_time_ns=5 * 10**9 - 1, assigned="champion")]
+    for rows in (mine, late):
+        zeros = np.zeros(1)
+        block = 5 if rows is late else mine[0].event_time_ns // 10**9
+        counted.take(LiveRows(rows, np.full(1, 100.0), np.ones(1), zeros, zeros), block)
+    assert list(counted.state.units.values()) == [1]
+    assert not counted.state.broken
+    assert series.blocks.size
+
+
+def test_a_share_that_a_gateway_heard_of_late_makes_its_block_count_for_nothing():
+    one = canary(FakeChallenger(), 0.5, block_s=1)
+    _, decisions, _ = decided(FakeChallenger(), share=0.5)
+    first = next(d for d in decisions if d.experiment)
+    block = first.event_time_ns // 10**9
+    counted = PartitionCanary(EXPERIMENT, lambda: one.arms)
+    zeros = np.zeros(1)
+    for told, broken in ((first.experiment, False), ("fresh@4", True)):
+        row = structs.replace(first, experiment=told)
+        counted.take(LiveRows([row], np.full(1, 100.0), np.ones(1), zeros, zeros), block)
+        assert counted.state.broken is broken
+
+
+def test_a_server_that_answers_nobody_is_no_fault_of_the_challengers():
+    series, decisions, _ = decided(FakeChallenger(late=PredictorTimeout("late")))
+    some = next(d for d in decisions if d.fallback)
+    for version, errors in (("7", 1), ("", 0)):
+        arm = LiveArm()
+        count(arm, structs.replace(some, model_version=version), flips=False)
+        assert arm.errors == errors
+    assert series.total("errors", 1) > 0
+
+
+def test_errors_are_seen_where_the_champion_has_no_rows():
+    series = LiveSeries(EXPERIMENT.arms, 1)
+    bad = LiveArm(units=1, rows=5, errors=5, latencies={step_of(2.0): 5})
+    for block in range(30):
+        series.add(LiveOutcome(0, block, 1e6, 1.0, whole=True, arms=(LiveArm(), bad)))
+    series.end(99)
+    assert [g.metric for g in evaluate_live(EXPERIMENT, series)[0].breached] == ["error_rate"]
+
+
+def test_of_two_that_are_alike_none_is_accused_at_a_small_share():
+    rng = np.random.default_rng(7)
+    guarded = structs.replace(
+        EXPERIMENT, guardrails=(GuardedMetric("turnover", 0.5), GuardedMetric("drawdown", 50.0), GuardedMetric("flip_rate", 0.05))
+    )  # fmt: skip
+    accused = 0
+    for _ in range(20):
+        series = LiveSeries(EXPERIMENT.arms, 1)
+        for block in range(300):
+            treated = rng.random(20) < 0.05
+            profit, traded = rng.normal(0.0, 300.0, 20), rng.exponential(1e4, 20)
+            arms = tuple(
+                LiveArm(
+                    units=int(of.sum()), rows=10 * int(of.sum()), answered=10 * int(of.sum()), flips=int(of.sum()),
+                    traded=float(traded[of].sum()), profit=float(profit[of].sum()),
+                )
+                for of in (~treated, treated)
+            )  # fmt: skip
+            series.add(LiveOutcome(0, block, 1e6, 0.05, whole=True, arms=arms))
+        series.end(999)
+        accused += bool(evaluate_live(guarded, series)[0].breached)
+    assert accused <= 1

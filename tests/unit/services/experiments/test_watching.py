@@ -63,10 +63,12 @@ class FakeJournal:
 class Desk:
     """A service over recorded decisions; `opened` are the runs that were opened."""
 
-    def __init__(self, folder, logs, definition=HARMLESS, model=None, failures=()):
+    def __init__(
+        self, folder, logs, definition=HARMLESS, model=None, failures=(), away_after=None, unloadable=False
+    ):
         self.control, self.journal, self.metrics = FakeControl(), FakeJournal(), ExperimentMetrics()
         self.store, self.opened, self.failures = CheckpointStore(folder, "log"), [], list(failures)
-        self.folder = folder
+        self.folder, self.away_after, self.unloadable = folder, away_after, unloadable
         self.logs, self.model, self.resumed = logs, model, []
         self.control.say("create", definition=definition)
         self.control.say("start")
@@ -82,6 +84,10 @@ class Desk:
         if opening.resumed is not None:
             done = opening.resumed.positions
             polls = polls[max(done.values()) // 200 :]
+            if self.unloadable:
+                raise ValueError("it is of other partitions")
+        elif self.away_after is not None and not self.opened:
+            polls = [*polls[: self.away_after], ServiceUnavailable("Kafka is away"), *polls[self.away_after :]]
         run = running(self.logs, polls, experiment=opening.experiment.definition, model=self.model)
         if opening.resumed is not None:
             run.load(opening.resumed)
@@ -171,6 +177,33 @@ def test_one_that_cannot_be_watched_any_more_is_stopped(desk):
     one.opened[0].ended = "the desk is decided by another champion"
     eventually(lambda: one.control.stops)
     assert one.control.stops == ["nobody can watch it any more: the desk is decided by another champion"]
+
+
+def test_a_server_that_comes_back_is_gone_on_with_from_the_last_whole_turn(desk, monkeypatch):
+    monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.1)
+    one = desk(away_after=8)
+    whole = sum(len(log.published) for log in one.logs.values())
+    # Nothing was left out, and nothing taken twice.
+    eventually(lambda: len(one.opened) >= 2 and one.opened[-1].rows == whole)
+    assert one.resumed[:2] == [False, True]
+    assert one.control.stops == []
+
+
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_begun_anew(desk, monkeypatch):
+    monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.1)
+    one = desk(away_after=8, unloadable=True)
+    eventually(lambda: len(one.opened) >= 2)
+    assert one.resumed[:2] == [False, False]
+    assert one.control.stops == []
+
+
+def test_a_stop_waits_for_nothing_else(desk, monkeypatch):
+    one = desk(definition=GUARDED, model="broken")
+    noted = one.journal.note
+    monkeypatch.setattr("services.experiments.watching.evaluate", None)
+    one.journal.note = lambda *told: (noted(*told), one.control.stops[0])
+    eventually(lambda: one.control.stops)
+    assert one.control.experiments()["one"].state is ExperimentState.STOPPED
 
 
 def test_a_process_that_ends_keeps_where_it_stands(desk, logs, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 
 from trading.control import InForce
@@ -111,6 +113,14 @@ def test_what_is_refused_changes_nothing(desk, said, why):
     assert desk.register.refused[-1].offset == desk.offset
 
 
+def test_a_share_that_is_no_number_is_refused_before_it_is_written(desk):
+    desk.say("start")
+    for share in (float("nan"), -0.5, 1.5):
+        assert "expected one of 0 to 1" in desk.register.why_not(
+            ExperimentWord("ramp", "one", share=share, from_block=1)
+        )
+
+
 def test_a_shadow_has_no_share(desk):
     desk.say("create", "calm", definition=experiment("calm", "shadow", salt=""))
     desk.say("start", "calm")
@@ -176,6 +186,16 @@ def test_the_control_topic_carries_it():
         assert found.take(offset, payload) is not None
     (one,) = dividing(found.experiments.experiments)
     assert (one.share, found.problem, found.latched) == (0.5, "", None)
+    # A stop that cannot be read, for whatever reason, may have been one.
+    for broken in (
+        b'{"kind":"experiment","value":"{\\"act\\":\\"stop\\"',
+        b"\xff",
+        b'{"kind":"experiment","value":"","x":1}',
+    ):
+        copy = InForce()
+        copy.experiments = deepcopy(found.experiments)
+        copy.take(9, broken)
+        assert dividing(copy.experiments.experiments) == ()
     # Of a log that was made anew nothing is known to hold.
     found.take(0, encode(Command("reset", "drawdown", "because", "me", 5)))
     assert dividing(found.experiments.experiments) == ()

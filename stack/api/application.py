@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ from fastapi.responses import StreamingResponse
 
 from exporters.target.findings import Finding
 from stack.api import models
+from stack.api.experiments import add_experiments
+from stack.api.models import WaitOption
 from stack.api.operations import InTheWay, Operation, Operations, Step
 from stack.servers.log_files import find_log, tail
 from stack.supervision.status import StackStatus
@@ -31,7 +34,6 @@ FOLLOW_S = 0.25
 #: Between two looks whether an operation is over.
 LOOK_S = 0.1
 KEEP_ALIVE_S = 10.0
-WaitOption = Annotated[float, Query(ge=0, le=300, description="seconds to wait for its end")]
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": models.Problem, "description": "no token, or a wrong one"},
     404: {"model": models.Problem, "description": "there is no such thing"},
@@ -99,6 +101,7 @@ def application(desk: Desk, token: str) -> FastAPI:
     add_logs(app, desk, known)
     add_actions(app, desk, known)
     add_operations(app, desk, known)
+    add_experiments(app, desk.home, desk.operations, partial(begun, desk), known)
     return app
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Of a model, as the repository takes it; never the beginning of an option.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}$")]
 Reason = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$", description="why, for the record")]
 By = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,100}$", description="who asks, as he calls himself")]
+
+
+ExperimentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,39}$")]
+WaitOption = Annotated[float, Query(ge=0, le=300, description="seconds to wait for its end")]
 
 
 class Asked(BaseModel):
@@ -40,6 +45,25 @@ class AskedLoad(Asked):
     speed: Annotated[str, Field(pattern=r"^[A-Za-z0-9:/.,]{1,60}$")] = "250/s"
     duration: Annotated[str, Field(pattern=r"^[0-9.]{1,8}[smh]?$")] = "30s"
     confirm: Annotated[bool, Field(description="true: these ticks go to the desk that runs here")] = False
+
+
+class AskedExperiment(Asked):
+    """An experiment's definition, as its file has it."""
+
+    definition: Annotated[str, Field(min_length=1, max_length=100_000, description="YAML")]
+
+
+class AskedRamp(Asked):
+    """A share of the units; without one the next of the experiment's steps."""
+
+    to: Annotated[float | None, Field(ge=0.0, le=1.0, allow_inf_nan=False)] = None
+
+
+class AskedPromotion(Asked):
+    """A challenger to promote; who answers for what speaks against it, if anything does and somebody does."""
+
+    arm: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_\-]{0,39})?$")] = ""
+    override: Annotated[str, Field(pattern=r"^([^\x00-\x1f\x7f\-][^\x00-\x1f\x7f]{0,99})?$")] = ""
 
 
 class Service(BaseModel):

@@ -73,7 +73,7 @@ RAMPS = (0.25, 0.5)
 #: Event time that passes while a command reaches gateways at such a rate.
 LEAD_NS = 60_000_000_000
 #: After the last tick everything that was decided is counted within so long.
-COUNTED_S = 120.0
+COUNTED_S, QUIET_S, MOST_LEFT = 120.0, 3.0, 2000
 BY, WHY = "experiment demo", "the demo"
 #: A deadline is the live path's to keep: here every tick is to be decided, however slow the machine.
 PATIENT: dict[str, Any] = {"budget_ms": "86400000", "reserve_ms": "0", "shed_below_ms": "0", "model_name": FUSED}
@@ -225,7 +225,7 @@ def known_of(desk: GatewaySettings, arm: str) -> KnownExperiment:
 
 def wait_until_counted(desk: GatewaySettings, arm: str, progress: Progress) -> KnownExperiment:
     """Its experiment once it has a verdict, was stopped, or has counted every tick."""
-    deadline = time.monotonic() + COUNTED_S
+    deadline, counted, changed_s = time.monotonic() + COUNTED_S, 0, time.monotonic()
     while True:
         try:
             found = known_of(desk, arm)
@@ -234,8 +234,11 @@ def wait_until_counted(desk: GatewaySettings, arm: str, progress: Progress) -> K
                 raise
             time.sleep(LOOK_S)
             continue
-        is_over = found.experiment.state is ExperimentState.STOPPED or found.decisions >= TICKS
-        if is_over or time.monotonic() > deadline:
+        if found.decisions != counted:
+            counted, changed_s = found.decisions, time.monotonic()
+        # The last block has no end, and is not kept.
+        is_counted = counted > TICKS - MOST_LEFT and time.monotonic() - changed_s > QUIET_S
+        if found.experiment.state is ExperimentState.STOPPED or is_counted or time.monotonic() > deadline:
             return found
         progress(f"counted of {arm}", found.decisions, TICKS)
         time.sleep(LOOK_S)

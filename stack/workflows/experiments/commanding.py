@@ -94,16 +94,16 @@ def clocks(settings: GatewaySettings) -> dict[int, int]:
     with closing(Watermarks(bootstrap)) as watermarks:
         bounds = {p: watermarks.bounds(topic, p) for p in partitions}
     for partition, (low, end) in bounds.items():
-        newest = newest_time(bootstrap, topic, partition, max(low, end - NEWEST)) if end > low else None
+        newest = newest_time(bootstrap, topic, partition, max(low, end - NEWEST), end) if end > low else None
         if newest is not None:
             found[partition] = newest
     return found
 
 
-def newest_time(bootstrap: str, topic: str, partition: int, start: int) -> int | None:
-    """The latest event time of the decisions from an offset on; None where there is none."""
+def newest_time(bootstrap: str, topic: str, partition: int, start: int, stop: int) -> int | None:
+    """The latest event time of the decisions from one offset to before another; None where there is none."""
     newest: int | None = None
-    for messages in read_to_end(bootstrap, topic, partition, start):
+    for messages in read_to_end(bootstrap, topic, partition, start, stop):
         for message in messages:
             try:
                 decision = decode_decision(as_bytes(message.value()) or b"")

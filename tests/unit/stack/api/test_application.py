@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +130,18 @@ def test_a_log_is_followed_across_its_rotation(tmp_path):
             "loadtests", {"kind": "triton", "speed": "poisson:100/s", "duration": "5s", "confirm": True},
             [["loadtest", "triton", "--speed", "poisson:100/s", "--duration", "5s", "--json"]],
         ),
+        (
+            "experiments/fresh/ramp", {"to": 0.25, "by": "me"},
+            [["experiment", "ramp", "--reason", "a test (over HTTP, by me)", "--to", "0.25", "--json", "--", "fresh"]],
+        ),
+        (
+            "experiments/fresh/stop", {},
+            [["experiment", "stop", "--reason", "a test (over HTTP, by me)", "--json", "--", "fresh"]],
+        ),
+        (
+            "experiments/fresh/promote", {"override": "M. Keynes"},
+            [["experiment", "promote", "--reason", "a test (over HTTP, by me)", "--override", "M. Keynes", "--json", "--", "fresh"]],
+        ),
     ],
 )  # fmt: skip
 def test_what_is_asked_for_is_one_of_our_commands(client, path, body, words):
@@ -151,6 +164,10 @@ def test_what_is_asked_for_is_one_of_our_commands(client, path, body, words):
         ("models/m/release", ASKED | {"version": 0}, 422),
         ("models/m/release", ASKED | {"version": "1; rm"}, 422),
         ("loadtests", ASKED, 409),
+        ("experiments/--help/stop", ASKED, 422),
+        ("experiments/fresh/ramp", ASKED | {"to": 1.5}, 422),
+        ("experiments/fresh/promote", ASKED | {"override": "--json"}, 422),
+        ("experiments", ASKED, 422),
         ("loadtests", ASKED | {"confirm": True, "speed": "--help"}, 422),
         ("loadtests", ASKED | {"confirm": True, "duration": "1m\n"}, 422),
     ],
@@ -158,6 +175,14 @@ def test_what_is_asked_for_is_one_of_our_commands(client, path, body, words):
 def test_what_is_not_to_be_done_is_refused(client, path, body, status):
     assert client.post(f"/v1/{path}", json=body).status_code == status
     assert client.get("/v1/operations").json() == []
+
+
+def test_an_experiment_that_is_sent_is_read_from_a_file_of_its_content(client, tmp_path):
+    found = client.post("/v1/experiments?wait_s=30", json=ASKED | {"definition": "name: ../../etc/passwd"}).json()
+    ((*words, file),) = found["results"]
+    assert words == ["experiment", "create", "--reason", "a test (over HTTP, by me)", "--json", "--"]
+    assert Path(file).parent == tmp_path / "experiment-requests"
+    assert Path(file).read_text() == "name: ../../etc/passwd"
 
 
 def test_an_operation_that_runs_can_be_cancelled_and_keeps_others_of_its_kind_away(asking):

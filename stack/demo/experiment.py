@@ -121,7 +121,8 @@ def experiment_of(arm: str, versions: dict[str, int], symbols: tuple[str, ...]) 
         at_least=AtLeast(100, "1m"),
         guardrails=(
             GuardedMetric("drawdown", 8.0),
-            GuardedMetric("error_rate", 0.05, 0.9),
+            # Blocks pass here within a twentieth of a second, and a busy machine is late for whole ones.
+            GuardedMetric("error_rate", 0.5),
         ),
     )
 

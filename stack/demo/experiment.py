@@ -69,9 +69,9 @@ TICKS = 90_000
 MARKET = f"simulate:signal?seed=99&ticks={TICKS}&symbols=4"
 RATE_HZ, LOOK_S = 2000.0, 0.5
 #: So much of the ticks is decided, and the one that knows the signal is given its next share.
-RAMPS = (0.25, 0.5)
+RAMPS = (0.05, 0.4)
 #: Event time that passes while a command reaches gateways at such a rate.
-LEAD_NS = 60_000_000_000
+LEAD_NS = 150_000_000_000
 #: After the last tick everything that was decided is counted within so long.
 COUNTED_S, QUIET_S, MOST_LEFT = 120.0, 3.0, 2000
 BY, WHY = "experiment demo", "the demo"

@@ -14,12 +14,13 @@ from exporters.formats.config_pbtxt import Serving
 from exporters.options import Options
 from exporters.profiles import find, find_gpu
 from exporters.release.candidate import candidate
-from exporters.release.recalled import RECALLED, recalled, suffix
+from exporters.release.recalled import recalled
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from stack.workflows.asking import ModelPlace, ask
 from trading.errors import ConfigurationError
+from trading.models.copies import RECALLED, recalled_suffix
 
 
 @pytest.fixture
@@ -86,8 +87,8 @@ def test_who_asks_an_old_version_keeps_it_and_who_was_killed_leaves_it_to_the_ne
     assert ready(triton) == before
     # As one that was killed leaves it: loaded, and held by nobody.
     lineage = repository.lineage("regime_detection", 1)
-    left = candidate(repository, triton, lineage.contract, 1, Serving(), suffix(1))
-    with repository.lock("regime_detection" + suffix(1)):
+    left = candidate(repository, triton, lineage.contract, 1, Serving(), recalled_suffix(1))
+    with repository.lock("regime_detection" + recalled_suffix(1)):
         left.__enter__()
     assert triton.is_loaded(f"regime_detection{RECALLED}-1")
     releases.recover()

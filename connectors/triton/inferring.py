@@ -43,7 +43,7 @@ class Infer:
         ends_s = time.monotonic() + timeout_s
         if self._left:
             self._wait_for_room(ends_s)
-        return self.finish(self._begin(request, timeout=LEFT_S), ends_s - time.monotonic())
+        return self._finish(self._begin(request, timeout=LEFT_S), ends_s, timeout_s)
 
     def begin(self, request: Any) -> Any:
         """Begin a call, to be waited for by `finish`. Raises NoAnswerInTime where too many are left already."""
@@ -53,7 +53,10 @@ class Infer:
 
     def finish(self, call: Any, timeout_s: float) -> Any:
         """The answer of a call that was begun. Raises as a call does."""
-        if ended(call, time.monotonic() + timeout_s):
+        return self._finish(call, time.monotonic() + timeout_s, timeout_s)
+
+    def _finish(self, call: Any, ends_s: float, timeout_s: float) -> Any:
+        if ended(call, ends_s):
             return call.result()
         with self._changed:
             self._left.append((time.monotonic(), call))

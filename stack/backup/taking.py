@@ -14,7 +14,7 @@ from msgspec import Struct
 from exporters.repository.repository import ModelRepository
 from exporters.repository.state import state_folder
 from stack.backup.copying import begun, copy_file, finish, is_free, place, walk
-from stack.backup.manifest import FORMAT, JOURNAL, MODELS, PARTS, SETTINGS, Backup, File, write
+from stack.backup.manifest import EXPERIMENTS, FORMAT, JOURNAL, MODELS, PARTS, SETTINGS, Backup, File, write
 from stack.servers.settings import STORED, StackSettings
 from stack.supervision.lifecycle import starting_alone
 from stack.supervision.orphans import hold, left_behind
@@ -126,7 +126,9 @@ def parts(settings: StackSettings) -> dict[str, Path]:
             raise ConfigurationError(f"{path} is missing, and a backup without {name} brings no desk back")
     # Of a repository into which nothing was ever exported there is none.
     journal = state_folder(models)
-    return found | ({JOURNAL: journal} if journal.is_dir() else {})
+    # Of a desk that watched no experiment neither.
+    more = {JOURNAL: journal, EXPERIMENTS: home / EXPERIMENTS}
+    return found | {name: path for name, path in more.items() if path.is_dir() and not path.is_symlink()}
 
 
 def listed(sources: dict[str, Path]) -> Iterator[tuple[str, Path, os.stat_result]]:

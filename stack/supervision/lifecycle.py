@@ -38,6 +38,8 @@ from trading.errors import ConfigurationError, ServiceUnavailable
 UP_TIMEOUT_S, DOWN_TIMEOUT_S = 180.0, 150.0
 #: Folders of the home folder that the servers write, and nobody else may.
 FOLDERS = (
+    "experiments",
+    "experiment-requests",
     "kafka",
     "redis",
     "postgres",

@@ -111,7 +111,7 @@ def history(json: Json = False) -> None:
         print_json(found)
         return
     rows = [
-        [stamp(c.at_ns), c.kind, c.by, "" if c.kind in {"limits", "rebind"} else c.value, c.reason]
+        [stamp(c.at_ns), c.kind, c.by, "" if c.kind in {"limits", "rebind", "experiment"} else c.value, c.reason]
         for c in found
         if c.kind != "log_level"
     ]

@@ -26,7 +26,7 @@ def may(operation, topic):
         ("trading.decisions", {"gateway"}),
         ("trading.orders", {"gateway"}),
         ("trading.fills", {"broker"}),
-        ("gateway.control", {"gateway", "operator"}),
+        ("gateway.control", {"gateway", "experiments", "operator"}),
         ("gateway.snapshots", {"gateway"}),
         ("market.ticks.dlq", {"gateway", "operator"}),
         ("models.releases", {"forensics"}),
@@ -39,7 +39,9 @@ def test_who_writes(topic, writers):
 
 def test_every_topic_is_read_by_somebody_and_only_the_desk_reads_what_steers_it():
     assert all(may(AclOperation.READ, topic) for topic in TOPICS.by_role().values())
-    assert may(AclOperation.READ, "gateway.control") == {"gateway", "broker", "forensics", "operator"}
+    assert may(AclOperation.READ, "gateway.control") == {
+        "gateway", "broker", "experiments", "forensics", "operator",
+    }  # fmt: skip
     assert may(AclOperation.READ, "trading.fills") == {"gateway", "broker", "forensics", "operator"}
 
 

@@ -80,6 +80,24 @@ def test_who_is_late_is_not_cancelled_and_his_answer_is_nobodys():
     assert "cancelled" not in [how for _, how in server.ended]
 
 
+def test_a_call_that_was_begun_is_waited_for_later_and_one_too_many_is_refused_at_once():
+    with serving() as (server, address):
+        infer = Infer(address)
+        calls = [infer.begin(service_pb2.ModelInferRequest(model_name=f"call {k}")) for k in range(MOST_LEFT)]
+        for call in calls:
+            with pytest.raises(NoAnswerInTime, match="no answer within 10 ms"):
+                infer.finish(call, 0.01)
+        with pytest.raises(NoAnswerInTime, match=f"{MOST_LEFT} earlier calls are not answered yet"):
+            infer.begin(service_pb2.ModelInferRequest(model_name="one too many"))
+        server.may_answer.set()
+        eventually(lambda: all(call.done() for call in calls))
+        last = infer.begin(service_pb2.ModelInferRequest(model_name="last"))
+        assert infer.finish(last, 10.0).model_name == "last"
+        infer.close()
+    assert "one too many" not in server.asked
+    assert "cancelled" not in [how for _, how in server.ended]
+
+
 def test_no_more_than_some_are_left_and_the_next_waits_for_the_first_of_them():
     with serving() as (server, address):
         infer = leaving_as_many_as_it_may(server, address)

@@ -1,37 +1,62 @@
-"""What the experiment's demo tells, and when it is as planted."""
+"""What the experiments' demo tells, and when it is as planted."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from msgspec import structs
 
+from exporters.release.releases import Released
 from services.experiments.evaluation import evaluate
 from services.experiments.statistics.verdict import Verdict
 from stack.cli.output import print_json
 from stack.demo.experiment import Shown, as_planted, experiment_of
+from stack.workflows.experiments.kept import KnownExperiment
+from stack.workflows.experiments.promoting import Promoted, objection
 from tests.unit.services.experiments.test_evaluation import UNGUARDED, noise, series_of
+from trading.experiments.register import Experiment, ExperimentState, Said
+
+VERSIONS = {"champion": 1, "signal": 2, "contrary": 3}
+RELEASED = Released("trading_decision_fused", 2, 1, "release", 0.0, 0.0, 0.1, 1.0, "cpu")
+PROMOTED = Promoted("signal", "signal", RELEASED, ["run"], "")
 
 
-def evaluation(better, worse):
+def known(arm, better, by=""):
     market = noise(1, 600)
-    return evaluate(UNGUARDED, series_of(market, market + noise(2, 600) + better, market + noise(3, 600) + worse))
+    evaluation = evaluate(
+        UNGUARDED, series_of(market, market + noise(2, 600) + better, market + noise(3, 600) - better)
+    )
+    said = (Said(9, "stop", by, "it does harm", 0),) if by else ()
+    definition = experiment_of(arm, VERSIONS, ("A", "B"))
+    return KnownExperiment(Experiment(definition, ExperimentState.STOPPED, (), said), evaluation, [], 90_000)
 
 
 @pytest.mark.parametrize(
-    ("better", "worse", "planted"), [(1.0, -1.0, True), (1.0, 1.0, False), (-1.0, -1.0, False)]
+    ("better", "by", "promoted", "planted"),
+    [
+        (1.0, "experiments", PROMOTED, True),
+        (1.0, "somebody", PROMOTED, False),
+        (1.0, "", PROMOTED, False),
+        (1.0, "experiments", None, False),
+        (-1.0, "experiments", PROMOTED, False),
+    ],
 )
-def test_it_is_as_planted_where_both_are_found(better, worse, planted):
-    assert as_planted(evaluation(better, worse)) is planted
+def test_it_is_as_planted_where_all_of_it_was_found_and_acted_on(better, by, promoted, planted):
+    ended = {"signal": known("signal", better), "contrary": known("contrary", 1.0, by)}
+    assert as_planted(ended, promoted) is planted
 
 
 def test_it_is_told_as_json(capsys):
-    definition = experiment_of({"champion": 1, "signal": 2, "contrary": 3})
-    found = evaluation(1.0, -1.0)
-    print_json(Shown(definition, found, 90_000, "/tmp/page.html", as_planted(found)))
+    ended = {"signal": known("signal", 1.0), "contrary": known("contrary", 1.0, "experiments")}
+    print_json(Shown(ended, "it does harm", PROMOTED, 90_000, {}, as_planted(ended, PROMOTED)))
     told = json.loads(capsys.readouterr().out)
     assert told["as_planted"] is True
-    assert [one["verdict"] for one in told["evaluation"]["challengers"]] == [Verdict.BETTER, Verdict.WORSE]
-    assert told["experiment"]["challengers"][0]["version"] == 2
-    assert structs.asdict(found)["blocks"] == 600
+    assert told["experiments"]["signal"]["evaluation"]["challengers"][0]["verdict"] == Verdict.BETTER
+    assert told["promoted"]["released"]["version"] == 2
+
+
+def test_only_one_that_is_better_is_promoted_without_somebody_who_answers_for_it():
+    arms = [one.arm for one in UNGUARDED.challengers]
+    assert objection(known("signal", 1.0), arms[0]) == ""
+    assert "is worse than the champion" in objection(known("signal", -1.0), arms[0])
+    assert objection(known("signal", 0.0), arms[0]) != ""

@@ -22,7 +22,8 @@ def decision(identifier, action=Action.BUY, fills_to=-1, control_to=0, symbol="A
     return Decision(
         identifier, symbol, 17, action, Reason.WITHIN_BAND if held else Reason.TARGET, 0.0 if held else 2.5, 10.0,
         10.5, 0.0, 2.5, 0.5, [1.0], True, [], [], [], "trading_decision", "7", "champion", TradingState.ACTIVE,
-        None, StageTimes(1.0, 2.0, 3.0, 4.0), 99, "ab", "v", 5.5, fills_to, control_to,
+        None, StageTimes(1.0, 2.0, 3.0, 4.0), 99, "ab", "v", 5.5,
+        fills_to=fills_to, control_to=control_to,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -203,20 +204,29 @@ def decide(
 ) -> None:
     """Have the desk decide the market; the one that knows the signal gets its next shares meanwhile."""
     publisher = TickPublisher(settings.kafka_bootstrap, desk.ticks_topic)
-    publisher.publish(plan(open_source(MARKET).records(), Speed("constant", rate_hz=RATE_HZ)))
-    ramps = list(RAMPS)
-    while (done := int(gateway.decided())) < TICKS:
-        progress("decided", done, TICKS)
-        if ramps and done >= ramps[0] * TICKS:
-            ramps.pop(0)
-            one = commanding.experiment_of(desk, "signal")
-            if one.state is ExperimentState.RUNNING:
-                share = commanding.next_step(one)
-                begin = commanding.boundary(one.definition, commanding.clocks(desk), LEAD_NS)
-                word = ExperimentWord("ramp", "signal", share=share, from_block=begin.block)
-                commanding.command(desk, word, WHY, BY)
-                stage(f"signal has {share:.0%} of its units {commanding.when_text(begin)}")
-        time.sleep(LOOK_S)
+    ticks, ramps = plan(open_source(MARKET).records(), Speed("constant", rate_hz=RATE_HZ)), list(RAMPS)
+    with ThreadPoolExecutor(1) as beside:
+        # It keeps the rate, and returns with the last tick.
+        sending = beside.submit(publisher.publish, ticks)
+        while (done := int(gateway.decided())) < TICKS:
+            if sending.done():
+                sending.result()
+            progress("decided", done, TICKS)
+            if ramps and done >= ramps[0] * TICKS:
+                ramps.pop(0)
+                ramp_signal(desk, stage)
+            time.sleep(LOOK_S)
+
+
+def ramp_signal(desk: GatewaySettings, stage: Stage) -> None:
+    """The one that knows the signal gets its next share, if it still runs."""
+    one = commanding.experiment_of(desk, "signal")
+    if one.state is ExperimentState.RUNNING:
+        share = commanding.next_step(one)
+        begin = commanding.boundary(one.definition, commanding.clocks(desk), LEAD_NS)
+        word = ExperimentWord("ramp", "signal", share=share, from_block=begin.block)
+        commanding.command(desk, word, WHY, BY)
+        stage(f"signal has {share:.0%} of its units {commanding.when_text(begin)}")
 
 
 def known_of(desk: GatewaySettings, arm: str) -> KnownExperiment:

@@ -57,13 +57,24 @@ def check_cluster(bootstrap: str, topics: Topics) -> Cluster:
     if len(set(counts.values())) != 1:
         raise ConfigurationError(f"the topics must have the same number of partitions: {counts}")
     check_clock(admin, topics.ticks)
-    names = [topics.ticks, topics.decisions]
+    return identified(bootstrap, topics)
+
+
+def identified(bootstrap: str, topics: Topics) -> Cluster:
+    """What names the logs of a desk, for whoever may read its ticks and decisions and need not know of the rest.
+
+    Raises ServiceUnavailable, and ConfigurationError where one of the two is missing.
+    """
+    admin, names = admin_client(bootstrap), [topics.ticks, topics.decisions]
+    partitions = require(bootstrap, topics.decisions)
+    require(bootstrap, topics.ticks)
+    found = listed(admin, bootstrap, CONTROL_TIMEOUT_S)
     try:
         described = admin.describe_topics(TopicCollection(names))
         ids = [str(described[name].result(CONTROL_TIMEOUT_S).topic_id) for name in names]
     except KafkaException as error:
         raise translated(error, "Kafka does not describe its topics") from error
-    return Cluster(next(iter(counts.values())), str(found.cluster_id), *ids)
+    return Cluster(len(partitions), str(found.cluster_id), *ids)
 
 
 def refuse_denied(bootstrap: str, names: list[str]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from msgspec import Struct
+
+from connectors.ending import told_to_end
+from connectors.kafka.cluster import identified
 from connectors.kafka.identity import act_as
+from connectors.kafka.topics import Topics
 from connectors.listening import serve_metrics
 from connectors.logs import configure
 from connectors.priority import yield_to_others
@@ -17,11 +20,20 @@ from services.experiments.observing import ExperimentMetrics
 from services.experiments.service import ExperimentService
 from services.experiments.settings import ExperimentsSettings
 from services.experiments.watching import Open, WatcherParts
+from trading.state.log import log_name
+
+
+class WatchedDesk(Struct, frozen=True):
+    """Whose experiments are watched: broker addresses, topics, and the group of its gateways."""
+
+    bootstrap: str
+    topics: Topics
+    group: str
 
 
 def run(
     settings: ExperimentsSettings,
-    desk: tuple[str, str, str],
+    desk: WatchedDesk,
     opened: Open,
     listening: Callable[[int], None],
 ) -> None:
@@ -29,7 +41,7 @@ def run(
 
     Args:
         settings: of this process.
-        desk: broker addresses, the control topic, and what names the desk's logs.
+        desk: whose.
         opened: opens a run of an experiment.
         listening: told of the port of the metrics, once it is bound.
 
@@ -41,14 +53,15 @@ def run(
     act_as("experiments")
     # What decides has a budget of milliseconds; what compares has seconds.
     yield_to_others(settings.nice)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    bootstrap, topic, log_name = desk
+    stopping = told_to_end()
+    bootstrap = desk.bootstrap
+    # As who this is: an operator's password lies elsewhere.
+    found = identified(bootstrap, desk.topics)
+    name = log_name(found.id, found.ticks_id, found.decisions_id, desk.group)
     with ExitStack() as open_things:
         metrics = ExperimentMetrics()
-        store = CheckpointStore(settings.folder, log_name)
-        control = KafkaExperiments(bootstrap, topic)
+        store = CheckpointStore(settings.folder, name)
+        control = KafkaExperiments(bootstrap, desk.topics.control)
         open_things.callback(control.close)
         journal = KafkaJournal(bootstrap, settings.experiments_topic)
         parts = WatcherParts(control, journal, store, metrics, opened, settings.keep_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -19,17 +20,25 @@ from gateway.adapters.kafka_transactions import TransactionalSink
 from gateway.control.topic import send, told
 from loadtest.open_loop.drive import Load, drive
 from services.data.client import DataClient
+from services.experiments.desk_control import KafkaExperiments, KafkaJournal
+from services.experiments.desk_log import KafkaDeskLog
 from services.forensics.store.reading import opened
 from stack.cli.main import app
 from stack.processes.broker import running_broker
 from stack.processes.data import running_data
 from stack.processes.gateway import GatewayProcess, running_gateway
 from stack.processes.own import OwnProcess, running
-from stack.processes.settings import DATA_TOKEN
+from stack.processes.settings import DATA_TOKEN, gateway_settings
+from stack.servers.loopback import client
+from stack.servers.ports import free_ports
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.workflows.experiments.commanding import command, experiment_of
+from stack.workflows.experiments.shadow import newest_start
 from tests.stacks import running_stack
 from tests.waiting import eventually
 from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.experiments.reading import parse
+from trading.experiments.register import ExperimentWord
 
 pytestmark = pytest.mark.slow
 CLI = CliRunner()
@@ -101,6 +110,51 @@ def test_a_whole_desk_works_with_what_each_role_may(secured):
     assert "nothing is committed, and no snapshot is kept, of another log" in str(asked.exception), asked.output
 
 
+EXPERIMENT = """\
+version: 1
+name: secured
+champion: {model: trading_decision, version: 1}
+challengers: [{arm: other, model: trading_decision, version: 99}]
+primary: {effect: 1}
+"""
+
+
+def test_who_watches_experiments_may_do_what_that_takes_and_an_operator_commands_them(secured, acting):
+    settings, port = gateway_settings(kafka_bootstrap=secured.kafka_bootstrap), free_ports(1)[0]
+    watching = OwnProcess(
+        secured, ("experiment", "run"), "experiments", {"ULTRATHINK_EXPERIMENTS_METRICS_PORT": str(port)}
+    )
+
+    def watched():
+        try:
+            text = client().get(f"http://127.0.0.1:{port}/metrics", timeout=5.0).text
+        except httpx.HTTPError:
+            return ""
+        return [line for line in text.splitlines() if line.startswith("experiments_watched{")]
+
+    with running(watching):
+        for word in (
+            ExperimentWord("create", "secured", parse(EXPERIMENT)), ExperimentWord("start", "secured"),
+        ):  # fmt: skip
+            command(settings, word, "drill", "me")
+        # It has heard of it, and cannot load a version that there is not.
+        eventually(lambda: watched() == ['experiments_watched{experiment="secured"} 0.0'])
+        acting("experiments")
+        bootstrap = secured.kafka_bootstrap
+        control = KafkaExperiments(bootstrap, TOPICS.control)
+        control.stop("secured", "it does harm")
+        KafkaJournal(bootstrap, TOPICS.experiments).note("secured", "stopped", "it does harm")
+        log = KafkaDeskLog(bootstrap, TOPICS, {0: 0})
+        log.poll(1.0)
+        assert newest_start(bootstrap, TOPICS.starts, TOPICS.decisions) is not None
+        eventually(lambda: control.follow(0.1) + 1 and control.experiments()["secured"].state == "stopped")
+        control.close()
+        log.close()
+        acting("operator")
+        assert experiment_of(settings, "secured").said[-1].by == "experiments"
+        eventually(lambda: watched() == [])
+
+
 def move_offsets(bootstrap):
     """As if the gateways had decided less than they have."""
     member = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "log_level": 0})
@@ -119,6 +173,7 @@ def move_offsets(bootstrap):
         ("sender", "reads decisions", lambda b: list(read_to_end(b, TOPICS.decisions, 0, 0))),
         ("sender", "looks at decisions", lambda b: bounds(b, TOPICS.decisions, 0)),
         ("broker", "knows of ticks", lambda b: require(b, TOPICS.ticks)),
+        ("experiments", "knows of orders", lambda b: require(b, TOPICS.orders)),
         ("reader", "begins a gateway", lambda b: check_cluster(b, TOPICS)),
         # Ten seconds, as the sender's.
         pytest.param(

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from connectors.kafka.cluster import check_cluster
 from gateway.settings import GatewaySettings
 from services.experiments.call_budget import CallLimits
-from services.experiments.main import run
+from services.experiments.main import WatchedDesk, run
 from services.experiments.running import ShadowRun
 from services.experiments.settings import ExperimentsSettings
 from services.experiments.watching import Opening
 from stack.workflows.asking import place_of_models
 from stack.workflows.experiments.shadow import Beginning, begun
 from trading.models.copies import kept_for_experiment
-from trading.state.log import log_name
 
 
 def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Callable[[int], None]) -> None:
@@ -27,12 +25,11 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
         listening: told of the port of its metrics.
     """
     limits = CallLimits(settings.share, settings.yield_above_ms)
-    cluster = check_cluster(desk.kafka_bootstrap, desk.topics)
     place = place_of_models(settings.repository)
-    name = log_name(cluster.id, cluster.ticks_id, cluster.decisions_id, desk.group)
 
     @contextmanager
     def opened(opening: Opening) -> Iterator[ShadowRun]:
+        """A run over the desk's logs; see `Open`."""
         definition = opening.experiment.definition
         canary = opening.arms if definition.kind == "canary" else None
         beginning = Beginning(
@@ -48,4 +45,4 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
         with begun(definition, desk, limits, beginning) as found:
             yield found.run
 
-    run(settings, (desk.kafka_bootstrap, desk.control_topic, name), opened, listening)
+    run(settings, WatchedDesk(desk.kafka_bootstrap, desk.topics, desk.group), opened, listening)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Sequence
 
+from connectors.ending import told_to_end
 from connectors.kafka.identity import act_as
 from connectors.priority import yield_to_others
 from services.forensics.bootstrap import build
@@ -28,8 +27,6 @@ def run(settings: ForensicsSettings, turn: Callable[[int, str], None], verify: S
     act_as("forensics")
     # What decides has a budget of milliseconds; a record may come a second later.
     yield_to_others(settings.nice)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_end()
     with build(settings, stopping, turn, verify) as recorder:
         return recorder.run()

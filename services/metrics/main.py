@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Sequence
 
+from connectors.ending import told_to_end
 from connectors.kafka.identity import act_as
 from connectors.listening import serve_metrics
 from connectors.logs import configure
@@ -30,9 +29,7 @@ def run(settings: MetricsSettings, more: Sequence[Source], listening: Callable[[
     act_as("metrics")
     # What decides has a budget of milliseconds; a figure may come a second later.
     yield_to_others(settings.nice)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_end()
     gatherer = Gatherer([*sources_of(settings), *more], settings.every_s)
     port, close = serve_metrics(gatherer.registry, settings.host, settings.port, "ULTRATHINK_METRICS_PORT")
     gatherer.start()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
 
+from connectors.ending import told_to_end
 from connectors.kafka.identity import act_as
 from services.paper_broker.bootstrap import build
 from services.paper_broker.settings import BrokerSettings
@@ -18,8 +17,6 @@ def run(settings: BrokerSettings, progress: Callable[[int], None]) -> int:
     where its metrics cannot be served.
     """
     act_as("broker")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = told_to_end()
     with build(settings) as exchange:
         return exchange.run(stopping, progress)

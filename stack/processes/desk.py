@@ -72,12 +72,15 @@ def paper_broker(settings: StackSettings) -> Service:
     """Answers orders."""
     port = settings.ports.broker_metrics
 
-    def probe() -> str:
-        answered(f"http://{LOOPBACK}:{port}/metrics")
-        return release()
-
     return own(
-        settings, "paper-broker", ("broker", "run"), f"{LOOPBACK}:{port}", port, probe, 512, requires=("kafka",)
+        settings,
+        "paper-broker",
+        ("broker", "run"),
+        f"{LOOPBACK}:{port}",
+        port,
+        answers(f"http://{LOOPBACK}:{port}/metrics"),
+        512,
+        requires=("kafka",),
     )
 
 
@@ -85,10 +88,6 @@ def forensics(settings: StackSettings) -> Service:
     """Puts everything on record; it yields to those that decide."""
     port = settings.ports.forensics_metrics
     address = f"http://{LOOPBACK}:{port}/metrics"
-
-    def probe() -> str:
-        answered(address)
-        return release()
 
     def troubles() -> list[str]:
         lines = dict(line.rsplit(" ", 1) for line in answered(address).splitlines() if not line.startswith("#"))
@@ -100,9 +99,19 @@ def forensics(settings: StackSettings) -> Service:
         return [words for name, words in told.items() if float(lines.get(name, 0))]
 
     return own(
-        settings, "forensics", ("forensics", "run"), f"{LOOPBACK}:{port}", port, probe, 512,
+        settings, "forensics", ("forensics", "run"), f"{LOOPBACK}:{port}", port, answers(address), 512,
         requires=("kafka", "postgres"), troubles=troubles, stop_timeout_s=30.0,
     )  # fmt: skip
+
+
+def answers(address: str) -> Callable[[], str]:
+    """A probe: something is answered there; and our version."""
+
+    def probe() -> str:
+        answered(address)
+        return release()
+
+    return probe
 
 
 def of_sources(lines: Sequence[str], metric: str) -> dict[str, float]:
@@ -115,10 +124,6 @@ def metrics(settings: StackSettings) -> Service:
     port = settings.ports.metrics
     address = f"http://{LOOPBACK}:{port}/metrics"
 
-    def probe() -> str:
-        answered(address)
-        return release()
-
     def troubles() -> list[str]:
         lines = answered(address).splitlines()
         starting = of_sources(lines, "metrics_source_starting")
@@ -126,7 +131,7 @@ def metrics(settings: StackSettings) -> Service:
         return [f"does not see {name}" for name, value in up.items() if not value and not starting.get(name)]
 
     return own(
-        settings, "metrics", ("metrics", "serve"), f"{LOOPBACK}:{port}", port, probe, 256,
+        settings, "metrics", ("metrics", "serve"), f"{LOOPBACK}:{port}", port, answers(address), 256,
         requires=("kafka", "postgres"), uses=("redis", "mlflow"), troubles=troubles,
     )  # fmt: skip
 
@@ -136,10 +141,6 @@ def experiments(settings: StackSettings) -> Service:
     port = settings.ports.experiments_metrics
     address = f"http://{LOOPBACK}:{port}/metrics"
 
-    def probe() -> str:
-        answered(address)
-        return release()
-
     def troubles() -> list[str]:
         watched = of_sources(answered(address).splitlines(), "experiments_watched")
         return [
@@ -147,7 +148,7 @@ def experiments(settings: StackSettings) -> Service:
         ]
 
     return own(
-        settings, "experiments", ("experiment", "run"), f"{LOOPBACK}:{port}", port, probe, 1024,
+        settings, "experiments", ("experiment", "run"), f"{LOOPBACK}:{port}", port, answers(address), 1024,
         requires=("kafka", "triton"), uses=("gateway",), troubles=troubles, stop_timeout_s=30.0,
     )  # fmt: skip
 
@@ -157,12 +158,17 @@ def http(settings: StackSettings) -> Service:
     port = settings.ports.stack
     address = f"http://{LOOPBACK}:{port}"
 
-    def probe() -> str:
-        answered(f"{address}/v1/health")
-        return release()
-
     # What it is asked for it starts: a release's doctor has libraries of a gigabyte.
-    return own(settings, "stack-http", ("stack", "serve"), address, port, probe, 3072, stop_timeout_s=30.0)
+    return own(
+        settings,
+        "stack-http",
+        ("stack", "serve"),
+        address,
+        port,
+        answers(f"{address}/v1/health"),
+        3072,
+        stop_timeout_s=30.0,
+    )
 
 
 def data(settings: StackSettings) -> Service:

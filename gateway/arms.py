@@ -12,7 +12,7 @@ from gateway.ports import RunningCanary
 from trading.arrays import CodeArray, Float32Array, Int64Array
 from trading.decision.schema import Reason
 from trading.experiments.arms import Arm, Fallback
-from trading.experiments.assignment import name_of
+from trading.experiments.assignment import experiment_named, name_of
 from trading.experiments.definition import CHAMPION
 from trading.models.prediction import Prediction
 
@@ -185,6 +185,6 @@ def count_by_arm(arms: Iterable[Arm], counts: Sequence[int]) -> dict[tuple[str, 
     found: dict[tuple[str, str, str], int] = {}
     for arm, count in zip(arms, counts, strict=True):
         if arm.experiment and count:
-            key = (arm.experiment.rpartition("@")[0], arm.assigned, arm.fallback)
+            key = (experiment_named(arm.experiment), arm.assigned, arm.fallback)
             found[key] = found.get(key, 0) + count
     return found

@@ -46,14 +46,14 @@ class Checkpoint(Struct, frozen=True, array_like=True):
 _encode, _checkpoints = msgspec.msgpack.Encoder().encode, Records(Checkpoint, packed=True)
 
 
-def read_newest(folder: Path, experiment: ExperimentDefinition) -> RunDump | None:
+def read_newest(folder: Path, experiment: ExperimentDefinition) -> Checkpoint | None:
     """What was kept last of an experiment, whatever it was started by; None where nothing can be read."""
     try:
         found = _read(folder / f"{experiment.name}{SUFFIX}")
     except FileNotFoundError:
         return None
     is_of_it = found is not None and (found.format, found.experiment) == (FORMAT, digest(encode(experiment)))
-    return found.run if found is not None and is_of_it else None
+    return found if is_of_it else None
 
 
 def _read(path: Path) -> Checkpoint | None:
@@ -85,13 +85,18 @@ class CheckpointStore:
             log_name: names the logs that are read.
 
         Raises:
-            ConfigurationError: it cannot be made.
+            ConfigurationError: it cannot be made, or written into.
         """
         self._folder, self._log = folder, log_name
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Now, and not when there is something to keep.
+            replace_file(folder / ".written", b"", mode=0o600, durable=False)
         except OSError as error:
-            raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from error
+            raise ConfigurationError(
+                f"nothing can be written into {folder} ({error.strerror}): ULTRATHINK_EXPERIMENTS_FOLDER names "
+                "another"
+            ) from error
 
     def keep(self, experiment: ExperimentDefinition, started: int, run: RunDump) -> None:
         """Keep where a run stands. Raises OSError; what was kept before is then kept still."""

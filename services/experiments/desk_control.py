@@ -16,12 +16,12 @@ from trading.control import InForce
 from trading.encoding import encode, safe_text
 from trading.errors import ServiceUnavailable
 from trading.events import Command
+from trading.experiments.register import WATCHER as BY
 from trading.experiments.register import Experiment, ExperimentWord
 
 #: Of a reason.
 MOST_REASON = 500
-#: Whose word a stop is.
-BY = "experiments"
+MS = 1_000_000
 
 
 class KafkaExperiments:
@@ -39,6 +39,7 @@ class KafkaExperiments:
         """
         self._bootstrap, self._topic = bootstrap, topic
         self._in_force, self._at_end = InForce(), False
+        self._appended_ns: dict[int, int] = {}
         self._lock = threading.Lock()
         self._consumer = reader(bootstrap, GROUP, waits_ms=FOLLOWING_MS)
         self._consumer.assign([TopicPartition(topic, 0, 0)])
@@ -60,12 +61,17 @@ class KafkaExperiments:
             if is_end(message):
                 self._at_end = True
             elif usable(message):
+                self._appended_ns[offset_of(message)] = message.timestamp()[1] * MS
                 self._in_force.take(offset_of(message), as_bytes(message.value()))
         return len(messages)
 
     def experiments(self) -> Mapping[str, Experiment]:
         """As they stand; another object where anything changed."""
         return self._in_force.experiments.experiments
+
+    def appended_ns(self, offset: int) -> int:
+        """Of a command that was taken."""
+        return self._appended_ns[offset]
 
     def stop(self, name: str, reason: str) -> None:
         """Put the champion back. It may be written twice: the second changes nothing. Raises ServiceUnavailable."""

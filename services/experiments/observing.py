@@ -27,15 +27,31 @@ class ExperimentMetrics:
             "experiments_blocks", "Blocks that have ended everywhere", ["experiment", "where"], registry=registry
         )
         self._harm = Gauge("experiments_harm", "1 where a challenger does harm", ["experiment"], registry=registry)
-        self._stops = Counter("experiments_stops", "Stops by a guardrail", ["experiment"], registry=registry)
+        self._stops = Counter("experiments_stops", "Stops by its watcher", ["experiment", "why"], registry=registry)
+        self._behind = Gauge(
+            "experiments_behind_seconds", "From a decision to its being counted", ["experiment"], registry=registry
+        )
+        self._unkept = Gauge(
+            "experiments_checkpoint_failed", "1 where the last checkpoint could not be kept", ["experiment"],
+            registry=registry,
+        )  # fmt: skip
         self._difference = Gauge(
             "experiments_difference_bps", "Challenger's net basis points a block less the champion's",
             ["experiment", "arm", "bound"], registry=registry,
         )  # fmt: skip
 
+    @property
+    def _gauges(self) -> tuple[Gauge, ...]:
+        return (
+            self._watched, self._share, self._blocks, self._harm, self._difference, self._behind, self._unkept
+        )  # fmt: skip
+
     def runs(self, experiment: str, share: float) -> None:
         """It runs, with so much of the units its challengers'."""
         self._share.labels(experiment).set(share)
+        # What is counted for the first time grows from 0, or nobody would see it grow.
+        for why in ("harm", "unwatched"):
+            self._stops.labels(experiment, why)
 
     def watched(self, experiment: str, *, watched: bool) -> None:
         """Whether somebody watches it."""
@@ -54,13 +70,21 @@ class ExperimentMetrics:
             if math.isfinite(value):
                 self._difference.labels(experiment, found.arm, bound).set(value)
 
-    def stopped(self, experiment: str) -> None:
-        """A guardrail has put the champion back."""
-        self._stops.labels(experiment).inc()
+    def stopped(self, experiment: str, why: str) -> None:
+        """Its watcher has put the champion back: of harm, or since it cannot be watched."""
+        self._stops.labels(experiment, why).inc()
+
+    def behind(self, experiment: str, seconds: float) -> None:
+        """How long ago what was taken last was decided."""
+        self._behind.labels(experiment).set(seconds)
+
+    def kept(self, experiment: str, *, kept: bool) -> None:
+        """Whether its last checkpoint could be kept."""
+        self._unkept.labels(experiment).set(not kept)
 
     def forget(self, experiment: str) -> None:
         """It runs no more: nobody need watch it."""
-        for gauge in (self._watched, self._share, self._blocks, self._harm, self._difference):
+        for gauge in self._gauges:
             for labels in [one.labels for family in gauge.collect() for one in family.samples]:
                 if labels["experiment"] == experiment:
                     gauge.remove(*labels.values())

@@ -13,7 +13,7 @@ from services.experiments.lots import Lots
 from trading.arrays import FloatArray
 from trading.decision.schema import Action, Decision, Reason
 from trading.experiments.arms import Fallback
-from trading.experiments.assignment import CanaryArms, name_of
+from trading.experiments.assignment import CanaryArms, experiment_named, name_of
 from trading.experiments.definition import ExperimentDefinition
 
 #: Latencies are counted in steps of a twentieth, from a hundredth of a millisecond on.
@@ -132,7 +132,7 @@ class PartitionCanary:
         for k, decision in enumerate(rows.decisions):
             mark = float(rows.mids[k]), float(rows.rates[k])
             self._virtual(decision.symbol, float(rows.quantities[k]), float(rows.prices[k]), mark)
-            mine = decision.experiment.rpartition("@")[0] == self._name
+            mine = experiment_named(decision.experiment) == self._name
             arm = self._places.get(decision.assigned, 0) if mine else 0
             traded = self._fill(decision, arm, mark)
             # One that comes late is of the unit of its own time.

@@ -48,6 +48,9 @@ class ExperimentControl(Protocol):
     def experiments(self) -> Mapping[str, Experiment]:
         """As they stand; another object where anything changed."""
 
+    def appended_ns(self, offset: int) -> int:
+        """When a command came to the log, by the brokers' clock, ns since 1970."""
+
     def stop(self, name: str, reason: str) -> None:
         """Put the champion back. Raises ServiceUnavailable."""
 

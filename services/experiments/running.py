@@ -14,7 +14,7 @@ from services.experiments.evaluation import Evaluation, evaluate
 from services.experiments.live_series import LiveDump, LiveSeries
 from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionDump, PartitionShadow
 from services.experiments.ports import DeskLog
-from trading.errors import UltraThinkError
+from trading.errors import ConfigurationError, UltraThinkError
 from trading.experiments.definition import ExperimentDefinition
 
 #: Decisions that are older say nothing of how quick the desk is now.
@@ -61,6 +61,10 @@ class RunDump(Struct, frozen=True, array_like=True):
     changed: dict[int, str]
 
 
+class CheckpointRefused(ConfigurationError):
+    """A copy is of another version, or of other partitions: nobody can go on from it."""
+
+
 class ShadowRun:
     """One experiment, from where its books are empty.
 
@@ -68,12 +72,13 @@ class ShadowRun:
         rows: decisions that were taken.
         ended: why it cannot go on; "" while it can.
         ended_by: the error that this is.
+        behind_s: wall time from the newest decision that was taken to when it was; 0 at the end of all.
     """
 
     def __init__(self, experiment: ExperimentDefinition, parts: ShadowParts) -> None:
         """Nothing was taken yet."""
         self._experiment, self._parts = experiment, parts
-        self.rows, self.ended = 0, ""
+        self.rows, self.ended, self.behind_s = 0, "", 0.0
         self.ended_by: UltraThinkError | None = None
         #: Partitions that another champion decides, and from where on.
         self._changed: dict[int, str] = {}
@@ -106,13 +111,16 @@ class ShadowRun:
     def load(self, dump: RunDump) -> None:
         """Go on from a copy; the log must begin at its positions.
 
-        Raises ValueError and ConfigurationError where it is of another version, or of other partitions.
+        Raises CheckpointRefused where it is of another version, or of other partitions.
         """
         if {one.partition for one in dump.partitions} != set(self._parts.shadows):
-            raise ValueError("it is of other partitions")
-        for one in dump.partitions:
-            self._parts.shadows[one.partition].load(one)
-        self._parts.series.load(dump.series)
+            raise CheckpointRefused("the checkpoint is of other partitions: it is begun anew")
+        try:
+            for one in dump.partitions:
+                self._parts.shadows[one.partition].load(one)
+            self._parts.series.load(dump.series)
+        except (ValueError, ConfigurationError) as error:
+            raise CheckpointRefused(f"the checkpoint is of another version ({error}): it is begun anew") from error
         self._parts.live.load(dump.live)
         self.rows, self._changed = dump.rows, dict(dump.changed)
 
@@ -136,6 +144,11 @@ class ShadowRun:
             self._parts.series.end(min(begun) - 1)
             self._parts.live.end(min(begun) - 1)
         count = sum(map(len, found.values()))
+        if all(self._parts.log.at_end(partition) for partition in self._parts.shadows):
+            self.behind_s = 0.0
+        elif count:
+            newest = max(rows[-1].published.decision.decided_at_ns for rows in found.values() if rows)
+            self.behind_s = max(0.0, (time.time_ns() - newest) / 1e9)
         self.rows += count
         return count
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import structlog
 
-from services.experiments.watching import Watched, Watcher, WatcherParts, start_of
+from services.experiments.watching import Watched, Watcher, WatcherParts
 from trading.errors import ServiceUnavailable
-from trading.experiments.register import ExperimentState
+from trading.experiments.register import ExperimentState, start_of
 
 log = structlog.get_logger()
 FOLLOW_S, AWAY_S = 0.2, 1.0
@@ -36,9 +37,11 @@ class ExperimentService:
                     continue
                 self.look()
         finally:
-            for seconds in (0.0, END_S):
-                for watcher in self._watchers.values():
-                    watcher.end(seconds)
+            deadline = time.monotonic() + END_S
+            for watcher in self._watchers.values():
+                watcher.end(0.0)
+            for watcher in self._watchers.values():
+                watcher.end(max(0.0, deadline - time.monotonic()))
 
     def look(self) -> None:
         """Begin to watch what runs and is not watched, and let go of what does not; waits for nobody."""

@@ -15,10 +15,10 @@ from services.experiments.evaluation import Evaluation, evaluate, harm, shadow_g
 from services.experiments.live_evaluation import LiveChallenger, evaluate_live, harms
 from services.experiments.observing import ExperimentMetrics
 from services.experiments.ports import ExperimentControl, ExperimentJournal
-from services.experiments.running import RunDump, ShadowRun
+from services.experiments.running import CheckpointRefused, RunDump, ShadowRun
 from trading.errors import ServiceUnavailable, UltraThinkError
 from trading.experiments.assignment import CanaryArms
-from trading.experiments.register import Experiment, ExperimentState
+from trading.experiments.register import Experiment, ExperimentState, start_of
 
 log = structlog.get_logger()
 POLL_S = 0.2
@@ -28,6 +28,10 @@ AGAIN_S = 5.0
 STOP_AGAIN_S = 0.2
 #: A whole evaluation is made so often at the most, and takes a tenth of the time at the most.
 EVALUATED_S, EVALUATED_SHARE = 2.0, 0.1
+#: Guardrails are looked at with every block, as long as that takes a quarter of the time at most.
+LOOK_SHARE = 0.25
+#: Challengers that have a share, and are watched by nobody, lose it after so long.
+UNWATCHED_S = 60.0
 
 
 class Opening(Struct, frozen=True):
@@ -36,12 +40,14 @@ class Opening(Struct, frozen=True):
     Attributes:
         experiment: as it stands.
         resumed: where its checkpoint stood; None to begin from its start.
+        since_ns: of its start, by the brokers' clock, ns since 1970.
         arms: how its units are divided by now.
         runs: whether it still runs by now.
     """
 
     experiment: Experiment
     resumed: RunDump | None
+    since_ns: int
     arms: Callable[[], CanaryArms]
     runs: Callable[[], bool]
 
@@ -75,11 +81,6 @@ class WatcherParts(Struct, frozen=True):
     keep_s: float
 
 
-def start_of(experiment: Experiment) -> int:
-    """The offset of the command that it was started by last; negative where it was not."""
-    return max((said.offset for said in experiment.said if said.act == "start"), default=-1)
-
-
 class Watcher:
     """Watches one experiment from one start to its stop."""
 
@@ -93,6 +94,8 @@ class Watcher:
         self._seen, self._kept_s, self._evaluated_s, self._evaluate_every_s = (0, 0), 0.0, 0.0, EVALUATED_S
         self._verdicts: dict[str, str] = {}
         self._is_anew = False
+        self._unwatched_since_s: float | None = None
+        self._look_at_s = 0.0
         self.watched = Watched("it is being opened", None, ())
 
     def start(self) -> None:
@@ -113,6 +116,11 @@ class Watcher:
         while self._goes_on():
             try:
                 self._watch()
+            except CheckpointRefused as error:
+                # A server that is away is no reason to forget what was counted; this is.
+                self._is_anew = True
+                self._is_problem(str(error))
+                continue
             except UltraThinkError as error:
                 self._is_problem(str(error))
             except Exception as error:
@@ -127,6 +135,11 @@ class Watcher:
         log.warning("an experiment is not watched", experiment=name, reason=problem)
         self.watched = Watched(problem, self.watched.evaluation, self.watched.live)
         self._parts.metrics.watched(name, watched=False)
+        now, now_s = self._now(), time.monotonic()
+        since_s = self._unwatched_since_s = self._unwatched_since_s or now_s
+        if now is not None and now.share > 0.0 and now_s - since_s > UNWATCHED_S:
+            # Harm would be seen by nobody, or has been: whoever answers no watcher answers no gateway.
+            self._put_back(f"nobody could watch it for {UNWATCHED_S:.0f} s: {problem}", "unwatched")
 
     def _goes_on(self) -> bool:
         now = self._now()
@@ -146,22 +159,22 @@ class Watcher:
     def _watch(self) -> None:
         parts, definition = self._parts, self._definition
         kept = None if self._is_anew else parts.store.kept(definition, self.started)
-        # Unless it is opened: one that cannot be gone on from is begun anew.
-        self._is_anew = kept is not None
-        opening = Opening(self._experiment, kept, self._arms, lambda: self._now() is not None)
+        since_ns = parts.control.appended_ns(self.started)
+        opening = Opening(self._experiment, kept, since_ns, self._arms, lambda: self._now() is not None)
         with parts.opened(opening) as run:
-            self._is_anew, self._seen = False, (0, 0)
+            self._is_anew, self._seen, self._unwatched_since_s = False, (0, 0), None
             self.watched = Watched("", None, ())
             parts.metrics.watched(definition.name, watched=True)
             try:
                 while self._goes_on():
                     run.turn(POLL_S)
+                    parts.metrics.behind(definition.name, run.behind_s)
                     if isinstance(run.ended_by, ServiceUnavailable):
                         # It passes: from the last checkpoint, for nobody knows what was taken since.
                         raise run.ended_by
                     self._look(run)
                     if run.ended:
-                        self._put_back(f"nobody can watch it any more: {run.ended}")
+                        self._put_back(f"nobody can watch it any more: {run.ended}", "unwatched")
                         return
                 self._keep(run)
             finally:
@@ -170,7 +183,9 @@ class Watcher:
     def _look(self, run: ShadowRun) -> None:
         """Whatever new blocks have shown."""
         seen = len(run.series.blocks), len(run.live.blocks)
-        if seen == self._seen:
+        began_s = time.monotonic()
+        # Of very many blocks a look takes long: what is decided must be taken, too.
+        if seen == self._seen or began_s < self._look_at_s:
             return
         definition = self._definition
         live = evaluate_live(definition, run.live)
@@ -179,8 +194,9 @@ class Watcher:
         self._parts.metrics.counted(definition.name, *seen, harmed=bool(reasons))
         if reasons:
             # First of all: whatever comes after it may fail, or take its time.
-            self._put_back(reasons[0])
+            self._put_back(reasons[0], "harm")
         now_s = time.monotonic()
+        self._look_at_s = now_s + (now_s - began_s) / LOOK_SHARE
         if reasons or now_s - self._evaluated_s > self._evaluate_every_s:
             self.watched = Watched("", evaluate(definition, run.series), live)
             self._evaluated_s = time.monotonic()
@@ -199,7 +215,7 @@ class Watcher:
             self._verdicts[one.arm] = verdict
             self._parts.metrics.judged(self._definition.name, one)
 
-    def _put_back(self, reason: str) -> None:
+    def _put_back(self, reason: str, why: str) -> None:
         """Put the champion back, until a human starts it again; tried until it is in the log, by whomever."""
         name, is_written = self._definition.name, False
         log.warning("an experiment is stopped", experiment=name, reason=reason)
@@ -213,7 +229,7 @@ class Watcher:
                     return
         if not is_written:
             return
-        self._parts.metrics.stopped(name)
+        self._parts.metrics.stopped(name, why)
         self._note("stopped", reason)
         # Until it is heard back: it must not be written again.
         while not self._ending.is_set() and self._now() is not None:
@@ -226,7 +242,11 @@ class Watcher:
             log.warning("what happened is not on record", experiment=self._definition.name, reason=str(error))
 
     def _keep(self, run: ShadowRun) -> None:
+        name = self._definition.name
         try:
             self._parts.store.keep(self._definition, self.started, run.dump())
         except OSError as error:
-            log.warning("no checkpoint could be kept", experiment=self._definition.name, reason=str(error))
+            log.warning("no checkpoint could be kept", experiment=name, reason=str(error))
+            self._parts.metrics.kept(name, kept=False)
+        else:
+            self._parts.metrics.kept(name, kept=True)

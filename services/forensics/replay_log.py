@@ -70,17 +70,19 @@ class TrailEvents:
         """All of them are read at the first question: people give few."""
         if self._experiments is not None:
             return self._experiments
-        self._experiments = ExperimentHistory()
+        found, steered = ExperimentHistory(), dict[int, Steered]()
         for row in () if self._control is None else self._reader.rows("commands", self._control.id, 0):
             try:
                 command = read_command(to_record(row).value)
             except BadRecord:
                 continue
             if steers(command):
-                self._steered[row[OFFSET]] = command, limits_of(command, self._base)
+                steered[row[OFFSET]] = command, limits_of(command, self._base)
             elif command.kind == "experiment":
-                self._experiments.take(row[OFFSET], command.value, command.by, command.reason, command.at_ns)
-        return self._experiments
+                found.take(row[OFFSET], command.value, command.by, command.reason, command.at_ns)
+        # Together, and when all are read: a trail that fails midway is no shorter one.
+        self._steered, self._experiments = steered, found
+        return found
 
 
 class DecisionStream:

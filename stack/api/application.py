@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from exporters.target.findings import Finding
 from stack.api import models
@@ -23,6 +24,7 @@ from stack.servers.log_files import find_log, tail
 from stack.supervision.status import StackStatus
 from stack.watching.alerts import ALERTS
 from stack.watching.runbook import page as page_of
+from trading.encoding import safe_text
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 DESCRIPTION = """
@@ -98,11 +100,19 @@ def application(desk: Desk, token: str) -> FastAPI:
         except ConfigurationError as error:
             raise HTTPException(404, str(error)) from error
 
+    app.add_exception_handler(RequestValidationError, refused)
     add_logs(app, desk, known)
     add_actions(app, desk, known)
     add_operations(app, desk, known)
     add_experiments(app, desk.home, desk.operations, partial(begun, desk), known)
     return app
+
+
+async def refused(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong with a request, where and why; without what was sent, which may be no text at all."""
+    wrong = error.errors() if isinstance(error, RequestValidationError) else []
+    told = [{"loc": list(one["loc"]), "msg": safe_text(str(one["msg"])), "type": one["type"]} for one in wrong]
+    return JSONResponse({"detail": told}, 422)
 
 
 def bearer(token: str) -> Callable[..., None]:

@@ -45,7 +45,8 @@ def add_experiments(app: FastAPI, home: Path, operations: Operations, begin: Beg
         try:
             return operations.ask(["experiment", *words])
         except ServiceUnavailable as error:
-            raise HTTPException(404 if "no experiment" in str(error) else 503, str(error)) from error
+            unknown = any(words in str(error) for words in ("is no experiment", "nothing is kept of"))
+            raise HTTPException(404 if unknown else 503, str(error)) from error
 
     @app.get("/v1/experiments", dependencies=known, tags=["experiments"])
     def listed() -> Any:
@@ -72,10 +73,13 @@ def add_commands(app: FastAPI, home: Path, begin: Begin, known: Sequence[Any]) -
     async def create(asked: models.AskedExperiment, wait_s: models.WaitOption = 0.0) -> Any:
         """Make one known, whole or not at all; its models are looked at first."""
         folder = home / FOLDER
-        folder.mkdir(mode=0o700, exist_ok=True)
-        # Named by what it holds: nothing of it is a path.
+        # Named by what it holds: nothing of it is a path, and what is sent again is there once.
         file = folder / f"{hashlib.sha256(asked.definition.encode()).hexdigest()[:32]}.yaml"
-        replace_file(file, asked.definition.encode(), mode=0o600)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            replace_file(file, asked.definition.encode(), mode=0o600)
+        except OSError as error:
+            raise HTTPException(503, f"{folder} cannot be written: {error.strerror}") from error
         steps = [Step(["experiment", "create", "--reason", reason_of(asked), "--json", "--", str(file)])]
         return await begin("experiment", "create", steps, asked, wait_s)
 
@@ -93,7 +97,7 @@ def add_commands(app: FastAPI, home: Path, begin: Begin, known: Sequence[Any]) -
     @app.post("/v1/experiments/{name}/stop", dependencies=known, **OPTIONS)
     async def stop(name: models.ExperimentName, asked: models.Asked, wait_s: models.WaitOption = 0.0) -> Any:
         """End it: the champion decides every tick at once. No other operation keeps it waiting."""
-        return await begin("experiment-stop", f"stop {name}", words_of("stop", name, asked), asked, wait_s)
+        return await begin(f"experiment-stop {name}", f"stop {name}", words_of("stop", name, asked), asked, wait_s)
 
     @app.post("/v1/experiments/{name}/promote", dependencies=known, **OPTIONS)
     async def promote(

@@ -5,12 +5,28 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def sendable(text: str) -> str:
+    """A text that can be written. Raises ValueError for half of a pair of surrogates, which is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is no text: it holds half of a surrogate pair") from None
+    return text
+
 
 #: Of a model, as the repository takes it; never the beginning of an option.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}$")]
-Reason = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$", description="why, for the record")]
-By = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,100}$", description="who asks, as he calls himself")]
+Reason = Annotated[
+    str, AfterValidator(sendable), Field(pattern=r"^[^\x00-\x1f\x7f]{1,500}$", description="why, for the record")
+]
+By = Annotated[
+    str,
+    AfterValidator(sendable),
+    Field(pattern=r"^[^\x00-\x1f\x7f]{0,100}$", description="who asks, as he calls himself"),
+]
 
 
 ExperimentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,39}$")]
@@ -50,7 +66,9 @@ class AskedLoad(Asked):
 class AskedExperiment(Asked):
     """An experiment's definition, as its file has it."""
 
-    definition: Annotated[str, Field(min_length=1, max_length=100_000, description="YAML")]
+    definition: Annotated[
+        str, AfterValidator(sendable), Field(min_length=1, max_length=100_000, description="YAML")
+    ]
 
 
 class AskedRamp(Asked):

@@ -52,7 +52,7 @@ from trading.experiments.definition import (
     PrimaryMetric,
     ServedModel,
 )
-from trading.experiments.register import ExperimentState, ExperimentWord
+from trading.experiments.register import WATCHER, ExperimentState, ExperimentWord
 from trading.history import open_source
 from trading.risk import limits_file
 
@@ -276,7 +276,7 @@ def write(settings: StackSettings, arm: str) -> str:
 
 def stopped_by_guardrail(found: KnownExperiment) -> str:
     """Why its watcher stopped it; "" where it did not."""
-    return next((s.reason for s in found.experiment.said if s.act == "stop" and s.by == "experiments"), "")
+    return next((s.reason for s in found.experiment.said if s.act == "stop" and s.by == WATCHER), "")
 
 
 def as_planted(ended: dict[str, KnownExperiment], promoted: Promoted | None) -> bool:

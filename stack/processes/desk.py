@@ -142,9 +142,11 @@ def experiments(settings: StackSettings) -> Service:
     address = f"http://{LOOPBACK}:{port}/metrics"
 
     def troubles() -> list[str]:
-        watched = of_sources(answered(address).splitlines(), "experiments_watched")
+        lines = answered(address).splitlines()
+        watched, unkept = (of_sources(lines, f"experiments_{n}") for n in ("watched", "checkpoint_failed"))
         return [
-            f"{name} runs, and is not watched: its log says why" for name, value in watched.items() if not value
+            *(f"{name} runs, and is not watched: its log says why" for name, value in watched.items() if not value),
+            *(f"what is counted of {name} cannot be kept: its log says why" for name, bad in unkept.items() if bad),
         ]
 
     return own(

@@ -34,7 +34,7 @@ RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "trail": lambda names: bool(names) and all(CHECKPOINTS.fullmatch(name) for name in names),
     "archive": lambda names: "head.json" in names and names <= ARCHIVED,
     "run": lambda names: names <= {"status.json"},
-    "experiments": lambda names: bool(names) and all(name.endswith(".checkpoint") for name in names),
+    "experiments": lambda names: bool(names) and all(name.endswith((".checkpoint", ".written")) for name in names),
     "secrets": lambda names: bool(names) and all(SECRET.fullmatch(name) for name in names),
 }
 

@@ -271,13 +271,15 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "ExperimentStopped", "warning", "increase(experiments_stops_total[10m]) > 0",
-        "{{ $labels.experiment }} was stopped: a challenger does harm, and the champion decides everything",
+        "{{ $labels.experiment }} was stopped ({{ $labels.why }}): the champion decides everything",
         tried="figures",
     ),
     Alert(
         "ExperimentUnwatched", "critical",
-        f"experiments_watched == 0 or ({DIVIDED} unless on (experiment) experiments_watched)",
-        "{{ $labels.experiment }} runs, and nobody watches its guardrails", "30s", tried="figures",
+        "experiments_watched == 0 or (experiments_behind_seconds > 60 and on (experiment) experiments_share > 0) "
+        f"or ({DIVIDED} unless on (experiment) experiments_watched)",
+        # Longer than the rate looks back: after a stop its rows are seen for a while.
+        "{{ $labels.experiment }} runs, and nobody watches its guardrails, or too late", "90s", tried="figures",
     ),
     Alert(
         "ReleaseOpen", "warning", 'ultrathink_releases_total{end="open"} > 0',

@@ -94,12 +94,9 @@ def name_of(experiment: str, offset: int) -> str:
     return f"{experiment}@{offset}"
 
 
-def split_name(told: str) -> tuple[str, int]:
-    """Experiment and offset of what a decision names. Raises ValueError for what is no such name."""
-    name, found, offset = told.rpartition("@")
-    if not found or not name:
-        raise ValueError(f"{told!r} names no experiment")
-    return name, int(offset)
+def experiment_named(told: str) -> str:
+    """The experiment that a decision names; "" where it names none."""
+    return told.rpartition("@")[0]
 
 
 def overlap(one: Sequence[str], other: Sequence[str]) -> list[str] | None:

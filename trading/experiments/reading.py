@@ -36,7 +36,7 @@ WORDS = {
     NAME: "small letters, digits, - and _, a letter first, 40 at most",
     MODEL: "letters, digits, - and _, a letter first, 100 at most",
     SYMBOL_PATTERN: "letters, digits, dots, :, /, - and _, 32 at most",
-    SALT: "8 to 64 letters, digits, dots, - and _",
+    SALT: "a text of 8 to 64 letters, digits, dots, - and _; in quotes where it looks like a number",
 }
 #: Makes the error of a place in a file, and a reason.
 Refused = Callable[[tuple[str | int, ...], str], ConfigurationError]

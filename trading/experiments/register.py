@@ -21,6 +21,8 @@ from trading.experiments.reading import check_whole
 
 #: What is kept of what was refused.
 MOST_REFUSED = 100
+#: Whose word a stop by a guardrail is.
+WATCHER = "experiments"
 Act = Literal["create", "start", "ramp", "stop", "promote"]
 
 
@@ -108,6 +110,11 @@ class Experiment(Struct, frozen=True):
         """How its units are divided."""
         d = self.definition
         return CanaryArms(d.name, d.salt or "", d.block_ns, len(d.challengers), frozenset(d.symbols), self.steps)
+
+
+def start_of(experiment: Experiment) -> int:
+    """The offset of the command that it was started by last; negative where it was not."""
+    return max((said.offset for said in experiment.said if said.act == "start"), default=-1)
 
 
 class _Named(Struct):
@@ -283,7 +290,9 @@ class ExperimentHistory:
         """The arm that the experiment which a decision names gave a tick's unit to; "" where it did to none."""
         one = self._stood.get(experiment)
         found = None if one is None else one.arm_of(symbol, event_time_ns)
-        return "" if found is None or not experiment.endswith(f"@{found[1]}") else found[0]
+        if one is None or found is None or experiment != name_of(one.definition.name, found[1]):
+            return ""
+        return found[0]
 
 
 def not_ramped(one: Experiment, word: ExperimentWord) -> str:

@@ -16,6 +16,6 @@ def challenger_name(model: str, version: int, experiment: str) -> str:
     return model + recalled_suffix(version, kept_for_experiment(experiment))
 
 
-def kept_for_experiment(experiment: str) -> str:
-    """Of its name."""
-    return f"experiment-{experiment}"
+def kept_for_experiment(experiment: str, arm: str = "") -> str:
+    """Of its name, and of one of its arms: what names cannot hold keeps ("a", "b-c") from being ("a-b", "c")."""
+    return f"experiment.{experiment}" + (f".{arm}" if arm else "")

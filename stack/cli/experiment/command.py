@@ -245,7 +245,6 @@ def demo(
             show_said(one.experiment)
             out.print(f"the page: {found.pages[arm]}\n", markup=False, soft_wrap=True)
         if found.promoted is not None:
-            released = found.promoted.released
-            out.print(f"the desk is decided by {released.model} version {released.version} now", markup=False)
+            out.print(f"the desk is decided by {found.promoted.served} now", markup=False)
     if not found.as_planted:
         raise typer.Exit(1)

@@ -216,7 +216,7 @@ def promote(
     """Stop an experiment, and release its challenger through the exporters' gates, with its report in MLflow.
 
     Only one that is known to be better, and did no harm; too little, or nothing, known of it is no yes. Exit code 2
-    when it is refused: nothing is changed then.
+    when it is refused, and nothing is changed then; where the gates refuse it, the experiment is stopped already.
     """
     from stack.cli.export.command import working
     from stack.processes.settings import gateway_settings
@@ -225,18 +225,17 @@ def promote(
     from stack.workflows.experiments import promoting
 
     desk = gateway_settings(), place_of_models(), load().mlflow_uri
+    answers = f" ({override} answers for it)" if override else ""
     with working("promote") as progress:
         done = promoting.promote(
-            known_of(name), arm, desk, (reason, override or current_user()), progress, override=bool(override)
+            known_of(name), arm, desk, (f"{reason}{answers}", current_user()), progress, override=bool(override)
         )
     if json:
         print_json(done)
         return
-    r = done.released
     out.print(
-        f"{done.arm} of {done.experiment} is the champion: {r.model} version {r.version} is served", markup=False,
-        soft_wrap=True,
-    )  # fmt: skip
+        f"{done.arm} of {done.experiment} is the champion: {done.served} is served", markup=False, soft_wrap=True
+    )
     if done.overridden:
         out.print(f"{override} answers for it, against: {done.overridden}", markup=False, soft_wrap=True)
 

@@ -12,7 +12,7 @@ from services.experiments.evaluation import Evaluation, evaluate
 from services.experiments.live_evaluation import LiveChallenger, evaluate_live
 from services.experiments.live_series import LiveSeries
 from trading.errors import ConfigurationError
-from trading.experiments.register import Experiment
+from trading.experiments.register import Experiment, start_of
 
 
 class KnownExperiment(Struct, frozen=True):
@@ -23,12 +23,14 @@ class KnownExperiment(Struct, frozen=True):
         evaluation: the shadow's, paired tick by tick.
         live: what its challengers did on the desk itself; empty of a shadow.
         decisions: that were taken.
+        is_current: whether this was counted since it was started last.
     """
 
     experiment: Experiment
     evaluation: Evaluation
     live: list[LiveChallenger]
     decisions: int
+    is_current: bool = True
 
 
 def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, BlockSeries]:
@@ -49,7 +51,9 @@ def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, BlockS
             "started, and ULTRATHINK_EXPERIMENTS_FOLDER says where it keeps what it has counted"
         )
     series, live = BlockSeries(definition.arms, 1), LiveSeries(definition.arms, 1)
-    series.load(found.series)
-    live.load(found.live)
+    series.load(found.run.series)
+    live.load(found.run.live)
     told = evaluate_live(definition, live) if definition.kind == "canary" else []
-    return KnownExperiment(experiment, evaluate(definition, series), told, found.rows), series
+    return KnownExperiment(
+        experiment, evaluate(definition, series), told, found.run.rows, found.started == start_of(experiment)
+    ), series

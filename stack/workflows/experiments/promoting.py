@@ -24,9 +24,9 @@ from stack.workflows.asking import ModelPlace
 from stack.workflows.experiments.commanding import command
 from stack.workflows.experiments.kept import KnownExperiment
 from stack.workflows.experiments.report import write_page
-from trading.errors import ConfigurationError
-from trading.experiments.definition import Challenger
-from trading.experiments.register import ExperimentState, ExperimentWord
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.experiments.definition import Challenger, ExperimentDefinition, ServedModel
+from trading.experiments.register import WATCHER, ExperimentState, ExperimentWord
 
 PAGE = "experiment.html"
 
@@ -36,23 +36,34 @@ class Promoted(Struct, frozen=True):
 
     Attributes:
         experiment, arm: whose challenger it was.
-        released: by the exporters.
+        served: what is served now.
+        released: by the exporters; None where it was served already.
         attached: runs in MLflow that the report was attached to.
         overridden: what spoke against it, which somebody has taken upon himself; "" where nothing did.
     """
 
     experiment: str
     arm: str
-    released: Released
+    served: ServedModel
+    released: Released | None
     attached: list[str]
     overridden: str
 
 
 def objection(found: KnownExperiment, arm: str) -> str:
     """Why a challenger must not be promoted; "" where it is known to be better, and does no harm."""
+    name, said = found.experiment.definition.name, found.experiment.said
     (one,) = [c for c in found.evaluation.challengers if c.arm == arm]
     if one.breached:
         return one.sentence
+    if not found.is_current:
+        return f"nothing is counted of {name} since it was started last"
+    # Whatever is kept: who stopped it may have had no time to keep why.
+    for told in reversed(said):
+        if told.act == "stop" and told.by == WATCHER:
+            return f"{name} was stopped: {told.reason}"
+        if told.act in {"start", "stop"}:
+            break
     for live in found.live:
         if live.arm == arm and (live.breached or live.split):
             metrics = ", ".join(g.metric for g in live.breached) or "its share of the units"
@@ -103,22 +114,60 @@ def promote(
             f"{challenger.arm} is not promoted: {against.rstrip('.')}; --override NAME promotes it all the same, "
             "and is recorded"
         )
+    refuse_served(definition, challenger, place)
+    if known.experiment.state is ExperimentState.RUNNING:
+        progress(f"stop {definition.name}")
+        command(settings, ExperimentWord("stop", definition.name), f"{challenger.arm} is promoted: {reason}", by)
+    released = None
+    if served(place, challenger.model) != challenger.version:
+        released = release(definition, challenger, place, progress)
+    try:
+        if not any(said.act == "promote" and said.arm == challenger.arm for said in known.experiment.said):
+            word = ExperimentWord("promote", definition.name, arm=challenger.arm, overridden=bool(against))
+            command(settings, word, f"{reason} ({against})" if against else reason, by)
+        progress("attach the report in MLflow")
+        attached = attach(known, series, challenger, (place, mlflow_uri), by)
+    except ServiceUnavailable as error:
+        raise ServiceUnavailable(
+            f"{challenger.served} is served by now, and what is left is not done ({error}): the same command again "
+            "does it"
+        ) from error
+    return Promoted(definition.name, challenger.arm, challenger.served, released, attached, against)
+
+
+def served(place: ModelPlace, model: str) -> int | None:
+    """The version that is released of a model."""
+    return place.repository.serving(model).released
+
+
+def refuse_served(definition: ExperimentDefinition, challenger: Challenger, place: ModelPlace) -> None:
+    """Raise ConfigurationError where the desk is decided by something that this one was never compared with."""
     if challenger.model != definition.champion.model:
         raise ConfigurationError(
             f"{challenger.arm} is {challenger.served}, and the desk is decided by {definition.champion.model}: "
             "export it as a version of that, and release it with `ultrathink export release`"
         )
-    if known.experiment.state is ExperimentState.RUNNING:
-        progress(f"stop {definition.name}")
-        command(settings, ExperimentWord("stop", definition.name), f"{challenger.arm} is promoted: {reason}", by)
-    with closing(TritonServer(place.address)) as triton:
-        releases = Releases(place.repository, triton, place.gpu, progress)
-        released = releases.release(challenger.model, challenger.version)
-    word = ExperimentWord("promote", definition.name, arm=challenger.arm, overridden=bool(against))
-    command(settings, word, f"{reason} ({against})" if against else reason, by)
-    progress("attach the report in MLflow")
-    attached = attach(known, series, challenger, (place, mlflow_uri), by)
-    return Promoted(definition.name, challenger.arm, released, attached, against)
+    now = served(place, challenger.model)
+    if now not in {definition.champion.version, challenger.version}:
+        raise ConfigurationError(
+            f"{challenger.model} serves version {now} by now, and {challenger.arm} was compared with "
+            f"{definition.champion}: it may be worse than what is served; compare it with that"
+        )
+
+
+def release(
+    definition: ExperimentDefinition, challenger: Challenger, place: ModelPlace, progress: Callable[[str], None]
+) -> Released:
+    """Through the exporters' gates. Raises ExportError and ServiceUnavailable; the same is served as before."""
+    try:
+        with closing(TritonServer(place.address)) as triton:
+            releases = Releases(place.repository, triton, place.gpu, progress)
+            return releases.release(challenger.model, challenger.version)
+    except (ExportError, ServiceUnavailable) as error:
+        raise type(error)(
+            f"{definition.name} is stopped, and {challenger.served} was not released ({error}): "
+            f"{definition.champion} decides"
+        ) from error
 
 
 def attach(

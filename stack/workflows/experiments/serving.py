@@ -33,12 +33,12 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
         definition = opening.experiment.definition
         canary = opening.arms if definition.kind == "canary" else None
         beginning = Beginning(
-            since_ns=max((said.at_ns for said in opening.experiment.said if said.act == "start"), default=None),
+            since_ns=opening.since_ns,
             resumed=opening.resumed,
             canary=canary,
             place=place,
             # Gateways look for a canary's challengers under this name.
-            kept_for=lambda arm: kept_for_experiment(definition.name) + ("" if canary else f"-{arm}"),
+            kept_for=lambda arm: kept_for_experiment(definition.name, "" if canary else arm),
             # A restart of this process must not take from the gateways what they ask.
             left=opening.runs,
         )

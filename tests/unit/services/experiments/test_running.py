@@ -202,7 +202,7 @@ def test_a_checkpoint_of_anything_else_is_left_aside(logs, tmp_path, what, monke
     store = store_in(tmp_path)
     store.keep(EXPERIMENT, 5, run.dump())
     assert store.kept(EXPERIMENT, 5) is not None
-    (file,) = (tmp_path / "experiments").iterdir()
+    (file,) = (tmp_path / "experiments").glob("*.checkpoint")
     definition, started = EXPERIMENT, 5
     if what == "start":
         started = 6

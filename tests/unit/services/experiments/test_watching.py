@@ -11,6 +11,7 @@ from msgspec import structs
 
 from services.experiments.checkpoints import CheckpointStore, read_newest
 from services.experiments.observing import ExperimentMetrics
+from services.experiments.running import CheckpointRefused
 from services.experiments.service import ExperimentService
 from services.experiments.watching import WatcherParts
 from tests.recorded_desk import recorded
@@ -18,11 +19,12 @@ from tests.unit.services.experiments.test_partition_shadow import EXPERIMENT, SM
 from tests.unit.services.experiments.test_running import in_turns, running
 from tests.waiting import eventually
 from trading.encoding import encode
-from trading.errors import ServiceUnavailable
+from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.experiments.definition import GuardedMetric
 from trading.experiments.register import ExperimentRegister, ExperimentState, ExperimentWord
 
 HARMLESS = structs.replace(EXPERIMENT, guardrails=(GuardedMetric("drawdown", 1e6),))
+DIVIDING = structs.replace(HARMLESS, kind="canary", salt="salt-of-one")
 GUARDED = structs.replace(EXPERIMENT, guardrails=(GuardedMetric("error_rate", 0.1, 0.5),))
 
 
@@ -39,6 +41,9 @@ class FakeControl:
 
     def follow(self, timeout_s):
         return 0
+
+    def appended_ns(self, offset):
+        return offset
 
     def experiments(self):
         return self.register.experiments
@@ -64,11 +69,20 @@ class Desk:
     """A service over recorded decisions; `opened` are the runs that were opened."""
 
     def __init__(
-        self, folder, logs, definition=HARMLESS, model=None, failures=(), away_after=None, unloadable=False
+        self,
+        folder,
+        logs,
+        definition=HARMLESS,
+        model=None,
+        failures=(),
+        away_after=None,
+        unloadable=False,
+        again_away=0,
     ):
         self.control, self.journal, self.metrics = FakeControl(), FakeJournal(), ExperimentMetrics()
         self.store, self.opened, self.failures = CheckpointStore(folder, "log"), [], list(failures)
         self.folder, self.away_after, self.unloadable = folder, away_after, unloadable
+        self.again_away = again_away
         self.logs, self.model, self.resumed = logs, model, []
         self.control.say("create", definition=definition)
         self.control.say("start")
@@ -84,8 +98,11 @@ class Desk:
         if opening.resumed is not None:
             done = opening.resumed.positions
             polls = polls[max(done.values()) // 200 :]
+            if self.again_away:
+                self.again_away -= 1
+                raise ServiceUnavailable("Triton is away")
             if self.unloadable:
-                raise ValueError("it is of other partitions")
+                raise CheckpointRefused("it is of other partitions")
         elif self.away_after is not None and not self.opened:
             polls = [*polls[: self.away_after], ServiceUnavailable("Kafka is away"), *polls[self.away_after :]]
         run = running(self.logs, polls, experiment=opening.experiment.definition, model=self.model)
@@ -136,7 +153,7 @@ def test_a_running_experiment_is_watched_until_it_is_stopped(desk):
     eventually(lambda: one.service.watched() == {})
     assert one.value("experiments_watched", experiment="one") is None
     # What it has come to is there to be read.
-    assert read_newest(one.folder, HARMLESS).rows > 0
+    assert read_newest(one.folder, HARMLESS).run.rows > 0
 
 
 def test_harm_puts_the_champion_back_and_is_on_record(desk):
@@ -147,7 +164,9 @@ def test_harm_puts_the_champion_back_and_is_on_record(desk):
     assert re.match(r"other does harm: in block 1 its error_rate was 0\.8\d+ above the champion's", reason)
     assert one.control.experiments()["one"].state is ExperimentState.STOPPED
     assert one.control.experiments()["one"].said[-1].by == "experiments"
-    assert one.value("experiments_stops_total", experiment="one") == 1.0
+    assert one.value("experiments_stops_total", experiment="one", why="harm") == 1.0
+    # From 0 on, or nobody would see it grow.
+    assert one.value("experiments_stops_total", experiment="one", why="unwatched") == 0.0
     eventually(lambda: ("one", "stopped", reason) in one.journal.noted)
     eventually(lambda: one.service.watched() == {})
     # A human starts it again, and it is counted anew.
@@ -187,6 +206,44 @@ def test_a_server_that_comes_back_is_gone_on_with_from_the_last_whole_turn(desk,
     eventually(lambda: len(one.opened) >= 2 and one.opened[-1].rows == whole)
     assert one.resumed[:2] == [False, True]
     assert one.control.stops == []
+
+
+def test_a_server_that_is_away_when_it_is_begun_takes_nothing_of_what_was_counted(desk, monkeypatch):
+    monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.1)
+    one = desk(away_after=8, again_away=3)
+    whole = sum(len(log.published) for log in one.logs.values())
+    eventually(lambda: len(one.opened) >= 2 and one.opened[-1].rows == whole)
+    assert one.resumed == [False, True]
+
+
+@pytest.mark.parametrize(("share", "stops"), [(0.5, 1), (0.0, 0)])
+def test_challengers_that_have_a_share_and_are_watched_by_nobody_lose_it(desk, monkeypatch, share, stops):
+    monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.05)
+    monkeypatch.setattr("services.experiments.watching.UNWATCHED_S", 0.5)
+    one = desk(definition=DIVIDING, failures=[ServiceUnavailable("the challenger gives no answer")] * 60)
+    if share:
+        one.control.say("ramp", share=share, from_block=1)
+    eventually(lambda: one.control.stops or len(one.failures) < 30)
+    assert len(one.control.stops) == stops
+    if stops:
+        assert "nobody could watch it for" in one.control.stops[0]
+        assert "the challenger gives no answer" in one.control.stops[0]
+        assert one.value("experiments_stops_total", experiment="one", why="unwatched") == 1.0
+
+
+def test_a_folder_that_cannot_be_written_is_told_of(desk, tmp_path):
+    one = desk()
+    one.store.keep = None
+    broken = one.service._parts.store
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    broken.keep = full
+    eventually(lambda: one.value("experiments_checkpoint_failed", experiment="one") == 1.0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="ULTRATHINK_EXPERIMENTS_FOLDER names another"):
+        CheckpointStore(tmp_path / "file", "log")
 
 
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_begun_anew(desk, monkeypatch):

@@ -177,6 +177,29 @@ def test_what_is_not_to_be_done_is_refused(client, path, body, status):
     assert client.get("/v1/operations").json() == []
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("experiments/fresh/stop", b'{"reason": "a\\ud800"}'),
+        ("experiments/fresh/stop", b'{"reason": "a test", "by": "\\udfff"}'),
+        ("experiments", b'{"reason": "a test", "definition": "a\\ud800"}'),
+        ("experiments/fresh/ramp", b'{"reason": "a test", "to": NaN}'),
+        ("experiments/fresh/stop", b"\xff\xfe"),
+    ],
+)
+def test_what_is_no_text_is_refused_and_not_sent_back(client, path, body):
+    found = client.post(f"/v1/{path}", content=body, headers={"Content-Type": "application/json"})
+    assert found.status_code in {400, 422}
+    assert found.json()["detail"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(client, tmp_path):
+    (tmp_path / "experiment-requests").write_text("in the way")
+    found = client.post("/v1/experiments", json=ASKED | {"definition": "name: x"})
+    assert found.status_code == 503
+    assert "cannot be written" in found.json()["detail"]
+
+
 def test_an_experiment_that_is_sent_is_read_from_a_file_of_its_content(client, tmp_path):
     found = client.post("/v1/experiments?wait_s=30", json=ASKED | {"definition": "name: ../../etc/passwd"}).json()
     ((*words, file),) = found["results"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import structs
 
 from exporters.release.releases import Released
 from services.experiments.evaluation import evaluate
@@ -14,11 +15,12 @@ from stack.demo.experiment import Shown, as_planted, experiment_of
 from stack.workflows.experiments.kept import KnownExperiment
 from stack.workflows.experiments.promoting import Promoted, objection
 from tests.unit.services.experiments.test_evaluation import UNGUARDED, noise, series_of
+from trading.experiments.definition import ServedModel
 from trading.experiments.register import Experiment, ExperimentState, Said
 
 VERSIONS = {"champion": 1, "signal": 2, "contrary": 3}
 RELEASED = Released("trading_decision_fused", 2, 1, "release", 0.0, 0.0, 0.1, 1.0, "cpu")
-PROMOTED = Promoted("signal", "signal", RELEASED, ["run"], "")
+PROMOTED = Promoted("signal", "signal", ServedModel("trading_decision_fused", 2), RELEASED, ["run"], "")
 
 
 def known(arm, better, by=""):
@@ -60,3 +62,8 @@ def test_only_one_that_is_better_is_promoted_without_somebody_who_answers_for_it
     assert objection(known("signal", 1.0), arms[0]) == ""
     assert "is worse than the champion" in objection(known("signal", -1.0), arms[0])
     assert objection(known("signal", 0.0), arms[0]) != ""
+    # A stop by its watcher is one, whatever it has kept; and so is what was counted before the last start.
+    assert "was stopped: it does harm" in objection(known("signal", 1.0, "experiments"), arms[0])
+    assert objection(known("signal", 1.0, "somebody"), arms[0]) == ""
+    old = structs.replace(known("signal", 1.0), is_current=False)
+    assert "nothing is counted of signal since it was started last" in objection(old, arms[0])

@@ -14,7 +14,9 @@ from tests.paths import ROOT
 #: A healthy desk for ten minutes, a sample each five seconds.
 HEALTHY = {
     'experiments_watched{experiment="fresh"}': "1x200",
-    'experiments_stops_total{experiment="fresh"}': "0x200",
+    'experiments_stops_total{experiment="fresh", why="harm"}': "0x200",
+    'experiments_share{experiment="fresh"}': "0.5x200",
+    'experiments_behind_seconds{experiment="fresh"}': "0.2x200",
     'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x200",
     'gateway_tick_seconds_bucket{le="0.02"}': "0+2450x200",
     'gateway_tick_seconds_bucket{le="0.05"}': "0+2500x200",
@@ -136,7 +138,7 @@ WRONG: dict[str, dict[str, str | None]] = {
     "TrailUnverified": {"forensics_verified_timestamp_seconds": "180000x200"},
     "ModelParity": {'ultrathink_model_parity_max_abs_difference{model="trading_decision"}': "0.4x200"},
     "ModelUnknown": {'ultrathink_model_lineage_readable{model="trading_decision"}': "0x200"},
-    "ExperimentStopped": {'experiments_stops_total{experiment="fresh"}': "0x60 1x140"},
+    "ExperimentStopped": {'experiments_stops_total{experiment="fresh", why="harm"}': "0x60 1x140"},
     "ExperimentUnwatched": {'experiments_watched{experiment="fresh"}': "0x200"},
     "ReleaseOpen": {'ultrathink_releases_total{action="release", end="open"}': "1x200"},
 }  # fmt: skip
@@ -203,6 +205,19 @@ def test_what_a_verification_found_fires_until_one_finds_nothing_and_so_does_a_t
 def test_a_gateway_that_is_gone_is_noticed_by_what_it_no_longer_says(tmp_path):
     gone = {name: None for name in HEALTHY if name.startswith("gateway_")} | {'up{job="gateway"}': "0x200"}
     code, said = evaluated(tmp_path, [case(["NoDecisions", "GatewayNotReady"], gone, True)])
+    assert code == 0, said
+
+
+@needs_promtool
+def test_an_experiment_that_is_stopped_is_not_unwatched_and_one_that_is_far_behind_is(tmp_path):
+    stopped = {
+        'experiments_watched{experiment="fresh"}': "1x72 _x128",
+        'experiments_share{experiment="fresh"}': "0.5x72 _x128",
+        'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x72 7200x128",
+    }
+    late = {'experiments_behind_seconds{experiment="fresh"}': "300x200"}
+    cases = [case(["ExperimentUnwatched"], stopped, False), case(["ExperimentUnwatched"], late, True)]
+    code, said = evaluated(tmp_path, cases)
     assert code == 0, said
 
 

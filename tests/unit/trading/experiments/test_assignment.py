@@ -10,10 +10,10 @@ from trading.experiments.assignment import (
     CanaryArms,
     ShareStep,
     arm_of_place,
+    experiment_named,
     name_of,
     overlap,
     place_of_unit,
-    split_name,
 )
 
 SYMBOLS = [f"S{k}" for k in range(20)]
@@ -81,7 +81,5 @@ def test_which_units_two_would_divide(one, other, shared):
 
 
 def test_how_a_decision_names_an_experiment():
-    assert split_name(name_of("fresh", 42)) == ("fresh", 42)
-    for wrong in ("fresh", "@4", "fresh@", ""):
-        with pytest.raises(ValueError, match="names no experiment|invalid literal"):
-            split_name(wrong)
+    assert name_of("fresh", 42) == "fresh@42"
+    assert [experiment_named(told) for told in ("fresh@42", "")] == ["fresh", ""]

@@ -73,7 +73,7 @@ def test_its_schema_names_every_field():
         ("block: 5m", "salt: some-salt-of-it", "line 8: salt is for a canary"),
         ("block: 5m", "steps: [0.5]", "line 8: steps is for a canary"),
         ("block: 5m", "symbols: [A]", "line 8: symbols is for a canary"),
-        ("block: 5m", "kind: canary\nsalt: short", "line 9: salt: short: expected 8 to 64 letters, digits"),
+        ("block: 5m", "kind: canary\nsalt: short", "line 9: salt: short: expected a text of 8 to 64 letters, digits"),
         ("block: 5m", "kind: canary\nsalt: long-enough\nsymbols: [A, A]", "line 10: A is listed twice"),
         ("block: 5m", "kind: canary\nsalt: long-enough\nsymbols: ['A B']", 'line 10: symbols.1: "A B": expected letters, digits, dots'),
         ("block: 5m", "kind: canary\nsalt: long-enough\nsteps: [0.5, 1.5]", "line 10: steps.2: 1.5: expected a number above 0 and of at most 1"),

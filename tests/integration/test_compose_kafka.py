@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 from typer.testing import CliRunner
 
 from connectors.kafka import identity
-from connectors.kafka.access import allowed, bindings
+from connectors.kafka.access import ACCESS, allowed, bindings
 from connectors.kafka.admin import admin_client
 from connectors.kafka.cluster import check_cluster, require
 from connectors.kafka.topics import TOPICS
@@ -31,8 +31,6 @@ from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 
 PASSWORD = "of-the-administrator"
-#: As deploy/docker/make-secrets.sh names them.
-ROLES = ("gateway", "broker", "forensics", "data", "metrics", "sender", "reader", "operator")
 
 
 def properties(environment):
@@ -81,7 +79,7 @@ def broker(tmp_path_factory):
 def secrets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("secrets")
     (folder / "kafka-admin").write_text(PASSWORD)
-    for role in ROLES:
+    for role in ACCESS:
         (folder / f"kafka-{role}").write_text(f"of-{role}")
     before = os.environ.get(identity.SECRETS)
     os.environ[identity.SECRETS] = str(folder)
@@ -115,7 +113,10 @@ def test_setup_makes_a_desk_of_it_twice_and_each_role_gets_in_by_either_listener
     more = CliRunner().invoke(app, ["kafka", "setup", "--bootstrap", inner, "--replicas", "1", "--partitions", "8"])
     assert "asked for 8 partitions, but market.ticks has 4" in str(more.exception)
     done = setup()
-    assert (done.exit_code, done.output.strip()) == (0, f"{len(TOPICS.by_role())} topics, 8 users on {inner}")
+    assert (done.exit_code, done.output.strip()) == (
+        0,
+        f"{len(TOPICS.by_role())} topics, {len(ACCESS)} users on {inner}",
+    )
     before = identity.act_as("gateway")
     try:
         assert check_cluster(outer, TOPICS).partitions == 4

@@ -122,9 +122,7 @@ def promote(
     if served(place, challenger.model) != challenger.version:
         released = release(definition, challenger, place, progress)
     try:
-        if not any(said.act == "promote" and said.arm == challenger.arm for said in known.experiment.said):
-            word = ExperimentWord("promote", definition.name, arm=challenger.arm, overridden=bool(against))
-            command(settings, word, f"{reason} ({against})" if against else reason, by)
+        record(known, challenger, settings, (reason, by), against)
         progress("attach the report in MLflow")
         attached = attach(known, series, challenger, (place, mlflow_uri), by)
     except ServiceUnavailable as error:
@@ -133,6 +131,17 @@ def promote(
             "does it"
         ) from error
     return Promoted(definition.name, challenger.arm, challenger.served, released, attached, against)
+
+
+def record(
+    known: KnownExperiment, challenger: Challenger, settings: GatewaySettings, told: tuple[str, str], against: str
+) -> None:
+    """Say in the control topic who was promoted, once, with what spoke against it. Raises ServiceUnavailable."""
+    reason, by = told
+    if not any(said.act == "promote" and said.arm == challenger.arm for said in known.experiment.said):
+        name = known.experiment.definition.name
+        word = ExperimentWord("promote", name, arm=challenger.arm, overridden=bool(against))
+        command(settings, word, f"{reason} ({against})" if against else reason, by)
 
 
 def served(place: ModelPlace, model: str) -> int | None:

@@ -62,6 +62,7 @@ class SeriesDump(Struct, frozen=True, array_like=True):
     capital: list[float]
     rows: bytes
     broken: dict[str, dict[str, int]]
+    virtual: dict[int, list[float]]
 
 
 class BlockSeries:
@@ -82,6 +83,8 @@ class BlockSeries:
         self._rows: list[FloatArray] = []
         #: Arm -> rule -> how often its orders broke it, in the blocks that have ended.
         self.broken: dict[str, Counter[str]] = {arm: Counter() for arm in arms}
+        #: Of a canary: block -> money that the champion's virtual book earned in each arm's units.
+        self.virtual: dict[int, list[float]] = {}
 
     def add(self, outcome: BlockOutcome) -> None:
         """Of one partition. Raises ValueError for a block that has ended everywhere already."""
@@ -98,6 +101,8 @@ class BlockSeries:
             found = self._waiting.pop(block)
             self._blocks.append(block)
             self._capital.append(found[-1].capital * self._partitions)
+            if virtual := [sum(one) for one in zip(*(one.virtual for one in found), strict=True)]:
+                self.virtual[block] = virtual
             for one in found:
                 for arm, outcome in zip(self._arms, one.arms, strict=True):
                     self.broken[arm] += Counter(outcome.broken)
@@ -109,7 +114,7 @@ class BlockSeries:
         waiting = [one for block in sorted(self._waiting) for one in self._waiting[block]]
         rows = np.array(self._rows, np.float64).tobytes()
         broken = {arm: dict(counts) for arm, counts in self.broken.items()}
-        return SeriesDump(waiting, list(self._blocks), list(self._capital), rows, broken)
+        return SeriesDump(waiting, list(self._blocks), list(self._capital), rows, broken, dict(self.virtual))
 
     def load(self, dump: SeriesDump) -> None:
         """Go on from a copy. Raises ValueError where it is of other arms."""
@@ -119,6 +124,7 @@ class BlockSeries:
         self._rows = list(np.frombuffer(dump.rows, np.float64).reshape(shape))
         self._blocks, self._capital = list(dump.blocks), list(dump.capital)
         self.broken = {arm: Counter(counts) for arm, counts in dump.broken.items()}
+        self.virtual = dict(dump.virtual)
         self._waiting, self._order = {}, []
         for one in dump.waiting:
             self.add(one)

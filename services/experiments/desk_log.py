@@ -19,7 +19,7 @@ from trading.decision.wire import id_prefix, offset_in
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 from trading.events import Command
 from trading.intake import admit
-from trading.replay.published import published
+from trading.replay.published import Published, published
 from trading.risk.limits import LimitSet
 from trading.state.applied import limits_of, steers
 from trading.state.log import LoggedMessage
@@ -28,8 +28,8 @@ AT_ONCE = 1000
 GROUP = "ultrathink-experiments"
 
 
-class KafkaDeskLog:
-    """Implements DeskLog, without a group: it moves nobody's offsets."""
+class KafkaDecisions:
+    """Implements DecisionLog, without a group: it moves nobody's offsets."""
 
     def __init__(
         self, bootstrap: str, topics: Topics, places: Mapping[int, int], decided: Mapping[int, int] | None = None
@@ -38,25 +38,28 @@ class KafkaDeskLog:
 
         Args:
             bootstrap: broker addresses.
-            topics: of decisions and ticks.
+            topics: of decisions, and of the ticks that they are named after.
             places: partition -> offset in the decisions.
             decided: partition -> the last tick of those before; None where nothing was read before.
         """
-        self._bootstrap, self._topics = bootstrap, topics
+        self._topic = topics.decisions
         self._prefix = {partition: id_prefix(topics.ticks, partition) for partition in places}
         self._decided = {**dict.fromkeys(places, -1), **(decided or {})}
         self._ends = dict.fromkeys(places, False)
         self._positions = dict(places)
-        self._ticks: dict[int, TickReader] = {}
         self._consumer = reader(bootstrap, GROUP, waits_ms=FOLLOWING_MS)
         self._consumer.assign([TopicPartition(topics.decisions, p, at) for p, at in places.items()])
 
-    def poll(self, timeout_s: float) -> Mapping[int, Sequence[DecidedTick]]:
+    def poll(self, timeout_s: float) -> Mapping[int, Sequence[Published]]:
         """What has come."""
+        return {p: [published(one) for one in found.values()] for p, found in self.payloads(timeout_s).items()}
+
+    def payloads(self, timeout_s: float) -> Mapping[int, Mapping[int, bytes]]:
+        """What has come: partition -> offset of the tick -> its decision. Raises ServiceUnavailable."""
         try:
             messages = consume_ready(self._consumer, AT_ONCE, timeout_s)
         except KafkaException as error:
-            raise translated(error, f"{self._topics.decisions} cannot be read") from error
+            raise translated(error, f"{self._topic} cannot be read") from error
         payloads: dict[int, dict[int, bytes]] = {}
         for message in messages:
             partition = partition_of(message)
@@ -71,7 +74,7 @@ class KafkaDeskLog:
                     if (offset := offset_in(payload, self._prefix[partition])) > self._decided[partition]:
                         self._decided[partition] = offset
                         payloads.setdefault(partition, {})[offset] = payload
-        return {partition: self._joined(partition, found) for partition, found in payloads.items()}
+        return payloads
 
     def position(self, partition: int) -> int:
         """After the last message, or at the end that was told."""
@@ -87,9 +90,44 @@ class KafkaDeskLog:
 
     def close(self) -> None:
         """Disconnect."""
+        self._consumer.close()
+
+
+class KafkaDeskLog:
+    """Implements DeskLog: decisions beside their ticks."""
+
+    def __init__(self, bootstrap: str, topics: Topics, decisions: KafkaDecisions) -> None:
+        """Begin to read.
+
+        Args:
+            bootstrap: broker addresses.
+            topics: of ticks.
+            decisions: closed with this.
+        """
+        self._bootstrap, self._topics, self._decisions = bootstrap, topics, decisions
+        self._ticks: dict[int, TickReader] = {}
+
+    def poll(self, timeout_s: float) -> Mapping[int, Sequence[DecidedTick]]:
+        """What has come."""
+        return {p: self._joined(p, found) for p, found in self._decisions.payloads(timeout_s).items()}
+
+    def position(self, partition: int) -> int:
+        """See KafkaDecisions."""
+        return self._decisions.position(partition)
+
+    def decided(self, partition: int) -> int:
+        """See KafkaDecisions."""
+        return self._decisions.decided(partition)
+
+    def at_end(self, partition: int) -> bool:
+        """See KafkaDecisions."""
+        return self._decisions.at_end(partition)
+
+    def close(self) -> None:
+        """Disconnect."""
         for ticks in self._ticks.values():
             ticks.close()
-        self._consumer.close()
+        self._decisions.close()
 
     def _joined(self, partition: int, payloads: Mapping[int, bytes]) -> list[DecidedTick]:
         offsets = sorted(payloads)

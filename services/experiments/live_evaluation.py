@@ -5,8 +5,11 @@ The verdict is the shadow's, whose outcomes are paired tick by tick; here is wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
+from services.experiments.block_series import BlockSeries
 from services.experiments.evaluation import GuardedOutcome, guard
 from services.experiments.live_series import LiveSeries
 from services.experiments.statistics.sequence import ConfidenceSequence, Interval
@@ -46,20 +49,45 @@ class LiveChallenger(Struct, frozen=True):
         return [one for one in self.guarded if one.breach is not None]
 
 
-def evaluate_live(experiment: ExperimentDefinition, live: LiveSeries) -> list[LiveChallenger]:
-    """What the blocks so far say; a function of them alone, however often it was asked."""
-    return [of_challenger(experiment, one, place, live) for place, one in enumerate(experiment.challengers, 1)]
+def evaluate_live(experiment: ExperimentDefinition, live: LiveSeries, shadow: BlockSeries) -> list[LiveChallenger]:
+    """What the blocks so far say; a function of them alone, however often it was asked.
+
+    Args:
+        experiment: whose challengers they are.
+        live: the desk's blocks.
+        shadow: what the champion's virtual book earned in them; those that it has not come to are in no interval.
+    """
+    return [
+        of_challenger(experiment, one, place, (live, shadow)) for place, one in enumerate(experiment.challengers, 1)
+    ]
+
+
+def desk_harm(experiment: ExperimentDefinition, live: LiveSeries) -> str:
+    """Why a challenger must not go on, by the desk's blocks alone; "" where nothing shows that."""
+    for place, one in enumerate(experiment.challengers, 1):
+        ratio = live.sample_ratio(place)
+        split = (ratio.treated, ratio.expected) if ratio.is_broken(RATIO_ALPHA) else None
+        if why := harms(one.arm, live_guards(experiment, place, live), split):
+            return why
+    return ""
+
+
+def live_guards(experiment: ExperimentDefinition, place: int, live: LiveSeries) -> list[GuardedOutcome]:
+    """A challenger's guardrails, of those that the desk's own rows have."""
+    # As many again as the shadow's guardrails: together they keep the chance that was promised.
+    alpha = corrected(experiment.alpha, 2 * len(experiment.challengers) * max(1, len(experiment.guardrails)))
+    champion, mine = live.compared(place)
+    return [guard(one, alpha, champion, mine) for one in experiment.guardrails if one.metric in mine]
 
 
 def of_challenger(
-    experiment: ExperimentDefinition, challenger: Challenger, place: int, live: LiveSeries
+    experiment: ExperimentDefinition, challenger: Challenger, place: int, blocks: tuple[LiveSeries, BlockSeries]
 ) -> LiveChallenger:
     """Of the one that stands there among the arms."""
-    several = len(experiment.challengers)
-    # As many again as the shadow's guardrails: together they keep the chance that was promised.
-    alpha = corrected(experiment.alpha, 2 * several * max(1, len(experiment.guardrails)))
-    champion, mine = live.compared(place)
-    sequence = ConfidenceSequence(experiment.planned_blocks, corrected(experiment.alpha, several))
+    live, shadow = blocks
+    sequence = ConfidenceSequence(
+        experiment.planned_blocks, corrected(experiment.alpha, len(experiment.challengers))
+    )
     ratio = live.sample_ratio(place)
     return LiveChallenger(
         arm=challenger.arm,
@@ -68,25 +96,31 @@ def of_challenger(
         expected=ratio.expected,
         rows=live.total("rows", place),
         fallbacks=live.total("errors", place),
-        interval=sequence.look(live.differences(place)),
-        guarded=[guard(one, alpha, champion, mine) for one in experiment.guardrails if one.metric in mine],
+        interval=sequence.look(live.differences(place, shadow.virtual)),
+        guarded=live_guards(experiment, place, live),
         split=ratio.is_broken(RATIO_ALPHA),
     )
 
 
-def harms(found: LiveChallenger) -> str:
-    """Why a challenger must not go on, in a sentence; "" where nothing shows that."""
-    if found.split:
+def harms(arm: str, guarded: Sequence[GuardedOutcome], split: tuple[int, float] | None) -> str:
+    """Why a challenger must not go on, in a sentence; "" where nothing shows that.
+
+    Args:
+        arm: whose.
+        guarded: its guardrails.
+        split: units that it had, and was to have, where these are too far apart; None where they are not.
+    """
+    if split is not None:
         return (
-            f"{found.arm} had {found.units:,} units, and was to have {found.expected:,.0f}: they are not divided "
-            "as was promised, and nothing may be concluded from them"
+            f"{arm} had {split[0]:,} units, and was to have {split[1]:,.0f}: they are not divided as was promised, "
+            "and nothing may be concluded from them"
         )
-    for one in found.breached:
+    for one in guarded:
         b = one.breach
         if b is not None:
             seen = f"in block {b.blocks:,}" if b.at_once else f"over its first {b.blocks:,} blocks"
             return (
-                f"{found.arm} does harm on the desk: {seen} its {one.metric} was {b.excess:.4g} above the "
-                f"champion's, and {b.bound:g} is allowed"
+                f"{arm} does harm on the desk: {seen} its {one.metric} was {b.excess:.4g} above the champion's, "
+                f"and {b.bound:g} is allowed"
             )
     return ""

@@ -9,7 +9,6 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from services.experiments.block_series import share
 from services.experiments.partition_canary import LiveArm, LiveOutcome, percentile
 from services.experiments.statistics.covariate import adjusted
 from services.experiments.statistics.sample_ratio import SampleRatio
@@ -39,6 +38,8 @@ class LiveSeries:
         self._arms, self._partitions = tuple(arms), partitions
         self._waiting: list[LiveOutcome] = []
         self._ended: list[LiveOutcome] = []
+        #: Of each block that has ended, float64 [arms, metrics]: a guardrail looks at all of them with every block.
+        self._metrics: list[FloatArray] = []
 
     def add(self, outcome: LiveOutcome) -> None:
         """Of one partition."""
@@ -51,7 +52,7 @@ class LiveSeries:
         for block in sorted({one.block for one in over}):
             found = [one for one in over if one.block == block]
             if all(one.whole for one in found):
-                self._ended.append(together(found, self._partitions))
+                self._append(together(found, self._partitions))
         return len(self._ended)
 
     def dump(self) -> LiveDump:
@@ -60,7 +61,9 @@ class LiveSeries:
 
     def load(self, dump: LiveDump) -> None:
         """Go on from a copy."""
-        self._waiting, self._ended = list(dump.waiting), list(dump.ended)
+        self._waiting, self._ended, self._metrics = list(dump.waiting), [], []
+        for one in dump.ended:
+            self._append(one)
 
     @property
     def blocks(self) -> Int64Array:
@@ -74,7 +77,8 @@ class LiveSeries:
         both are NaN: nothing is compared, but for errors, of which the champion's are none then. Drawdown is not
         among them: of two that are alike, and have other units, luck makes one's greater; the shadow's is paired.
         """
-        metrics = [self._metrics(place) for place in (0, challenger)]
+        table = np.array(self._metrics).reshape(len(self._metrics), len(self._arms), len(METRICS))
+        metrics = [dict(zip(METRICS, table[:, place].T, strict=True)) for place in (0, challenger)]
         rows = metrics[0]["rows"], metrics[1]["rows"]
         both = rows[0] * rows[1] > 0.0
         champion, found = ({n: np.where(both, v, np.nan) for n, v in one.items()} for one in metrics)
@@ -83,20 +87,27 @@ class LiveSeries:
             told["error_rate"] = np.where(rows[1] > 0.0, one["error_rate"], np.nan)
         return champion, found
 
-    def differences(self, challenger: int) -> FloatArray:
+    def differences(self, challenger: int, virtual: Mapping[int, Sequence[float]]) -> FloatArray:
         """Net basis points of the capital a block, challenger's less champion's, float64 [n].
 
         Unbiased whatever the shares are (D. Horvitz, D. Thompson, JASA 1952), and without what the champion's
         virtual book explains, which no arm moves (see `covariate`). Blocks that one of both could not have are left
-        out.
+        out, and so are those that the virtual book has not come to.
+
+        Args:
+            challenger: its place among the arms.
+            virtual: block -> money that the champion's virtual book earned in each arm's units.
         """
         shares = np.stack([self._shares(place) for place in (0, challenger)])
-        could: BoolArray = np.logical_and(shares[0] > 0.0, shares[1] > 0.0)
-        profit, virtual = (
-            np.subtract(self._scaled(name, challenger, could), self._scaled(name, 0, could))
-            for name in ("profit", "virtual")
+        known = np.array([one.block in virtual for one in self._ended], np.bool_)
+        could: BoolArray = np.logical_and.reduce([shares[0] > 0.0, shares[1] > 0.0, known])
+        unknown = [0.0] * len(self._arms)
+        told = np.array([virtual.get(one.block, unknown) for one in self._ended]).reshape(-1, len(self._arms))
+        profit, explained = (
+            np.subtract(self._scaled(of(challenger), challenger, could), self._scaled(of(0), 0, could))
+            for of in (lambda place: self._column(lambda arm: arm.profit, place), lambda place: told[:, place])
         )
-        return adjusted(profit, np.nan_to_num(virtual))
+        return adjusted(profit, np.nan_to_num(explained))
 
     def total(self, name: str, place: int) -> int:
         """Of all blocks, of an arm's `rows` or `errors`."""
@@ -115,10 +126,9 @@ class LiveSeries:
         shares: FloatArray = whole / (len(self._arms) - 1) if place else 1.0 - whole
         return shares
 
-    def _scaled(self, name: str, place: int, of: BoolArray) -> FloatArray:
+    def _scaled(self, money: FloatArray, place: int, of: BoolArray) -> FloatArray:
         """A sum in basis points of the capital, as if all units had been the arm's, of some blocks."""
-        values, capital = self._column(lambda arm: getattr(arm, name), place), self._capital
-        found: FloatArray = values[of] / capital[of] / self._shares(place)[of] * 1e4
+        found: FloatArray = money[of] / self._capital[of] / self._shares(place)[of] * 1e4
         return found
 
     @property
@@ -128,20 +138,33 @@ class LiveSeries:
     def _column(self, value: Callable[[LiveArm], float], place: int) -> FloatArray:
         return np.array([value(one.arms[place]) for one in self._ended], np.float64)
 
-    def _metrics(self, place: int) -> dict[str, FloatArray]:
-        column = {
-            name: self._column(lambda arm, name=name: getattr(arm, name), place)  # type: ignore[misc]
-            for name in ("units", "rows", "answered", "errors", "orders", "denied", "flips", "traded")
-        }
-        units = np.array([sum(arm.units for arm in one.arms) for one in self._ended], np.float64)
-        return {
-            "rows": column["rows"],
-            "denial_rate": share(column["denied"], column["orders"]),
-            "error_rate": share(column["errors"], column["rows"]),
-            "flip_rate": share(column["flips"], column["answered"]),
-            "turnover": share(column["traded"], column["units"]) * units / self._capital,
-            "p99_ms": self._column(lambda arm: percentile(arm.latencies, 0.99), place),
-        }
+    def _append(self, block: LiveOutcome) -> None:
+        self._ended.append(block)
+        units = sum(arm.units for arm in block.arms)
+        self._metrics.append(np.array([metrics_of(arm, units, block.capital) for arm in block.arms]))
+
+
+#: Of an arm in a block.
+METRICS = ("rows", "denial_rate", "error_rate", "flip_rate", "turnover", "p99_ms")
+
+
+def metrics_of(arm: LiveArm, units: int, capital: float) -> tuple[float, ...]:
+    """What is compared of it, as `METRICS` names it.
+
+    Args:
+        arm: what it did.
+        units: of all arms.
+        capital: of all books, in money.
+    """
+    return (
+        arm.rows, part(arm.denied, arm.orders), part(arm.errors, arm.rows), part(arm.flips, arm.answered),
+        part(part(arm.traded, arm.units) * units, capital), percentile(arm.latencies, 0.99),
+    )  # fmt: skip
+
+
+def part(some: float, whole: float) -> float:
+    """Of a whole; 0 of nothing."""
+    return some / whole if whole else 0.0
 
 
 def together(outcomes: Sequence[LiveOutcome], partitions: int) -> LiveOutcome:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from services.experiments.lots import Lots
-from trading.arrays import FloatArray
 from trading.decision.schema import Action, Decision, Reason
 from trading.experiments.arms import Fallback
 from trading.experiments.assignment import CanaryArms, experiment_named, name_of
 from trading.experiments.definition import ExperimentDefinition
+from trading.risk.limits import LimitSet
+from trading.state.applied import CommandLog
 
 #: Latencies are counted in steps of a twentieth, from a hundredth of a millisecond on.
 STEP, LEAST_MS = math.log(1.05), 0.01
@@ -31,7 +32,6 @@ class LiveArm(Struct, array_like=True):
         orders, denied: that were wanted, and of them those that risk denied.
         flips: rows whose target has another sign than the last one of their unit.
         traded, profit: money; see `Lots`.
-        virtual: money that the champion's virtual book earned in its units: no arm moves it.
         latencies: step -> rows that took so long from polling to deciding.
     """
 
@@ -44,7 +44,6 @@ class LiveArm(Struct, array_like=True):
     flips: int = 0
     traded: float = 0.0
     profit: float = 0.0
-    virtual: float = 0.0
     latencies: dict[int, int] = {}
 
 
@@ -71,114 +70,135 @@ class CanaryState(Struct):
     """What a partition's canary has come to.
 
     Attributes:
+        partition: of the ticks.
+        block: that goes on; negative before the first tick.
+        control_to: how far the control topic was taken.
+        limits: in force, encoded.
         lots: positions by their openers.
-        virtual: of the champion's virtual book, a lot's arm is always 0.
         signs: symbol -> the last target's sign.
         worth: of each arm, in money, where the block began.
-        virtual_worth: symbol -> money, where the block began.
         arms: of each arm, so far in this block.
         units: symbol -> the arm that it was given to in this block.
         broken: whether a row of the block was divided by nobody.
     """
 
+    partition: int
+    block: int
+    control_to: int
+    limits: bytes
     lots: Lots
-    virtual: dict[str, Lots]
     signs: dict[str, float]
     worth: list[float]
-    virtual_worth: dict[str, float]
     arms: list[LiveArm]
     units: dict[str, int]
     broken: bool = False
 
 
-class LiveRows(Struct, frozen=True):
-    """n decided ticks, and what the market and the champion's virtual book say of them.
-
-    Attributes:
-        decisions: as the desk made them.
-        mids: float64 [n], of the market then; NaN unknown.
-        rates: float64 [n], money a price unit; NaN unknown.
-        quantities, prices: float64 [n], what the champion's virtual book traded.
-    """
-
-    decisions: Sequence[Decision]
-    mids: FloatArray
-    rates: FloatArray
-    quantities: FloatArray
-    prices: FloatArray
-
-
 class PartitionCanary:
-    """Counts a partition's decisions by arm and block."""
+    """Counts a partition's decisions by arm and block: no model is asked, and no tick read."""
 
-    def __init__(self, experiment: ExperimentDefinition, arms: Callable[[], CanaryArms]) -> None:
+    def __init__(
+        self,
+        partition: int,
+        experiment: ExperimentDefinition,
+        arms: Callable[[], CanaryArms],
+        limits: LimitSet,
+        commands: CommandLog,
+    ) -> None:
         """Nothing was decided yet.
 
         Args:
+            partition: of the ticks.
             experiment: whose arms are counted.
             arms: how its units are divided, by now.
+            limits: before any command.
+            commands: where limits are read from.
         """
-        self._name, self._arms = experiment.name, arms
+        self._name, self._arms, self._commands, self._limits = experiment.name, arms, commands, limits
         self._places = {name: place for place, name in enumerate(experiment.arms)}
         self._cost = (experiment.costs.fee_bps + experiment.costs.slippage_bps) * 1e-4
         n = len(self._places)
-        self.state = CanaryState(Lots.of(n), {}, {}, [0.0] * n, {}, [LiveArm() for _ in range(n)], {})
+        zeros = [0.0] * n
+        self._state = CanaryState(partition, -1, 0, b"", Lots.of(n), {}, zeros, [LiveArm() for _ in range(n)], {})
 
-    def take(self, rows: LiveRows, block: int) -> None:
-        """Decisions of one block, in order."""
+    @property
+    def block(self) -> int:
+        """The one that goes on; negative before the first tick."""
+        return self._state.block
+
+    def dump(self) -> CanaryState:
+        """What it has come to: not a copy, it is to be written before anything more is taken."""
+        self._state.limits = self._limits.encode()
+        return self._state
+
+    def load(self, state: CanaryState) -> None:
+        """Go on from there. Raises ConfigurationError where its limits are of another version."""
+        self._limits, self._state = LimitSet.decode(state.limits), state
+
+    def take(self, decisions: Sequence[Decision]) -> Iterator[LiveOutcome]:
+        """Decisions in the order of their log; the blocks that they ended. Raises ServiceUnavailable."""
+        length = self._arms().block_ns
+        for decision in decisions:
+            # Time does not go back: a tick that comes late is of the block that it comes in.
+            block = max(self.block, decision.event_time_ns // length)
+            if block != self.block:
+                yield from self.pass_to(block)
+            self._take_limits(decision.control_to)
+            self._count(decision, block)
+
+    def pass_to(self, block: int) -> Iterator[LiveOutcome]:
+        """What lies before `block` has ended here; nothing is told of one without any of its units."""
+        if self.block < block:
+            if self.block >= 0 and (found := self._close()) is not None:
+                yield found
+            self._state.block = block
+
+    def _take_limits(self, control_to: int) -> None:
+        if control_to > self._state.control_to:
+            for _, limits in self._commands.commands(self._state.control_to, control_to):
+                self._limits = limits or self._limits
+            self._state.control_to = control_to
+
+    def _count(self, decision: Decision, block: int) -> None:
         divided = self._arms()
         step = divided.step_at(block)
-        named = "" if step is None else name_of(self._name, step.offset)
-        for k, decision in enumerate(rows.decisions):
-            mark = float(rows.mids[k]), float(rows.rates[k])
-            self._virtual(decision.symbol, float(rows.quantities[k]), float(rows.prices[k]), mark)
-            mine = experiment_named(decision.experiment) == self._name
-            arm = self._places.get(decision.assigned, 0) if mine else 0
-            traded = self._fill(decision, arm, mark)
-            # One that comes late is of the unit of its own time.
-            of_block = decision.event_time_ns // divided.block_ns == block
-            if of_block and divided.has(decision.symbol):
-                # A gateway that heard of a share late divides by the one before, or by none.
-                self.state.broken |= decision.experiment != named
-            if mine:
-                self.state.arms[arm].traded += traded
-                if of_block:
-                    self.state.units.setdefault(decision.symbol, arm)
-                count(self.state.arms[arm], decision, flips=self._flips(decision))
+        mine = experiment_named(decision.experiment) == self._name
+        arm = self._places.get(decision.assigned, 0) if mine else 0
+        mid = math.nan if decision.mid_price is None else decision.mid_price
+        traded = self._fill(decision, arm, (mid, self._limits.rate(decision.symbol)))
+        # One that comes late is of the unit of its own time.
+        of_block = decision.event_time_ns // divided.block_ns == block
+        if of_block and divided.has(decision.symbol):
+            # A gateway that heard of a share late divides by the one before, or by none.
+            named = "" if step is None else name_of(self._name, step.offset)
+            self._state.broken |= decision.experiment != named
+        if mine:
+            self._state.arms[arm].traded += traded
+            if of_block:
+                self._state.units.setdefault(decision.symbol, arm)
+            count(self._state.arms[arm], decision, flips=self._flips(decision))
 
-    def close(self, partition: int, block: int, capital: float) -> LiveOutcome | None:
+    def _close(self) -> LiveOutcome | None:
         """What became of the block that ends; None where no unit of it was this experiment's."""
-        s, step = self.state, self._arms().step_at(block)
+        s, step = self._state, self._arms().step_at(self.block)
         worth, n = s.lots.worth().tolist(), len(self._places)
-        virtual = {symbol: float(lots.worth()[0]) for symbol, lots in s.virtual.items()}
-        of_units = [0.0] * n
-        for symbol, arm in s.units.items():
-            of_units[arm] += virtual.get(symbol, 0.0) - s.virtual_worth.get(symbol, 0.0)
-        arms = tuple(
-            replace(
-                one, units=sum(arm == k for arm in s.units.values()), profit=worth[k] - s.worth[k],
-                virtual=of_units[k],
-            )
-            for k, one in enumerate(s.arms)
-        )  # fmt: skip
         found = None
         if s.units and step is not None:
-            found = LiveOutcome(partition, block, capital, step.share, not s.broken, arms)
-        s.worth, s.virtual_worth = worth, virtual
+            arms = tuple(
+                replace(one, units=sum(arm == k for arm in s.units.values()), profit=worth[k] - s.worth[k])
+                for k, one in enumerate(s.arms)
+            )
+            capital = self._limits.book.capital
+            found = LiveOutcome(s.partition, self.block, capital, step.share, not s.broken, arms)
+        s.worth = worth
         # A switch of arms is no change of a mind.
         s.signs = {}
         s.arms, s.units, s.broken = [LiveArm() for _ in range(n)], {}, False
         return found
 
-    def _virtual(self, symbol: str, quantity: float, price: float, mark: tuple[float, float]) -> None:
-        lots = self.state.virtual.setdefault(symbol, Lots.of(1))
-        lots.mark(symbol, *mark)
-        if quantity:
-            lots.fill(symbol, 0, quantity, (price, mark[1]), self._cost)
-
     def _fill(self, decision: Decision, arm: int, mark: tuple[float, float]) -> float:
         """Take what a decision traded; money, 0 where it did not."""
-        lots = self.state.lots
+        lots = self._state.lots
         if lots.knows(decision.symbol):
             lots.mark(decision.symbol, *mark)
         else:
@@ -191,9 +211,9 @@ class PartitionCanary:
     def _flips(self, decision: Decision) -> bool:
         target = decision.target_position
         sign = 0.0 if target is None else float(np.sign(target))
-        before = self.state.signs.get(decision.symbol, 0.0)
+        before = self._state.signs.get(decision.symbol, 0.0)
         if sign:
-            self.state.signs[decision.symbol] = sign
+            self._state.signs[decision.symbol] = sign
         return bool(sign and before and sign != before)
 
 

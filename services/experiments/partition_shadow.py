@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from services.experiments.arm_book import ArmAnswers, ArmBook, ArmDump, ArmOutcome, SharedTicks
-from services.experiments.partition_canary import CanaryState, LiveOutcome, LiveRows, PartitionCanary
+from services.experiments.virtual_units import VirtualRows, VirtualState, VirtualUnits
 from trading.decision.columns import TickColumns
 from trading.decision.schema import CODES, Decision, Reason
 from trading.errors import ConfigurationError
@@ -44,6 +44,11 @@ class DecidedTick(NamedTuple):
     tick: Tick
     published: Published
 
+    @property
+    def decision(self) -> Decision:
+        """Read."""
+        return self.published.decision
+
 
 class BlockOutcome(Struct, frozen=True):
     """What became of every arm in a block of a partition.
@@ -53,12 +58,14 @@ class BlockOutcome(Struct, frozen=True):
         block: number of the block since 1970.
         capital: of each arm's book, in money.
         arms: the champion's, and each challenger's in its order.
+        virtual: of a canary: money that the champion's book earned in each arm's units.
     """
 
     partition: int
     block: int
     capital: float
     arms: tuple[ArmOutcome, ...]
+    virtual: tuple[float, ...] = ()
 
 
 class PartitionDump(Struct, frozen=True, array_like=True):
@@ -72,7 +79,7 @@ class PartitionDump(Struct, frozen=True, array_like=True):
     ints: bytes
     floats: bytes
     arms: list[ArmDump]
-    canary: CanaryState | None = None
+    virtual: VirtualState | None = None
 
 
 class ChampionChanged(ConfigurationError):
@@ -99,7 +106,6 @@ class PartitionShadow:
         commands: CommandLog,
         rebalance_band: float,
         first_block: int | None = None,
-        canary: PartitionCanary | None = None,
     ) -> None:
         """Empty books.
 
@@ -111,26 +117,19 @@ class PartitionShadow:
             rebalance_band: of the desk's gateways.
             first_block: the first that counts; ticks before it only tell where the market stands. None: the first
                 that is seen whole, the one after that of the first tick.
-            canary: counts what the arms do on the desk itself; None where they do nothing there.
         """
         self._partition, self._experiment, self._commands = partition, experiment, commands
         self._engine = FeatureEngine()
         self._books = [ArmBook(limits, rebalance_band, experiment.costs) for _ in experiment.arms]
         self._first, self._block, self._control_to = first_block, -1, 0
-        self._canary = canary
-        self._live: list[LiveOutcome] = []
-
-    def take_live(self) -> list[LiveOutcome]:
-        """What became of a canary's units in the blocks that ended since the last call."""
-        found, self._live = self._live, []
-        return found
+        self._virtual = VirtualUnits(experiment) if experiment.kind == "canary" else None
 
     def dump(self) -> PartitionDump:
         """A copy."""
         symbols, ints, floats = self._engine.dump()
         return PartitionDump(
             self._partition, self._first, self._block, self._control_to, symbols, ints.tobytes(), floats.tobytes(),
-            [book.dump() for book in self._books], None if self._canary is None else self._canary.state,
+            [book.dump() for book in self._books], None if self._virtual is None else self._virtual.state,
         )  # fmt: skip
 
     def load(self, dump: PartitionDump) -> None:
@@ -142,8 +141,8 @@ class PartitionShadow:
         self._first, self._block, self._control_to = dump.first, dump.block, dump.control_to
         for book, found in zip(self._books, dump.arms, strict=True):
             book.load(found)
-        if self._canary is not None and dump.canary is not None:
-            self._canary.state = dump.canary
+        if self._virtual is not None and dump.virtual is not None:
+            self._virtual.state = dump.virtual
 
     @property
     def block(self) -> int:
@@ -161,7 +160,7 @@ class PartitionShadow:
             ChampionChanged: the first tick of a block that counts which another version than the champion decided.
             ServiceUnavailable: the commands cannot be read.
         """
-        decisions = [row.published.decision for row in rows]
+        decisions = [row.decision for row in rows]
         late = np.isin(held_of(decisions), LIVE)
         found = [answers[arm] for arm in self._experiment.arms]
         everyone = [one._replace(held=np.where(late, np.int8(LATE), one.held)) for one in found]
@@ -194,7 +193,7 @@ class PartitionShadow:
         # Time does not go back: a tick that comes late is of the block that it comes in.
         block, length, found = self._block, self._experiment.block_ns, []
         for row in rows:
-            d = row.published.decision
+            d = row.decision
             block = max(block, d.event_time_ns // length)
             found.append(_Key(block, d.trading_state, d.control_to, repr(quota_of(row.published))))
         return found
@@ -205,7 +204,7 @@ class PartitionShadow:
         found = self._engine.update(batch)
         if not self._counts:
             return
-        decisions = [row.published.decision for row in rows]
+        decisions = [row.decision for row in rows]
         refuse_other_champion(self._experiment, decisions)
         ticks = TickColumns(
             rows=NO_ROWS,
@@ -222,11 +221,11 @@ class PartitionShadow:
         quota = self._quota(rows[0].published)
         shared = SharedTicks(batch.symbols, ticks, SEVERITY[key.state], quota)
         out, *_ = [book.decide(shared, mine) for book, mine in zip(self._books, answers, strict=True)]
-        if self._canary is not None:
-            book = self._books[0].book
+        if self._virtual is not None:
+            book, length = self._books[0].book, self._experiment.block_ns
             rates = book.tables.positions.rate[book.rows(batch.symbols)]
-            mids = found.market[:, MID]
-            self._canary.take(LiveRows(decisions, mids, rates, out.quantities, out.prices), key.block)
+            mine = VirtualRows(decisions, found.market[:, MID], rates, out.quantities, out.prices)
+            self._virtual.take(mine, key.block * length, (key.block + 1) * length)
 
     def _quota(self, published: Published) -> float:
         """What every arm may expose: its share of the desk's limit, or what had been reserved, if that is more.
@@ -247,10 +246,9 @@ class PartitionShadow:
 
     def _close(self) -> BlockOutcome:
         capital = float(self._books[0].book.tables.account[0].capital)
-        if self._canary is not None:
-            live = self._canary.close(self._partition, self._block, capital)
-            self._live += [] if live is None else [live]
-        return BlockOutcome(self._partition, self._block, capital, tuple(book.close() for book in self._books))
+        virtual = () if self._virtual is None else self._virtual.close()
+        arms = tuple(book.close() for book in self._books)
+        return BlockOutcome(self._partition, self._block, capital, arms, virtual)
 
 
 def recorded_answers(decisions: Sequence[Decision]) -> ArmAnswers:

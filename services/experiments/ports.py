@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from services.experiments.partition_shadow import DecidedTick
 from trading.arrays import Float32Array
 from trading.experiments.register import Experiment
 from trading.models.prediction import Prediction
+
+Row_co = TypeVar("Row_co", covariant=True)
 
 
 class ChallengerModel(Protocol):
@@ -18,10 +20,10 @@ class ChallengerModel(Protocol):
         """Ask for float32 [n, 32]. Raises PredictionError."""
 
 
-class DeskLog(Protocol):
-    """What the desk decided, with the ticks that it was about, in the order of each partition's log."""
+class DecisionLog(Protocol[Row_co]):
+    """What the desk decided, in the order of each partition's log."""
 
-    def poll(self, timeout_s: float) -> Mapping[int, Sequence[DecidedTick]]:
+    def poll(self, timeout_s: float) -> Mapping[int, Sequence[Row_co]]:
         """What has come, by partition; waits only while there is nothing at all.
 
         Raises:
@@ -37,6 +39,10 @@ class DeskLog(Protocol):
 
     def at_end(self, partition: int) -> bool:
         """Whether all that was decided of it has been polled, as of the last poll."""
+
+
+#: With the ticks that decisions were about.
+DeskLog = DecisionLog[DecidedTick]
 
 
 class ExperimentControl(Protocol):

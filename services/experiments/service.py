@@ -1,13 +1,17 @@
-"""Every running experiment is watched by a watcher of its own; which run, the control topic says."""
+"""Every running experiment is watched by watchers of its own; which run, the control topic says."""
 
 from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import structlog
+from msgspec import Struct
 
-from services.experiments.watching import Watched, Watcher, WatcherParts
+from services.experiments.desk_run import DeskDump
+from services.experiments.running import RunDump
+from services.experiments.watching import Side, Watcher, WatcherParts
 from trading.errors import ServiceUnavailable
 from trading.experiments.register import ExperimentState, start_of
 
@@ -17,13 +21,21 @@ FOLLOW_S, AWAY_S = 0.2, 1.0
 END_S = 20.0
 
 
+class Sides(Struct, frozen=True):
+    """From where experiments are watched: each beside the desk, and a canary by the desk's own rows, too."""
+
+    shadow: Side[RunDump]
+    desk: Side[DeskDump]
+
+
 class ExperimentService:
     """Begins and ends watchers."""
 
-    def __init__(self, parts: WatcherParts) -> None:
+    def __init__(self, sides: Sides, parts: WatcherParts) -> None:
         """Nothing is watched yet."""
-        self._parts = parts
-        self._watchers: dict[str, Watcher] = {}
+        self._sides, self._parts = sides, parts
+        #: By the experiment's name, and from where.
+        self._watchers: dict[tuple[str, str], Watcher[Any]] = {}
 
     def run(self, stopping: threading.Event) -> None:
         """Watch until told to stop; then keep where every experiment stands."""
@@ -47,20 +59,24 @@ class ExperimentService:
         """Begin to watch what runs and is not watched, and let go of what does not; waits for nobody."""
         found = self._parts.control.experiments()
         running = {name: one for name, one in found.items() if one.state is ExperimentState.RUNNING}
-        for name, watcher in list(self._watchers.items()):
+        for (name, where), watcher in list(self._watchers.items()):
             if name not in running or watcher.started != start_of(running[name]):
                 watcher.end(0.0)
             if not watcher.is_alive():
-                del self._watchers[name]
+                del self._watchers[name, where]
                 if name not in running:
-                    self._parts.metrics.forget(name)
+                    self._parts.metrics.forget(name, where)
         for name, one in running.items():
             self._parts.metrics.runs(name, one.share)
-            if name not in self._watchers:
-                log.info("an experiment is watched", experiment=name)
-                self._watchers[name] = Watcher(one, self._parts)
-                self._watchers[name].start()
+            sides: list[Side[Any]] = [self._sides.shadow]
+            # First: it needs no model, and sees harm at once.
+            sides[:0] = [self._sides.desk] if one.definition.kind == "canary" else []
+            for side in sides:
+                if (name, side.where) not in self._watchers:
+                    log.info("an experiment is watched", experiment=name, where=side.where)
+                    watcher = self._watchers[name, side.where] = Watcher(one, side, self._parts)
+                    watcher.start()
 
-    def watched(self) -> dict[str, Watched]:
-        """By name."""
-        return {name: watcher.watched for name, watcher in self._watchers.items()}
+    def problems(self) -> dict[tuple[str, str], str]:
+        """By the experiment's name, and from where: why it is not watched; "" where it is."""
+        return {key: watcher.problem for key, watcher in self._watchers.items()}

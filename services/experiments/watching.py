@@ -1,25 +1,28 @@
-"""One experiment watched for as long as it runs: its blocks are counted, and harm puts the champion back."""
+"""One experiment watched for as long as it runs: its blocks are counted, and harm puts the champion back.
+
+A canary is watched from two sides, each by a thread of its own: the desk's waits for no model, the shadow's does.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
 
 import structlog
 from msgspec import Struct
 
+from services.experiments.block_run import BlockRun, CheckpointRefused
 from services.experiments.checkpoints import CheckpointStore
-from services.experiments.evaluation import Evaluation, evaluate, harm, shadow_guards
-from services.experiments.live_evaluation import LiveChallenger, evaluate_live, harms
 from services.experiments.observing import ExperimentMetrics
 from services.experiments.ports import ExperimentControl, ExperimentJournal
-from services.experiments.running import CheckpointRefused, RunDump, ShadowRun
 from trading.errors import ServiceUnavailable, UltraThinkError
 from trading.experiments.assignment import CanaryArms
 from trading.experiments.register import Experiment, ExperimentState, start_of
 
+T = TypeVar("T")
 log = structlog.get_logger()
 POLL_S = 0.2
 #: One that could not begin, or broke off, is begun again after so long.
@@ -34,7 +37,7 @@ LOOK_SHARE = 0.25
 UNWATCHED_S = 60.0
 
 
-class Opening(Struct, frozen=True):
+class Opening(Struct, Generic[T], frozen=True):
     """What a run is opened for.
 
     Attributes:
@@ -46,28 +49,24 @@ class Opening(Struct, frozen=True):
     """
 
     experiment: Experiment
-    resumed: RunDump | None
+    resumed: T | None
     since_ns: int
     arms: Callable[[], CanaryArms]
     runs: Callable[[], bool]
 
 
-#: Opens a run. Raises UltraThinkError.
-Open = Callable[[Opening], AbstractContextManager[ShadowRun]]
-
-
-class Watched(Struct, frozen=True):
-    """What a person may ask of an experiment that is watched.
+class Side(Struct, Generic[T], frozen=True):
+    """Where an experiment is looked at.
 
     Attributes:
-        problem: why it is not watched now; "" where it is.
-        evaluation: the shadow's, as it was last; None before the first.
-        live: of each challenger on the desk.
+        where: `shadow`, beside the desk; `desk`, by what a canary's arms decide on it.
+        opened: opens a run. Raises UltraThinkError.
+        store: where its runs are kept.
     """
 
-    problem: str
-    evaluation: Evaluation | None
-    live: Sequence[LiveChallenger]
+    where: str
+    opened: Callable[[Opening[T]], AbstractContextManager[BlockRun[Any, T]]]
+    store: CheckpointStore[T]
 
 
 class WatcherParts(Struct, frozen=True):
@@ -75,28 +74,31 @@ class WatcherParts(Struct, frozen=True):
 
     control: ExperimentControl
     journal: ExperimentJournal
-    store: CheckpointStore
     metrics: ExperimentMetrics
-    opened: Open
     keep_s: float
 
 
-class Watcher:
-    """Watches one experiment from one start to its stop."""
+class Watcher(Generic[T]):
+    """Watches one side of an experiment from one start to its stop.
 
-    def __init__(self, experiment: Experiment, parts: WatcherParts) -> None:
+    Attributes:
+        started: offset of the command that it was started by.
+        problem: why it is not watched now; "" where it is.
+    """
+
+    def __init__(self, experiment: Experiment, side: Side[T], parts: WatcherParts) -> None:
         """Nothing was begun yet."""
-        name = f"experiment {experiment.definition.name}"
+        name = f"experiment {experiment.definition.name} {side.where}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._experiment, self._parts = experiment, parts
+        self._experiment, self._side, self._parts = experiment, side, parts
         self._definition, self.started = experiment.definition, start_of(experiment)
         self._ending = threading.Event()
-        self._seen, self._kept_s, self._evaluated_s, self._evaluate_every_s = (0, 0), 0.0, 0.0, EVALUATED_S
+        self._seen, self._kept_s, self._evaluated_s, self._evaluate_every_s = 0, 0.0, 0.0, EVALUATED_S
         self._verdicts: dict[str, str] = {}
         self._is_anew = False
         self._unwatched_since_s: float | None = None
         self._look_at_s = 0.0
-        self.watched = Watched("it is being opened", None, ())
+        self.problem = "it is being opened"
 
     def start(self) -> None:
         """Begin to watch, in a thread."""
@@ -132,9 +134,9 @@ class Watcher:
 
     def _is_problem(self, problem: str) -> None:
         name = self._definition.name
-        log.warning("an experiment is not watched", experiment=name, reason=problem)
-        self.watched = Watched(problem, self.watched.evaluation, self.watched.live)
-        self._parts.metrics.watched(name, watched=False)
+        log.warning("an experiment is not watched", experiment=name, where=self._side.where, reason=problem)
+        self.problem = problem
+        self._parts.metrics.watched(name, self._side.where, watched=False)
         now, now_s = self._now(), time.monotonic()
         since_s = self._unwatched_since_s = self._unwatched_since_s or now_s
         if now is not None and now.share > 0.0 and now_s - since_s > UNWATCHED_S:
@@ -157,18 +159,17 @@ class Watcher:
         return self._experiment.arms
 
     def _watch(self) -> None:
-        parts, definition = self._parts, self._definition
-        kept = None if self._is_anew else parts.store.kept(definition, self.started)
+        parts, side, definition = self._parts, self._side, self._definition
+        kept = None if self._is_anew else side.store.kept(definition, self.started)
         since_ns = parts.control.appended_ns(self.started)
         opening = Opening(self._experiment, kept, since_ns, self._arms, lambda: self._now() is not None)
-        with parts.opened(opening) as run:
-            self._is_anew, self._seen, self._unwatched_since_s = False, (0, 0), None
-            self.watched = Watched("", None, ())
-            parts.metrics.watched(definition.name, watched=True)
+        with side.opened(opening) as run:
+            self._is_anew, self._seen, self._unwatched_since_s, self.problem = False, 0, None, ""
+            parts.metrics.watched(definition.name, side.where, watched=True)
             try:
                 while self._goes_on():
                     run.turn(POLL_S)
-                    parts.metrics.behind(definition.name, run.behind_s)
+                    parts.metrics.behind(definition.name, side.where, run.behind_s)
                     if isinstance(run.ended_by, ServiceUnavailable):
                         # It passes: from the last checkpoint, for nobody knows what was taken since.
                         raise run.ended_by
@@ -178,37 +179,33 @@ class Watcher:
                         return
                 self._keep(run)
             finally:
-                parts.metrics.watched(definition.name, watched=False)
+                parts.metrics.watched(definition.name, side.where, watched=False)
 
-    def _look(self, run: ShadowRun) -> None:
+    def _look(self, run: BlockRun[Any, T]) -> None:
         """Whatever new blocks have shown."""
-        seen = len(run.series.blocks), len(run.live.blocks)
+        seen = run.block_count
         began_s = time.monotonic()
         # Of very many blocks a look takes long: what is decided must be taken, too.
         if seen == self._seen or began_s < self._look_at_s:
             return
-        definition = self._definition
-        live = evaluate_live(definition, run.live)
-        reasons = [why for one in live if (why := harms(one))]
-        reasons += [why for arm, guarded in shadow_guards(definition, run.series) if (why := harm(arm, guarded))]
-        self._parts.metrics.counted(definition.name, *seen, harmed=bool(reasons))
-        if reasons:
+        reason = run.harm()
+        self._parts.metrics.counted(self._definition.name, self._side.where, seen, harmed=bool(reason))
+        if reason:
             # First of all: whatever comes after it may fail, or take its time.
-            self._put_back(reasons[0], "harm")
+            self._put_back(reason, "harm")
         now_s = time.monotonic()
         self._look_at_s = now_s + (now_s - began_s) / LOOK_SHARE
-        if reasons or now_s - self._evaluated_s > self._evaluate_every_s:
-            self.watched = Watched("", evaluate(definition, run.series), live)
+        if reason or now_s - self._evaluated_s > self._evaluate_every_s:
+            self._tell_verdicts(run)
             self._evaluated_s = time.monotonic()
             self._evaluate_every_s = max(EVALUATED_S, (self._evaluated_s - now_s) / EVALUATED_SHARE)
-            self._tell_verdicts()
-        if reasons or now_s - self._kept_s > self._parts.keep_s:
+        if reason or now_s - self._kept_s > self._parts.keep_s:
             self._keep(run)
             self._kept_s = now_s
         self._seen = seen
 
-    def _tell_verdicts(self) -> None:
-        for one in () if self.watched.evaluation is None else self.watched.evaluation.challengers:
+    def _tell_verdicts(self, run: BlockRun[Any, T]) -> None:
+        for one in run.judged():
             verdict = "does harm" if one.breached else one.verdict.value
             if verdict != self._verdicts.get(one.arm, "undecided"):
                 self._note("verdict", one.sentence)
@@ -241,12 +238,12 @@ class Watcher:
         except UltraThinkError as error:
             log.warning("what happened is not on record", experiment=self._definition.name, reason=str(error))
 
-    def _keep(self, run: ShadowRun) -> None:
-        name = self._definition.name
+    def _keep(self, run: BlockRun[Any, T]) -> None:
+        name, where = self._definition.name, self._side.where
         try:
-            self._parts.store.keep(self._definition, self.started, run.dump())
+            self._side.store.keep(self._definition, self.started, run.dump())
         except OSError as error:
             log.warning("no checkpoint could be kept", experiment=name, reason=str(error))
-            self._parts.metrics.kept(name, kept=False)
+            self._parts.metrics.kept(name, where, kept=False)
         else:
-            self._parts.metrics.kept(name, kept=True)
+            self._parts.metrics.kept(name, where, kept=True)

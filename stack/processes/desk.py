@@ -119,6 +119,12 @@ def of_sources(lines: Sequence[str], metric: str) -> dict[str, float]:
     return {line.split('"')[1]: float(line.split()[-1]) for line in lines if line.startswith(f"{metric}{{")}
 
 
+def of_sides(lines: Sequence[str], metric: str) -> dict[str, float]:
+    """Experiment and from where it is looked at -> its figure, of what the experiments' process tells."""
+    found = (line.split('"') for line in lines if line.startswith(f"{metric}{{"))
+    return {f"{parts[1]} ({parts[3]})": float(parts[4].split()[-1]) for parts in found}
+
+
 def metrics(settings: StackSettings) -> Service:
     """Tells Prometheus of the servers; it starts with what is there, and says what is not."""
     port = settings.ports.metrics
@@ -143,7 +149,7 @@ def experiments(settings: StackSettings) -> Service:
 
     def troubles() -> list[str]:
         lines = answered(address).splitlines()
-        watched, unkept = (of_sources(lines, f"experiments_{n}") for n in ("watched", "checkpoint_failed"))
+        watched, unkept = (of_sides(lines, f"experiments_{n}") for n in ("watched", "checkpoint_failed"))
         return [
             *(f"{name} runs, and is not watched: its log says why" for name, value in watched.items() if not value),
             *(f"what is counted of {name} cannot be kept: its log says why" for name, bad in unkept.items() if bad),

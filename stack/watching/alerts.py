@@ -277,7 +277,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert(
         "ExperimentUnwatched", "critical",
         "experiments_watched == 0 or (experiments_behind_seconds > 60 and on (experiment) experiments_share > 0) "
-        f"or ({DIVIDED} unless on (experiment) experiments_watched)",
+        f'or ({DIVIDED} unless on (experiment) experiments_watched{{where="desk"}})',
         # Longer than the rate looks back: after a stop its rows are seen for a while.
         "{{ $labels.experiment }} runs, and nobody watches its guardrails, or too late", "90s", tried="figures",
     ),

@@ -153,6 +153,11 @@ def desk(stack, exported, tmp_path, monkeypatch, request):
         made.gateway.kill()
 
 
+def watched(name):
+    """What the metric says while both the desk's own guardrails and the shadow's are looked at."""
+    return {f'experiment="{name}",where="{where}"': 1.0 for where in ("desk", "shadow")}
+
+
 def test_a_canary_from_its_creation_to_its_stop(desk):
     for wrong, told in (
         ({"challenger": 98}, "fused: trading_decision_fused/98 is neither served nor to be loaded"),
@@ -164,7 +169,7 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
     with pytest.raises(ConfigurationError, match="fresh is an experiment already"):
         desk.create("fresh")
     desk.say("start", "fresh", "--reason", "a test")
-    eventually(lambda: desk.metric("experiments_watched") == {'experiment="fresh"': 1.0})
+    eventually(lambda: desk.metric("experiments_watched") == watched("fresh"))
     desk.send(3000)
     assert {d.experiment for d in desk.decisions()} == {""}
     # A share, from a block on that lies ahead of every partition.
@@ -188,7 +193,7 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
     desk.watching.kill()
     desk.send(2000)
     desk.watching.start()
-    eventually(lambda: desk.metric("experiments_watched") == {'experiment="fresh"': 1.0})
+    eventually(lambda: desk.metric("experiments_watched") == watched("fresh"))
     desk.send(2000)
     eventually(lambda: (desk.metric("experiments_blocks") or {}).get('experiment="fresh",where="desk"', 0.0) > 3.0)
     assert {d.fallback for d in desk.decisions()} == {""}
@@ -205,7 +210,7 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
 def test_a_challenger_that_is_taken_away_is_stopped_by_its_guardrail(desk):
     desk.create("gone")
     desk.say("start", "gone", "--reason", "a test")
-    eventually(lambda: desk.metric("experiments_watched") == {'experiment="gone"': 1.0})
+    eventually(lambda: desk.metric("experiments_watched") == watched("gone"))
     desk.say("ramp", "gone", "--to", "1.0", "--reason", "a test")
     # Nobody keeps it loaded, and whoever finds it so may unload it.
     eventually(lambda: desk.served() == {"gone": "closed"})

@@ -138,7 +138,7 @@ def test_who_watches_experiments_may_do_what_that_takes_and_an_operator_commands
         ):  # fmt: skip
             command(settings, word, "drill", "me")
         # It has heard of it, and cannot load a version that there is not.
-        eventually(lambda: watched() == ['experiments_watched{experiment="secured"} 0.0'])
+        eventually(lambda: watched() == ['experiments_watched{experiment="secured",where="shadow"} 0.0'])
         acting("experiments")
         bootstrap = secured.kafka_bootstrap
         control = KafkaExperiments(bootstrap, TOPICS.control)

@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from services.experiments.block_series import BlockSeries
-from services.experiments.checkpoints import read_newest
+from services.experiments.checkpoints import DESK, SHADOW, read_newest
 from services.experiments.evaluation import Evaluation, evaluate
 from services.experiments.live_evaluation import LiveChallenger, evaluate_live
 from services.experiments.live_series import LiveSeries
@@ -44,7 +44,7 @@ def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, BlockS
         ConfigurationError: nothing is kept there.
     """
     definition = experiment.definition
-    found = read_newest(folder, definition)
+    found = read_newest(folder, definition, SHADOW)
     if found is None:
         raise ConfigurationError(
             f"nothing is kept of {definition.name} in {folder}: `ultrathink experiment run` watches what was "
@@ -52,8 +52,16 @@ def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, BlockS
         )
     series, live = BlockSeries(definition.arms, 1), LiveSeries(definition.arms, 1)
     series.load(found.run.series)
-    live.load(found.run.live)
-    told = evaluate_live(definition, live) if definition.kind == "canary" else []
+    desk = read_newest(folder, definition, DESK)
+    # Of another start nothing is told beside it.
+    is_whole = definition.kind != "canary" or (desk is not None and desk.started == found.started)
+    if desk is not None and is_whole:
+        live.load(desk.run.series)
+    told = evaluate_live(definition, live, series) if definition.kind == "canary" else []
     return KnownExperiment(
-        experiment, evaluate(definition, series), told, found.run.rows, found.started == start_of(experiment)
+        experiment,
+        evaluate(definition, series),
+        told,
+        found.run.rows,
+        is_whole and found.started == start_of(experiment),
     ), series

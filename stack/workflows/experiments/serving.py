@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from gateway.settings import GatewaySettings
 from services.experiments.call_budget import CallLimits
-from services.experiments.main import WatchedDesk, run
-from services.experiments.running import ShadowRun
+from services.experiments.desk_run import DeskDump, DeskRun
+from services.experiments.main import Opened, WatchedDesk, run
+from services.experiments.running import RunDump, ShadowRun
 from services.experiments.settings import ExperimentsSettings
 from services.experiments.watching import Opening
 from stack.workflows.asking import place_of_models
+from stack.workflows.experiments.desk import desk_run
 from stack.workflows.experiments.shadow import Beginning, begun
 from trading.models.copies import kept_for_experiment
 
@@ -28,21 +30,24 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
     place = place_of_models(settings.repository)
 
     @contextmanager
-    def opened(opening: Opening) -> Iterator[ShadowRun]:
-        """A run over the desk's logs; see `Open`."""
+    def shadow(opening: Opening[RunDump]) -> Iterator[ShadowRun]:
+        """A run beside the desk; see `Side`."""
         definition = opening.experiment.definition
-        canary = opening.arms if definition.kind == "canary" else None
         beginning = Beginning(
             since_ns=opening.since_ns,
             resumed=opening.resumed,
-            canary=canary,
             place=place,
             # Gateways look for a canary's challengers under this name.
-            kept_for=lambda arm: kept_for_experiment(definition.name, "" if canary else arm),
+            kept_for=lambda arm: kept_for_experiment(definition.name, "" if definition.kind == "canary" else arm),
             # A restart of this process must not take from the gateways what they ask.
             left=opening.runs,
         )
         with begun(definition, desk, limits, beginning) as found:
             yield found.run
 
+    def on_the_desk(opening: Opening[DeskDump]) -> AbstractContextManager[DeskRun]:
+        """A run by the desk's own decisions; see `Side`."""
+        return desk_run(opening, desk)
+
+    opened = Opened(shadow, on_the_desk)
     run(settings, WatchedDesk(desk.kafka_bootstrap, desk.topics, desk.group), opened, listening)

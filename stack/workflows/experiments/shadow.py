@@ -18,9 +18,7 @@ from gateway.settings import GatewaySettings
 from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
-from services.experiments.desk_log import KafkaCommands, KafkaDeskLog
-from services.experiments.live_series import LiveSeries
-from services.experiments.partition_canary import PartitionCanary
+from services.experiments.desk_log import KafkaCommands, KafkaDecisions, KafkaDeskLog
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.ports import ChallengerModel
 from services.experiments.running import RunDump, ShadowParts, ShadowRun
@@ -28,7 +26,6 @@ from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_o
 from trading.arrays import Float32Array
 from trading.decision.policy import REBALANCE_BAND
 from trading.errors import BadRecord, ConfigurationError
-from trading.experiments.assignment import CanaryArms
 from trading.experiments.definition import CHAMPION, ExperimentDefinition, ServedModel
 from trading.models.prediction import Prediction
 from trading.models.serving import GatewayStart, read_start
@@ -57,7 +54,6 @@ class Beginning(Struct, frozen=True):
     Attributes:
         since_ns: wall time of the first decisions that count, ns since 1970; None for all that there are.
         resumed: where it stood; None to begin with empty books.
-        canary: how its units are divided by now; None where its challengers decide nothing on the desk.
         place: where the models lie; None: as the settings say.
         kept_for: arm -> what a copy of its model is loaded for; a copy's name holds it.
         left: asked at the end, whether copies stay loaded.
@@ -65,7 +61,6 @@ class Beginning(Struct, frozen=True):
 
     since_ns: int | None = None
     resumed: RunDump | None = None
-    canary: Callable[[], CanaryArms] | None = None
     place: ModelPlace | None = None
     # Two arms may have a step in common, and two shadows a challenger: a copy each.
     kept_for: Callable[[str], str] = lambda arm: f"shadow-{os.getpid()}-{arm}"
@@ -96,31 +91,31 @@ def begun(
         clock = SystemClock()
         budget = CallBudget(limits, clock)
         models = opened_arms(experiment, budget, beginning, open_things)
-        start = newest_start(bootstrap, topics.starts, topics.decisions)
-        account, strategy, band = (
-            (settings.account, settings.strategy, REBALANCE_BAND)
-            if start is None
-            else (start.account, start.strategy, start.rebalance_band)
-        )
-        base = LimitSet(None, account, strategy, len(partitions))
+        base, band = rules_of(settings, len(partitions))
         commands = KafkaCommands(bootstrap, topics.control, base)
-        canary = beginning.canary
-        shadows = {
-            p: PartitionShadow(
-                p, experiment, base, commands, band, None, canary and PartitionCanary(experiment, canary)
-            )
-            for p in partitions
-        }
+        shadows = {p: PartitionShadow(p, experiment, base, commands, band) for p in partitions}
         with closing(Watermarks(bootstrap)) as watermarks:
             ends = {p: watermarks.bounds(topics.decisions, p)[1] for p in partitions}
         known = sum(max(0, ends[p] - at) for p, at in places.items())
         decided = None if resumed is None else resumed.decided
-        log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, places, decided)))
-        series, live = BlockSeries(experiment.arms, len(partitions)), LiveSeries(experiment.arms, len(partitions))
-        run = ShadowRun(experiment, ShadowParts(log, models, shadows, series, live, budget))
+        decisions = KafkaDecisions(bootstrap, topics, places, decided)
+        log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, decisions)))
+        series = BlockSeries(experiment.arms, len(partitions))
+        run = ShadowRun(experiment, ShadowParts(log, models, shadows, series, budget))
         if resumed is not None:
             run.load(resumed)
         yield Begun(run, ends, known)
+
+
+def rules_of(settings: GatewaySettings, partitions: int) -> tuple[LimitSet, float]:
+    """Limits of the desk's books before any command, and its rebalance band. Raises ServiceUnavailable."""
+    start = newest_start(settings.kafka_bootstrap, settings.topics.starts, settings.decisions_topic)
+    account, strategy, band = (
+        (settings.account, settings.strategy, REBALANCE_BAND)
+        if start is None
+        else (start.account, start.strategy, start.rebalance_band)
+    )
+    return LimitSet(None, account, strategy, partitions), band
 
 
 def first_places(settings: GatewaySettings, partitions: Iterable[int], since_ns: int | None) -> dict[int, int]:

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from services.experiments.live_evaluation import evaluate_live, harms
+from services.experiments.block_run import CheckpointRefused
+from services.experiments.block_series import BlockSeries
+from services.experiments.checkpoints import DESK, CheckpointStore
+from services.experiments.desk_run import DeskRun
+from services.experiments.live_evaluation import desk_harm, evaluate_live
 from services.experiments.live_series import LiveSeries
 from services.experiments.lots import Lots
 from services.experiments.partition_canary import (
     LiveArm,
     LiveOutcome,
-    LiveRows,
     PartitionCanary,
     count,
     percentile,
@@ -22,9 +25,13 @@ from services.experiments.partition_canary import (
 )
 from services.experiments.partition_shadow import PartitionShadow
 from tests.challengers import FakeCanaries, FakeChallenger, canary
+from tests.golden_log import OTHER
 from tests.recorded_desk import BAND, limits, recorded
+from tests.unit.services.experiments.fakes import FakeDeskLog
 from tests.unit.services.experiments.test_partition_shadow import SMALL, rows_of, same_answers
+from tests.unit.services.experiments.test_running import in_turns
 from trading.errors import PredictorTimeout
+from trading.events import Command
 from trading.experiments.definition import (
     Challenger,
     ExperimentDefinition,
@@ -41,27 +48,52 @@ EXPERIMENT = ExperimentDefinition(
 )  # fmt: skip
 
 
+NOTHING = BlockSeries(EXPERIMENT.arms, 1)
+
+
+def desk_log(model, share=0.5, name="fresh"):
+    """What was decided with such a challenger, and how it was divided."""
+    one = canary(model, share, name, block_s=1)
+    return recorded(SMALL, 4000, assumed=True, canaries=FakeCanaries(one)), one
+
+
+def counting(logs, polls, arms, experiment=EXPERIMENT):
+    canaries = {p: PartitionCanary(p, experiment, lambda: arms, limits(), log) for p, log in logs.items()}
+    return DeskRun(experiment, FakeDeskLog(polls, list(logs)), canaries, LiveSeries(experiment.arms, len(logs)))
+
+
+def polls_of(logs, size=200):
+    return [{p: [row.published for row in rows] for p, rows in poll.items()} for poll in in_turns(logs, size)]
+
+
+def finished(run):
+    while run._log.polls:
+        run.turn(0.0)
+    for partition, one in run._partitioned.items():
+        run._pass(partition, one.block + 1)
+    run.turn(0.0)
+    return run.series
+
+
 def decided(model, share=0.5, experiment=EXPERIMENT, arms=None):
-    """What was decided with such a challenger, and what is counted of it by partition."""
-    one = canary(model, share, block_s=1)
-    logs = recorded(SMALL, 4000, assumed=True, canaries=FakeCanaries(one))
-    series, rows = LiveSeries(experiment.arms, len(logs)), []
-    last = 0
+    """What was decided with such a challenger, and what is counted of it by the desk's own rows."""
+    logs, one = desk_log(model, share)
+    series = finished(counting(logs, polls_of(logs), arms or one.arms, experiment))
+    return series, [row.decision for log in logs.values() for row in rows_of(log)], one
+
+
+def beside(logs):
+    """What the champion's virtual book earned meanwhile."""
+    found = BlockSeries(EXPERIMENT.arms, len(logs))
     for partition, log in logs.items():
         mine = rows_of(log)
-        rows += mine
-        counted = PartitionCanary(experiment, lambda: arms or one.arms)
-        shadow = PartitionShadow(partition, experiment, limits(), log, BAND, 0, counted)
+        shadow = PartitionShadow(partition, EXPERIMENT, limits(), log, BAND, 0)
         answers = same_answers(mine)
-        for begin in range(0, len(mine), 500):
-            part = answers.part(begin, begin + 500)
-            list(shadow.take(mine[begin : begin + 500], {"champion": part, "newer": part}))
-        list(shadow.pass_to(shadow.block + 1))
-        last = max(last, shadow.block)
-        for outcome in shadow.take_live():
-            series.add(outcome)
-    series.end(last)
-    return series, [row.published.decision for row in rows], one
+        outcomes = list(shadow.take(mine, {"champion": answers, "newer": answers}))
+        for outcome in [*outcomes, *shadow.pass_to(shadow.block + 1)]:
+            found.add(outcome)
+    found.end(2**62)
+    return found
 
 
 def test_every_row_is_counted_once_and_is_its_units():
@@ -98,18 +130,20 @@ def test_what_all_arms_earned_together_is_what_the_desk_earned():
 def test_what_a_challenger_did_not_answer_counts_against_it_and_not_what_another_champion_did():
     series, decisions, _ = decided(FakeChallenger(late=PredictorTimeout("late")))
     assert {d.fallback for d in decisions} == {"", "timeout"}
-    (found,) = evaluate_live(EXPERIMENT, series)
+    (found,) = evaluate_live(EXPERIMENT, series, NOTHING)
     assert found.fallbacks == found.rows > 500
     assert [g.metric for g in found.breached] == ["error_rate"]
-    assert "newer does harm on the desk: in block 1 its error_rate was 1 above the champion's" in harms(found)
+    assert "newer does harm on the desk: in block 1 its error_rate was 1 above the champion's" in desk_harm(
+        EXPERIMENT, series
+    )
     other, decisions, _ = decided(None)
-    assert evaluate_live(EXPERIMENT, other)[0].fallbacks > 0
+    assert evaluate_live(EXPERIMENT, other, NOTHING)[0].fallbacks > 0
 
 
 def test_one_that_does_as_the_champion_does_is_accused_of_nothing():
     series, _, _ = decided(FakeChallenger(target=0.5))
-    (found,) = evaluate_live(EXPERIMENT, series)
-    assert (harms(found), found.split, found.fallbacks) == ("", False, 0)
+    (found,) = evaluate_live(EXPERIMENT, series, NOTHING)
+    assert (desk_harm(EXPERIMENT, series), found.split, found.fallbacks) == ("", False, 0)
     assert found.units == pytest.approx(found.expected, rel=0.2)
 
 
@@ -117,9 +151,9 @@ def test_units_that_are_not_divided_as_was_promised_are_told_of():
     one = canary(None, 0.05, block_s=1)
     # Half of the units were given where a twentieth was to be.
     series, _, _ = decided(FakeChallenger(), share=0.5, arms=one.arms)
-    (found,) = evaluate_live(EXPERIMENT, series)
+    (found,) = evaluate_live(EXPERIMENT, series, NOTHING)
     assert found.split
-    assert "they are not divided as was promised" in harms(found)
+    assert "they are not divided as was promised" in desk_harm(EXPERIMENT, series)
 
 
 def test_a_block_of_which_a_part_was_divided_by_nobody_is_left_out():
@@ -153,7 +187,56 @@ def test_a_sum_is_of_all_units_whatever_the_share():
         series.add(LiveOutcome(0, block, 1e6, share, whole=True, arms=arms))
     series.end(9)
     # Where one of both could have none nothing is compared.
-    assert series.differences(1).tolist() == pytest.approx([1.0, 1.0])
+    assert series.differences(1, {block: [0.0, 0.0] for block in range(4)}).tolist() == pytest.approx([1.0, 1.0])
+    # And what the virtual book has not come to is not known yet.
+    assert len(series.differences(1, {0: [0.0, 0.0]})) == 1
+
+
+def test_what_the_virtual_book_earned_in_each_arms_units_explains_the_difference():
+    logs, _ = desk_log(FakeChallenger(target=0.5))
+    series, shadow = decided(FakeChallenger(target=0.5))[0], beside(logs)
+    assert set(series.blocks.tolist()) <= set(shadow.virtual)
+    # The champion's book earned what it earned, whoever had its units.
+    money = shadow.arms()["champion"].profit
+    assert [sum(one) for one in shadow.virtual.values()] == pytest.approx(money.tolist(), abs=1e-6)
+    known = [shadow.virtual[block] for block in series.blocks.tolist()]
+    assert np.all(np.any(known, axis=0))
+    (found,) = evaluate_live(EXPERIMENT, series, shadow)
+    assert found.interval.blocks == len(series.blocks)
+    copy = BlockSeries(EXPERIMENT.arms, len(logs))
+    copy.load(shadow.dump())
+    assert copy.virtual == shadow.virtual
+
+
+def test_what_is_counted_on_the_desk_goes_on_after_a_kill_as_if_there_had_been_none(tmp_path):
+    logs, one = desk_log(FakeChallenger())
+    polls = polls_of(logs)
+    whole = finished(counting(logs, polls, one.arms))
+    store = CheckpointStore(tmp_path, "log", DESK)
+    for at in (1, len(polls) // 2):
+        first = counting(logs, polls[:at], one.arms)
+        while first._log.polls:
+            first.turn(0.0)
+        store.keep(EXPERIMENT, 5, first.dump())
+        second = counting(logs, polls[at:], one.arms)
+        second.load(store.kept(EXPERIMENT, 5))
+        assert finished(second).dump() == whole.dump()
+        assert second.rows == sum(len(log.published) for log in logs.values())
+    other = counting({7: next(iter(logs.values()))}, [], one.arms)
+    with pytest.raises(CheckpointRefused, match="of other partitions"):
+        other.load(store.kept(EXPERIMENT, 5))
+
+
+def test_limits_that_change_meanwhile_are_those_of_the_desk():
+    log = next(iter(recorded(SMALL, 100, assumed=True).values()))
+    (first, *_) = [row.decision for row in rows_of(log)]
+    other = limits().like(OTHER).whole()
+    log.told = [(Command("limits", "", "me", "because", 0), other)]
+    mine = counter(canary(None).arms, log)
+    list(mine.take([first]))
+    assert mine.dump().limits == limits().encode()
+    list(mine.take([structs.replace(first, control_to=1)]))
+    assert mine.dump().limits == other.encode() != limits().encode()
 
 
 def test_a_lot_is_its_openers_to_the_end():
@@ -194,18 +277,21 @@ def test_latencies_are_counted_to_a_twentieth():
     assert step_of(0.0) == 0
 
 
+def counter(arms, log=None):
+    log = log or next(iter(recorded(SMALL, 10, assumed=True).values()))
+    return PartitionCanary(0, EXPERIMENT, lambda: arms, limits(), log)
+
+
 def test_a_tick_that_comes_late_is_of_the_unit_of_its_own_time():
     one = canary(FakeChallenger(), 1.0, block_s=1, from_block=0)
-    counted = PartitionCanary(EXPERIMENT, lambda: one.arms)
+    counted = counter(one.arms)
     series, decisions, _ = decided(FakeChallenger(), share=1.0)
     mine = [d for d in decisions if d.experiment][:1]
     late = [structs.replace(mine[0], event_time_ns=5 * 10**9 - 1, assigned="champion")]
     for rows in (mine, late):
-        zeros = np.zeros(1)
-        block = 5 if rows is late else mine[0].event_time_ns // 10**9
-        counted.take(LiveRows(rows, np.full(1, 100.0), np.ones(1), zeros, zeros), block)
-    assert list(counted.state.units.values()) == [1]
-    assert not counted.state.broken
+        list(counted.take(rows))
+    assert list(counted.dump().units.values()) == [1]
+    assert not counted.dump().broken
     assert series.blocks.size
 
 
@@ -213,13 +299,10 @@ def test_a_share_that_a_gateway_heard_of_late_makes_its_block_count_for_nothing(
     one = canary(FakeChallenger(), 0.5, block_s=1)
     _, decisions, _ = decided(FakeChallenger(), share=0.5)
     first = next(d for d in decisions if d.experiment)
-    block = first.event_time_ns // 10**9
-    counted = PartitionCanary(EXPERIMENT, lambda: one.arms)
-    zeros = np.zeros(1)
+    counted = counter(one.arms)
     for told, broken in ((first.experiment, False), ("fresh@4", True)):
-        row = structs.replace(first, experiment=told)
-        counted.take(LiveRows([row], np.full(1, 100.0), np.ones(1), zeros, zeros), block)
-        assert counted.state.broken is broken
+        list(counted.take([structs.replace(first, experiment=told)]))
+        assert counted.dump().broken is broken
 
 
 def test_a_server_that_answers_nobody_is_no_fault_of_the_challengers():
@@ -238,7 +321,7 @@ def test_errors_are_seen_where_the_champion_has_no_rows():
     for block in range(30):
         series.add(LiveOutcome(0, block, 1e6, 1.0, whole=True, arms=(LiveArm(), bad)))
     series.end(99)
-    assert [g.metric for g in evaluate_live(EXPERIMENT, series)[0].breached] == ["error_rate"]
+    assert [g.metric for g in evaluate_live(EXPERIMENT, series, NOTHING)[0].breached] == ["error_rate"]
 
 
 def test_of_two_that_are_alike_none_is_accused_at_a_small_share():
@@ -261,5 +344,5 @@ def test_of_two_that_are_alike_none_is_accused_at_a_small_share():
             )  # fmt: skip
             series.add(LiveOutcome(0, block, 1e6, 0.05, whole=True, arms=arms))
         series.end(999)
-        accused += bool(evaluate_live(guarded, series)[0].breached)
+        accused += bool(evaluate_live(guarded, series, NOTHING)[0].breached)
     assert accused <= 1

@@ -8,8 +8,7 @@ from msgspec import structs
 from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
-from services.experiments.checkpoints import CheckpointStore, read_newest
-from services.experiments.live_series import LiveSeries
+from services.experiments.checkpoints import SHADOW, CheckpointStore, read_newest
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.running import ShadowParts, ShadowRun
 from tests.recorded_desk import BAND, limits, recorded
@@ -41,8 +40,8 @@ def running(logs, polls, target=0.5, experiment=EXPERIMENT, model=None):
         for arm, served in experiment.models.items()
     }
     log = FakeDeskLog(polls, list(logs))
-    series, live = (kind(experiment.arms, len(logs)) for kind in (BlockSeries, LiveSeries))
-    return ShadowRun(experiment, ShadowParts(log, models, shadows, series, live, budget))
+    series = BlockSeries(experiment.arms, len(logs))
+    return ShadowRun(experiment, ShadowParts(log, models, shadows, series, budget))
 
 
 def in_turns(logs, size=200):
@@ -169,7 +168,7 @@ def test_another_champion_ends_it_with_what_there_is(logs):
 
 
 def store_in(folder, name="log"):
-    return CheckpointStore(folder / "experiments", name)
+    return CheckpointStore(folder / "experiments", name, SHADOW)
 
 
 def test_a_run_that_was_killed_goes_on_from_its_checkpoint_as_one_that_was_not(logs, tmp_path):
@@ -216,8 +215,8 @@ def test_a_checkpoint_of_anything_else_is_left_aside(logs, tmp_path, what, monke
     elif what == "cut":
         file.write_bytes(file.read_bytes()[:-7])
     else:
-        monkeypatch.setattr("services.experiments.checkpoints.FORMAT", 2)
+        monkeypatch.setattr("services.experiments.checkpoints.FORMAT", 99)
     assert store.kept(definition, started) is None
     # What it had counted is told of all the same, unless it is of another experiment, or cannot be read.
-    told = read_newest(tmp_path / "experiments", definition)
+    told = read_newest(tmp_path / "experiments", definition, SHADOW)
     assert (told is not None) == (what in {"start", "log"})

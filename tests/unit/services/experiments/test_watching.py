@@ -9,17 +9,20 @@ from contextlib import contextmanager
 import pytest
 from msgspec import structs
 
-from services.experiments.checkpoints import CheckpointStore, read_newest
+from services.experiments.block_run import CheckpointRefused
+from services.experiments.checkpoints import DESK, SHADOW, CheckpointStore, read_newest
 from services.experiments.observing import ExperimentMetrics
-from services.experiments.running import CheckpointRefused
-from services.experiments.service import ExperimentService
-from services.experiments.watching import WatcherParts
+from services.experiments.service import ExperimentService, Sides
+from services.experiments.watching import Side, WatcherParts
+from tests.challengers import FakeChallenger
 from tests.recorded_desk import recorded
+from tests.unit.services.experiments.test_canary import EXPERIMENT as CANARY
+from tests.unit.services.experiments.test_canary import counting, desk_log, polls_of
 from tests.unit.services.experiments.test_partition_shadow import EXPERIMENT, SMALL
 from tests.unit.services.experiments.test_running import in_turns, running
 from tests.waiting import eventually
 from trading.encoding import encode
-from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.errors import ConfigurationError, PredictorTimeout, ServiceUnavailable
 from trading.experiments.definition import GuardedMetric
 from trading.experiments.register import ExperimentRegister, ExperimentState, ExperimentWord
 
@@ -66,7 +69,7 @@ class FakeJournal:
 
 
 class Desk:
-    """A service over recorded decisions; `opened` are the runs that were opened."""
+    """A service over recorded decisions; `opened` are the shadows' runs that were opened, `desks` the desk's."""
 
     def __init__(
         self,
@@ -78,16 +81,20 @@ class Desk:
         away_after=None,
         unloadable=False,
         again_away=0,
+        divided=None,
     ):
         self.control, self.journal, self.metrics = FakeControl(), FakeJournal(), ExperimentMetrics()
-        self.store, self.opened, self.failures = CheckpointStore(folder, "log"), [], list(failures)
+        self.store, self.opened, self.failures = CheckpointStore(folder, "log", SHADOW), [], list(failures)
+        self.desks, self.divided = [], divided
         self.folder, self.away_after, self.unloadable = folder, away_after, unloadable
         self.again_away = again_away
         self.logs, self.model, self.resumed = logs, model, []
         self.control.say("create", definition=definition)
         self.control.say("start")
-        parts = WatcherParts(self.control, self.journal, self.store, self.metrics, self.open, 0.0)
-        self.service, self.stopping = ExperimentService(parts), threading.Event()
+        parts = WatcherParts(self.control, self.journal, self.metrics, 0.0)
+        desk = Side("desk", self.open_desk, CheckpointStore(folder, "log", DESK))
+        sides = Sides(Side("shadow", self.open, self.store), desk)
+        self.service, self.stopping = ExperimentService(sides, parts), threading.Event()
         self.thread = threading.Thread(target=self.service.run, args=(self.stopping,), daemon=True)
 
     @contextmanager
@@ -112,6 +119,12 @@ class Desk:
         self.opened.append(run)
         yield run
 
+    @contextmanager
+    def open_desk(self, opening):
+        logs, arms = self.divided or (self.logs, self.control.experiments()["one"].arms)
+        self.desks.append(counting(logs, polls_of(logs), arms, opening.experiment.definition))
+        yield self.desks[-1]
+
     def begin(self):
         self.thread.start()
         return self
@@ -121,13 +134,18 @@ class Desk:
         self.thread.join(30.0)
         assert not self.thread.is_alive()
 
-    def value(self, name, **labels):
+    def value(self, name, where="shadow", **labels):
+        labels |= {} if name in {"experiments_stops_total", "experiments_share"} else {"where": where}
         return self.metrics.registry.get_sample_value(name, labels)
 
 
 @pytest.fixture(scope="module")
 def logs():
     return recorded(SMALL, 4000, assumed=True)
+
+
+def whole_of(logs):
+    return sum(len(log.published) for log in logs.values())
 
 
 @pytest.fixture
@@ -145,15 +163,15 @@ def desk(tmp_path, logs):
 
 def test_a_running_experiment_is_watched_until_it_is_stopped(desk):
     one = desk()
-    eventually(lambda: (one.value("experiments_blocks", experiment="one", where="shadow") or 0) > 20)
+    eventually(lambda: (one.value("experiments_blocks", experiment="one") or 0) > 20)
     assert one.value("experiments_watched", experiment="one") == 1.0
-    eventually(lambda: one.service.watched()["one"].evaluation)
+    eventually(lambda: one.journal.noted or one.opened[0].rows == whole_of(one.logs))
     assert one.control.stops == []
     one.control.say("stop")
-    eventually(lambda: one.service.watched() == {})
+    eventually(lambda: one.service.problems() == {})
     assert one.value("experiments_watched", experiment="one") is None
     # What it has come to is there to be read.
-    assert read_newest(one.folder, HARMLESS).run.rows > 0
+    assert read_newest(one.folder, HARMLESS, SHADOW).run.rows > 0
 
 
 def test_harm_puts_the_champion_back_and_is_on_record(desk):
@@ -168,7 +186,7 @@ def test_harm_puts_the_champion_back_and_is_on_record(desk):
     # From 0 on, or nobody would see it grow.
     assert one.value("experiments_stops_total", experiment="one", why="unwatched") == 0.0
     eventually(lambda: ("one", "stopped", reason) in one.journal.noted)
-    eventually(lambda: one.service.watched() == {})
+    eventually(lambda: one.service.problems() == {})
     # A human starts it again, and it is counted anew.
     one.control.say("start")
     eventually(lambda: len(one.opened) == 2)
@@ -182,12 +200,12 @@ def test_what_cannot_be_opened_is_told_and_tried_again(desk, monkeypatch):
     problems = set()
 
     def watched():
-        problems.add(one.service.watched()["one"].problem)
+        problems.add(one.service.problems()["one", "shadow"])
         return one.value("experiments_watched", experiment="one") == 1.0
 
     eventually(watched)
     assert {"Triton is away", "RuntimeError: a fault of ours"} <= problems
-    assert one.service.watched()["one"].problem == ""
+    assert one.service.problems()["one", "shadow"] == ""
 
 
 def test_one_that_cannot_be_watched_any_more_is_stopped(desk):
@@ -201,7 +219,7 @@ def test_one_that_cannot_be_watched_any_more_is_stopped(desk):
 def test_a_server_that_comes_back_is_gone_on_with_from_the_last_whole_turn(desk, monkeypatch):
     monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.1)
     one = desk(away_after=8)
-    whole = sum(len(log.published) for log in one.logs.values())
+    whole = whole_of(one.logs)
     # Nothing was left out, and nothing taken twice.
     eventually(lambda: len(one.opened) >= 2 and one.opened[-1].rows == whole)
     assert one.resumed[:2] == [False, True]
@@ -211,7 +229,7 @@ def test_a_server_that_comes_back_is_gone_on_with_from_the_last_whole_turn(desk,
 def test_a_server_that_is_away_when_it_is_begun_takes_nothing_of_what_was_counted(desk, monkeypatch):
     monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.1)
     one = desk(away_after=8, again_away=3)
-    whole = sum(len(log.published) for log in one.logs.values())
+    whole = whole_of(one.logs)
     eventually(lambda: len(one.opened) >= 2 and one.opened[-1].rows == whole)
     assert one.resumed == [False, True]
 
@@ -233,17 +251,15 @@ def test_challengers_that_have_a_share_and_are_watched_by_nobody_lose_it(desk, m
 
 def test_a_folder_that_cannot_be_written_is_told_of(desk, tmp_path):
     one = desk()
-    one.store.keep = None
-    broken = one.service._parts.store
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    broken.keep = full
+    one.store.keep = full
     eventually(lambda: one.value("experiments_checkpoint_failed", experiment="one") == 1.0)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="ULTRATHINK_EXPERIMENTS_FOLDER names another"):
-        CheckpointStore(tmp_path / "file", "log")
+        CheckpointStore(tmp_path / "file", "log", SHADOW)
 
 
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_begun_anew(desk, monkeypatch):
@@ -257,10 +273,47 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_is_begun_anew(desk, monkeypatc
 def test_a_stop_waits_for_nothing_else(desk, monkeypatch):
     one = desk(definition=GUARDED, model="broken")
     noted = one.journal.note
-    monkeypatch.setattr("services.experiments.watching.evaluate", None)
+    monkeypatch.setattr("services.experiments.running.evaluate", None)
     one.journal.note = lambda *told: (noted(*told), one.control.stops[0])
     eventually(lambda: one.control.stops)
     assert one.control.experiments()["one"].state is ExperimentState.STOPPED
+
+
+def test_harm_on_the_desk_is_seen_while_the_shadows_challenger_hangs(desk, monkeypatch):
+    logs, divided = desk_log(FakeChallenger(late=PredictorTimeout("late")), name="one")
+    hung = threading.Event()
+
+    class Hanging:
+        def __init__(self, *_):
+            self.asked = None
+
+        def predict(self, features, timeout_s):
+            assert hung.wait(30.0)
+            raise PredictorTimeout("late")
+
+    monkeypatch.setattr("tests.unit.services.experiments.test_running.FakeModel", Hanging)
+    definition = structs.replace(CANARY, name="one", salt="salt-of-one")
+    one = desk(definition=definition, divided=(logs, divided.arms))
+    try:
+        eventually(lambda: one.control.stops)
+        assert re.match(
+            r"newer does harm on the desk: in block \d+ its error_rate was 1 above", one.control.stops[0]
+        )
+        assert one.value("experiments_stops_total", experiment="one", why="harm") == 1.0
+        assert [run.rows for run in one.opened] == [0]
+    finally:
+        hung.set()
+
+
+def test_a_canary_is_watched_from_both_sides_and_a_shadow_from_one(desk):
+    one = desk(definition=DIVIDING)
+    eventually(lambda: one.service.problems() == {("one", "desk"): "", ("one", "shadow"): ""})
+    assert one.value("experiments_watched", where="desk", experiment="one") == 1.0
+    one.control.say("stop")
+    eventually(lambda: one.service.problems() == {})
+    assert one.value("experiments_watched", where="desk", experiment="one") is None
+    other = desk()
+    eventually(lambda: other.service.problems() == {("one", "shadow"): ""})
 
 
 def test_a_process_that_ends_keeps_where_it_stands(desk, logs, tmp_path):

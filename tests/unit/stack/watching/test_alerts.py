@@ -13,10 +13,10 @@ from tests.paths import ROOT
 
 #: A healthy desk for ten minutes, a sample each five seconds.
 HEALTHY = {
-    'experiments_watched{experiment="fresh"}': "1x200",
+    'experiments_watched{experiment="fresh",where="desk"}': "1x200",
     'experiments_stops_total{experiment="fresh", why="harm"}': "0x200",
     'experiments_share{experiment="fresh"}': "0.5x200",
-    'experiments_behind_seconds{experiment="fresh"}': "0.2x200",
+    'experiments_behind_seconds{experiment="fresh",where="desk"}': "0.2x200",
     'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x200",
     'gateway_tick_seconds_bucket{le="0.02"}': "0+2450x200",
     'gateway_tick_seconds_bucket{le="0.05"}': "0+2500x200",
@@ -139,7 +139,7 @@ WRONG: dict[str, dict[str, str | None]] = {
     "ModelParity": {'ultrathink_model_parity_max_abs_difference{model="trading_decision"}': "0.4x200"},
     "ModelUnknown": {'ultrathink_model_lineage_readable{model="trading_decision"}': "0x200"},
     "ExperimentStopped": {'experiments_stops_total{experiment="fresh", why="harm"}': "0x60 1x140"},
-    "ExperimentUnwatched": {'experiments_watched{experiment="fresh"}': "0x200"},
+    "ExperimentUnwatched": {'experiments_watched{experiment="fresh",where="desk"}': "0x200"},
     "ReleaseOpen": {'ultrathink_releases_total{action="release", end="open"}': "1x200"},
 }  # fmt: skip
 needs_promtool = pytest.mark.skipif(
@@ -211,12 +211,22 @@ def test_a_gateway_that_is_gone_is_noticed_by_what_it_no_longer_says(tmp_path):
 @needs_promtool
 def test_an_experiment_that_is_stopped_is_not_unwatched_and_one_that_is_far_behind_is(tmp_path):
     stopped = {
-        'experiments_watched{experiment="fresh"}': "1x72 _x128",
+        'experiments_watched{experiment="fresh",where="desk"}': "1x72 _x128",
         'experiments_share{experiment="fresh"}': "0.5x72 _x128",
         'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x72 7200x128",
     }
-    late = {'experiments_behind_seconds{experiment="fresh"}': "300x200"}
-    cases = [case(["ExperimentUnwatched"], stopped, False), case(["ExperimentUnwatched"], late, True)]
+    late = {'experiments_behind_seconds{experiment="fresh",where="desk"}': "300x200"}
+    # The virtual books alone show nothing of what a challenger's own rows do.
+    half = {
+        'experiments_watched{experiment="fresh",where="desk"}': None,
+        'experiments_watched{experiment="fresh",where="shadow"}': "1x200",
+        'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x200",
+    }
+    cases = [
+        case(["ExperimentUnwatched"], stopped, False),
+        case(["ExperimentUnwatched"], late, True),
+        case(["ExperimentUnwatched"], half, True),
+    ]
     code, said = evaluated(tmp_path, cases)
     assert code == 0, said
 

@@ -1,0 +1,137 @@
+"""What the desk decided, taken as it comes, and counted by blocks that end once they have ended everywhere."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from services.experiments.evaluation import ChallengerOutcome
+from services.experiments.ports import DecisionLog
+from trading.decision.schema import Decision
+from trading.errors import ConfigurationError, UltraThinkError
+
+
+class Decided(Protocol):
+    """Whatever comes with a decision."""
+
+    @property
+    def decision(self) -> Decision:
+        """Read."""
+
+
+class Partitioned(Protocol):
+    """What is counted of a partition."""
+
+    @property
+    def block(self) -> int:
+        """The one that goes on; negative before the first tick."""
+
+
+Row = TypeVar("Row", bound=Decided)
+Dump = TypeVar("Dump")
+
+
+class CheckpointRefused(ConfigurationError):
+    """A copy is of another version, or of other partitions: nobody can go on from it."""
+
+
+class BlockRun(ABC, Generic[Row, Dump]):
+    """A log followed from where nothing is counted.
+
+    Attributes:
+        rows: decisions that were taken.
+        ended: why it cannot go on; "" while it can.
+        ended_by: the error that this is.
+        behind_s: wall time from the newest decision that was taken to when it was; 0 at the end of all.
+    """
+
+    def __init__(self, log: DecisionLog[Row], partitions: Mapping[int, Partitioned]) -> None:
+        """Nothing was taken yet.
+
+        Args:
+            log: of what the desk decides.
+            partitions: what is counted of each.
+        """
+        self._log, self._partitioned = log, partitions
+        self.rows, self.ended, self.behind_s = 0, "", 0.0
+        self.ended_by: UltraThinkError | None = None
+
+    # ---- what is counted ----------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def block_count(self) -> int:
+        """How many have ended everywhere."""
+
+    @abstractmethod
+    def harm(self) -> str:
+        """What the blocks so far show, in a sentence; "" where they show none."""
+
+    @abstractmethod
+    def judged(self) -> Sequence[ChallengerOutcome]:
+        """What is known of each challenger; empty where nothing is judged by this."""
+
+    @abstractmethod
+    def dump(self) -> Dump:
+        """Where it stands between two turns, to be written before the next."""
+
+    @abstractmethod
+    def _take(self, partition: int, rows: Sequence[Row]) -> None:
+        """Of one partition, in the order of its log."""
+
+    @abstractmethod
+    def _pass(self, partition: int, block: int) -> None:
+        """A partition is quiet, and others are far ahead: what lies before the block has ended there too."""
+
+    @abstractmethod
+    def _end(self, through: int) -> None:
+        """Blocks up to this one have ended everywhere."""
+
+    def _after(self) -> None:
+        """Whatever is to be looked at after a turn's rows, before blocks end."""
+
+    # ---- taking -------------------------------------------------------------------------------
+
+    def turn(self, timeout_s: float) -> int:
+        """Take what has come; returns how many decisions these were.
+
+        What keeps it from going on once it has begun ends it, with what is known by then.
+
+        Raises:
+            UltraThinkError: it cannot even begin.
+        """
+        try:
+            return self._turn(timeout_s)
+        except UltraThinkError as error:
+            if not self.rows:
+                raise
+            self.ended, self.ended_by = str(error), error
+            return 0
+
+    def has_reached(self, places: Mapping[int, int]) -> bool:
+        """Whether all that lies before these offsets of the decisions was taken."""
+        return all(self._log.position(partition) >= place for partition, place in places.items())
+
+    def _turn(self, timeout_s: float) -> int:
+        found = self._log.poll(timeout_s)
+        for partition, rows in sorted(found.items()):
+            self._take(partition, rows)
+        newest = max((one.block for one in self._partitioned.values()), default=-1)
+        for partition in self._partitioned:
+            if self._log.at_end(partition):
+                self._pass(partition, newest - 1)
+        self._after()
+        begun = [one.block for one in self._partitioned.values() if one.block >= 0]
+        waiting = any(one.block < 0 and not self._log.at_end(p) for p, one in self._partitioned.items())
+        if begun and not waiting:
+            self._end(min(begun) - 1)
+        count = sum(map(len, found.values()))
+        if all(self._log.at_end(partition) for partition in self._partitioned):
+            self.behind_s = 0.0
+        elif count:
+            newest_ns = max(rows[-1].decision.decided_at_ns for rows in found.values() if rows)
+            self.behind_s = max(0.0, (time.time_ns() - newest_ns) / 1e9)
+        self.rows += count
+        return count

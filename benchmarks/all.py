@@ -40,6 +40,7 @@ PARTS = {
     "data": "benchmarks.data",
     "scaling": "benchmarks.scaling",
     "coverage": "benchmarks.coverage",
+    "experiments": "benchmarks.experiments",
 }
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from services.experiments.arm_book import ArmOutcome
 from services.experiments.partition_shadow import BlockOutcome
 from trading.arrays import FloatArray, Int64Array
+from trading.models.signature import REGIMES
 
 _SUMMED = ("rows", "answered", "errors", "orders", "denied", "flips", "traded", "fees", "profit")
 
@@ -63,6 +64,7 @@ class SeriesDump(Struct, frozen=True, array_like=True):
     rows: bytes
     broken: dict[str, dict[str, int]]
     virtual: dict[int, list[float]]
+    regimes: list[list[int]]
 
 
 class BlockSeries:
@@ -85,6 +87,7 @@ class BlockSeries:
         self.broken: dict[str, Counter[str]] = {arm: Counter() for arm in arms}
         #: Of a canary: block -> money that the champion's virtual book earned in each arm's units.
         self.virtual: dict[int, list[float]] = {}
+        self._regimes: list[list[int]] = []
 
     def add(self, outcome: BlockOutcome) -> None:
         """Of one partition. Raises ValueError for a block that has ended everywhere already."""
@@ -103,6 +106,7 @@ class BlockSeries:
             self._capital.append(found[-1].capital * self._partitions)
             if virtual := [sum(one) for one in zip(*(one.virtual for one in found), strict=True)]:
                 self.virtual[block] = virtual
+            self._regimes.append([sum(one) for one in zip(*(one.regimes for one in found), strict=True)])
             for one in found:
                 for arm, outcome in zip(self._arms, one.arms, strict=True):
                     self.broken[arm] += Counter(outcome.broken)
@@ -114,7 +118,8 @@ class BlockSeries:
         waiting = [one for block in sorted(self._waiting) for one in self._waiting[block]]
         rows = np.array(self._rows, np.float64).tobytes()
         broken = {arm: dict(counts) for arm, counts in self.broken.items()}
-        return SeriesDump(waiting, list(self._blocks), list(self._capital), rows, broken, dict(self.virtual))
+        blocks, capital, regimes = list(self._blocks), list(self._capital), list(self._regimes)
+        return SeriesDump(waiting, blocks, capital, rows, broken, dict(self.virtual), regimes)
 
     def load(self, dump: SeriesDump) -> None:
         """Go on from a copy. Raises ValueError where it is of other arms."""
@@ -124,7 +129,7 @@ class BlockSeries:
         self._rows = list(np.frombuffer(dump.rows, np.float64).reshape(shape))
         self._blocks, self._capital = list(dump.blocks), list(dump.capital)
         self.broken = {arm: Counter(counts) for arm, counts in dump.broken.items()}
-        self.virtual = dict(dump.virtual)
+        self.virtual, self._regimes = dict(dump.virtual), list(dump.regimes)
         self._waiting, self._order = {}, []
         for one in dump.waiting:
             self.add(one)
@@ -138,6 +143,11 @@ class BlockSeries:
     def capital(self) -> FloatArray:
         """float64 [n], of all books together, in money."""
         return np.array(self._capital, np.float64)
+
+    @property
+    def regimes(self) -> list[str]:
+        """Of each block the regime that most rows saw, by the champion's model; "" where it saw none."""
+        return [REGIMES[int(np.argmax(one))] if sum(one) else "" for one in self._regimes]
 
     def arms(self) -> dict[str, ArmBlocks]:
         """Arm -> its outcomes by block."""

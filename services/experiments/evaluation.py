@@ -15,6 +15,7 @@ from services.experiments.statistics.sequence import ConfidenceSequence, Interva
 from services.experiments.statistics.verdict import Enough, Verdict, blocks_left, corrected, judge
 from trading.arrays import FloatArray
 from trading.experiments.definition import CHAMPION, Challenger, ExperimentDefinition, GuardedMetric
+from trading.models.signature import REGIMES
 from trading.spans import parse_span, span_text
 
 #: Looks that are kept for a plot, at most.
@@ -72,6 +73,22 @@ class ChallengerOutcome(Struct, frozen=True):
         return [one for one in self.guarded if one.breach is not None]
 
 
+class RegimeOutcome(Struct, frozen=True):
+    """What became of the blocks of one regime: to be read, and not concluded from: nobody planned to look there.
+
+    Attributes:
+        regime: that prevailed in them, as the champion's model saw it; "" where it saw none.
+        blocks: how many.
+        champion_bps: the champion's mean of net basis points a block.
+        differences: arm -> the mean of its difference from that.
+    """
+
+    regime: str
+    blocks: int
+    champion_bps: float
+    differences: dict[str, float]
+
+
 class Evaluation(Struct, frozen=True):
     """What an experiment has come to.
 
@@ -81,6 +98,7 @@ class Evaluation(Struct, frozen=True):
         first_ns, end_ns: event time of the first one's beginning and the last one's end; 0 without any.
         champion_bps: all the champion's virtual book earned after costs, in basis points of the capital.
         challengers: in the experiment's order.
+        regimes: blocks by what the market was like.
     """
 
     name: str
@@ -89,6 +107,7 @@ class Evaluation(Struct, frozen=True):
     end_ns: int
     champion_bps: float
     challengers: list[ChallengerOutcome]
+    regimes: list[RegimeOutcome]
 
     @property
     def is_decided(self) -> bool:
@@ -112,7 +131,23 @@ def evaluate(experiment: ExperimentDefinition, series: BlockSeries) -> Evaluatio
             outcome(experiment, one, metrics[CHAMPION], metrics[one.arm], end_ns - first_ns)
             for one in experiment.challengers
         ],
+        by_regime(series.regimes, {arm: found["net_bps"] for arm, found in metrics.items()}),
     )
+
+
+def by_regime(regimes: Sequence[str], net_bps: Mapping[str, FloatArray]) -> list[RegimeOutcome]:
+    """Means of the blocks of each regime.
+
+    Args:
+        regimes: n of them, that prevailed in the blocks.
+        net_bps: arm -> net basis points a block, float64 [n].
+    """
+    seen, champion, found = np.array(regimes, np.str_), net_bps[CHAMPION], []
+    for regime in [name for name in (*REGIMES, "") if name in regimes]:
+        mine = seen == regime
+        differences = {arm: float((bps - champion)[mine].mean()) for arm, bps in net_bps.items() if arm != CHAMPION}
+        found.append(RegimeOutcome(regime, int(mine.sum()), float(champion[mine].mean()), differences))
+    return found
 
 
 def outcome(

@@ -109,9 +109,18 @@ class LiveSeries:
         )
         return adjusted(profit, np.nan_to_num(explained))
 
+    def column(self, name: str, place: int) -> FloatArray:
+        """Of an arm, a number by its name in `LiveArm`, float64 [n]."""
+        return self._column(lambda arm: getattr(arm, name), place)
+
+    @property
+    def shares(self) -> FloatArray:
+        """Of the units, that all challengers together were to have, float64 [n]."""
+        return np.array([one.share for one in self._ended], np.float64)
+
     def total(self, name: str, place: int) -> int:
         """Of all blocks, of an arm's `rows` or `errors`."""
-        return int(self._column(lambda arm: getattr(arm, name), place).sum())
+        return int(self.column(name, place).sum())
 
     def sample_ratio(self, challenger: int) -> SampleRatio:
         """Evidence that a challenger was not given its share of the units."""
@@ -122,7 +131,7 @@ class LiveSeries:
         return found
 
     def _shares(self, place: int) -> FloatArray:
-        whole = np.array([one.share for one in self._ended], np.float64)
+        whole = self.shares
         shares: FloatArray = whole / (len(self._arms) - 1) if place else 1.0 - whole
         return shares
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from services.experiments.arm_book import ArmAnswers, ArmBook, ArmDump, ArmOutcome, SharedTicks
 from services.experiments.virtual_units import VirtualRows, VirtualState, VirtualUnits
+from trading.arrays import Int64Array
 from trading.decision.columns import TickColumns
 from trading.decision.schema import CODES, Decision, Reason
 from trading.errors import ConfigurationError
@@ -20,6 +21,7 @@ from trading.experiments.definition import CHAMPION, ExperimentDefinition
 from trading.features.engine import FeatureEngine
 from trading.features.kernel import FLOAT_WIDTH, INT_WIDTH
 from trading.market import MID, Tick, TickBatch
+from trading.models.signature import REGIMES
 from trading.replay.published import Published, held_of, quota_of, targets_of
 from trading.risk.limits import LimitSet
 from trading.risk.trading_state import SEVERITY, TradingState
@@ -59,6 +61,7 @@ class BlockOutcome(Struct, frozen=True):
         capital: of each arm's book, in money.
         arms: the champion's, and each challenger's in its order.
         virtual: of a canary: money that the champion's book earned in each arm's units.
+        regimes: of how many rows each regime was the likeliest, as the champion's model saw it.
     """
 
     partition: int
@@ -66,6 +69,7 @@ class BlockOutcome(Struct, frozen=True):
     capital: float
     arms: tuple[ArmOutcome, ...]
     virtual: tuple[float, ...] = ()
+    regimes: tuple[int, ...] = ()
 
 
 class PartitionDump(Struct, frozen=True, array_like=True):
@@ -79,6 +83,7 @@ class PartitionDump(Struct, frozen=True, array_like=True):
     ints: bytes
     floats: bytes
     arms: list[ArmDump]
+    regimes: list[int]
     virtual: VirtualState | None = None
 
 
@@ -123,13 +128,15 @@ class PartitionShadow:
         self._books = [ArmBook(limits, rebalance_band, experiment.costs) for _ in experiment.arms]
         self._first, self._block, self._control_to = first_block, -1, 0
         self._virtual = VirtualUnits(experiment) if experiment.kind == "canary" else None
+        self._regimes = np.zeros(len(REGIMES), np.int64)
 
     def dump(self) -> PartitionDump:
         """A copy."""
         symbols, ints, floats = self._engine.dump()
         return PartitionDump(
             self._partition, self._first, self._block, self._control_to, symbols, ints.tobytes(), floats.tobytes(),
-            [book.dump() for book in self._books], None if self._virtual is None else self._virtual.state,
+            [book.dump() for book in self._books], self._regimes.tolist(),
+            None if self._virtual is None else self._virtual.state,
         )  # fmt: skip
 
     def load(self, dump: PartitionDump) -> None:
@@ -141,6 +148,7 @@ class PartitionShadow:
         self._first, self._block, self._control_to = dump.first, dump.block, dump.control_to
         for book, found in zip(self._books, dump.arms, strict=True):
             book.load(found)
+        self._regimes = np.array(dump.regimes, np.int64)
         if self._virtual is not None and dump.virtual is not None:
             self._virtual.state = dump.virtual
 
@@ -218,6 +226,7 @@ class PartitionShadow:
             held=NO_HOLDS,
             targets=NO_TARGETS,
         )
+        self._regimes += regimes_of(decisions)
         quota = self._quota(rows[0].published)
         shared = SharedTicks(batch.symbols, ticks, SEVERITY[key.state], quota)
         out, *_ = [book.decide(shared, mine) for book, mine in zip(self._books, answers, strict=True)]
@@ -248,12 +257,20 @@ class PartitionShadow:
         capital = float(self._books[0].book.tables.account[0].capital)
         virtual = () if self._virtual is None else self._virtual.close()
         arms = tuple(book.close() for book in self._books)
-        return BlockOutcome(self._partition, self._block, capital, arms, virtual)
+        regimes, self._regimes = tuple(self._regimes.tolist()), np.zeros(len(REGIMES), np.int64)
+        return BlockOutcome(self._partition, self._block, capital, arms, virtual, regimes)
 
 
 def recorded_answers(decisions: Sequence[Decision]) -> ArmAnswers:
     """What the model that decided said, as it was recorded."""
     return ArmAnswers(targets_of(decisions), held_of(decisions))
+
+
+def regimes_of(decisions: Sequence[Decision]) -> Int64Array:
+    """Rows by their likeliest regime, int64 [regimes], of those that the champion's model saw."""
+    known = [d.regime_probabilities for d in decisions if d.regime_probabilities and not of_challenger(d)]
+    likeliest = np.array(known, np.float64).reshape(-1, len(REGIMES)).argmax(axis=1)
+    return np.bincount(likeliest, minlength=len(REGIMES)).astype(np.int64)
 
 
 def of_challenger(decision: Decision) -> bool:

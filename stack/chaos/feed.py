@@ -52,8 +52,11 @@ def rubbish(number: int) -> bytes:
 class Feed:
     """Publishes until it is closed; the same ticks in the same order for the same seed."""
 
-    def __init__(self, settings: StackSettings, topic: str, seed: int, rate_hz: float) -> None:
-        self._topic, self._bootstrap = topic, settings.kafka_bootstrap
+    def __init__(
+        self, settings: StackSettings, topic: str, seed: int, rate_hz: float, *, shift_to_now: bool = False
+    ) -> None:
+        """Begin. With `shift_to_now` a tick happens when it is sent, else when the source says."""
+        self._topic, self._bootstrap, self._shift_to_now = topic, settings.kafka_bootstrap, shift_to_now
         self._partitions = settings.partitions
         source = open_source(f"simulate:regimes?seed={seed}&ticks=100000000&symbols={SYMBOLS}")
         self._plan = plan(source.records(), Speed("constant", rate_hz=rate_hz))
@@ -87,7 +90,9 @@ class Feed:
                     raise
 
     def _run(self) -> None:
-        self.published = self._publisher.publish(self._until_stopped(), keep_times=False)
+        self.published = self._publisher.publish(
+            self._until_stopped(), shift_to_now=self._shift_to_now, keep_times=False
+        )
 
     def _until_stopped(self) -> Iterator[Planned]:
         for number, planned in enumerate(self._plan):

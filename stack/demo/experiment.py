@@ -268,9 +268,9 @@ def promoted_signal(desk: GatewaySettings, settings: StackSettings) -> Promoted 
 
 def write(settings: StackSettings, arm: str) -> str:
     """The page of a challenger's experiment; where it is."""
-    found, series = known(commanding.experiment_of(gateway_settings(), arm), experiments_settings().folder)
+    found, counted = known(commanding.experiment_of(gateway_settings(), arm), experiments_settings().folder)
     page = settings.absolute_home / "report" / f"{arm}.html"
-    write_page(page, found.experiment.definition, found.evaluation, series, "", found)
+    write_page(page, found.experiment.definition, found.evaluation, counted, "", found)
     return str(page)
 
 

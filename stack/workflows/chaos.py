@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import structs
+
 from stack.chaos.run import Chaos, proxied
+from stack.chaos.servers import ServerFaults
 from stack.chaos.table import ChaosReport
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.supervision.lifecycle import down, up
+from stack.workflows.experiments.faults import CanaryFaults
 from stack.workflows.export_workflow import export
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
@@ -44,6 +49,15 @@ def run_chaos(
         progress("training and exporting")
         train(TrainRequest((MARKET,)), lambda *_: None)
         export(lambda _: None)
-        return Chaos(settings, seed, progress).run(kills, poison, faults, (listen, target))
+        report = Chaos(settings, seed, progress).run(kills, poison, faults, (listen, target))
+        if not faults:
+            return report
+        began = time.monotonic()
+        servers = ServerFaults(settings.absolute_home)
+        grown = CanaryFaults(
+            settings, f"chaos-{seed}-{time.time_ns() // 1_000_000}", seed, servers, progress
+        ).rows()
+        seconds = report.seconds + time.monotonic() - began
+        return structs.replace(report, rows=[*report.rows, *grown], seconds=seconds)
     finally:
         down(home)

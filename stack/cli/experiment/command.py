@@ -76,6 +76,7 @@ def shadow(
     """
     from services.experiments.call_budget import CallLimits
     from stack.processes.settings import gateway_settings
+    from stack.workflows.experiments.kept import CountedBlocks
     from stack.workflows.experiments.report import write_page
     from stack.workflows.experiments.shadow import Beginning, begun
     from trading.experiments import reading
@@ -94,7 +95,7 @@ def shadow(
         show(experiment, evaluation, run.rows, run.ended)
     if page is not None:
         # Last: a full disk must not take what was found.
-        write_page(page, experiment, evaluation, run.series, run.ended)
+        write_page(page, experiment, evaluation, CountedBlocks(run.series), run.ended)
         err.print(f"written: {page}", markup=False, soft_wrap=True)
     if run.ended:
         raise typer.Exit(1)
@@ -203,6 +204,25 @@ def show(experiment: ExperimentDefinition, evaluation: Evaluation, decisions: in
         out.print()
         columns = ["challenger", "guarded", "champion", "challenger", "allowed above", ""]
         out.print(table("", columns, guarded, right=(2, 3, 4)))
+    show_regimes(evaluation)
+
+
+def show_regimes(evaluation: Evaluation) -> None:
+    """What became of the blocks by what the market was like; nothing before the first."""
+    arms = [one.arm for one in evaluation.challengers]
+    rows = [
+        [
+            one.regime or "none seen",
+            f"{one.blocks:,}",
+            f"{one.champion_bps:+.4g}",
+            *(f"{one.differences[arm]:+.4g}" for arm in arms),
+        ]
+        for one in evaluation.regimes
+    ]
+    if rows:
+        out.print()
+        columns = ["regime", "blocks", "champion, a block", *(f"{arm} beyond it" for arm in arms)]
+        out.print(table("", columns, rows, right=tuple(range(1, len(columns)))))
 
 
 @app.command("demo", epilog="Example: ultrathink experiment demo --json")

@@ -12,8 +12,7 @@ from stack.cli.output import coloured, err, out, print_json, table
 from trading.users import current_user
 
 if TYPE_CHECKING:
-    from services.experiments.block_series import BlockSeries
-    from stack.workflows.experiments.kept import KnownExperiment
+    from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment
     from trading.experiments.register import Experiment
 
 NameArgument = Annotated[str, typer.Argument(help="Of the experiment.")]
@@ -188,7 +187,7 @@ def report(
     from stack.cli.experiment.command import check_page, show
     from stack.workflows.experiments.report import write_page
 
-    found, series = known_of(name)
+    found, counted = known_of(name)
     definition = found.experiment.definition
     if page is not None:
         check_page(page, None)
@@ -199,7 +198,7 @@ def report(
         show_live(found)
         show_said(found.experiment)
     if page is not None:
-        write_page(page, definition, found.evaluation, series, "", found)
+        write_page(page, definition, found.evaluation, counted, "", found)
         err.print(f"written: {page}", markup=False, soft_wrap=True)
 
 
@@ -240,7 +239,7 @@ def promote(
         out.print(f"{override} answers for it, against: {done.overridden}", markup=False, soft_wrap=True)
 
 
-def known_of(name: str) -> tuple[KnownExperiment, BlockSeries]:
+def known_of(name: str) -> tuple[KnownExperiment, CountedBlocks]:
     """What is known of an experiment of the desk. Raises ConfigurationError, ServiceUnavailable."""
     from stack.processes.settings import experiments_settings, gateway_settings
     from stack.workflows.experiments.commanding import experiment_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -33,7 +34,19 @@ class KnownExperiment(Struct, frozen=True):
     is_current: bool = True
 
 
-def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, BlockSeries]:
+class CountedBlocks(NamedTuple):
+    """What an evaluation rests on.
+
+    Attributes:
+        shadow: paired, on virtual books.
+        desk: of a canary's own rows; None where its challengers decide nothing.
+    """
+
+    shadow: BlockSeries
+    desk: LiveSeries | None = None
+
+
+def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, CountedBlocks]:
     """What its watcher has kept, and the blocks that it rests on.
 
     Args:
@@ -53,15 +66,13 @@ def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, BlockS
     series, live = BlockSeries(definition.arms, 1), LiveSeries(definition.arms, 1)
     series.load(found.run.series)
     desk = read_newest(folder, definition, DESK)
+    is_canary = definition.kind == "canary"
     # Of another start nothing is told beside it.
-    is_whole = definition.kind != "canary" or (desk is not None and desk.started == found.started)
+    is_whole = not is_canary or (desk is not None and desk.started == found.started)
     if desk is not None and is_whole:
         live.load(desk.run.series)
-    told = evaluate_live(definition, live, series) if definition.kind == "canary" else []
+    told = evaluate_live(definition, live, series) if is_canary else []
     return KnownExperiment(
-        experiment,
-        evaluate(definition, series),
-        told,
-        found.run.rows,
+        experiment, evaluate(definition, series), told, found.run.rows,
         is_whole and found.started == start_of(experiment),
-    ), series
+    ), CountedBlocks(series, live if is_canary else None)  # fmt: skip

@@ -18,11 +18,10 @@ from exporters.release.releases import Released, Releases
 from exporters.release.triton_client import TritonServer
 from exporters.sources.registry import attach_evidence
 from gateway.settings import GatewaySettings
-from services.experiments.block_series import BlockSeries
 from services.experiments.statistics.verdict import Verdict
 from stack.workflows.asking import ModelPlace
 from stack.workflows.experiments.commanding import command
-from stack.workflows.experiments.kept import KnownExperiment
+from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment
 from stack.workflows.experiments.report import write_page
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.experiments.definition import Challenger, ExperimentDefinition, ServedModel
@@ -82,7 +81,7 @@ def challenger_of(found: KnownExperiment, arm: str) -> Challenger:
 
 
 def promote(
-    found: tuple[KnownExperiment, BlockSeries],
+    found: tuple[KnownExperiment, CountedBlocks],
     arm: str,
     desk: tuple[GatewaySettings, ModelPlace, str],
     told: tuple[str, str],
@@ -105,7 +104,7 @@ def promote(
         ExportError: the gates refuse it; the same is served as before.
         ServiceUnavailable: a server does not answer.
     """
-    known, series = found
+    known, counted = found
     (settings, place, mlflow_uri), (reason, by) = desk, told
     definition, challenger = known.experiment.definition, challenger_of(known, arm)
     against = objection(known, challenger.arm)
@@ -124,7 +123,7 @@ def promote(
     try:
         record(known, challenger, settings, (reason, by), against)
         progress("attach the report in MLflow")
-        attached = attach(known, series, challenger, (place, mlflow_uri), by)
+        attached = attach(known, counted, challenger, (place, mlflow_uri), by)
     except ServiceUnavailable as error:
         raise ServiceUnavailable(
             f"{challenger.served} is served by now, and what is left is not done ({error}): the same command again "
@@ -180,7 +179,7 @@ def release(
 
 
 def attach(
-    known: KnownExperiment, series: BlockSeries, challenger: Challenger, desk: tuple[ModelPlace, str], by: str
+    known: KnownExperiment, counted: CountedBlocks, challenger: Challenger, desk: tuple[ModelPlace, str], by: str
 ) -> list[str]:
     """Put the experiment's page with the model's versions in MLflow; the runs that have it now."""
     place, mlflow_uri = desk
@@ -197,7 +196,7 @@ def attach(
     found = sorted({run for run in runs.values() if run})
     with tempfile.TemporaryDirectory() as temporary:
         page = Path(temporary) / PAGE
-        write_page(page, known.experiment.definition, known.evaluation, series, "", known)
+        write_page(page, known.experiment.definition, known.evaluation, counted, "", known)
         for run in found:
             attach_evidence(mlflow_uri, run, Path(temporary), "experiment", tags)
     return found

@@ -12,11 +12,14 @@ import numpy as np
 
 from services.experiments.block_series import BlockSeries
 from services.experiments.evaluation import ChallengerOutcome, Evaluation
-from stack.workflows.experiments.kept import KnownExperiment
+from services.experiments.live_series import LiveSeries
+from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment
 from trading.errors import ConfigurationError
 from trading.experiments.definition import CHAMPION, ExperimentDefinition
 from trading.files import replace_file
 
+#: Of a picture's blocks so many are told apart.
+SPOTS = 40
 #: Neither red nor green: what is good or bad is said, and not by a line.
 COLOURS = ("#264653", "#3a86ff", "#e07a00", "#8338ec", "#00a6a6", "#b5838d", "#7f7f7f", "#bc6c25", "#5e60ce")
 
@@ -25,7 +28,7 @@ def write_page(
     path: Path,
     definition: ExperimentDefinition,
     evaluation: Evaluation,
-    series: BlockSeries,
+    counted: CountedBlocks,
     ended: str,
     known: KnownExperiment | None = None,
 ) -> None:
@@ -35,7 +38,7 @@ def write_page(
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, to_page(definition, evaluation, series, ended, known).encode())
+        replace_file(path, to_page(definition, evaluation, counted, ended, known).encode())
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -43,7 +46,7 @@ def write_page(
 def to_page(
     definition: ExperimentDefinition,
     evaluation: Evaluation,
-    series: BlockSeries,
+    counted: CountedBlocks,
     ended: str,
     known: KnownExperiment | None = None,
 ) -> str:
@@ -55,8 +58,9 @@ def to_page(
         autoescape=select_autoescape(["j2", "html"]),
     )
     page: str = environment.get_template("experiment.html.j2").render(
-        d=definition, e=evaluation, k=known, ended=ended, when=when, number=number, rows=arm_rows(series),
-        broken=series.broken, pictures=pictures(definition, evaluation, series),
+        d=definition, e=evaluation, k=known, ended=ended, when=when, number=number, rows=arm_rows(counted.shadow),
+        broken=counted.shadow.broken, pictures=pictures(definition, evaluation, counted.shadow),
+        on_the_desk=desk_pictures(definition, counted.desk),
     )  # fmt: skip
     return page
 
@@ -96,6 +100,41 @@ def pictures(definition: ExperimentDefinition, evaluation: Evaluation, series: B
             title = f"How much better {one.arm} is than the champion, as it was known at the time"
             found[title] = known(one, definition, colour)
     return found
+
+
+def desk_pictures(definition: ExperimentDefinition, desk: LiveSeries | None) -> dict[str, str]:
+    """Title -> PNG in base64, of what a canary's arms had; none without a block."""
+    if desk is None or not len(desk.blocks):
+        return {}
+    return {"Whose the units were, block by block": divided(definition, desk)}
+
+
+def divided(definition: ExperimentDefinition, desk: LiveSeries) -> str:
+    """Each arm's part of the units beside what was promised, and which of its rows the champion decided."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    whole, fallen = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    begins = np.array(desk.blocks * definition.block_ns, "datetime64[ns]")
+    units = np.stack([desk.column("units", place) for place in range(len(definition.arms))])
+    # Single blocks jump: some together tell whose they are.
+    some = max(1, len(begins) // SPOTS)
+    starts = np.arange(0, len(begins), some)
+    parts = np.add.reduceat(units, starts, axis=1)
+    parts = parts / np.maximum(parts.sum(axis=0), 1.0)
+    for place, (arm, colour) in enumerate(zip(definition.arms, COLOURS, strict=False)):
+        whole.plot(begins[starts], parts[place], label=arm, color=colour, linewidth=1.4)
+        if place:
+            rows, errors = (np.add.reduceat(desk.column(name, place), starts) for name in ("rows", "errors"))
+            fallen.plot(begins[starts], errors / np.maximum(rows, 1.0), color=colour, linewidth=1.4)
+    whole.plot(begins, desk.shares, color="black", linewidth=0.8, linestyle="--", label="promised to challengers")
+    whole.set_ylabel("part of the units")
+    fallen.set_ylabel("decided by the champion\nin a challenger's place")
+    whole.legend(loc="upper left")
+    for axes in (whole, fallen):
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.3)
+    return png(figure)
 
 
 def earned(begins: Any, series: BlockSeries) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from msgspec import structs
 
 from services.experiments.arm_book import ArmAnswers, flips
-from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionShadow, recorded_answers
+from services.experiments.partition_shadow import (
+    ChampionChanged,
+    DecidedTick,
+    PartitionShadow,
+    recorded_answers,
+    regimes_of,
+)
 from tests.fakes import limit_set
 from tests.recorded_desk import BAND, limits, recorded
 from trading.decision.schema import CODES, Action, Reason
@@ -87,6 +95,19 @@ def test_the_champions_book_trades_what_the_desk_traded(log):
     # And whoever says the same, does the same.
     for block in blocks:
         assert block.arms[1] == block.arms[0]
+
+
+def test_what_the_market_was_like_is_told_by_the_rows_that_the_champion_saw(log):
+    rows = rows_of(log)
+    one = shadow(log)
+    blocks = [*run(one, rows, same_answers(rows)), one._close()]
+    seen = [d.regime_probabilities for d in (row.decision for row in rows) if d.regime_probabilities]
+    assert sum(sum(block.regimes) for block in blocks) == len(seen) > 1000
+    likeliest = Counter(max(range(3), key=told.__getitem__) for told in seen)
+    assert [sum(block.regimes[k] for block in blocks) for k in range(3)] == [likeliest[k] for k in range(3)]
+    # Of a challenger's rows it is not the champion's word.
+    other = structs.replace(rows[0].decision, assigned="newer", regime_probabilities=[1.0, 0.0, 0.0])
+    assert regimes_of([other]).tolist() == [0, 0, 0]
 
 
 def test_batches_do_not_matter(log):

@@ -11,13 +11,16 @@ from msgspec import structs
 
 from services.experiments.block_series import BlockSeries
 from services.experiments.evaluation import evaluate
+from services.experiments.live_series import LiveSeries
+from services.experiments.partition_canary import LiveArm, LiveOutcome
+from stack.workflows.experiments.kept import CountedBlocks
 from stack.workflows.experiments.report import number, to_page, write_page
 from tests.unit.services.experiments.test_evaluation import TWO, noise, series_of
 from trading.errors import ConfigurationError
 
 
 def page_of(series, ended="", definition=TWO):
-    return to_page(definition, evaluate(definition, series), series, ended)
+    return to_page(definition, evaluate(definition, series), CountedBlocks(series), ended)
 
 
 def test_the_sentence_comes_first_and_the_pictures_are_there():
@@ -53,6 +56,27 @@ def test_nine_arms_have_nine_lines():
     assert page_of(series, definition=many).count("data:image/png;base64,") == 9
 
 
+def test_whose_units_were_and_what_the_market_was_like_are_shown():
+    market = noise(1, 200)
+    series = series_of(market, market + 1.0, market - 2.0)
+    series._regimes = [[5, 1, 0]] * 150 + [[0, 0, 0]] * 50
+    desk = LiveSeries(TWO.arms, 1)
+    for block in range(200):
+        arms = (LiveArm(units=6, rows=60), LiveArm(units=2, rows=20, errors=5), LiveArm(units=2, rows=20))
+        desk.add(LiveOutcome(0, block, 1e6, 0.4, whole=True, arms=arms))
+    desk.end(999)
+    text = to_page(TWO, evaluate(TWO, series), CountedBlocks(series, desk), "")
+    assert "Whose the units were, block by block" in text
+    assert text.count("data:image/png;base64,") == 4
+    (table,) = re.findall(r"<th>regime</th>.*?</table>", text, re.DOTALL)
+    assert "good beyond it" in table
+    assert re.findall(r'<td>(bull|none seen)</td><td class="n">(\d+)</td>', table) == [
+        ("bull", "150"),
+        ("none seen", "50"),
+    ]
+    assert table.count("+1<") == table.count("-2<") == 2
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [(None, "unknown"), (math.nan, "unknown"), (math.inf, "any"), (-math.inf, "none"), (0.5, "+0.5")],
@@ -64,8 +88,8 @@ def test_what_is_no_number_is_a_word(value, told):
 def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     series = series_of(*[noise(k, 120) for k in range(3)])
     evaluation = evaluate(TWO, series)
-    write_page(tmp_path / "new" / "page.html", TWO, evaluation, series, "")
-    assert (tmp_path / "new" / "page.html").read_text() == to_page(TWO, evaluation, series, "")
+    write_page(tmp_path / "new" / "page.html", TWO, evaluation, CountedBlocks(series), "")
+    assert (tmp_path / "new" / "page.html").read_text() == to_page(TWO, evaluation, CountedBlocks(series), "")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="cannot be written"):
-        write_page(tmp_path / "file" / "page.html", TWO, evaluation, series, "")
+        write_page(tmp_path / "file" / "page.html", TWO, evaluation, CountedBlocks(series), "")

@@ -13,6 +13,7 @@ FUZZ_ARGS ?=
 UNIT ?= tests/unit tests/contract
 SLOW ?= slow and not long
 DATA_FOLDER ?= ../shared/data
+FEED ?= $(DATA_FOLDER)/binance_usdm_btcusdt_20240808.gz
 PROOF ?=
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
@@ -41,9 +42,9 @@ $(COMPILED): $(STAMP) stack/servers/kafka.py $(shell find trading -name '*.py')
 demo: setup
 	@$(BIN)/ultrathink demo --data "$(DATA)" $(DEMO_ARGS)
 
-# Three models of a market whose signal is known: a shadow finds which of them is better.
+# Three models of a market whose signal is known: which is better? A recorded feed, where there is one, is decided too.
 experiment-demo: setup
-	@$(BIN)/ultrathink experiment demo $(DEMO_ARGS)
+	@$(BIN)/ultrathink experiment demo $(if $(wildcard $(FEED)),--feed "binance:$(FEED)") $(DEMO_ARGS)
 
 # Everything but what is marked slow, in two runs side by side; the ten longest of each are shown.
 test: setup

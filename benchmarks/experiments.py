@@ -216,9 +216,7 @@ def shown(decisions: list[Decision], name: str) -> int:
 
 def main() -> None:
     """Both, on one desk."""
-    figures = BenchmarkFigures(
-        "experiments", f"experiments: what they cost, {TURNS} runs of each side in turns, and harm"
-    )
+    figures = BenchmarkFigures("experiments", f"experiments: what they cost, {TURNS} turns, and how soon harm ends")
     with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder) / "home") as settings:
         models = Models(champion_of(settings, MODELS[1]), new_challenger(settings))
         found = [harm(settings, models, number) for number in range(TIMES)]

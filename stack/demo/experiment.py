@@ -28,6 +28,7 @@ from gateway.settings import GatewaySettings
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from services.experiments.statistics.verdict import Verdict
+from stack.demo.recorded_feed import FeedRamp, ramp_on
 from stack.demo.run import LIMITS
 from stack.processes.experiments import running_experiments
 from stack.processes.gateway import GatewayProcess, running_gateway
@@ -90,6 +91,7 @@ class Shown(Struct, frozen=True):
         decisions: of the desk.
         pages: where they are written, by arm.
         as_planted: whether what was planted was found, and acted on.
+        feed: of a recorded feed, what became of a share that grew; None where none was given.
     """
 
     experiments: dict[str, KnownExperiment]
@@ -98,6 +100,7 @@ class Shown(Struct, frozen=True):
     decisions: int
     pages: dict[str, str]
     as_planted: bool
+    feed: FeedRamp | None = None
 
 
 Stage = Callable[[str], None]
@@ -146,9 +149,14 @@ def teach(settings: StackSettings, stage: Stage) -> dict[str, int]:
     return versions
 
 
-def run(settings: StackSettings, stage: Stage, progress: Progress) -> Shown:
-    """The whole of it, on servers that are up."""
+def run(settings: StackSettings, stage: Stage, progress: Progress, feed: str | None = None) -> Shown:
+    """The whole of it, on servers that are up; of a SOURCE of recorded ticks a share grows there, too."""
     versions, desk = teach(settings, stage), gateway_settings()
+    recorded = None
+    if feed is not None:
+        stage(f"let the second model's share grow on {feed}")
+        models = (ServedModel(FUSED, versions["champion"]), ServedModel(FUSED, versions["signal"]))
+        recorded = ramp_on(settings, feed, models, stage, progress)
     control = Control(settings.kafka_bootstrap, desk.control_topic, settings.redis_url)
     control.apply(limits_file.read(LIMITS), "the demo's desk", BY)
     symbols = sorted({record.tick.symbol for record in open_source(MARKET).records()})
@@ -177,7 +185,7 @@ def run(settings: StackSettings, stage: Stage, progress: Progress) -> Shown:
     ended = {arm: known_of(desk, arm) for arm in found}
     return Shown(
         ended, stopped_by_guardrail(ended["contrary"]), promoted, int(found["signal"].decisions), pages,
-        as_planted(ended, promoted),
+        as_planted(ended, promoted) and (recorded is None or recorded.as_promised), recorded,
     )  # fmt: skip
 
 

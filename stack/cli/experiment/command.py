@@ -16,6 +16,7 @@ from trading.errors import ConfigurationError
 if TYPE_CHECKING:
     from services.experiments.evaluation import Evaluation
     from services.experiments.running import ShadowRun
+    from stack.demo.recorded_feed import FeedRamp
     from stack.workflows.experiments.shadow import Begun
     from trading.experiments.definition import ExperimentDefinition
 
@@ -230,6 +231,9 @@ def demo(
     home: Annotated[
         Path, typer.Option(help="Folder of the demo's own stack; begun anew each time.", envvar="ULTRATHINK_HOME")
     ] = DEMO_HOME,
+    feed: Annotated[
+        str | None, typer.Option(help="A SOURCE of recorded ticks, on which a share grows too: binance:PATH.gz, …")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers up.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -255,7 +259,7 @@ def demo(
         stage("start the servers")
         start_quietly(settings)
         with showing("experiment") as progress:
-            found = work.run(settings, stage, progress)
+            found = work.run(settings, stage, progress, feed)
     if json:
         print_json(found)
     else:
@@ -264,7 +268,22 @@ def demo(
             show_live(one)
             show_said(one.experiment)
             out.print(f"the page: {found.pages[arm]}\n", markup=False, soft_wrap=True)
+        show_feed(found.feed)
         if found.promoted is not None:
             out.print(f"the desk is decided by {found.promoted.served} now", markup=False)
     if not found.as_planted:
         raise typer.Exit(1)
+
+
+def show_feed(feed: FeedRamp | None) -> None:
+    """What became of a share that grew on a recorded feed; nothing where none was given."""
+    if feed is None:
+        return
+    rows = [[share, f"{whole:,}", f"{mine:,}"] for share, (whole, mine) in feed.units.items()]
+    title = (
+        f"{feed.source}: {feed.decisions:,} decisions; {feed.moved} units were moved, {feed.wrong} ticks are "
+        f"another arm's than the log says, {feed.fallbacks:,} fell to the champion"
+    )
+    out.print(table(title, ["share", "units", "the second model's"], rows, right=(1, 2)))
+    if feed.stopped:
+        out.print(f"It was stopped: {feed.stopped}", markup=False)

@@ -32,12 +32,14 @@ class Answers(Struct, frozen=True):
         failure: why rows that are not valid in it have no answer; TARGET where they have one, and it is wrong.
         arms: of the batch, with the versions that answered.
         arm_rows: int64 [n], which of them each row is decided by.
+        waited_us: for challengers, beyond the champion's answer.
     """
 
     prediction: Prediction | None
     failure: Reason
     arms: Sequence[Arm]
     arm_rows: Int64Array
+    waited_us: float = 0.0
 
 
 class Unit(NamedTuple):

@@ -122,7 +122,7 @@ class Decider:
         evidence = self._evidence(batch, answers, targets, answer_rows, (trading_state, desk_quotas), queue_us)
         return Decided(
             keys=evidence.symbols,
-            payloads=self._writer.write(evidence, out, stages_us, decided_ns),
+            payloads=self._writer.write(evidence, out, stages_us, decided_ns, answers.waited_us),
             event_time_ns=batch.ticks.event_time_ns,
             arms=evidence.arms,
             arm_rows=evidence.arm_rows,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import structlog
+from msgspec import structs
 
 from gateway.arms import Answers, ChallengerAnswer, Division, Unit, joined
 from gateway.batch import Batch
@@ -70,7 +71,8 @@ class ArmsPredictor:
             ChallengerAnswer(one.places, self._said(running[place], one.pending, champion, ends_ns))
             for (place, _), one in begun.items()
         ]
-        return joined(champion, asked, running, units, answers)
+        waited_us = (self._clock.monotonic_ns() - now_ns) / 1e3 if answers else 0.0
+        return structs.replace(joined(champion, asked, running, units, answers), waited_us=waited_us)
 
     def _ask_champion(self, batch: Batch, asked: Int64Array) -> Answers:
         """As if there were no experiment: of one arm."""

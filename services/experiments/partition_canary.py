@@ -13,7 +13,7 @@ from services.experiments.lots import Lots
 from trading.decision.schema import Action, Decision, Reason
 from trading.experiments.arms import Fallback
 from trading.experiments.assignment import CanaryArms, experiment_named, name_of
-from trading.experiments.definition import ExperimentDefinition
+from trading.experiments.definition import CHAMPION, ExperimentDefinition
 from trading.risk.limits import LimitSet
 from trading.state.applied import CommandLog
 
@@ -32,7 +32,8 @@ class LiveArm(Struct, array_like=True):
         orders, denied: that were wanted, and of them those that risk denied.
         flips: rows whose target has another sign than the last one of their unit.
         traded, profit: money; see `Lots`.
-        latencies: step -> rows that took so long from polling to deciding.
+        latencies: step -> rows that took so long from polling to deciding, the champion's without what they waited
+            for challengers.
     """
 
     units: int = 0
@@ -220,7 +221,9 @@ class PartitionCanary:
 def count(arm: LiveArm, decision: Decision, *, flips: bool) -> None:
     """One more of an arm's rows."""
     stages = decision.stages
-    step = step_of((stages.features_us + stages.inference_us + stages.decide_us) / 1e3)
+    # What a batch waited for challengers is theirs, also where rows of the champion waited with them.
+    waited_us = stages.waited_us if decision.assigned == CHAMPION else 0.0
+    step = step_of((stages.features_us + stages.inference_us + stages.decide_us - waited_us) / 1e3)
     arm.rows += 1
     arm.answered += decision.target_position is not None
     # Another champion is no fault of the challenger's, nor is a server that answered nobody.

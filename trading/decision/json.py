@@ -18,7 +18,7 @@ from trading.market import MAX_SYMBOL_LENGTH
 from trading.risk.trading_state import TradingState
 
 #: Bytes of a decision beside its floats, verdict and names: fields, integers, ids.
-FIXED_BYTES = 880
+FIXED_BYTES = 910
 
 
 class DecisionEvidence(Struct, frozen=True):
@@ -71,6 +71,7 @@ class DecisionWriter:
         decided: DecisionColumns,
         stages_us: tuple[float, float, float],
         decided_at_ns: int,
+        waited_us: float = 0.0,
     ) -> list[bytes]:
         """The decisions as JSON.
 
@@ -78,15 +79,19 @@ class DecisionWriter:
             evidence, decided: of n decisions.
             stages_us: features, inference and decide time of the batch.
             decided_at_ns: wall time, of all.
+            waited_us: of the inference, for an experiment's challengers; left out where there was none.
         """
         n = len(decided.kinds)
         given = (decided.quantities, decided.prices, decided.mids, decided.before, decided.after)
         numbers = literal(msgspec.json.encode(np.column_stack(given).ravel().tolist()))
         columns = columns_of(evidence)
         self._make_room(n, size_of(columns, decided, len(numbers), len(self._head)))
+        stages = ',"features_us":{:.1f},"inference_us":{:.1f},"decide_us":{:.1f}'.format(*stages_us)
+        # A decision outside of experiments is what it was before there were any.
+        stages += f',"waited_us":{waited_us:.1f}' if waited_us else ""
         shared = json_kernel.BatchTexts(
             self._head,
-            literal(',"features_us":{:.1f},"inference_us":{:.1f},"decide_us":{:.1f}'.format(*stages_us).encode()),
+            literal(stages.encode()),
             literal(str(decided_at_ns).encode()),
             self._trace_prefix,
         )

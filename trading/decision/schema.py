@@ -47,12 +47,17 @@ BUY, SELL = len(REASONS), len(REASONS) + 1
 
 
 class StageTimes(Struct, frozen=True):
-    """Where a tick's time went, in microseconds. `queue` is from sending to the gateway's poll."""
+    """Where a tick's time went, in microseconds.
+
+    `queue_us` is from sending to the gateway's poll; `waited_us` is of the inference what an experiment's
+    challengers in the same batch took beyond the champion's answer.
+    """
 
     queue_us: float
     features_us: float
     inference_us: float
     decide_us: float
+    waited_us: float = 0.0
 
 
 class Decision(Struct, frozen=True):

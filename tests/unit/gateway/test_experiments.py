@@ -10,7 +10,8 @@ from gateway.arms import Division, nothing_like, overlaid
 from gateway.experiments import LEAST_PATIENCE_S, patience_ns
 from gateway.ports import RunningCanary
 from tests.challengers import FakeCanaries, FakeChallenger, canary
-from tests.fakes import FakePredictor, limit_set
+from tests.fakes import FakeClock, FakePredictor, limit_set
+from tests.recorded_desk import recorded
 from tests.unit.gateway.test_pipeline import START, Bench
 from trading.decision.policy import DecisionPolicy
 from trading.decision.schema import Reason
@@ -88,6 +89,27 @@ def test_what_a_challenger_does_not_answer_is_the_champions_and_recorded(model, 
         # In all else it is what the champion would have decided.
         plain = structs.replace(d, experiment="", assigned="", fallback="", stages=champion.stages)
         assert structs.replace(plain, decided_at_ns=champion.decided_at_ns) == champion
+
+
+def test_what_a_batch_waits_for_a_challenger_is_told_apart():
+    clock = FakeClock()
+
+    class Slow(FakeChallenger):
+        def result(self, timeout_s):
+            clock.advance(2.0)
+            return super().result(timeout_s)
+
+    made = Bench([TICKS], clock=clock)
+    made.build(POLICY, canaries=FakeCanaries(canary(Slow())))
+    found = made.run()
+    # Rows of the champion waited with the others.
+    assert {(d.assigned, d.stages.waited_us) for d in found} == {("champion", 2000.0), ("newer", 2000.0)}
+    assert all(d.stages.inference_us >= d.stages.waited_us for d in found)
+    _, alone = decisions_of()
+    assert {d.stages.waited_us for d in alone} == {0.0}
+    logs = recorded("simulate:regimes?seed=3&ticks=300&symbols=4", 300, assumed=True)
+    # Nor is it written where nobody waited.
+    assert not any(b"waited_us" in payload for log in logs.values() for payload in log.published)
 
 
 def test_of_an_answer_the_rows_that_may_be_used_are_used():

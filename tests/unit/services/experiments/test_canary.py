@@ -315,6 +315,16 @@ def test_a_server_that_answers_nobody_is_no_fault_of_the_challengers():
     assert series.total("errors", 1) > 0
 
 
+def test_what_a_champions_row_waited_for_a_challenger_is_the_challengers():
+    _, decisions, _ = decided(FakeChallenger())
+    some = next(d for d in decisions if d.assigned == "newer")
+    waited = structs.replace(some.stages, features_us=500.0, inference_us=9000.0, decide_us=500.0, waited_us=8000.0)
+    for assigned, took_ms in (("champion", 2.0), ("newer", 10.0)):
+        arm = LiveArm()
+        count(arm, structs.replace(some, assigned=assigned, stages=waited), flips=False)
+        assert percentile(arm.latencies, 0.99) == pytest.approx(took_ms, rel=0.05)
+
+
 def test_errors_are_seen_where_the_champion_has_no_rows():
     series = LiveSeries(EXPERIMENT.arms, 1)
     bad = LiveArm(units=1, rows=5, errors=5, latencies={step_of(2.0): 5})

@@ -22,6 +22,9 @@ class ExperimentsSettings(BaseSettings):
     repository: Path | None = Field(
         default=None, description="where challengers lie that are not served; None: the embedded stack's own"
     )
+    mlflow_uri: str | None = Field(
+        default=None, description="who knows where models come from; None: the embedded stack's own"
+    )
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9112, ge=0, le=65535)
     share: float = Field(default=0.25, gt=0, le=1, description="of the time that calls of Triton may take")

@@ -120,6 +120,8 @@ def experiments_settings(**given: Any) -> ExperimentsSettings:
         return {
             "metrics_port": stack.ports.experiments_metrics,
             "folder": stack.absolute_home / "experiments",
+            "repository": stack.model_repository,
+            "mlflow_uri": stack.mlflow_uri,
         }
 
     return resolve(ExperimentsSettings, of_stack, given)

@@ -18,7 +18,7 @@ from exporters.repository.repository import ModelRepository
 from gateway.adapters.batch_dependence import batch_test
 from gateway.adapters.triton import TritonPredictor
 from gateway.warm_up import probe_rows, probe_ticks
-from stack.processes.settings import gateway_settings
+from stack.processes.settings import experiments_settings, gateway_settings
 from stack.servers.settings import load
 from trading.arrays import Float32Array
 from trading.errors import (
@@ -58,6 +58,12 @@ def place_of_models(folder: Path | None = None) -> ModelPlace:
     """As the settings say, or with another folder of the repository."""
     repository = ModelRepository(folder or load().model_repository)
     return ModelPlace(gateway_settings().tritons[0], repository, find_gpu(DEFAULT_GPU))
+
+
+def place_of_experiments() -> tuple[ModelPlace, str]:
+    """Where experiments' models lie, and the address of MLflow, which knows where they come from."""
+    settings = experiments_settings()
+    return place_of_models(settings.repository), settings.mlflow_uri or load().mlflow_uri
 
 
 class AskedModel:

@@ -43,6 +43,7 @@ ONCE = {
     "gpu-probe",
     "trainer",
     "operator",
+    "experimenter",
     "rebind",
 }
 LONG_RUNNING = {n: s for n, s in SERVICES.items() if n not in ONCE}
@@ -127,7 +128,7 @@ def test_each_container_sees_the_passwords_of_its_own_role_alone():
     assert {name: found for name, found in seen.items() if found} == {
         "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "data": ["kafka-data"], "operator": ["kafka-operator"],
         "paper-broker": ["kafka-broker"], "metrics": ["kafka-metrics"],
-        "experiments": ["kafka-experiments"],
+        "experiments": ["kafka-experiments"], "experimenter": ["kafka-operator"],
         "rebind": ["kafka-operator", "forensics-signing-key"],
     }  # fmt: skip
 

@@ -153,8 +153,10 @@ def as_in_kubernetes(value: str) -> str:
     return value
 
 
+#: A person's words come with `exec`.
+WAITING = {"operator", "experimenter"}
 SAME = [
-    "gateway", "operator", "paper-broker", "forensics-setup", "forensics", "forensics-retire", "rebind", "data", "metrics", "experiments", "mlflow",
+    "gateway", "operator", "paper-broker", "forensics-setup", "forensics", "forensics-retire", "rebind", "data", "metrics", "experiments", "experimenter", "mlflow",
 ]  # fmt: skip
 
 
@@ -179,8 +181,7 @@ def test_command_image_user_memory_and_ports_are_those_of_compose(name):
     command = [word for word in there["command"] if word not in {"--daily", "--heartbeat", "/tmp/alive"}]
     if name == "rebind":
         command = [*there["entrypoint"], "--reason", "$(REASON)"]
-    # A person's words come with `exec` there.
-    assert name == "operator" or [w for w in here["args"] if w not in {"--heartbeat", "/tmp/alive"}] == command
+    assert name in WAITING or [w for w in here["args"] if w not in {"--heartbeat", "/tmp/alive"}] == command
     assert here["image"] == there["image"]
     memory = here["resources"]["limits"]["memory"]
     assert memory == there["mem_limit"].replace("m", "Mi").replace("g", "Gi")
@@ -249,8 +250,8 @@ def test_every_pod_is_restricted_and_bounded_and_asked_how_it_is(name):
             assert resources["requests"]["memory"] == resources["limits"]["memory"], one["name"]
             assert resources["requests"]["cpu"], one["name"]
             assert one["image"].rpartition(":")[2][0].isdigit(), one["name"]
-        # The operator's does nothing by itself.
-        if pod.get("restartPolicy", "Always") == "Always" and workload != "operator":
+        # They do nothing by themselves.
+        if pod.get("restartPolicy", "Always") == "Always" and workload not in WAITING:
             for one in pod["containers"]:
                 assert {"livenessProbe", "readinessProbe"} <= one.keys(), workload
 

@@ -28,15 +28,14 @@ def create(path: FileArgument, reason: ReasonOption, json: JsonOption = False) -
     the labels' horizon, a name or salt of before.
     """
     from stack.processes.settings import gateway_settings
-    from stack.servers.settings import load
-    from stack.workflows.asking import place_of_models
+    from stack.workflows.asking import place_of_experiments
     from stack.workflows.experiments.checking import check_models
     from stack.workflows.experiments.commanding import command
     from trading.experiments import reading
     from trading.experiments.register import ExperimentWord
 
     definition = reading.read(path)
-    check_models(definition, place_of_models(), load().mlflow_uri)
+    check_models(definition, *place_of_experiments())
     word = ExperimentWord("create", definition.name, definition)
     tell(command(gateway_settings(), word, reason, current_user()), reason, json=json)
 
@@ -219,11 +218,10 @@ def promote(
     """
     from stack.cli.export.command import working
     from stack.processes.settings import gateway_settings
-    from stack.servers.settings import load
-    from stack.workflows.asking import place_of_models
+    from stack.workflows.asking import place_of_experiments
     from stack.workflows.experiments import promoting
 
-    desk = gateway_settings(), place_of_models(), load().mlflow_uri
+    desk = gateway_settings(), *place_of_experiments()
     answers = f" ({override} answers for it)" if override else ""
     with working("promote") as progress:
         done = promoting.promote(

@@ -22,7 +22,7 @@ from services.experiments.desk_log import KafkaCommands, KafkaDecisions, KafkaDe
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.ports import ChallengerModel
 from services.experiments.running import RunDump, ShadowParts, ShadowRun
-from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_of_models
+from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_of_experiments
 from trading.arrays import Float32Array
 from trading.decision.policy import REBALANCE_BAND
 from trading.errors import BadRecord, ConfigurationError
@@ -128,7 +128,7 @@ def opened_arms(
     experiment: ExperimentDefinition, budget: CallBudget, beginning: Beginning, opened: ExitStack
 ) -> dict[str, ArmModel]:
     """Each arm's model. Raises ConfigurationError, ServiceUnavailable."""
-    place, models = beginning.place or place_of_models(), {}
+    place, models = beginning.place or place_of_experiments()[0], {}
     for arm, served in experiment.models.items():
         # The champion is asked where a challenger decided in its place, if anywhere.
         opening = partial(opened.enter_context, opened_arm(place, arm, served, beginning))

@@ -40,7 +40,7 @@ class Panel(Struct, frozen=True):
         unit: Grafana's name of the unit.
         kind: how.
         target: drawn as a line, and beyond it red; None for none.
-        needs: what must be there for an answer: nothing, a GPU, or several brokers.
+        needs: what must be there for an answer: nothing, a GPU, several brokers, or an experiment.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Panel(Struct, frozen=True):
     unit: str = "short"
     kind: Kind = "line"
     target: float | None = None
-    needs: Literal["", "gpu", "brokers"] = ""
+    needs: Literal["", "gpu", "brokers", "experiment"] = ""
 
 
 class Board(Struct, frozen=True):
@@ -147,9 +147,20 @@ DECISIONS = Board(
         one("Broken rules", BROKEN, "{{rule}}", "ops"),
         one("Dead letters", rate("gateway_dead_letters_total"), "dead letters", "ops"),
         one("By arm", rate("gateway_decisions_total", "variant"), "{{variant}}", "ops"),
-        one("Challengers' rows that the champion decided", FALLEN, "{{arm}}: {{fallback}}", "ops"),
-        one("Share of the units", "experiments_share", "{{experiment}}", "percentunit"),
-        one("Challenger less champion, basis points a block", "experiments_difference_bps", "{{arm}} {{bound}}"),
+        one(
+            "Challengers' rows that the champion decided",
+            FALLEN,
+            "{{arm}}: {{fallback}}",
+            "ops",
+            needs="experiment",
+        ),
+        one("Share of the units", "experiments_share", "{{experiment}}", "percentunit", needs="experiment"),
+        one(
+            "Challenger less champion, basis points a block",
+            "experiments_difference_bps",
+            "{{arm}} {{bound}}",
+            needs="experiment",
+        ),
         one("Reports of the broker", rate("paper_broker_reports_total", "kind"), "{{kind}}", "ops"),
         Panel(
             "Orders that work",

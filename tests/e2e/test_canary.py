@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import closing
 
@@ -26,6 +27,8 @@ from stack.processes.own import OwnProcess
 from stack.servers.kafka import create_topics
 from stack.servers.loopback import client
 from stack.servers.ports import free_ports
+from stack.watching.alerts import ALERTS
+from stack.watching.boards import BOARDS
 from tests.waiting import eventually
 from trading.decision.wire import decode_decision
 from trading.errors import ConfigurationError
@@ -53,6 +56,23 @@ guardrails:
   - {{metric: error_rate, tolerance: 0.2, at_once: 0.9}}
   - {{metric: drawdown, tolerance: 500}}
 """
+
+
+#: Metrics that panels and alerts of experiments read.
+ASKED = {
+    name
+    for told in (
+        *(
+            query.expr
+            for board in BOARDS
+            for panel in board.panels
+            if panel.needs == "experiment"
+            for query in panel.queries
+        ),
+        *(one.expr for one in ALERTS if one.name.startswith("Experiment")),
+    )
+    for name in re.findall(r"\b(?:gateway_experiment|experiments)_\w+", told)
+}
 
 
 class Desk:
@@ -123,6 +143,14 @@ class Desk:
             if line.startswith(name + "{")
         }
 
+    def told(self):
+        """Names of metrics of the gateway and of what watches, that have a figure."""
+        found = set()
+        for port in (self.port, self.gateway.port):
+            text = client().get(f"http://127.0.0.1:{port}/metrics", timeout=5.0).text
+            found |= {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+        return found
+
     def history(self):
         found = ExperimentHistory()
         for messages in read_to_end(self.stack.kafka_bootstrap, self.topics.control, 0, 0):
@@ -185,6 +213,8 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
     assert arms == {
         ("champion", "champion", "trading_decision"), ("fused", "fused", "trading_decision_fused"),
     }  # fmt: skip
+    # What boards and alerts ask of an experiment is told.
+    eventually(lambda: desk.told() >= {name for name in ASKED if name != "experiments_stops_total"})
     # Whoever reads the log finds the same arms.
     history = desk.history()
     for d in treated:

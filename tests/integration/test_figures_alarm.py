@@ -40,6 +40,8 @@ FIGURES = {
     "CertificateExpiring": ('ultrathink_certificate_expiry_timestamp_seconds{certificate="ca.crt"}', 4e9, 1.6e9),
     "TrailUnverified": ("forensics_verified_timestamp_seconds", time.time(), 1.6e9),
     "ModelParity": ('ultrathink_model_parity_max_abs_difference{model="m"}', 1e-7, 0.4),
+    "ExperimentStopped": ('experiments_stops_total{experiment="fresh",why="harm"}', 0, time.time),
+    "ExperimentUnwatched": ('experiments_watched{experiment="fresh",where="desk"}', 1, 0),
     "ReleaseOpen": ('ultrathink_releases_total{action="release",end="open"}', 0, 1),
 }
 #: What stays as it is.
@@ -56,6 +58,8 @@ class Exporter:
 
     def text(self):
         series = {name: bad if self.wrong else good for name, good, bad in FIGURES.values()} | BESIDE
+        # One that grows: within these seconds nobody is told of a warning that has passed again.
+        series = {name: value() if callable(value) else value for name, value in series.items()}
         return "".join(f"{name} {value}\n" for name, value in series.items())
 
 

@@ -65,10 +65,10 @@ def test_every_job_is_scraped_and_every_metric_that_an_alert_reads_is_there(desk
     assert eventually(
         lambda: {one["metric"]["job"] for one in alarms.ask("up == 1")} == set(prometheus.targets(desk))
     )
-    # What only a GPU, certificates, or something broken would tell.
+    # What only a GPU, certificates, an experiment (tests/e2e/test_canary.py), or something broken would tell.
     absent = {
         "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE", "DCGM_FI_DEV_GPU_TEMP",
-        "ultrathink_certificate_expiry_timestamp_seconds",
+        "ultrathink_certificate_expiry_timestamp_seconds", "gateway_experiment_rows_total",
     }  # fmt: skip
     with SteadyLoad(desk, 100.0):
         names = {name for one in alerts.ALERTS for name in metrics_of(one.expr)} - absent

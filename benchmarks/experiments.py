@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from benchmarks.figures import BenchmarkFigures, say
-from benchmarks.run import FEED, FEED_TICKS
+from benchmarks.load import recorded_feed
 from exporters.release.triton_client import TritonServer
 from loadtest.judging.compare import Ratio, compare
 from loadtest.measuring.result import RunResult
@@ -120,14 +120,11 @@ def champions(models: Models) -> dict[str, str]:
 
 def costs(settings: StackSettings, models: Models, figures: BenchmarkFigures) -> dict[str, list[Ratio]]:
     """Ratios of latencies over those without an experiment."""
-    feed = f"binance:{FEED}" if FEED.is_file() else f"simulate:regimes?ticks={FEED_TICKS}"
-    if not FEED.is_file():
-        say(f"{FEED} is not here: the simulator stands in, and the figures are not those of a real feed")
     topics = SeriesTopics("bench-cost", "bench-cost.ticks")
     create_topics(settings, topics.names)
     load = Load(
-        settings.kafka_bootstrap, feed, duration_s=DURATION_S, warm_up_s=WARM_UP_S, ticks_topic=topics.ticks,
-        decisions_topic=topics.decisions,
+        settings.kafka_bootstrap, recorded_feed(), duration_s=DURATION_S, warm_up_s=WARM_UP_S,
+        ticks_topic=topics.ticks, decisions_topic=topics.decisions,
     )  # fmt: skip
     say("  warming up: a broker that has just started still compiles itself")
     one_run(settings, topics, models, load, 3, 0)

@@ -20,7 +20,7 @@ import numpy as np
 from msgspec import structs
 
 from benchmarks.figures import BenchmarkFigures, say
-from benchmarks.load import drive
+from benchmarks.load import FEED_TICKS, drive, recorded_feed
 from benchmarks.load import send_only as send
 from benchmarks.naive import decisions_per_s
 from connectors.kafka.topics import TOPICS
@@ -40,10 +40,6 @@ from trading.history import open_source
 from trading.market import TickBatch
 from trading.models.signature import contract
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("ULTRATHINK_DATA", ROOT.parent / "shared" / "data"))
-FEED = DATA / "binance_usdm_btcusdt_20240808.gz"
-FEED_TICKS = 87_402
 MARKET = "simulate:regimes?ticks={}&symbols=16"
 REAL_GAP_TICKS = int(os.environ.get("BENCH_TICKS", "12000"))
 WARM_UP_S = int(os.environ.get("BENCH_WARM_UP_S", "30"))
@@ -274,9 +270,7 @@ def main() -> None:
     """A desk of its own, warmed, and the parts of BENCH_PARTS."""
     results: dict[str, object] = {}
     kernel()
-    feed = f"binance:{FEED}" if FEED.is_file() else f"simulate:regimes?ticks={FEED_TICKS}"
-    if not FEED.is_file():
-        say(f"{FEED} is not here: the simulator stands in, and the figures are not those of a real feed")
+    feed = recorded_feed()
     with tempfile.TemporaryDirectory() as folder, sandbox(Path(folder) / "home") as settings:
         bare = ask(settings.triton_grpc, contract(MODELS[1]), 1, clients=1, batch=1, seconds=2.0)
         tell("bare client, fused, batch 1: p50", bare.p50_ms, "ms")

@@ -79,10 +79,8 @@ def hosted(
         try:
             found.begin()
             yield found
-            if found.now().state is ExperimentState.RUNNING:
-                found.stop()
         finally:
-            found.watching.kill()
+            found.close()
 
 
 # ---- what it costs ----------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Answers(Struct, frozen=True):
         failure: why rows that are not valid in it have no answer; TARGET where they have one, and it is wrong.
         arms: of the batch, with the versions that answered.
         arm_rows: int64 [n], which of them each row is decided by.
-        waited_us: for challengers, beyond the champion's answer.
+        waited_us: for the only challenger that was asked, beyond the champion's answer; 0 of several.
     """
 
     prediction: Prediction | None

@@ -71,7 +71,8 @@ class ArmsPredictor:
             ChallengerAnswer(one.places, self._said(running[place], one.pending, champion, ends_ns))
             for (place, _), one in begun.items()
         ]
-        waited_us = (self._clock.monotonic_ns() - now_ns) / 1e3 if answers else 0.0
+        # Of several nobody knows which of them it was waited for.
+        waited_us = (self._clock.monotonic_ns() - now_ns) / 1e3 if len(answers) == 1 else 0.0
         return structs.replace(joined(champion, asked, running, units, answers), waited_us=waited_us)
 
     def _ask_champion(self, batch: Batch, asked: Int64Array) -> Answers:

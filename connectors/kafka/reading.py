@@ -26,10 +26,16 @@ def reader(
     isolation: str = "read_committed",
     *,
     waits_ms: int = TO_END_MS,
+    least_bytes: int = 1,
 ) -> Consumer:
     """A consumer, read-committed by default, that joins no group and tells the end of a partition.
 
-    `waits_ms`: how long a broker lets it wait where nothing is new; FOLLOWING_MS for one that is kept.
+    Args:
+        bootstrap: broker addresses.
+        group: that it names, and does not join.
+        isolation: of Kafka.
+        waits_ms: how long a broker lets it wait where nothing is new; FOLLOWING_MS for one that is kept.
+        least_bytes: a broker that has fewer lets it wait as long, too: who need not hear at once asks less often.
     """
     return Consumer(
         {
@@ -40,6 +46,7 @@ def reader(
             "isolation.level": isolation,
             "enable.partition.eof": True,
             "fetch.wait.max.ms": waits_ms,
+            "fetch.min.bytes": least_bytes,
             "log_level": 3,
         },
         logger=kafka_logger(),

@@ -17,8 +17,6 @@ from trading.experiments.definition import CHAMPION, ServedModel
 from trading.replay.published import held_of
 
 INVALID = CODES[Reason.PREDICTOR_INVALID]
-#: Rows of a call: few enough not to be felt by whoever asks beside.
-ROWS = 256
 CALL_S = 5.0
 #: A model that does not answer is asked again for so long: a server that is away is no fault of the model's.
 PATIENCE_S, AGAIN_S = 30.0, 0.5
@@ -76,8 +74,11 @@ class PatientModel:
         n, held = len(decisions), held_of(decisions)
         found = ArmAnswers(np.full(n, np.nan), np.full(n, -1, np.int8))
         asked = np.flatnonzero(~np.isin(held, LIVE))
-        for begin in range(0, len(asked), ROWS):
-            rows = asked[begin : begin + ROWS]
+        begin = 0
+        while begin < len(asked):
+            # As many as the desk does not feel.
+            rows = asked[begin : begin + self._budget.rows]
+            begin += len(rows)
             features = np.array([decisions[k].features for k in rows.tolist()], np.float32)
             found.targets[rows], found.held[rows] = self._ask(features)
         return found
@@ -91,7 +92,7 @@ class PatientModel:
             try:
                 prediction = self._model.predict(features, CALL_S)
             except InvalidPrediction:
-                self._budget.called(self._seconds() - began_s)
+                self._budget.called(self._seconds() - began_s, n)
                 return np.full(n, np.nan), np.full(n, INVALID, np.int8)
             except PredictionError as error:
                 if self._seconds() - since_s > PATIENCE_S:
@@ -99,12 +100,12 @@ class PatientModel:
                         f"challenger {self._arm} gives no answer for {PATIENCE_S:.0f} s: {error}"
                     ) from error
             else:
-                self._budget.called(self._seconds() - began_s)
+                self._budget.called(self._seconds() - began_s, n)
                 held = np.where(prediction.valid, np.int8(-1), np.int8(INVALID))
                 # Of the width that it was answered in, as the desk's are.
                 targets = prediction.target_position.astype(np.float32).astype(np.float64)
                 return np.where(prediction.valid, targets, np.nan), held
-            self._budget.called(self._seconds() - began_s)
+            self._budget.called(self._seconds() - began_s, n)
             self._clock.sleep(AGAIN_S)
 
     def _seconds(self) -> float:

@@ -44,7 +44,8 @@ class BlockRun(ABC, Generic[Row, Dump]):
         rows: decisions that were taken.
         ended: why it cannot go on; "" while it can.
         ended_by: the error that this is.
-        behind_s: wall time from the newest decision that was taken to when it was; 0 at the end of all.
+        behind_s: wall time since the newest decision that was taken, of the partition that is furthest behind; 0 at
+            the end of all: a block ends where the last one has passed it.
     """
 
     def __init__(self, log: DecisionLog[Row], partitions: Mapping[int, Partitioned]) -> None:
@@ -57,6 +58,13 @@ class BlockRun(ABC, Generic[Row, Dump]):
         self._log, self._partitioned = log, partitions
         self.rows, self.ended, self.behind_s = 0, "", 0.0
         self.ended_by: UltraThinkError | None = None
+        #: Partition -> when its newest decision that was taken was made, ns since 1970.
+        self._decided_ns: dict[int, int] = {}
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all that there is was taken, in every partition."""
+        return all(self._log.at_end(partition) for partition in self._partitioned)
 
     # ---- what is counted ----------------------------------------------------------------------
 
@@ -128,10 +136,9 @@ class BlockRun(ABC, Generic[Row, Dump]):
         if begun and not waiting:
             self._end(min(begun) - 1)
         count = sum(map(len, found.values()))
-        if all(self._log.at_end(partition) for partition in self._partitioned):
-            self.behind_s = 0.0
-        elif count:
-            newest_ns = max(rows[-1].decision.decided_at_ns for rows in found.values() if rows)
-            self.behind_s = max(0.0, (time.time_ns() - newest_ns) / 1e9)
+        self._decided_ns |= {p: rows[-1].decision.decided_at_ns for p, rows in found.items() if rows}
+        now_ns = time.time_ns()
+        late = [now_ns - at_ns for p, at_ns in self._decided_ns.items() if not self._log.at_end(p)]
+        self.behind_s = max(0, *late, 0) / 1e9
         self.rows += count
         return count

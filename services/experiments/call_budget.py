@@ -16,6 +16,9 @@ YIELD_S = 1.0
 WINDOW = 500
 #: What was seen of the desk counts for so long.
 SEEN_S = 10.0
+#: A call takes so long, by what the last ones took: the desk's own waits behind it. Its rows, at least and at most.
+CALL_TARGET_S = 0.01
+ROWS = (64, 256)
 
 
 class CallLimits(Struct, frozen=True):
@@ -32,7 +35,11 @@ class CallLimits(Struct, frozen=True):
 
 
 class CallBudget:
-    """Lets calls pass so that they take their share of time, and next to none while the desk is slow."""
+    """Lets calls pass so that they take their share of time, and next to none while the desk is slow.
+
+    Attributes:
+        rows: of the next call, at most.
+    """
 
     def __init__(self, limits: CallLimits, clock: Clock) -> None:
         """Nothing was called yet."""
@@ -40,6 +47,7 @@ class CallBudget:
         self._next_s = clock.monotonic_ns() / 1e9
         self._latencies: list[float] = []
         self._observed_s = clock.monotonic_ns() / 1e9
+        self.rows = ROWS[0]
 
     def observe(self, decisions: Sequence[Decision]) -> None:
         """How quick the desk is: decisions of about now, in their order."""
@@ -64,8 +72,11 @@ class CallBudget:
         if left_s > 0.0:
             self._clock.sleep(left_s)
 
-    def called(self, took_s: float) -> None:
-        """A call took so long."""
+    def called(self, took_s: float, rows: int) -> None:
+        """A call of so many rows took so long."""
+        # Half of the way: a single slow call says little.
+        wanted = rows * CALL_TARGET_S / max(took_s, 1e-6)
+        self.rows = int(min(max((self.rows + min(wanted, 4.0 * self.rows)) / 2.0, ROWS[0]), ROWS[1]))
         share = self._limits.share
         pause_s = took_s * (1.0 - share) / share
         self._next_s = self._clock.monotonic_ns() / 1e9 + (max(pause_s, YIELD_S) if self.yields else pause_s)

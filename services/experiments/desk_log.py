@@ -6,12 +6,13 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from connectors.kafka.client import KafkaException, TopicPartition
 from connectors.kafka.errors import CONTROL_TIMEOUT_S, translated
 from connectors.kafka.logged import logged
 from connectors.kafka.messages import as_bytes, is_end, offset_of, partition_of, usable
-from connectors.kafka.reading import FOLLOWING_MS, consume_ready, read_to_end, reader
+from connectors.kafka.reading import consume_ready, read_to_end, reader
 from connectors.kafka.topics import Topics
 from services.experiments.partition_shadow import DecidedTick
 from trading.control import read_command
@@ -25,14 +26,37 @@ from trading.state.applied import limits_of, steers
 from trading.state.log import LoggedMessage
 
 AT_ONCE = 1000
+#: Where nothing has come for so long a broker is asked whether it is there.
+SILENT_S = 10.0
 GROUP = "ultrathink-experiments"
+
+
+class Pace(NamedTuple):
+    """How a log that goes on is read: brokers have the desk to serve, and are asked no more often than need be.
+
+    Attributes:
+        waits_ms: how late a message may be heard of.
+        least_bytes: of which a broker tells sooner.
+    """
+
+    waits_ms: int
+    least_bytes: int
+
+
+#: Guardrails must see harm within a second; books beside the desk have time.
+AT_ONCE_PACE, BESIDE_PACE = Pace(200, 64_000), Pace(500, 512_000)
 
 
 class KafkaDecisions:
     """Implements DecisionLog, without a group: it moves nobody's offsets."""
 
     def __init__(
-        self, bootstrap: str, topics: Topics, places: Mapping[int, int], decided: Mapping[int, int] | None = None
+        self,
+        bootstrap: str,
+        topics: Topics,
+        places: Mapping[int, int],
+        pace: Pace,
+        decided: Mapping[int, int] | None = None,
     ) -> None:
         """Begin to read.
 
@@ -40,14 +64,15 @@ class KafkaDecisions:
             bootstrap: broker addresses.
             topics: of decisions, and of the ticks that they are named after.
             places: partition -> offset in the decisions.
+            pace: how soon it hears.
             decided: partition -> the last tick of those before; None where nothing was read before.
         """
         self._topic = topics.decisions
         self._prefix = {partition: id_prefix(topics.ticks, partition) for partition in places}
         self._decided = {**dict.fromkeys(places, -1), **(decided or {})}
         self._ends = dict.fromkeys(places, False)
-        self._positions = dict(places)
-        self._consumer = reader(bootstrap, GROUP, waits_ms=FOLLOWING_MS)
+        self._positions, self._heard_s = dict(places), time.monotonic()
+        self._consumer = reader(bootstrap, GROUP, waits_ms=pace.waits_ms, least_bytes=pace.least_bytes)
         self._consumer.assign([TopicPartition(topics.decisions, p, at) for p, at in places.items()])
 
     def poll(self, timeout_s: float) -> Mapping[int, Sequence[Published]]:
@@ -60,6 +85,7 @@ class KafkaDecisions:
             messages = consume_ready(self._consumer, AT_ONCE, timeout_s)
         except KafkaException as error:
             raise translated(error, f"{self._topic} cannot be read") from error
+        self._ask_where_nothing_comes(bool(messages))
         payloads: dict[int, dict[int, bytes]] = {}
         for message in messages:
             partition = partition_of(message)
@@ -75,6 +101,19 @@ class KafkaDecisions:
                         self._decided[partition] = offset
                         payloads.setdefault(partition, {})[offset] = payload
         return payloads
+
+    def _ask_where_nothing_comes(self, heard: bool) -> None:
+        """A desk that is quiet, and one that is away, say alike. Raises ServiceUnavailable of one that is away."""
+        now_s = time.monotonic()
+        if heard or now_s - self._heard_s < SILENT_S:
+            self._heard_s = now_s if heard else self._heard_s
+            return
+        try:
+            for partition in self._positions:
+                self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), SILENT_S / 2)
+        except KafkaException as error:
+            raise translated(error, f"{self._topic} cannot be read") from error
+        self._heard_s = now_s
 
     def position(self, partition: int) -> int:
         """After the last message, or at the end that was told."""
@@ -173,7 +212,8 @@ class TickReader:
         self._what = f"{topic}[{partition}]"
         self._ahead: deque[LoggedMessage] = deque()
         self._read_to = begin - 1
-        self._consumer = reader(bootstrap, GROUP, waits_ms=FOLLOWING_MS)
+        pace = BESIDE_PACE
+        self._consumer = reader(bootstrap, GROUP, waits_ms=pace.waits_ms, least_bytes=pace.least_bytes)
         self._consumer.assign([TopicPartition(topic, partition, begin)])
 
     def up_to(self, offset: int) -> list[LoggedMessage]:

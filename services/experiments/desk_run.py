@@ -12,7 +12,7 @@ from services.experiments.live_evaluation import desk_harm
 from services.experiments.live_series import LiveDump, LiveSeries
 from services.experiments.partition_canary import CanaryState, PartitionCanary
 from services.experiments.ports import DecisionLog
-from trading.errors import ConfigurationError
+from trading.errors import BadRecord, ConfigurationError
 from trading.experiments.definition import ExperimentDefinition
 from trading.replay.published import Published
 
@@ -73,7 +73,7 @@ class DeskRun(BlockRun[Published, DeskDump]):
         try:
             for one in dump.partitions:
                 self._canaries[one.partition].load(one)
-        except (ValueError, ConfigurationError) as error:
+        except (ValueError, BadRecord, ConfigurationError) as error:
             raise CheckpointRefused(f"the checkpoint is of another version ({error}): it is begun anew") from error
         self._series.load(dump.series)
         self.rows = dump.rows

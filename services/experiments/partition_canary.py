@@ -133,7 +133,7 @@ class PartitionCanary:
         return self._state
 
     def load(self, state: CanaryState) -> None:
-        """Go on from there. Raises ConfigurationError where its limits are of another version."""
+        """Go on from there. Raises BadRecord and ConfigurationError where its limits are of another version."""
         self._limits, self._state = LimitSet.decode(state.limits), state
 
     def take(self, decisions: Sequence[Decision]) -> Iterator[LiveOutcome]:
@@ -221,7 +221,7 @@ class PartitionCanary:
 def count(arm: LiveArm, decision: Decision, *, flips: bool) -> None:
     """One more of an arm's rows."""
     stages = decision.stages
-    # What a batch waited for challengers is theirs, also where rows of the champion waited with them.
+    # What a batch waited for a challenger is the challenger's, also where rows of the champion waited with it.
     waited_us = stages.waited_us if decision.assigned == CHAMPION else 0.0
     step = step_of((stages.features_us + stages.inference_us + stages.decide_us - waited_us) / 1e3)
     arm.rows += 1

@@ -14,7 +14,7 @@ from services.experiments.call_budget import CallBudget
 from services.experiments.evaluation import ChallengerOutcome, Evaluation, evaluate, harm, shadow_guards
 from services.experiments.partition_shadow import ChampionChanged, DecidedTick, PartitionDump, PartitionShadow
 from services.experiments.ports import DeskLog
-from trading.errors import ConfigurationError
+from trading.errors import BadRecord, ConfigurationError
 from trading.experiments.definition import ExperimentDefinition
 
 #: Decisions that are older say nothing of how quick the desk is now.
@@ -87,7 +87,7 @@ class ShadowRun(BlockRun[DecidedTick, RunDump]):
             for one in dump.partitions:
                 self._parts.shadows[one.partition].load(one)
             self._parts.series.load(dump.series)
-        except (ValueError, ConfigurationError) as error:
+        except (ValueError, BadRecord, ConfigurationError) as error:
             raise CheckpointRefused(f"the checkpoint is of another version ({error}): it is begun anew") from error
         self.rows, self._changed = dump.rows, dict(dump.changed)
 

@@ -36,6 +36,7 @@ class ExperimentService:
         self._sides, self._parts = sides, parts
         #: By the experiment's name, and from where.
         self._watchers: dict[tuple[str, str], Watcher[Any]] = {}
+        self._stopping: dict[str, threading.Lock] = {}
 
     def run(self, stopping: threading.Event) -> None:
         """Watch until told to stop; then keep where every experiment stands."""
@@ -68,13 +69,14 @@ class ExperimentService:
                     self._parts.metrics.forget(name, where)
         for name, one in running.items():
             self._parts.metrics.runs(name, one.share)
+            stopping = self._stopping.setdefault(name, threading.Lock())
             sides: list[Side[Any]] = [self._sides.shadow]
             # First: it needs no model, and sees harm at once.
             sides[:0] = [self._sides.desk] if one.definition.kind == "canary" else []
             for side in sides:
                 if (name, side.where) not in self._watchers:
                     log.info("an experiment is watched", experiment=name, where=side.where)
-                    watcher = self._watchers[name, side.where] = Watcher(one, side, self._parts)
+                    watcher = self._watchers[name, side.where] = Watcher(one, side, self._parts, stopping)
                     watcher.start()
 
     def problems(self) -> dict[tuple[str, str], str]:

@@ -32,4 +32,4 @@ class ExperimentsSettings(BaseSettings):
         default=25.0, gt=0, description="p99 of the desk's decisions above which one call a second is made"
     )
     keep_s: float = Field(default=5.0, gt=0, description="between two checkpoints")
-    nice: int = Field(default=5, ge=0, le=19)
+    nice: int = Field(default=10, ge=0, le=19)

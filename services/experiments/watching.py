@@ -86,11 +86,20 @@ class Watcher(Generic[T]):
         problem: why it is not watched now; "" where it is.
     """
 
-    def __init__(self, experiment: Experiment, side: Side[T], parts: WatcherParts) -> None:
-        """Nothing was begun yet."""
+    def __init__(
+        self, experiment: Experiment, side: Side[T], parts: WatcherParts, stopping: threading.Lock
+    ) -> None:
+        """Nothing was begun yet.
+
+        Args:
+            experiment: as it stands.
+            side: from where it is watched.
+            parts: of the world.
+            stopping: held by whoever stops it: the other side need not do so again.
+        """
         name = f"experiment {experiment.definition.name} {side.where}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._experiment, self._side, self._parts = experiment, side, parts
+        self._experiment, self._side, self._parts, self._stopping = experiment, side, parts, stopping
         self._definition, self.started = experiment.definition, start_of(experiment)
         self._ending = threading.Event()
         self._seen, self._kept_s, self._evaluated_s, self._evaluate_every_s = 0, 0.0, 0.0, EVALUATED_S
@@ -164,16 +173,19 @@ class Watcher(Generic[T]):
         since_ns = parts.control.appended_ns(self.started)
         opening = Opening(self._experiment, kept, since_ns, self._arms, lambda: self._now() is not None)
         with side.opened(opening) as run:
-            self._is_anew, self._seen, self._unwatched_since_s, self.problem = False, 0, None, ""
-            parts.metrics.watched(definition.name, side.where, watched=True)
+            self._is_anew, self._seen = False, 0
             try:
                 while self._goes_on():
-                    run.turn(POLL_S)
-                    parts.metrics.behind(definition.name, side.where, run.behind_s)
+                    taken = run.turn(POLL_S)
                     if isinstance(run.ended_by, ServiceUnavailable):
                         # It passes: from the last checkpoint, for nobody knows what was taken since.
                         raise run.ended_by
-                    self._look(run)
+                    parts.metrics.behind(definition.name, side.where, run.behind_s)
+                    if run.ended_by is None:
+                        if taken or run.is_at_end:
+                            self._is_watched()
+                        self._look(run)
+                    # Of what broke off in the middle of a turn nothing is kept.
                     if run.ended:
                         self._put_back(f"nobody can watch it any more: {run.ended}", "unwatched")
                         return
@@ -181,10 +193,18 @@ class Watcher(Generic[T]):
             finally:
                 parts.metrics.watched(definition.name, side.where, watched=False)
 
+    def _is_watched(self) -> None:
+        """Something was taken, or there is nothing more: to be opened alone is not to be watched."""
+        self._unwatched_since_s, self.problem = None, ""
+        self._parts.metrics.watched(self._definition.name, self._side.where, watched=True)
+
     def _look(self, run: BlockRun[Any, T]) -> None:
-        """Whatever new blocks have shown."""
+        """Whatever new blocks have shown, and where it stands kept now and then, without any, too."""
         seen = run.block_count
         began_s = time.monotonic()
+        if began_s - self._kept_s > self._parts.keep_s:
+            self._keep(run)
+            self._kept_s = time.monotonic()
         # Of very many blocks a look takes long: what is decided must be taken, too.
         if seen == self._seen or began_s < self._look_at_s:
             return
@@ -199,9 +219,8 @@ class Watcher(Generic[T]):
             self._tell_verdicts(run)
             self._evaluated_s = time.monotonic()
             self._evaluate_every_s = max(EVALUATED_S, (self._evaluated_s - now_s) / EVALUATED_SHARE)
-        if reason or now_s - self._kept_s > self._parts.keep_s:
+        if reason:
             self._keep(run)
-            self._kept_s = now_s
         self._seen = seen
 
     def _tell_verdicts(self, run: BlockRun[Any, T]) -> None:
@@ -214,6 +233,10 @@ class Watcher(Generic[T]):
 
     def _put_back(self, reason: str, why: str) -> None:
         """Put the champion back, until a human starts it again; tried until it is in the log, by whomever."""
+        with self._stopping:
+            self._stop(reason, why)
+
+    def _stop(self, reason: str, why: str) -> None:
         name, is_written = self._definition.name, False
         log.warning("an experiment is stopped", experiment=name, reason=reason)
         while not is_written and self._now() is not None:

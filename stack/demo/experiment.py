@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
-import httpx
 from msgspec import Struct
 
 from exporters import profiles
@@ -33,11 +32,11 @@ from stack.demo.run import LIMITS
 from stack.processes.experiments import running_experiments
 from stack.processes.gateway import GatewayProcess, running_gateway
 from stack.processes.settings import experiments_settings, gateway_settings
-from stack.servers.loopback import client
-from stack.servers.settings import LOOPBACK, StackSettings
+from stack.servers.settings import StackSettings
 from stack.workflows.asking import place_of_models
 from stack.workflows.experiments import commanding
 from stack.workflows.experiments.checking import check_models
+from stack.workflows.experiments.hosted import asked
 from stack.workflows.experiments.kept import KnownExperiment, known
 from stack.workflows.experiments.promoting import Promoted, promote
 from stack.workflows.experiments.report import write_page
@@ -192,14 +191,7 @@ def run(settings: StackSettings, stage: Stage, progress: Progress, feed: str | N
 def wait_until_asked(gateway: GatewayProcess) -> None:
     """Both challengers are loaded, and the gateway is connected to them."""
     deadline = time.monotonic() + COUNTED_S
-    while True:
-        try:
-            status = client().get(f"http://{LOOPBACK}:{gateway.port}/status", timeout=5.0).json()
-            told = [state for one in status["experiments"] for state in one["challengers"].values()]
-        except (httpx.HTTPError, ValueError, KeyError):
-            told = []
-        if told == ["closed", "closed"]:
-            return
+    while (told := [state for states in asked(gateway).values() for state in states]) != ["closed", "closed"]:
         if time.monotonic() > deadline:
             raise ConfigurationError(
                 f"the challengers are not asked: {'; '.join(told) or 'no experiment is known'}"

@@ -55,7 +55,8 @@ class FeedRamp(Struct, frozen=True):
         units: share -> units that it divided, and of them those that the challenger had.
         moved: units that two arms had.
         wrong: ticks that another arm had than the log gives them to.
-        fallbacks: the challenger's ticks that the champion decided.
+        answered: the challenger's ticks that it decided.
+        fallbacks: those that the champion decided in its place.
         stopped: why it was stopped; "" where it was not.
     """
 
@@ -64,14 +65,17 @@ class FeedRamp(Struct, frozen=True):
     units: dict[str, tuple[int, int]]
     moved: int
     wrong: int
+    answered: int
     fallbacks: int
     stopped: str
 
     @property
     def as_promised(self) -> bool:
-        """Every share was reached, nobody was moved, and every tick is its arm's."""
+        """Every share was reached and decided by the challenger, nobody moved, and every tick is its arm's."""
         treated = [mine for _, mine in self.units.values()]
-        return len(self.units) == len(STEPS) and all(treated) and not (self.moved or self.wrong or self.stopped)
+        is_asked = self.answered > self.fallbacks
+        reached = len(self.units) == len(STEPS) and all(treated) and is_asked
+        return reached and not (self.moved or self.wrong or self.stopped)
 
 
 def definition_of(models: tuple[ServedModel, ServedModel]) -> ExperimentDefinition:
@@ -101,10 +105,11 @@ def ramp_on(
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ultrathink-recorded-")))
         hosted = HostedExperiment(settings, topics, definition_of(models), folder)
-        opened.callback(hosted.watching.kill)
+        opened.callback(hosted.close)
         hosted.begin()
         gateway = opened.enter_context(running(series_gateway(settings, topics, "one", **champion, **patient)))
         gateway.wait_for_partitions()
+        hosted.wait_until_asked(gateway)
         shares, ramps = list(STEPS), list(RAMPS)
         with ThreadPoolExecutor(1) as beside:
             publisher = TickPublisher(settings.kafka_bootstrap, topics.ticks)
@@ -149,5 +154,6 @@ def counted(source: str, experiment: Experiment, decisions: list[Decision]) -> F
     stopped = next((one.reason for one in experiment.said if one.act == "stop"), "")
     return FeedRamp(
         source, len(decisions), units, sum(len(whose) > 1 for whose in had.values()),
-        len(wrong_arms(experiment, decisions)), sum(bool(d.fallback) for d in decisions), stopped,
+        len(wrong_arms(experiment, decisions)), sum(d.assigned == ARM and not d.fallback for d in decisions),
+        sum(bool(d.fallback) for d in decisions), stopped,
     )  # fmt: skip

@@ -59,8 +59,11 @@ class GatewayProcess(OwnProcess):
         return [int(p) for p in found]
 
     def scrape(self) -> Scrape:
-        """Its metrics now."""
-        return Scrape.of(client().get(f"http://{LOOPBACK}:{self.port}/metrics", timeout=5.0).text, {})
+        """Its metrics now. Raises ServiceUnavailable with the end of its log where it does not answer."""
+        try:
+            return Scrape.of(client().get(f"http://{LOOPBACK}:{self.port}/metrics", timeout=5.0).text, {})
+        except httpx.HTTPError as error:
+            raise self.failure(f"it does not answer ({error})") from error
 
     def decided(self) -> float:
         """Decisions published so far."""

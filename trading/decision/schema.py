@@ -50,7 +50,7 @@ class StageTimes(Struct, frozen=True):
     """Where a tick's time went, in microseconds.
 
     `queue_us` is from sending to the gateway's poll; `waited_us` is of the inference what an experiment's
-    challengers in the same batch took beyond the champion's answer.
+    challenger in the same batch took beyond the champion's answer (0 where several were asked: nobody knows whose).
     """
 
     queue_us: float

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 from connectors.kafka.cluster import require
 from gateway.settings import GatewaySettings
-from services.experiments.desk_log import KafkaCommands, KafkaDecisions
+from services.experiments.desk_log import AT_ONCE_PACE, KafkaCommands, KafkaDecisions
 from services.experiments.desk_run import DeskDump, DeskRun
 from services.experiments.live_series import LiveSeries
 from services.experiments.partition_canary import PartitionCanary
@@ -36,7 +36,7 @@ def desk_run(opening: Opening[DeskDump], settings: GatewaySettings) -> Iterator[
     base, _ = rules_of(settings, len(partitions))
     commands = KafkaCommands(bootstrap, topics.control, base)
     canaries = {p: PartitionCanary(p, definition, opening.arms, base, commands) for p in partitions}
-    with closing(KafkaDecisions(bootstrap, topics, places, decided)) as log:
+    with closing(KafkaDecisions(bootstrap, topics, places, AT_ONCE_PACE, decided)) as log:
         run = DeskRun(definition, log, canaries, LiveSeries(definition.arms, len(partitions)))
         if resumed is not None:
             run.load(resumed)

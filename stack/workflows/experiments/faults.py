@@ -28,7 +28,7 @@ from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision, place
 from trading.errors import BadRecord, ServiceUnavailable
 from trading.experiments.assignment import name_of
-from trading.experiments.definition import Challenger, ExperimentDefinition, GuardedMetric, PrimaryMetric
+from trading.experiments.definition import CHAMPION, Challenger, ExperimentDefinition, GuardedMetric, PrimaryMetric
 from trading.experiments.register import Experiment, ExperimentState
 from trading.history import open_source
 from trading.history.source import Record
@@ -81,12 +81,13 @@ class CanaryFaults:
             gateway = series_gateway(self._settings, self._topics, "one")
             opened.callback(gateway.kill)
             hosted = HostedExperiment(self._settings, self._topics, definition, folder)
-            opened.callback(hosted.watching.kill)
+            opened.callback(hosted.close)
             watcher = DecisionWatcher(self._settings.kafka_bootstrap, self._topics.decisions)
             opened.callback(watcher.close)
             gateway.start()
             gateway.wait_for_partitions()
             hosted.begin()
+            hosted.wait_until_asked(gateway)
             done = self._faults(hosted, gateway, feed, watcher)
             feed.close()
             self._catch_up(feed.ends())
@@ -94,6 +95,10 @@ class CanaryFaults:
         decisions = list(self._decisions())
         trail = read_trail(self._settings.kafka_bootstrap, self._topics.decisions, self._topics.dead_letters)
         wrong = wrong_arms(experiment, decisions)
+        for name, span, _ in done:
+            mine = [d for d in decisions if d.assigned not in {"", CHAMPION} and span.holds(place(d.decision_id))]
+            if not any(not d.fallback for d in mine):
+                raise ServiceUnavailable(f"{name}: of {len(mine):,} ticks of its units the challenger decided none")
         return [
             FaultRow(name, 1, verdict(trail, span, wrong), recovery_s, RECOVERY_GOAL_S, "arms")
             for name, span, recovery_s in done
@@ -128,6 +133,9 @@ class CanaryFaults:
             recovery_s = recovered_after(watcher, fault, self._settings.partitions, CATCH_UP_S)
             self._servers.wait_until_ready()
             hosted.wait_until_watched()
+            if hurt is rewatch:
+                # Nothing else notices.
+                recovery_s = time.monotonic() - began
             # Units of the share, and of more than one block of it, are within the span.
             self._wait_for_block(hosted, block + 3)
             until = feed.ends()

@@ -14,7 +14,7 @@ from exporters.export import export_pipeline
 from exporters.options import Options
 from exporters.repository.repository import ModelRepository
 from gateway.settings import GatewaySettings
-from stack.processes.gateway import SeriesTopics
+from stack.processes.gateway import GatewayProcess, SeriesTopics
 from stack.processes.own import OwnProcess
 from stack.processes.settings import made
 from stack.servers.loopback import client
@@ -23,7 +23,7 @@ from stack.servers.settings import LOOPBACK, StackSettings
 from stack.workflows.experiments.commanding import boundary, clocks, command, experiment_of
 from trading.errors import ServiceUnavailable
 from trading.experiments.definition import ExperimentDefinition, ServedModel
-from trading.experiments.register import Experiment, ExperimentWord
+from trading.experiments.register import Experiment, ExperimentState, ExperimentWord
 from trading.models.signature import TRADING_DECISION
 
 WATCHED_S = 90.0
@@ -82,6 +82,26 @@ class HostedExperiment:
         """Put the champion back. Raises UltraThinkError."""
         self._say(ExperimentWord("stop", self._definition.name))
 
+    def wait_until_asked(self, gateway: GatewayProcess) -> None:
+        """Until its challengers are loaded, and a gateway is connected to them. Raises ServiceUnavailable."""
+        deadline = time.monotonic() + WATCHED_S
+        while (told := asked(gateway).get(self._definition.name, ())) != ["closed"] * len(
+            self._definition.challengers
+        ):
+            if time.monotonic() > deadline:
+                name = self._definition.name
+                raise ServiceUnavailable(f"{name}: its challengers are not asked: {'; '.join(told) or 'unknown'}")
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        """Put the champion back, and end its watcher, which unloads its challengers; whatever happens, it ends."""
+        try:
+            if self.now().state is ExperimentState.RUNNING:
+                self.stop()
+            self.watching.drain()
+        finally:
+            self.watching.kill()
+
     def now(self) -> Experiment:
         """As the log has it. Raises UltraThinkError."""
         return experiment_of(self.gateways, self._definition.name)
@@ -107,6 +127,14 @@ class HostedExperiment:
 
     def _say(self, word: ExperimentWord) -> None:
         command(self.gateways, word, "nobody is asked: a trial", "a trial")
+
+
+def asked(gateway: GatewayProcess) -> dict[str, list[str]]:
+    """Experiment -> how a gateway is connected to each of its challengers; empty while it does not answer."""
+    with suppress(httpx.HTTPError, ValueError, KeyError):
+        status = client().get(f"http://{LOOPBACK}:{gateway.port}/status", timeout=5.0).json()
+        return {one["experiment"]: list(one["challengers"].values()) for one in status["experiments"]}
+    return {}
 
 
 def champion_of(settings: StackSettings, model: str = TRADING_DECISION.name) -> ServedModel:

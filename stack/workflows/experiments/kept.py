@@ -68,8 +68,9 @@ def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, Counte
     desk = read_newest(folder, definition, DESK)
     is_canary = definition.kind == "canary"
     # Of another start nothing is told beside it.
-    is_whole = not is_canary or (desk is not None and desk.started == found.started)
-    if desk is not None and is_whole:
+    # Who had no share yet has done nothing on the desk.
+    is_whole = not is_canary or not experiment.steps or (desk is not None and desk.started == found.started)
+    if desk is not None and desk.started == found.started:
         live.load(desk.run.series)
     told = evaluate_live(definition, live, series) if is_canary else []
     return KnownExperiment(

@@ -18,7 +18,7 @@ from gateway.settings import GatewaySettings
 from services.experiments.asking import ArmModel, PatientModel
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
-from services.experiments.desk_log import KafkaCommands, KafkaDecisions, KafkaDeskLog
+from services.experiments.desk_log import BESIDE_PACE, KafkaCommands, KafkaDecisions, KafkaDeskLog
 from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.ports import ChallengerModel
 from services.experiments.running import RunDump, ShadowParts, ShadowRun
@@ -98,7 +98,7 @@ def begun(
             ends = {p: watermarks.bounds(topics.decisions, p)[1] for p in partitions}
         known = sum(max(0, ends[p] - at) for p, at in places.items())
         decided = None if resumed is None else resumed.decided
-        decisions = KafkaDecisions(bootstrap, topics, places, decided)
+        decisions = KafkaDecisions(bootstrap, topics, places, BESIDE_PACE, decided)
         log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, decisions)))
         series = BlockSeries(experiment.arms, len(partitions))
         run = ShadowRun(experiment, ShadowParts(log, models, shadows, series, budget))

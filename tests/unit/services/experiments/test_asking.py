@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from services.experiments.asking import PATIENCE_S, ROWS, ArmModel, PatientModel
-from services.experiments.call_budget import SEEN_S, WINDOW, YIELD_S, CallBudget, CallLimits
+from services.experiments.asking import PATIENCE_S, ArmModel, PatientModel
+from services.experiments.call_budget import ROWS, SEEN_S, WINDOW, YIELD_S, CallBudget, CallLimits
 from tests.unit.services.experiments.fakes import FakeClock, FakeModel
 from trading.decision.schema import CODES, Action, Decision, Reason, StageTimes
 from trading.errors import InvalidPrediction, PredictorDown, PredictorTimeout, ServiceUnavailable
@@ -32,12 +32,22 @@ def asker(failures=(), share=1.0, took_s=0.01):
 
 
 def test_every_row_is_asked_in_calls_of_a_bounded_size():
-    one, model, _, _ = asker()
-    found = one.answers([decision()] * (2 * ROWS + 5))
-    assert [len(rows) for rows in model.asked] == [ROWS, ROWS, 5]
+    one, model, _, _ = asker(took_s=0.0001)
+    found = one.answers([decision()] * 1000)
+    # Quick ones grow, and no further than to what the desk does not feel.
+    assert [len(rows) for rows in model.asked] == [64, 160, 256, 256, 256, 8]
     assert set(found.targets.tolist()) == {0.5}
     assert set(found.held.tolist()) == {-1}
     assert model.asked[0].dtype == np.float32
+
+
+def test_slow_calls_are_small_ones():
+    one, model, _, budget = asker(took_s=0.0001)
+    one.answers([decision()] * 1000)
+    assert budget.rows == ROWS[1]
+    model.took_s, model.asked = 0.1, []
+    one.answers([decision()] * 1000)
+    assert [len(rows) for rows in model.asked][-1] <= budget.rows == ROWS[0]
 
 
 def test_what_the_desk_was_late_for_is_not_asked():
@@ -70,7 +80,7 @@ def test_one_that_stays_away_is_no_fault_of_the_model():
     one, _, clock, _ = asker([DOWN] * 1000)
     began = clock.now_s
     with pytest.raises(ServiceUnavailable, match="challenger other gives no answer for 30 s: nobody is there"):
-        one.answers([decision()] * (ROWS + 1))
+        one.answers([decision()] * (ROWS[1] + 1))
     assert PATIENCE_S < clock.now_s - began < PATIENCE_S + 2
 
 
@@ -81,10 +91,11 @@ def test_an_answer_that_is_none_is_not_asked_for_again():
 
 
 def test_calls_take_their_share_of_time():
-    one, _, clock, _ = asker(share=0.25, took_s=0.01)
+    one, model, clock, _ = asker(share=0.25, took_s=0.01)
     began = clock.now_s
-    one.answers([decision()] * (10 * ROWS))
-    assert clock.now_s - began == pytest.approx(9 * 0.04 + 0.01)
+    one.answers([decision()] * (10 * ROWS[0]))
+    assert clock.now_s - began == pytest.approx((len(model.asked) - 1) * 0.04 + 0.01)
+    assert len(model.asked) == 10
 
 
 def test_while_the_desk_is_slow_one_call_a_second_is_made():
@@ -92,7 +103,7 @@ def test_while_the_desk_is_slow_one_call_a_second_is_made():
     budget.observe([decision(decide_us=40_000.0)] * 10)
     assert budget.yields
     began = clock.now_s
-    one.answers([decision()] * (5 * ROWS))
+    one.answers([decision()] * (5 * ROWS[0]))
     assert clock.now_s - began == pytest.approx(4 * (YIELD_S + 0.01) + 0.01)
     assert len(model.asked) == 5
     # It is quick again.

@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from services.experiments.asking import ArmModel, PatientModel
+from services.experiments.block_run import CheckpointRefused
 from services.experiments.block_series import BlockSeries
 from services.experiments.call_budget import CallBudget, CallLimits
 from services.experiments.checkpoints import SHADOW, CheckpointStore, read_newest
@@ -220,3 +221,34 @@ def test_a_checkpoint_of_anything_else_is_left_aside(logs, tmp_path, what, monke
     # What it had counted is told of all the same, unless it is of another experiment, or cannot be read.
     told = read_newest(tmp_path / "experiments", definition, SHADOW)
     assert (told is not None) == (what in {"start", "log"})
+
+
+def test_how_far_it_is_behind_is_told_by_the_partition_that_is_furthest(logs, monkeypatch):
+    rows = {p: rows_of(log) for p, log in logs.items()}
+    first, second, *_ = sorted(rows)
+    run = running(logs, [{first: rows[first][:50], second: rows[second][:50]}, {first: rows[first][50:100]}, {}])
+    run._parts.log.at_end = lambda partition: not run._parts.log.polls
+    late_ns = 90 * 10**9
+    now_ns = rows[first][49].decision.decided_at_ns + late_ns
+    monkeypatch.setattr("services.experiments.block_run.time.time_ns", lambda: now_ns)
+    for row in rows[first][50:100]:
+        assert row.decision.decided_at_ns >= rows[second][49].decision.decided_at_ns
+    run.turn(0.0)
+    run.turn(0.0)
+    # The other one has told nothing since: its blocks have not ended.
+    oldest_ns = min(rows[first][99].decision.decided_at_ns, rows[second][49].decision.decided_at_ns)
+    assert run.behind_s == pytest.approx((now_ns - oldest_ns) / 1e9)
+    run.turn(0.0)
+    assert run.behind_s == 0.0
+    assert run.is_at_end
+
+
+def test_limits_of_another_version_refuse_a_checkpoint_in_words(logs):
+    run = running(logs, in_turns(logs))
+    run.turn(0.0)
+    dump = run.dump()
+    broken = structs.replace(
+        dump.partitions[0], arms=[structs.replace(dump.partitions[0].arms[0], limits=b"{}x")] * 2
+    )
+    with pytest.raises(CheckpointRefused, match="it is begun anew"):
+        running(logs, []).load(structs.replace(dump, partitions=[broken, *dump.partitions[1:]]))

@@ -82,10 +82,13 @@ class Desk:
         unloadable=False,
         again_away=0,
         divided=None,
+        turns_fail=False,
+        breaks=None,
     ):
         self.control, self.journal, self.metrics = FakeControl(), FakeJournal(), ExperimentMetrics()
         self.store, self.opened, self.failures = CheckpointStore(folder, "log", SHADOW), [], list(failures)
-        self.desks, self.divided = [], divided
+        self.desks, self.divided, self.turns_fail = [], divided, turns_fail
+        self.breaks = breaks or ServiceUnavailable("Kafka is away")
         self.folder, self.away_after, self.unloadable = folder, away_after, unloadable
         self.again_away = again_away
         self.logs, self.model, self.resumed = logs, model, []
@@ -111,7 +114,9 @@ class Desk:
             if self.unloadable:
                 raise CheckpointRefused("it is of other partitions")
         elif self.away_after is not None and not self.opened:
-            polls = [*polls[: self.away_after], ServiceUnavailable("Kafka is away"), *polls[self.away_after :]]
+            polls = [*polls[: self.away_after], self.breaks, *polls[self.away_after :]]
+        if self.turns_fail:
+            polls = [ServiceUnavailable("the challenger gives no answer for 30 s")] * 3
         run = running(self.logs, polls, experiment=opening.experiment.definition, model=self.model)
         if opening.resumed is not None:
             run.load(opening.resumed)
@@ -247,6 +252,46 @@ def test_challengers_that_have_a_share_and_are_watched_by_nobody_lose_it(desk, m
         assert "nobody could watch it for" in one.control.stops[0]
         assert "the challenger gives no answer" in one.control.stops[0]
         assert one.value("experiments_stops_total", experiment="one", why="unwatched") == 1.0
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_to_be_opened_alone_is_not_to_be_watched(desk, monkeypatch, opens):
+    """Triton loads the challenger, and answers no call of it: each try begins well."""
+    monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.05)
+    monkeypatch.setattr("services.experiments.watching.UNWATCHED_S", 0.5)
+    failures = () if opens else [ServiceUnavailable("gone")] * 1000
+    one = desk(definition=DIVIDING, turns_fail=True, failures=failures)
+    one.control.say("ramp", share=0.5, from_block=1)
+    eventually(lambda: one.control.stops)
+    assert "nobody could watch it for" in one.control.stops[0]
+    assert not one.value("experiments_watched", experiment="one")
+
+
+def test_where_a_canary_without_a_share_stands_is_kept_too(desk):
+    one = desk(definition=DIVIDING)
+    eventually(lambda: read_newest(one.folder, DIVIDING, DESK) is not None)
+    eventually(lambda: read_newest(one.folder, DIVIDING, DESK).run.rows == whole_of(one.logs))
+    assert one.desks[0].block_count == 0
+
+
+def test_both_sides_that_see_harm_stop_it_once(desk):
+    logs, divided = desk_log(FakeChallenger(late=PredictorTimeout("late")), name="one")
+    definition = structs.replace(
+        CANARY, name="one", salt="salt-of-one", guardrails=(GuardedMetric("error_rate", 0.01, 0.5),)
+    )
+    one = desk(definition=definition, divided=(logs, divided.arms), model="broken")
+    eventually(lambda: one.control.stops)
+    eventually(lambda: one.service.problems() == {})
+    assert len(one.control.stops) == 1
+    assert one.value("experiments_stops_total", experiment="one", why="harm") == 1.0
+
+
+def test_what_broke_off_in_the_middle_of_a_turn_is_not_kept(desk):
+    one = desk(away_after=8, breaks=ConfigurationError("a decision on record is none of this version"))
+    eventually(lambda: one.control.stops)
+    assert "a decision on record is none of this version" in one.control.stops[0]
+    whole_turns = 8 * 200 * len(one.logs)
+    assert read_newest(one.folder, HARMLESS, SHADOW).run.rows <= whole_turns
 
 
 def test_a_folder_that_cannot_be_written_is_told_of(desk, tmp_path):

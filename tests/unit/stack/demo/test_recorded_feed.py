@@ -37,6 +37,7 @@ def test_units_are_counted_by_their_share(desk):
     whole, mine = found.units["25%"]
     assert (found.decisions, found.moved, found.wrong, found.fallbacks) == (len(decisions), 0, 0, 0)
     assert 0 < mine < whole
+    assert found.answered > 100
     # Two of the shares are lacking.
     assert not found.as_promised
 
@@ -55,6 +56,7 @@ def test_a_unit_that_two_arms_had_is_told_of(desk):
         ({}, True),
         ({"moved": 1}, False),
         ({"wrong": 1}, False),
+        ({"answered": 2}, False),
         ({"stopped": "it does harm"}, False),
         ({"units": {"5%": (20, 1), "25%": (20, 5)}}, False),
         ({"units": {"5%": (20, 0), "25%": (20, 5), "100%": (20, 20)}}, False),
@@ -62,7 +64,7 @@ def test_a_unit_that_two_arms_had_is_told_of(desk):
 )
 def test_it_is_as_promised_where_every_share_was_reached_and_nobody_moved(change, is_so):
     units = {f"{share:.0%}": (20, round(20 * share)) for share in STEPS}
-    assert structs.replace(FeedRamp("x", 1000, units, 0, 0, 0, ""), **change).as_promised is is_so
+    assert structs.replace(FeedRamp("x", 1000, units, 0, 0, 400, 3, ""), **change).as_promised is is_so
 
 
 def test_a_stop_is_told(desk):

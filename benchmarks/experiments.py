@@ -45,8 +45,10 @@ from trading.models.copies import challenger_name
 
 TURNS = int(os.environ.get("BENCH_TURNS", "10"))
 TIMES = int(os.environ.get("BENCH_TIMES", "10"))
-DURATION_S, WARM_UP_S = 20.0, 5.0
-SIDES = ("without", "without, again", "with a shadow", "with a canary of 25%")
+DURATION_S, WARM_UP_S = 17.0, 5.0
+SIDES = ("without", "without, again", "with a shadow", "with a canary of 25%")[
+    : int(os.environ.get("BENCH_SIDES", "4"))
+]
 BLOCK, BLOCK_NS, LEAD_NS = "2s", 2_000_000_000, 2_000_000_000
 #: Noise is no cost; what lies above it may cost so much.
 MOST = 1.1
@@ -125,7 +127,7 @@ def costs(settings: StackSettings, models: Models, figures: BenchmarkFigures) ->
         ticks_topic=topics.ticks, decisions_topic=topics.decisions,
     )  # fmt: skip
     say("  warming up: a broker that has just started still compiles itself")
-    one_run(settings, topics, models, load, 3, 0)
+    one_run(settings, topics, models, load, len(SIDES) - 1, 0)
     runs: dict[int, list[RunResult]] = {side: [] for side in range(len(SIDES))}
     for turn in range(TURNS):
         for side in turn_order(turn):
@@ -133,7 +135,7 @@ def costs(settings: StackSettings, models: Models, figures: BenchmarkFigures) ->
             runs[side].append(found)
             took = found.latency
             say(f"  turn {turn + 1} of {TURNS}, {SIDES[side]}: p50 {took.p50:.2f} ms, p99 {took.p99:.2f} ms")
-    told = {SIDES[side]: compare(runs[0], runs[side]) for side in (1, 2, 3)}
+    told = {SIDES[side]: compare(runs[0], runs[side]) for side in range(1, len(SIDES))}
     noise = {one.figure: one.high for one in told[SIDES[1]]}
     for name, ratios in told.items():
         for one in ratios:

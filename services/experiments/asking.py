@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,7 +55,14 @@ class ArmModel:
 class PatientModel:
     """Asks one challenger."""
 
-    def __init__(self, arm: str, model: ChallengerModel, budget: CallBudget, clock: Clock) -> None:
+    def __init__(
+        self,
+        arm: str,
+        model: ChallengerModel,
+        budget: CallBudget,
+        clock: Clock,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Nothing was asked yet.
 
         Args:
@@ -63,8 +70,10 @@ class PatientModel:
             model: that is asked.
             budget: that all challengers share.
             clock: of waits.
+            given_up: whether nobody wants its answers any more.
         """
         self._arm, self._model, self._budget, self._clock = arm, model, budget, clock
+        self._given_up = given_up
 
     def answers(self, decisions: Sequence[Decision]) -> ArmAnswers:
         """What it says of n rows; those that the live path held for time or for want of a server are not asked.
@@ -95,9 +104,10 @@ class PatientModel:
                 self._budget.called(self._seconds() - began_s, n)
                 return np.full(n, np.nan), np.full(n, INVALID, np.int8)
             except PredictionError as error:
-                if self._seconds() - since_s > PATIENCE_S:
+                if self._given_up() or self._seconds() - since_s > PATIENCE_S:
+                    waited_s = self._seconds() - since_s
                     raise ServiceUnavailable(
-                        f"challenger {self._arm} gives no answer for {PATIENCE_S:.0f} s: {error}"
+                        f"challenger {self._arm} gives no answer for {waited_s:.0f} s: {error}"
                     ) from error
             else:
                 self._budget.called(self._seconds() - began_s, n)

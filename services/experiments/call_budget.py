@@ -10,15 +10,16 @@ from msgspec import Struct
 from services.experiments.ports import Clock
 from trading.decision.schema import Decision
 
-#: While the desk is slow a call waits so long for the next one.
-YIELD_S = 1.0
+#: While the desk is slow calls take this share of the time at most.
+YIELD_SHARE = 0.05
 #: Latencies that are looked at: of the last so many decisions.
 WINDOW = 500
 #: What was seen of the desk counts for so long.
 SEEN_S = 10.0
-#: A call takes so long, by what the last ones took: the desk's own waits behind it. Its rows, at least and at most.
-CALL_TARGET_S = 0.01
-ROWS = (64, 256)
+#: A call takes so long, by what the last ones took: the desk's own may wait behind it, and its slowest ticks feel many
+#: short waits less than a few long ones. Its rows, at least and at most.
+CALL_TARGET_S = 0.005
+ROWS = (8, 256)
 
 
 class CallLimits(Struct, frozen=True):
@@ -27,7 +28,7 @@ class CallLimits(Struct, frozen=True):
     Attributes:
         share: of the time that may be spent in calls, in (0, 1].
         yield_above_ms: 99 of 100 of the desk's decisions must take less from polling to deciding, or the shadow
-            makes one call a second.
+            takes a twentieth of the time at most.
     """
 
     share: float = 0.25
@@ -77,6 +78,5 @@ class CallBudget:
         # Half of the way: a single slow call says little.
         wanted = rows * CALL_TARGET_S / max(took_s, 1e-6)
         self.rows = int(min(max((self.rows + min(wanted, 4.0 * self.rows)) / 2.0, ROWS[0]), ROWS[1]))
-        share = self._limits.share
-        pause_s = took_s * (1.0 - share) / share
-        self._next_s = self._clock.monotonic_ns() / 1e9 + (max(pause_s, YIELD_S) if self.yields else pause_s)
+        share = min(self._limits.share, YIELD_SHARE) if self.yields else self._limits.share
+        self._next_s = self._clock.monotonic_ns() / 1e9 + took_s * (1.0 - share) / share

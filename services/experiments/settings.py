@@ -29,7 +29,7 @@ class ExperimentsSettings(BaseSettings):
     metrics_port: int = Field(default=9112, ge=0, le=65535)
     share: float = Field(default=0.25, gt=0, le=1, description="of the time that calls of Triton may take")
     yield_above_ms: float = Field(
-        default=25.0, gt=0, description="p99 of the desk's decisions above which one call a second is made"
+        default=25.0, gt=0, description="p99 of the desk's decisions above which calls take a twentieth of the time"
     )
     keep_s: float = Field(default=5.0, gt=0, description="between two checkpoints")
     nice: int = Field(default=10, ge=0, le=19)

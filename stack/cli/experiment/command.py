@@ -62,7 +62,7 @@ def shadow(
     share: Annotated[
         float,
         typer.Option(
-            min=0.01, max=1.0, help="Of the time that calls may take; one a second while the desk is slow."
+            min=0.01, max=1.0, help="Of the time that calls may take; 0.05 at most while the desk is slow."
         ),
     ] = 0.25,
     page: Annotated[Path | None, typer.Option("--out", help="Write a page with plots there, HTML.")] = None,

@@ -41,6 +41,7 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
             kept_for=lambda arm: kept_for_experiment(definition.name, "" if definition.kind == "canary" else arm),
             # A restart of this process must not take from the gateways what they ask.
             left=opening.runs,
+            given_up=lambda: not opening.runs(),
         )
         with begun(definition, desk, limits, beginning) as found:
             yield found.run

@@ -57,6 +57,7 @@ class Beginning(Struct, frozen=True):
         place: where the models lie; None: as the settings say.
         kept_for: arm -> what a copy of its model is loaded for; a copy's name holds it.
         left: asked at the end, whether copies stay loaded.
+        given_up: whether nobody wants challengers' answers any more.
     """
 
     since_ns: int | None = None
@@ -65,6 +66,7 @@ class Beginning(Struct, frozen=True):
     # Two arms may have a step in common, and two shadows a challenger: a copy each.
     kept_for: Callable[[str], str] = lambda arm: f"shadow-{os.getpid()}-{arm}"
     left: Callable[[], bool] = lambda: False
+    given_up: Callable[[], bool] = lambda: False
 
 
 @contextmanager
@@ -133,7 +135,7 @@ def opened_arms(
         # The champion is asked where a challenger decided in its place, if anywhere.
         opening = partial(opened.enter_context, opened_arm(place, arm, served, beginning))
         model: ChallengerModel = OpenedLater(opening) if arm == CHAMPION else opening()
-        models[arm] = ArmModel(arm, served, PatientModel(arm, model, budget, SystemClock()))
+        models[arm] = ArmModel(arm, served, PatientModel(arm, model, budget, SystemClock(), beginning.given_up))
     return models
 
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from services.experiments.asking import PATIENCE_S, ArmModel, PatientModel
-from services.experiments.call_budget import ROWS, SEEN_S, WINDOW, YIELD_S, CallBudget, CallLimits
+from services.experiments.call_budget import ROWS, SEEN_S, WINDOW, YIELD_SHARE, CallBudget, CallLimits
 from tests.unit.services.experiments.fakes import FakeClock, FakeModel
 from trading.decision.schema import CODES, Action, Decision, Reason, StageTimes
 from trading.errors import InvalidPrediction, PredictorDown, PredictorTimeout, ServiceUnavailable
@@ -35,7 +35,7 @@ def test_every_row_is_asked_in_calls_of_a_bounded_size():
     one, model, _, _ = asker(took_s=0.0001)
     found = one.answers([decision()] * 1000)
     # Quick ones grow, and no further than to what the desk does not feel.
-    assert [len(rows) for rows in model.asked] == [64, 160, 256, 256, 256, 8]
+    assert [len(rows) for rows in model.asked] == [8, 20, 50, 125, 256, 256, 256, 29]
     assert set(found.targets.tolist()) == {0.5}
     assert set(found.held.tolist()) == {-1}
     assert model.asked[0].dtype == np.float32
@@ -84,6 +84,14 @@ def test_one_that_stays_away_is_no_fault_of_the_model():
     assert PATIENCE_S < clock.now_s - began < PATIENCE_S + 2
 
 
+def test_one_that_nobody_wants_any_more_is_not_waited_for():
+    one, _, clock, _ = asker([DOWN] * 1000)
+    one._given_up = lambda: clock.now_s > 102.0
+    with pytest.raises(ServiceUnavailable, match=r"challenger other gives no answer for \d s: nobody is there"):
+        one.answers([decision()])
+    assert clock.now_s < 104.0
+
+
 def test_an_answer_that_is_none_is_not_asked_for_again():
     one, model, _, _ = asker([InvalidPrediction("another shape")])
     assert one.answers([decision()]).held.tolist() == [CODES[Reason.PREDICTOR_INVALID]]
@@ -98,13 +106,13 @@ def test_calls_take_their_share_of_time():
     assert len(model.asked) == 10
 
 
-def test_while_the_desk_is_slow_one_call_a_second_is_made():
+def test_while_the_desk_is_slow_calls_take_a_twentieth_of_the_time():
     one, model, clock, budget = asker(share=0.5)
     budget.observe([decision(decide_us=40_000.0)] * 10)
     assert budget.yields
     began = clock.now_s
     one.answers([decision()] * (5 * ROWS[0]))
-    assert clock.now_s - began == pytest.approx(4 * (YIELD_S + 0.01) + 0.01)
+    assert clock.now_s - began == pytest.approx(4 * 0.01 / YIELD_SHARE + 0.01)
     assert len(model.asked) == 5
     # It is quick again.
     budget.observe([decision()] * WINDOW)
@@ -112,7 +120,7 @@ def test_while_the_desk_is_slow_one_call_a_second_is_made():
 
 
 def test_a_desk_that_was_slow_long_ago_is_not_slow_for_ever():
-    """Who has fallen behind sees nothing of now: it would never catch up at a call a second."""
+    """Who has fallen behind sees nothing of now: it would not catch up."""
     _, _, clock, budget = asker()
     budget.observe([decision(decide_us=40_000.0)] * 10)
     assert budget.yields

@@ -16,8 +16,8 @@ YIELD_SHARE = 0.05
 WINDOW = 500
 #: What was seen of the desk counts for so long.
 SEEN_S = 10.0
-#: A call takes so long, by what the last ones took: the desk's own may wait behind it, and its slowest ticks feel many
-#: short waits less than a few long ones. Its rows, at least and at most.
+#: A call takes so long, by what the last ones took: the desk's own may wait behind it, and its slowest ticks feel
+#: many short waits less than a few long ones. Its rows, at least and at most.
 CALL_TARGET_S = 0.005
 ROWS = (8, 256)
 

@@ -39,8 +39,8 @@ from trading.risk import limits_file
 
 NAME, ARM = "recorded", "second"
 STEPS = (0.05, 0.25, 1.0)
-#: So much of the ticks is decided, and the next share is given.
-RAMPS = (0.0, 0.3, 0.6)
+#: So much of the ticks is decided, and the next share is given; the first one before any.
+RAMPS = (0.3, 0.6)
 BLOCK, LEAD_NS = "1s", 20_000_000_000
 RATE_HZ, LOOK_S = 2000.0, 0.2
 MOST_TICKS, DECIDED_S = 90_000, 240.0
@@ -109,8 +109,9 @@ def ramp_on(
         hosted.begin()
         gateway = opened.enter_context(running(series_gateway(settings, topics, "one", **champion, **patient)))
         gateway.wait_for_partitions()
+        hosted.ramp(STEPS[0], LEAD_NS)
         hosted.wait_until_asked(gateway)
-        shares, ramps = list(STEPS), list(RAMPS)
+        shares, ramps = list(STEPS[1:]), list(RAMPS)
         with ThreadPoolExecutor(1) as beside:
             publisher = TickPublisher(settings.kafka_bootstrap, topics.ticks)
             planned = plan(iter(ticks), Speed("constant", rate_hz=RATE_HZ))

@@ -37,6 +37,8 @@ RATE_HZ, SYMBOLS = 200.0, 12
 BLOCK, BLOCK_S = "2s", 2.0
 #: Event time, which is wall time here: gateways that are killed are back, and have heard, before a share begins.
 LEAD_NS = 6_000_000_000
+#: Before anything breaks: without any share nobody is connected to a challenger.
+FIRST_SHARE = 0.05
 CATCH_UP_S, RECOVERY_GOAL_S = 180.0, 10.0
 #: How far an exchange's clock steps: ahead of the broker's by less than is refused, and far back.
 AHEAD_S, BACK_S = 4.0, -600.0
@@ -87,6 +89,7 @@ class CanaryFaults:
             gateway.start()
             gateway.wait_for_partitions()
             hosted.begin()
+            hosted.ramp(FIRST_SHARE, LEAD_NS)
             hosted.wait_until_asked(gateway)
             done = self._faults(hosted, gateway, feed, watcher)
             feed.close()

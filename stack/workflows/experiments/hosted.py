@@ -74,7 +74,9 @@ class HostedExperiment:
 
     def ramp(self, share: float, lead_ns: int) -> int:
         """Give its challengers a share; the first block of it, which lies so far ahead. Raises UltraThinkError."""
+        steps = self.now().steps
         block = boundary(self._definition, clocks(self.gateways), lead_ns).block
+        block = max(block, steps[-1].from_block + 1 if steps else 0)
         self._say(ExperimentWord("ramp", self._definition.name, share=share, from_block=block))
         return block
 

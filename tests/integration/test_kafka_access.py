@@ -21,7 +21,7 @@ from gateway.control.topic import send, told
 from loadtest.open_loop.drive import Load, drive
 from services.data.client import DataClient
 from services.experiments.desk_control import KafkaExperiments, KafkaJournal
-from services.experiments.desk_log import KafkaDeskLog
+from services.experiments.desk_log import BESIDE_PACE, KafkaDecisions, KafkaDeskLog
 from services.forensics.store.reading import opened
 from stack.cli.main import app
 from stack.processes.broker import running_broker
@@ -144,7 +144,7 @@ def test_who_watches_experiments_may_do_what_that_takes_and_an_operator_commands
         control = KafkaExperiments(bootstrap, TOPICS.control)
         control.stop("secured", "it does harm")
         KafkaJournal(bootstrap, TOPICS.experiments).note("secured", "stopped", "it does harm")
-        log = KafkaDeskLog(bootstrap, TOPICS, {0: 0})
+        log = KafkaDeskLog(bootstrap, TOPICS, KafkaDecisions(bootstrap, TOPICS, {0: 0}, BESIDE_PACE))
         log.poll(1.0)
         assert newest_start(bootstrap, TOPICS.starts, TOPICS.decisions) is not None
         eventually(lambda: control.follow(0.1) + 1 and control.experiments()["secured"].state == "stopped")

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from services.experiments.evaluation import ChallengerOutcome
 from services.experiments.ports import DecisionLog
 from trading.decision.schema import Decision
@@ -31,6 +33,20 @@ class Partitioned(Protocol):
 
 Row = TypeVar("Row", bound=Decided)
 Dump = TypeVar("Dump")
+
+
+class LogPlaces(Struct, frozen=True, array_like=True):
+    """How far a log was taken.
+
+    Attributes:
+        positions: partition -> the offset of its decisions from where to go on.
+        decided: partition -> the last tick whose decision was taken; negative for none.
+        rows: decisions that were taken.
+    """
+
+    positions: dict[int, int]
+    decided: dict[int, int]
+    rows: int
 
 
 class CheckpointRefused(ConfigurationError):
@@ -117,6 +133,14 @@ class BlockRun(ABC, Generic[Row, Dump]):
                 raise
             self.ended, self.ended_by = str(error), error
             return 0
+
+    @property
+    def places(self) -> LogPlaces:
+        """How far the log was taken, between two turns."""
+        log, partitions = self._log, self._partitioned
+        return LogPlaces(
+            {p: log.position(p) for p in partitions}, {p: log.decided(p) for p in partitions}, self.rows
+        )
 
     def has_reached(self, places: Mapping[int, int]) -> bool:
         """Whether all that lies before these offsets of the decisions was taken."""

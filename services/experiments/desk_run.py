@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from services.experiments.block_run import BlockRun, CheckpointRefused
+from services.experiments.block_run import BlockRun, CheckpointRefused, LogPlaces
 from services.experiments.evaluation import ChallengerOutcome
 from services.experiments.live_evaluation import desk_harm
 from services.experiments.live_series import LiveDump, LiveSeries
@@ -21,17 +21,13 @@ class DeskDump(Struct, frozen=True, array_like=True):
     """Where a run stands between two turns.
 
     Attributes:
-        positions: partition -> the offset of its decisions from where to go on.
-        decided: partition -> the last tick whose decision was taken; negative for none.
+        places: how far the log was taken.
         partitions, series: what it has come to.
-        rows: decisions that were taken.
     """
 
-    positions: dict[int, int]
-    decided: dict[int, int]
+    places: LogPlaces
     partitions: list[CanaryState]
     series: LiveDump
-    rows: int
 
 
 class DeskRun(BlockRun[Published, DeskDump]):
@@ -57,11 +53,7 @@ class DeskRun(BlockRun[Published, DeskDump]):
 
     def dump(self) -> DeskDump:
         """Where it stands."""
-        log = self._log
-        return DeskDump(
-            {p: log.position(p) for p in self._canaries}, {p: log.decided(p) for p in self._canaries},
-            [one.dump() for one in self._canaries.values()], self._series.dump(), self.rows,
-        )  # fmt: skip
+        return DeskDump(self.places, [one.dump() for one in self._canaries.values()], self._series.dump())
 
     def load(self, dump: DeskDump) -> None:
         """Go on from there; the log must begin at its positions.
@@ -76,7 +68,7 @@ class DeskRun(BlockRun[Published, DeskDump]):
         except (ValueError, BadRecord, ConfigurationError) as error:
             raise CheckpointRefused(f"the checkpoint is of another version ({error}): it is begun anew") from error
         self._series.load(dump.series)
-        self.rows = dump.rows
+        self.rows = dump.places.rows
 
     @property
     def series(self) -> LiveSeries:

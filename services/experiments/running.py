@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from services.experiments.asking import ArmModel
-from services.experiments.block_run import BlockRun, CheckpointRefused
+from services.experiments.block_run import BlockRun, CheckpointRefused, LogPlaces
 from services.experiments.block_series import BlockSeries, SeriesDump
 from services.experiments.call_budget import CallBudget
 from services.experiments.evaluation import ChallengerOutcome, Evaluation, evaluate, harm, shadow_guards
@@ -43,18 +43,14 @@ class RunDump(Struct, frozen=True, array_like=True):
     """A copy of a run between two turns.
 
     Attributes:
-        positions: partition -> the offset of its decisions from where to go on.
-        decided: partition -> the last tick whose decision was taken; negative for none.
+        places: how far the log was taken.
         partitions, series: what it has come to.
-        rows: decisions that were taken.
         changed: partitions that another champion decides, and from where on.
     """
 
-    positions: dict[int, int]
-    decided: dict[int, int]
+    places: LogPlaces
     partitions: list[PartitionDump]
     series: SeriesDump
-    rows: int
     changed: dict[int, str]
 
 
@@ -70,11 +66,8 @@ class ShadowRun(BlockRun[DecidedTick, RunDump]):
 
     def dump(self) -> RunDump:
         """A copy, from which another run goes on as this one does."""
-        parts, log = self._parts, self._parts.log
-        return RunDump(
-            {p: log.position(p) for p in parts.shadows}, {p: log.decided(p) for p in parts.shadows},
-            [one.dump() for one in parts.shadows.values()], parts.series.dump(), self.rows, dict(self._changed),
-        )  # fmt: skip
+        partitions = [one.dump() for one in self._parts.shadows.values()]
+        return RunDump(self.places, partitions, self._parts.series.dump(), dict(self._changed))
 
     def load(self, dump: RunDump) -> None:
         """Go on from a copy; the log must begin at its positions.
@@ -89,7 +82,7 @@ class ShadowRun(BlockRun[DecidedTick, RunDump]):
             self._parts.series.load(dump.series)
         except (ValueError, BadRecord, ConfigurationError) as error:
             raise CheckpointRefused(f"the checkpoint is of another version ({error}): it is begun anew") from error
-        self.rows, self._changed = dump.rows, dict(dump.changed)
+        self.rows, self._changed = dump.places.rows, dict(dump.changed)
 
     @property
     def series(self) -> BlockSeries:

@@ -21,13 +21,11 @@ from gateway.control.control import Control
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from stack.chaos.evidence import LogComparison, PublishedLog, Span, compare, read_trail
-from stack.chaos.feed import SYMBOLS, Feed, Progress, symbols, wait_until_decided
-from stack.chaos.servers import ServerFaults
-from stack.chaos.table import FaultRow
+from stack.chaos.feed import SYMBOLS, Feed, symbols, wait_until_decided
+from stack.chaos.table import FaultRow, Trial
 from stack.processes.gateway import GatewayProcess, SeriesTopics, series_gateway
 from stack.processes.own import running
 from stack.servers.kafka import create_topics
-from stack.servers.settings import StackSettings
 from trading.errors import BadRecord, ServiceUnavailable
 from trading.events import CancelOrder, NewOrder, read_order
 from trading.history import open_source
@@ -46,21 +44,11 @@ REFUSAL = re.compile(r"is decided to \d+ and ends at \d+: it was recreated or cu
 class LogFaults:
     """Rows of the table for what happens to topics, and to a desk that is stopped while its broker stalls."""
 
-    def __init__(
-        self, settings: StackSettings, series: str, seed: int, servers: ServerFaults, progress: Progress
-    ) -> None:
-        """Prepare.
-
-        Args:
-            settings: of a stack that is up and serves a released model.
-            series: begins the names of all topics.
-            seed: of the ticks.
-            servers: of the stack, to be hurt.
-            progress: told what is being done.
-        """
-        self._settings, self._series, self._seed = settings, series, seed
-        self._servers, self._progress = servers, progress
-        self._bootstrap = settings.kafka_bootstrap
+    def __init__(self, trial: Trial) -> None:
+        """Nothing is broken yet."""
+        self._settings, self._series, self._seed = trial.settings, trial.series, trial.seed
+        self._servers, self._progress = trial.servers, trial.progress
+        self._bootstrap = trial.settings.kafka_bootstrap
 
     def rows(self) -> list[FaultRow]:
         """All of them. Raises UltraThinkError."""

@@ -20,7 +20,7 @@ from stack.chaos.log_faults import LogFaults
 from stack.chaos.proxy import Proxy
 from stack.chaos.recovery import Fault, recovered_after
 from stack.chaos.servers import ServerFaults
-from stack.chaos.table import ChaosReport, Injected, row
+from stack.chaos.table import ChaosReport, Injected, Trial, row
 from stack.processes.gateway import GatewayProcess, SeriesTopics, series_gateway
 from stack.processes.own import running
 from stack.servers.kafka import create_topics
@@ -96,7 +96,8 @@ class Chaos:
             found = self._trail(breeze)
             rows += [row(i, compare(reference, found, i.span, whole_evidence=False), "features") for i in watched]
         if faults:
-            rows += LogFaults(self._settings, self._series, self._seed, self._servers, self._progress).rows()
+            trial = Trial(self._settings, self._series, self._seed, self._servers, self._progress)
+            rows += LogFaults(trial).rows()
         restarts = sorted(self._restarts) or [math.nan]
         return ChaosReport(rows, restarts[len(restarts) // 2], restarts[-1], time.monotonic() - began)
 

@@ -5,6 +5,27 @@ from __future__ import annotations
 from msgspec import Struct
 
 from stack.chaos.evidence import LogComparison, Span
+from stack.chaos.feed import Progress
+from stack.chaos.servers import ServerFaults
+from stack.servers.settings import StackSettings
+
+
+class Trial(Struct, frozen=True):
+    """What rows are made on.
+
+    Attributes:
+        settings: of a stack that is up and serves a released model.
+        series: begins the names of all topics.
+        seed: of the ticks.
+        servers: of the stack, to be hurt.
+        progress: told what is being done.
+    """
+
+    settings: StackSettings
+    series: str
+    seed: int
+    servers: ServerFaults
+    progress: Progress
 
 
 class FaultRow(Struct, frozen=True):

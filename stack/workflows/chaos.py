@@ -11,7 +11,7 @@ from msgspec import structs
 
 from stack.chaos.run import Chaos, proxied
 from stack.chaos.servers import ServerFaults
-from stack.chaos.table import ChaosReport
+from stack.chaos.table import ChaosReport, Trial
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.supervision.lifecycle import down, up
 from stack.workflows.experiments.faults import CanaryFaults
@@ -53,10 +53,9 @@ def run_chaos(
         if not faults:
             return report
         began = time.monotonic()
-        servers = ServerFaults(settings.absolute_home)
-        grown = CanaryFaults(
-            settings, f"chaos-{seed}-{time.time_ns() // 1_000_000}", seed, servers, progress
-        ).rows()
+        series = f"chaos-{seed}-{time.time_ns() // 1_000_000}"
+        trial = Trial(settings, series, seed, ServerFaults(settings.absolute_home), progress)
+        grown = CanaryFaults(trial).rows()
         seconds = report.seconds + time.monotonic() - began
         return structs.replace(report, rows=[*report.rows, *grown], seconds=seconds)
     finally:

@@ -32,7 +32,7 @@ def desk_run(opening: Opening[DeskDump], settings: GatewaySettings) -> Iterator[
     if resumed is None:
         places, decided = first_places(settings, partitions, opening.since_ns), None
     else:
-        places, decided = resumed.positions, resumed.decided
+        places, decided = resumed.places.positions, resumed.places.decided
     base, _ = rules_of(settings, len(partitions))
     commands = KafkaCommands(bootstrap, topics.control, base)
     canaries = {p: PartitionCanary(p, definition, opening.arms, base, commands) for p in partitions}

@@ -14,10 +14,9 @@ from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Speed, plan
 from loadtest.open_loop.watcher import DecisionWatcher
 from stack.chaos.evidence import LogComparison, Place, PublishedLog, Span, read_all, read_trail
-from stack.chaos.feed import Feed, Progress, wait_until_decided
+from stack.chaos.feed import Feed, wait_until_decided
 from stack.chaos.recovery import Fault, recovered_after
-from stack.chaos.servers import ServerFaults
-from stack.chaos.table import FaultRow
+from stack.chaos.table import FaultRow, Trial
 from stack.processes.gateway import GatewayProcess, SeriesTopics, series_gateway
 from stack.processes.own import running
 from stack.servers.kafka import create_topics
@@ -49,23 +48,14 @@ HARMLESS = (GuardedMetric("drawdown", 1e6),)
 class CanaryFaults:
     """Rows of the table: each a share that grows while something breaks."""
 
-    def __init__(
-        self, settings: StackSettings, series: str, seed: int, servers: ServerFaults, progress: Progress
-    ) -> None:
-        """Prepare.
-
-        Args:
-            settings: of a stack that is up and serves a released model.
-            series: begins the names of all topics.
-            seed: of the ticks.
-            servers: of the stack, to be hurt.
-            progress: told what is being done.
-        """
-        self._settings, self._seed, self._servers, self._progress = settings, seed, servers, progress
-        self._topics = SeriesTopics(f"{series}-canary", f"{series}-canary.ticks")
+    def __init__(self, trial: Trial) -> None:
+        """Nothing is broken yet."""
+        self._settings, self._seed = trial.settings, trial.seed
+        self._servers, self._progress = trial.servers, trial.progress
+        self._topics = SeriesTopics(f"{trial.series}-canary", f"{trial.series}-canary.ticks")
         self._definition = ExperimentDefinition(
-            1, "grows", champion_of(settings), (), PrimaryMetric(1.0), kind="canary", salt=f"salt-of-{series}"[:64],
-            block=BLOCK, guardrails=HARMLESS,
+            1, "grows", champion_of(trial.settings), (), PrimaryMetric(1.0), kind="canary",
+            salt=f"salt-of-{trial.series}"[:64], block=BLOCK, guardrails=HARMLESS,
         )  # fmt: skip
 
     def rows(self) -> list[FaultRow]:

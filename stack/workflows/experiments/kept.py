@@ -74,6 +74,6 @@ def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, Counte
         live.load(desk.run.series)
     told = evaluate_live(definition, live, series) if is_canary else []
     return KnownExperiment(
-        experiment, evaluate(definition, series), told, found.run.rows,
+        experiment, evaluate(definition, series), told, found.run.places.rows,
         is_whole and found.started == start_of(experiment),
     ), CountedBlocks(series, live if is_canary else None)  # fmt: skip

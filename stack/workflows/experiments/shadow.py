@@ -88,7 +88,9 @@ def begun(
     """
     topics, bootstrap, resumed = settings.topics, settings.kafka_bootstrap, beginning.resumed
     partitions = require(bootstrap, topics.decisions)
-    places = resumed.positions if resumed is not None else first_places(settings, partitions, beginning.since_ns)
+    places = (
+        resumed.places.positions if resumed is not None else first_places(settings, partitions, beginning.since_ns)
+    )
     with ExitStack() as open_things:
         clock = SystemClock()
         budget = CallBudget(limits, clock)
@@ -99,7 +101,7 @@ def begun(
         with closing(Watermarks(bootstrap)) as watermarks:
             ends = {p: watermarks.bounds(topics.decisions, p)[1] for p in partitions}
         known = sum(max(0, ends[p] - at) for p, at in places.items())
-        decided = None if resumed is None else resumed.decided
+        decided = None if resumed is None else resumed.places.decided
         decisions = KafkaDecisions(bootstrap, topics, places, BESIDE_PACE, decided)
         log = open_things.enter_context(closing(KafkaDeskLog(bootstrap, topics, decisions)))
         series = BlockSeries(experiment.arms, len(partitions))

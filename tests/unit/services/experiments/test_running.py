@@ -181,7 +181,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_as_one_that_was_not(l
             first.turn(0.0)
         store_in(tmp_path).keep(EXPERIMENT, 5, first.dump())
         dump = store_in(tmp_path).kept(EXPERIMENT, 5)
-        assert dump.positions == {p: sum(len(poll.get(p, ())) for poll in polls[:at]) for p in logs}
+        assert dump.places.positions == {p: sum(len(poll.get(p, ())) for poll in polls[:at]) for p in logs}
         second = running(logs, polls[at:])
         second.load(dump)
         assert finish(second) == whole

@@ -106,7 +106,7 @@ class Desk:
             raise self.failures.pop(0)
         polls = in_turns(self.logs)
         if opening.resumed is not None:
-            done = opening.resumed.positions
+            done = opening.resumed.places.positions
             polls = polls[max(done.values()) // 200 :]
             if self.again_away:
                 self.again_away -= 1
@@ -176,7 +176,7 @@ def test_a_running_experiment_is_watched_until_it_is_stopped(desk):
     eventually(lambda: one.service.problems() == {})
     assert one.value("experiments_watched", experiment="one") is None
     # What it has come to is there to be read.
-    assert read_newest(one.folder, HARMLESS, SHADOW).run.rows > 0
+    assert read_newest(one.folder, HARMLESS, SHADOW).run.places.rows > 0
 
 
 def test_harm_puts_the_champion_back_and_is_on_record(desk):
@@ -270,7 +270,7 @@ def test_to_be_opened_alone_is_not_to_be_watched(desk, monkeypatch, opens):
 def test_where_a_canary_without_a_share_stands_is_kept_too(desk):
     one = desk(definition=DIVIDING)
     eventually(lambda: read_newest(one.folder, DIVIDING, DESK) is not None)
-    eventually(lambda: read_newest(one.folder, DIVIDING, DESK).run.rows == whole_of(one.logs))
+    eventually(lambda: read_newest(one.folder, DIVIDING, DESK).run.places.rows == whole_of(one.logs))
     assert one.desks[0].block_count == 0
 
 
@@ -291,7 +291,7 @@ def test_what_broke_off_in_the_middle_of_a_turn_is_not_kept(desk):
     eventually(lambda: one.control.stops)
     assert "a decision on record is none of this version" in one.control.stops[0]
     whole_turns = 8 * 200 * len(one.logs)
-    assert read_newest(one.folder, HARMLESS, SHADOW).run.rows <= whole_turns
+    assert read_newest(one.folder, HARMLESS, SHADOW).run.places.rows <= whole_turns
 
 
 def test_a_folder_that_cannot_be_written_is_told_of(desk, tmp_path):
@@ -366,5 +366,5 @@ def test_a_process_that_ends_keeps_where_it_stands(desk, logs, tmp_path):
     eventually(lambda: one.opened and one.opened[0].rows > 600)
     one.end()
     kept = one.store.kept(HARMLESS, 2)
-    assert kept.rows == one.opened[0].rows
+    assert kept.places.rows == one.opened[0].rows
     assert one.control.experiments()["one"].state is ExperimentState.RUNNING

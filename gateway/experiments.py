@@ -72,7 +72,8 @@ class ArmsPredictor:
             for (place, _), one in begun.items()
         ]
         # Of several nobody knows which of them it was waited for.
-        waited_us = (self._clock.monotonic_ns() - now_ns) / 1e3 if len(answers) == 1 else 0.0
+        pending = sum(not isinstance(one.pending, Fallback) for one in begun.values())
+        waited_us = (self._clock.monotonic_ns() - now_ns) / 1e3 if pending == 1 else 0.0
         return structs.replace(joined(champion, asked, running, units, answers), waited_us=waited_us)
 
     def _ask_champion(self, batch: Batch, asked: Int64Array) -> Answers:

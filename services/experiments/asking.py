@@ -96,7 +96,9 @@ class PatientModel:
         """Targets, and why rows are held. Raises ServiceUnavailable where nothing answers for long."""
         n, since_s = len(features), self._seconds()
         while True:
-            self._budget.wait()
+            while not self._budget.wait():
+                self._refuse_unwanted("and it is not asked")
+            self._refuse_unwanted("and it is not asked")
             began_s = self._seconds()
             try:
                 prediction = self._model.predict(features, CALL_S)
@@ -104,10 +106,10 @@ class PatientModel:
                 self._budget.called(self._seconds() - began_s, n)
                 return np.full(n, np.nan), np.full(n, INVALID, np.int8)
             except PredictionError as error:
-                if self._given_up() or self._seconds() - since_s > PATIENCE_S:
-                    waited_s = self._seconds() - since_s
+                self._refuse_unwanted(str(error))
+                if self._seconds() - since_s > PATIENCE_S:
                     raise ServiceUnavailable(
-                        f"challenger {self._arm} gives no answer for {waited_s:.0f} s: {error}"
+                        f"challenger {self._arm} gives no answer for {PATIENCE_S:.0f} s: {error}"
                     ) from error
             else:
                 self._budget.called(self._seconds() - began_s, n)
@@ -115,8 +117,13 @@ class PatientModel:
                 # Of the width that it was answered in, as the desk's are.
                 targets = prediction.target_position.astype(np.float32).astype(np.float64)
                 return np.where(prediction.valid, targets, np.nan), held
-            self._budget.called(self._seconds() - began_s, n)
+            self._budget.called(self._seconds() - began_s, 0)
             self._clock.sleep(AGAIN_S)
+
+    def _refuse_unwanted(self, why: str) -> None:
+        """Raises ServiceUnavailable where nobody wants its answers any more."""
+        if self._given_up():
+            raise ServiceUnavailable(f"challenger {self._arm}: nobody wants its answers any more, {why}")
 
     def _seconds(self) -> float:
         return self._clock.monotonic_ns() / 1e9

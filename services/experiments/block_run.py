@@ -76,6 +76,7 @@ class BlockRun(ABC, Generic[Row, Dump]):
         self.ended_by: UltraThinkError | None = None
         #: Partition -> when its newest decision that was taken was made, ns since 1970.
         self._decided_ns: dict[int, int] = {}
+        self._opened_ns = time.time_ns()
 
     @property
     def is_at_end(self) -> bool:
@@ -162,7 +163,8 @@ class BlockRun(ABC, Generic[Row, Dump]):
         count = sum(map(len, found.values()))
         self._decided_ns |= {p: rows[-1].decision.decided_at_ns for p, rows in found.items() if rows}
         now_ns = time.time_ns()
-        late = [now_ns - at_ns for p, at_ns in self._decided_ns.items() if not self._log.at_end(p)]
+        since = {p: self._decided_ns.get(p, self._opened_ns) for p in self._partitioned}
+        late = [now_ns - at_ns for p, at_ns in since.items() if not self._log.at_end(p)]
         self.behind_s = max(0, *late, 0) / 1e9
         self.rows += count
         return count

@@ -20,7 +20,7 @@ from trading.files import replace_file
 from trading.portfolio.book import LAYOUT
 
 log = structlog.get_logger()
-FORMAT, DIGEST_BYTES = 3, 16
+FORMAT, DIGEST_BYTES = 2, 16
 T = TypeVar("T")
 
 

@@ -71,7 +71,7 @@ class KafkaDecisions:
         self._prefix = {partition: id_prefix(topics.ticks, partition) for partition in places}
         self._decided = {**dict.fromkeys(places, -1), **(decided or {})}
         self._ends = dict.fromkeys(places, False)
-        self._positions, self._heard_s = dict(places), time.monotonic()
+        self._positions, self._heard_s = dict(places), dict.fromkeys(places, time.monotonic())
         self._consumer = reader(bootstrap, GROUP, waits_ms=pace.waits_ms, least_bytes=pace.least_bytes)
         self._consumer.assign([TopicPartition(topics.decisions, p, at) for p, at in places.items()])
 
@@ -85,11 +85,10 @@ class KafkaDecisions:
             messages = consume_ready(self._consumer, AT_ONCE, timeout_s)
         except KafkaException as error:
             raise translated(error, f"{self._topic} cannot be read") from error
-        self._ask_where_nothing_comes(bool(messages))
         payloads: dict[int, dict[int, bytes]] = {}
         for message in messages:
             partition = partition_of(message)
-            self._ends[partition] = is_end(message)
+            self._ends[partition], self._heard_s[partition] = is_end(message), time.monotonic()
             if is_end(message):
                 self._positions[partition] = max(self._positions[partition], offset_of(message))
             elif usable(message):
@@ -100,20 +99,18 @@ class KafkaDecisions:
                     if (offset := offset_in(payload, self._prefix[partition])) > self._decided[partition]:
                         self._decided[partition] = offset
                         payloads.setdefault(partition, {})[offset] = payload
+        self._ask_where_nothing_comes()
         return payloads
 
-    def _ask_where_nothing_comes(self, heard: bool) -> None:
-        """A desk that is quiet, and one that is away, say alike. Raises ServiceUnavailable of one that is away."""
+    def _ask_where_nothing_comes(self) -> None:
+        """A partition that is quiet, and one that is away, say alike. Raises ServiceUnavailable of the latter."""
         now_s = time.monotonic()
-        if heard or now_s - self._heard_s < SILENT_S:
-            self._heard_s = now_s if heard else self._heard_s
-            return
-        try:
-            for partition in self._positions:
+        for partition in [p for p, heard_s in self._heard_s.items() if now_s - heard_s > SILENT_S]:
+            try:
                 self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), SILENT_S / 2)
-        except KafkaException as error:
-            raise translated(error, f"{self._topic} cannot be read") from error
-        self._heard_s = now_s
+            except KafkaException as error:
+                raise translated(error, f"{self._topic}[{partition}] cannot be read") from error
+            self._heard_s[partition] = time.monotonic()
 
     def position(self, partition: int) -> int:
         """After the last message, or at the end that was told."""

@@ -33,6 +33,8 @@ STOP_AGAIN_S = 0.2
 EVALUATED_S, EVALUATED_SHARE = 2.0, 0.1
 #: Guardrails are looked at with every block, as long as that takes a quarter of the time at most.
 LOOK_SHARE = 0.25
+#: Where it stands is kept in a tenth of the time at most.
+KEPT_SHARE = 0.1
 #: Challengers that have a share, and are watched by nobody, lose it after so long.
 UNWATCHED_S = 60.0
 
@@ -46,6 +48,7 @@ class Opening(Struct, Generic[T], frozen=True):
         since_ns: of its start, by the brokers' clock, ns since 1970.
         arms: how its units are divided by now.
         runs: whether it still runs by now.
+        is_over: whether it is to be watched no longer: it was stopped, or its process ends.
     """
 
     experiment: Experiment
@@ -53,6 +56,7 @@ class Opening(Struct, Generic[T], frozen=True):
     since_ns: int
     arms: Callable[[], CanaryArms]
     runs: Callable[[], bool]
+    is_over: Callable[[], bool]
 
 
 class Side(Struct, Generic[T], frozen=True):
@@ -104,6 +108,7 @@ class Watcher(Generic[T]):
         self._ending = threading.Event()
         self._seen, self._kept_s, self._evaluated_s, self._evaluate_every_s = 0, 0.0, 0.0, EVALUATED_S
         self._verdicts: dict[str, str] = {}
+        self._kept_rows, self._keep_every_s = -1, parts.keep_s
         self._is_anew = False
         self._unwatched_since_s: float | None = None
         self._look_at_s = 0.0
@@ -143,6 +148,9 @@ class Watcher(Generic[T]):
 
     def _is_problem(self, problem: str) -> None:
         name = self._definition.name
+        if not self._goes_on():
+            # Nobody is to watch it: whatever broke off was told to.
+            return
         log.warning("an experiment is not watched", experiment=name, where=self._side.where, reason=problem)
         self.problem = problem
         self._parts.metrics.watched(name, self._side.where, watched=False)
@@ -171,7 +179,10 @@ class Watcher(Generic[T]):
         parts, side, definition = self._parts, self._side, self._definition
         kept = None if self._is_anew else side.store.kept(definition, self.started)
         since_ns = parts.control.appended_ns(self.started)
-        opening = Opening(self._experiment, kept, since_ns, self._arms, lambda: self._now() is not None)
+        opening = Opening(
+            self._experiment, kept, since_ns, self._arms, lambda: self._now() is not None,
+            lambda: not self._goes_on(),
+        )  # fmt: skip
         with side.opened(opening) as run:
             self._is_anew, self._seen = False, 0
             try:
@@ -199,12 +210,18 @@ class Watcher(Generic[T]):
         self._parts.metrics.watched(self._definition.name, self._side.where, watched=True)
 
     def _look(self, run: BlockRun[Any, T]) -> None:
-        """Whatever new blocks have shown, and where it stands kept now and then, without any, too."""
+        """Whatever new blocks have shown; then where it stands is kept now and then, without any, too."""
+        self._judge(run)
+        now_s = time.monotonic()
+        if run.rows != self._kept_rows and now_s - self._kept_s > self._keep_every_s:
+            self._keep(run)
+            self._kept_s, self._kept_rows = time.monotonic(), run.rows
+            # Of very many blocks it takes long.
+            self._keep_every_s = max(self._parts.keep_s, (self._kept_s - now_s) / KEPT_SHARE)
+
+    def _judge(self, run: BlockRun[Any, T]) -> None:
         seen = run.block_count
         began_s = time.monotonic()
-        if began_s - self._kept_s > self._parts.keep_s:
-            self._keep(run)
-            self._kept_s = time.monotonic()
         # Of very many blocks a look takes long: what is decided must be taken, too.
         if seen == self._seen or began_s < self._look_at_s:
             return

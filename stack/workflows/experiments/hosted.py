@@ -21,7 +21,7 @@ from stack.servers.loopback import client
 from stack.servers.ports import free_ports
 from stack.servers.settings import LOOPBACK, StackSettings
 from stack.workflows.experiments.commanding import boundary, clocks, command, experiment_of
-from trading.errors import ServiceUnavailable
+from trading.errors import ServiceUnavailable, UltraThinkError
 from trading.experiments.definition import ExperimentDefinition, ServedModel
 from trading.experiments.register import Experiment, ExperimentState, ExperimentWord
 from trading.models.signature import TRADING_DECISION
@@ -98,9 +98,12 @@ class HostedExperiment:
     def close(self) -> None:
         """Put the champion back, and end its watcher, which unloads its challengers; whatever happens, it ends."""
         try:
-            if self.now().state is ExperimentState.RUNNING:
-                self.stop()
-            self.watching.drain()
+            # Whatever it is: what failed before is to be told, and not that this cannot be done.
+            with suppress(UltraThinkError):
+                if self.now().state is ExperimentState.RUNNING:
+                    self.stop()
+            with suppress(UltraThinkError):
+                self.watching.drain()
         finally:
             self.watching.kill()
 

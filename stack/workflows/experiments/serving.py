@@ -28,6 +28,8 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
     """
     limits = CallLimits(settings.share, settings.yield_above_ms)
     place = place_of_models(settings.repository)
+    #: Whose challengers are asked: they share what calls may take.
+    asking: list[str] = []
 
     @contextmanager
     def shadow(opening: Opening[RunDump]) -> Iterator[ShadowRun]:
@@ -41,10 +43,14 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
             kept_for=lambda arm: kept_for_experiment(definition.name, "" if definition.kind == "canary" else arm),
             # A restart of this process must not take from the gateways what they ask.
             left=opening.runs,
-            given_up=lambda: not opening.runs(),
+            given_up=opening.is_over,
         )
-        with begun(definition, desk, limits, beginning) as found:
-            yield found.run
+        with begun(definition, desk, limits, beginning, among=lambda: len(asking)) as found:
+            asking.append(definition.name)
+            try:
+                yield found.run
+            finally:
+                asking.remove(definition.name)
 
     def on_the_desk(opening: Opening[DeskDump]) -> AbstractContextManager[DeskRun]:
         """A run by the desk's own decisions; see `Side`."""

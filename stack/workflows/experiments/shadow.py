@@ -71,7 +71,11 @@ class Beginning(Struct, frozen=True):
 
 @contextmanager
 def begun(
-    experiment: ExperimentDefinition, settings: GatewaySettings, limits: CallLimits, beginning: Beginning
+    experiment: ExperimentDefinition,
+    settings: GatewaySettings,
+    limits: CallLimits,
+    beginning: Beginning,
+    among: Callable[[], int] = lambda: 1,
 ) -> Iterator[Begun]:
     """Begin one, or go on with one.
 
@@ -80,6 +84,7 @@ def begun(
         settings: of the desk's gateways: where its logs and Triton are.
         limits: of the challengers' calls.
         beginning: from where, and how.
+        among: how many share the limits.
 
     Raises:
         ConfigurationError: a challenger is neither served nor to be loaded, or does not take or give what the
@@ -93,7 +98,7 @@ def begun(
     )
     with ExitStack() as open_things:
         clock = SystemClock()
-        budget = CallBudget(limits, clock)
+        budget = CallBudget(limits, clock, among)
         models = opened_arms(experiment, budget, beginning, open_things)
         base, band = rules_of(settings, len(partitions))
         commands = KafkaCommands(bootstrap, topics.control, base)

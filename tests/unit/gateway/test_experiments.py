@@ -105,6 +105,21 @@ def test_what_a_batch_waits_for_a_challenger_is_told_apart():
     # Rows of the champion waited with the others.
     assert {(d.assigned, d.stages.waited_us) for d in found} == {("champion", 2000.0), ("newer", 2000.0)}
     assert all(d.stages.inference_us >= d.stages.waited_us for d in found)
+    # One that is not asked is not waited for, and one that is asked beside it is.
+    both = Bench([TICKS], clock=clock)
+    symbols = {"one": ["A", "B"], "two": ["C", "D"]}
+    both.build(
+        POLICY,
+        canaries=FakeCanaries(
+            canary(Slow(), name="one", symbols=symbols["one"]), canary(None, name="two", symbols=symbols["two"])
+        ),
+    )
+    assert {d.stages.waited_us for d in both.run()} == {2000.0}
+    twice = Bench([TICKS], clock=clock)
+    twice.build(
+        POLICY, canaries=FakeCanaries(*(canary(Slow(), name=name, symbols=symbols[name]) for name in symbols))
+    )
+    assert {d.stages.waited_us for d in twice.run()} == {0.0}
     _, alone = decisions_of()
     assert {d.stages.waited_us for d in alone} == {0.0}
     logs = recorded("simulate:regimes?seed=3&ticks=300&symbols=4", 300, assumed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,16 @@ from stack.drill.pictures import draw
 from stack.drill.putting_aside import put_aside_and_restore
 from stack.drill.receiver import receiving
 from stack.drill.recovery import counted, recoveries
-from stack.drill.steady_load import SteadyLoad
-from stack.drill.table import FAULTS_HZ, LONGEST_WAIT_MIN, RATE_HZ, TOLD_GOAL_S, DrillReport, FaultTold, Recovery
+from stack.drill.steady_load import SteadyLoad, find_rate
+from stack.drill.table import (
+    FAULTS_OF_RATE,
+    LONGEST_WAIT_MIN,
+    RATES_HZ,
+    TOLD_GOAL_S,
+    DrillReport,
+    FaultTold,
+    Recovery,
+)
 from stack.drill.wounds import WOUNDS
 from stack.processes.desk import answered
 from stack.processes.scrape import Scrape
@@ -36,6 +45,9 @@ MODEL = "trading_decision_fused"
 SETTLES_S = 20.0
 #: Models are loaded, and what compiles is compiled; then the minute must pass over which an alert looks back.
 WARM_UP_S, LOOK_S = 120.0, 2.0
+#: Of the last seconds.
+LOOKS_BACK_S = 40
+LATE = f"histogram_quantile(0.99, sum by (le) (rate(gateway_tick_seconds_bucket[{LOOKS_BACK_S}s])))"
 FIRES_S, CLEARS_S = 120.0, 120.0
 #: Nothing was signed for three minutes, and that for half of one.
 LATEST_FIRES_S = 300.0
@@ -92,6 +104,8 @@ class Drill:
         self._desk, self._show, self._folder = desk, show, folder
         self._left_out: list[str] = []
         self._problems: list[str] = []
+        #: Ticks a second.
+        self._rate_hz = RATES_HZ[0]
         #: Fault -> when it was mended: wall time in seconds.
         self._mended_s: dict[str, float] = {}
 
@@ -102,12 +116,16 @@ class Drill:
         began_s = time.time()
         alarmed, per_s = set[str](), 0.0
         found: list[Recovery] = []
-        with self._step("load"), SteadyLoad(desk.settings, RATE_HZ) as load:
+        with self._step("load"), SteadyLoad(desk.settings, self._rate_hz) as load:
             with self._step("a healthy desk"):
+                self._show("warms up")
+                time.sleep(WARM_UP_S if healthy_s else SETTLES_S)
+                # After a change, what waited is decided first.
+                self._rate_hz = find_rate(self._late_s, load.change, lambda: time.sleep(LOOKS_BACK_S * 1.5))
                 alarmed, per_s = self._healthy(healthy_s)
-            load.change(FAULTS_HZ)
+            load.change(self._rate_hz * FAULTS_OF_RATE)
             told += [self.made(fault) for fault in self._possible(faults)]
-            load.change(RATE_HZ)
+            load.change(self._rate_hz)
             if whole:
                 with self._step("kills"):
                     found = recoveries(desk, MODEL, self._show)
@@ -126,8 +144,8 @@ class Drill:
                 )
                 told += self._wounded()
         return DrillReport(
-            healthy_s, per_s, sorted(alarmed), told, found, sums, restored, availability, self._left_out,
-            self._problems, round(time.monotonic() - began, 1),
+            self._rate_hz, healthy_s, per_s, sorted(alarmed), told, found, sums, restored, availability,
+            self._left_out, self._problems, round(time.monotonic() - began, 1),
         )  # fmt: skip
 
     @contextmanager
@@ -145,7 +163,7 @@ class Drill:
         return {row.name: row.day for row in rows if row.day is not None}
 
     def _wounded(self) -> list[FaultTold]:
-        with SteadyLoad(self._desk.settings, FAULTS_HZ, seed=23):
+        with SteadyLoad(self._desk.settings, self._rate_hz * FAULTS_OF_RATE, seed=23):
             made = [self.made(fault, LATEST_FIRES_S) for fault in WOUNDS]
         return [self.cleared(one) for one in made]
 
@@ -162,11 +180,15 @@ class Drill:
         desk.wait_until_ready("gateway")
         return self._told(WITHOUT_MODEL, heard, 0.0)
 
+    def _late_s(self) -> float:
+        """Within so long 99 of 100 ticks were decided lately; no number where nobody knows."""
+        late_s = max((float(one["value"][1]) for one in self._desk.alarms.ask(LATE)), default=math.nan)
+        self._show(f"decides 99 of 100 ticks within {late_s * 1e3:.0f} ms")
+        return late_s
+
     def _healthy(self, seconds: float) -> tuple[set[str], float]:
         """What fires meanwhile, and how many ticks a second are decided."""
         desk, alarmed = self._desk, set[str]()
-        self._show("warms up")
-        time.sleep(WARM_UP_S if seconds else SETTLES_S)
         began, before = time.monotonic(), self._decided()
         while (left := began + seconds - time.monotonic()) > 0:
             self._show(f"is healthy: {left:.0f} s left")

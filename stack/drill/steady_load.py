@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from connectors.kafka.topics import TOPICS
 from loadtest.open_loop.publisher import TickPublisher
 from loadtest.open_loop.schedule import Planned, Speed, plan
+from stack.drill.table import RATES_HZ
 from stack.servers.settings import StackSettings
+from stack.watching.alerts import TARGET_S
 from trading.errors import ServiceUnavailable
 from trading.history import open_source
 
 SOURCE = "simulate:regimes?seed={seed}&ticks=100000000&symbols=3"
 #: After a broker's end a new producer is made; so long it waits first.
 AGAIN_S = 1.0
+
+
+#: A desk has time to spare while 99 of 100 ticks are decided within half of what an alert allows.
+SPARE_S = TARGET_S / 2
+
+
+def find_rate(late_s: Callable[[], float], change: Callable[[float], None], settle: Callable[[], None]) -> float:
+    """The first of `RATES_HZ` that a desk decides with time to spare, else the last: what alarms there is right to.
+
+    Args:
+        late_s: within how many seconds 99 of 100 ticks are decided; no number where nobody knows, which is no time
+            to spare. The first rate is sent.
+        change: sends at another rate.
+        settle: waits until that shows.
+    """
+    rate_hz = RATES_HZ[0]
+    for slower_hz in RATES_HZ[1:]:
+        if late_s() <= SPARE_S:
+            return rate_hz
+        rate_hz = slower_hz
+        change(rate_hz)
+        settle()
+    return rate_hz
 
 
 class SteadyLoad:

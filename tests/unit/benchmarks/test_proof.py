@@ -43,13 +43,13 @@ def test_the_drill_is_told_by_alert_and_by_process():
     silent = Heard("NoDecisions", 41.0, None, ("ProcessDown",), 7.0)
     faults = [FaultTold("gateway hangs", [silent, Heard("GatewayLag")], ["NoDecisions"], problem="why")]
     report = DrillReport(
-        600.0, 499.0, [], faults, [Recovery("gateway", 3.4, None)], Counted(9, 8, 1, 0, 0, 0), None,
+        500.0, 600.0, 499.0, [], faults, [Recovery("gateway", 3.4, None)], Counted(9, 8, 1, 0, 0, 0), None,
         {"gateway": 0.99}, ["a disk: none"], ["kills: odd"], 60.0,
     )  # fmt: skip
     text = "\n".join(proof.table(msgspec.to_builtins(FromNothing(450.0, report, ["desk.png"]))))
     for line in ("`make demo`: 7.5 min", "![desk.png](drill/desk.png)", "| gateway hangs | NoDecisions | 41.0 | by ProcessDown | 7.0 | broken |",
                  "| gateway hangs | GatewayLag | never | never | never | broken |",
-                 "| gateway | 3.4 | never | 99.00% | broken |", "499 ticks/s decided): nobody was alarmed: held",
+                 "| gateway | 3.4 | never | 99.00% | broken |", "499 of 500 ticks/s decided): nobody was alarmed: held",
                  "- gateway hangs: why", "told late: NoDecisions", "not made: a disk", "failed: kills: odd"):  # fmt: skip
         assert line in text
 

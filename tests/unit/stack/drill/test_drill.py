@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
@@ -22,8 +23,8 @@ from stack.drill.faults import FAULTS, Fault
 from stack.drill.own_disk import own_disk
 from stack.drill.pictures import draw, legend, plot
 from stack.drill.run import Drill, chosen, main_folder
-from stack.drill.steady_load import SteadyLoad
-from stack.drill.table import LONGEST_WAIT_MIN, Counted, DrillReport, FaultTold, Recovery, Restored
+from stack.drill.steady_load import SteadyLoad, find_rate
+from stack.drill.table import LONGEST_WAIT_MIN, RATES_HZ, Counted, DrillReport, FaultTold, Recovery, Restored
 from stack.drill.wounds import WOUNDS
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.watching.alerts import ALERTS
@@ -39,7 +40,9 @@ RESTORED = Restored(900, 400, 0, True, 300.0, 20.0, 15.0)
 
 
 def report(**changes):
-    whole = DrillReport(600.0, 498.0, [], [HELD], [RECOVERED], COUNTED, RESTORED, {"gateway": 0.99}, [], [], 2400.0)
+    whole = DrillReport(
+        500.0, 600.0, 498.0, [], [HELD], [RECOVERED], COUNTED, RESTORED, {"gateway": 0.99}, [], [], 2400.0
+    )
     return msgspec.structs.replace(whole, **changes)
 
 
@@ -88,11 +91,34 @@ def test_an_alert_was_heard_when_somebody_was_told_of_it_or_of_its_cause(heard, 
         {"restored": msgspec.structs.replace(RESTORED, decisions=400)},
         {"restored": msgspec.structs.replace(RESTORED, undecided=0)},
         {"healthy_per_s": 0.0},
+        {"rate_hz": 1000.0},
     ],
 )
 def test_whatever_does_not_hold_fails_the_drill(changes):
     assert report().ok
     assert not report(**changes).ok
+
+
+@pytest.mark.parametrize(
+    ("late_s", "rate_hz"),
+    [
+        ([0.004], 500.0),
+        ([0.026, 0.025], 350.0),
+        ([math.nan, 5.0, 0.01], 250.0),
+        ([9.0, 9.0, 9.0, 9.0], RATES_HZ[-1]),
+    ],
+)
+def test_a_desk_is_given_what_it_decides_with_time_to_spare(late_s, rate_hz):
+    told, sent = iter(late_s), [RATES_HZ[0]]
+    assert find_rate(lambda: next(told), sent.append, lambda: sent.append(0.0)) == rate_hz
+    # After each change it is waited.
+    assert sent == [500.0, *(x for slower in RATES_HZ[1 : RATES_HZ.index(rate_hz) + 1] for x in (slower, 0.0))]
+    assert not list(told)
+
+
+def test_a_slow_machine_is_named_and_a_quick_one_is_not():
+    assert "500 are usual" in report(rate_hz=250.0, healthy_per_s=249.0).sentences()[0]
+    assert "usual" not in report().sentences()[0]
 
 
 def test_an_alert_that_looks_back_an_hour_need_not_have_cleared_and_one_of_ten_minutes_must():

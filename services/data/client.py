@@ -140,7 +140,10 @@ class DataClient:
         return self._table("/v1/ticks", {"symbol": symbol, **asked})
 
     def decisions(self, **asked: Any) -> Iterator[dict[str, Any]]:
-        """Decisions, page after page; `since`, `until`, `symbol`, `action`, `reason`, `outcome` as in the API."""
+        """Decisions, page after page.
+
+        `since`, `until`, `symbol`, `action`, `reason`, `outcome`, `experiment` and `assigned` as in the API.
+        """
         return self._items("/v1/decisions", asked)
 
     def decisions_table(self, **asked: Any) -> Any:

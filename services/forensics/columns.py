@@ -61,6 +61,9 @@ class _Decision(Struct, gc=False):
     decided_at_ns: Int64
     trace_id: str = ""
     limits_version: str = ""
+    experiment: str = ""
+    assigned: str = ""
+    fallback: str = ""
 
 
 class _Order(Struct, gc=False):
@@ -175,6 +178,8 @@ def read_decision(record: Record) -> tuple[datetime, Values]:
         d.mid_price, d.position_before, d.position_after, d.target_position, text(d.model_name),
         text(d.model_version), text(d.variant), text(d.trading_state), text(d.limits_version), outcome, broken,
         to_time(d.decided_at_ns), s.queue_us + s.features_us + s.inference_us + s.decide_us, text(d.trace_id),
+        # Of none there is none: so it is in what was stored before there were these columns.
+        text(d.experiment) or None, text(d.assigned) or None, text(d.fallback) or None,
     )  # fmt: skip
 
 

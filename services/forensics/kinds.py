@@ -66,6 +66,7 @@ KINDS = (
             ("model_name", "text"), ("model_version", "text"), ("variant", "text"), ("trading_state", "text"),
             ("limits_version", "text"), ("outcome", "text"), ("broken_rules", "text[]"),
             ("decided_at", "timestamptz"), ("latency_us", "double precision"), ("trace_id", "text"),
+            ("experiment", "text"), ("assigned", "text"), ("fallback", "text"),
         ),
         ("decision_id",), columns.read_decision,
     ),

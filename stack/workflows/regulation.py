@@ -8,7 +8,7 @@ REGULATION = (
     (RTS, "date and time of the decision, to the microsecond", "decisions.decided_at; nanoseconds in decisions.value"),
     (RTS, "instrument, buy or sell, quantity, price, currency", "decisions.symbol, action, quantity, reference_price; orders.symbol, quantity, price; the currency stands in the limits (commands.value)"),
     (RTS, "identification of the order", "decisions.decision_id, which is orders.order_id and fills.order_id"),
-    (RTS, "who is responsible for the decision (here: the algorithm)", "decisions.model_name, model_version, variant; releases says who released that version and why"),
+    (RTS, "who is responsible for the decision (here: the algorithm)", "decisions.model_name, model_version, variant, experiment, assigned; releases says who released that version and why"),
     (RTS, "who is responsible for the execution, account, strategy", "orders.account, orders.strategy"),
     (RTS, "outgoing order: date and time, quantity, price, validity", "orders.sent_at, quantity, price; expires_ns in orders.value"),
     (RTS, "state of the order: sent, filled, cancelled, rejected", "fills.kind, left_quantity, reason; orders.kind for cancels that were asked for"),

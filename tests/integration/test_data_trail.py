@@ -167,6 +167,29 @@ def test_pages_go_through_all_logs_in_order_and_the_filters_hold(desk):
     assert len(desk.questions.following((min(places), 0), 100, {})) == places[min(places)]
 
 
+def test_decisions_are_found_by_the_experiment_and_the_arm_of_their_unit(desk):
+    arms = [
+        {"experiment": "fresh@7", "assigned": "newer"},
+        {"experiment": "fresh@9", "assigned": "newer", "fallback": "timeout"},
+        {"experiment": "fresh@9", "assigned": "champion"},
+        {"experiment": "fresher@9", "assigned": "newer"},
+    ]
+    for number, told in enumerate([*arms, {}]):
+        desk.decide(number, "A", **told)
+
+    def found(**chosen):
+        rows = desk.questions.decisions(*SPAN, (-1, -1), 100, chosen)
+        return [(row["experiment"], row["assigned"], row["fallback"]) for row in rows]
+
+    assert found() == [
+        ("fresh@7", "newer", None), ("fresh@9", "newer", "timeout"), ("fresh@9", "champion", None),
+        ("fresher@9", "newer", None), (None, None, None),
+    ]  # fmt: skip
+    assert found(experiment="fresh") == found()[:3]
+    assert found(experiment="fresh", assigned="newer") == found()[:2]
+    assert found(experiment="fresh@9") == []
+
+
 def test_what_cannot_be_read_on_record_is_not_listed(desk):
     desk.store("decisions", {"no": "decision"})
     desk.decide(1, "A")

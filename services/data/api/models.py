@@ -147,6 +147,9 @@ class DecisionItem(Answered):
     decided_at: datetime
     latency_us: float = Field(description="from sending the tick to the decision")
     trace_id: str
+    experiment: str | None = Field(description="NAME@OFFSET of the command that divided its units; null: none")
+    assigned: str | None = Field(description="arm that its unit was given to; null outside of experiments")
+    fallback: str | None = Field(description="why the champion decided a challenger's unit; null: it did not")
 
 
 class DecisionList(Answered):

@@ -24,6 +24,8 @@ from trading.risk.verdict import Outcome
 MOST_DECISIONS = 5000
 #: What changes with every decision is looked up again after a second.
 FRESH_S = 1
+#: Name of an experiment, or of an arm.
+ExperimentQuery = Annotated[str | None, Query(min_length=1, max_length=64)]
 SymbolQuery = Annotated[str | None, Query(min_length=1, max_length=64)]
 IdPath = Annotated[str, Path(min_length=1, max_length=300, description="topic-partition-offset of the tick")]
 
@@ -47,10 +49,15 @@ def trail_routes(questions: TrailQuestions, evidence: Evidence, jobs: Jobs, most
         action: Action | None = None,
         reason: Reason | None = None,
         outcome: Outcome | None = None,
+        experiment: ExperimentQuery = None,
+        assigned: ExperimentQuery = None,
         limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = 500,
         cursor: Annotated[str | None, Query(max_length=100)] = None,
     ) -> Response:
-        told = {"symbol": symbol, "action": action, "reason": reason, "outcome": outcome}
+        told = {
+            "symbol": symbol, "action": action, "reason": reason, "outcome": outcome, "experiment": experiment,
+            "assigned": assigned,
+        }  # fmt: skip
         chosen = {name: text_of(name, value) for name, value in told.items() if value is not None}
         # A cursor holds its span: without one in the question, each page would have its own.
         log, offset, begin, end = from_cursor(cursor, 4) or (-1, -1, *bounds(since, until))

@@ -7,6 +7,7 @@ DECISION_COLUMNS = (
     "record_offset", "decision_id", "symbol", "event_time", "action", "reason", "quantity", "reference_price",
     "mid_price", "position_before", "position_after", "target_position", "model_name", "model_version", "variant",
     "trading_state", "limits_version", "outcome", "broken_rules", "decided_at", "latency_us", "trace_id",
+    "experiment", "assigned", "fallback",
 )  # fmt: skip
 _COLUMNS = ", ".join(f"d.{name}" for name in DECISION_COLUMNS)
 
@@ -34,6 +35,9 @@ FILTERS = {
     "action": "AND d.action = %(action)s",
     "reason": "AND d.reason = %(reason)s",
     "outcome": "AND d.outcome = %(outcome)s",
+    # It is recorded as NAME@OFFSET of the command that divided its units.
+    "experiment": "AND split_part(d.experiment, '@', 1) = %(experiment)s",
+    "assigned": "AND d.assigned = %(assigned)s",
 }
 #: Of decisions that were stored after these places: for a live tail.
 NEWEST_PLACES = """

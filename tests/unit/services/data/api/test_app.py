@@ -43,6 +43,7 @@ def decision(number, symbol="A"):
         "position_before": 0.0, "position_after": 1.0, "target_position": 0.5, "model_name": "m", "model_version": "1",
         "variant": "champion", "trading_state": "active", "limits_version": "v", "outcome": "accept",
         "broken_rules": ["a", "b"], "decided_at": MOMENT, "latency_us": 1.5, "trace_id": "",
+        "experiment": None, "assigned": None, "fallback": None,
     }  # fmt: skip
 
 
@@ -245,7 +246,7 @@ def test_pages_follow_one_another_without_a_gap(service):
     ("path", "columns"),
     [
         ("/v1/ticks?symbol=A&limit=50", 13),
-        ("/v1/decisions", 23),
+        ("/v1/decisions", 26),
         ("/v1/symbols", 6),
         ("/v1/positions", 8),
         ("/v1/regimes", 8),

@@ -23,6 +23,8 @@ from trading.models.signature import ModelSignature
 CHECKED = "recall--room"
 #: Another recall of the model is waited for so long.
 WAIT_S = 60.0
+#: What the client takes for no limit is below.
+LEAST_S = 0.001
 
 
 class RecalledVersion:
@@ -44,12 +46,17 @@ class RecalledVersion:
         self._steps.append((copy, version))
         self.devices[copy.name.partition(RECALLED)[0]] = device
 
-    def run(self, inputs: Arrays) -> Arrays:
-        """The outputs for rows, as the contract orders both. Raises ExportError, ServiceUnavailable."""
+    def run(self, inputs: Arrays, timeout_s: float | None = None) -> Arrays:
+        """The outputs for rows, as the contract orders both. Raises ExportError, ServiceUnavailable.
+
+        Its steps have so many seconds together; each as long as a load where none are given.
+        """
+        ends_s = None if timeout_s is None else time.monotonic() + timeout_s
         known = {spec.name: array for spec, array in zip(self.contract.inputs, inputs, strict=True)}
         for copy, version in self._steps:
             given = [np.ascontiguousarray(known[spec.name]) for spec in copy.inputs]
-            answers = self._triton.run(copy, version)(given)
+            left_s = None if ends_s is None else max(LEAST_S, ends_s - time.monotonic())
+            answers = self._triton.run(copy, version, left_s)(given)
             known |= {spec.name: array for spec, array in zip(copy.outputs, answers, strict=True)}
         return [known[spec.name] for spec in self.contract.outputs]
 

@@ -132,8 +132,12 @@ class TritonServer:
         kinds = {g.kind for g in config.instance_group}
         return "gpu" if grpcclient.model_config_pb2.ModelInstanceGroup.KIND_GPU in kinds else "cpu"
 
-    def run(self, signature: ModelSignature, version: int) -> Run:
-        """Ask a version through gRPC. What it returns raises ExportError."""
+    def run(self, signature: ModelSignature, version: int, timeout_s: float | None = None) -> Run:
+        """Ask a version through gRPC; an answer is waited for as long as a load where no time is given.
+
+        What it returns raises ExportError, ServiceUnavailable.
+        """
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
 
         def run(arrays: Arrays) -> Arrays:
             inputs = []
@@ -144,22 +148,22 @@ class TritonServer:
             outputs = [grpcclient.InferRequestedOutput(t.name) for t in signature.outputs]
             result = self._control(
                 signature.name,
-                lambda: self._client.infer(
-                    signature.name, inputs, str(version), outputs, client_timeout=self._timeout_s
-                ),
+                lambda: self._client.infer(signature.name, inputs, str(version), outputs, client_timeout=wait_s),
                 doing="run",
+                wait_s=wait_s,
             )
             return [result.as_numpy(spec.name) for spec in signature.outputs]
 
         return run
 
-    def _control(self, name: str, call: Callable[[], T], doing: str = "load") -> T:
+    def _control(self, name: str, call: Callable[[], T], doing: str = "load", wait_s: float | None = None) -> T:
+        wait_s = self._timeout_s if wait_s is None else wait_s
         try:
-            return self._patiently(call)
+            return self._patiently(call, min(RESTART_S, wait_s))
         except InferenceServerException as error:
             said = " ".join((error.message() or "").split())[:500]
             if meaning(error) is Meaning.TIMED_OUT:
-                said = f"no answer in {self._timeout_s:g} s; see its log"
+                said = f"no answer in {wait_s:g} s; see its log"
             if "explicit" in said and "not allowed" in said:
                 raise ExportError(
                     f"Triton at {self.address} does not load on request: start it with "
@@ -177,9 +181,9 @@ class TritonServer:
         except InferenceServerException as error:
             raise self._silent(error) from error
 
-    def _patiently(self, call: Callable[[], T]) -> T:
+    def _patiently(self, call: Callable[[], T], patience_s: float = RESTART_S) -> T:
         """Repeat a call, all of ours may be repeated, while the server restarts."""
-        deadline = time.monotonic() + RESTART_S
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 return call()

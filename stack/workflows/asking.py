@@ -174,18 +174,18 @@ class RecalledModel:
         )
         self.serving = ServingFacts(triton.about(), found.devices, tried.rows_multiple, digest_of(tried.answers))
 
-    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:  # noqa: ARG002 - see Predictor
+    def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
         """What it says of float32 [n, features]. Raises PredictorUnavailable."""
         lacking = -len(features) % self.serving.rows_multiple
         padded = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
         try:
-            outputs = self._run(padded)
+            outputs = self._run(padded, timeout_s)
         except (ExportError, ServiceUnavailable) as error:
             raise PredictorUnavailable(str(error)) from error
         return to_prediction([array[: len(features)] for array in outputs], self._version)
 
-    def _run(self, rows: Float32Array) -> list[Float32Array]:
-        return [np.ascontiguousarray(array, np.float32) for array in self._found.run([rows])]
+    def _run(self, rows: Float32Array, timeout_s: float | None = None) -> list[Float32Array]:
+        return [np.ascontiguousarray(array, np.float32) for array in self._found.run([rows], timeout_s)]
 
 
 def chunks(features: Float32Array) -> list[Float32Array]:

@@ -6,12 +6,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
 from exporters.errors import ExportError
+from exporters.release.recalled import RecalledVersion
 from exporters.release.triton_client import TritonServer, gone
+from trading.models.signature import ModelSignature, TensorSpec
+
+STEP = ModelSignature("m", "onnxruntime", (TensorSpec("x", (4,)),), (TensorSpec("y", (1,)),), (), None)
 
 
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -28,6 +33,10 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         if self.refusal:
             context.abort(grpc.StatusCode.UNAVAILABLE, self.refusal)
         return messages.RepositoryModelLoadResponse()
+
+    def ModelInfer(self, request, context):  # noqa: N802
+        time.sleep(self.load_s)
+        return messages.ModelInferResponse()
 
 
 @pytest.fixture
@@ -51,6 +60,23 @@ def test_a_slow_server_is_a_sentence(serve):
     triton = TritonServer(serve(Triton(load_s=2.0)), load_timeout_s=0.2)
     with pytest.raises(ExportError, match=r"does not load m: no answer in 0.2 s"):
         triton.load("m")
+    triton.close()
+
+
+def test_an_answer_is_waited_for_as_long_as_was_asked_all_steps_together(serve):
+    asked = []
+
+    class Slow(TritonServer):
+        def run(self, signature, version, timeout_s=None):
+            asked.append(timeout_s)
+            return super().run(signature, version, timeout_s)
+
+    triton = Slow(serve(Triton(load_s=2.0)))
+    found = RecalledVersion(triton, STEP)
+    found.add(STEP, 1, "cpu")
+    with pytest.raises(ExportError, match=r"does not run m: no answer in 0.\d+ s"):
+        found.run([np.zeros((1, 4), np.float32)], 0.2)
+    assert 0.0 < asked[0] <= 0.2
     triton.close()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from trading.files import replace_file
 #: Begins an operation: kind, subject, steps, what was asked, and how long its end is waited for.
 Begin = Callable[[str, str, Sequence[Step], models.Asked, float], Awaitable[Any]]
 FOLDER = "experiment-requests"
+#: So long a definition that was sent stays there.
+KEPT_S = 86_400.0
 OPTIONS: dict[str, Any] = {"response_model": models.OperationAnswer, "status_code": 202, "tags": ["experiments"]}
 
 
@@ -35,7 +39,7 @@ def add_experiments(app: FastAPI, home: Path, operations: Operations, begin: Beg
 
     Args:
         app: gets the routes.
-        home: of the stack; a definition that is sent is kept there until it is read.
+        home: of the stack; a definition that is sent is kept there for a day.
         operations: what is done.
         begin: begins one.
         known: what every route wants of a request.
@@ -66,6 +70,14 @@ def add_experiments(app: FastAPI, home: Path, operations: Operations, begin: Beg
     add_commands(app, home, begin, known)
 
 
+def forget_old(folder: Path) -> None:
+    """What was sent longer ago than any operation waits is read: the log has it. Raises OSError."""
+    for file in folder.glob("*.yaml"):
+        with suppress(FileNotFoundError):
+            if time.time() - file.stat().st_mtime > KEPT_S:
+                file.unlink()
+
+
 def add_commands(app: FastAPI, home: Path, begin: Begin, known: Sequence[Any]) -> None:
     """What changes something; each is an operation."""
 
@@ -77,6 +89,7 @@ def add_commands(app: FastAPI, home: Path, begin: Begin, known: Sequence[Any]) -
         file = folder / f"{hashlib.sha256(asked.definition.encode()).hexdigest()[:32]}.yaml"
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
+            forget_old(folder)
             replace_file(file, asked.definition.encode(), mode=0o600)
         except OSError as error:
             raise HTTPException(503, f"{folder} cannot be written: {error.strerror}") from error

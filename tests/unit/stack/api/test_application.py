@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
@@ -206,6 +207,13 @@ def test_an_experiment_that_is_sent_is_read_from_a_file_of_its_content(client, t
     assert words == ["experiment", "create", "--reason", "a test (over HTTP, by me)", "--json", "--"]
     assert Path(file).parent == tmp_path / "experiment-requests"
     assert Path(file).read_text() == "name: ../../etc/passwd"
+    # Of what was sent, a day is kept.
+    day_before = time.time() - 90_000.0
+    os.utime(file, (day_before, day_before))
+    client.post("/v1/experiments?wait_s=30", json=ASKED | {"definition": "name: newer"})
+    client.post("/v1/experiments?wait_s=30", json=ASKED | {"definition": "name: newest"})
+    kept = [one.read_text() for one in (tmp_path / "experiment-requests").iterdir()]
+    assert sorted(kept) == ["name: newer", "name: newest"]
 
 
 def test_an_operation_that_runs_can_be_cancelled_and_keeps_others_of_its_kind_away(asking):

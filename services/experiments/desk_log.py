@@ -26,7 +26,6 @@ from trading.state.applied import limits_of, steers
 from trading.state.log import LoggedMessage
 
 AT_ONCE = 1000
-#: Where nothing has come for so long a broker is asked whether it is there.
 SILENT_S = 10.0
 GROUP = "ultrathink-experiments"
 
@@ -57,6 +56,7 @@ class KafkaDecisions:
         places: Mapping[int, int],
         pace: Pace,
         decided: Mapping[int, int] | None = None,
+        silent_s: float = SILENT_S,
     ) -> None:
         """Begin to read.
 
@@ -66,8 +66,9 @@ class KafkaDecisions:
             places: partition -> offset in the decisions.
             pace: how soon it hears.
             decided: partition -> the last tick of those before; None where nothing was read before.
+            silent_s: where nothing has come for so long a broker is asked whether it is there.
         """
-        self._topic = topics.decisions
+        self._topic, self._silent_s = topics.decisions, silent_s
         self._prefix = {partition: id_prefix(topics.ticks, partition) for partition in places}
         self._decided = {**dict.fromkeys(places, -1), **(decided or {})}
         self._ends = dict.fromkeys(places, False)
@@ -105,9 +106,9 @@ class KafkaDecisions:
     def _ask_where_nothing_comes(self) -> None:
         """A partition that is quiet, and one that is away, say alike. Raises ServiceUnavailable of the latter."""
         now_s = time.monotonic()
-        for partition in [p for p, heard_s in self._heard_s.items() if now_s - heard_s > SILENT_S]:
+        for partition in [p for p, heard_s in self._heard_s.items() if now_s - heard_s > self._silent_s]:
             try:
-                self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), SILENT_S / 2)
+                self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), self._silent_s / 2)
             except KafkaException as error:
                 raise translated(error, f"{self._topic}[{partition}] cannot be read") from error
             self._heard_s[partition] = time.monotonic()

@@ -41,6 +41,7 @@ class Serving(Struct, frozen=True):
         gpus: indices.
         arena_limit_mib: upper bound of ONNX Runtime's GPU arena, an instance.
         real_rows: warm up with the row in the warmup folder; a copy on trial has no folder and takes random values.
+        yields: whether who runs it comes after all other models: a low "nice", and TensorRT's low priority.
     """
 
     versions: tuple[int, ...] = ()
@@ -50,6 +51,7 @@ class Serving(Struct, frozen=True):
     gpus: tuple[int, ...] = (0,)
     arena_limit_mib: int = ARENA_LIMIT_MIB
     real_rows: bool = True
+    yields: bool = False
 
     @property
     def released(self) -> int | None:
@@ -108,6 +110,8 @@ def add_instance(config: pb.ModelConfig, signature: ModelSignature, device: Devi
         group.gpus.extend(serving.gpus)
     else:
         group.kind = pb.ModelInstanceGroup.KIND_CPU
+    if serving.yields:
+        config.optimization.priority = pb.ModelOptimizationPolicy.PRIORITY_MIN
     if serving.queue_delay_us is not None:
         config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay_us
     if signature.backend == "pytorch":
@@ -188,4 +192,5 @@ def parse(text: str, where: str) -> Serving:
         queue_delay_us=config.dynamic_batching.max_queue_delay_microseconds if batcher else None,
         gpus=tuple(group.gpus) or (0,),
         arena_limit_mib=int(limit) // 2**20 if limit else ARENA_LIMIT_MIB,
+        yields=config.optimization.priority == pb.ModelOptimizationPolicy.PRIORITY_MIN,
     )

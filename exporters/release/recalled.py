@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 
 from exporters.errors import Busy, ExportError
@@ -25,6 +26,20 @@ CHECKED = "recall--room"
 WAIT_S = 60.0
 #: What the client takes for no limit is below.
 LEAST_S = 0.001
+
+
+class Holding(Struct, frozen=True):
+    """What a recalled version is held open for, and how.
+
+    Attributes:
+        kept_for: where that takes long: who asks the same version for something else has a copy of his own.
+        left: asked at the end, whether it stays loaded: others ask it, and it is taken up again soon.
+        yields: whether it comes after what is served, wherever both want the same processor.
+    """
+
+    kept_for: str = ""
+    left: Callable[[], bool] = lambda: False
+    yields: bool = True
 
 
 class RecalledVersion:
@@ -68,8 +83,7 @@ def recalled(
     gpu: Gpu,
     name: str,
     version: int,
-    kept_for: str = "",
-    left: Callable[[], bool] = lambda: False,
+    holding: Holding | None = None,
 ) -> Iterator[RecalledVersion]:
     """Load a published version under another name, an ensemble's steps each; all is unloaded at the end.
 
@@ -81,21 +95,20 @@ def recalled(
         triton: the server that is asked.
         gpu: of the desk, on which what is served must keep its room.
         name, version: of the model.
-        kept_for: what it is held open for where that takes long: who asks the same version for something else has a
-            copy of his own.
-        left: asked at the end, whether it stays loaded: others ask it, and it is taken up again soon.
+        holding: what for, and how; None: for a moment.
 
     Raises:
         ExportError: there is no such version here, it was changed, the GPU has no room for it beside what is
             served, or Triton refuses it.
         ServiceUnavailable: Triton does not answer.
     """
+    holding = holding or Holding()
     lineage = repository.verified_lineage(name, version)
     contract = lineage.contract
     steps = {step: number_of(lineage.steps, step) for step in contract.steps} or {name: version}
     found = RecalledVersion(triton, contract)
     with ExitStack() as loaded:
-        ends = {step: recalled_suffix(number, kept_for) for step, number in steps.items()}
+        ends = {step: recalled_suffix(number, holding.kept_for) for step, number in steps.items()}
         loaded.enter_context(waited_for(repository, *(step + end for step, end in ends.items())))
         # One at a time: what another one is loading must be counted.
         with waited_for(repository, CHECKED):
@@ -107,8 +120,8 @@ def recalled(
             )
             for step, number in steps.items():
                 signature = repository.verified_lineage(step, number).contract
-                serving = replace(repository.serving(step), instances=1)
-                loading = candidate(repository, triton, signature, number, serving, ends[step], left)
+                serving = replace(repository.serving(step), instances=1, yields=holding.yields)
+                loading = candidate(repository, triton, signature, number, serving, ends[step], holding.left)
                 copy, device = loaded.enter_context(loading)
                 found.add(copy, number, device)
         yield found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from exporters.errors import ExportError
 from exporters.profiles import DEFAULT_GPU, Gpu, find_gpu
-from exporters.release.recalled import RecalledVersion, recalled
+from exporters.release.recalled import Holding, RecalledVersion, recalled
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from gateway.adapters.batch_dependence import batch_test
@@ -99,12 +99,11 @@ def ask(place: ModelPlace, model: str, version: str, features: Float32Array) -> 
 
 @contextmanager
 def opened_model(
-    place: ModelPlace, model: str, version: str, kept_for: str = "", left: Callable[[], bool] = lambda: False
+    place: ModelPlace, model: str, version: str, holding: Holding | None = None
 ) -> Iterator[AskedModel]:
     """A version as a gateway asks it; one that is not served is loaded beside what is, and unloaded at the end.
 
-    `kept_for` says what it is held open for, where that takes long; `left`, at the end, whether it stays loaded.
-    Raises as `ask`.
+    `holding` says what that is held for, and how; None: for a moment. Raises as `ask`.
     """
     signature = signature_of(model, version)
     with ExitStack() as opened:
@@ -118,7 +117,7 @@ def opened_model(
             yield AskedModel(predictor, predictor.settle_rows(probe_rows(probe_ticks())), recalled=False)
             return
         try:
-            asked = recalled(place.repository, triton, place.gpu, model, int(version), kept_for, left)
+            asked = recalled(place.repository, triton, place.gpu, model, int(version), holding)
             found = opened.enter_context(asked)
             one = RecalledModel(triton, found, signature, version)
         except ExportError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from exporters.release.recalled import Holding
 from gateway.settings import GatewaySettings
 from services.experiments.call_budget import CallLimits
 from services.experiments.desk_run import DeskDump, DeskRun
@@ -15,6 +16,7 @@ from services.experiments.watching import Opening
 from stack.workflows.asking import place_of_models
 from stack.workflows.experiments.desk import desk_run
 from stack.workflows.experiments.shadow import Beginning, begun
+from trading.experiments.definition import ExperimentDefinition
 from trading.models.copies import kept_for_experiment
 
 
@@ -39,10 +41,7 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
             since_ns=opening.since_ns,
             resumed=opening.resumed,
             place=place,
-            # Gateways look for a canary's challengers under this name.
-            kept_for=lambda arm: kept_for_experiment(definition.name, "" if definition.kind == "canary" else arm),
-            # A restart of this process must not take from the gateways what they ask.
-            left=opening.runs,
+            holding=lambda arm: holding(definition, arm, opening.runs),
             given_up=opening.is_over,
         )
         with begun(definition, desk, limits, beginning, among=lambda: len(asking)) as found:
@@ -58,3 +57,13 @@ def serve(settings: ExperimentsSettings, desk: GatewaySettings, listening: Calla
 
     opened = Opened(shadow, on_the_desk)
     run(settings, WatchedDesk(desk.kafka_bootstrap, desk.topics, desk.group), opened, listening)
+
+
+def holding(definition: ExperimentDefinition, arm: str, runs: Callable[[], bool]) -> Holding:
+    """How a challenger's copy is held; `runs` says whether the experiment goes on.
+
+    A restart of this process must not take from the gateways what they ask. They look for a canary's challengers
+    under the experiment's name, and wait for them; for a shadow's nobody does.
+    """
+    canary = definition.kind == "canary"
+    return Holding(kept_for_experiment(definition.name, "" if canary else arm), runs, yields=not canary)

@@ -13,6 +13,7 @@ from connectors.kafka.cluster import require
 from connectors.kafka.messages import as_bytes
 from connectors.kafka.reading import read_to_end
 from connectors.kafka.watermarks import Watermarks, offset_at
+from exporters.release.recalled import Holding
 from gateway.adapters.clock import SystemClock
 from gateway.settings import GatewaySettings
 from services.experiments.asking import ArmModel, PatientModel
@@ -55,8 +56,7 @@ class Beginning(Struct, frozen=True):
         since_ns: wall time of the first decisions that count, ns since 1970; None for all that there are.
         resumed: where it stood; None to begin with empty books.
         place: where the models lie; None: as the settings say.
-        kept_for: arm -> what a copy of its model is loaded for; a copy's name holds it.
-        left: asked at the end, whether copies stay loaded.
+        holding: arm -> what a copy of its model is held for, and how.
         given_up: whether nobody wants challengers' answers any more.
     """
 
@@ -64,8 +64,7 @@ class Beginning(Struct, frozen=True):
     resumed: RunDump | None = None
     place: ModelPlace | None = None
     # Two arms may have a step in common, and two shadows a challenger: a copy each.
-    kept_for: Callable[[str], str] = lambda arm: f"shadow-{os.getpid()}-{arm}"
-    left: Callable[[], bool] = lambda: False
+    holding: Callable[[str], Holding] = lambda arm: Holding(f"shadow-{os.getpid()}-{arm}")
     given_up: Callable[[], bool] = lambda: False
 
 
@@ -165,7 +164,7 @@ class OpenedLater:
 def opened_arm(place: ModelPlace, arm: str, model: ServedModel, beginning: Beginning) -> Iterator[AskedModel]:
     """An arm's model, asked as a gateway asks. Raises ConfigurationError, ServiceUnavailable."""
     with ExitStack() as opened:
-        one = opened_model(place, model.model, str(model.version), beginning.kept_for(arm), beginning.left)
+        one = opened_model(place, model.model, str(model.version), beginning.holding(arm))
         try:
             asked = opened.enter_context(one)
         except ConfigurationError as error:

@@ -1,9 +1,21 @@
-"""What both backends do with their answers; `stack.servers.triton` lays it beside each of them."""
+"""What both backends do alike; `stack.servers.triton` lays it beside each of them."""
+
+import os
 
 import triton_python_backend_utils as pb_utils
 
 #: They travel in a gRPC trailer, of which clients take some kilobytes: characters of a reason, and reasons.
 REASON, REASONS = 300, 4
+
+
+#: As the server does with its own threads for models of the lowest priority; a model has a process of its own here.
+YIELDS, NICE = "PRIORITY_MIN", 10
+
+
+def yield_to_others(config):
+    """Where a model's configuration wants it to come last."""
+    if config.get("optimization", {}).get("priority") == YIELDS:
+        os.nice(NICE)
 
 
 def whole(answers):

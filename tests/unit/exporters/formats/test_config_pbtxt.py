@@ -54,6 +54,7 @@ def test_every_batch_bucket_is_warmed_up_with_a_real_row():
         Serving(),
         Serving(versions=(3, 7), instances=2, queue_delay_us=0, gpus=(0, 1), arena_limit_mib=256),
         Serving(versions=(1,), queue_delay_us=200),
+        Serving(versions=(1,), yields=True),
     ],
 )
 @pytest.mark.parametrize("signature", [REGIME_DETECTION, STRATEGY_SIGNALS])
@@ -67,6 +68,7 @@ def test_what_is_written_is_read_again(signature, serving):
             serving.queue_delay_us,
             serving.gpus,
             real_rows=serving.real_rows,
+            yields=serving.yields,
         )
     assert parse(render(signature, "gpu", serving), "here") == wanted
 

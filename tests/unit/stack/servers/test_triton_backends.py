@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from types import ModuleType
 
 import pytest
 
 from stack.servers.triton import BACKENDS, environment, install_backends
+
+#: Prints by how much it yields more than before; the server's own module is nobody's need here.
+YIELDS = """
+import json, os, sys, types
+sys.modules["triton_python_backend_utils"] = types.ModuleType("utils")
+sys.path.insert(0, sys.argv[1])
+import ultrathink_answers
+before = os.nice(0)
+ultrathink_answers.yield_to_others(json.loads(sys.argv[2]))
+print(os.nice(0) - before)
+"""
 
 
 class TritonModelException(Exception):
@@ -50,6 +63,20 @@ def whole(monkeypatch):
     return module.whole
 
 
+@pytest.mark.parametrize(
+    ("config", "nice"),
+    [
+        ({"optimization": {"priority": "PRIORITY_MIN", "graph": {"level": 1}}}, 10),
+        ({"optimization": {"priority": "PRIORITY_DEFAULT"}}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_model_that_nobody_waits_for_yields(config, nice):
+    # Nobody can take it back: in a process of its own.
+    words = [sys.executable, "-c", YIELDS, str(BACKENDS), json.dumps(config)]
+    assert int(subprocess.run(words, capture_output=True, check=True).stdout) == nice
+
+
 @pytest.mark.parametrize("failed", [["odd"], ["odd", "odd"]])
 def test_a_call_of_which_nothing_is_answered_fails(whole, failed):
     with pytest.raises(TritonModelException, match="^odd$"):
@@ -72,7 +99,9 @@ def test_it_lies_beside_each_backend_under_a_name_of_its_own(tmp_path):
     install_backends(tmp_path)
     for backend in ("onnxruntime", "pytorch"):
         assert (tmp_path / backend / "ultrathink_answers.py").is_file()
-        assert "from ultrathink_answers import whole" in (tmp_path / backend / "model.py").read_text()
+        assert (
+            "from ultrathink_answers import whole, yield_to_others" in (tmp_path / backend / "model.py").read_text()
+        )
     assert environment(1)["PYTHONPATH"] == ""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
-from ultrathink_answers import whole
+from ultrathink_answers import whole, yield_to_others
 
 _set_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
 _set_destructor.argtypes = [ctypes.py_object, ctypes.c_void_p]
@@ -51,6 +51,7 @@ class TritonPythonModel:
         if args["model_instance_kind"] == "GPU":
             raise pb_utils.TritonModelException("this server's backends compute on the processor, and know no GPU")
         config = json.loads(args["model_config"])
+        yield_to_others(config)
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         options = ort.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("ULTRATHINK_TRITON_THREADS", "1"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import triton_python_backend_utils as pb_utils
-from ultrathink_answers import whole
+from ultrathink_answers import whole, yield_to_others
 
 
 class TritonPythonModel:
@@ -25,6 +25,7 @@ class TritonPythonModel:
         if args["model_instance_kind"] == "GPU":
             raise pb_utils.TritonModelException("this server's backends compute on the processor, and know no GPU")
         config = json.loads(args["model_config"])
+        yield_to_others(config)
         path = Path(args["model_repository"]) / args["model_version"] / "model.pt"
         torch.set_num_threads(int(os.environ.get("ULTRATHINK_TRITON_THREADS", "1")))
         # The profiling executor recompiles for the first shapes it sees, in mid-traffic.

@@ -6,7 +6,8 @@ reads the log refuses the same, so that of two people who speak at once one is h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -99,6 +100,12 @@ class Experiment(Struct, frozen=True):
     def share(self) -> float:
         """Of the units, that challengers have, or will have from the newest step's block on."""
         return self.steps[-1].share if self.steps and self.state is ExperimentState.RUNNING else 0.0
+
+    @property
+    def last_stop(self) -> Said | None:
+        """What it was stopped by; None where it is not stopped."""
+        stopped = self.state is ExperimentState.STOPPED
+        return next((said for said in reversed(self.said) if said.act == "stop"), None) if stopped else None
 
     def arm_of(self, symbol: str, event_time_ns: int) -> tuple[str, int] | None:
         """The arm of a tick's unit, and the offset of the command that gave it; None where nothing is divided."""
@@ -211,11 +218,11 @@ class ExperimentRegister:
                 return f"{word.name} is an experiment already: give this one another name"
             salt = word.definition.salt
             if salt is not None and salt in self._salts:
-                return f"{self._salts[salt]} has had the salt {salt}: the same units would be treated again"
+                had = f"{self._salts[salt]} has had the salt {salt}"
+                return f"{had}: the same units would be treated again; give this one another salt"
             return ""
         if one is None:
-            known = ", ".join(self.experiments) or "none"
-            return f"{word.name} is no experiment of this desk: there is {known}"
+            return unknown(word.name, self.experiments)
         return {"start": self._not_started, "ramp": not_ramped, "stop": not_stopped, "promote": not_promoted}[
             word.act
         ](one, word)
@@ -223,6 +230,11 @@ class ExperimentRegister:
     def _not_started(self, one: Experiment, _: ExperimentWord) -> str:
         if one.state is ExperimentState.RUNNING:
             return f"{one.definition.name} runs already"
+        if arm := next((said.arm for said in one.said if said.act == "promote"), ""):
+            return (
+                f"{arm} of {one.definition.name} was promoted: what it was compared with decides no more; create "
+                "another experiment"
+            )
         if one.definition.kind != "canary":
             return ""
         for other in self.experiments.values():
@@ -254,6 +266,13 @@ class ExperimentRegister:
             said = Said(offset, "stop", by, reason, at_ns)
             self._put(name, replace(one, state=ExperimentState.STOPPED, said=(*one.said, said)))
         return reason
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    """Of an experiment that there is not."""
+    near = difflib.get_close_matches(name, known, 1)
+    way = f"did you mean {near[0]}?" if near else f"there is {', '.join(known) or 'none'}"
+    return f"{name!r} is no experiment of this desk: {way}"
 
 
 def dividing(experiments: Mapping[str, Experiment]) -> tuple[Experiment, ...]:

@@ -173,6 +173,8 @@ def take_more(run: ShadowRun, look_s: float) -> None:
 
 def show(experiment: ExperimentDefinition, evaluation: Evaluation, decisions: int, ended: str = "") -> None:
     """The sentences first, then what they rest on; `ended` says why it ended early."""
+    from stack.workflows.experiments.report import number
+
     for one in evaluation.challengers:
         out.print(one.sentence[0].upper() + one.sentence[1:], markup=False)
     if ended:
@@ -184,28 +186,37 @@ def show(experiment: ExperimentDefinition, evaluation: Evaluation, decisions: in
         i = one.interval
         left = "unknown" if one.blocks_left is None else f"{one.blocks_left:,}"
         rows.append(
-            [one.arm, f"{one.model}/{one.version}", coloured(colour, word), f"{i.mean:+.4g}", f"{i.lower:+.4g}",
-             f"{i.upper:+.4g}", left, f"{one.earned_bps:+,.3f}"]
+            [one.arm, f"{one.model}/{one.version}", coloured(colour, word), number(i.mean), number(i.lower),
+             number(i.upper), left, f"{one.earned_bps:+,.3f}"]
         )  # fmt: skip
     out.print()
     out.print(
         table(
             f"{experiment.name}: {evaluation.blocks:,} blocks of {experiment.block}, {decisions:,} decisions; the "
             f"champion {experiment.champion} earned {evaluation.champion_bps:+,.3f} basis points",
-            ["challenger", "asked", "verdict", "difference a block", "from", "to", "blocks left", "earned"],
+            ["challenger", "model", "verdict", "difference a block, bps", "at least", "at most", "blocks left",
+             "earned, bps"],
             rows, right=(3, 4, 5, 6, 7),
         )
     )  # fmt: skip
+    show_guarded(evaluation)
+    show_regimes(evaluation)
+
+
+def show_guarded(evaluation: Evaluation) -> None:
+    """What guardrails have seen; nothing where there are none."""
+    from stack.workflows.experiments.report import number
+
     guarded = [
-        [one.arm, g.metric, f"{g.champion:.4g}", f"{g.challenger:.4g}", f"{g.tolerance:g}",
-         coloured("red", f"breached in block {g.breach.blocks:,}") if g.breach else "kept"]
+        [one.arm, g.metric, number(g.champion), number(g.challenger), f"{g.tolerance:g}",
+         coloured("red", f"breached in block {g.breach.blocks:,}") if g.breach
+         else "kept" if evaluation.blocks else "nothing seen yet"]
         for one in evaluation.challengers for g in one.guarded
     ]  # fmt: skip
     if guarded:
         out.print()
         columns = ["challenger", "guarded", "champion", "challenger", "allowed above", ""]
         out.print(table("", columns, guarded, right=(2, 3, 4)))
-    show_regimes(evaluation)
 
 
 def show_regimes(evaluation: Evaluation) -> None:

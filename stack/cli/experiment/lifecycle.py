@@ -9,6 +9,7 @@ import typer
 
 from stack.cli.experiment.command import FileArgument, JsonOption, app
 from stack.cli.output import coloured, err, out, print_json, table
+from trading.errors import ConfigurationError
 from trading.users import current_user
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NameArgument = Annotated[str, typer.Argument(help="Of the experiment.")]
 ReasonOption = Annotated[str, typer.Option(help="Recorded with the command.")]
+#: Decisions that a watcher on a quick machine has not counted yet, either.
+MOST_WAITING = 2000
 STATE_COLOURS = {"created": "yellow", "running": "green", "stopped": "red"}
 
 
@@ -25,24 +28,35 @@ def create(path: FileArgument, reason: ReasonOption, json: JsonOption = False) -
     """Make an experiment known to the desk, whole or not at all: its models are looked at first.
 
     Exit code 2 when it is refused: an unknown version, another feature version or signature, a block shorter than
-    the labels' horizon, a name or salt of before.
+    the labels' horizon, another champion than what decides the desk, a name or salt of before.
     """
     from stack.processes.settings import gateway_settings
     from stack.workflows.asking import place_of_experiments
     from stack.workflows.experiments.checking import check_models
     from stack.workflows.experiments.commanding import command
+    from stack.workflows.experiments.deciding import decides, doubts, refuse_other_champion, symbols_of
     from trading.experiments import reading
     from trading.experiments.register import ExperimentWord
 
-    definition = reading.read(path)
+    definition, settings = reading.read(path), gateway_settings()
     check_models(definition, *place_of_experiments())
+    refuse_other_champion(definition, decides(settings))
     word = ExperimentWord("create", definition.name, definition)
-    tell(command(gateway_settings(), word, reason, current_user()), reason, json=json)
+    tell(command(settings, word, reason, current_user()), reason, json=json)
+    for doubt in doubts(definition, symbols_of(settings)):
+        err.print("[yellow]note[/]: ", end="")
+        err.print(doubt, markup=False, soft_wrap=True)
 
 
 @app.command(epilog='Example: ultrathink experiment start fresh-regimes --reason "looks good offline"')
 def start(name: NameArgument, reason: ReasonOption, json: JsonOption = False) -> None:
     """Begin its shadow. A canary's challengers have no share of the units before `ramp`, after a stop neither."""
+    from stack.processes.settings import gateway_settings
+    from stack.workflows.experiments.commanding import experiment_of
+    from stack.workflows.experiments.deciding import decides, refuse_other_champion
+
+    settings = gateway_settings()
+    refuse_other_champion(experiment_of(settings, name).definition, decides(settings))
     give("start", name, reason, json=json)
 
 
@@ -56,9 +70,7 @@ def stop(name: NameArgument, reason: ReasonOption, json: JsonOption = False) -> 
 def ramp(
     name: NameArgument,
     reason: ReasonOption,
-    to: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Share of the units, as 0.25. Default: the next step.")
-    ] = None,
+    to: Annotated[float | None, typer.Option(help="Share of the units, as 0.25. Default: the next step.")] = None,
     lead: Annotated[str, typer.Option(help="Event time by which it lies ahead of every partition.")] = "5s",
     json: JsonOption = False,
 ) -> None:
@@ -71,6 +83,8 @@ def ramp(
     from trading.experiments.register import ExperimentWord
     from trading.spans import parse_span
 
+    if to is not None and not 0.0 <= to <= 1.0:
+        raise ConfigurationError(f"--to {to:g}: a share is from 0 to 1, as 0.25 for a quarter of the units")
     settings, lead_ns = gateway_settings(), parse_span(lead)
     one = commanding.experiment_of(settings, name)
     share = commanding.next_step(one) if to is None else to
@@ -149,7 +163,8 @@ def tell(one: Experiment, reason: str, *, json: bool) -> None:
 def show_state(one: Experiment) -> None:
     """In a line."""
     share = f", {one.share:.0%} of its units the challengers'" if one.share else ""
-    out.print(f"{one.definition.name}: {one.state}{share}", markup=False, soft_wrap=True)
+    why = f" by {last.by}: {last.reason}" if (last := one.last_stop) is not None else ""
+    out.print(f"{one.definition.name}: {one.state}{share}{why}", markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: ultrathink experiment run --port 9112")
@@ -194,6 +209,7 @@ def report(
         print_json(found)
     else:
         show(definition, found.evaluation, found.decisions)
+        show_standing(found)
         show_live(found)
         show_said(found.experiment)
     if page is not None:
@@ -240,18 +256,30 @@ def promote(
 def known_of(name: str) -> tuple[KnownExperiment, CountedBlocks]:
     """What is known of an experiment of the desk. Raises ConfigurationError, ServiceUnavailable."""
     from stack.processes.settings import experiments_settings, gateway_settings
-    from stack.workflows.experiments.commanding import experiment_of
+    from stack.workflows.experiments.commanding import ends_of, experiment_of
     from stack.workflows.experiments.kept import known
 
-    return known(experiment_of(gateway_settings(), name), experiments_settings().folder)
+    settings = gateway_settings()
+    return known(experiment_of(settings, name), experiments_settings().folder, ends_of(settings))
+
+
+def show_standing(found: KnownExperiment) -> None:
+    """Why it goes on no more, or how far what is counted lies behind."""
+    if (last := found.experiment.last_stop) is not None:
+        out.print(f"\nIt was stopped by {last.by}: {last.reason}", markup=False, soft_wrap=True)
+    elif found.waiting > MOST_WAITING:
+        told = f"{found.waiting:,} of the desk's decisions are not counted yet"
+        out.print(f"\n{told}: the shadow yields to a desk that is busy, and catches up", markup=False)
 
 
 def show_live(found: KnownExperiment) -> None:
     """What a canary's challengers did on the desk."""
+    from stack.workflows.experiments.report import number
+
     rows = [
         [
             one.arm, f"{one.blocks:,}", f"{one.units:,}", f"{one.expected:,.0f}", f"{one.rows:,}",
-            f"{one.fallbacks:,}", f"{one.interval.mean:+.4g}",
+            f"{one.fallbacks:,}", number(one.interval.mean),
             coloured("red", ", ".join(g.metric for g in one.breached)) if one.breached else "kept",
         ]
         for one in found.live
@@ -263,7 +291,7 @@ def show_live(found: KnownExperiment) -> None:
         "promised",
         "ticks",
         "fell to the champion",
-        "difference",
+        "difference a block, bps",
         "guardrails",
     ]
     if rows:

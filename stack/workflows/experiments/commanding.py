@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 from msgspec import Struct
 
@@ -17,11 +17,12 @@ from connectors.kafka.reading import read_to_end
 from connectors.kafka.watermarks import Watermarks
 from gateway.control import topic as control_topic
 from gateway.settings import GatewaySettings
+from trading.decision.schema import Decision
 from trading.decision.wire import decode_decision
 from trading.encoding import encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 from trading.experiments.definition import ExperimentDefinition
-from trading.experiments.register import Experiment, ExperimentRegister, ExperimentWord
+from trading.experiments.register import Experiment, ExperimentRegister, ExperimentWord, unknown
 from trading.spans import span_text
 
 #: Event time by which a share lies ahead of every partition's clock, at least: gateways hear of it meanwhile.
@@ -53,8 +54,7 @@ def experiment_of(settings: GatewaySettings, name: str) -> Experiment:
     """One of them. Raises ConfigurationError where there is none, ServiceUnavailable."""
     found = register_of(settings).experiments
     if name not in found:
-        known = ", ".join(found) or "none"
-        raise ConfigurationError(f"{name!r} is no experiment of this desk: there is {known}")
+        raise ConfigurationError(unknown(name, found))
     return found[name]
 
 
@@ -88,29 +88,41 @@ def clocks(settings: GatewaySettings) -> dict[int, int]:
 
     Raises ServiceUnavailable.
     """
+    return {p: max(d.event_time_ns for d in found) for p, found in newest_decisions(settings).items()}
+
+
+def newest_decisions(settings: GatewaySettings) -> dict[int, list[Decision]]:
+    """Partition -> some of its newest decisions; without those where nothing was decided. ServiceUnavailable."""
     bootstrap, topic = settings.kafka_bootstrap, settings.decisions_topic
-    found: dict[int, int] = {}
-    partitions = require(bootstrap, topic)
-    with closing(Watermarks(bootstrap)) as watermarks:
-        bounds = {p: watermarks.bounds(topic, p) for p in partitions}
-    for partition, (low, end) in bounds.items():
-        newest = newest_time(bootstrap, topic, partition, max(low, end - NEWEST), end) if end > low else None
-        if newest is not None:
+    found: dict[int, list[Decision]] = {}
+    for partition, (low, end) in bounds_of(settings).items():
+        newest = decisions_of(bootstrap, topic, partition, max(low, end - NEWEST), end) if end > low else []
+        if newest:
             found[partition] = newest
     return found
 
 
-def newest_time(bootstrap: str, topic: str, partition: int, start: int, stop: int) -> int | None:
-    """The latest event time of the decisions from one offset to before another; None where there is none."""
-    newest: int | None = None
+def bounds_of(settings: GatewaySettings) -> dict[int, tuple[int, int]]:
+    """Partition -> the first offset of the desk's decisions, and the one after the last. ServiceUnavailable."""
+    bootstrap, topic = settings.kafka_bootstrap, settings.decisions_topic
+    partitions = require(bootstrap, topic)
+    with closing(Watermarks(bootstrap)) as watermarks:
+        return {p: watermarks.bounds(topic, p) for p in partitions}
+
+
+def ends_of(settings: GatewaySettings) -> dict[int, int]:
+    """Partition -> the offset after the desk's last decision. Raises ServiceUnavailable."""
+    return {partition: end for partition, (_, end) in bounds_of(settings).items()}
+
+
+def decisions_of(bootstrap: str, topic: str, partition: int, start: int, stop: int) -> list[Decision]:
+    """The decisions from one offset to before another."""
+    found = []
     for messages in read_to_end(bootstrap, topic, partition, start, stop):
         for message in messages:
-            try:
-                decision = decode_decision(as_bytes(message.value()) or b"")
-            except BadRecord:
-                continue
-            newest = max(newest or 0, decision.event_time_ns)
-    return newest
+            with suppress(BadRecord):
+                found.append(decode_decision(as_bytes(message.value()) or b""))
+    return found
 
 
 def boundary(definition: ExperimentDefinition, times: Mapping[int, int], lead_ns: int = LEAD_NS) -> Boundary:

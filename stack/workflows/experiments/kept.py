@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class KnownExperiment(Struct, frozen=True):
         live: what its challengers did on the desk itself; empty of a shadow.
         decisions: that were taken.
         is_current: whether this was counted since it was started last.
+        waiting: records of the desk's decisions that the shadow has not taken yet; 0 where nobody asked.
     """
 
     experiment: Experiment
@@ -32,6 +34,12 @@ class KnownExperiment(Struct, frozen=True):
     live: list[LiveChallenger]
     decisions: int
     is_current: bool = True
+    waiting: int = 0
+
+
+def behind(positions: Mapping[int, int], ends: Mapping[int, int]) -> int:
+    """Records that lie between what was taken and the ends."""
+    return sum(max(0, end - positions.get(partition, 0)) for partition, end in ends.items())
 
 
 class CountedBlocks(NamedTuple):
@@ -46,12 +54,15 @@ class CountedBlocks(NamedTuple):
     desk: LiveSeries | None = None
 
 
-def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, CountedBlocks]:
+def known(
+    experiment: Experiment, folder: Path, ends: Mapping[int, int] | None = None
+) -> tuple[KnownExperiment, CountedBlocks]:
     """What its watcher has kept, and the blocks that it rests on.
 
     Args:
         experiment: as it stands.
         folder: of the experiments' process.
+        ends: partition -> end of the desk's decisions, to tell how far behind it is.
 
     Raises:
         ConfigurationError: nothing is kept there.
@@ -75,5 +86,5 @@ def known(experiment: Experiment, folder: Path) -> tuple[KnownExperiment, Counte
     told = evaluate_live(definition, live, series) if is_canary else []
     return KnownExperiment(
         experiment, evaluate(definition, series), told, found.run.places.rows,
-        is_whole and found.started == start_of(experiment),
+        is_whole and found.started == start_of(experiment), behind(found.run.places.positions, ends or {}),
     ), CountedBlocks(series, live if is_canary else None)  # fmt: skip

@@ -107,13 +107,9 @@ def promote(
     known, counted = found
     (settings, place, mlflow_uri), (reason, by) = desk, told
     definition, challenger = known.experiment.definition, challenger_of(known, arm)
-    against = objection(known, challenger.arm)
-    if against and not override:
-        raise ConfigurationError(
-            f"{challenger.arm} is not promoted: {against.rstrip('.')}; --override NAME promotes it all the same, "
-            "and is recorded"
-        )
+    # No override helps there.
     refuse_served(definition, challenger, place)
+    against = accepted(known, challenger, override=override)
     if known.experiment.state is ExperimentState.RUNNING:
         progress(f"stop {definition.name}")
         command(settings, ExperimentWord("stop", definition.name), f"{challenger.arm} is promoted: {reason}", by)
@@ -130,6 +126,17 @@ def promote(
             "does it"
         ) from error
     return Promoted(definition.name, challenger.arm, challenger.served, released, attached, against)
+
+
+def accepted(known: KnownExperiment, challenger: Challenger, *, override: bool) -> str:
+    """What speaks against a promotion; raises ConfigurationError where nobody answers for it."""
+    against = objection(known, challenger.arm)
+    if against and not override:
+        raise ConfigurationError(
+            f"{challenger.arm} is not promoted: {against.rstrip('.')}; --override NAME promotes it all the same, "
+            "and is recorded"
+        )
+    return against
 
 
 def record(

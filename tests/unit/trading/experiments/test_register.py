@@ -76,6 +76,15 @@ def test_the_life_of_a_canary(desk):
     ]  # fmt: skip
 
 
+def test_what_stopped_it_is_known_until_it_is_started_again(desk):
+    assert desk.of().last_stop is None
+    desk.say("start")
+    desk.say("stop")
+    assert (desk.of().last_stop.act, desk.of().last_stop.offset) == ("stop", 3)
+    desk.say("start")
+    assert desk.of().last_stop is None
+
+
 def test_a_human_starts_it_again_with_no_share(desk):
     for act in ("start", "stop", "start"):
         assert desk.say(act) == ""
@@ -90,8 +99,16 @@ def test_a_human_starts_it_again_with_no_share(desk):
     ("said", "why"),
     [
         ([("create", {"definition": experiment()})], "one is an experiment already: give this one another name"),
-        ([("create", {"name": "two", "definition": experiment("two")})], "one has had the salt a-salt-of-one"),
-        ([("start", {"name": "gone"})], "gone is no experiment of this desk: there is one"),
+        (
+            [("create", {"name": "two", "definition": experiment("two")})],
+            "the same units would be treated again; give this one another salt",
+        ),
+        ([("start", {"name": "xyz"})], "'xyz' is no experiment of this desk: there is one"),
+        ([("start", {"name": "onne"})], "'onne' is no experiment of this desk: did you mean one?"),
+        (
+            [("start", {}), ("promote", {"arm": "fresh"}), ("stop", {}), ("start", {})],
+            "fresh of one was promoted: what it was compared with decides no more; create another experiment",
+        ),
         ([("start", {}), ("start", {})], "one runs already"),
         ([("stop", {})], "one is created: there is nothing to stop"),
         ([("ramp", {"share": 0.5, "from_block": 1})], "one is created: start it first"),

@@ -7,6 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from services.experiments.block_series import BlockSeries
 from services.experiments.evaluation import evaluate
 from stack.cli.experiment.command import show, take
 from stack.cli.main import app
@@ -123,3 +124,21 @@ def test_a_name_that_no_folder_can_hold_is_a_sentence(file):
     for words in (["shadow", str(file), "--out", "a" * 300 + ".html"], ["check", "b" * 300 + ".yaml"]):
         with pytest.raises(ConfigurationError, match="File name too long"):
             CLI.invoke(app, ["experiment", *words], catch_exceptions=False)
+
+
+def test_an_experiment_without_a_block_is_told_in_words(monkeypatch, capsys):
+    monkeypatch.setattr(out, "width", 200)
+    show(TWO, evaluate(TWO, BlockSeries(TWO.arms, 3)), 0)
+    told = capsys.readouterr().out
+    assert "nothing seen yet" in told
+    assert "bps" in told
+    assert "nan" not in told
+    assert "inf" not in told
+
+
+@pytest.mark.parametrize("share", ["nan", "1.5", "-0.1", "inf"])
+def test_a_share_that_is_none_is_named(share):
+    with pytest.raises(ConfigurationError, match=f"--to {share}: a share is from 0 to 1"):
+        CLI.invoke(
+            app, ["experiment", "ramp", "fresh", f"--to={share}", "--reason", "a test"], catch_exceptions=False
+        )

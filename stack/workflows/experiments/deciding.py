@@ -1,0 +1,60 @@
+"""What decides the desk now, and what of an experiment would come to nothing there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.settings import GatewaySettings
+from stack.workflows.experiments.commanding import newest_decisions
+from stack.workflows.experiments.shadow import newest_start
+from trading.errors import ConfigurationError
+from trading.experiments.definition import ExperimentDefinition, ServedModel
+
+#: Of the desk's symbols so many are named.
+MOST_NAMED = 8
+
+
+def decides(settings: GatewaySettings) -> ServedModel | None:
+    """What the gateway asks that began last, or followed a release last; None where none has.
+
+    Raises ServiceUnavailable.
+    """
+    start = newest_start(settings.kafka_bootstrap, settings.topics.starts, settings.decisions_topic)
+    if start is None or not (start.model_version.isascii() and start.model_version.isdigit()):
+        return None
+    return ServedModel(start.model_name, int(start.model_version))
+
+
+def refuse_other_champion(definition: ExperimentDefinition, now: ServedModel | None) -> None:
+    """Raise ConfigurationError where something else than an experiment's champion decides: nothing would count."""
+    if now is not None and now != definition.champion:
+        raise ConfigurationError(
+            f"the desk is decided by {now}, and the champion of {definition.name} is {definition.champion}: "
+            f"nothing of it would count. Name {now} as the champion, or have {definition.champion} decide first "
+            "(`ultrathink export release`; another model: ULTRATHINK_GATEWAY_MODEL_NAME)"
+        )
+
+
+def doubts(definition: ExperimentDefinition, seen: Sequence[str]) -> list[str]:
+    """What nobody need refuse, and a person should know before days have passed.
+
+    Args:
+        definition: of the experiment.
+        seen: symbols of the newest decisions; empty where nothing was decided yet.
+    """
+    champion = definition.champion.model
+    found = [
+        f"{one.arm} can be compared, and not promoted: it is {one.served}, and a release of {one.model} changes "
+        f"nothing for a desk that is decided by {champion}; export it as a version of {champion}"
+        for one in definition.challengers
+        if one.model != champion
+    ]
+    if seen and definition.symbols and not set(definition.symbols) & set(seen):
+        wanted, there = (", ".join(sorted(set(one))[:MOST_NAMED]) for one in (definition.symbols, seen))
+        found.append(f"none of the newest decisions is about {wanted}: they are about {there}")
+    return found
+
+
+def symbols_of(settings: GatewaySettings) -> list[str]:
+    """That the newest decisions are about. Raises ServiceUnavailable."""
+    return sorted({d.symbol for found in newest_decisions(settings).values() for d in found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -21,6 +22,8 @@ KINDS: tuple[type[BaseSettings], ...] = (
     GatewaySettings, BrokerSettings, ForensicsSettings, DataSettings, MetricsSettings, ExperimentsSettings,
 )  # fmt: skip
 
+#: Of those who ask them.
+OTHERS = frozenset({"ULTRATHINK_DATA_SERVICE"})
 PATHS = (Path, Path | None)
 
 
@@ -44,6 +47,19 @@ def told(environment: Mapping[str, str] | None = None) -> dict[str, str]:
             value = given[variable]
             is_path = kind.model_fields[name].annotation in PATHS
             found[variable] = os.fspath(Path(value).expanduser().resolve()) if is_path and value else value
+    return found
+
+
+def misspelt(environment: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each variable that begins as ours do, and that no process knows: it changes nothing."""
+    given = os.environ if environment is None else environment
+    prefixes = tuple(kind.model_config.get("env_prefix", "") for kind in KINDS)
+    known = {variable for kind in KINDS for variable in variables(kind)} | OTHERS
+    found = []
+    for variable in sorted(given):
+        if variable.startswith(prefixes) and variable not in known:
+            near = difflib.get_close_matches(variable, known, 1)
+            found.append(f"{variable} changes nothing" + (f": did you mean {near[0]}?" if near else ""))
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from connectors.kafka.topics import TOPICS
 from tests.paths import ROOT
+from trading.history.simulate import SCENARIOS
 
 PAGES = [
     ROOT / "README.md",
@@ -49,6 +50,10 @@ def test_what_scaling_reckons_with_was_measured():
     assert len(told) == 15
     told += re.findall(r"[\d,.]+ B(?= of)|[\d,]+ decisions/s, and|[\d.]+ times", page)
     assert [one for one in told if one.removesuffix(", and") not in measured] == []
+
+
+def test_every_market_that_can_be_simulated_is_named():
+    assert f"`simulate:SCENARIO?seed=N` ({', '.join(SCENARIOS)};" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name not in MADE], ids=lambda p: p.name)

@@ -211,7 +211,10 @@ def show(
         show_released(released)
     elif all(p.version for p in done):
         last = done[-1] if done[-1].format != "ONNX" or len(done) == 1 else done[-2]
-        out.print(f"nothing serves it yet: ultrathink export release {last.name} {last.version}")
+        released_by = f"`ultrathink export release {last.name} {last.version}` makes it the champion"
+        out.print(
+            f"nothing serves it yet: {released_by}, and an experiment compares it first (docs/experiments.md)"
+        )
     for size, factor in (ratio or {}).items():
         out.print(f"{size}: the ensemble takes {factor:.2f} times as long as the fused graph (p50)")
 

@@ -65,7 +65,7 @@ def wanted(
     kafka_security: str | None,
 ) -> StackSettings:
     """What is asked for now, and what was chosen before. Raises ConfigurationError."""
-    from stack.processes.environment import check, secrets_told, told
+    from stack.processes.environment import check, misspelt, secrets_told, told
     from stack.servers.settings import ServerPorts, chosen, load
     from stack.supervision.checks import check_same
     from stack.supervision.status import read_status
@@ -79,6 +79,8 @@ def wanted(
     if settings.brokers == 2:
         raise ConfigurationError("--brokers 2 cannot lose one: use 1, or 3")
     check(settings.desk)
+    for sentence in misspelt():
+        err.print(f"[yellow]{sentence}[/]", soft_wrap=True)
     for name in secrets_told():
         err.print(f"[yellow]{name} is a secret, and not kept: the next start does not know it[/]", soft_wrap=True)
     running = read_status(home)

@@ -58,7 +58,8 @@ guardrails:
   - {{metric: drawdown, tolerance: 500}}
 """
 
-
+CHAMPION, CHALLENGER = "model: trading_decision, version", "model: trading_decision_fused, version"
+SWAPPED = TEXT.replace(CHALLENGER, "…").replace(CHAMPION, CHALLENGER).replace("…", CHAMPION)
 #: Metrics that panels and alerts of experiments read.
 ASKED = {
     name
@@ -106,9 +107,9 @@ class Desk:
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    def create(self, name, **changed):
+    def create(self, name, text=TEXT, **changed):
         file = self.folder / f"{name}.yaml"
-        file.write_text(TEXT.format(**{"name": name, "block": "3s", **self.given, **changed}))
+        file.write_text(text.format(**{"name": name, "block": "3s", **self.given, **changed}))
         return self.say("create", str(file), "--reason", "a test")
 
     def send(self, count):
@@ -201,6 +202,11 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
     ):
         with pytest.raises(ConfigurationError, match=told):
             desk.create("wrong", **wrong)
+    # What decides is the champion, and nothing else.
+    with pytest.raises(
+        ConfigurationError, match=rf"the desk is decided by trading_decision/{desk.given['champion']}, "
+    ):
+        desk.create("swapped", text=SWAPPED, champion=desk.given["challenger"], challenger=desk.given["champion"])
     desk.create("fresh")
     with pytest.raises(ConfigurationError, match="fresh is an experiment already"):
         desk.create("fresh")

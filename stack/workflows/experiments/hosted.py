@@ -119,10 +119,10 @@ class HostedExperiment:
             return {name: float(value) for name, _, value in lines}
         return {}
 
-    def wait_until_watched(self) -> None:
-        """From every side. Raises ServiceUnavailable with the end of its log."""
+    def wait_until_watched(self, *sides: str) -> None:
+        """From these sides; none given are all. Raises ServiceUnavailable with the end of its log."""
         deadline = time.monotonic() + WATCHED_S
-        sides = ("desk", "shadow") if self._definition.kind == "canary" else ("shadow",)
+        sides = sides or (("desk", "shadow") if self._definition.kind == "canary" else ("shadow",))
         name = self._definition.name
         wanted = [f'experiments_watched{{experiment="{name}",where="{side}"}}' for side in sides]
         while not all(self.metrics().get(one) for one in wanted):

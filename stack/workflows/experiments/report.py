@@ -138,20 +138,22 @@ def divided(definition: ExperimentDefinition, desk: LiveSeries) -> str:
 
 
 def earned(begins: Any, series: BlockSeries) -> str:
-    """Cumulative basis points by time, and each block's difference."""
+    """Cumulative basis points by time, how far challengers are ahead so far, and each block's difference."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 6), layout="constrained")
-    whole, each = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    whole, ahead, each = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1.3, 1))
     net = {arm: one.profit / series.capital * 1e4 for arm, one in series.arms().items()}
     for (arm, bps), colour in zip(net.items(), COLOURS, strict=False):
         whole.plot(begins, np.cumsum(bps), label=arm, color=colour, linewidth=1.4)
         if arm != CHAMPION:
+            ahead.plot(begins, np.cumsum(bps - net[CHAMPION]), color=colour, linewidth=1.4)
             each.plot(begins, bps - net[CHAMPION], ".", color=colour, markersize=3, alpha=0.6)
     whole.set_ylabel("basis points of the capital, so far")
-    each.set_ylabel("difference, a block")
+    ahead.set_ylabel("ahead of the\nchampion, so far")
+    each.set_ylabel("difference,\na block")
     whole.legend(loc="upper left")
-    for axes in (whole, each):
+    for axes in (whole, ahead, each):
         axes.axhline(0.0, color="black", linewidth=0.6)
         axes.grid(alpha=0.3)
     return png(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ Begin = Callable[[str, str, Sequence[Step], models.Asked, float], Awaitable[Any]
 FOLDER = "experiment-requests"
 #: So long a definition that was sent stays there.
 KEPT_S = 86_400.0
+OURS = re.compile(r"[0-9a-f]{32}\.yaml")
 OPTIONS: dict[str, Any] = {"response_model": models.OperationAnswer, "status_code": 202, "tags": ["experiments"]}
 
 
@@ -71,10 +73,11 @@ def add_experiments(app: FastAPI, home: Path, operations: Operations, begin: Beg
 
 
 def forget_old(folder: Path) -> None:
-    """What was sent longer ago than any operation waits is read: the log has it. Raises OSError."""
+    """What was sent longer ago than any operation waits is read: the log has it. What is not ours stays."""
     for file in folder.glob("*.yaml"):
-        with suppress(FileNotFoundError):
-            if time.time() - file.stat().st_mtime > KEPT_S:
+        # Tidying keeps nobody from asking.
+        with suppress(OSError):
+            if OURS.fullmatch(file.name) and file.is_file() and time.time() - file.stat().st_mtime > KEPT_S:
                 file.unlink()
 
 

@@ -45,8 +45,8 @@ MODEL = "trading_decision_fused"
 SETTLES_S = 20.0
 #: Models are loaded, and what compiles is compiled; then the minute must pass over which an alert looks back.
 WARM_UP_S, LOOK_S = 120.0, 2.0
-#: Of the last seconds.
-LOOKS_BACK_S = 40
+#: As long as the alert.
+LOOKS_BACK_S = 60
 LATE = f"histogram_quantile(0.99, sum by (le) (rate(gateway_tick_seconds_bucket[{LOOKS_BACK_S}s])))"
 FIRES_S, CLEARS_S = 120.0, 120.0
 #: Nothing was signed for three minutes, and that for half of one.
@@ -118,10 +118,7 @@ class Drill:
         found: list[Recovery] = []
         with self._step("load"), SteadyLoad(desk.settings, self._rate_hz) as load:
             with self._step("a healthy desk"):
-                self._show("warms up")
-                time.sleep(WARM_UP_S if healthy_s else SETTLES_S)
-                # After a change, what waited is decided first.
-                self._rate_hz = find_rate(self._late_s, load.change, lambda: time.sleep(LOOKS_BACK_S * 1.5))
+                self._warm_up(load, healthy_s)
                 alarmed, per_s = self._healthy(healthy_s)
             load.change(self._rate_hz * FAULTS_OF_RATE)
             told += [self.made(fault) for fault in self._possible(faults)]
@@ -179,6 +176,18 @@ class Drill:
         desk.ran("export", "pipeline", "trading_decision", "--fuse", "--release")
         desk.wait_until_ready("gateway")
         return self._told(WITHOUT_MODEL, heard, 0.0)
+
+    def _warm_up(self, load: SteadyLoad, healthy_s: float) -> None:
+        """Until all is compiled, the desk decides with time to spare, and nothing fires of before."""
+        self._show("warms up")
+        time.sleep(WARM_UP_S if healthy_s else SETTLES_S)
+        # Who does not watch its health needs no figure of it.
+        if not healthy_s:
+            return
+        # After a change, what waited is decided first, and then the seconds must pass that are looked back on.
+        self._rate_hz = find_rate(self._late_s, load.change, lambda: time.sleep(LOOKS_BACK_S * 1.5))
+        if self._rate_hz < RATES_HZ[0]:
+            self._desk.alarms.wait_until_quiet(self._desk.alarms.active(), CLEARS_S, self._show, pending=True)
 
     def _late_s(self) -> float:
         """Within so long 99 of 100 ticks were decided lately; no number where nobody knows."""

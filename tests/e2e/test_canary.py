@@ -112,6 +112,9 @@ class Desk:
         file.write_text(text.format(**{"name": name, "block": "3s", **self.given, **changed}))
         return self.say("create", str(file), "--reason", "a test")
 
+    def report(self, name):
+        return json.loads(self.say("report", name, "--json"))
+
     def send(self, count):
         """More ticks, until they are decided."""
         mine = self.ticks[self.sent : self.sent + count]
@@ -236,10 +239,12 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
     # Killed, who watches goes on, and meanwhile nobody misses it.
     desk.watching.kill()
     desk.send(2000)
+    assert desk.report("fresh")["behind_s"] > 0.0
     desk.watching.start()
     eventually(lambda: desk.metric("experiments_watched") == watched("fresh"))
     desk.send(2000)
     eventually(lambda: (desk.metric("experiments_blocks") or {}).get('experiment="fresh",where="desk"', 0.0) > 3.0)
+    eventually(lambda: desk.report("fresh")["behind_s"] == 0.0)
     assert_asked_in_time(desk.decisions())
     # A stop counts at once.
     desk.say("stop", "fresh", "--reason", "seen enough")

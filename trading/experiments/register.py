@@ -230,11 +230,6 @@ class ExperimentRegister:
     def _not_started(self, one: Experiment, _: ExperimentWord) -> str:
         if one.state is ExperimentState.RUNNING:
             return f"{one.definition.name} runs already"
-        if arm := next((said.arm for said in one.said if said.act == "promote"), ""):
-            return (
-                f"{arm} of {one.definition.name} was promoted: what it was compared with decides no more; create "
-                "another experiment"
-            )
         if one.definition.kind != "canary":
             return ""
         for other in self.experiments.values():

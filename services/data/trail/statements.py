@@ -36,7 +36,7 @@ FILTERS = {
     "reason": "AND d.reason = %(reason)s",
     "outcome": "AND d.outcome = %(outcome)s",
     # It is recorded as NAME@OFFSET of the command that divided its units.
-    "experiment": "AND split_part(d.experiment, '@', 1) = %(experiment)s",
+    "experiment": "AND %(experiment)s IN (d.experiment, split_part(d.experiment, '@', 1))",
     "assigned": "AND d.assigned = %(assigned)s",
 }
 #: Of decisions that were stored after these places: for a live tail.

@@ -325,11 +325,18 @@ def opened(url: str) -> Iterator[TrailReader]:
         yield TrailReader(connection)
 
 
+#: Of the decisions, by the last migration.
+NEWEST_COLUMN = "fallback"
+
+
 def require_schema(connection: postgres.Connection) -> None:
     """Raises ConfigurationError where there is no trail, or one of before this version."""
     if connection.execute("SELECT to_regclass('trail.batches')").fetchone() == (None,):
         raise ConfigurationError("the database has no trail: `ultrathink forensics migrate` makes it")
-    if connection.execute("SELECT to_regclass('trail.retired')").fetchone() == (None,):
+    newest = connection.execute(
+        "SELECT 1 FROM pg_attribute WHERE attrelid = 'trail.decisions'::regclass AND attname = %s", [NEWEST_COLUMN]
+    )
+    if newest.fetchone() is None:
         raise ConfigurationError("the trail is of an older version: `ultrathink forensics migrate` renews it")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 NameArgument = Annotated[str, typer.Argument(help="Of the experiment.")]
 ReasonOption = Annotated[str, typer.Option(help="Recorded with the command.")]
-#: Decisions that a watcher on a quick machine has not counted yet, either.
-MOST_WAITING = 2000
+#: So far behind is a watcher that keeps up, too: it keeps what it has counted now and then.
+MOST_BEHIND_S = 30.0
 STATE_COLOURS = {"created": "yellow", "running": "green", "stopped": "red"}
 
 
@@ -42,8 +43,10 @@ def create(path: FileArgument, reason: ReasonOption, json: JsonOption = False) -
     check_models(definition, *place_of_experiments())
     refuse_other_champion(definition, decides(settings))
     word = ExperimentWord("create", definition.name, definition)
+    # Looked at before it is known: once it is, nothing may say that it failed.
+    found = doubts(definition, symbols_of(settings))
     tell(command(settings, word, reason, current_user()), reason, json=json)
-    for doubt in doubts(definition, symbols_of(settings)):
+    for doubt in found:
         err.print("[yellow]note[/]: ", end="")
         err.print(doubt, markup=False, soft_wrap=True)
 
@@ -256,20 +259,23 @@ def promote(
 def known_of(name: str) -> tuple[KnownExperiment, CountedBlocks]:
     """What is known of an experiment of the desk. Raises ConfigurationError, ServiceUnavailable."""
     from stack.processes.settings import experiments_settings, gateway_settings
-    from stack.workflows.experiments.commanding import ends_of, experiment_of
+    from stack.workflows.experiments.commanding import behind_s, experiment_of
     from stack.workflows.experiments.kept import known
 
     settings = gateway_settings()
-    return known(experiment_of(settings, name), experiments_settings().folder, ends_of(settings))
+    return known(experiment_of(settings, name), experiments_settings().folder, partial(behind_s, settings))
 
 
 def show_standing(found: KnownExperiment) -> None:
     """Why it goes on no more, or how far what is counted lies behind."""
     if (last := found.experiment.last_stop) is not None:
         out.print(f"\nIt was stopped by {last.by}: {last.reason}", markup=False, soft_wrap=True)
-    elif found.waiting > MOST_WAITING:
-        told = f"{found.waiting:,} of the desk's decisions are not counted yet"
-        out.print(f"\n{told}: the shadow yields to a desk that is busy, and catches up", markup=False)
+    elif found.behind_s > MOST_BEHIND_S:
+        told = f"What is counted lies {found.behind_s:,.0f} s behind the desk's newest decision"
+        out.print(
+            f"\n{told}: a shadow yields to a desk that is busy, and `experiment run` must be there to count",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def show_live(found: KnownExperiment) -> None:

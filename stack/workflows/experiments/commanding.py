@@ -110,9 +110,25 @@ def bounds_of(settings: GatewaySettings) -> dict[int, tuple[int, int]]:
         return {p: watermarks.bounds(topic, p) for p in partitions}
 
 
-def ends_of(settings: GatewaySettings) -> dict[int, int]:
-    """Partition -> the offset after the desk's last decision. Raises ServiceUnavailable."""
-    return {partition: end for partition, (_, end) in bounds_of(settings).items()}
+def behind_s(settings: GatewaySettings, positions: Mapping[int, int]) -> float:
+    """Wall time from the first decision that was not taken to the newest, of the partition that is furthest behind.
+
+    Args:
+        settings: of the desk's gateways.
+        positions: partition -> the offset of its decisions from where to go on.
+
+    Raises:
+        ServiceUnavailable: the log cannot be read.
+    """
+    bootstrap, topic = settings.kafka_bootstrap, settings.decisions_topic
+    furthest_ns = 0
+    for partition, (low, end) in bounds_of(settings).items():
+        at = max(low, positions.get(partition, low))
+        left = decisions_of(bootstrap, topic, partition, at, min(end, at + NEWEST))
+        newest = decisions_of(bootstrap, topic, partition, max(at, end - NEWEST), end)
+        if left and newest:
+            furthest_ns = max(furthest_ns, newest[-1].decided_at_ns - left[0].decided_at_ns)
+    return furthest_ns / 1e9
 
 
 def decisions_of(bootstrap: str, topic: str, partition: int, start: int, stop: int) -> list[Decision]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class KnownExperiment(Struct, frozen=True):
         live: what its challengers did on the desk itself; empty of a shadow.
         decisions: that were taken.
         is_current: whether this was counted since it was started last.
-        waiting: records of the desk's decisions that the shadow has not taken yet; 0 where nobody asked.
+        behind_s: wall time from what the shadow has kept to the desk's newest decision; 0 where nobody asked.
     """
 
     experiment: Experiment
@@ -34,12 +34,7 @@ class KnownExperiment(Struct, frozen=True):
     live: list[LiveChallenger]
     decisions: int
     is_current: bool = True
-    waiting: int = 0
-
-
-def behind(positions: Mapping[int, int], ends: Mapping[int, int]) -> int:
-    """Records that lie between what was taken and the ends."""
-    return sum(max(0, end - positions.get(partition, 0)) for partition, end in ends.items())
+    behind_s: float = 0.0
 
 
 class CountedBlocks(NamedTuple):
@@ -55,14 +50,14 @@ class CountedBlocks(NamedTuple):
 
 
 def known(
-    experiment: Experiment, folder: Path, ends: Mapping[int, int] | None = None
+    experiment: Experiment, folder: Path, behind_s: Callable[[Mapping[int, int]], float] = lambda _: 0.0
 ) -> tuple[KnownExperiment, CountedBlocks]:
     """What its watcher has kept, and the blocks that it rests on.
 
     Args:
         experiment: as it stands.
         folder: of the experiments' process.
-        ends: partition -> end of the desk's decisions, to tell how far behind it is.
+        behind_s: how far the offsets of its decisions lie behind the desk, by partition.
 
     Raises:
         ConfigurationError: nothing is kept there.
@@ -86,5 +81,5 @@ def known(
     told = evaluate_live(definition, live, series) if is_canary else []
     return KnownExperiment(
         experiment, evaluate(definition, series), told, found.run.places.rows,
-        is_whole and found.started == start_of(experiment), behind(found.run.places.positions, ends or {}),
+        is_whole and found.started == start_of(experiment), behind_s(found.run.places.positions),
     ), CountedBlocks(series, live if is_canary else None)  # fmt: skip

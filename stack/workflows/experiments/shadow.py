@@ -173,13 +173,16 @@ def opened_arm(place: ModelPlace, arm: str, model: ServedModel, beginning: Begin
 
 
 def newest_start(bootstrap: str, topic: str, decisions_topic: str) -> GatewayStart | None:
-    """What the gateway that began last said of itself; None where none has. Raises ServiceUnavailable."""
+    """What the gateway that began last said of itself, by the log: clocks differ. None where none has.
+
+    Raises ServiceUnavailable.
+    """
     require(bootstrap, topic)
     newest: GatewayStart | None = None
     for messages in read_to_end(bootstrap, topic, 0, 0):
         for message in messages:
             with suppress(BadRecord):
                 found = read_start(as_bytes(message.value()))
-                if found.decisions_topic == decisions_topic and (newest is None or found.at_ns >= newest.at_ns):
+                if found.decisions_topic == decisions_topic:
                     newest = found
     return newest

@@ -7,5 +7,5 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Nothing stands in the new columns of what is on record: no experiment had been."""
+    """Nothing stands in the new columns of what is on record: no version before this one wrote any of it."""
     run("sql/0005_arms.sql")

@@ -63,7 +63,7 @@ def test_a_slow_server_is_a_sentence(serve):
     triton.close()
 
 
-def test_an_answer_is_waited_for_as_long_as_was_asked_all_steps_together(serve):
+def test_an_answer_is_waited_for_as_long_as_was_asked(serve):
     asked = []
 
     class Slow(TritonServer):
@@ -78,6 +78,23 @@ def test_an_answer_is_waited_for_as_long_as_was_asked_all_steps_together(serve):
         found.run([np.zeros((1, 4), np.float32)], 0.2)
     assert 0.0 < asked[0] <= 0.2
     triton.close()
+
+
+def test_what_a_step_took_the_next_one_has_not():
+    asked = []
+
+    class Steps:
+        def run(self, signature, version, timeout_s):
+            asked.append(timeout_s)
+            time.sleep(0.05)
+            return lambda arrays: [np.zeros((1, 1), np.float32)]
+
+    found = RecalledVersion(Steps(), STEP)
+    found.add(STEP, 1, "cpu")
+    found.add(STEP, 1, "cpu")
+    found.run([np.zeros((1, 4), np.float32)], 10.0)
+    first, second = asked
+    assert second <= first - 0.05
 
 
 def test_a_server_without_explicit_control_is_told_how_to_start(serve):

@@ -210,10 +210,17 @@ def test_an_experiment_that_is_sent_is_read_from_a_file_of_its_content(client, t
     # Of what was sent, a day is kept.
     day_before = time.time() - 90_000.0
     os.utime(file, (day_before, day_before))
+    # Somebody else's, and what is no file.
+    mine, folder = Path(file).with_name("mine.yaml"), Path(file).with_name(f"{'0' * 32}.yaml")
+    mine.write_text("mine")
+    folder.mkdir()
+    for one in (mine, folder):
+        os.utime(one, (day_before, day_before))
     client.post("/v1/experiments?wait_s=30", json=ASKED | {"definition": "name: newer"})
     client.post("/v1/experiments?wait_s=30", json=ASKED | {"definition": "name: newest"})
-    kept = [one.read_text() for one in (tmp_path / "experiment-requests").iterdir()]
-    assert sorted(kept) == ["name: newer", "name: newest"]
+    kept = [one.read_text() for one in (tmp_path / "experiment-requests").iterdir() if one.is_file()]
+    assert sorted(kept) == ["mine", "name: newer", "name: newest"]
+    assert folder.is_dir()
 
 
 def test_an_operation_that_runs_can_be_cancelled_and_keeps_others_of_its_kind_away(asking):

@@ -105,10 +105,6 @@ def test_a_human_starts_it_again_with_no_share(desk):
         ),
         ([("start", {"name": "xyz"})], "'xyz' is no experiment of this desk: there is one"),
         ([("start", {"name": "onne"})], "'onne' is no experiment of this desk: did you mean one?"),
-        (
-            [("start", {}), ("promote", {"arm": "fresh"}), ("stop", {}), ("start", {})],
-            "fresh of one was promoted: what it was compared with decides no more; create another experiment",
-        ),
         ([("start", {}), ("start", {})], "one runs already"),
         ([("stop", {})], "one is created: there is nothing to stop"),
         ([("ramp", {"share": 0.5, "from_block": 1})], "one is created: start it first"),

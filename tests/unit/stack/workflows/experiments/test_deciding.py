@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from stack.workflows.experiments.deciding import doubts, refuse_other_champion
-from stack.workflows.experiments.kept import behind
 from trading.errors import ConfigurationError
 from trading.experiments.definition import Challenger, ExperimentDefinition, PrimaryMetric, ServedModel
 
@@ -55,9 +54,3 @@ def test_a_person_is_told_what_may_come_to_nothing(challenger, symbols, seen, to
     found = doubts(experiment(challenger, symbols), seen)
     assert len(found) == len(told)
     assert all(one.startswith(begin) for one, begin in zip(found, told, strict=True))
-
-
-def test_what_is_not_counted_yet_is_counted():
-    assert behind({0: 10, 1: 7}, {0: 15, 1: 7, 2: 4}) == 9
-    # The ends were looked at before.
-    assert behind({0: 10}, {0: 9}) == 0

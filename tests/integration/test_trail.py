@@ -97,6 +97,20 @@ def test_every_version_leads_to_the_same_schema_and_keeps_what_was_there(server)
         }
 
 
+def test_a_trail_of_an_older_version_is_named_before_anything_is_asked_of_it(server):
+    with fresh_database(server) as settings:
+        for version in versions_of(MIGRATIONS)[:-1]:
+            migrated(settings, version)
+            with (
+                pytest.raises(ConfigurationError, match="older version: `ultrathink forensics migrate` renews it"),
+                opened(settings.postgres_url("reader")),
+            ):
+                pass
+        migrated(settings)
+        with opened(settings.postgres_url("reader")) as reader:
+            assert reader is not None
+
+
 def test_a_role_that_is_missing_and_a_version_that_is_newer_are_said(server):
     with fresh_database(server) as settings:
         migrated(settings)

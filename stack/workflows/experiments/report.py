@@ -16,6 +16,7 @@ from services.experiments.live_series import LiveSeries
 from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment
 from trading.errors import ConfigurationError
 from trading.experiments.definition import CHAMPION, ExperimentDefinition
+from trading.experiments.register import WATCHER
 from trading.files import replace_file
 
 #: Of a picture's blocks so many are told apart.
@@ -60,7 +61,7 @@ def to_page(
     page: str = environment.get_template("experiment.html.j2").render(
         d=definition, e=evaluation, k=known, ended=ended, when=when, number=number, rows=arm_rows(counted.shadow),
         broken=counted.shadow.broken, pictures=pictures(definition, evaluation, counted.shadow),
-        on_the_desk=desk_pictures(definition, counted.desk),
+        on_the_desk=desk_pictures(definition, counted.desk), watcher=WATCHER,
     )  # fmt: skip
     return page
 

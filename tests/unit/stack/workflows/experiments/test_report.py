@@ -13,10 +13,11 @@ from services.experiments.block_series import BlockSeries
 from services.experiments.evaluation import evaluate
 from services.experiments.live_series import LiveSeries
 from services.experiments.partition_canary import LiveArm, LiveOutcome
-from stack.workflows.experiments.kept import CountedBlocks
+from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment
 from stack.workflows.experiments.report import number, to_page, write_page
 from tests.unit.services.experiments.test_evaluation import TWO, noise, series_of
 from trading.errors import ConfigurationError
+from trading.experiments.register import Experiment, ExperimentState, Said
 
 
 def page_of(series, ended="", definition=TWO):
@@ -93,3 +94,16 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="cannot be written"):
         write_page(tmp_path / "file" / "page.html", TWO, evaluation, CountedBlocks(series), "")
+
+
+@pytest.mark.parametrize(("by", "kind"), [("experiments", "bad"), ("somebody", "note")])
+def test_who_stopped_it_and_why_is_told_before_all_figures(by, kind):
+    series = series_of(noise(1, 30), noise(2, 30), noise(3, 30))
+    said = (Said(8, "start", "somebody", "so", 0), Said(9, "stop", by, "seen <enough>", 0))
+    evaluation = evaluate(TWO, series)
+    stopped = KnownExperiment(Experiment(TWO, ExperimentState.STOPPED, (), said), evaluation, [], 90)
+    text = to_page(TWO, evaluation, CountedBlocks(series), "", stopped)
+    line = f'<p class="{kind}">It was stopped by {by}: seen &lt;enough&gt;</p>'
+    assert text.index(line) < text.index("<table>")
+    again = structs.replace(stopped, experiment=Experiment(TWO, ExperimentState.RUNNING, (), said))
+    assert "It was stopped" not in to_page(TWO, evaluation, CountedBlocks(series), "", again)

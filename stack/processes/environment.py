@@ -50,17 +50,14 @@ def told(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     return found
 
 
-def misspelt(environment: Mapping[str, str] | None = None) -> list[str]:
-    """A sentence for each variable that begins as ours do, and that no process knows: it changes nothing."""
+def misspelt(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that begin as ours do, and that no process knows, in order: each with what may be meant, or ""."""
     given = os.environ if environment is None else environment
-    prefixes = tuple(kind.model_config.get("env_prefix", "") for kind in KINDS)
+    prefixes = tuple(str(kind.model_config.get("env_prefix", "")) for kind in KINDS)
     known = {variable for kind in KINDS for variable in variables(kind)} | OTHERS
-    found = []
-    for variable in sorted(given):
-        if variable.startswith(prefixes) and variable not in known:
-            near = difflib.get_close_matches(variable, known, 1)
-            found.append(f"{variable} changes nothing" + (f": did you mean {near[0]}?" if near else ""))
-    return found
+    # Capitals make no difference to settings.
+    wrong = [v for v in sorted(given) if v.upper().startswith(prefixes) and v.upper() not in known]
+    return {v: next(iter(difflib.get_close_matches(v.upper(), known, 1)), "") for v in wrong}
 
 
 def check(desk: Mapping[str, str]) -> None:

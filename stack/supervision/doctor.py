@@ -18,7 +18,7 @@ import psutil
 from exporters.errors import ExportError
 from exporters.target import gpu_validation
 from exporters.target.findings import Finding, finding, tried
-from stack.processes.environment import KINDS, variables
+from stack.processes.environment import misspelt
 from stack.servers import kafka, postgres, prometheus, redis
 from stack.servers.identity import Identity
 from stack.servers.ports import holder, is_free
@@ -198,14 +198,12 @@ def proxies(environment: Mapping[str, str]) -> Finding:
 
 def unknown_variables(environment: Mapping[str, str]) -> Finding:
     """A variable of ours that no setting has does nothing, and whoever wrote it thinks that it does."""
-    known = {variable for kind in KINDS for variable in variables(kind)}
-    prefixes = tuple(str(kind.model_config.get("env_prefix", "")) for kind in KINDS)
-    wrong = sorted(n for n in environment if n.upper().startswith(prefixes) and n.upper() not in known)
+    wrong = misspelt(environment)
     if not wrong:
         return Finding("variables", "fits", "every ULTRATHINK_* of a process is a setting that exists")
-    return finding(
-        "variables", False, f"{wrong[0]} is no setting" + more(len(wrong) - 1), "mend its name, or `unset` it"
-    )
+    first, near = next(iter(wrong.items()))
+    way = f"mend its name (did you mean {near}?), or `unset` it" if near else "mend its name, or `unset` it"
+    return finding("variables", False, f"{first} is no setting" + more(len(wrong) - 1), way)
 
 
 def driver() -> Finding:

@@ -33,7 +33,7 @@ from stack.servers.loopback import client
 from stack.servers.ports import free_ports
 from stack.servers.settings import ServerPorts, StackSettings
 from stack.workflows.experiments.commanding import command, experiment_of
-from stack.workflows.experiments.shadow import newest_start
+from stack.workflows.experiments.deciding import newest_start
 from tests.stacks import running_stack
 from tests.waiting import eventually
 from trading.errors import ConfigurationError, ServiceUnavailable

@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stack.cli.output import coloured, err, out, print_json, table
+from stack.cli.experiment.showing import show, show_feed, show_live, show_said
+from stack.cli.output import err, out, print_json
 from trading.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from services.experiments.evaluation import Evaluation
     from services.experiments.running import ShadowRun
-    from stack.demo.recorded_feed import FeedRamp
     from stack.workflows.experiments.shadow import Begun
-    from trading.experiments.definition import ExperimentDefinition
 
 app = typer.Typer(no_args_is_help=True, help="Compare models on the desk's own ticks, without touching its path.")
 FileArgument = Annotated[Path, typer.Argument(help="The experiment, YAML; docs/experiments.md says what is in it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-VERDICT_COLOURS = {"better": "green", "worse": "red", "equal": "cyan"}
 DEMO_HOME = Path(".ultrathink-experiment")
 #: Following, it is looked again so often whether there is an answer.
 LOOK_S = 2.0
@@ -171,72 +168,6 @@ def take_more(run: ShadowRun, look_s: float) -> None:
                 look_s = max(look_s, 10.0 * (looked_s - began_s))
 
 
-def show(experiment: ExperimentDefinition, evaluation: Evaluation, decisions: int, ended: str = "") -> None:
-    """The sentences first, then what they rest on; `ended` says why it ended early."""
-    from stack.workflows.experiments.report import number
-
-    for one in evaluation.challengers:
-        out.print(one.sentence[0].upper() + one.sentence[1:], markup=False)
-    if ended:
-        out.print(f"It ended early: {ended}.", markup=False)
-    rows = []
-    for one in evaluation.challengers:
-        word = "does harm" if one.breached else one.verdict.value
-        colour = "red" if one.breached else VERDICT_COLOURS.get(one.verdict.value, "yellow")
-        i = one.interval
-        left = "unknown" if one.blocks_left is None else f"{one.blocks_left:,}"
-        rows.append(
-            [one.arm, f"{one.model}/{one.version}", coloured(colour, word), number(i.mean), number(i.lower),
-             number(i.upper), left, f"{one.earned_bps:+,.3f}"]
-        )  # fmt: skip
-    out.print()
-    out.print(
-        table(
-            f"{experiment.name}: {evaluation.blocks:,} blocks of {experiment.block}, {decisions:,} decisions; the "
-            f"champion {experiment.champion} earned {evaluation.champion_bps:+,.3f} basis points",
-            ["challenger", "model", "verdict", "difference a block, bps", "at least", "at most", "blocks left",
-             "earned, bps"],
-            rows, right=(3, 4, 5, 6, 7),
-        )
-    )  # fmt: skip
-    show_guarded(evaluation)
-    show_regimes(evaluation)
-
-
-def show_guarded(evaluation: Evaluation) -> None:
-    """What guardrails have seen; nothing where there are none."""
-    from stack.workflows.experiments.report import number
-
-    guarded = [
-        [one.arm, g.metric, number(g.champion), number(g.challenger), f"{g.tolerance:g}",
-         coloured("red", f"breached in block {g.breach.blocks:,}") if g.breach
-         else "kept" if evaluation.blocks else "nothing seen yet"]
-        for one in evaluation.challengers for g in one.guarded
-    ]  # fmt: skip
-    if guarded:
-        out.print()
-        columns = ["challenger", "guarded", "champion", "challenger", "allowed above", ""]
-        out.print(table("", columns, guarded, right=(2, 3, 4)))
-
-
-def show_regimes(evaluation: Evaluation) -> None:
-    """What became of the blocks by what the market was like; nothing before the first."""
-    arms = [one.arm for one in evaluation.challengers]
-    rows = [
-        [
-            one.regime or "none seen",
-            f"{one.blocks:,}",
-            f"{one.champion_bps:+.4g}",
-            *(f"{one.differences[arm]:+.4g}" for arm in arms),
-        ]
-        for one in evaluation.regimes
-    ]
-    if rows:
-        out.print()
-        columns = ["regime", "blocks", "champion, a block", *(f"{arm} beyond it" for arm in arms)]
-        out.print(table("", columns, rows, right=tuple(range(1, len(columns)))))
-
-
 @app.command("demo", epilog="Example: ultrathink experiment demo --json")
 def demo(
     home: Annotated[
@@ -255,7 +186,6 @@ def demo(
     what was planted is not found.
     """
     from stack.cli.demo import start_quietly
-    from stack.cli.experiment.lifecycle import show_live, show_said
     from stack.cli.train import showing
     from stack.demo import experiment as work
     from stack.demo.run import demo_stack
@@ -284,17 +214,3 @@ def demo(
             out.print(f"the desk is decided by {found.promoted.served} now", markup=False)
     if not found.as_planted:
         raise typer.Exit(1)
-
-
-def show_feed(feed: FeedRamp | None) -> None:
-    """What became of a share that grew on a recorded feed; nothing where none was given."""
-    if feed is None:
-        return
-    rows = [[share, f"{whole:,}", f"{mine:,}"] for share, (whole, mine) in feed.units.items()]
-    title = (
-        f"{feed.source}: {feed.decisions:,} decisions; {feed.moved} units were moved, {feed.wrong} ticks are "
-        f"another arm's than the log says, {feed.fallbacks:,} fell to the champion"
-    )
-    out.print(table(title, ["share", "units", "the second model's"], rows, right=(1, 2)))
-    if feed.stopped:
-        out.print(f"It was stopped: {feed.stopped}", markup=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stack.cli.experiment.command import FileArgument, JsonOption, app
+from stack.cli.experiment.showing import show, show_live, show_said, show_standing, show_state
 from stack.cli.output import coloured, err, out, print_json, table
 from trading.errors import ConfigurationError
 from trading.users import current_user
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 NameArgument = Annotated[str, typer.Argument(help="Of the experiment.")]
 ReasonOption = Annotated[str, typer.Option(help="Recorded with the command.")]
-#: So far behind is a watcher that keeps up, too: it keeps what it has counted now and then.
-MOST_BEHIND_S = 30.0
 STATE_COLOURS = {"created": "yellow", "running": "green", "stopped": "red"}
 
 
@@ -35,13 +34,13 @@ def create(path: FileArgument, reason: ReasonOption, json: JsonOption = False) -
     from stack.workflows.asking import place_of_experiments
     from stack.workflows.experiments.checking import check_models
     from stack.workflows.experiments.commanding import command
-    from stack.workflows.experiments.deciding import decides, doubts, refuse_other_champion, symbols_of
+    from stack.workflows.experiments.deciding import doubts, refuse_other_champion, symbols_of
     from trading.experiments import reading
     from trading.experiments.register import ExperimentWord
 
     definition, settings = reading.read(path), gateway_settings()
     check_models(definition, *place_of_experiments())
-    refuse_other_champion(definition, decides(settings))
+    refuse_other_champion(definition, settings)
     word = ExperimentWord("create", definition.name, definition)
     # Looked at before it is known: once it is, nothing may say that it failed.
     found = doubts(definition, symbols_of(settings))
@@ -56,10 +55,10 @@ def start(name: NameArgument, reason: ReasonOption, json: JsonOption = False) ->
     """Begin its shadow. A canary's challengers have no share of the units before `ramp`, after a stop neither."""
     from stack.processes.settings import gateway_settings
     from stack.workflows.experiments.commanding import experiment_of
-    from stack.workflows.experiments.deciding import decides, refuse_other_champion
+    from stack.workflows.experiments.deciding import refuse_other_champion
 
     settings = gateway_settings()
-    refuse_other_champion(experiment_of(settings, name).definition, decides(settings))
+    refuse_other_champion(experiment_of(settings, name).definition, settings)
     give("start", name, reason, json=json)
 
 
@@ -163,13 +162,6 @@ def tell(one: Experiment, reason: str, *, json: bool) -> None:
     out.print(f"set by {current_user()} because {reason!r}", markup=False, soft_wrap=True)
 
 
-def show_state(one: Experiment) -> None:
-    """In a line."""
-    share = f", {one.share:.0%} of its units the challengers'" if one.share else ""
-    why = f" by {last.by}: {last.reason}" if (last := one.last_stop) is not None else ""
-    out.print(f"{one.definition.name}: {one.state}{share}{why}", markup=False, soft_wrap=True)
-
-
 @app.command(epilog="Example: ultrathink experiment run --port 9112")
 def run(
     port: Annotated[
@@ -201,7 +193,7 @@ def report(
 
     Reads what `experiment run` keeps (ULTRATHINK_EXPERIMENTS_FOLDER), running or stopped.
     """
-    from stack.cli.experiment.command import check_page, show
+    from stack.cli.experiment.command import check_page
     from stack.workflows.experiments.report import write_page
 
     found, counted = known_of(name)
@@ -264,51 +256,3 @@ def known_of(name: str) -> tuple[KnownExperiment, CountedBlocks]:
 
     settings = gateway_settings()
     return known(experiment_of(settings, name), experiments_settings().folder, partial(behind_s, settings))
-
-
-def show_standing(found: KnownExperiment) -> None:
-    """Why it goes on no more, or how far what is counted lies behind."""
-    if (last := found.experiment.last_stop) is not None:
-        out.print(f"\nIt was stopped by {last.by}: {last.reason}", markup=False, soft_wrap=True)
-    elif found.behind_s > MOST_BEHIND_S:
-        told = f"What is counted lies {found.behind_s:,.0f} s behind the desk's newest decision"
-        out.print(
-            f"\n{told}: a shadow yields to a desk that is busy, and `experiment run` must be there to count",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
-
-
-def show_live(found: KnownExperiment) -> None:
-    """What a canary's challengers did on the desk."""
-    from stack.workflows.experiments.report import number
-
-    rows = [
-        [
-            one.arm, f"{one.blocks:,}", f"{one.units:,}", f"{one.expected:,.0f}", f"{one.rows:,}",
-            f"{one.fallbacks:,}", number(one.interval.mean),
-            coloured("red", ", ".join(g.metric for g in one.breached)) if one.breached else "kept",
-        ]
-        for one in found.live
-    ]  # fmt: skip
-    columns = [
-        "on the desk",
-        "blocks",
-        "units",
-        "promised",
-        "ticks",
-        "fell to the champion",
-        "difference a block, bps",
-        "guardrails",
-    ]
-    if rows:
-        out.print()
-        out.print(table("", columns, rows, right=(1, 2, 3, 4, 5, 6)))
-
-
-def show_said(one: Experiment) -> None:
-    """Who did what."""
-    from stack.cli.dlq import stamp
-
-    rows = [[stamp(s.at_ns), s.act, f"{s.share:.0%}" if s.act == "ramp" else "", s.by, s.reason] for s in one.said]
-    out.print()
-    out.print(table("", ["at", "what", "share", "by", "reason"], rows, right=(2,), prose=True))

@@ -79,8 +79,9 @@ def wanted(
     if settings.brokers == 2:
         raise ConfigurationError("--brokers 2 cannot lose one: use 1, or 3")
     check(settings.desk)
-    for sentence in misspelt():
-        err.print(f"[yellow]{sentence}[/]", soft_wrap=True)
+    for variable, near in misspelt().items():
+        hint = f": did you mean {near}?" if near else ""
+        err.print(f"[yellow]{variable} changes nothing{hint}[/]", soft_wrap=True)
     for name in secrets_told():
         err.print(f"[yellow]{name} is a secret, and not kept: the next start does not know it[/]", soft_wrap=True)
     running = read_status(home)

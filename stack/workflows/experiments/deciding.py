@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from connectors.kafka.cluster import require
+from connectors.kafka.messages import as_bytes
+from connectors.kafka.reading import read_to_end
 from gateway.settings import GatewaySettings
 from stack.workflows.experiments.commanding import newest_decisions
-from stack.workflows.experiments.shadow import newest_start
-from trading.errors import ConfigurationError
+from trading.errors import BadRecord, ConfigurationError
 from trading.experiments.definition import ExperimentDefinition, ServedModel
+from trading.models.serving import GatewayStart, read_start
 
 #: Of the desk's symbols so many are named.
 MOST_NAMED = 8
@@ -25,14 +29,21 @@ def decides(settings: GatewaySettings) -> ServedModel | None:
     return ServedModel(start.model_name, int(start.model_version))
 
 
-def refuse_other_champion(definition: ExperimentDefinition, now: ServedModel | None) -> None:
-    """Raise ConfigurationError where something else than an experiment's champion decides: nothing would count."""
-    if now is not None and now != definition.champion:
-        raise ConfigurationError(
-            f"the desk is decided by {now}, and the champion of {definition.name} is {definition.champion}: "
-            f"nothing of it would count. Name {now} as the champion, or have {definition.champion} decide first "
-            "(`ultrathink export release`; another model: ULTRATHINK_GATEWAY_MODEL_NAME)"
-        )
+def refuse_other_champion(definition: ExperimentDefinition, settings: GatewaySettings) -> None:
+    """Raise ConfigurationError where something else than an experiment's champion decides; ServiceUnavailable."""
+    if why := objection(definition, decides(settings)):
+        raise ConfigurationError(why)
+
+
+def objection(definition: ExperimentDefinition, now: ServedModel | None) -> str:
+    """Why nothing of an experiment would count where this decides; "" where it would, or nobody knows."""
+    if now is None or now == definition.champion:
+        return ""
+    return (
+        f"the desk is decided by {now}, and the champion of {definition.name} is {definition.champion}: nothing of "
+        f"it would count. Name {now} as the champion, or have {definition.champion} decide first (`ultrathink "
+        "export release`; another model: ULTRATHINK_GATEWAY_MODEL_NAME)"
+    )
 
 
 def doubts(definition: ExperimentDefinition, seen: Sequence[str]) -> list[str]:
@@ -58,3 +69,19 @@ def doubts(definition: ExperimentDefinition, seen: Sequence[str]) -> list[str]:
 def symbols_of(settings: GatewaySettings) -> list[str]:
     """That the newest decisions are about. Raises ServiceUnavailable."""
     return sorted({d.symbol for found in newest_decisions(settings).values() for d in found})
+
+
+def newest_start(bootstrap: str, topic: str, decisions_topic: str) -> GatewayStart | None:
+    """What the gateway that began last said of itself, by the log: clocks differ. None where none has.
+
+    Raises ServiceUnavailable.
+    """
+    require(bootstrap, topic)
+    newest: GatewayStart | None = None
+    for messages in read_to_end(bootstrap, topic, 0, 0):
+        for message in messages:
+            with suppress(BadRecord):
+                found = read_start(as_bytes(message.value()))
+                if found.decisions_topic == decisions_topic:
+                    newest = found
+    return newest

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
 from msgspec import Struct
 
 from connectors.kafka.cluster import require
-from connectors.kafka.messages import as_bytes
-from connectors.kafka.reading import read_to_end
 from connectors.kafka.watermarks import Watermarks, offset_at
 from exporters.release.recalled import Holding
 from gateway.adapters.clock import SystemClock
@@ -24,12 +22,12 @@ from services.experiments.partition_shadow import PartitionShadow
 from services.experiments.ports import ChallengerModel
 from services.experiments.running import RunDump, ShadowParts, ShadowRun
 from stack.workflows.asking import AskedModel, ModelPlace, opened_model, place_of_experiments
+from stack.workflows.experiments.deciding import newest_start
 from trading.arrays import Float32Array
 from trading.decision.policy import REBALANCE_BAND
-from trading.errors import BadRecord, ConfigurationError
+from trading.errors import ConfigurationError
 from trading.experiments.definition import CHAMPION, ExperimentDefinition, ServedModel
 from trading.models.prediction import Prediction
-from trading.models.serving import GatewayStart, read_start
 from trading.risk.limits import LimitSet
 
 MS = 1_000_000
@@ -170,19 +168,3 @@ def opened_arm(place: ModelPlace, arm: str, model: ServedModel, beginning: Begin
         except ConfigurationError as error:
             raise ConfigurationError(f"challenger {arm}: {error}") from error
         yield asked
-
-
-def newest_start(bootstrap: str, topic: str, decisions_topic: str) -> GatewayStart | None:
-    """What the gateway that began last said of itself, by the log: clocks differ. None where none has.
-
-    Raises ServiceUnavailable.
-    """
-    require(bootstrap, topic)
-    newest: GatewayStart | None = None
-    for messages in read_to_end(bootstrap, topic, 0, 0):
-        for message in messages:
-            with suppress(BadRecord):
-                found = read_start(as_bytes(message.value()))
-                if found.decisions_topic == decisions_topic:
-                    newest = found
-    return newest

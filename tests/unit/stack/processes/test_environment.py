@@ -12,13 +12,14 @@ from stack.processes.environment import misspelt
     [
         (
             "ULTRATHINK_GATEWAY_MODEL",
-            ["ULTRATHINK_GATEWAY_MODEL changes nothing: did you mean ULTRATHINK_GATEWAY_MODEL_NAME?"],
+            {"ULTRATHINK_GATEWAY_MODEL": "ULTRATHINK_GATEWAY_MODEL_NAME"},
         ),
-        ("ULTRATHINK_DATA_SERVICE", []),
-        ("ULTRATHINK_GATEWAY_MODEL_NAME", []),
+        ("ultrathink_gateway_model", {"ultrathink_gateway_model": "ULTRATHINK_GATEWAY_MODEL_NAME"}),
+        ("ULTRATHINK_DATA_SERVICE", {}),
+        ("ULTRATHINK_GATEWAY_MODEL_NAME", {}),
         # Somebody else's.
-        ("ULTRATHINK_HOME", []),
-        ("PATH", []),
+        ("ULTRATHINK_HOME", {}),
+        ("PATH", {}),
     ],
 )
 def test_what_is_set_in_vain_is_named(variable, told):

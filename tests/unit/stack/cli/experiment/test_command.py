@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from services.experiments.block_series import BlockSeries
 from services.experiments.evaluation import evaluate
-from stack.cli.experiment.command import show, take
+from stack.cli.experiment.command import take
+from stack.cli.experiment.showing import show
 from stack.cli.main import app
 from stack.cli.output import out
 from stack.workflows.experiments.shadow import Begun

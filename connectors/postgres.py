@@ -18,6 +18,7 @@ __all__ = [
     "Error",
     "connect",
     "connect_url",
+    "is_no_column",
     "is_no_table",
     "open_pool",
     "pooled",
@@ -26,7 +27,7 @@ __all__ = [
     "translating",
 ]
 CONNECT_S = 5
-NO_TABLE = "42P01"
+NO_TABLE, NO_COLUMN = "42P01", "42703"
 REFUSED = frozenset({"22", "23", "54"})
 
 
@@ -85,6 +86,11 @@ def pooled(pool: ConnectionPool[Connection], wait_s: float) -> Iterator[Connecti
 def is_no_table(error: BaseException | None) -> bool:
     """Whether PostgreSQL does not know a table that it was asked for."""
     return isinstance(error, Error) and error.sqlstate == NO_TABLE
+
+
+def is_no_column(error: BaseException | None) -> bool:
+    """Whether PostgreSQL does not know a column that it was asked for."""
+    return isinstance(error, Error) and error.sqlstate == NO_COLUMN
 
 
 def translated(error: Error, what: str) -> ServiceUnavailable:

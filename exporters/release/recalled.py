@@ -14,7 +14,7 @@ from exporters.errors import Busy, ExportError
 from exporters.formats.tensors import Arrays
 from exporters.profiles import Gpu
 from exporters.release.candidate import candidate
-from exporters.release.triton_client import TritonServer
+from exporters.release.triton_client import LEAST_S, TritonServer
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 from trading.models.copies import RECALLED, recalled_suffix
@@ -24,8 +24,6 @@ from trading.models.signature import ModelSignature
 CHECKED = "recall--room"
 #: Another recall of the model is waited for so long.
 WAIT_S = 60.0
-#: What the client takes for no limit is below.
-LEAST_S = 0.001
 
 
 class Holding(Struct, frozen=True):

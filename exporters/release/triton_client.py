@@ -20,6 +20,8 @@ LOAD_TIMEOUT_S = 120.0
 CONTROL_TIMEOUT_S = 10.0
 #: A server that restarts in the middle is waited for this long.
 RESTART_S = 30.0
+#: What the client takes for no limit is below.
+LEAST_S = 0.001
 T = TypeVar("T")
 
 
@@ -146,12 +148,16 @@ class TritonServer:
                 tensor.set_data_from_numpy(array)
                 inputs.append(tensor)
             outputs = [grpcclient.InferRequestedOutput(t.name) for t in signature.outputs]
+            # A server that was gone for a while has no more time for that.
+            ends_s = time.monotonic() + wait_s
             result = self._control(
                 signature.name,
-                lambda: self._client.infer(signature.name, inputs, str(version), outputs, client_timeout=wait_s),
-                doing="run",
-                wait_s=wait_s,
-            )
+                lambda: self._client.infer(
+                    signature.name, inputs, str(version), outputs,
+                    client_timeout=max(LEAST_S, ends_s - time.monotonic()),
+                ),
+                doing="run", wait_s=wait_s,
+            )  # fmt: skip
             return [result.as_numpy(spec.name) for spec in signature.outputs]
 
         return run

@@ -83,6 +83,11 @@ class BlockRun(ABC, Generic[Row, Dump]):
         """Whether all that there is was taken, in every partition."""
         return all(self._log.at_end(partition) for partition in self._partitioned)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether each partition has told something since this was opened: no block ends without all."""
+        return all(p in self._decided_ns or self._log.at_end(p) for p in self._partitioned)
+
     # ---- what is counted ----------------------------------------------------------------------
 
     @property

@@ -89,7 +89,9 @@ class KafkaDecisions:
         payloads: dict[int, dict[int, bytes]] = {}
         for message in messages:
             partition = partition_of(message)
-            self._ends[partition], self._heard_s[partition] = is_end(message), time.monotonic()
+            # An error says nothing of a partition, if it is one's at all.
+            if is_end(message) or usable(message):
+                self._ends[partition], self._heard_s[partition] = is_end(message), time.monotonic()
             if is_end(message):
                 self._positions[partition] = max(self._positions[partition], offset_of(message))
             elif usable(message):

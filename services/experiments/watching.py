@@ -193,7 +193,7 @@ class Watcher(Generic[T]):
                         raise run.ended_by
                     parts.metrics.behind(definition.name, side.where, run.behind_s)
                     if run.ended_by is None:
-                        if taken or run.is_at_end:
+                        if run.is_heard and (taken or run.is_at_end):
                             self._is_watched()
                         self._look(run)
                     # Of what broke off in the middle of a turn nothing is kept.
@@ -205,7 +205,7 @@ class Watcher(Generic[T]):
                 parts.metrics.watched(definition.name, side.where, watched=False)
 
     def _is_watched(self) -> None:
-        """Something was taken, or there is nothing more: to be opened alone is not to be watched."""
+        """Every partition was heard of, and something was taken or nothing is left: to be opened is not enough."""
         self._unwatched_since_s, self.problem = None, ""
         self._parts.metrics.watched(self._definition.name, self._side.where, watched=True)
 
@@ -214,8 +214,10 @@ class Watcher(Generic[T]):
         self._judge(run)
         now_s = time.monotonic()
         if run.rows != self._kept_rows and now_s - self._kept_s > self._keep_every_s:
-            self._keep(run)
-            self._kept_s, self._kept_rows = time.monotonic(), run.rows
+            is_kept = self._keep(run)
+            self._kept_s = time.monotonic()
+            if is_kept:
+                self._kept_rows = run.rows
             # Of very many blocks it takes long.
             self._keep_every_s = max(self._parts.keep_s, (self._kept_s - now_s) / KEPT_SHARE)
 
@@ -278,12 +280,14 @@ class Watcher(Generic[T]):
         except UltraThinkError as error:
             log.warning("what happened is not on record", experiment=self._definition.name, reason=str(error))
 
-    def _keep(self, run: BlockRun[Any, T]) -> None:
+    def _keep(self, run: BlockRun[Any, T]) -> bool:
+        """Whether it could be kept."""
         name, where = self._definition.name, self._side.where
         try:
             self._side.store.keep(self._definition, self.started, run.dump())
         except OSError as error:
             log.warning("no checkpoint could be kept", experiment=name, reason=str(error))
             self._parts.metrics.kept(name, where, kept=False)
-        else:
-            self._parts.metrics.kept(name, where, kept=True)
+            return False
+        self._parts.metrics.kept(name, where, kept=True)
+        return True

@@ -25,11 +25,13 @@ from loadtest.open_loop.schedule import Speed, plan
 from stack.cli.main import app
 from stack.processes.gateway import SeriesTopics, series_gateway
 from stack.processes.own import OwnProcess
+from stack.processes.settings import gateway_settings
 from stack.servers.kafka import create_topics
 from stack.servers.loopback import client
 from stack.servers.ports import free_ports
 from stack.watching.alerts import ALERTS
 from stack.watching.boards import BOARDS
+from stack.workflows.experiments.commanding import behind_s
 from tests.waiting import eventually
 from trading.decision.wire import decode_decision
 from trading.errors import ConfigurationError
@@ -251,6 +253,9 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
     eventually(lambda: desk.served() == {}, 5.0)
     desk.send(2000)
     assert {d.experiment for d in sorted(desk.decisions(), key=lambda d: d.decided_at_ns)[-2000:]} == {""}
+    # Of what goes on no more nothing is behind, whatever the desk decides; of places that are not there nobody knows.
+    assert desk.report("fresh")["behind_s"] == 0.0
+    assert behind_s(gateway_settings(), {0: 10**9}) is None
     told = json.loads(desk.say("status", "fresh", "--json"))
     assert [one["act"] for one in told["said"]] == ["create", "start", "ramp", "stop"]
     eventually(lambda: desk.metric("experiments_watched") == {})

@@ -11,7 +11,7 @@ from services.data.trail.queries import TrailQuestions
 from services.forensics.ports import LogName
 from services.forensics.records import Record
 from services.forensics.store.writer import TrailWriter
-from tests.databases import migrated, running_postgres
+from tests.databases import fresh_database, migrated, running_postgres
 from tests.trails import decisions
 from trading.errors import ServiceUnavailable
 
@@ -224,6 +224,15 @@ def test_a_database_without_a_trail_says_what_makes_one(database):
         with pytest.raises(ServiceUnavailable, match="`ultrathink forensics run` makes it"):
             ask()
     questions.close()
+
+
+def test_a_trail_of_an_older_version_says_what_renews_it(database):
+    with fresh_database(database) as settings:
+        migrated(settings, "0004")
+        questions = TrailQuestions(settings.postgres_url("reader"))
+        with pytest.raises(ServiceUnavailable, match="older version: `ultrathink forensics migrate` renews it"):
+            questions.decisions(*SPAN, (-1, -1), 10, {})
+        questions.close()
 
 
 def test_minutes_add_up_to_what_was_decided(desk, database):

@@ -23,6 +23,7 @@ from trading.models.signature import REGIMES
 Row = dict[str, Any]
 #: How long a connection is waited for.
 WAIT_S = 1.0
+OLDER_TRAIL = "the trail is of an older version: `ultrathink forensics migrate` renews it"
 NO_TRAIL = "there is no trail in the database yet: `ultrathink forensics run` makes it"
 
 
@@ -147,6 +148,8 @@ class TrailQuestions:
         except ServiceUnavailable as error:
             if postgres.is_no_table(error.__cause__):
                 raise ServiceUnavailable(NO_TRAIL) from error
+            if postgres.is_no_column(error.__cause__):
+                raise ServiceUnavailable(OLDER_TRAIL) from error
             raise
         except TimeoutError:
             if not asked.cancel():

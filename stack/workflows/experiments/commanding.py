@@ -110,8 +110,10 @@ def bounds_of(settings: GatewaySettings) -> dict[int, tuple[int, int]]:
         return {p: watermarks.bounds(topic, p) for p in partitions}
 
 
-def behind_s(settings: GatewaySettings, positions: Mapping[int, int]) -> float:
+def behind_s(settings: GatewaySettings, positions: Mapping[int, int]) -> float | None:
     """Wall time from the first decision that was not taken to the newest, of the partition that is furthest behind.
+
+    None where nobody knows: nothing that can be read lies there, or the log is another one.
 
     Args:
         settings: of the desk's gateways.
@@ -124,10 +126,13 @@ def behind_s(settings: GatewaySettings, positions: Mapping[int, int]) -> float:
     furthest_ns = 0
     for partition, (low, end) in bounds_of(settings).items():
         at = max(low, positions.get(partition, low))
+        if at == end:
+            continue
         left = decisions_of(bootstrap, topic, partition, at, min(end, at + NEWEST))
         newest = decisions_of(bootstrap, topic, partition, max(at, end - NEWEST), end)
-        if left and newest:
-            furthest_ns = max(furthest_ns, newest[-1].decided_at_ns - left[0].decided_at_ns)
+        if not (left and newest):
+            return None
+        furthest_ns = max(furthest_ns, newest[-1].decided_at_ns - left[0].decided_at_ns)
     return furthest_ns / 1e9
 
 

@@ -14,7 +14,7 @@ from services.experiments.evaluation import Evaluation, evaluate
 from services.experiments.live_evaluation import LiveChallenger, evaluate_live
 from services.experiments.live_series import LiveSeries
 from trading.errors import ConfigurationError
-from trading.experiments.register import Experiment, start_of
+from trading.experiments.register import Experiment, ExperimentState, start_of
 
 
 class KnownExperiment(Struct, frozen=True):
@@ -26,7 +26,8 @@ class KnownExperiment(Struct, frozen=True):
         live: what its challengers did on the desk itself; empty of a shadow.
         decisions: that were taken.
         is_current: whether this was counted since it was started last.
-        behind_s: wall time from what the shadow has kept to the desk's newest decision; 0 where nobody asked.
+        behind_s: wall time from what the shadow has kept to the desk's newest decision; 0 where nobody asked, and
+            of what does not run; None where that is not known.
     """
 
     experiment: Experiment
@@ -34,7 +35,7 @@ class KnownExperiment(Struct, frozen=True):
     live: list[LiveChallenger]
     decisions: int
     is_current: bool = True
-    behind_s: float = 0.0
+    behind_s: float | None = 0.0
 
 
 class CountedBlocks(NamedTuple):
@@ -50,7 +51,7 @@ class CountedBlocks(NamedTuple):
 
 
 def known(
-    experiment: Experiment, folder: Path, behind_s: Callable[[Mapping[int, int]], float] = lambda _: 0.0
+    experiment: Experiment, folder: Path, behind_s: Callable[[Mapping[int, int]], float | None] = lambda _: 0.0
 ) -> tuple[KnownExperiment, CountedBlocks]:
     """What its watcher has kept, and the blocks that it rests on.
 
@@ -78,8 +79,9 @@ def known(
     is_whole = not is_canary or not experiment.steps or (desk is not None and desk.started == found.started)
     if desk is not None and desk.started == found.started:
         live.load(desk.run.series)
+    runs = experiment.state is ExperimentState.RUNNING
     told = evaluate_live(definition, live, series) if is_canary else []
     return KnownExperiment(
         experiment, evaluate(definition, series), told, found.run.places.rows,
-        is_whole and found.started == start_of(experiment), behind_s(found.run.places.positions),
+        is_whole and found.started == start_of(experiment), behind_s(found.run.places.positions) if runs else 0.0,
     ), CountedBlocks(series, live if is_canary else None)  # fmt: skip

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import InferenceServerException
 
 from exporters.errors import ExportError
 from exporters.release.recalled import RecalledVersion
 from exporters.release.triton_client import TritonServer, gone
+from trading.errors import ServiceUnavailable
 from trading.models.signature import ModelSignature, TensorSpec
 
 STEP = ModelSignature("m", "onnxruntime", (TensorSpec("x", (4,)),), (TensorSpec("y", (1,)),), (), None)
@@ -78,6 +80,27 @@ def test_an_answer_is_waited_for_as_long_as_was_asked(serve):
         found.run([np.zeros((1, 4), np.float32)], 0.2)
     assert 0.0 < asked[0] <= 0.2
     triton.close()
+
+
+def test_a_server_that_is_gone_for_a_while_has_no_more_time_for_that(serve):
+    given = []
+
+    class Gone:
+        def infer(self, *_, client_timeout):
+            given.append(client_timeout)
+            raise InferenceServerException("failed to connect to all addresses", "StatusCode.UNAVAILABLE")
+
+        def close(self):
+            """Nothing."""
+
+    triton = TritonServer(serve(Triton()))
+    triton.close()
+    triton._client = Gone()
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
+        triton.run(STEP, 1, 0.5)([np.zeros((1, 4), np.float32)])
+    assert len(given) > 1
+    assert given == sorted(given, reverse=True)
+    assert given[-1] <= 0.35
 
 
 def test_what_a_step_took_the_next_one_has_not():

@@ -84,13 +84,14 @@ class Desk:
         divided=None,
         turns_fail=False,
         breaks=None,
+        one_away=False,
     ):
         self.control, self.journal, self.metrics = FakeControl(), FakeJournal(), ExperimentMetrics()
         self.store, self.opened, self.failures = CheckpointStore(folder, "log", SHADOW), [], list(failures)
         self.desks, self.divided, self.turns_fail = [], divided, turns_fail
         self.breaks = breaks or ServiceUnavailable("Kafka is away")
         self.folder, self.away_after, self.unloadable = folder, away_after, unloadable
-        self.again_away = again_away
+        self.again_away, self.one_away = again_away, one_away
         self.logs, self.model, self.resumed = logs, model, []
         self.control.say("create", definition=definition)
         self.control.say("start")
@@ -117,8 +118,12 @@ class Desk:
             polls = [*polls[: self.away_after], self.breaks, *polls[self.away_after :]]
         if self.turns_fail:
             polls = [ServiceUnavailable("the challenger gives no answer for 30 s")] * 3
+        if self.one_away:
+            polls = [{0: polls[0][0]}, ServiceUnavailable("partition 1 is away")]
         run = running(self.logs, polls, experiment=opening.experiment.definition, model=self.model)
-        if opening.resumed is not None:
+        if self.one_away:
+            run._parts.log.at_end = lambda partition: False
+        elif opening.resumed is not None:
             run.load(opening.resumed)
         self.resumed.append(opening.resumed is not None)
         self.opened.append(run)
@@ -307,6 +312,35 @@ def test_a_folder_that_cannot_be_written_is_told_of(desk, tmp_path):
         CheckpointStore(tmp_path / "file", "log", SHADOW)
 
 
+def test_a_disk_that_was_full_is_tried_again_though_nothing_comes_any_more(desk):
+    one = desk()
+    keep, whole, is_full = one.store.keep, whole_of(one.logs), True
+
+    def maybe_full(*given):
+        if is_full:
+            raise OSError(28, "No space left on device")
+        keep(*given)
+
+    one.store.keep = maybe_full
+    eventually(lambda: one.value("experiments_checkpoint_failed", experiment="one") == 1.0)
+    eventually(lambda: one.opened[0].rows == whole)
+    is_full = False
+    eventually(lambda: one.value("experiments_checkpoint_failed", experiment="one") == 0.0)
+    assert read_newest(one.folder, HARMLESS, SHADOW).run.places.rows == whole
+
+
+def test_challengers_of_whose_partitions_one_is_not_heard_of_lose_their_share(desk, monkeypatch):
+    """No block ends without it, so no harm is seen, however lively the others are."""
+    monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.05)
+    monkeypatch.setattr("services.experiments.watching.UNWATCHED_S", 0.5)
+    one = desk(definition=DIVIDING, one_away=True)
+    one.control.say("ramp", share=0.5, from_block=1)
+    eventually(lambda: one.control.stops)
+    assert "nobody could watch it for" in one.control.stops[0]
+    assert "partition 1 is away" in one.control.stops[0]
+    assert sum(run.rows for run in one.opened) > 0
+
+
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_begun_anew(desk, monkeypatch):
     monkeypatch.setattr("services.experiments.watching.AGAIN_S", 0.1)
     one = desk(away_after=8, unloadable=True)
@@ -345,7 +379,8 @@ def test_harm_on_the_desk_is_seen_while_the_shadows_challenger_hangs(desk, monke
             r"newer does harm on the desk: in block \d+ its error_rate was 1 above", one.control.stops[0]
         )
         assert one.value("experiments_stops_total", experiment="one", why="harm") == 1.0
-        assert [run.rows for run in one.opened] == [0]
+        # It may have been stopped before that was opened.
+        assert [run.rows for run in one.opened] in ([], [0])
     finally:
         hung.set()
 

@@ -107,7 +107,7 @@ loadtest: setup
 	@$(BIN)/ultrathink loadtest all $(LOADTEST_ARGS)
 
 # One lock of everything, and one a role with the same versions; hashes, and no addresses.
-ROLES := services exporters trainers loadtest mlflow embedded build
+ROLES := services exporters trainers orchestrator loadtest mlflow embedded build
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate -q
 lock:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from psycopg import Connection, DataError, Error, ProgrammingError, connect, sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from connectors.addresses import scrubbed, shown
@@ -16,8 +18,10 @@ from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 __all__ = [
     "Connection",
     "Error",
+    "Jsonb",
     "connect",
     "connect_url",
+    "dict_row",
     "is_no_column",
     "is_no_table",
     "open_pool",
@@ -56,10 +60,11 @@ def connect_url(url: str) -> Connection:
         raise ServiceUnavailable(f"PostgreSQL at {shown(url)} cannot be used: {said}") from None
 
 
-def open_pool(url: str, size: int) -> ConnectionPool[Connection]:
+def open_pool(url: str, size: int, options: str = "") -> ConnectionPool[Connection]:
     """At most so many connections, made when they are needed and again where they are gone; none is waited for.
 
-    Raises ConfigurationError for a wrong address, without its password.
+    `options` are settings of each session, as libpq has them. Raises ConfigurationError for a wrong address,
+    without its password.
     """
     refuse_no_address(url)
     # What it would log of a server that is gone is said by whoever asks.
@@ -67,7 +72,10 @@ def open_pool(url: str, size: int) -> ConnectionPool[Connection]:
     return ConnectionPool(
         url, min_size=0, max_size=size, open=True, check=ConnectionPool.check_connection, max_idle=60.0,
         reconnect_timeout=1.0,
-        kwargs={"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
+        kwargs={
+            "connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+            "tcp_user_timeout": 20_000, **({"options": options} if options else {}),
+        },
     )  # fmt: skip
 
 

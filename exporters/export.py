@@ -142,11 +142,18 @@ def publish(
 
 
 def export_pipeline(
-    name: str, options: Options, repository: ModelRepository, progress: Progress, *, fuse: bool = False
+    name: str,
+    options: Options,
+    repository: ModelRepository,
+    progress: Progress,
+    *,
+    fuse: bool = False,
+    references: Mapping[str, str] | None = None,
 ) -> list[PublishedVersion]:
     """Export an ensemble with its steps pinned, and with `fuse` the same as one graph.
 
-    All are converted and proven before any is published.
+    All are converted and proven before any is published. `references` says of a step by its name which version of
+    it is meant, as "models:/NAME/3"; those that are not named are what the options' alias means.
 
     Raises:
         ExportError: `name` is no ensemble, or a step does not fit; nothing was published.
@@ -160,7 +167,13 @@ def export_pipeline(
     fused_name = variant_name(name, FUSED)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         sources = [
-            open_reference(stack, step, replace(options, name="", variant=""), Path(temporary), progress)
+            open_reference(
+                stack,
+                (references or {}).get(step, step),
+                replace(options, name="", variant=""),
+                Path(temporary),
+                progress,
+            )
             for step in signature.steps
         ]
         names = [*signature.steps, name, *([fused_name] if fuse else [])]

@@ -1,4 +1,7 @@
-"""Memory: how much there is, a budget that is kept, and what to do where a batch does not fit."""
+"""Memory: how much there is, a budget that is kept, and what to do where a batch does not fit.
+
+Who only counts memory, as the orchestrator does, does not load torch for it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import resource
 from pathlib import Path
 
 import psutil
-import torch
 
 from trading.errors import ConfigurationError
 
@@ -81,7 +83,8 @@ def limit_memory(budget: int) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that an allocation failed, on either device."""
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or (
+    # torch's own error of a GPU is a RuntimeError, too.
+    return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
     )
 
@@ -107,6 +110,8 @@ def peak_bytes() -> int:
 
 def be_deterministic(seed: int, threads: int = THREADS) -> None:
     """The same numbers for the same seed, device and number of threads on a CPU."""
+    import torch
+
     torch.set_num_threads(threads)
     # cuBLAS is repeatable with a fixed workspace only.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -33,8 +33,17 @@ def connect(uri: str) -> MlflowClient:
 
 def param_of_run(client: MlflowClient, run_id: str, name: str) -> str:
     """A parameter of a run; "" where the run is gone, or has none of that name. Raises ServiceUnavailable."""
+    return _of_run(client, run_id, "params", name)
+
+
+def tag_of_run(client: MlflowClient, run_id: str, name: str) -> str:
+    """A tag of a run; "" where the run is gone, or has none of that name. Raises ServiceUnavailable."""
+    return _of_run(client, run_id, "tags", name)
+
+
+def _of_run(client: MlflowClient, run_id: str, what: str, name: str) -> str:
     try:
-        return str(client.get_run(run_id).data.params.get(name, ""))
+        return str(getattr(client.get_run(run_id).data, what).get(name, ""))
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return ""

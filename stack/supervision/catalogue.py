@@ -21,5 +21,5 @@ def services(settings: StackSettings) -> list[Service]:
     if settings.profile in {"desk", "full"}:
         found += desk.services(settings)
     if settings.profile == "full":
-        found += [desk.experiments(settings), desk.http(settings)]
+        found += [desk.experiments(settings), desk.orchestrator(settings), desk.http(settings)]
     return found

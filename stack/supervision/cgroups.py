@@ -16,6 +16,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from connectors.kernel import oom_kills
+
 MB = 2**20
 #: Of the ceiling that is watched: a group counts pages of files too, and the watch, which drains, acts first.
 SLACK = 1.25
@@ -25,22 +27,32 @@ LEAF = "supervisor"
 
 
 class Interface(Struct, frozen=True):
-    """One form of the kernel's files: the limit's, and the one whose line `oom_kill N` counts ends."""
+    """One form of the kernel's files: the limit's, and the one whose line `oom_kill N` counts ends.
+
+    `share` is the file that says how much of the processors a group gets beside others, `least` the least of it.
+    """
 
     limit: str
     events: str
+    share: str
+    least: str
 
 
-V1 = Interface("memory.limit_in_bytes", "memory.oom_control")
-V2 = Interface("memory.max", "memory.events")
+V1 = Interface("memory.limit_in_bytes", "memory.oom_control", "cpu.shares", "2")
+V2 = Interface("memory.max", "memory.events", "cpu.weight", "1")
 
 
 class Groups:
     """A group a service, below one of ours."""
 
-    def __init__(self, folder: Path, interface: Interface) -> None:
-        """`folder` is there, and may hold groups."""
+    def __init__(self, folder: Path, interface: Interface, processors: Path | None = None) -> None:
+        """`folder` is there, and may hold groups.
+
+        `processors`: where groups that share the processors are made, in the older form; in the newer it is the
+        same.
+        """
         self._folder, self._interface = folder, interface
+        self._processors = folder if processors is None and interface is V2 else processors
 
     def place(self, name: str, pid: int, limit_mb: int) -> bool:
         """Put a process that was just started into its service's group; false where the kernel refuses."""
@@ -62,22 +74,42 @@ class Groups:
 
     def kills(self, name: str) -> int | None:
         """How many of a service's processes the kernel has ended for want of memory; None where it has no group."""
-        return count(self._folder / name / self._interface.events)
+        return oom_kills(self._folder / name / self._interface.events)
+
+    def yields(self, name: str) -> bool:
+        """A service gets what others leave of the processors; false where the kernel refuses.
+
+        Its processes are in its group already, and what they start will be.
+        """
+        if self._processors is None:
+            return False
+        group = self._processors / name
+        try:
+            group.mkdir(parents=True, exist_ok=True)
+            (group / self._interface.share).write_text(self._interface.least)
+            if group.parent != self._folder:
+                for pid in (self._folder / name / "cgroup.procs").read_text().split():
+                    (group / "cgroup.procs").write_text(pid)
+        except OSError:
+            return False
+        return True
+
+    def remove(self, name: str) -> None:
+        """Take a service's group away, if nobody lives in it."""
+        for folder in self._folders():
+            with contextlib.suppress(OSError):
+                (folder / name).rmdir()
 
     def close(self) -> None:
         """Take away the groups that are empty."""
-        for group in (*self._folder.glob("*/"), self._folder):
-            with contextlib.suppress(OSError):
-                group.rmdir()
+        for folder in self._folders():
+            for group in (*folder.glob("*/"), folder):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
 
-
-def count(events: Path) -> int | None:
-    """Of the line `oom_kill N`."""
-    try:
-        lines = events.read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+    def _folders(self) -> list[Path]:
+        """Where its groups are: in the newer form it is one place."""
+        return list(dict.fromkeys(one for one in (self._folder, self._processors) if one is not None))
 
 
 def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/self/cgroup")) -> Groups | None:
@@ -93,9 +125,10 @@ def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/se
     except OSError:
         return None
     name = f"ultrathink-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
-    for _, controllers, path in lines:
-        if "memory" in controllers.split(","):
-            return made(root / "memory" / path.lstrip("/") / name, V1)
+    places = {one: path.lstrip("/") for _, controllers, path in lines for one in controllers.split(",")}
+    if "memory" in places:
+        processors = root / "cpu" / places["cpu"] / name if "cpu" in places else None
+        return made(root / "memory" / places["memory"] / name, V1, processors)
     for _, controllers, path in lines:
         # A container's own root, or where we have put ourselves before; elsewhere systemd is the only one who may
         # make groups, and starts no unit again whose group has groups of ours in it that live.
@@ -104,13 +137,13 @@ def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/se
     return None
 
 
-def made(folder: Path, interface: Interface) -> Groups | None:
+def made(folder: Path, interface: Interface, processors: Path | None = None) -> Groups | None:
     """A group for groups, where it can be made."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError:
         return None
-    return Groups(folder, interface) if (folder / "cgroup.procs").exists() else None
+    return Groups(folder, interface, processors) if (folder / "cgroup.procs").exists() else None
 
 
 def delegated(root: Path, name: str) -> Groups | None:
@@ -127,4 +160,8 @@ def delegated(root: Path, name: str) -> Groups | None:
         (folder / "cgroup.subtree_control").write_text("+memory")
     except OSError:
         return None
+    # Shares of the processors, where they are ours to give.
+    with contextlib.suppress(OSError):
+        (root / "cgroup.subtree_control").write_text("+cpu")
+        (folder / "cgroup.subtree_control").write_text("+cpu")
     return Groups(folder, V2)

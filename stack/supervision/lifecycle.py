@@ -40,6 +40,7 @@ UP_TIMEOUT_S, DOWN_TIMEOUT_S = 180.0, 150.0
 FOLDERS = (
     "experiments",
     "experiment-requests",
+    "orchestrator",
     "kafka",
     "redis",
     "postgres",

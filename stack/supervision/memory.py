@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
+from connectors.kernel import oom_kills
 from stack.servers.identity import describe_exit
-from stack.supervision.cgroups import Groups, count
+from stack.supervision.cgroups import Groups
 
 #: Share of its ceiling from which a process is reported.
 NEAR = 0.9
-VMSTAT = Path("/proc/vmstat")
 KILLED = (-9, 137)
 #: Who ends so was asked to, or had done its work: not for a part that it lost.
 ON_PURPOSE = (0, -2, 130, -15, 143)
@@ -67,11 +66,6 @@ class MemoryKills:
     def _count(self) -> int | None:
         # Of its own group it is known for certain, else only of the machine.
         return self._groups.kills(self._name) if self._groups and self._is_grouped else oom_kills()
-
-
-def oom_kills(vmstat: Path = VMSTAT) -> int | None:
-    """How many processes the kernel has ended for want of memory since it booted; None where it does not tell."""
-    return count(vmstat)
 
 
 def exit_in_words(code: int, before: int | None, now: int | None) -> str:

@@ -18,7 +18,7 @@ RECORD = ".ultrathink-made.json"
 
 SECRET = re.compile(
     r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+|forensics-signing-key(\.pub)?|"
-    r"data-token(s\.json)?|stack-token"
+    r"data-token(s\.json)?|stack-token|orchestrator-token"
 )
 CHECKPOINTS = re.compile(r"checkpoints-[0-9-]+\.jsonl|signing-key\.pub")
 ARCHIVED = {"head.json", ".lock", "chunks", "states", "days"}
@@ -35,6 +35,7 @@ RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "archive": lambda names: "head.json" in names and names <= ARCHIVED,
     "run": lambda names: names <= {"status.json"},
     "experiments": lambda names: bool(names) and all(name.endswith((".checkpoint", ".written")) for name in names),
+    "orchestrator": lambda names: names == {"logs"},
     "secrets": lambda names: bool(names) and all(SECRET.fullmatch(name) for name in names),
 }
 

@@ -22,7 +22,8 @@ KERNELS = {"trading/features/kernel.py:update_one"}
 OUTSIDE = {
     "trading": {"cryptography", "msgspec", "numba", "numpy", "platformdirs", "pyarrow", "yaml"},
     "connectors": {
-        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "prometheus_client", "psycopg",
+        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "procrastinate", "prometheus_client",
+        "psycopg",
         "psycopg_pool", "redis", "sqlalchemy", "structlog", "tritonclient",
     },
     "gateway": {
@@ -37,8 +38,9 @@ OUTSIDE = {
         "pandas", "pynvml", "torch",
     },
     "trainers": {
-        "hmmlearn", "jinja2", "matplotlib", "msgspec", "numba", "numpy", "optuna", "psutil", "pyarrow", "scipy",
-        "sklearn", "torch",
+        "alembic", "cronsim", "fastapi", "hmmlearn", "httpx", "jinja2", "matplotlib", "msgspec", "numba", "numpy",
+        "optuna", "prometheus_client", "psutil", "pyarrow", "pydantic", "pydantic_settings", "scipy", "sklearn",
+        "sqlalchemy", "starlette", "structlog", "torch", "uvicorn", "yaml",
     },
     "loadtest": {
         "gevent", "geventhttpclient", "hdrh", "jinja2", "locust", "matplotlib", "msgspec", "numpy", "psutil", "scipy",
@@ -145,6 +147,12 @@ def test_tests_mirror_what_they_test(room):
 
 #: Packages without a folder of unit tests, because they are all servers or commands: where they are tried instead.
 TRIED_AT = {
+    "stack/cli/orchestrator": "tests/e2e/test_orchestrated_cycle.py",
+    "trainers/orchestrator/api": "tests/integration/test_orchestrator.py",
+    "trainers/orchestrator/executors": "tests/unit/trainers/orchestrator/test_local_executor.py",
+    "trainers/orchestrator/migrations": "tests/integration/test_orchestrator_store.py",
+    "trainers/orchestrator/migrations/versions": "tests/integration/test_orchestrator_store.py",
+    "trainers/orchestrator/store": "tests/integration/test_orchestrator_store.py",
     "exporters/performance": "tests/integration/test_export.py",
     "loadtest/closed_loop": "tests/integration/test_locust.py",
     "loadtest/report": "tests/unit/loadtest/judging/test_gates.py",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
@@ -157,25 +157,63 @@ def files_of_day(folder: Path, day: ArchiveDay) -> list[ArchiveFile]:
 def open_archive(spec: str, path: str, options: dict[str, str]) -> Source:
     """The ticks of all partitions as they came, or of ?symbol=NAME alone.
 
-    Raises SourceError where there is no archive.
+    ?from=0:500,1:20&until=0:900,1:40 are those of partitions 0 and 1 from these offsets on, and before those: the
+    same ticks whenever they are read, however long the archive has grown. Of partitions that are not named all are.
+
+    Raises SourceError where there is no archive, or an option is none.
     """
     folder, symbol = Path(path).expanduser(), options.pop("symbol", "")
+    start, stop = (read_offsets(spec, name, options.pop(name, "")) for name in ("from", "until"))
     if not path or read_head(folder) is None:
         raise SourceError(
             f"{folder} holds no archive (no {HEAD}): expected a folder that `ultrathink data serve` wrote"
         )
-    return Source(spec, lambda dropped: read_archive(folder, symbol, dropped))
+    between = Between(start, stop)
+    return Source(spec, lambda dropped: read_archive(folder, symbol, dropped, between))
 
 
-def read_archive(folder: Path, symbol: str, dropped: Dropped) -> Iterator[Record]:
+class Between(Struct, frozen=True):
+    """Offsets by partition: the first that is read, and the one before which reading ends."""
+
+    start: dict[int, int] = {}
+    stop: dict[int, int] = {}
+
+    def touches(self, file: ArchiveFile) -> bool:
+        """Whether any row of a file may lie there."""
+        stop = self.stop.get(file.partition)
+        return file.last_offset >= self.start.get(file.partition, 0) and (stop is None or file.first_offset < stop)
+
+    def holds(self, partition: int, offset: int) -> bool:
+        """Whether a row lies there."""
+        stop = self.stop.get(partition)
+        return offset >= self.start.get(partition, 0) and (stop is None or offset < stop)
+
+
+def read_offsets(spec: str, name: str, text: str) -> dict[int, int]:
+    """Offsets of "0:500,1:20", by partition; none of "". Raises SourceError."""
+    found = {}
+    for pair in text.split(",") if text else ():
+        partition, colon, offset = pair.partition(":")
+        if not (colon and partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit()):
+            raise SourceError(f"{spec!r}: {name}={text!r}: expected PARTITION:OFFSET, as 0:500,1:20")
+        found[int(partition)] = int(offset)
+    return found
+
+
+def show_offsets(offsets: Mapping[int, int]) -> str:
+    """As `read_offsets` reads them."""
+    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(offsets.items()))
+
+
+def read_archive(folder: Path, symbol: str, dropped: Dropped, between: Between) -> Iterator[Record]:
     """Ticks in the order in which the broker took them; of each file some thousand rows are in memory."""
     del dropped  # What was no tick was never archived.
-    by_day = files_by_day(folder)
+    by_day = {day: [one for one in files if between.touches(one)] for day, files in files_by_day(folder).items()}
     let_open(max((len(files) for files in by_day.values()), default=0))
     for day_name in sorted(by_day):
         files = [one for one in by_day[day_name] if not symbol or one.symbol in {"", symbol}]
         for row in heapq.merge(*(rows_of(folder, one) for one in files), key=itemgetter(0, 1, 2)):
-            if not symbol or row[3]["symbol"] == symbol:
+            if between.holds(row[1], row[2]) and (not symbol or row[3]["symbol"] == symbol):
                 yield to_record(folder, row[0], row[3])
 
 

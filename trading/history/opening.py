@@ -15,7 +15,7 @@ FORMS = (
     "lean:PATH.zip",
     "csv:PATH[?symbol=NAME]",
     "parquet:PATH[?symbol=NAME]",
-    "archive:FOLDER[?symbol=NAME]",
+    "archive:FOLDER[?symbol=NAME&from=P:OFFSET,...&until=P:OFFSET,...]",
     "simulate:SCENARIO[?seed=N&ticks=N&symbols=N]",
 )
 

@@ -54,6 +54,31 @@ def candidate(name: str, reference: str) -> Candidate | None:
     )
 
 
+def tagged(name: str, tags: Mapping[str, str]) -> Candidate | None:
+    """The newest version of a model that has all of these tags; None where none has.
+
+    Raises:
+        ServiceUnavailable: MLflow does not answer.
+    """
+    client = MlflowClient()
+    asked = " and ".join([f"name = '{name}'", *(f"tag.`{key}` = '{value}'" for key, value in tags.items())])
+    try:
+        found = client.search_model_versions(asked, max_results=1, order_by=["version_number DESC"])
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow did not tell of {name}: {str(error)[:300]}") from error
+    return candidate(name, str(found[0].version)) if found else None
+
+
+def tell(name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Put tags on a version. Raises ServiceUnavailable where MLflow does not take them."""
+    client = MlflowClient()
+    try:
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value[:5_000])
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow did not take what became of {name}: {str(error)[:300]}") from error
+
+
 def promote(chosen: list[Candidate], record: Mapping[str, str]) -> None:
     """Give versions the alias `champion`, keep the ones before as `previous_champion`, and record it on all.
 

@@ -19,8 +19,11 @@ from msgspec.structs import replace
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, ServiceUnavailable
 from trainers.trials.trial_runner import TrialOutcome, TrialRunner
 from trainers.trials.worker import FoldResult, Spec
 from trainers.walk_forward import TrainSettings
@@ -29,6 +32,8 @@ HOLD_OUT = 0.25
 INNER_FOLDS = 2
 #: Trials that are not pruned: until then there is no median worth the name.
 WARM_UP_TRIALS = 5
+#: Where a shared study lies, and whose a trial of it is.
+SCHEMA, OWNER = "optuna", "owner"
 
 
 class SearchSettings(Struct, frozen=True):
@@ -139,6 +144,50 @@ def open_study(name: str, journal: Path, seed: int) -> optuna.Study:
     )  # fmt: skip
     retire(study)
     return study
+
+
+def open_shared(name: str, url: str, seed: int) -> optuna.Study:
+    """A study that many processes, on many machines, work on: it lies in PostgreSQL, in a schema of Optuna's own.
+
+    What a killed process left open stays so, until whoever does its work anew takes it up: see `taken_up`.
+
+    Args:
+        name: of the study.
+        url: of the database, as its owner.
+        seed: of the sampler; each process draws with its own besides, or all would draw the same.
+
+    Raises:
+        ServiceUnavailable: PostgreSQL does not answer.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    address = make_url(url).set(drivername="postgresql+psycopg")
+    options = {"connect_args": {"options": f"-c search_path={SCHEMA}", "connect_timeout": 5}, "poolclass": NullPool}
+    try:
+        storage = optuna.storages.RDBStorage(
+            address.render_as_string(hide_password=False), engine_kwargs=options, skip_compatibility_check=False
+        )
+        return optuna.create_study(
+            study_name=name, direction="maximize", load_if_exists=True, storage=storage,
+            sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=WARM_UP_TRIALS),
+        )  # fmt: skip
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise ServiceUnavailable(f"the study {name} cannot be opened: {type(error).__name__}") from None
+
+
+def taken_up(study: optuna.Study, owner: str) -> Trial:
+    """The trial that this owner began and has not ended; a new one where there is none."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.user_attrs.get(OWNER) == owner:
+            return Trial(study, trial._trial_id)  # noqa: SLF001 - Optuna has no other way to go on with one
+    made = study.ask()
+    made.set_user_attr(OWNER, owner)
+    return made
+
+
+def tell(study: optuna.Study, trial: Trial, value: float) -> None:
+    """A trial is done; whoever says it again, after a kill, changes nothing."""
+    study.tell(trial.number, value, TrialState.COMPLETE, skip_if_finished=True)
 
 
 def found_in(study: optuna.Study, name: str) -> SearchResult:

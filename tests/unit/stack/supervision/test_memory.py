@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from connectors.kernel import oom_kills
 from stack.supervision import memory
 from stack.supervision.cgroups import MB, SLACK, V2, Groups, find_groups
-from stack.supervision.memory import MemoryKills, exit_in_words, near_ceiling, oom_kills
+from stack.supervision.memory import MemoryKills, exit_in_words, near_ceiling
 
 
 @pytest.mark.parametrize(
@@ -49,14 +50,17 @@ def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     (ours / "cgroup.procs").write_text("41\n")
     groups = find_groups(tmp_path, tmp_path / "fs", tmp_path / "cgroup")
     assert (ours / "supervisor" / "cgroup.procs").read_text() == "41"
-    assert (ours / "cgroup.subtree_control").read_text() == "+memory"
+    # Written one behind the other: the kernel takes each by itself.
+    assert (ours / "cgroup.subtree_control").read_text() == "+cpu"
     # The next `up` finds itself where the first one put its shell; and another desk's groups are others.
     (tmp_path / "cgroup").write_text("0::/supervisor\n")
     again, other = (find_groups(home, ours, tmp_path / "cgroup") for home in (tmp_path, tmp_path / "other"))
     assert again is not None
     assert other.place("triton", 7, 100)
     (ours,) = [path for path in ours.glob("ultrathink-*") if not (path / "triton").exists()]
-    assert (ours / "cgroup.subtree_control").read_text() == "+memory"
+    assert (ours / "cgroup.subtree_control").read_text() == "+cpu"
+    assert groups.yields("triton")
+    assert (ours / "triton" / "cpu.weight").read_text() == "1"
     assert groups.place("triton", 42, 4096)
     assert (ours / "triton" / "memory.max").read_text() == str(int(4096 * SLACK) * MB)
     assert (ours / "triton" / "cgroup.procs").read_text() == "42"

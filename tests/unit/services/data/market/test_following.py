@@ -135,6 +135,20 @@ def test_an_archive_gives_training_what_was_lived_in_the_order_of_arrival(tmp_pa
     only = [t for t in ticks if t.symbol == "B/C"]
     assert [record.tick for record in open_source(f"archive:{tmp_path}?symbol=B/C").records()] == only
     assert sum(len(batch) for batch in open_source(f"archive:{tmp_path}").batches(64)) == 900
+    # From one offset to before another: the same ticks, however long it has grown.
+    offsets = {p: list(read_partition(tmp_path, p, 0, 2**62)) for p in read_head(tmp_path).partitions}
+    (first, some), *others = offsets.items()
+    cut = some[len(some) // 3].offset, some[2 * len(some) // 3].offset
+    there = f"archive:{tmp_path}?from={first}:{cut[0]}&until={first}:{cut[1]}"
+    found = [record.tick for record in open_source(there).records()]
+    assert sorted(map(str, found)) == sorted(
+        str(one.tick) for p, all_of_it in offsets.items() for one in all_of_it
+        if p != first or cut[0] <= one.offset < cut[1]
+    )  # fmt: skip
+    assert len(others) == 0 or len(found) > cut[1] - cut[0]
+    for wrong in ("until=0", "until=a:1", "from=0:-1", "until=0:1,", "from=²:1"):
+        with pytest.raises(SourceError, match="expected PARTITION:OFFSET"):
+            open_source(f"archive:{tmp_path}?{wrong}")
     # A partition alone, for a replay: where each lay, and when it was sent.
     found = list(read_partition(tmp_path, 1, 100, 300))
     assert [(one.offset, one.tick) for one in found] == [(k, ticks[1::2][k]) for k in range(100, 300)]

@@ -1,0 +1,1 @@
+"""The orchestrator over HTTP: what runs, why, and what is wanted of it."""

@@ -16,7 +16,7 @@ if [ ! -r .env ]; then
 fi
 without() { grep -v "^$1=" .env || [ $? = 1 ]; }
 names="POSTGRES_PASSWORD MLFLOW_DB_PASSWORD ULTRATHINK_DB_PASSWORD FORENSICS_DB_PASSWORD READER_DB_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD
-GATEWAY_ADMIN_TOKEN DATA_TOKEN KAFKA_ADMIN_PASSWORD"
+GATEWAY_ADMIN_TOKEN DATA_TOKEN KAFKA_ADMIN_PASSWORD ORCHESTRATOR_DB_PASSWORD ORCHESTRATOR_TOKEN"
 for name in $names; do
     if grep -q "^$name=." .env; then continue; fi
     { without "$name"; echo "$name=$(new)"; } > secrets/.env.new

@@ -11,8 +11,8 @@ key() {
     echo "-----END PRIVATE KEY-----"
 }
 begin desk Opaque
-for name in redis-password gateway-admin-token data-token; do printf '  %s: "%s"\n' "$name" "$(new)"; done
-for role in mlflow ultrathink forensics reader; do
+for name in redis-password gateway-admin-token data-token orchestrator-token; do printf '  %s: "%s"\n' "$name" "$(new)"; done
+for role in mlflow ultrathink orchestrator forensics reader; do
     begin "postgres-$role" kubernetes.io/basic-auth
     printf '  username: %s\n  password: "%s"\n' "$role" "$(new)"
 done

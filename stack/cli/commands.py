@@ -22,6 +22,7 @@ COMMANDS = {
     "gateway": "Decide ticks, and stop deciding them.",
     "risk": "Limits: try them, explain them, change them, prove them.",
     "experiment": "Compare models on the desk's own ticks, without touching its path.",
+    "orchestrator": "Trainings that run by themselves: schedules, triggers, and the cycle from data to a champion.",
     "broker": "A paper broker: accepted orders come back as fills.",
     "kafka": "Topics, users and permissions of a desk, on any cluster.",
     "ticks": "Feed recorded or simulated ticks.",

@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Serve trading models: real ticks, real brokers, real model servers, audited decisions.",
 )
 #: Extras of the package that are roles, the smaller first; a command of several names the library's own.
-ROLES = ("services", "mlflow", "loadtest", "trainers", "exporters", "embedded")
+ROLES = ("services", "mlflow", "loadtest", "trainers", "exporters", "orchestrator", "embedded")
 #: Commands that are one role's.
 ROLE_OF = {
     "stack": "embedded",
@@ -36,6 +36,7 @@ ROLE_OF = {
     "experiment": "services",
     "forensics": "services",
     "metrics": "services",
+    "orchestrator": "orchestrator",
     "loadtest": "loadtest",
 }
 

@@ -34,6 +34,7 @@ Slippage = Annotated[float, typer.Option(help="Basis points of the notional.")]
 Spread = Annotated[float, typer.Option(help="Half spread in basis points, for a source without quotes.")]
 Groups = Annotated[int, typer.Option(min=0, help="Combinatorial purged cross-validation: so many groups; 0: none.")]
 Tested = Annotated[int, typer.Option(min=1, help="How many of the groups each split tests.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step; halved by itself where they do not fit.")]
 Memory = Annotated[str | None, typer.Option(help="Ceiling of memory, as 6G: batches are halved to keep it.")]
 LimitsOption = Annotated[
     Path | None, typer.Option("--limits", help="YAML of the desk, for the backtest; default: limits for research.")
@@ -85,6 +86,7 @@ def train_all(
     precision: Annotated[str, typer.Option(help="fp32, or bf16 on a GPU.")] = "fp32",
     compiled: Annotated[str, typer.Option(help="torch.compile: auto, on or off.")] = "auto",
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on where a killed training stopped.")] = False,
+    batch_size: BatchSize = 1024,
     mlflow_uri: Uri = None,
     json: Json = False,
 ) -> None:
@@ -96,7 +98,7 @@ def train_all(
 
     request = TrainRequest(
         tuple(data), bars, horizon, limit, seed, epochs, folds, teacher, fee_bps, slippage_bps, half_spread_bps,
-        groups, tested, limits, memory, precision, compiled, fresh, mlflow_uri,
+        groups, tested, limits, memory, precision, compiled, fresh, mlflow_uri, batch_size,
     )  # fmt: skip
     with showing("train") as show:
         report = train(request, show)

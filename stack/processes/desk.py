@@ -28,6 +28,7 @@ PORTS = {
     "data": "ULTRATHINK_DATA_PORT",
     "metrics": "ULTRATHINK_METRICS_PORT",
     "experiments": "ULTRATHINK_EXPERIMENTS_METRICS_PORT",
+    "orchestrator": "ULTRATHINK_ORCHESTRATOR_PORT",
     "stack-http": "ULTRATHINK_PORTS__STACK",
 }
 
@@ -159,6 +160,33 @@ def experiments(settings: StackSettings) -> Service:
         settings, "experiments", ("experiment", "run"), f"{LOOPBACK}:{port}", port, answers(address), 1024,
         requires=("kafka", "triton"), uses=("gateway",), troubles=troubles, stop_timeout_s=30.0,
     )  # fmt: skip
+
+
+def orchestrator(settings: StackSettings) -> Service:
+    """Moves trainings on; its steps are processes of their own, with ceilings of their own."""
+    port = settings.ports.orchestrator
+    address = f"http://{LOOPBACK}:{port}"
+
+    def probe() -> str:
+        health = ask(f"{address}/v1/health")
+        if not health.get("ok"):
+            raise AtWork(str(health.get("problem", "")))
+        return release()
+
+    def troubles() -> list[str]:
+        paused = figure(answered(f"{address}/metrics"), "orchestrator_paused")
+        return ["training stands still, so that the desk is quick"] if paused else []
+
+    return own(
+        settings, "orchestrator", ("orchestrator", "run"), address, port, probe, 768,
+        requires=("postgres",), uses=("kafka", "mlflow", "triton", "gateway"), troubles=troubles,
+        stop_timeout_s=30.0,
+    )  # fmt: skip
+
+
+def figure(text: str, metric: str) -> float:
+    """Of a metric without labels; 0 where there is none."""
+    return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{metric} ")), 0.0)
 
 
 def http(settings: StackSettings) -> Service:

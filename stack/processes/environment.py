@@ -16,10 +16,12 @@ from services.forensics.settings import ForensicsSettings
 from services.metrics.settings import MetricsSettings
 from services.paper_broker.settings import BrokerSettings
 from stack.processes import settings as processes
+from trainers.orchestrator.settings import OrchestratorSettings
 
 #: Of those that a stack starts.
 KINDS: tuple[type[BaseSettings], ...] = (
     GatewaySettings, BrokerSettings, ForensicsSettings, DataSettings, MetricsSettings, ExperimentsSettings,
+    OrchestratorSettings,
 )  # fmt: skip
 
 #: Of those who ask them.

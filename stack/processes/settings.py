@@ -18,12 +18,16 @@ from services.forensics.settings import ForensicsSettings
 from services.metrics.settings import MetricsSettings
 from services.paper_broker.settings import BrokerSettings
 from stack.servers.secrets import ensure_secret
-from stack.servers.settings import StackSettings, is_started, load
+from stack.servers.settings import LOOPBACK, StackSettings, is_started, load
 from trading.errors import ConfigurationError
 from trading.keys import public_path
+from trainers.orchestrator.settings import OrchestratorSettings
 
 #: The file in the stack's folder of secrets that holds the desk's own token for the data service.
 DATA_TOKEN = "data-token"  # noqa: S105 - a file's name
+
+#: And for the orchestrator.
+ORCHESTRATOR_TOKEN = "orchestrator-token"  # noqa: S105 - a file's name
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -125,6 +129,23 @@ def experiments_settings(**given: Any) -> ExperimentsSettings:
         }
 
     return resolve(ExperimentsSettings, of_stack, given)
+
+
+def orchestrator_settings(**given: Any) -> OrchestratorSettings:
+    """Of the orchestrator."""
+
+    def of_stack(stack: StackSettings) -> dict[str, Any]:
+        metrics = f"http://{LOOPBACK}:{stack.ports.gateway_metrics}/metrics"
+        return {
+            "port": stack.ports.orchestrator,
+            "token": ensure_secret(stack.absolute_home, ORCHESTRATOR_TOKEN),
+            "postgres_url": stack.postgres_url("orchestrator"),
+            "folder": stack.absolute_home / "orchestrator",
+            "archive": stack.absolute_home / "archive",
+            "desk_metrics": "" if stack.profile == "servers" else metrics,
+        }
+
+    return resolve(OrchestratorSettings, of_stack, given)
 
 
 def data_settings(**given: Any) -> DataSettings:

@@ -21,7 +21,7 @@ from stack.servers.settings import LOOPBACK, StackSettings
 from trading.errors import ConfigurationError
 
 #: Each owns the database of its own name and nothing else.
-ROLES = ("mlflow", "ultrathink")
+ROLES = ("mlflow", "ultrathink", "orchestrator")
 #: Who writes the audit trail, and who reads it; they own nothing, and the trail's schema says what they may.
 GUESTS = ("forensics", "reader")
 SYSTEM_USER = "pgserver"

@@ -65,7 +65,7 @@ def targets(settings: StackSettings) -> dict[str, str]:
             "paper-broker": ports.broker_metrics, "metrics": ports.metrics,
         }  # fmt: skip
     if settings.profile == "full":
-        found["experiments"] = ports.experiments_metrics
+        found |= {"experiments": ports.experiments_metrics, "orchestrator": ports.orchestrator}
     return {job: f"{LOOPBACK}:{port}" for job, port in found.items()}
 
 

@@ -69,6 +69,7 @@ class ServerPorts(BaseModel):
     experiments_metrics: Port = 9112
     alertmanager: Port = 9095
     data: Port = 8010
+    orchestrator: Port = 8030
     stack: Port = 8040
 
     @classmethod

@@ -157,7 +157,8 @@ ALERTS: tuple[Alert, ...] = (
         "nobody supervises the desk: what ends is not started again", "15s",
     ),
     Alert(
-        "TargetDown", "warning", 'up{job!="gateway"} == 0', "{{ $labels.job }} tells Prometheus nothing", "30s",
+        "TargetDown", "warning", 'up{job!~"gateway|orchestrator"} == 0',
+        "{{ $labels.job }} tells Prometheus nothing", "30s",
     ),
     # ---- servers -----------------------------------------------------------------------------
     Alert(
@@ -280,6 +281,25 @@ ALERTS: tuple[Alert, ...] = (
         f'or ({DIVIDED} unless on (experiment) experiments_watched{{where="desk"}})',
         # Longer than the rate looks back: after a stop its rows are seen for a while.
         "{{ $labels.experiment }} runs, and nobody watches its guardrails, or too late", "90s", tried="figures",
+    ),
+    # ---- training ----------------------------------------------------------------------------
+    Alert(
+        "OrchestratorWaiting", "warning", "orchestrator_waiting == 1",
+        "the orchestrator cannot look at its runs: no training begins, and none is watched", "60s", tried="figures",
+    ),
+    Alert(
+        "RunFailed", "warning",
+        'delta(orchestrator_runs_ended_1d{verdict="failed"}[10m]) > 0',
+        "a run has failed within ten minutes: `ultrathink orchestrator status`",
+        tried="figures",
+    ),
+    Alert(
+        "RunStarved", "warning", "orchestrator_oldest_ready_seconds > 3600",
+        "a run has waited for {{ $value | humanizeDuration }} for memory, or for its turn", "60s", tried="figures",
+    ),
+    Alert(
+        "TrainingOutOfMemory", "warning", "increase(orchestrator_steps_out_of_memory_total[10m]) > 0",
+        "a step of a run ran out of memory (exit 137); its batches are halved once", tried="figures",
     ),
     Alert(
         "ReleaseOpen", "warning", 'ultrathink_releases_total{end="open"} > 0',

@@ -40,7 +40,8 @@ class Panel(Struct, frozen=True):
         unit: Grafana's name of the unit.
         kind: how.
         target: drawn as a line, and beyond it red; None for none.
-        needs: what must be there for an answer: nothing, a GPU, several brokers, or an experiment.
+        needs: what must be there for an answer: nothing, a GPU, several brokers, an experiment, or the
+            orchestrator of the profile full.
     """
 
     title: str
@@ -48,7 +49,7 @@ class Panel(Struct, frozen=True):
     unit: str = "short"
     kind: Kind = "line"
     target: float | None = None
-    needs: Literal["", "gpu", "brokers", "experiment"] = ""
+    needs: Literal["", "gpu", "brokers", "experiment", "orchestrator"] = ""
 
 
 class Board(Struct, frozen=True):
@@ -262,6 +263,40 @@ MODELS = Board(
         one("Where it comes from is known", "ultrathink_model_lineage_readable", "{{model}}", kind="table"),
         one("Releases", "sum by (action, end) (ultrathink_releases_total)", "{{action}} {{end}}", kind="table"),
         one("Rows asked for", rate("gateway_inference_rows_total"), "rows", "ops"),
+    ),
+)
+TRAINING = Board(
+    "training",
+    "Training",
+    (
+        one("Runs by step", "orchestrator_runs", "{{step}} {{state}}", needs="orchestrator"),
+        one("Ended within a day", "orchestrator_runs_ended_1d", "{{verdict}}", kind="table", needs="orchestrator"),
+        one(
+            "Longest wait of a run that may begin",
+            "orchestrator_oldest_ready_seconds",
+            "wait",
+            "s",
+            target=3600,
+            needs="orchestrator",
+        ),
+        one("Memory", "orchestrator_memory_bytes", "{{what}}", "bytes", needs="orchestrator"),
+        one("GPU memory", "orchestrator_gpu_memory_bytes", "{{what}}", "bytes", needs="orchestrator"),
+        one(
+            "Training stands still, for the desk",
+            "orchestrator_paused",
+            "stands still",
+            kind="number",
+            target=1,
+            needs="orchestrator",
+        ),
+        one("Attempts that were lost", rate("orchestrator_steps_lost_total"), "lost", "ops", needs="orchestrator"),
+        one(
+            "Attempts out of memory",
+            rate("orchestrator_steps_out_of_memory_total"),
+            "ended",
+            "ops",
+            needs="orchestrator",
+        ),
         one("Trainings in MLflow", "ultrathink_trainings", "{{status}}", kind="table"),
     ),
 )
@@ -305,4 +340,4 @@ SERVERS = Board(
         one("Redis' commands", rate("redis_commands_processed_total"), "commands", "ops"),
     ),
 )
-BOARDS = (DESK, LATENCY, DECISIONS, RISK, MODEL_SERVER, KAFKA, TRAIL, MODELS, SERVERS)
+BOARDS = (DESK, LATENCY, DECISIONS, RISK, MODEL_SERVER, KAFKA, TRAIL, MODELS, TRAINING, SERVERS)

@@ -19,6 +19,7 @@ COMPOSE: Mapping[str, str] = {
     "metrics": "metrics:9111",
     "experiments": "experiments:9112",
     "data": "data:8010",
+    "orchestrator": "orchestrator:8030",
     "prometheus": "localhost:9090",
     "alertmanager": "alertmanager:9093",
 }

@@ -129,7 +129,7 @@ def test_each_container_sees_the_passwords_of_its_own_role_alone():
         "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "data": ["kafka-data"], "operator": ["kafka-operator"],
         "paper-broker": ["kafka-broker"], "metrics": ["kafka-metrics"],
         "experiments": ["kafka-experiments"], "experimenter": ["kafka-operator"],
-        "rebind": ["kafka-operator", "forensics-signing-key"],
+        "rebind": ["kafka-operator", "forensics-signing-key"], "orchestrator": ["kafka-operator"],
     }  # fmt: skip
 
 
@@ -396,8 +396,9 @@ def test_the_gpu_is_tritons_and_the_trainers_and_no_trainer_starts_without_its_k
         if "deploy" in s
     }
     assert devices == {
-        "triton": ["gpu"], "trainer": ["gpu"], "gpu-check": ["gpu"], "dcgm-exporter": ["utility"],
+        "triton": ["gpu"], "trainer": ["gpu"], "gpu-check": ["gpu"], "orchestrator": ["gpu"], "dcgm-exporter": ["utility"],
     }  # fmt: skip
+    assert SERVICES["orchestrator"]["depends_on"]["gpu-check"]["condition"] == "service_completed_successfully"
     trainer, check = SERVICES["trainer"], SERVICES["gpu-check"]
     assert trainer["depends_on"]["gpu-check"] == {"condition": "service_completed_successfully"}
     assert trainer["image"] == check["image"]

@@ -42,6 +42,10 @@ FIGURES = {
     "ModelParity": ('ultrathink_model_parity_max_abs_difference{model="m"}', 1e-7, 0.4),
     "ExperimentStopped": ('experiments_stops_total{experiment="fresh",why="harm"}', 0, time.time),
     "ExperimentUnwatched": ('experiments_watched{experiment="fresh",where="desk"}', 1, 0),
+    "OrchestratorWaiting": ("orchestrator_waiting", 0, 1),
+    "RunFailed": ('orchestrator_runs_ended_1d{verdict="failed"}', 0, time.time),
+    "RunStarved": ("orchestrator_oldest_ready_seconds", 4, 7_200),
+    "TrainingOutOfMemory": ("orchestrator_steps_out_of_memory_total", 0, time.time),
     "ReleaseOpen": ('ultrathink_releases_total{action="release",end="open"}', 0, 1),
 }
 #: What stays as it is.

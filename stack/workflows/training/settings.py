@@ -32,6 +32,7 @@ class TrainRequest(Struct, frozen=True):
         precision, compiled: see `LoopSettings`.
         fresh: begin anew even where a killed training could go on.
         mlflow_uri: None: the stack's.
+        batch_size: rows a step of the training.
     """
 
     data: tuple[str, ...] = ("skfolio:sp500",)
@@ -53,6 +54,7 @@ class TrainRequest(Struct, frozen=True):
     compiled: str = "auto"
     fresh: bool = False
     mlflow_uri: str | None = None
+    batch_size: int = 1024
 
     @property
     def named(self) -> str:
@@ -85,7 +87,7 @@ class TrainRequest(Struct, frozen=True):
         ):  # fmt: skip
             if value not in allowed:
                 raise ConfigurationError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
-        for name, number in (("epochs", self.epochs), ("folds", self.folds)):
+        for name, number in (("epochs", self.epochs), ("folds", self.folds), ("batch size", self.batch_size)):
             if number < 1:
                 raise ConfigurationError(f"{name} {number}: expected 1 or more")
         if self.teacher not in KINDS:
@@ -95,6 +97,9 @@ class TrainRequest(Struct, frozen=True):
                 f"{self.tested} of {self.groups} groups cannot be tested: expected fewer than all"
             )
         costs = Costs(self.fee_bps, self.slippage_bps, self.half_spread_bps).check()
-        loop = LoopSettings(epochs=self.epochs, seed=self.seed, precision=self.precision, compiled=self.compiled)
+        loop = LoopSettings(
+            epochs=self.epochs, batch_size=self.batch_size, seed=self.seed, precision=self.precision,
+            compiled=self.compiled,
+        )  # fmt: skip
         fold = FoldSettings(seed=self.seed, teacher=self.teacher, loop=loop, costs=costs)
         return TrainSettings(fold=fold, folds=self.folds, groups=self.groups, tested=self.tested)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,14 +71,17 @@ class TrainReport(Struct, frozen=True):
 
 
 def train(
-    request: TrainRequest, progress: Callable[[str, int, int], None], settings: TrainSettings | None = None
+    request: TrainRequest,
+    progress: Callable[[str, int, int], None],
+    settings: TrainSettings | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> TrainReport:
     """As `_train`; memory that runs out anywhere is a sentence."""
     from trainers import memory_budget
     from trainers.training.loop import DoesNotFit
 
     try:
-        return _train(request, progress, settings)
+        return _train(request, progress, settings, tags or {})
     except (MemoryError, RuntimeError) as error:
         if not memory_budget.is_out_of_memory(error):
             raise
@@ -89,7 +92,10 @@ def train(
 
 
 def _train(
-    request: TrainRequest, progress: Callable[[str, int, int], None], settings: TrainSettings | None
+    request: TrainRequest,
+    progress: Callable[[str, int, int], None],
+    settings: TrainSettings | None,
+    tags: Mapping[str, str],
 ) -> TrainReport:
     """Train, evaluate and register the three models.
 
@@ -97,6 +103,8 @@ def _train(
         request: what to train from and with.
         progress: called with a stage and how much of what total it has done; a total of 0 is unknown.
         settings: of the training; default: those of the request.
+        tags: of each version and its run, beside the evidence; a version with the same is taken as it is, so that
+            nothing is registered twice for one who asks twice.
 
     Raises:
         UltraThinkError: see `build`, `open_dataset`, `train_all` and `tracking`.
@@ -120,7 +128,7 @@ def _train(
     resumed = checkpoints.open(fresh=request.fresh)
     finished = False
     try:
-        run_id, trained, registered = train_logged(data, folder, settings, checkpoints, limits, progress)
+        run_id, trained, registered = train_logged(data, folder, settings, checkpoints, limits, progress, tags)
         finished = True
     finally:
         checkpoints.close(finished=finished)
@@ -142,6 +150,7 @@ def train_logged(
     checkpoints: Checkpoints,
     limits: LimitSet | None,
     progress: Callable[[str, int, int], None],
+    more: Mapping[str, str],
 ) -> tuple[str, Trained, list[TrainedReport]]:
     """Train within one run of MLflow, taken up again after a kill; its id, what was learned and registered."""
     from trainers.registry import tracking
@@ -163,25 +172,43 @@ def train_logged(
 
         before = names_before(checkpoints.folder)
         trained = train_all(data, settings, show, checkpoints, limits, before)
-        tags = evidence_tags(run_id, trained, data.manifest.dataset_hash, settings, limits)
-        return run_id, trained, register(trained, data.manifest, tags, progress)
+        tags = {**evidence_tags(run_id, trained, data.manifest.dataset_hash, settings, limits), **more}
+        return run_id, trained, register(trained, data.manifest, tags, progress, more)
 
 
 def register(
-    trained: Trained, manifest: Manifest, tags: dict[str, str], progress: Callable[[str, int, int], None]
+    trained: Trained,
+    manifest: Manifest,
+    tags: dict[str, str],
+    progress: Callable[[str, int, int], None],
+    known_by: Mapping[str, str],
 ) -> list[TrainedReport]:
-    """Log the three models and the evaluation within the open run; register each as challenger."""
-    from trainers.registry import tracking
+    """Log the three models and the evaluation within the open run; register each as challenger.
+
+    One that is there with the tags `known_by` is left as it is.
+    """
+    from trainers.registry import champions, tracking
 
     registered = []
     for model in trained.models:
+        there = champions.tagged(model.signature.name, known_by) if known_by else None
+        if there is not None:
+            registered.append(
+                TrainedReport(there.name, there.version, there.run_id, headline_of(there.name, there.metrics))
+            )
+            continue
         progress(f"log {model.signature.name} to MLflow", 0, 0)
         logged = tracking.log(model, manifest, tags)
-        headline = {k: float(model.metrics[k]) for k in HEADLINES[logged.name] if k in model.metrics}
+        headline = headline_of(logged.name, model.metrics)
         registered.append(TrainedReport(logged.name, logged.version, logged.run_id, headline))
     meta = trained.models[-1]
     tracking.log_summary(meta.parameters, meta.metrics, trained.sheet)
     return registered
+
+
+def headline_of(name: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """A model's main figures."""
+    return {k: float(metrics[k]) for k in HEADLINES[name] if k in metrics}
 
 
 def evidence_tags(

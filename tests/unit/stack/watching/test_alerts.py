@@ -18,6 +18,10 @@ HEALTHY = {
     'experiments_share{experiment="fresh"}': "0.5x200",
     'experiments_behind_seconds{experiment="fresh",where="desk"}': "0.2x200",
     'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x200",
+    "orchestrator_waiting": "0x200",
+    'orchestrator_runs_ended_1d{verdict="failed"}': "0x200",
+    "orchestrator_oldest_ready_seconds": "4x200",
+    "orchestrator_steps_out_of_memory_total": "0x200",
     'gateway_tick_seconds_bucket{le="0.02"}': "0+2450x200",
     'gateway_tick_seconds_bucket{le="0.05"}': "0+2500x200",
     'gateway_tick_seconds_bucket{le="0.075"}': "0+2500x200",
@@ -140,6 +144,10 @@ WRONG: dict[str, dict[str, str | None]] = {
     "ModelUnknown": {'ultrathink_model_lineage_readable{model="trading_decision"}': "0x200"},
     "ExperimentStopped": {'experiments_stops_total{experiment="fresh", why="harm"}': "0x60 1x140"},
     "ExperimentUnwatched": {'experiments_watched{experiment="fresh",where="desk"}': "0x200"},
+    "OrchestratorWaiting": {"orchestrator_waiting": "1x200"},
+    "RunFailed": {'orchestrator_runs_ended_1d{verdict="failed"}': "0x60 1x140"},
+    "RunStarved": {"orchestrator_oldest_ready_seconds": "4000x200"},
+    "TrainingOutOfMemory": {"orchestrator_steps_out_of_memory_total": "0x60 1x140"},
     "ReleaseOpen": {'ultrathink_releases_total{action="release", end="open"}': "1x200"},
 }  # fmt: skip
 needs_promtool = pytest.mark.skipif(

@@ -1,0 +1,175 @@
+"""What a run may be asked to do: data, checked whole before anything of it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from stack.workflows.training.settings import TrainRequest
+from trading.encoding import safe_text
+from trading.errors import ConfigurationError
+from trading.experiments.definition import STEPS, AtLeast, GuardedMetric, PrimaryMetric, Share, TradingCosts
+from trading.market import Symbol
+from trading.spans import parse_span
+from trainers.orchestrator.admission import MOST_MB
+from trainers.orchestrator.cycle import steps_of
+from trainers.orchestrator.runs import RunRequest
+
+#: The tag by which a run finds again what it has made in MLflow.
+RUN = "orchestrator_run"
+S = TypeVar("S", bound=Struct)
+Positive = Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+class NeedSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What of a step's needs is known better than by us; the rest is as it is. See `Need`."""
+
+    memory_mb: Annotated[int, Meta(ge=1, le=MOST_MB)] | None = None
+    gpu_mb: Annotated[int, Meta(ge=0, le=MOST_MB)] | None = None
+    yields: bool | None = None
+    most_s: Annotated[int, Meta(ge=1, le=366 * 86_400)] | None = None
+
+
+class TrainingSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How models are trained: as `ultrathink train all` is told.
+
+    Attributes:
+        bars, horizon, limit, seed, epochs, folds, teacher, fee_bps, slippage_bps, half_spread_bps, groups, tested,
+            precision, batch_size: see `TrainRequest`.
+    """
+
+    bars: str = "ticks"
+    horizon: str | None = None
+    limit: Positive | None = None
+    seed: Annotated[int, Meta(ge=0)] = 7
+    epochs: Positive = 4
+    folds: Positive = 3
+    teacher: str = "auto"
+    fee_bps: float = 0.5
+    slippage_bps: float = 0.5
+    half_spread_bps: float = 1.0
+    groups: Annotated[int, Meta(ge=0, le=100)] = 0
+    tested: Positive = 2
+    precision: str = "fp32"
+    batch_size: Annotated[int, Meta(ge=8, le=1_048_576)] = 1024
+
+
+class ComparisonSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the challenger is compared with the champion on live ticks; see `ExperimentDefinition`.
+
+    Attributes:
+        block, planned_blocks, alpha, primary, guardrails, at_least, costs, symbols, steps: of the experiment.
+        shadow_blocks: blocks beside the desk, before it is given a share.
+        step_blocks: blocks at each share, before it is given the next.
+        most: a span of wall time after which what is not known to be better is rejected.
+    """
+
+    block: str = "10m"
+    planned_blocks: Annotated[int, Meta(ge=100, le=10_000_000)] = 1000
+    alpha: Annotated[float, Meta(ge=0.0001, le=0.2)] = 0.05
+    primary: PrimaryMetric = PrimaryMetric(0.1)
+    guardrails: tuple[GuardedMetric, ...] = (
+        GuardedMetric("error_rate", 0.02, 0.5), GuardedMetric("drawdown", 50.0),
+    )  # fmt: skip
+    at_least: AtLeast = AtLeast()
+    costs: TradingCosts = TradingCosts()
+    symbols: Annotated[tuple[Symbol, ...], Meta(max_length=1000)] = ()
+    steps: Annotated[tuple[Share, ...], Meta(min_length=1, max_length=20)] = STEPS
+    shadow_blocks: Positive = 100
+    step_blocks: Positive = 20
+    most: str = "14d"
+
+
+class CycleSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole cycle, from data to a champion, or to a reason why not.
+
+    Attributes:
+        data: SOURCEs, or one dataset's folder; of an archive what lies there when the run begins.
+        training: how models are trained.
+        overrides: gates that somebody answers for: his name, and the gates' names.
+        comparison: how the challenger is compared on live ticks.
+        needs: step -> what it takes, where that is known better than by us.
+    """
+
+    data: Annotated[tuple[str, ...], Meta(min_length=1, max_length=20)]
+    training: TrainingSpec = TrainingSpec()
+    overrides: dict[str, tuple[str, ...]] = {}
+    comparison: ComparisonSpec = ComparisonSpec()
+    needs: dict[str, NeedSpec] = {}
+
+
+class TrialSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One trial of a study: its data, the study's name, and what the study varies.
+
+    Attributes:
+        study: whose trial it is; trials of one study share what they found, wherever they run.
+        data: SOURCEs, or one dataset's folder.
+        training: what trials vary.
+        hold_out: the last share of the time, which no trial sees.
+        needs: see `CycleSpec`.
+    """
+
+    study: Annotated[str, Meta(min_length=1, max_length=100)]
+    data: Annotated[tuple[str, ...], Meta(min_length=1, max_length=20)]
+    training: TrainingSpec = TrainingSpec()
+    hold_out: Annotated[float, Meta(ge=0.05, le=0.5)] = 0.25
+    needs: dict[str, NeedSpec] = {}
+
+
+SPECS: dict[str, type[Struct]] = {"cycle": CycleSpec, "training": CycleSpec, "trial": TrialSpec}
+
+
+def check(request: RunRequest) -> None:
+    """Raise ConfigurationError where a request's spec is none, and say what of it."""
+    steps_of(request.kind)
+    if request.kind not in SPECS:
+        raise ConfigurationError(
+            f"{request.kind} is no kind of run that is submitted: there are {', '.join(SPECS)}"
+        )
+    found = read(request.spec, SPECS[request.kind], request.kind)
+    assert isinstance(found, CycleSpec | TrialSpec)  # noqa: S101 - of SPECS
+    train_request(found).settings()
+    train_request(found).build_settings()
+    if isinstance(found, CycleSpec):
+        for span in (found.comparison.block, found.comparison.most, found.comparison.at_least.span):
+            parse_span(span)
+    if unknown := sorted(set(found.needs) - set(steps_of(request.kind))):
+        raise ConfigurationError(f"needs: a {request.kind} has no step {', '.join(unknown)}")
+
+
+def read(spec: Any, kind: type[S], name: str) -> S:
+    """A run's spec. Raises ConfigurationError, which says where it is none."""
+    try:
+        # As strictly as it will be read again: what is kept is what was sent.
+        return msgspec.convert(spec, kind)
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
+        said = safe_text(str(error))
+        raise ConfigurationError(f"the spec of a {name} is none: {said}") from None
+
+
+def train_request(spec: CycleSpec | TrialSpec, divisor: int = 1) -> TrainRequest:
+    """What its training is asked: batches are `divisor` times smaller than they were asked."""
+    told = spec.training
+    made = TrainRequest(
+        data=spec.data, bars=told.bars, horizon=told.horizon, limit=told.limit, seed=told.seed, epochs=told.epochs,
+        folds=told.folds, teacher=told.teacher, fee_bps=told.fee_bps, slippage_bps=told.slippage_bps,
+        half_spread_bps=told.half_spread_bps, groups=told.groups, tested=told.tested, precision=told.precision,
+    )  # fmt: skip
+    return replace(made, batch_size=max(8, told.batch_size // divisor))
+
+
+def read_file(path: Path) -> Any:
+    """A spec of a YAML or JSON file. Raises ConfigurationError."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_bytes())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{path} holds no spec: expected fields and their values")
+    return found

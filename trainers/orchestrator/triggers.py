@@ -21,6 +21,8 @@ from trainers.orchestrator.schedules import zone_of
 Kind = Literal["drift", "decay", "data", "rollback", "schedule", "hand"]
 #: What a person asks for, and what puts something back, is begun at once.
 ALWAYS: frozenset[str] = frozenset({"hand", "rollback"})
+#: Of runs that came to nothing.
+IN_VAIN = frozenset({Verdict.REJECTED, Verdict.FAILED})
 
 
 class TriggerPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -109,7 +111,7 @@ def of_the_day(policy: TriggerPolicy, now: datetime, begun: Sequence[Begun]) -> 
 def of_the_trigger(policy: TriggerPolicy, kind: Kind, now: datetime, same: Sequence[Begun]) -> Ruling:
     """Whether one trigger may begin another, after those that it began, in order."""
     window = span_of(policy.false_window)
-    wrong = [one for one in same if one.verdict is Verdict.REJECTED and now - one.at < window]
+    wrong = [one for one in same if one.verdict in IN_VAIN and now - one.at < window]
     if len(wrong) >= policy.most_false:
         again = wrong[-policy.most_false].at + window
         why = f"{len(wrong)} runs that {kind} began within {policy.false_window} came to nothing"
@@ -126,7 +128,7 @@ def cool_down(policy: TriggerPolicy, same: Sequence[Begun]) -> timedelta:
     """After these runs of one trigger, in order: twice as long for each of the last ones that came to nothing."""
     wait, most = span_of(policy.cool_down), span_of(policy.most_cool_down)
     for one in reversed(same):
-        if one.verdict is not Verdict.REJECTED:
+        if one.verdict not in IN_VAIN:
             break
         wait = min(most, wait * 2)
     return wait

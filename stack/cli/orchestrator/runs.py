@@ -122,7 +122,7 @@ def doing(run: Run) -> str:
     if run.ended_s is None and told:
         total, done = told.get("total", 0), told.get("done", 0)
         return f"{told.get('stage', '')[:60]}{f' {done / total:.0%}' if total else ''}"
-    return run.why[:80]
+    return f"{run.why[:57]}..." if len(run.why) > 60 else run.why
 
 
 @app.command(epilog='Example: ultrathink orchestrator cancel 3f2a90c1d4e5 --reason "wrong data"')

@@ -32,7 +32,7 @@ def test_a_cool_down_is_its_own_triggers():
 
 def test_a_trigger_whose_runs_come_to_nothing_cools_down_longer_each_time():
     policy = TriggerPolicy(cool_down="1h", most_false=10)
-    wrong = [ago(10, verdict=Verdict.REJECTED), ago(7, verdict=Verdict.REJECTED)]
+    wrong = [ago(10, verdict=Verdict.FAILED), ago(7, verdict=Verdict.REJECTED)]
     found = rule(policy, "drift", NOW - timedelta(hours=4), wrong)
     assert "cools down for 4h, longer since its last runs came to nothing" in found.why_not
     assert rule(policy, "drift", NOW - timedelta(hours=3), wrong).begins

@@ -45,4 +45,7 @@ def test_trials_share_a_study_and_a_killed_one_is_taken_up(stack, tmp_path):
     study = open_shared("shared", orchestrator_settings().postgres_url.get_secret_value(), 7)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * TRIALS
     assert {trial.user_attrs[OWNER] for trial in study.trials} == set(runs)
-    assert len(told(runs[0])["attempts"]) == 2
+    # Two that make a study's tables at once may be told to try again: that is no loss.
+    ends = [one["end"] for one in told(runs[0])["attempts"]]
+    assert "lost" in ends
+    assert ends[-1] == "done"

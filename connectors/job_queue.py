@@ -127,6 +127,7 @@ class JobQueue:
             try:
                 await loop.run_in_executor(pool, work, what)
             except Exception:
+                # A job that failed is deleted as any other, and the next one is handed over: see the module.
                 log.exception("work on %s failed", what)
 
         async with app.open_async():

@@ -66,6 +66,14 @@ def fresh_database(settings):
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def empty_orchestrator(settings):
+    """The address of the orchestrator's database, as the stack makes it, with nothing in it."""
+    with postgres.connect(settings) as connection:
+        connection.execute("DROP DATABASE IF EXISTS orchestrator WITH (FORCE)")
+        connection.execute("CREATE DATABASE orchestrator OWNER orchestrator")
+    return settings.postgres_url("orchestrator")
+
+
 NUMBERS = count()
 
 

@@ -25,7 +25,12 @@ def made(step="train", need=None):
 @pytest.mark.parametrize("step", sorted(NEEDS))
 def test_the_job_of_every_step_is_valid(step, version):
     kubernetes_validate.validate(copy.deepcopy(made(step)), version, strict=True)
-    kubernetes_validate.validate(made(step, Need(3_000, 8_000)), version, strict=True)
+    wrong = made(step, Need(3_000, 8_000))
+    kubernetes_validate.validate(copy.deepcopy(wrong), version, strict=True)
+    # It can be wrong: a field that nobody knows is found.
+    wrong["spec"]["backoff"] = 0
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, version, strict=True)
 
 
 def test_it_is_restricted_bounded_and_has_a_command_of_ours():

@@ -12,10 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from stack.servers import postgres
 from stack.watching.alerts import ALERTS
 from stack.watching.boards import BOARDS
-from tests.databases import running_postgres
+from tests.databases import empty_orchestrator, running_postgres
 from tests.orchestrated import TOKEN, Orchestrator, opened, orchestrator
 from tests.waiting import eventually
 from trainers.orchestrator.cycle import KINDS, StepEnd
@@ -44,10 +43,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def url(server):
-    with postgres.connect(server) as connection:
-        connection.execute("DROP DATABASE IF EXISTS orchestrator WITH (FORCE)")
-        connection.execute("CREATE DATABASE orchestrator OWNER orchestrator")
-    return server.postgres_url("orchestrator")
+    return empty_orchestrator(server)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import pytest
 
 from connectors.job_queue import JobQueue, lay_out
 from connectors.postgres import connect_url
-from stack.servers import postgres
-from tests.databases import running_postgres
+from tests.databases import empty_orchestrator, running_postgres
 from tests.waiting import eventually
 from trading.errors import ConfigurationError
 from trainers.orchestrator.admission import Need, Pool
@@ -36,11 +35,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def url(server):
-    """A database of its own, as the stack makes one."""
-    with postgres.connect(server) as connection:
-        connection.execute("DROP DATABASE IF EXISTS orchestrator WITH (FORCE)")
-        connection.execute("CREATE DATABASE orchestrator OWNER orchestrator")
-    found = server.postgres_url("orchestrator")
+    found = empty_orchestrator(server)
     prepare(found)
     return found
 

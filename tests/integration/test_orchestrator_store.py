@@ -150,6 +150,14 @@ def test_a_request_that_is_none_fails_by_name_and_keeps_nobody_waiting(store, ne
     assert not isinstance(begin(store, good), Refused)
 
 
+def test_a_run_of_a_newer_version_is_left_to_it_and_keeps_nobody_waiting(store):
+    newer, good = submit(store, kind="trial"), submit(store, kind="trial")
+    with connect_url(store_url(store)) as connection:
+        connection.execute("UPDATE orchestrator.runs SET step = 'distil' WHERE id = %s", (newer.id,))
+    assert "knows no step distil" in begin(store, newer).why
+    assert not isinstance(begin(store, good), Refused)
+
+
 def test_what_is_said_of_needs_leaves_the_rest_as_it_is(store):
     run = submit(store, kind="trial", spec={"needs": {"trial": {"memory_mb": 4_000}}})
     assert need_of(run) == Need(4_000, yields=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,6 +15,7 @@ from tests.waiting import eventually
 from trainers.orchestrator.executors.local import place_of, stat_of
 from trainers.orchestrator.migrations import prepare
 from trainers.orchestrator.runs import RunRequest
+from trainers.orchestrator.store.runs import LEASE_S
 
 
 class Desk(ThreadingHTTPServer):
@@ -80,7 +82,9 @@ def test_a_step_stands_still_while_the_desk_is_slow_and_ends_when_it_is_quick_ag
             pid = place_of(attempt.reference).pid
             desk.slow = True
             eventually(lambda: stat_of(pid)[0] == "T", 40)
-            # It is not taken for one that hangs: its lease is renewed for it.
+            # Longer than its lease: that is renewed for it, and it is not taken for one that hangs, by itself neither.
+            time.sleep(LEASE_S + 3.0)
+            assert stat_of(pid)[0] == "T"
             desk.slow = False
             one = eventually(lambda: (found := store.runs.get(run)).ended_s and found, 90)
         assert one.verdict == "succeeded"

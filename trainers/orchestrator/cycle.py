@@ -47,6 +47,8 @@ class StepEnd(StrEnum):
 #: What puts things back: it follows a rejection, a failure and a cancellation wherever something was begun that
 #: others can see.
 REJECT = "reject"
+#: Exit code of a step's process that left, since another has taken over or it could not say that it lives.
+OVERTAKEN = 75
 #: Kind of run -> its steps.
 KINDS: dict[str, tuple[str, ...]] = {
     "cycle": (

@@ -15,14 +15,13 @@ import structlog
 from msgspec.structs import replace
 
 from connectors.job_queue import JobQueue
-from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable, UltraThinkError
+from trading.errors import ConfigurationError, ServiceUnavailable, UltraThinkError
 from trainers import memory_budget
-from trainers.orchestrator.admission import NEEDS, SMALL_MB, Need
-from trainers.orchestrator.cycle import REJECT, RunState, StepEnd
+from trainers.orchestrator.cycle import OVERTAKEN, REJECT, RunState, StepEnd
 from trainers.orchestrator.ports import Executor, Seen, StepTask
 from trainers.orchestrator.runs import Attempt, Run
 from trainers.orchestrator.store.runs import LEASE_S, Refused, RunStore
-from trainers.orchestrator.store.transitions import Ended, need_of
+from trainers.orchestrator.store.transitions import Ended, goes_first, need_of, usual_need, yields
 
 log = structlog.get_logger()
 SWEEP_S, LOOK_S = 1.0, 0.25
@@ -123,8 +122,9 @@ class Engine:
             key = attempt.run, attempt.fence
             with self._lock:
                 is_watched = key in self._watched
-            if not is_watched:
-                self._find(attempt, holds=holds)
+            if not is_watched and (why := tried(partial(self._find, attempt, holds=holds))):
+                # One that cannot be put in order keeps no other from it.
+                log.warning("an attempt was not found again", run=attempt.run, reason=why)
         self._wake()
 
     def _wake(self) -> None:
@@ -139,6 +139,8 @@ class Engine:
         is_held = attempt.holder != self._executor.holder and self._executor.is_held(attempt.holder)
         if is_held and (holds or self._silent_s(key) < GRACE_S):
             # Another orchestrator of this machine lives, and watches it; unless it hangs.
+            if holds:
+                self._silent.pop(key, None)
             return
         if attempt.reference and self._executor.owns(attempt.reference):
             if holds and self._executor.look(attempt.reference).lives:
@@ -163,9 +165,11 @@ class Engine:
 
     def _lose(self, attempt: Attempt, why: str) -> None:
         ended = Ended(end=StepEnd.LOST, why=why)
-        if self._runs.finish(attempt.run, attempt.fence, ended, self._name):
-            self._observe(ended)
-        self._runs.gone(attempt.run, attempt.fence)
+        try:
+            if self._runs.finish(attempt.run, attempt.fence, ended, self._name):
+                self._observe(ended)
+        finally:
+            self._runs.gone(attempt.run, attempt.fence)
 
     # ---- beginning ----
 
@@ -184,7 +188,9 @@ class Engine:
         try:
             reference = executor.start(task)
         except UltraThinkError as error:
-            self._runs.finish(one.id, attempt.fence, Ended(end=StepEnd.AGAIN, why=str(error)), self._name)
+            # A full disk, or a cluster that is away, is no fault of the run's.
+            ended = Ended(end=StepEnd.AGAIN, why=str(error), patient=True)
+            self._runs.finish(one.id, attempt.fence, ended, self._name)
             self._runs.gone(one.id, attempt.fence)
             return
         log.info("a step began", run=one.id, step=attempt.step, fence=attempt.fence)
@@ -273,7 +279,8 @@ class Engine:
                     return
                 continue
             except ConfigurationError:
-                # Somebody deleted the run.
+                # Somebody deleted the run, or it is of a version that is not known here.
+                tried(partial(self._runs.gone, attempt.run, attempt.fence, seen.exit_code, seen.peak_mb))
                 return
             # What it took is free: who waits for that is woken at once, and not by the next sweep.
             tried(self._wake)
@@ -285,24 +292,6 @@ class Engine:
         except UltraThinkError:
             return ""
         return lines[-1][:300] if lines else ""
-
-
-def usual_need(run: Run) -> Need:
-    """What a step takes; of a request that says what is none, what such a step takes."""
-    try:
-        return need_of(run)
-    except BadRecord:
-        return NEEDS.get(run.step, NEEDS["train"])
-
-
-def yields(run: Run) -> bool:
-    """Whether its step stands still where the desk is slow."""
-    return usual_need(run).yields
-
-
-def goes_first(run: Run) -> bool:
-    """Whether it is woken before its turn: what only looks on, what is to be put back, and what is cancelled."""
-    return run.step == REJECT or bool(run.cancelled) or usual_need(run).memory_mb <= SMALL_MB
 
 
 def tried(work: Callable[[], None]) -> str:
@@ -335,8 +324,9 @@ def explain(attempt: Attempt, seen: Seen, last: str) -> Ended:
         return Ended(end=StepEnd.LOST, why=why, exit_code=137, peak_mb=seen.peak_mb)
     if seen.why.startswith("it took longer"):
         return Ended(end=StepEnd.AGAIN, why=seen.why, exit_code=code, peak_mb=seen.peak_mb)
-    if code is None or code == 0:
-        return Ended(end=StepEnd.LOST, why=f"it ended without a word{also}", exit_code=code, peak_mb=seen.peak_mb)
+    if code in {None, 0, OVERTAKEN}:
+        left = f"it left{f': {last}' if last else ''}" if code == OVERTAKEN else f"it ended without a word{also}"
+        return Ended(end=StepEnd.LOST, why=left, exit_code=code, peak_mb=seen.peak_mb)
     if code < 0:
         return Ended(end=StepEnd.LOST, why=f"ended by signal {-code}{also}", exit_code=code, peak_mb=seen.peak_mb)
     return Ended(end=StepEnd.AGAIN, why=f"exit {code}{also}{f': {last}' if last else ''}", exit_code=code,

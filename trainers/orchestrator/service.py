@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import Struct
 
-from trading.errors import BadRecord, UltraThinkError
+from trading.errors import BadRecord, ConfigurationError, UltraThinkError
 from trainers.orchestrator.engine import Engine
 from trainers.orchestrator.observing import OrchestratorMetrics
 from trainers.orchestrator.ports import Desk, Executor, Keeping, Sensor
@@ -73,7 +73,7 @@ class Chores:
             try:
                 self._store.schedules.decide(name, now, self._policy)
                 self.unseen.pop(name, None)
-            except BadRecord as error:
+            except (BadRecord, ConfigurationError) as error:
                 # Of a newer version, perhaps: it begins nothing, and keeps no other from it.
                 self.unseen[name] = str(error)
         if time.monotonic() - self._sensed_s >= SENSE_S:

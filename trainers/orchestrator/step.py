@@ -6,25 +6,29 @@ that cannot renew its lease ends itself.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from msgspec.structs import replace
 
 from trading.errors import BadRecord, ServiceUnavailable, UltraThinkError
 from trainers.memory_budget import is_out_of_memory, peak_bytes
-from trainers.orchestrator.cycle import RunState, StepEnd
+from trainers.orchestrator.cycle import OVERTAKEN, RunState, StepEnd
 from trainers.orchestrator.runs import Run
 from trainers.orchestrator.store.runs import LEASE_S, RunStore
 from trainers.orchestrator.store.transitions import Ended
 
-#: Another has taken over; and what was told was that it failed.
-OVERTAKEN, FAILED = 75, 1
+#: What was told was that it failed.
+FAILED = 1
+#: Whoever looked this much later than he meant to stood still, and has so long to say that he lives.
+STILL_S, WAKING_S = 2.0, 5.0
 AGAIN_S = 0.5
 #: How far a step is, is told so often at most.
 TELL_S = 0.5
@@ -98,8 +102,14 @@ class StepContext:
 
     def watch(self) -> None:
         """End this process once its lease is over, whatever keeps it from being renewed: a hanging server, too."""
+        ticked_s, woke_s, woke_for = time.monotonic(), -math.inf, -math.inf
         while not self._over.wait(TELL_S):
-            if time.monotonic() - self._heard_s > self._lease_s:
+            now_s = time.monotonic()
+            if now_s - ticked_s > STILL_S and woke_for != self._heard_s:
+                # It stood still, and its lease was renewed for it; once, until it is heard of itself.
+                woke_s, woke_for = now_s, self._heard_s
+            ticked_s = now_s
+            if now_s - self._heard_s > self._lease_s and now_s - woke_s > WAKING_S:
                 leave("the lease could not be renewed, and is over")
 
     def over(self) -> None:
@@ -195,11 +205,15 @@ def is_memory(error: BaseException) -> bool:
 
 def leave(why: str) -> None:
     """End this process now: whatever it is about to do is not its to do."""
-    say(why)
-    os._exit(OVERTAKEN)
+    try:
+        say(why)
+    finally:
+        os._exit(OVERTAKEN)
 
 
 def say(text: str) -> None:
     """A line in the step's log."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    # A full disk keeps nobody from ending, or from saying that he lives.
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()

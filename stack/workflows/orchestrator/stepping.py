@@ -10,9 +10,9 @@ from typing import Any
 
 from connectors.priority import yield_to_others
 from stack.processes.settings import orchestrator_settings
-from trainers.orchestrator.engine import yields
 from trainers.orchestrator.step import StepContext, run_step
 from trainers.orchestrator.store import Store
+from trainers.orchestrator.store.transitions import yields
 
 #: Step -> its module here, and its function there.
 STEPS: Mapping[str, tuple[str, str]] = {

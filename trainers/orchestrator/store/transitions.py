@@ -15,7 +15,7 @@ from connectors.postgres import Connection, Jsonb, dict_row
 from trading.encoding import safe_text
 from trading.errors import BadRecord, ConfigurationError
 from trainers.orchestrator.admission import NEEDS, SMALL_MB, Need, Pool, Taken, is_impossible, refusal
-from trainers.orchestrator.cycle import REJECT, RunState, StepEnd, after, first_step
+from trainers.orchestrator.cycle import KINDS, REJECT, RunState, StepEnd, after, first_step
 from trainers.orchestrator.runs import Attempt, Run, RunRequest
 from trainers.orchestrator.store.rows import ATTEMPT_COLUMNS, RUN_COLUMNS, note, to_attempt, to_run
 
@@ -127,6 +127,24 @@ def need_of(run: Run) -> Need:
         raise BadRecord(f"needs of {run.step}: {error}") from None
 
 
+def usual_need(run: Run) -> Need:
+    """What a step takes; of a request that says what is none, what such a step takes."""
+    try:
+        return need_of(run)
+    except BadRecord:
+        return NEEDS.get(run.step, NEEDS["train"])
+
+
+def yields(run: Run) -> bool:
+    """Whether its step stands still where the desk is slow."""
+    return usual_need(run).yields
+
+
+def goes_first(run: Run) -> bool:
+    """Whether it is woken before its turn: what only looks on, what is to be put back, and what is cancelled."""
+    return run.step == REJECT or bool(run.cancelled) or usual_need(run).memory_mb <= SMALL_MB
+
+
 def refused(connection: Connection[Any], run: Run, pool: Pool, by: str, free_mb: int | None) -> str:
     """Why a step cannot begin now, "" where it can; what was cancelled, or is no request, ends.
 
@@ -136,6 +154,13 @@ def refused(connection: Connection[Any], run: Run, pool: Pool, by: str, free_mb:
         return f"it is {run.state}"
     if run.step == REJECT:
         return ""
+    if run.step not in KINDS.get(run.request.kind, ()):
+        # Of a newer version: it is left to that, and keeps nobody waiting.
+        connection.execute(
+            "UPDATE orchestrator.runs SET not_before = now() + %s WHERE id = %s",
+            (timedelta(seconds=ELSEWHERE_S), run.id),
+        )
+        return f"this version knows no step {run.step} of a {run.request.kind}"
     if run.cancelled:
         move(connection, run, Ended(end=StepEnd.CANCELLED, why=run.cancelled), by)
         return "it was cancelled"

@@ -38,6 +38,7 @@ def run(**given):
         ),
         (Seen(False, 137, out_of_memory=None), StepEnd.AGAIN, True, "killed (exit 137)"),
         (Seen(False, -9, out_of_memory=False), StepEnd.LOST, False, "somebody ended it"),
+        (Seen(False, 75), StepEnd.LOST, False, "it left"),
         (Seen(False, -15), StepEnd.LOST, False, "ended by signal 15"),
         (Seen(False, 0), StepEnd.LOST, False, "it ended without a word"),
         (Seen(False, None, why="its Job was deleted"), StepEnd.LOST, False, "its Job was deleted"),

@@ -39,8 +39,8 @@ OUTSIDE = {
     },
     "trainers": {
         "alembic", "cronsim", "fastapi", "hmmlearn", "httpx", "jinja2", "matplotlib", "msgspec", "numba", "numpy",
-        "optuna", "prometheus_client", "psutil", "pyarrow", "pydantic", "pydantic_settings", "scipy", "sklearn",
-        "sqlalchemy", "starlette", "structlog", "torch", "uvicorn", "yaml",
+        "optuna", "prometheus_client", "psutil", "pyarrow", "pydantic", "pydantic_settings", "river", "scipy",
+        "sklearn", "sqlalchemy", "starlette", "structlog", "torch", "uvicorn", "yaml",
     },
     "loadtest": {
         "gevent", "geventhttpclient", "hdrh", "jinja2", "locust", "matplotlib", "msgspec", "numpy", "psutil", "scipy",

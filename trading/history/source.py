@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 from msgspec import Struct
 
+from trading.arrays import BoolArray, Float32Array
 from trading.errors import SourceError
 from trading.market import Tick, TickBatch
 
@@ -17,6 +18,20 @@ class Record(Struct, frozen=True):
 
     arrival_ns: int
     tick: Tick
+
+
+class LivedBatch(Struct, frozen=True):
+    """n ticks as a desk lived them.
+
+    Attributes:
+        ticks: in the order of their arrival.
+        features: float32 [n, 32], as the desk saw them.
+        warm: bool [n], whether they mean anything.
+    """
+
+    ticks: TickBatch
+    features: Float32Array
+    warm: BoolArray
 
 
 class BadLine(Struct, frozen=True):
@@ -91,6 +106,27 @@ class Source:
         first = self.dropped.first
         why = f"; line {first[0].number}: {first[0].reason}" if first else ""
         return SourceError(f"{self.spec} holds no tick{why}")
+
+
+class LivedSource(Source):
+    """Ticks with the features that a desk saw of them.
+
+    Attributes:
+        first_ns: when each symbol was first seen, which may be long before the first tick here; of others the
+            first tick here is meant.
+        left_out: ticks that are not given, by reason.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        batches: Callable[[int], Iterator[LivedBatch]],
+        first_ns: Mapping[str, int],
+        left_out: Mapping[str, int],
+    ) -> None:
+        super().__init__(spec, lambda _: iter(()), lambda _, size: (one.ticks for one in batches(size)))
+        self.lived = batches
+        self.first_ns, self.left_out = dict(first_ns), dict(left_out)
 
 
 def existing(path: str, suffixes: tuple[str, ...], what: str) -> Path:

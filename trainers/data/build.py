@@ -21,13 +21,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from trading.errors import ConfigurationError, SourceError
 from trading.features.definitions import FEATURE_VERSION, FEATURES
 from trading.features.engine import FeatureEngine
 from trading.files import replace_file, sync
 from trading.history import Source
-from trading.market import Tick, TickBatch
+from trading.history.source import LivedBatch, LivedSource
+from trading.market import MID, Tick, TickBatch
 from trainers.code_version import git_commit
 from trainers.data import labels as barrier
 from trainers.data.bars import Bars, Sampling
@@ -120,6 +122,9 @@ class Whole:
 
     def read(self, progress: Callable[[str, int], None]) -> None:
         """The first pass: every tick through the kernel."""
+        if len(self._sources) == 1 and isinstance(self._sources[0], LivedSource):
+            self._read_lived(self._sources[0], progress)
+            return
         latest_allowed = time.time_ns() + FUTURE_NS
         for batch in self._batches():
             future = batch.event_time_ns > latest_allowed
@@ -133,6 +138,20 @@ class Whole:
             progress("read", self._ticks)
         if not self._ticks:
             raise SourceError(f"{self._named()}: no tick is left: every event time lies in the future")
+        self._check()
+
+    def _read_lived(self, source: LivedSource, progress: Callable[[str, int], None]) -> None:
+        """Of what a desk lived: its features are taken as it saw them, and of no clock but the log's is anything
+        asked, so that the same offsets give the same rows whenever they are read.
+        """
+        self._symbols.since(source.first_ns)
+        for one in source.lived(CHUNK):
+            self._note(0, one.ticks)
+            self._take(one.ticks, one)
+            progress("read", self._ticks)
+        self._left_out.update(source.left_out)
+        if not self._ticks:
+            raise SourceError(f"{self._named()}: no tick is left")
         self._check()
 
     def _batches(self) -> Iterator[TickBatch]:
@@ -165,10 +184,12 @@ class Whole:
             reading.last_ns = max(reading.last_ns, high)
             reading.ticks += len(batch)
 
-    def _take(self, batch: TickBatch) -> None:
+    def _take(self, batch: TickBatch, lived: LivedBatch | None = None) -> None:
         if not len(batch):
             return
         rows = self._engine.update(batch)
+        if lived is not None:
+            rows = replace(rows, values=lived.features, warm=lived.warm & ~np.isnan(rows.market[:, MID]))
         numbers = self._symbols.number(batch)
         for piece in (",".join(batch.symbols).encode(), batch.event_time_ns.tobytes(), batch.quotes.tobytes()):
             self._digest.update(piece)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,16 +37,21 @@ class Symbols:
 
     Attributes:
         numbers: by symbol, in the order of their first ticks.
-        first_ns: int64 [symbols], times of their first ticks.
+        first_ns: int64 [symbols], times of their first ticks; of those that were known longer, that time.
     """
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
         self.first_ns = np.zeros(0, np.int64)
         self._last_ns = np.zeros(0, np.int64)
+        self._since: dict[str, int] = {}
         self._seen: list[Seen] = []
         #: How often a symbol's next tick came so much later: its mean, and so what a gap is, is known at the end.
         self._steps: list[Int64Array] = []
+
+    def since(self, first_ns: Mapping[str, int]) -> None:
+        """Symbols were seen long before what is read of them: since then their averages have grown."""
+        self._since = dict(first_ns)
 
     def number(self, batch: TickBatch) -> Int64Array:
         """The number of each tick's symbol, int64 [n]."""
@@ -60,7 +66,7 @@ class Symbols:
             self._seen.append(Seen(first_ns=at))
             self._steps.append(np.zeros(STEP_BINS, np.int64))
             self._last_ns = np.append(self._last_ns, at)
-            self.first_ns = np.append(self.first_ns, at)
+            self.first_ns = np.append(self.first_ns, min(at, self._since.get(symbol, at)))
         return np.array([known[symbol] for symbol in batch.symbols], np.int64)
 
     def times(self, numbers: Int64Array, event_time_ns: Int64Array) -> Int64Array:

@@ -5,6 +5,7 @@ computed of a window that begins later.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,30 @@ def first_of_several(folder: Path, file: ArchiveFile) -> dict[str, int]:
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{folder / file.path} cannot be read: {error}") from None
     return dict(zip(first.column("symbol").to_pylist(), first.column("state_time_ns_min").to_pylist(), strict=True))
+
+
+def offsets_since(folder: Path, at_ns: int) -> dict[int, int]:
+    """Of each partition the first offset that the broker took at or after a time; its end where none was.
+
+    Raises SourceError.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    head = read_head(folder)
+    if head is None:
+        raise SourceError(f"{folder} holds no archive (no head.json): `ultrathink data serve` writes one")
+    found = {partition: one.next_offset for partition, one in head.partitions.items()}
+    day = datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y-%m-%d")
+    for name, files in files_by_day(folder).items():
+        for one in files if name >= day else ():
+            if one.first_offset >= found[one.partition]:
+                continue
+            try:
+                table = pq.read_table(folder / one.path, columns=["record_offset", "appended_ns"])
+            except (pa.ArrowException, OSError) as error:
+                raise SourceError(f"{folder / one.path} cannot be read: {error}") from None
+            later = table.column("record_offset").to_numpy()[table.column("appended_ns").to_numpy() >= at_ns]
+            if len(later):
+                found[one.partition] = min(found[one.partition], int(later.min()))
+    return found

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from trading.arrays import BoolArray, FloatArray, Int64Array
 from trading.errors import ConfigurationError
-from trainers.costs import Costs
 from trainers.data.dataset import Dataset
 from trainers.memory_budget import be_deterministic
 from trainers.models.objectives import (
@@ -32,14 +31,16 @@ from trainers.models.objectives import (
     signal_loss,
 )
 from trainers.models.regime_teacher import observe
+from trainers.online.bounds import UpdateSettings
 from trainers.online.networks import Networks, all_finite, distance
 from trainers.online.screening import BarrierShape, Batch, Fault, screen
 from trainers.online.worth import worth
 from trainers.training.fold import Answers, answers_for, gather
 from trainers.training.loop import TrainingStep, device
 
-MOST_STEPS, MOST_LEARNING_RATE, MOST_DISTANCE = 2_000, 1e-2, 0.5
 LEAST_LEARNED, LEAST_HELD = 1_000, 500
+#: The objectives are the training's own.
+META = MetaSettings()
 
 
 class Refused(ConfigurationError):
@@ -48,55 +49,6 @@ class Refused(ConfigurationError):
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__("; ".join(f"{one.name}: {one.sentence}" for one in faults))
         self.faults = faults
-
-
-class UpdateSettings(Struct, frozen=True):
-    """How far an update may go.
-
-    Attributes:
-        seed: of what is drawn.
-        steps: of each network.
-        batch_rows: a step.
-        learning_rate: of Adam.
-        replayed: the share of a step's rows that are of the reference.
-        distance_penalty: of the squared distance from the champion, as a share of its length.
-        most_distance: a network goes no further, as a share of its length.
-        most_gradient: gradients are cut to this length.
-        fresh, held: shares of the rows, by time: the newest `held` judge, the `fresh` ones before them are learned
-            from, and the rest is the reference.
-        costs, meta: of trading, and of the objectives.
-    """
-
-    seed: int = 7
-    steps: int = 150
-    batch_rows: int = 1024
-    learning_rate: float = 5e-4
-    replayed: float = 0.5
-    distance_penalty: float = 1.0
-    most_distance: float = 0.1
-    most_gradient: float = 1.0
-    fresh: float = 0.4
-    held: float = 0.2
-    costs: Costs = Costs()
-    meta: MetaSettings = MetaSettings()
-
-    def check(self) -> UpdateSettings:
-        """Itself. Raises ConfigurationError for what is no small step."""
-        bounds = {
-            "steps": (1, MOST_STEPS), "batch_rows": (2 * WINDOW, 65_536),
-            "learning_rate": (1e-7, MOST_LEARNING_RATE), "most_distance": (1e-4, MOST_DISTANCE),
-            "distance_penalty": (0.0, 1e3), "most_gradient": (1e-3, 1e2), "replayed": (0.1, 0.9),
-            "fresh": (0.05, 0.8), "held": (0.05, 0.5),
-        }  # fmt: skip
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigurationError(f"{name} {value:g} is none of a small step: {low:g} to {high:g} are")
-        if self.fresh + self.held > 0.9:
-            told = f"fresh {self.fresh:g} and held {self.held:g} leave less than a tenth to be replayed"
-            raise ConfigurationError(told)
-        self.costs.check()
-        return self
 
 
 class Parts(Struct, frozen=True):
@@ -247,13 +199,12 @@ class Learning:
 
     def run(self) -> None:
         """All of them."""
-        networks, smoothness = self._networks, self._settings.meta.smoothness
+        networks, smoothness = self._networks, META.smoothness
         self._learn("regime_detection", [regime_loss(networks.regime, one, smoothness) for one in self._sets])
         self._learn("strategy_signals", [signal_loss(networks.signals, one) for one in self._sets], windows=False)
         told = [answers_for(networks.regime, networks.signals, one) for one in self._sets]
         losses = [
-            meta_loss(networks.meta, one, *answers, self._settings.meta)
-            for one, answers in zip(self._sets, told, strict=True)
+            meta_loss(networks.meta, one, *answers, META) for one, answers in zip(self._sets, told, strict=True)
         ]
         self._learn("meta_controller", losses)
 

@@ -54,12 +54,19 @@ KINDS: dict[str, tuple[str, ...]] = {
     "cycle": (
         "collect", "build", "train", "gates", "export", "verify", "release", "shadow", "canary", "promote",
     ),
+    "update": (
+        "collect", "ripen", "update", "gates", "export", "verify", "release", "shadow", "canary", "promote",
+    ),
     "training": ("collect", "build", "train", "gates"),
     "trial": ("trial",),
+    "check": ("collect", "assess"),
+    "guard": ("watch",),
 }  # fmt: skip
-#: From here on others see what a run does: an experiment that runs must be stopped, versions must say what they
+#: From these on others see what a run does: an experiment that runs must be stopped, versions must say what they
 #: are.
-SEEN_FROM = "gates"
+SEEN_FROM = frozenset({"gates", "watch"})
+#: These change nothing that others see but for the better: what bounds trainings does not bound them.
+LOOKING_ON = frozenset({"check", "guard"})
 
 
 class Transition(Struct, frozen=True):
@@ -88,7 +95,7 @@ def first_step(kind: str) -> str:
 def is_seen(kind: str, step: str) -> bool:
     """Whether at this step there may be something of the run that others see."""
     steps = steps_of(kind)
-    return SEEN_FROM in steps and step in steps and steps.index(step) >= steps.index(SEEN_FROM)
+    return step in steps and not SEEN_FROM.isdisjoint(steps[: steps.index(step) + 1])
 
 
 def after(kind: str, step: str, verdict: Verdict, end: StepEnd) -> Transition:

@@ -56,6 +56,17 @@ class OrchestratorSettings(BaseSettings):
     archive: Path | None = Field(default=None, description="folder that the data service writes")
     data_ticks: int = Field(default=0, ge=0, description="after so many new ticks a cycle begins; 0: never")
     cycle: Path | None = Field(default=None, description="YAML of what a cycle that begins by itself is to do")
+    check_ticks: int = Field(
+        default=0, ge=0, description="after so many new ticks it is looked whether anything has changed; 0: never"
+    )
+    check: Path | None = Field(default=None, description="YAML of how that is looked for")
+    update: Path | None = Field(default=None, description="YAML of what an update that begins by itself is to do")
+    on_drift: Literal["nothing", "update", "cycle"] = Field(
+        default="nothing", description="what begins where features or regimes have changed"
+    )
+    on_decay: Literal["nothing", "update", "cycle"] = Field(
+        default="nothing", description="what begins where signals foretell less, or targets earn less"
+    )
     keep_days: float = Field(
         default=30.0, gt=0, description="that runs stay; what serves, or served, stays for ever"
     )

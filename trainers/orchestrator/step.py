@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from trading.errors import BadRecord, ServiceUnavailable, UltraThinkError
 from trainers.memory_budget import is_out_of_memory, peak_bytes
 from trainers.orchestrator.cycle import OVERTAKEN, RunState, StepEnd
-from trainers.orchestrator.runs import Run
+from trainers.orchestrator.runs import Run, RunRequest
 from trainers.orchestrator.store.runs import LEASE_S, RunStore
 from trainers.orchestrator.store.transitions import Ended
 
@@ -75,6 +75,15 @@ class StepContext:
     def output(self, step: str) -> Any:
         """What an earlier step gave; None where it gave nothing."""
         return self.run.outputs.get(step)
+
+    def begin(self, request: RunRequest) -> str:
+        """Have another run follow from this one; its id, the same however often it is asked with one trigger key.
+
+        Raises:
+            ConfigurationError: there is no such kind.
+            ServiceUnavailable: PostgreSQL does not answer.
+        """
+        return self._runs.submit(request)[0].id
 
     def progress(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Say how far it is; told within a second. A total of 0 is unknown."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from connectors.mlflow import MlflowClient, MlflowException, mlflow
+from connectors.mlflow import MlflowClient, MlflowException, brief, mlflow
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trainers.models.regime_teacher import Teacher
 from trainers.registry.tracking import CHALLENGER, CHAMPION, PREVIOUS, log_lost
@@ -145,11 +145,19 @@ def teacher_in_service() -> Teacher | None:
         if found is None:
             continue
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                path = mlflow.artifacts.download_artifacts(
-                    run_id=found.run_id, artifact_path="teacher.json", dst_path=folder
-                )
-                return from_plain(json.loads(Path(path).read_bytes()))
-        except (MlflowException, OSError, ValueError, ConfigurationError):
+            return teacher_of(found)
+        except ConfigurationError:
             continue  # a version without one, from before there were any
     return None
+
+
+def teacher_of(version: Candidate) -> Teacher:
+    """The teacher that a version of regime_detection was taught by. Raises ConfigurationError where it has none."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = mlflow.artifacts.download_artifacts(
+                run_id=version.run_id, artifact_path="teacher.json", dst_path=folder
+            )
+            return from_plain(json.loads(Path(path).read_bytes()))
+    except (MlflowException, OSError, ValueError) as error:
+        raise ConfigurationError(f"{version.name} {version.version} has no teacher: {brief(error)}") from error

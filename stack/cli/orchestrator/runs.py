@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,12 +29,32 @@ DataOption = Annotated[
 ]
 
 
+KindOption = Annotated[
+    str, typer.Option(help="cycle, training, trial; or check or update, which look at what the desk lived.")
+]
+
+
+def wanted(kind: str, spec: Path | None, data: list[str] | None) -> dict[str, Any]:
+    """What a run is told; of what looks at the desk's own archive nothing need be said.
+
+    Raises ConfigurationError.
+    """
+    from stack.processes.settings import orchestrator_settings
+    from stack.workflows.orchestrator.asked import LIVED, read_file, with_archive
+    from trading.errors import ConfigurationError
+
+    if (spec is not None and data) or (spec is None and not data and kind not in LIVED):
+        raise ConfigurationError("say what is wanted: --data SOURCE, or --spec FILE, and not both")
+    told = read_file(spec) if spec is not None else {"data": data} if data else {}
+    return with_archive(told, kind, orchestrator_settings().archive)
+
+
 @app.command(
     epilog='Example: ultrathink orchestrator submit --data archive:.ultrathink/archive --reason "a new week"'
 )
 def submit(
     reason: ReasonOption,
-    kind: Annotated[str, typer.Option(help="cycle, training or trial.")] = "cycle",
+    kind: KindOption = "cycle",
     spec: SpecOption = None,
     data: DataOption = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="The highest begin first.")] = 10,
@@ -43,13 +63,10 @@ def submit(
     json: JsonOption = False,
 ) -> None:
     """Submit a run: what is wrong with it is told now. Exit code 2 when it is refused."""
-    from stack.workflows.orchestrator.asked import check, read_file
-    from trading.errors import ConfigurationError
+    from stack.workflows.orchestrator.asked import check
     from trainers.orchestrator.runs import RunRequest
 
-    if (spec is None) == (not data):
-        raise ConfigurationError("say what is wanted: --data SOURCE, or --spec FILE, and not both")
-    told = read_file(spec) if spec is not None else {"data": data}
+    told = wanted(kind, spec, data)
     requests = [
         RunRequest(
             kind=kind, spec=told, priority=priority, reason=reason, by=current_user(),

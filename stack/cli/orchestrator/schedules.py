@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stack.cli.orchestrator.command import JsonOption, app, opened
-from stack.cli.orchestrator.runs import DataOption, SpecOption
+from stack.cli.orchestrator.runs import DataOption, KindOption, SpecOption, wanted
 from stack.cli.output import coloured, out, print_json, table
 from trading.errors import ConfigurationError
 from trading.users import current_user
@@ -30,7 +30,7 @@ def put(
     name: NameArgument,
     cron: Annotated[str, typer.Argument(help="Five fields, as cron has them: minute hour day month weekday.")],
     tz: Annotated[str, typer.Option(help="A time zone.")] = "UTC",
-    kind: Annotated[str, typer.Option(help="cycle, training or trial.")] = "cycle",
+    kind: KindOption = "cycle",
     spec: SpecOption = None,
     data: DataOption = None,
     priority: Annotated[int, typer.Option(min=-100, max=100)] = 0,
@@ -44,15 +44,13 @@ def put(
     """
     import msgspec
 
-    from stack.workflows.orchestrator.asked import check, read_file
+    from stack.workflows.orchestrator.asked import check
     from trainers.orchestrator.runs import RunRequest
     from trainers.orchestrator.schedules import Schedule
 
-    if (spec is None) == (not data):
-        raise ConfigurationError("say what is wanted: --data SOURCE, or --spec FILE, and not both")
     told = {
         "name": name, "cron": cron, "tz": tz, "kind": kind, "priority": priority, "missed": missed,
-        "spec": read_file(spec) if spec is not None else {"data": data},
+        "spec": wanted(kind, spec, data),
     }  # fmt: skip
     try:
         made = msgspec.convert(told, Schedule)

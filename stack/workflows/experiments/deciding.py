@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from connectors.kafka.cluster import require
@@ -27,6 +28,23 @@ def decides(settings: GatewaySettings) -> ServedModel | None:
     if start is None or not (start.model_version.isascii() and start.model_version.isdigit()):
         return None
     return ServedModel(start.model_name, int(start.model_version))
+
+
+def deciding_since(settings: GatewaySettings) -> tuple[ServedModel, int] | None:
+    """What decides the desk now, and since when without another between, in ns of wall time; None where nothing
+    does.
+
+    Raises ServiceUnavailable.
+    """
+    found: tuple[ServedModel, int] | None = None
+    for start in starts(settings.kafka_bootstrap, settings.topics.starts, settings.decisions_topic):
+        if not (start.model_version.isascii() and start.model_version.isdigit()):
+            found = None
+            continue
+        model = ServedModel(start.model_name, int(start.model_version))
+        if found is None or found[0] != model:
+            found = (model, start.at_ns)
+    return found
 
 
 def refuse_other_champion(definition: ExperimentDefinition, settings: GatewaySettings) -> None:
@@ -76,12 +94,16 @@ def newest_start(bootstrap: str, topic: str, decisions_topic: str) -> GatewaySta
 
     Raises ServiceUnavailable.
     """
+    newest = deque(starts(bootstrap, topic, decisions_topic), maxlen=1)
+    return newest[0] if newest else None
+
+
+def starts(bootstrap: str, topic: str, decisions_topic: str) -> Iterator[GatewayStart]:
+    """Of all gateways that write these decisions, in the log's order. Raises ServiceUnavailable."""
     require(bootstrap, topic)
-    newest: GatewayStart | None = None
     for messages in read_to_end(bootstrap, topic, 0, 0):
         for message in messages:
             with suppress(BadRecord):
                 found = read_start(as_bytes(message.value()))
                 if found.decisions_topic == decisions_topic:
-                    newest = found
-    return newest
+                    yield found

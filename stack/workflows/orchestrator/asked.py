@@ -9,6 +9,16 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from stack.workflows.orchestrator.asked_lived import (
+    CheckSpec,
+    CostSpec,
+    GuardRules,
+    GuardSpec,
+    LearningSpec,
+    Ticks,
+    check_guard,
+    check_learning,
+)
 from stack.workflows.training.settings import TrainRequest
 from trading.encoding import safe_text
 from trading.errors import ConfigurationError
@@ -21,7 +31,9 @@ from trainers.orchestrator.runs import RunRequest
 
 #: The tag by which a run finds again what it has made in MLflow.
 RUN = "orchestrator_run"
-S = TypeVar("S", bound=Struct)
+#: Kinds of runs that look at what the desk lived.
+LIVED = frozenset({"check", "update"})
+T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1, le=10_000_000)]
 
 
@@ -92,6 +104,7 @@ class CycleSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         training: how models are trained.
         overrides: gates that somebody answers for: his name, and the gates' names.
         comparison: how the challenger is compared on live ticks.
+        guard: when the champion that came of it is taken back.
         needs: step -> what it takes, where that is known better than by us.
     """
 
@@ -99,6 +112,30 @@ class CycleSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     training: TrainingSpec = TrainingSpec()
     overrides: dict[str, tuple[str, ...]] = {}
     comparison: ComparisonSpec = ComparisonSpec()
+    guard: GuardRules = GuardRules()
+    needs: dict[str, NeedSpec] = {}
+
+
+class UpdateSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A small step from the champion, by what the desk lived, and all that follows a training.
+
+    Attributes:
+        archive: folder that the data service writes.
+        ticks: the newest ones that are looked back on.
+        fresh: so many of them at least the champion must not have learned from.
+        learning: how far the step may go.
+        costs: of trading.
+        overrides, comparison, guard, needs: see `CycleSpec`.
+    """
+
+    archive: str
+    ticks: Ticks = 200_000
+    fresh: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 20_000
+    learning: LearningSpec = LearningSpec()
+    costs: CostSpec = CostSpec()
+    overrides: dict[str, tuple[str, ...]] = {}
+    comparison: ComparisonSpec = ComparisonSpec()
+    guard: GuardRules = GuardRules()
     needs: dict[str, NeedSpec] = {}
 
 
@@ -120,7 +157,10 @@ class TrialSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     needs: dict[str, NeedSpec] = {}
 
 
-SPECS: dict[str, type[Struct]] = {"cycle": CycleSpec, "training": CycleSpec, "trial": TrialSpec}
+SPECS: dict[str, type[Struct]] = {
+    "cycle": CycleSpec, "update": UpdateSpec, "training": CycleSpec, "trial": TrialSpec, "check": CheckSpec,
+    "guard": GuardSpec,
+}  # fmt: skip
 
 
 def check(request: RunRequest) -> None:
@@ -130,25 +170,33 @@ def check(request: RunRequest) -> None:
         raise ConfigurationError(
             f"{request.kind} is no kind of run that is submitted: there are {', '.join(SPECS)}"
         )
-    found = read(request.spec, SPECS[request.kind], request.kind)
-    assert isinstance(found, CycleSpec | TrialSpec)  # noqa: S101 - of SPECS
-    train_request(found).settings()
-    train_request(found).build_settings()
-    if isinstance(found, CycleSpec):
+    found: Any = read(request.spec, SPECS[request.kind], request.kind)
+    if isinstance(found, CycleSpec | TrialSpec):
+        train_request(found).settings()
+        train_request(found).build_settings()
+    if isinstance(found, UpdateSpec):
+        check_learning(found.learning, found.costs)
+    if isinstance(found, CycleSpec | UpdateSpec):
+        check_guard(found.guard)
         for span in (found.comparison.block, found.comparison.most, found.comparison.at_least.span):
             parse_span(span)
+    if isinstance(found, GuardSpec):
+        check_guard(found.rules)
+    if isinstance(found, CheckSpec | GuardSpec):
+        read(found.needs, dict[str, NeedSpec], "need")
     if unknown := sorted(set(found.needs) - set(steps_of(request.kind))):
         raise ConfigurationError(f"needs: a {request.kind} has no step {', '.join(unknown)}")
 
 
-def read(spec: Any, kind: type[S], name: str) -> S:
+def read(spec: Any, kind: type[T], name: str) -> T:
     """A run's spec. Raises ConfigurationError, which says where it is none."""
     try:
         # As strictly as it will be read again: what is kept is what was sent.
         return msgspec.convert(spec, kind)
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
         said = safe_text(str(error))
-        raise ConfigurationError(f"the spec of a {name} is none: {said}") from None
+        article = "an" if name[:1] in "aeiou" else "a"
+        raise ConfigurationError(f"the spec of {article} {name} is none: {said}") from None
 
 
 def train_request(spec: CycleSpec | TrialSpec, divisor: int = 1) -> TrainRequest:
@@ -160,6 +208,13 @@ def train_request(spec: CycleSpec | TrialSpec, divisor: int = 1) -> TrainRequest
         half_spread_bps=told.half_spread_bps, groups=told.groups, tested=told.tested, precision=told.precision,
     )  # fmt: skip
     return replace(made, batch_size=max(8, told.batch_size // divisor))
+
+
+def with_archive(told: dict[str, Any], kind: str, archive: Path | None) -> dict[str, Any]:
+    """A spec that learns from the desk's own archive, unless it names another."""
+    if kind not in LIVED or archive is None:
+        return told
+    return {"archive": str(archive), **told}
 
 
 def read_file(path: Path) -> Any:

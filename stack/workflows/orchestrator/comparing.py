@@ -17,7 +17,7 @@ from stack.workflows.experiments.deciding import decides
 from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment, known
 from stack.workflows.experiments.promoting import promote
 from stack.workflows.orchestrator.asked import RUN
-from stack.workflows.orchestrator.learning import candidate_of, spec_of
+from stack.workflows.orchestrator.learning import candidate_of, shown_spec, trained_by
 from trading.errors import ConfigurationError
 from trading.experiments.definition import Challenger, ExperimentDefinition, ServedModel
 from trading.experiments.register import WATCHER, Experiment, ExperimentState, ExperimentWord
@@ -71,7 +71,7 @@ def release(context: StepContext) -> dict[str, Any]:
 
 def definition_of(context: StepContext, champion: ServedModel, challenger: ServedModel) -> ExperimentDefinition:
     """Of the run's experiment."""
-    told = spec_of(context).comparison
+    told = shown_spec(context).comparison
     return ExperimentDefinition(
         version=1, name=name_of(context), kind="canary", salt=f"salt-of-{context.run.id}", champion=champion,
         challengers=(Challenger(ARM, challenger.model, challenger.version),), primary=told.primary,
@@ -86,7 +86,7 @@ class Watched:
     def __init__(self, context: StepContext) -> None:
         self._context, self._settings = context, gateway_settings()
         self._folder = experiments_settings().folder
-        self.comparison = spec_of(context).comparison
+        self.comparison = shown_spec(context).comparison
         # A step that is begun anew has no longer.
         self._until_s = context.output("release")["released_s"] + parse_span(self.comparison.most) / 1e9
 
@@ -185,6 +185,8 @@ def still_needed(found: KnownExperiment, counted: CountedBlocks, begin: int, sha
 
 def promote_challenger(context: StepContext) -> dict[str, Any]:
     """Release it through the exporters' gates, and name its models champions in MLflow. Raises StepRejected."""
+    from stack.workflows.orchestrator import guarding
+
     settings = gateway_settings()
     experiment = commanding.experiment_of(settings, name_of(context))
     found = known(experiment, experiments_settings().folder)
@@ -200,16 +202,16 @@ def promote_challenger(context: StepContext) -> dict[str, Any]:
     except ConfigurationError as error:
         # It serves: that MLflow lacks one of its models makes it no worse.
         summary = f"{summary}, and MLflow does not say so: {error}"
-    return {"served": str(done.served), "summary": summary}
+    guard = guarding.begin(context, done.served, experiment.definition.champion)
+    return {"served": str(done.served), "guard": guard, "summary": summary}
 
 
 def name_champions(context: StepContext, served: str) -> None:
     """In MLflow the models of what serves are the champions; those of before stay as previous ones."""
     from trainers.registry import champions, tracking
 
-    trained = context.output("train")
     tracking.connect(place_of_experiments()[1])
-    chosen = [candidate_of(name, version) for name, version in trained["models"].items()]
+    chosen = [candidate_of(name, version) for name, version in trained_by(context)["models"].items()]
     record = {"promoted_by": BY, "promotion_reason": f"run {context.run.id}: {served} serves", RUN: context.run.id}
     champions.promote(chosen, record)
 
@@ -231,7 +233,7 @@ def reject(context: StepContext) -> dict[str, Any]:
                 ExperimentWord("stop", experiment.definition.name),
                 f"{context.run.verdict}: {why}",
             )
-    told = context.output("train") or context.output("update")
+    told = trained_by(context)
     if told is not None:
         mark(context, told["models"], why)
     return {"stopped": stopped, "summary": f"{context.run.verdict}: {why}"}

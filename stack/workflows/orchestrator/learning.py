@@ -14,7 +14,7 @@ from gateway.settings import GatewaySettings
 from stack.processes.settings import gateway_settings
 from stack.servers.settings import load
 from stack.workflows.asking import place_of_experiments
-from stack.workflows.orchestrator.asked import RUN, CycleSpec, read, train_request
+from stack.workflows.orchestrator.asked import RUN, CycleSpec, UpdateSpec, read, train_request
 from stack.workflows.training.train import TrainReport, dataset_of, train
 from trading.errors import ConfigurationError, SourceError
 from trading.history.archive import read_head, show_offsets
@@ -30,9 +30,13 @@ def spec_of(context: StepContext) -> CycleSpec:
 
 def collect(context: StepContext) -> dict[str, Any]:
     """What is learned from, named so that it is the same whenever it is read: an archive ends where it ends now."""
-    spec = spec_of(context)
-    if context.run.request.kind == "cycle":
+    if context.run.request.kind in {"cycle", "update"}:
         refuse_ensemble(gateway_settings())
+    if context.run.request.kind in {"check", "update"}:
+        from stack.workflows.orchestrator import lived
+
+        return lived.collect(context)
+    spec = spec_of(context)
     data, facts = [], {}
     for source in spec.data:
         context.progress(f"look at {source}")
@@ -129,14 +133,14 @@ def gates(context: StepContext) -> dict[str, Any]:
     from stack.workflows.training.promote import evidence_of
     from trainers.registry import champions, promotion, tracking
 
-    spec, trained = spec_of(context), context.output("train")
+    overrides, trained = overrides_of(context), trained_by(context)
     tracking.connect(place_of_experiments()[1])
     chosen = [candidate_of(name, version) for name, version in trained["models"].items()]
     standing = [one for name in promotion.PIPELINE if (one := champions.candidate(name, tracking.CHAMPION))]
     found = promotion.gates(
         evidence_of(chosen), evidence_of(standing), compared_live=context.run.request.kind != "training"
     )
-    names = [name for gates_of_one in spec.overrides.values() for name in gates_of_one]
+    names = [name for gates_of_one in overrides.values() for name in gates_of_one]
     unknown = sorted(set(names) - {gate.name for gate in found})
     if unknown:
         known = ", ".join(dict.fromkeys(gate.name for gate in found))
@@ -147,8 +151,25 @@ def gates(context: StepContext) -> dict[str, Any]:
         reasons = "; ".join(f"{gate.name}: {gate.measured}, wanted {gate.wanted}" for gate in stopped)
         raise StepRejected(f"{len(stopped)} of {len(told)} gates do not pass: {reasons}")
     answered = [gate.name for gate in told if gate.overridden]
-    by = f", {', '.join(spec.overrides)} answering for {', '.join(answered)}" if answered else ""
+    by = f", {', '.join(overrides)} answering for {', '.join(answered)}" if answered else ""
     return {"gates": msgspec.to_builtins(told), "summary": f"{len(told)} gates pass{by}"}
+
+
+def overrides_of(context: StepContext) -> dict[str, tuple[str, ...]]:
+    """Gates that somebody answers for: his name, and the gates' names. Raises ConfigurationError."""
+    return shown_spec(context).overrides
+
+
+def shown_spec(context: StepContext) -> CycleSpec | UpdateSpec:
+    """Of a run whose model is compared and may be promoted. Raises ConfigurationError."""
+    kind = context.run.request.kind
+    return read(dict(context.spec), UpdateSpec, kind) if kind == "update" else spec_of(context)
+
+
+def trained_by(context: StepContext) -> dict[str, Any]:
+    """What the step that made the run's models gave."""
+    found: dict[str, Any] = context.output("train") or context.output("update")
+    return found
 
 
 def candidate_of(name: str, version: str) -> Any:
@@ -167,7 +188,7 @@ def export(context: StepContext) -> dict[str, Any]:
     from exporters.export import export_pipeline
     from exporters.options import Options
 
-    (place, mlflow_uri), trained = place_of_experiments(), context.output("train")
+    (place, mlflow_uri), trained = place_of_experiments(), trained_by(context)
     model, repository = gateway_settings().model_name, place.repository
     version = exported_before(repository, model, trained["models"])
     if version is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from stack.processes.own import PROGRAM
 from stack.servers.settings import load
@@ -19,6 +20,7 @@ from trainers.orchestrator.main import Wiring, run
 from trainers.orchestrator.ports import Executor
 from trainers.orchestrator.service import Surroundings
 from trainers.orchestrator.settings import OrchestratorSettings
+from trainers.orchestrator.store import Store
 
 #: Of what is free at the start, where nobody says more.
 SHARE = 0.6
@@ -27,9 +29,10 @@ SHARE = 0.6
 def serve(settings: OrchestratorSettings, listening: Callable[[int], None]) -> None:
     """Move the desk's runs on until SIGTERM or SIGINT; see `trainers.orchestrator.main.run`."""
     desk = GatewayLatency(settings.desk_metrics) if settings.desk_metrics else None
-    sensors = sensors_of(settings.archive, settings.data_ticks, settings.cycle)
-    around = Surroundings(executor_of(settings), sensors, desk, Served())
-    run(settings, Wiring(around, check), listening)
+    # Sensors read what runs came to, as anybody may.
+    with closing(Store(settings.postgres_url.get_secret_value())) as store:
+        around = Surroundings(executor_of(settings), sensors_of(settings, store), desk, Served())
+        run(settings, Wiring(around, check), listening)
 
 
 def executor_of(settings: OrchestratorSettings) -> Executor:

@@ -1,33 +1,45 @@
-"""What may begin a run by itself: new ticks of the desk's own archive."""
+"""What may begin a run by itself: new ticks of the desk's own archive, and what a check of them has found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from stack.workflows.orchestrator.asked import check, read_file
+from stack.workflows.orchestrator.asked import check, read_file, with_archive
 from trading.errors import ConfigurationError
 from trading.history.archive import read_head
-from trainers.orchestrator.ports import Happening
-from trainers.orchestrator.runs import RunRequest
+from trainers.orchestrator.cycle import Verdict
+from trainers.orchestrator.ports import Happening, Sensor
+from trainers.orchestrator.runs import Run, RunRequest
+from trainers.orchestrator.settings import OrchestratorSettings
+from trainers.orchestrator.store import Store
+from trainers.orchestrator.triggers import Kind
+
+#: The worse one first: a model that foretells nothing any more is not helped by a small step.
+FOUND: tuple[Kind, ...] = ("decay", "drift")
+#: The newest runs that have ended, among which a check is looked for.
+LATEST = 50
 
 
 class DataArrived:
     """Implements Sensor: so many ticks have come since the last that it told of."""
 
-    def __init__(self, archive: Path, ticks: int, spec: Path) -> None:
+    def __init__(self, archive: Path, ticks: int, spec: Path, kind: str = "cycle") -> None:
         """Look at an archive.
 
         Args:
             archive: folder that the data service writes.
-            ticks: after so many new ones a cycle begins.
-            spec: file of what the cycle is to do.
+            ticks: after so many new ones a run begins.
+            spec: file of what the run is to do.
+            kind: of run.
 
         Raises:
             ConfigurationError: the spec is none.
         """
-        self._archive, self._ticks, self._spec = archive, ticks, read_file(spec)
+        self._archive, self._ticks, self._kind = archive, ticks, kind
+        self._spec = with_archive(read_file(spec), kind, archive)
         check(self._request("0"))
 
     def look(self, now: datetime) -> Sequence[Happening]:
@@ -42,20 +54,84 @@ class DataArrived:
             return []
         # Of another topic, or of one that was made anew, they are other ticks.
         key = f"{head.topic_id}/{reached * self._ticks}"
+        key = key if self._kind == "cycle" else f"{self._kind}/{key}"
         return [Happening("data", key, self._request(f"{reached * self._ticks:,}"), {"ticks": count})]
 
     def _request(self, reached: str) -> RunRequest:
         why = f"the archive has reached {reached} ticks"
-        return RunRequest(kind="cycle", spec=self._spec, trigger="data", reason=why, by="data")
+        return RunRequest(kind=self._kind, spec=self._spec, trigger="data", reason=why, by="data")
 
 
-def sensors_of(archive: Path | None, ticks: int, spec: Path | None) -> list[DataArrived]:
-    """Those that are wanted. Raises ConfigurationError where something of them is missing."""
-    if not ticks:
+class Found:
+    """Implements Sensor: the newest check has found drift, or decay."""
+
+    def __init__(self, begins: dict[Kind, tuple[str, Any]], latest: Callable[[], Sequence[Run]]) -> None:
+        """Look at what checks came to.
+
+        Args:
+            begins: what was found -> the kind of run that it begins, and that run's spec.
+            latest: the newest runs that have ended, the newest first.
+
+        Raises:
+            ConfigurationError: a spec is none.
+        """
+        self._begins, self._latest = begins, latest
+        for kind in begins:
+            check(self._request(kind, "nothing"))
+
+    def look(self, now: datetime) -> Sequence[Happening]:
+        """See Sensor. Raises ServiceUnavailable."""
+        del now
+        checks = (run for run in self._latest() if run.request.kind == "check")
+        newest = next((run for run in checks if run.verdict is Verdict.SUCCEEDED), None)
+        told = None if newest is None else newest.outputs.get("assess")
+        if newest is None or told is None:
+            return []
+        for kind in FOUND:
+            if kind in told.get("kinds", ()) and kind in self._begins:
+                # A second check of the same champion finds the same again, and is ruled on for itself.
+                detail = {"check": newest.id, "alarms": told.get("alarms", [])}
+                return [Happening(kind, newest.id, self._request(kind, str(told.get("summary", ""))), detail)]
         return []
-    if archive is None or spec is None:
-        raise ConfigurationError(
-            "ULTRATHINK_ORCHESTRATOR_DATA_TICKS wants ULTRATHINK_ORCHESTRATOR_ARCHIVE, the folder that the data "
-            "service writes, and ULTRATHINK_ORCHESTRATOR_CYCLE, the file of what is then run"
-        )
-    return [DataArrived(archive, ticks, spec)]
+
+    def _request(self, kind: Kind, summary: str) -> RunRequest:
+        begins, spec = self._begins[kind]
+        return RunRequest(kind=begins, spec=spec, trigger=kind, reason=summary[:500], by=kind)
+
+
+def sensors_of(settings: OrchestratorSettings, store: Store) -> list[Sensor]:
+    """Those that are wanted. Raises ConfigurationError where something of them is missing."""
+    found: list[Sensor] = []
+    for ticks, spec, kind in (
+        (settings.data_ticks, settings.cycle, "cycle"),
+        (settings.check_ticks, settings.check, "check"),
+    ):
+        if not ticks:
+            continue
+        if settings.archive is None or spec is None:
+            named = "DATA_TICKS" if kind == "cycle" else "CHECK_TICKS"
+            raise ConfigurationError(
+                f"ULTRATHINK_ORCHESTRATOR_{named} wants ULTRATHINK_ORCHESTRATOR_ARCHIVE, the folder that the data "
+                f"service writes, and ULTRATHINK_ORCHESTRATOR_{kind.upper()}, the file of what is then run"
+            )
+        found.append(DataArrived(settings.archive, ticks, spec, kind))
+    if begins := begun_by(settings):
+        found.append(Found(begins, lambda: store.runs.listed(LATEST, "ended")))
+    return found
+
+
+def begun_by(settings: OrchestratorSettings) -> dict[Kind, tuple[str, Any]]:
+    """What a finding begins, where it begins anything. Raises ConfigurationError where its file is missing."""
+    found: dict[Kind, tuple[str, Any]] = {}
+    wanted: tuple[tuple[Kind, str], ...] = (("drift", settings.on_drift), ("decay", settings.on_decay))
+    for kind, begins in wanted:
+        if begins == "nothing":
+            continue
+        path = settings.cycle if begins == "cycle" else settings.update
+        if path is None:
+            prefix = "ULTRATHINK_ORCHESTRATOR"
+            raise ConfigurationError(
+                f"{prefix}_ON_{kind.upper()}={begins} wants {prefix}_{begins.upper()}, the file of what is then run"
+            )
+        found[kind] = (begins, with_archive(read_file(path), begins, settings.archive))
+    return found

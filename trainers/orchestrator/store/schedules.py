@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from connectors.postgres import Connection, Jsonb
 from trading.errors import BadRecord, ConfigurationError
-from trainers.orchestrator.cycle import Verdict
+from trainers.orchestrator.cycle import LOOKING_ON, Verdict
 from trainers.orchestrator.runs import RunRequest
 from trainers.orchestrator.schedules import Schedule, due
 from trainers.orchestrator.store.database import Database
@@ -120,7 +120,7 @@ class ScheduleStore:
             found = due(schedule, after, now, late)[:AT_ONCE]
             for slot in found:
                 # It begins now, whenever it was due.
-                why = slot.skipped or ruled(connection, policy, "schedule", now).why_not
+                why = slot.skipped or ruled(connection, policy, "schedule", now, schedule.kind).why_not
                 self._slot(connection, schedule, slot.at, why)
             if found:
                 connection.execute(
@@ -176,7 +176,7 @@ class ScheduleStore:
             )
             if rows:
                 return Fired(rows[0]["run"] or "", rows[0]["refused"])
-            ruling, run = ruled(connection, policy, kind, now), ""
+            ruling, run = ruled(connection, policy, kind, now, request.kind), ""
             if ruling.begins:
                 run = submitted(connection, request)[0].id
             connection.execute(
@@ -188,13 +188,16 @@ class ScheduleStore:
             return Fired(run, ruling.why_not)
 
 
-def ruled(connection: Connection[Any], policy: TriggerPolicy, kind: Kind, now: datetime) -> Ruling:
-    """By what was begun before, within the transaction."""
+def ruled(connection: Connection[Any], policy: TriggerPolicy, kind: Kind, now: datetime, of: str) -> Ruling:
+    """By what was begun before, within the transaction; `of` is the kind of run that would begin."""
+    if of in LOOKING_ON:
+        return Ruling("")
     since = now - max(span_of(policy.false_window), span_of(policy.most_cool_down), timedelta(days=2))
     rows = dict_rows(
         connection,
-        "SELECT trigger, submitted_at, verdict FROM orchestrator.runs WHERE submitted_at > %(since)s",
-        {"since": since},
+        "SELECT trigger, submitted_at, verdict FROM orchestrator.runs "
+        "WHERE submitted_at > %(since)s AND kind <> ALL(%(looking_on)s)",
+        {"since": since, "looking_on": sorted(LOOKING_ON)},
     )
     before = [Begun(r["trigger"], r["submitted_at"].astimezone(UTC), Verdict(r["verdict"])) for r in rows]
     return rule(policy, kind, now, before)

@@ -21,8 +21,9 @@ from tests.unit.trainers.online.conftest import HORIZON_NS
 from trading.errors import ConfigurationError
 from trading.history import open_source
 from trainers.data.build import BuildSettings, build
+from trainers.online.bounds import UpdateSettings
 from trainers.online.networks import Networks, distance, from_states
-from trainers.online.update import Refused, UpdateSettings, divide, update
+from trainers.online.update import Refused, divide, update
 from trainers.walk_forward import as_plain
 
 QUICK = UpdateSettings(steps=12, batch_rows=256)
@@ -127,7 +128,8 @@ from pathlib import Path
 from trading.files import replace_file
 from trainers.data.dataset import open_dataset
 from trainers.online.networks import from_states
-from trainers.online.update import UpdateSettings, update
+from trainers.online.bounds import UpdateSettings
+from trainers.online.update import update
 from trainers.walk_forward import from_plain
 folder = Path(sys.argv[1])
 states = torch.load(folder / "champion.pt", weights_only=True)

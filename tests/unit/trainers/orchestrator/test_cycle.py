@@ -61,7 +61,9 @@ def test_whatever_comes_a_run_ends_once_and_with_a_verdict(kind, ends):
 
 
 def test_an_unknown_kind_or_step_is_refused_by_name():
-    with pytest.raises(ConfigurationError, match="'circle' is no kind of run: there are cycle, training, trial"):
+    with pytest.raises(
+        ConfigurationError, match="'circle' is no kind of run: there are cycle, update, training, trial"
+    ):
         first_step("circle")
     with pytest.raises(ConfigurationError, match="'dance' is no step of a trial"):
         after("trial", "dance", Verdict.NONE, StepEnd.DONE)

@@ -8,14 +8,23 @@ from importlib import import_module
 import msgspec
 import pytest
 
-from stack.workflows.orchestrator.asked import CycleSpec, TrialSpec, check, read, read_file, train_request
+from stack.workflows.orchestrator.asked import (
+    CycleSpec,
+    TrialSpec,
+    check,
+    read,
+    read_file,
+    train_request,
+    with_archive,
+)
 from stack.workflows.orchestrator.learning import pin
-from stack.workflows.orchestrator.sensing import DataArrived, sensors_of
+from stack.workflows.orchestrator.sensing import DataArrived, Found, sensors_of
 from stack.workflows.orchestrator.stepping import STEPS, work_of
 from trading.errors import ConfigurationError, SourceError
 from trading.history.archive import HEAD, ArchiveHead, PartitionHead
-from trainers.orchestrator.cycle import KINDS, REJECT
-from trainers.orchestrator.runs import RunRequest
+from trainers.orchestrator.cycle import KINDS, REJECT, RunState, Verdict
+from trainers.orchestrator.runs import Run, RunRequest
+from trainers.orchestrator.settings import OrchestratorSettings
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
@@ -55,7 +64,8 @@ def test_what_is_asked_is_checked_whole(kind):
         ("cycle", {"needs": {"train": {"gpu_mb": -1}}}, r"\$.needs"),
         ("cycle", {"training": {"\ud800": 1}}, "is none"),
         ("trial", {}, r"missing required field `study`"),
-        ("update", {}, "is no kind of run"),
+        ("update", {}, "the spec of an update is none: .*unknown field `data`"),
+        ("circle", {}, "is no kind of run"),
     ],
 )
 def test_what_is_wrong_is_told_by_where_it_is(kind, spec, words):
@@ -107,9 +117,84 @@ def test_new_ticks_are_told_of_once_they_are_enough(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path):
-    assert sensors_of(None, 0, None) == []
-    with pytest.raises(ConfigurationError, match="ULTRATHINK_ORCHESTRATOR_CYCLE"):
-        sensors_of(tmp_path, 5, None)
+    def told(**given):
+        return OrchestratorSettings(token="told", **given)
+
+    assert sensors_of(told(), None) == []
+    missing = {
+        "ULTRATHINK_ORCHESTRATOR_CYCLE": {"archive": tmp_path, "data_ticks": 5},
+        "ULTRATHINK_ORCHESTRATOR_CHECK,": {"archive": tmp_path, "check_ticks": 5},
+        "wants ULTRATHINK_ORCHESTRATOR_ARCHIVE": {"check_ticks": 5},
+        "ON_DRIFT=update wants ULTRATHINK_ORCHESTRATOR_UPDATE": {"on_drift": "update"},
+        "ON_DECAY=cycle wants ULTRATHINK_ORCHESTRATOR_CYCLE": {"on_decay": "cycle"},
+    }
+    for name, given in missing.items():
+        with pytest.raises(ConfigurationError, match=name):
+            sensors_of(told(**given), None)
+
+
+def ended(kind, verdict, **assessed):
+    request = RunRequest(kind=kind, reason="a test", by="tester")
+    return Run(
+        id=f"{kind}-{verdict}", request=request, state=RunState.ENDED, step="assess", verdict=Verdict(verdict),
+        why="", fence=1, lease_until_s=None, not_before_s=0.0, divisor=1, cancelled="",
+        outputs={"assess": assessed} if assessed else {}, progress={}, submitted_s=0.0, ended_s=1.0,
+    )  # fmt: skip
+
+
+def test_what_the_newest_check_has_found_begins_what_is_wanted(tmp_path):
+    runs = []
+    update = {"archive": str(tmp_path)}
+    sensor = Found({"drift": ("update", update), "decay": ("cycle", {"data": ["skfolio:sp500"]})}, lambda: runs)
+    assert sensor.look(NOW) == []
+    runs[:] = [ended("cycle", "succeeded"), ended("check", "failed", kinds=["drift"])]
+    assert sensor.look(NOW) == []
+    runs.append(
+        ended("check", "succeeded", kinds=["drift"], alarms=[{"what": "macd"}], summary="macd lies elsewhere")
+    )
+    (one,) = sensor.look(NOW)
+    assert (one.kind, one.key, one.request.kind) == ("drift", "check-succeeded", "update")
+    assert one.request.reason == "macd lies elsewhere"
+    assert one.detail == {"check": "check-succeeded", "alarms": [{"what": "macd"}]}
+    # The worse one first; and what the newest check no longer finds begins nothing.
+    runs.insert(0, ended("check", "succeeded", kinds=["drift", "decay"], summary="both"))
+    assert [h.kind for h in sensor.look(NOW)] == ["decay"]
+    runs.insert(0, ended("check", "succeeded", kinds=[], summary="nothing"))
+    assert sensor.look(NOW) == []
+    with pytest.raises(ConfigurationError, match="spec of an update is none"):
+        Found({"drift": ("update", {"data": ["x"]})}, lambda: runs)
+
+
+def lived(kind, **spec):
+    return RunRequest(kind=kind, spec={"archive": "there", **spec}, reason="a test", by="tester")
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "why"),
+    [
+        ("check", {"reference": 10}, "reference"),
+        ("check", {"drift": {"slack": 0.0}}, "slack"),
+        ("check", {"data": ["x"]}, "unknown field `data`"),
+        ("check", {"needs": {"train": {"memory_mb": 5}}}, "a check has no step train"),
+        ("check", {"needs": {"assess": {"memory": 5}}}, "unknown field `memory`"),
+        ("update", {"learning": {"steps": 10**6}}, "steps 1e\\+06 is none of a small step"),
+        ("update", {"learning": {"learning_rate": float("nan")}}, "learning_rate nan"),
+        ("update", {"costs": {"fee_bps": -1}}, "fee_bps"),
+        ("update", {"guard": {"most": "soon"}}, "guard: "),
+        ("update", {"guard": {"utility": 1.5}}, "utility"),
+        ("update", {"comparison": {"block": "never"}}, "never"),
+    ],
+)
+def test_what_learns_from_what_was_lived_is_checked_whole(kind, spec, why):
+    check(lived(kind))
+    with pytest.raises(ConfigurationError, match=why):
+        check(lived(kind, **spec))
+
+
+def test_what_looks_at_the_desks_own_archive_need_not_name_it(tmp_path):
+    assert with_archive({}, "check", tmp_path) == {"archive": str(tmp_path)}
+    assert with_archive({"archive": "other"}, "update", tmp_path) == {"archive": "other"}
+    assert with_archive({"data": []}, "cycle", tmp_path) == {"data": []}
 
 
 def test_every_step_of_every_kind_is_done_by_something():

@@ -1,0 +1,139 @@
+"""What is asked of runs that learn from what the desk lived: checks for drift, updates of the champion, and the
+watch over what was promoted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from trading.errors import ConfigurationError
+from trading.experiments.definition import ServedModel, TradingCosts
+from trading.market import Symbol
+from trading.spans import parse_span
+
+Ticks = Annotated[int, Meta(ge=5_000, le=50_000_000)]
+Blocks = Annotated[int, Meta(ge=100, le=1_000_000)]
+Fall = Annotated[float, Meta(gt=0.0, lt=1.0)]
+
+
+class CostSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of each unit traded, in basis points; see `Costs`."""
+
+    fee_bps: Annotated[float, Meta(ge=0, le=1000)] = 0.5
+    slippage_bps: Annotated[float, Meta(ge=0, le=1000)] = 0.5
+    half_spread_bps: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+
+
+class LearningSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How far an update may go; see `UpdateSettings`, which bounds each."""
+
+    seed: Annotated[int, Meta(ge=0, le=2**31)] = 7
+    steps: int = 150
+    batch_rows: int = 1024
+    learning_rate: float = 5e-4
+    replayed: float = 0.5
+    distance_penalty: float = 1.0
+    most_distance: float = 0.1
+    most_gradient: float = 1.0
+    fresh: float = 0.4
+    held: float = 0.2
+
+
+class DriftSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How drift is looked for; see `DriftSettings`."""
+
+    block_rows: Annotated[int, Meta(ge=50, le=1_000_000)] = 500
+    least_psi: Annotated[float, Meta(gt=0, le=10)] = 0.25
+    most_psi: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    psi_factor: Annotated[float, Meta(ge=1, le=100)] = 2.5
+    confirmed: Annotated[int, Meta(ge=1, le=100)] = 2
+    adwin_delta: Annotated[float, Meta(gt=0, lt=1)] = 1e-5
+    slack: Annotated[float, Meta(gt=0, le=5)] = 0.5
+    rows_between_false: Annotated[int, Meta(ge=10_000)] = 3_000_000
+
+
+class GuardRules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When what was promoted is taken back: where it is known to be worse than the last good one by so much.
+
+    Attributes:
+        utility, hit_rate: falls, as shares of the last good one's.
+        volatility: rise of the deviation of a block's return, as a share of the last good one's.
+        alpha: chance that any of the three is ever taken for known where it is not so.
+        blocks: that are watched; then it is the last good one itself.
+        most: a span of wall time after which the watch ends.
+        enabled: whether there is one.
+    """
+
+    utility: Fall = 0.3
+    hit_rate: Fall = 0.4
+    volatility: Annotated[float, Meta(gt=0.0, le=100.0)] = 0.5
+    alpha: Annotated[float, Meta(ge=0.0001, le=0.2)] = 0.05
+    blocks: Blocks = 1_000
+    most: str = "30d"
+    enabled: bool = True
+
+
+class CheckSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether what the desk lives is still what its champion knows.
+
+    Attributes:
+        archive: folder that the data service writes.
+        reference: ticks after the champion began to decide that show what is usual.
+        ticks: the newest ones that are looked at, at most.
+        drift: how.
+        costs: of trading.
+        needs: step -> what it takes, see `NeedSpec`.
+    """
+
+    archive: str
+    reference: Ticks = 100_000
+    ticks: Ticks = 200_000
+    drift: DriftSpec = DriftSpec()
+    costs: CostSpec = CostSpec()
+    needs: dict[str, Any] = {}
+
+
+class GuardSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a watch is over.
+
+    Attributes:
+        promoted, last_good: what decides the desk now, and what did before.
+        of: the run that promoted it.
+        sha256: of the last good one's files, by name: what serves again after a rollback.
+        models: that the promoted one was made of, in MLflow; and `before`, the champions before.
+        rules: when it is taken back.
+        block, costs, symbols: of the comparison, see `ExperimentDefinition`.
+        needs: see `CheckSpec`.
+    """
+
+    promoted: ServedModel
+    last_good: ServedModel
+    of: str
+    sha256: dict[str, str]
+    models: dict[str, str] = {}
+    before: dict[str, str] = {}
+    rules: GuardRules = GuardRules()
+    block: str = "10m"
+    costs: TradingCosts = TradingCosts()
+    symbols: Annotated[tuple[Symbol, ...], Meta(max_length=1000)] = ()
+    needs: dict[str, Any] = {}
+
+
+def check_learning(told: LearningSpec, costs: CostSpec) -> None:
+    """Raise ConfigurationError where it is none of a small step."""
+    from trainers.costs import Costs
+    from trainers.online.bounds import UpdateSettings
+
+    paid = msgspec.convert(msgspec.to_builtins(costs), Costs)
+    UpdateSettings(**msgspec.structs.asdict(told), costs=paid).check()
+
+
+def check_guard(rules: GuardRules) -> None:
+    """Raise ConfigurationError where a span is none."""
+    try:
+        parse_span(rules.most)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"guard: {error}") from None

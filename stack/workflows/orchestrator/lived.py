@@ -1,0 +1,312 @@
+"""Steps that learn from what the desk lived: which part of the log, whether it has changed, and a small step from
+what decides it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from gateway.settings import GatewaySettings
+from stack.processes.settings import gateway_settings
+from stack.servers.settings import load
+from stack.workflows.asking import place_of_experiments
+from stack.workflows.experiments.deciding import deciding_since
+from stack.workflows.orchestrator.asked import RUN, UpdateSpec, read
+from stack.workflows.orchestrator.asked_lived import CheckSpec, CostSpec, DriftSpec, LearningSpec
+from trading.errors import ConfigurationError, SourceError
+from trading.experiments.definition import ServedModel
+from trading.history.archive import read_head, read_offsets, show_offsets
+from trading.spans import span_text
+from trainers.costs import Costs
+from trainers.orchestrator.step import StepContext, StepRejected
+
+if TYPE_CHECKING:
+    from trainers.data.dataset import Dataset
+    from trainers.online.networks import Networks
+    from trainers.online.ripening import LivedSpan
+
+#: How far a version has learned from a log: a tag of its versions in MLflow.
+LEARNED = "learned_until"
+MODELS = "models:/"
+
+
+def spec_of(context: StepContext) -> CheckSpec | UpdateSpec:
+    """What the run was asked. Raises ConfigurationError."""
+    kind = context.run.request.kind
+    if kind == "check":
+        return read(dict(context.spec), CheckSpec, kind)
+    return read(dict(context.spec), UpdateSpec, kind)
+
+
+# ---- which part of the log ------------------------------------------------------------------------------------
+
+
+def collect(context: StepContext) -> dict[str, Any]:
+    """Offsets, and the champion's versions: from here on the run is a function of them.
+
+    Raises:
+        ConfigurationError: nothing decides the desk, or what does was not trained here.
+        SourceError: there is no archive.
+        StepRejected: too little was lived since.
+    """
+    from trainers.registry import tracking
+
+    spec, settings = spec_of(context), gateway_settings()
+    archive = Path(spec.archive).expanduser().absolute()
+    head = read_head(archive)
+    if head is None:
+        raise SourceError(f"{archive} holds no archive yet: `ultrathink data serve` writes one")
+    serving, since_ns = serving_model(settings)
+    models, place = pipeline_of(serving), place_of_experiments()
+    tracking.connect(place[1])
+    stop = {partition: one.next_offset for partition, one in head.partitions.items()}
+    told = {
+        "archive": str(archive), "topic_id": head.topic_id, "champion": str(serving), "models": models,
+        "horizon_ns": horizon_of(models), "stop": show_offsets(stop),
+    }  # fmt: skip
+    if isinstance(spec, CheckSpec):
+        return told | looked_at(archive, spec, since_ns, stop)
+    learned = learned_until(models, head.topic_id)
+    fresh = sum(max(0, end - learned.get(partition, 0)) for partition, end in stop.items())
+    if fresh < spec.fresh:
+        raise StepRejected(
+            f"{fresh:,} ticks have come that {serving} has not learned from, and {spec.fresh:,} are the fewest"
+        )
+    start = last_ticks(stop, spec.ticks)
+    span = f"{archive}, offsets {show_offsets(start) or 'from the first on'} to {show_offsets(stop)}"
+    return told | {"start": show_offsets(start), "summary": f"{serving} is to learn from {span}"}
+
+
+def serving_model(settings: GatewaySettings) -> tuple[ServedModel, int]:
+    """What decides the desk, and since when. Raises ConfigurationError where nothing does."""
+    found = deciding_since(settings)
+    if found is None:
+        raise ConfigurationError(
+            "nothing decides the desk, so there is no champion to learn from: start it, or submit a cycle"
+        )
+    return found
+
+
+def pipeline_of(serving: ServedModel) -> dict[str, str]:
+    """The versions in MLflow that a served one was made of, by model. Raises ConfigurationError."""
+    from exporters.errors import ExportError
+    from trainers.registry.promotion import PIPELINE
+
+    try:
+        steps = place_of_experiments()[0].repository.verified_lineage(serving.model, serving.version).steps
+    except ExportError as error:
+        raise ConfigurationError(f"{serving} cannot be learned from: {error}") from error
+    found = {}
+    for told in steps.values():
+        name, _, version = told.removeprefix(MODELS).rpartition("/")
+        if told.startswith(MODELS) and version.isdigit():
+            found[name] = version
+    if set(found) != set(PIPELINE):
+        raise ConfigurationError(
+            f"{serving} was made of {', '.join(steps.values()) or 'one file'}: only a graph of registered versions "
+            f"of {', '.join(PIPELINE)} can be learned from"
+        )
+    return {name: found[name] for name in PIPELINE}
+
+
+def horizon_of(models: Mapping[str, str]) -> int:
+    """That the labels of its training looked ahead, in ns. Raises ConfigurationError where nobody knows."""
+    from trainers.registry.pipeline import known, parameter
+
+    name, version = next(iter(models.items()))
+    told = parameter(known(name, version), "horizon_ns")
+    if not told.isdigit():
+        raise ConfigurationError(f"{name} {version} does not say how far its labels look ahead")
+    return int(told)
+
+
+def learned_until(models: Mapping[str, str], topic_id: str) -> dict[int, int]:
+    """Offsets of this log before which the versions have learned; none of what was never updated from it."""
+    from trainers.registry.pipeline import known
+
+    name, version = next(iter(models.items()))
+    told = known(name, version).tags.get(LEARNED, "")
+    whose, _, offsets = told.partition("@")
+    return read_offsets(told, LEARNED, offsets) if whose == topic_id else {}
+
+
+def last_ticks(stop: Mapping[int, int], count: int) -> dict[int, int]:
+    """Where the newest ticks begin: of each partition in its share of all."""
+    total = max(1, sum(stop.values()))
+    return {p: begin for p, end in stop.items() if (begin := max(0, end - round(count * end / total))) > 0}
+
+
+def looked_at(archive: Path, spec: CheckSpec, since_ns: int, stop: Mapping[int, int]) -> dict[str, Any]:
+    """Of a check: what shows what is usual, and what is looked at."""
+    from trainers.data.archived_columns import offsets_since
+
+    born = offsets_since(archive, since_ns)
+    lived = {partition: max(0, end - born.get(partition, end)) for partition, end in stop.items()}
+    total = sum(lived.values())
+    if total <= spec.reference:
+        return {
+            "summary": f"nothing can be said yet: the champion has decided about {total:,} archived ticks, and "
+            f"{spec.reference:,} are to show what is usual"
+        }
+    known = {p: born[p] + round(spec.reference * count / total) for p, count in lived.items()}
+    newest = {p: max(known[p], stop[p] - round(spec.ticks * count / total)) for p, count in lived.items()}
+    return {
+        "reference": [show_offsets(born), show_offsets(known)], "start": show_offsets(newest),
+        "summary": f"{total:,} ticks since it began to decide; the first {spec.reference:,} show what is usual",
+    }  # fmt: skip
+
+
+def span_of(told: Mapping[str, Any], start: str, stop: str) -> LivedSpan:
+    """Offsets of the archive. Raises ConfigurationError where it is of another log by now."""
+    from trainers.online.ripening import LivedSpan
+
+    archive = Path(told["archive"])
+    head = read_head(archive)
+    if head is None or head.topic_id != told["topic_id"]:
+        raise ConfigurationError(f"{archive} is of another log than it was when this run began: submit another")
+    return LivedSpan(archive, read_offsets(start, "from", start), read_offsets(stop, "until", stop))
+
+
+def folder_of(context: StepContext, name: str) -> Path:
+    """Where a run keeps rows while it needs them: offsets make the same ones again."""
+    return load().absolute_home / "datasets" / f"lived-{context.run.id}-{name}"
+
+
+def dataset(context: StepContext, told: Mapping[str, Any], span: LivedSpan) -> Path:
+    """The folder of a span's ripe rows, named by what they are made of; built where it is not there yet."""
+    from trainers.data import manifest
+    from trainers.online.ripening import ripen
+
+    named = msgspec.json.encode((span.spec, told["topic_id"], told["horizon_ns"]))
+    folder = folder_of(context, hashlib.sha256(named).hexdigest()[:12])
+    try:
+        manifest.read(folder)
+    except ConfigurationError:
+        # Nothing reads what is none.
+        shutil.rmtree(folder, ignore_errors=True)
+        ripen(span, told["horizon_ns"], folder, context.progress)
+    return folder
+
+
+# ---- whether it has changed ------------------------------------------------------------------------------------
+
+
+def assess(context: StepContext) -> dict[str, Any]:
+    """Whether features, regimes, signals or what is earned are still what they were. Raises ConfigurationError."""
+    from trainers.memory_budget import be_deterministic
+    from trainers.online import drift
+    from trainers.online.worth import observe_rows
+
+    spec, told = spec_of(context), context.output("collect")
+    assert isinstance(spec, CheckSpec)  # noqa: S101 - of its kind
+    if "reference" not in told:
+        return {"alarms": [], "kinds": [], "rows": 0, "champion": told["champion"], "summary": told["summary"]}
+    networks, costs = opened(told["models"]), costs_of(spec.costs)
+    be_deterministic(0)
+    observed = []
+    for begin, end in (told["reference"], (told["start"], told["stop"])):
+        folder = dataset(context, told, span_of(told, begin, end))
+        data = rows_of(folder)
+        rows = np.flatnonzero(data.labels.valid)
+        context.progress(f"ask about {len(rows):,} rows")
+        observed.append(observe_rows(networks, data, rows, costs))
+        shutil.rmtree(folder, ignore_errors=True)
+    settings = drift_settings(spec.drift)
+    alarms = drift.watch(observed[0], observed[1], settings)
+    size = drift.block_size(observed[0], settings)
+    counted = f"{len(observed[1]):,} ripe rows against {len(observed[0]):,}, in blocks of {size:,}"
+    return {
+        "alarms": msgspec.to_builtins(alarms), "kinds": drift.kinds_of(alarms), "rows": len(observed[1]),
+        "block_rows": size, "champion": told["champion"],
+        "summary": "; ".join(one.sentence for one in alarms[:4]) + f" ({counted})" if alarms else
+        f"nothing has changed: {counted}",
+    }  # fmt: skip
+
+
+def opened(models: Mapping[str, str]) -> Networks:
+    """The champion's networks. Raises ConfigurationError, ServiceUnavailable."""
+    from trainers.registry import tracking
+    from trainers.registry.pipeline import open_pipeline
+
+    tracking.connect(place_of_experiments()[1])
+    return open_pipeline(models)
+
+
+def rows_of(folder: Path) -> Dataset:
+    """A dataset, opened. Raises ConfigurationError."""
+    from trainers.data.dataset import open_dataset
+
+    return open_dataset(folder)
+
+
+def drift_settings(told: DriftSpec) -> Any:
+    """As the detectors take them."""
+    from trainers.online.drift import DriftSettings
+
+    return DriftSettings(**msgspec.structs.asdict(told))
+
+
+def costs_of(told: CostSpec) -> Costs:
+    """As trainers count them."""
+    return Costs(**msgspec.structs.asdict(told)).check()
+
+
+# ---- a small step ----------------------------------------------------------------------------------------------
+
+
+def ripen(context: StepContext) -> dict[str, Any]:
+    """The ripe rows of the newest ticks, as a dataset. Raises SourceError, ConfigurationError."""
+    told = context.output("collect")
+    span = span_of(told, told["start"], told["stop"])
+    data = rows_of(dataset(context, told, span))
+    manifest, ripe = data.manifest, int(data.labels.valid.sum())
+    waiting = len(data) - ripe
+    horizon = span_text(told["horizon_ns"])
+    return {
+        "spec": span.spec, "dataset_hash": manifest.dataset_hash, "rows": len(data),
+        "ripe": ripe, "left_out": manifest.left_out,
+        "summary": f"{ripe:,} of {manifest.ticks:,} ticks have a ripe label; {waiting:,} wait for their {horizon}",
+    }  # fmt: skip
+
+
+def update_models(context: StepContext) -> dict[str, Any]:
+    """A small step from the champion, judged by the newest ripe rows; three registered challengers.
+
+    Raises:
+        StepRejected: the rows are broken, planted or told twice, or the step was none forward.
+    """
+    from stack.workflows.orchestrator.updating import registered, stepped
+
+    spec, told = spec_of(context), context.output("collect")
+    assert isinstance(spec, UpdateSpec)  # noqa: S101 - of its kind
+    folder = dataset(context, told, span_of(told, told["start"], told["stop"]))
+    champion, data = opened(told["models"]), rows_of(folder)
+    if data.manifest.dataset_hash != context.output("ripen")["dataset_hash"]:
+        raise ConfigurationError(f"{told['archive']} gives other rows than it did: it was changed, submit another")
+    settings = learning_settings(spec.learning, costs_of(spec.costs), context.run.divisor)
+    found = stepped(champion, data, settings, context.progress)
+    tags = {RUN: context.run.id, LEARNED: f"{told['topic_id']}@{told['stop']}", "updated_from": told["champion"]}
+    context.check()
+    report = registered(champion, data, found, settings, tags, context.progress)
+    shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "run_id": report.run_id, "models": report.models, "verdict": report.verdict, "edge": report.edge,
+        "champion_sha256": found.champion, "sha256": found.sha256, "gain": found.gain,
+        "distances": found.distances, "held": len(found.after), "fresh": len(found.parts.fresh),
+        "replayed": len(found.parts.replayed), "score": None, "summary": found.sentence,
+    }  # fmt: skip
+
+
+def learning_settings(told: LearningSpec, costs: Costs, divisor: int) -> Any:
+    """As updates take them; batches are `divisor` times smaller than they were asked."""
+    from trainers.online.bounds import LEAST_BATCH, UpdateSettings
+
+    given = msgspec.structs.asdict(told) | {"batch_rows": max(LEAST_BATCH, told.batch_rows // divisor)}
+    return UpdateSettings(**given, costs=costs).check()

@@ -1,0 +1,86 @@
+"""What was promoted is taken back where it is known to be worse, and hardly ever where it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from services.experiments.statistics.worse import HIT_RATE, UTILITY, VOLATILITY, WorseRules, gains, known_worse
+
+RULES = WorseRules()
+
+
+def returns(blocks, seed, mean=1.0, deviation=1.0):
+    return np.random.default_rng(seed).normal(mean, deviation, blocks)
+
+
+def pair(blocks, seed, mean=1.0, deviation=1.0, skewed=False):
+    """Net basis points of what decides now, and of the last good one, on the same blocks."""
+    before = returns(blocks, seed)
+    shared = before - 1.0
+    now = mean + deviation * shared
+    if skewed:
+        # Few large gains, and many small losses: the mean stays, and one in five blocks gains.
+        rng = np.random.default_rng(seed + 1)
+        now = np.where(rng.random(blocks) < 0.2, 6.0, -0.25)
+    return now, before
+
+
+def test_what_is_as_good_is_let_be():
+    for seed in range(60):
+        assert known_worse(*pair(1_000, seed), RULES) is None
+        # Within what is borne: a fifth less is no third.
+        assert known_worse(*pair(1_000, seed, mean=0.9), RULES) is None
+        assert known_worse(*pair(1_000, seed, deviation=1.2), RULES) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [({"mean": 0.2}, UTILITY), ({"mean": -1.0}, UTILITY), ({"deviation": 2.5}, VOLATILITY),
+     ({"skewed": True}, HIT_RATE)],
+)  # fmt: skip
+def test_what_is_worse_is_named_with_its_figures(changed, what):
+    for seed in range(10):
+        found = known_worse(*pair(1_000, seed, **changed), RULES)
+        assert found is not None
+        assert found.what == what or (changed == {"mean": -1.0} and found.what == HIT_RATE)
+        assert found.blocks <= 700
+        assert (found.now > found.before) == (found.what == VOLATILITY)
+        assert found.what in found.sentence
+        assert f"{found.blocks:,} blocks" in found.sentence
+
+
+def test_where_the_last_good_one_loses_too_only_a_larger_loss_is_worse():
+    before = returns(1_000, 3, mean=-1.0)
+    assert known_worse(before + 0.0, before, RULES) is None
+    assert known_worse(before - 0.1, before, RULES) is None
+    found = known_worse(before - 2.0, before, RULES)
+    assert found is not None
+    assert found.what in {UTILITY, HIT_RATE, VOLATILITY}
+
+
+def test_looking_at_every_block_accuses_few_who_are_as_good():
+    wrong = 0
+    for seed in range(200):
+        # At the very edge of what is borne.
+        now, before = pair(600, 1_000 + seed, mean=0.7)
+        wrong += known_worse(now, before, RULES) is not None
+    assert wrong <= 0.05 * 200 + 6
+
+
+def test_what_was_shown_stays_shown():
+    now, before = pair(1_000, 5, mean=-0.5)
+    first = known_worse(now[:400], before[:400], RULES)
+    assert first is not None
+    assert known_worse(now, before, RULES) == first
+
+
+def test_blocks_that_nobody_can_value_accuse_nobody_and_one_that_is_not_known_now_does():
+    now, before = pair(300, 1)
+    both = np.array(now), np.array(before)
+    both[0][50] = both[1][50] = np.nan
+    assert known_worse(*both, RULES) is None
+    now[50] = np.nan
+    assert known_worse(now, before, RULES) is not None
+    assert known_worse(np.zeros(0), np.zeros(0), RULES) is None
+    assert gains(np.array([2.0, 0.0, -1.0])).tolist() == [1.0, 0.5, 0.0]

@@ -1,0 +1,60 @@
+"""How far an update may go: numbers alone, which can be checked without loading what learns."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from trading.errors import ConfigurationError
+from trainers.costs import Costs
+
+MOST_STEPS, MOST_LEARNING_RATE, MOST_DISTANCE = 2_000, 1e-2, 0.5
+#: Two windows of consecutive rows.
+LEAST_BATCH = 64
+
+
+class UpdateSettings(Struct, frozen=True):
+    """How far an update may go.
+
+    Attributes:
+        seed: of what is drawn.
+        steps: of each network.
+        batch_rows: a step.
+        learning_rate: of Adam.
+        replayed: the share of a step's rows that are of the reference.
+        distance_penalty: of the squared distance from the champion, as a share of its length.
+        most_distance: a network goes no further, as a share of its length.
+        most_gradient: gradients are cut to this length.
+        fresh, held: shares of the rows, by time: the newest `held` judge, the `fresh` ones before them are learned
+            from, and the rest is the reference.
+        costs: of trading.
+    """
+
+    seed: int = 7
+    steps: int = 150
+    batch_rows: int = 1024
+    learning_rate: float = 5e-4
+    replayed: float = 0.5
+    distance_penalty: float = 1.0
+    most_distance: float = 0.1
+    most_gradient: float = 1.0
+    fresh: float = 0.4
+    held: float = 0.2
+    costs: Costs = Costs()
+
+    def check(self) -> UpdateSettings:
+        """Itself. Raises ConfigurationError for what is no small step."""
+        bounds = {
+            "steps": (1, MOST_STEPS), "batch_rows": (LEAST_BATCH, 65_536),
+            "learning_rate": (1e-7, MOST_LEARNING_RATE), "most_distance": (1e-4, MOST_DISTANCE),
+            "distance_penalty": (0.0, 1e3), "most_gradient": (1e-3, 1e2), "replayed": (0.1, 0.9),
+            "fresh": (0.05, 0.8), "held": (0.05, 0.5),
+        }  # fmt: skip
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigurationError(f"{name} {value:g} is none of a small step: {low:g} to {high:g} are")
+        if self.fresh + self.held > 0.9:
+            told = f"fresh {self.fresh:g} and held {self.held:g} leave less than a tenth to be replayed"
+            raise ConfigurationError(told)
+        self.costs.check()
+        return self

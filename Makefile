@@ -91,6 +91,7 @@ types: setup
 
 chaos: setup
 	@$(BIN)/ultrathink chaos $(CHAOS_ARGS)
+	@$(BIN)/ultrathink chaos --loop
 
 # Every fault that has an alert, every process killed, backup and restore: an hour.
 drill: setup

@@ -41,6 +41,7 @@ PARTS = {
     "scaling": "benchmarks.scaling",
     "coverage": "benchmarks.coverage",
     "experiments": "benchmarks.experiments",
+    "drift": "benchmarks.drift",
 }
 
 

@@ -21,6 +21,9 @@ def chaos(
     ] = 1_000_000,
     faults: Annotated[bool, typer.Option(help="Hurt the servers and the group too.")] = True,
     seed: Annotated[int, typer.Option(help="Of the ticks and of the moments.")] = 1,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Instead: `demo --loop`, with each step of it killed once (12 minutes).")
+    ] = False,
     keep: Annotated[Path | None, typer.Option(help="Work in this folder, and leave it: logs and topics.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -32,6 +35,9 @@ def chaos(
     """
     from stack.workflows.chaos import run_chaos
 
+    if loop:
+        kill_steps(keep, seed, json=json)
+        return
     with tempfile.TemporaryDirectory(prefix="ultrathink-chaos-") as folder, err.status("") as status:
         home = keep or Path(folder) / "home"
         report = run_chaos(home, seed, kills, poison, faults=faults, progress=status.update)
@@ -41,6 +47,14 @@ def chaos(
         show_report(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def kill_steps(keep: Path | None, seed: int, *, json: bool) -> None:
+    """The loop, hurt; exit code 1 where it does not close, or a step comes back too late, or twice."""
+    from stack.cli.demo_loop import loop
+
+    with tempfile.TemporaryDirectory(prefix="ultrathink-chaos-") as folder:
+        loop(keep or Path(folder) / "home", keep=False, json=json, seed=seed)
 
 
 def show_report(report: ChaosReport) -> None:

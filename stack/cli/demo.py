@@ -33,12 +33,24 @@ def demo(
     ] = DEMO_HOME,
     year: Annotated[int | None, typer.Option(help="Plot a symbol over this year alone.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up.")] = False,
+    loop: Annotated[
+        bool,
+        typer.Option("--loop", help="Another demo: a simulated market turns, and the desk learns it by itself."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Train, export, serve and decide real ticks on real servers, and show the evidence.
 
+    With --loop the desk is left to itself: drift is found, an update learned, compared, promoted, and taken back
+    when the market turns back (8 minutes).
+
     Example: ultrathink demo --data binance:BTCUSDT.gz --speed real
     """
+    if loop:
+        from stack.cli.demo_loop import loop as closed
+
+        closed(home, keep=keep, json=json)
+        return
     from loadtest.open_loop.schedule import Speed
     from stack.demo import run as work
 

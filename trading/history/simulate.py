@@ -68,25 +68,41 @@ def read(regimes: tuple[Regime, ...], seed: int, ticks: int, symbols: int) -> It
 
 def with_truth(regimes: tuple[Regime, ...], seed: int, ticks: int, symbols: int) -> Iterator[tuple[Record, Regime]]:
     """As `read`, each tick with the regime that moved it: what a detector should find."""
-    random = np.random.default_rng(seed)
-    log_price = np.log(100.0 * (1.0 + np.arange(symbols)))
-    pressure = np.zeros(symbols)
-    stay = math.exp(-1.0 / MEMORY)
-    regime = 0
-    time_ns = START_NS
-    for _ in range(ticks):
-        time_ns += int(random.exponential(1e7))
+    market = Market(regimes, seed, symbols)
+    return (market.next() for _ in range(ticks))
+
+
+class Market:
+    """A market that goes on, tick by tick.
+
+    Attributes:
+        regimes: that take turns; others may be set at any time: the market turns, and its prices and clock go on.
+    """
+
+    def __init__(self, regimes: tuple[Regime, ...], seed: int, symbols: int) -> None:
+        """At its beginning."""
+        self.regimes = regimes
+        self._random = np.random.default_rng(seed)
+        self._log_price = np.log(100.0 * (1.0 + np.arange(symbols)))
+        self._pressure = np.zeros(symbols)
+        self._stay, self._regime, self._time_ns = math.exp(-1.0 / MEMORY), 0, START_NS
+
+    def next(self) -> tuple[Record, Regime]:
+        """A tick, and the regime that moved it."""
+        random, log_price, pressure, stay = self._random, self._log_price, self._pressure, self._stay
+        self._time_ns += int(random.exponential(1e7))
         if random.random() < 1.0 / 2_000.0:
-            regime = (regime + 1) % len(regimes)
-        symbol = int(random.integers(symbols))
-        now = regimes[regime]
+            self._regime += 1
+        symbol = int(random.integers(len(log_price)))
+        now = self.regimes[self._regime % len(self.regimes)]
         log_price[symbol] += now.drift + now.volatility * random.standard_normal()
         tilt = 0.0
         if now.edge:
             log_price[symbol] += now.edge * math.tanh(pressure[symbol])
             pressure[symbol] = stay * pressure[symbol] + math.sqrt(1.0 - stay**2) * random.standard_normal()
             tilt = math.tanh(pressure[symbol])
-        yield Record(time_ns, to_tick(random, symbol, time_ns, math.exp(log_price[symbol]), tilt)), now
+        tick = to_tick(random, symbol, self._time_ns, math.exp(log_price[symbol]), tilt)
+        return Record(self._time_ns, tick), now
 
 
 def to_tick(random: np.random.Generator, symbol: int, time_ns: int, mid: float, tilt: float = 0.0) -> Tick:

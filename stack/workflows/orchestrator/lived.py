@@ -294,7 +294,7 @@ def update_models(context: StepContext) -> dict[str, Any]:
     found = stepped(champion, data, settings, context.progress)
     tags = {RUN: context.run.id, LEARNED: f"{told['topic_id']}@{told['stop']}", "updated_from": told["champion"]}
     context.check()
-    report = registered(champion, data, found, settings, tags, context.progress)
+    report = registered(champion, (data, folder), found, settings, tags, context.progress)
     shutil.rmtree(folder, ignore_errors=True)
     return {
         "run_id": report.run_id, "models": report.models, "verdict": report.verdict, "edge": report.edge,

@@ -12,7 +12,7 @@ from trading.errors import ConfigurationError
 from trading.history.archive import read_head
 from trainers.orchestrator.cycle import Verdict
 from trainers.orchestrator.ports import Happening, Sensor
-from trainers.orchestrator.runs import Run, RunRequest
+from trainers.orchestrator.runs import BY_ITSELF, Run, RunRequest
 from trainers.orchestrator.settings import OrchestratorSettings
 from trainers.orchestrator.store import Store
 from trainers.orchestrator.triggers import Kind
@@ -20,13 +20,17 @@ from trainers.orchestrator.triggers import Kind
 #: The worse one first: a model that foretells nothing any more is not helped by a small step.
 FOUND: tuple[Kind, ...] = ("decay", "drift")
 #: The newest runs that have ended, among which a check is looked for.
-LATEST = 50
+LATEST, MOST_OPEN = 50, 1_000
+CHECK, BEHIND = "check", -10
+OpenRuns = Callable[[], Sequence[Run]]
 
 
 class DataArrived:
     """Implements Sensor: so many ticks have come since the last that it told of."""
 
-    def __init__(self, archive: Path, ticks: int, spec: Path, kind: str = "cycle") -> None:
+    def __init__(
+        self, archive: Path, ticks: int, spec: Path, kind: str = "cycle", open_runs: OpenRuns = lambda: ()
+    ) -> None:
         """Look at an archive.
 
         Args:
@@ -34,11 +38,12 @@ class DataArrived:
             ticks: after so many new ones a run begins.
             spec: file of what the run is to do.
             kind: of run.
+            open_runs: those that have not ended: where a check is among them, no other begins.
 
         Raises:
             ConfigurationError: the spec is none.
         """
-        self._archive, self._ticks, self._kind = archive, ticks, kind
+        self._archive, self._ticks, self._kind, self._open = archive, ticks, kind, open_runs
         self._spec = with_archive(read_file(spec), kind, archive)
         check(self._request("0"))
 
@@ -54,12 +59,19 @@ class DataArrived:
             return []
         # Of another topic, or of one that was made anew, they are other ticks.
         key = f"{head.topic_id}/{reached * self._ticks}"
-        key = key if self._kind == "cycle" else f"{self._kind}/{key}"
+        if self._kind == CHECK:
+            key = f"{CHECK}/{key}"
+            if any(run.request.kind == CHECK for run in self._open()):
+                return []
         return [Happening("data", key, self._request(f"{reached * self._ticks:,}"), {"ticks": count})]
 
     def _request(self, reached: str) -> RunRequest:
         why = f"the archive has reached {reached} ticks"
-        return RunRequest(kind=self._kind, spec=self._spec, trigger="data", reason=why, by="data")
+        # What a check has found waits for nobody who only looks again.
+        priority = BEHIND if self._kind == CHECK else BY_ITSELF
+        return RunRequest(
+            kind=self._kind, spec=self._spec, trigger="data", reason=why, by="data", priority=priority
+        )
 
 
 class Found:
@@ -82,7 +94,7 @@ class Found:
     def look(self, now: datetime) -> Sequence[Happening]:
         """See Sensor. Raises ServiceUnavailable."""
         del now
-        checks = (run for run in self._latest() if run.request.kind == "check")
+        checks = (run for run in self._latest() if run.request.kind == CHECK)
         newest = next((run for run in checks if run.verdict is Verdict.SUCCEEDED), None)
         told = None if newest is None else newest.outputs.get("assess")
         if newest is None or told is None:
@@ -104,7 +116,7 @@ def sensors_of(settings: OrchestratorSettings, store: Store) -> list[Sensor]:
     found: list[Sensor] = []
     for ticks, spec, kind in (
         (settings.data_ticks, settings.cycle, "cycle"),
-        (settings.check_ticks, settings.check, "check"),
+        (settings.check_ticks, settings.check, CHECK),
     ):
         if not ticks:
             continue
@@ -114,10 +126,15 @@ def sensors_of(settings: OrchestratorSettings, store: Store) -> list[Sensor]:
                 f"ULTRATHINK_ORCHESTRATOR_{named} wants ULTRATHINK_ORCHESTRATOR_ARCHIVE, the folder that the data "
                 f"service writes, and ULTRATHINK_ORCHESTRATOR_{kind.upper()}, the file of what is then run"
             )
-        found.append(DataArrived(settings.archive, ticks, spec, kind))
+        found.append(DataArrived(settings.archive, ticks, spec, kind, lambda: open_runs(store)))
     if begins := begun_by(settings):
         found.append(Found(begins, lambda: store.runs.listed(LATEST, "ended")))
     return found
+
+
+def open_runs(store: Store) -> list[Run]:
+    """Those that have not ended. Raises ServiceUnavailable."""
+    return [run for state in ("ready", "running") for run in store.runs.listed(MOST_OPEN, state)]
 
 
 def begun_by(settings: OrchestratorSettings) -> dict[Kind, tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -48,7 +49,7 @@ def stepped(
 
 def registered(
     champion: Networks,
-    data: Dataset,
+    data: tuple[Dataset, Path],
     found: Updated,
     settings: UpdateSettings,
     tags: Mapping[str, str],
@@ -58,7 +59,7 @@ def registered(
 
     Args:
         champion: from where the step began: regimes keep its names.
-        data: the rows.
+        data: the rows, and where they lie.
         found: the update.
         settings: of it.
         tags: of run and versions; whoever has the same was made by an earlier attempt.
@@ -67,8 +68,9 @@ def registered(
     Raises:
         ServiceUnavailable: MLflow does not answer.
     """
+    rows, folder = data
     fold = Fold(
-        "update", Split(found.parts.fresh, found.parts.held, int(data.time_ns[found.parts.held].min())),
+        "update", Split(found.parts.fresh, found.parts.held, int(rows.time_ns[found.parts.held].min())),
         champion.teacher, found.networks.regime, found.networks.signals, found.networks.meta, fitted(found),
         found.filtered, found.answers,
     )  # fmt: skip
@@ -81,10 +83,10 @@ def registered(
         ),
         folds=1,
     )  # fmt: skip
-    report = regime_report.report(data, fold, champion.teacher)
-    trained = package(data, asked, [fold], [report], evaluate.evaluate(data, [fold], settings.costs), ())
-    manifest = data.manifest
-    with tracking.training(f"update from {manifest.named}"[:250], manifest, manifest.named) as run_id:
+    report = regime_report.report(rows, fold, champion.teacher)
+    trained = package(rows, asked, [fold], [report], evaluate.evaluate(rows, [fold], settings.costs), ())
+    manifest = rows.manifest
+    with tracking.training(f"update from {manifest.named}"[:250], manifest, str(folder)) as run_id:
         told = {**evidence_tags(run_id, trained, manifest.dataset_hash, asked, None), **tags}
         reports = register(trained, manifest, told, progress, tags)
     models = {one.name: one.version for one in reports}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 from msgspec import Struct
 
+from stack.workflows.training import online_report
 from stack.workflows.training.settings import TrainRequest
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
@@ -21,6 +22,7 @@ from trading.models.signature import REGIMES, STRATEGIES
 
 if TYPE_CHECKING:
     from trainers.data.dataset import Dataset
+    from trainers.online.evidence import Evidence
     from trainers.walk_forward import Trained
 
 
@@ -52,13 +54,14 @@ MARKETS = (
 
 
 class Done(Struct, frozen=True):
-    """A market that was trained on, and how long it took in seconds."""
+    """A market that was trained on, how long it took in seconds, and what its nights were worth."""
 
     market: Market
     data: Dataset
     trained: Trained
     built_s: float
     trained_s: float
+    nights: Evidence
 
 
 def report(folder: Path, out: Path, progress: Callable[[str, int, int], None]) -> list[str]:
@@ -118,7 +121,9 @@ def run(market: Market, folder: Path, progress: Callable[[str, int, int], None])
             progress(f"{market.slug}: {step.stage}", step.done, step.total)
 
         trained = train_all(data, request.settings(), show)
-    return Done(market, data, trained, built - began, time.monotonic() - built)
+        trained_s = time.monotonic() - built
+        nights = online_report.examined(market, data, progress)
+    return Done(market, data, trained, built - began, trained_s, nights)
 
 
 def draw(done: Done, folder: Path) -> None:
@@ -129,6 +134,7 @@ def draw(done: Done, folder: Path) -> None:
         ("ic", signals["information_coefficient"]),
     ):  # fmt: skip
         figure.savefig(folder / f"{done.market.slug}_{name}.png", dpi=70)
+    online_report.picture(done.market, done.nights).savefig(folder / f"{done.market.slug}_online.png", dpi=70)
 
 
 def page(found: list[Done], absent: list[str]) -> str:
@@ -159,6 +165,7 @@ def page(found: list[Done], absent: list[str]) -> str:
               + " | ".join(f"stay in {name}, rows" for name in REGIMES) + " |",
               "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
               *(regime_row(done) for done in found), ""]  # fmt: skip
+    lines += online_report.section([(done.market, done.nights) for done in found])
     lines += ["## Time", "", "| source | ticks | build, s | ticks/s | train and evaluate, s |",
               "| --- | --: | --: | --: | --: |", *(time_row(done) for done in found), ""]  # fmt: skip
     for done in found:

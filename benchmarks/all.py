@@ -42,6 +42,7 @@ PARTS = {
     "coverage": "benchmarks.coverage",
     "experiments": "benchmarks.experiments",
     "drift": "benchmarks.drift",
+    "training": "benchmarks.training",
 }
 
 

@@ -13,7 +13,7 @@ from trainers.orchestrator.executors.local import is_alive, place_of, send
 from trainers.orchestrator.store import Store
 
 #: A step is killed so long after it began, at most.
-LATEST_S = 4.0
+LATEST_S = 2.5
 
 
 class StepKill(Struct, frozen=True):

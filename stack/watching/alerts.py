@@ -302,6 +302,14 @@ ALERTS: tuple[Alert, ...] = (
         "a step of a run ran out of memory (exit 137); its batches are halved once", tried="figures",
     ),
     Alert(
+        "DriftFound", "warning", "orchestrator_found == 1",
+        "the newest check has found {{ $labels.kind }}: `ultrathink orchestrator status`", tried="figures",
+    ),
+    Alert(
+        "ModelTakenBack", "critical", "delta(orchestrator_taken_back_1d[10m]) > 0",
+        "what a run had promoted was known to be worse: the last good version serves again", tried="figures",
+    ),
+    Alert(
         "ReleaseOpen", "warning", 'ultrathink_releases_total{end="open"} > 0',
         "a release was begun and neither finished nor undone: `ultrathink export recover`", "120s",
         tried="figures",

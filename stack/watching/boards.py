@@ -279,6 +279,15 @@ TRAINING = Board(
             target=3600,
             needs="orchestrator",
         ),
+        one("Found by the newest check", "orchestrator_found", "{{kind}}", kind="table", needs="orchestrator"),
+        one(
+            "Taken back within a day",
+            "orchestrator_taken_back_1d",
+            "versions",
+            kind="number",
+            target=1,
+            needs="orchestrator",
+        ),
         one("Memory", "orchestrator_memory_bytes", "{{what}}", "bytes", needs="orchestrator"),
         one("GPU memory", "orchestrator_gpu_memory_bytes", "{{what}}", "bytes", needs="orchestrator"),
         one(

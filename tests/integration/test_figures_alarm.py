@@ -46,6 +46,8 @@ FIGURES = {
     "RunFailed": ('orchestrator_runs_ended_1d{verdict="failed"}', 0, time.time),
     "RunStarved": ("orchestrator_oldest_ready_seconds", 4, 7_200),
     "TrainingOutOfMemory": ("orchestrator_steps_out_of_memory_total", 0, time.time),
+    "DriftFound": ('orchestrator_found{kind="drift"}', 0, 1),
+    "ModelTakenBack": ("orchestrator_taken_back_1d", 0, time.time),
     "ReleaseOpen": ('ultrathink_releases_total{action="release",end="open"}', 0, 1),
 }
 #: What stays as it is.

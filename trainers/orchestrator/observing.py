@@ -10,6 +10,7 @@ from trainers.orchestrator.cycle import KINDS, REJECT, RunState, Verdict
 from trainers.orchestrator.store.history import Counts
 
 STEPS = sorted({step for steps in KINDS.values() for step in steps} | {REJECT})
+FINDINGS = ("drift", "decay")
 MB = 2**20
 
 
@@ -45,6 +46,14 @@ class OrchestratorMetrics:
         self._waiting = Gauge(
             "orchestrator_waiting", "1 while the orchestrator cannot look at its runs.", registry=self.registry
         )
+        self._taken_back = Gauge(
+            "orchestrator_taken_back_1d", "Promoted versions that were taken back within a day.",
+            registry=self.registry,
+        )  # fmt: skip
+        self._found = Gauge(
+            "orchestrator_found", "1 where the newest check has found it: drift or decay.", ["kind"],
+            registry=self.registry,
+        )  # fmt: skip
         self._lost = Counter(
             "orchestrator_steps_lost", "Attempts that nobody heard of any more, or that were ended.",
             registry=self.registry,
@@ -58,6 +67,8 @@ class OrchestratorMetrics:
         for verdict in Verdict:
             if verdict:
                 self._ended.labels(verdict)
+        for kind in FINDINGS:
+            self._found.labels(kind)
 
     def stands(self, counts: Counts, pool: Pool, taken: Taken, *, paused: bool) -> None:
         """How runs stand, and what of the pool is taken."""
@@ -68,6 +79,9 @@ class OrchestratorMetrics:
             if verdict:
                 self._ended.labels(verdict).set(counts.ended.get(verdict, 0))
         self._oldest.set(counts.oldest_ready_s)
+        self._taken_back.set(counts.taken_back)
+        for kind in FINDINGS:
+            self._found.labels(kind).set(kind in counts.found)
         for gauge, whole, used in (
             (self._memory, pool.memory_mb, taken.memory_mb),
             (self._gpu, pool.gpu_mb, taken.gpu_mb),

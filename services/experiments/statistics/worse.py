@@ -1,8 +1,10 @@
 """Whether what decides now is known to be so much worse than what decided before that it must be taken back.
 
 Both have books of their own on the same ticks, so that a bad day of the market is no fault of either. Each question
-is a mean that is above zero only where the fall is larger than what is borne, and is answered by a guardrail's
-confidence sequence: however often somebody looks, a chance of `alpha` in all that one is ever accused wrongly.
+is a mean that is above zero only where the fall is larger than what is borne, and is answered by a confidence
+sequence. A model that was better for a month and is worse since yesterday is worse: so sequences begin anew every
+STARTS_EVERY blocks, and the j-th start has a share of 1 / (j (j + 1)) of the chance: however often somebody looks,
+`alpha` bounds the chance that one is ever accused wrongly.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import math
 import numpy as np
 from msgspec import Struct
 
-from services.experiments.statistics.guardrail import Breach, Guardrail
+from services.experiments.statistics.guardrail import FEWEST_BLOCKS, looks_until
+from services.experiments.statistics.sequence import ConfidenceSequence
 from trading.arrays import FloatArray
 
 UTILITY, HIT_RATE, VOLATILITY = "net utility", "hit rate", "volatility"
+STARTS_EVERY = 100
 
 
 class WorseRules(Struct, frozen=True):
@@ -32,20 +36,21 @@ class WorseRules(Struct, frozen=True):
     hit_rate: float = 0.4
     volatility: float = 0.5
     alpha: float = 0.05
-    planned: int = 1_000
+    planned: int = 400
 
 
 class KnownWorse(Struct, frozen=True):
-    """What is known to be worse, after how many blocks, and by how much: means over them.
+    """What is known to be worse, since which block, after how many, and by how much: means over them.
 
     Attributes:
         what: UTILITY, HIT_RATE or VOLATILITY.
-        blocks: that have shown it.
+        first, blocks: the blocks that have shown it: the first one's number, from 0, and how many.
         before, now: basis points a block, share of blocks with a gain, or basis points.
         borne: share of `before` by which it may differ.
     """
 
     what: str
+    first: int
     blocks: int
     before: float
     now: float
@@ -56,38 +61,97 @@ class KnownWorse(Struct, frozen=True):
         """For a person."""
         less = "more" if self.what == VOLATILITY else "less"
         unit = "" if self.what == HIT_RATE else " bp a block"
-        known = f"over {self.blocks:,} blocks it is known to be more than {self.borne:.0%} {less}"
+        over = f"over {self.blocks:,} blocks" + (f" from the {self.first + 1:,}th on" if self.first else "")
+        known = f"{over} it is known to be more than {self.borne:.0%} {less}"
         return f"{self.what} is {self.now:.3g}{unit}, and was {self.before:.3g} before: {known}"
 
 
-def known_worse(now: FloatArray, before: FloatArray, rules: WorseRules) -> KnownWorse | None:
-    """The first that is known; None where nothing is.
+class WorseWatch:
+    """Looks at pairs of blocks as they come; what it finds is a function of them alone, however often it looks."""
 
-    Args:
-        now, before: float64 [n], net basis points a block of what decides now and of what did, on the same blocks.
-            A block that is not known of either says nothing; one that is not known of `now` alone accuses it.
-        rules: what is borne.
-    """
-    told = np.flatnonzero(~np.isnan(before))
-    mine, its = now[told], before[told]
-    # Three questions share the chance; where the last good one loses, 30 % worse is a larger loss.
-    rail = Guardrail(0.0, math.inf, rules.alpha / 3.0, rules.planned)
-    found = []
-    falls = [rail.breach((1.0 + sign * rules.utility) * its - mine) for sign in (-1.0, 1.0)]
-    if all(falls):
-        found.append((UTILITY, max(one.blocks for one in falls if one), rules.utility))
-    for what, harm, borne in (
-        (HIT_RATE, (1.0 - rules.hit_rate) * gains(its) - gains(mine), rules.hit_rate),
-        (VOLATILITY, mine**2 - (1.0 + rules.volatility) ** 2 * its**2, rules.volatility),
-    ):
-        breach: Breach | None = rail.breach(harm)
-        if breach is not None:
-            found.append((what, breach.blocks, borne))
-    if not found:
+    def __init__(self, rules: WorseRules) -> None:
+        """Nothing was seen yet."""
+        self._rules = rules
+        #: (question, start) -> blocks up to which nothing was known.
+        self._seen: dict[tuple[str, int], int] = {}
+        #: Of utility two questions must both be answered: start -> blocks after which each was.
+        self._fallen: dict[tuple[str, int], int] = {}
+
+    def look(self, now: FloatArray, before: FloatArray) -> KnownWorse | None:
+        """The first that is known; None where nothing is.
+
+        Args:
+            now, before: float64 [n], net basis points a block of what decides now and of what did, on the same
+                blocks, all from the first on. A block that is not known of either says nothing; one that is not
+                known of `now` alone accuses it.
+        """
+        told = np.flatnonzero(~np.isnan(before))
+        mine, its = now[told], before[told]
+        if (unknown := np.flatnonzero(np.isnan(mine))).size:
+            at = int(unknown[0])
+            return self._found(UTILITY, at, at + 1, mine, its)
+        found = [
+            (start + blocks, what, start, blocks)
+            for what, harms in self._questions(mine, its).items()
+            for start in range(0, max(1, len(mine) - FEWEST_BLOCKS + 1), STARTS_EVERY)
+            if (blocks := self._known(what, start, harms)) is not None
+        ]
+        if not found:
+            return None
+        _, what, start, blocks = min(found)
+        return self._found(what, start, start + blocks, mine, its)
+
+    def _questions(self, mine: FloatArray, its: FloatArray) -> dict[str, list[FloatArray]]:
+        """What must each have a mean above zero, for this to be known; where the last good one loses, 30 % worse is
+        a larger loss.
+        """
+        rules = self._rules
+        return {
+            UTILITY: [(1.0 + sign * rules.utility) * its - mine for sign in (-1.0, 1.0)],
+            HIT_RATE: [(1.0 - rules.hit_rate) * gains(its) - gains(mine)],
+            VOLATILITY: [mine**2 - (1.0 + rules.volatility) ** 2 * its**2],
+        }
+
+    def _known(self, what: str, start: int, harms: list[FloatArray]) -> int | None:
+        """After how many blocks from a start on all of it is known; None where it is not."""
+        after = []
+        for k, harm in enumerate(harms):
+            blocks = self._above(f"{what}/{k}", start, harm[start:])
+            if blocks is None:
+                return None
+            after.append(blocks)
+        return max(after)
+
+    def _above(self, name: str, start: int, values: FloatArray) -> int | None:
+        """After how many blocks their mean is known to be above zero; None where it is not."""
+        key = (name, start)
+        if key in self._fallen:
+            return self._fallen[key]
+        j = start // STARTS_EVERY + 1
+        # Three questions share the chance, and all starts.
+        alpha = self._rules.alpha / 3.0 / (j * (j + 1))
+        sequence = ConfidenceSequence(self._rules.planned, alpha, lower_only=True, fewest=FEWEST_BLOCKS)
+        for blocks in looks_until(len(values)):
+            if blocks <= self._seen.get(key, 0):
+                continue
+            self._seen[key] = blocks
+            interval = sequence.look(values[:blocks])
+            # What was always alike has no interval, and needs none.
+            alike = not interval.variance and bool((values[:blocks] == values[0]).all())
+            if (interval.mean if alike else interval.lower) > 0.0:
+                self._fallen[key] = blocks
+                return blocks
         return None
-    what, blocks, borne = min(found, key=lambda one: one[1])
-    was, is_now = (measured(what, values[:blocks]) for values in (its, mine))
-    return KnownWorse(what, blocks, was, is_now, borne)
+
+    def _found(self, what: str, first: int, end: int, mine: FloatArray, its: FloatArray) -> KnownWorse:
+        borne = {UTILITY: self._rules.utility, HIT_RATE: self._rules.hit_rate, VOLATILITY: self._rules.volatility}
+        was, is_now = (measured(what, values[first:end]) for values in (its, mine))
+        return KnownWorse(what, first, end - first, was, is_now, borne[what])
+
+
+def known_worse(now: FloatArray, before: FloatArray, rules: WorseRules) -> KnownWorse | None:
+    """What a watch that looks once finds; see `WorseWatch.look`."""
+    return WorseWatch(rules).look(now, before)
 
 
 def gains(net_bps: FloatArray) -> FloatArray:

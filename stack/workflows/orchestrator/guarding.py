@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.settings import GatewaySettings
-from services.experiments.statistics.worse import WorseRules, known_worse
+from services.experiments.statistics.worse import WorseRules, WorseWatch
 from stack.processes.settings import experiments_settings, gateway_settings
 from stack.workflows.asking import place_of_experiments
 from stack.workflows.experiments import commanding
@@ -99,6 +99,8 @@ class Watched:
         self._place = place_of_experiments()[0]
         self._folder = experiments_settings().folder
         self._until_s = context.run.submitted_s + parse_span(spec.rules.most) / 1e9
+        rules = spec.rules
+        self._worse = WorseWatch(WorseRules(rules.utility, rules.hit_rate, rules.volatility, rules.alpha))
         self.blocks = 0
 
     def look(self) -> str | None:
@@ -152,8 +154,7 @@ class Watched:
         arms, rules = series.arms(), self._spec.rules
         now, before = (arms[arm].metrics(series.capital)["net_bps"] for arm in (CHAMPION, LAST_GOOD))
         self.blocks = len(now)
-        borne = WorseRules(rules.utility, rules.hit_rate, rules.volatility, rules.alpha, rules.blocks)
-        if (worse := known_worse(now, before, borne)) is not None:
+        if (worse := self._worse.look(now, before)) is not None:
             # First on record: whoever goes on from here goes back, whatever is counted meanwhile.
             word = ExperimentWord("stop", experiment.definition.name)
             say(self._context, self._settings, word, f"{TAKEN_BACK}{worse.sentence}")

@@ -21,6 +21,7 @@ from trainers.orchestrator.triggers import Kind
 FOUND: tuple[Kind, ...] = ("decay", "drift")
 #: The newest runs that have ended, among which a check is looked for.
 LATEST, MOST_OPEN = 50, 1_000
+OLD_S = 3_600.0
 CHECK, BEHIND = "check", -10
 OpenRuns = Callable[[], Sequence[Run]]
 
@@ -93,11 +94,13 @@ class Found:
 
     def look(self, now: datetime) -> Sequence[Happening]:
         """See Sensor. Raises ServiceUnavailable."""
-        del now
         checks = (run for run in self._latest() if run.request.kind == CHECK)
         newest = next((run for run in checks if run.verdict is Verdict.SUCCEEDED), None)
         told = None if newest is None else newest.outputs.get("assess")
         if newest is None or told is None:
+            return []
+        if now.timestamp() - (newest.ended_s or 0.0) > OLD_S:
+            # What was found long ago, by somebody else's settings perhaps, begins nothing now.
             return []
         for kind in FOUND:
             if kind in told.get("kinds", ()) and kind in self._begins:

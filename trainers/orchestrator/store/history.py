@@ -14,15 +14,25 @@ from trainers.orchestrator.store.rows import RUN_COLUMNS, to_line, to_run
 from trainers.orchestrator.store.transitions import dict_rows
 
 #: Kinds whose runs, where they succeed, put into service what they have made: those stay for ever.
-SERVING = ("cycle",)
+SERVING = ("cycle", "update")
 
 
 class Counts(Struct, frozen=True):
-    """Of all runs: those that have not ended by step and state, and those that ended in the last day by verdict."""
+    """Of all runs.
+
+    Attributes:
+        open: those that have not ended, by step and state.
+        ended: within a day, by verdict.
+        oldest_ready_s: how long the oldest waits that may begin.
+        taken_back: watches within a day that had the last good version serve again.
+        found: what the newest check has found, drift or decay.
+    """
 
     open: dict[tuple[str, str], int]
     ended: dict[str, int]
     oldest_ready_s: float
+    taken_back: int = 0
+    found: tuple[str, ...] = ()
 
 
 class HistoryStore:
@@ -86,9 +96,20 @@ class HistoryStore:
                 "FROM orchestrator.runs "
                 "WHERE state = 'ready' AND not_before <= now()",
             )
+            taken_back = dict_rows(
+                connection,
+                "SELECT count(*) AS n FROM orchestrator.runs WHERE kind = 'guard' AND verdict = 'rejected' "
+                "AND ended_at > now() - interval '1 day'",
+            )
+            checked = dict_rows(
+                connection,
+                "SELECT outputs->'assess'->'kinds' AS kinds FROM orchestrator.runs WHERE kind = 'check' "
+                "AND verdict = 'succeeded' ORDER BY place DESC LIMIT 1",
+            )
         return Counts(
             {(row["step"], row["state"]): int(row["n"]) for row in standing},
-            {row["verdict"]: int(row["n"]) for row in ended}, float(oldest[0]["s"]),
+            {row["verdict"]: int(row["n"]) for row in ended}, float(oldest[0]["s"]), int(taken_back[0]["n"]),
+            tuple(kind for row in checked for kind in row["kinds"] or ()),
         )  # fmt: skip
 
     def forgettable(self, older: timedelta, best: int, kept: Sequence[str]) -> list[Run]:

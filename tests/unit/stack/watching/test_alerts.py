@@ -19,6 +19,8 @@ HEALTHY = {
     'experiments_behind_seconds{experiment="fresh",where="desk"}': "0.2x200",
     'gateway_experiment_rows_total{experiment="fresh", arm="champion", fallback=""}': "0+100x200",
     "orchestrator_waiting": "0x200",
+    'orchestrator_found{kind="drift"}': "0x200",
+    "orchestrator_taken_back_1d": "0x200",
     'orchestrator_runs_ended_1d{verdict="failed"}': "0x200",
     "orchestrator_oldest_ready_seconds": "4x200",
     "orchestrator_steps_out_of_memory_total": "0x200",
@@ -148,6 +150,8 @@ WRONG: dict[str, dict[str, str | None]] = {
     "RunFailed": {'orchestrator_runs_ended_1d{verdict="failed"}': "0x60 1x140"},
     "RunStarved": {"orchestrator_oldest_ready_seconds": "4000x200"},
     "TrainingOutOfMemory": {"orchestrator_steps_out_of_memory_total": "0x60 1x140"},
+    "DriftFound": {'orchestrator_found{kind="drift"}': "1x200"},
+    "ModelTakenBack": {"orchestrator_taken_back_1d": "0x60 1x140"},
     "ReleaseOpen": {'ultrathink_releases_total{action="release", end="open"}': "1x200"},
 }  # fmt: skip
 needs_promtool = pytest.mark.skipif(

@@ -133,12 +133,12 @@ def test_what_is_missing_is_named(tmp_path):
             sensors_of(told(**given), None)
 
 
-def ended(kind, verdict, **assessed):
+def ended(kind, verdict, age_s=60.0, **assessed):
     request = RunRequest(kind=kind, reason="a test", by="tester")
     return Run(
         id=f"{kind}-{verdict}", request=request, state=RunState.ENDED, step="assess", verdict=Verdict(verdict),
         why="", fence=1, lease_until_s=None, not_before_s=0.0, divisor=1, cancelled="",
-        outputs={"assess": assessed} if assessed else {}, progress={}, submitted_s=0.0, ended_s=1.0,
+        outputs={"assess": assessed} if assessed else {}, progress={}, submitted_s=0.0, ended_s=NOW.timestamp() - age_s,
     )  # fmt: skip
 
 
@@ -159,6 +159,9 @@ def test_what_the_newest_check_has_found_begins_what_is_wanted(tmp_path):
     # The worse one first; and what the newest check no longer finds begins nothing.
     runs.insert(0, ended("check", "succeeded", kinds=["drift", "decay"], summary="both"))
     assert [h.kind for h in sensor.look(NOW)] == ["decay"]
+    # What was found long ago begins nothing now.
+    runs.insert(0, ended("check", "succeeded", age_s=7_200.0, kinds=["drift"], summary="old"))
+    assert sensor.look(NOW) == []
     runs.insert(0, ended("check", "succeeded", kinds=[], summary="nothing"))
     assert sensor.look(NOW) == []
     with pytest.raises(ConfigurationError, match="spec of an update is none"):

@@ -94,11 +94,12 @@ class Releases:
         with self._repository.lock(name, *lineage.contract.steps):
             return self._change("release", lineage, version)
 
-    def rollback(self, name: str, to: int | None = None) -> Released:
-        """Serve an earlier version again: the one before the last release, or `to`.
+    def rollback(self, name: str, to: int | None = None, instead_of: int | None = None) -> Released:
+        """Serve an earlier version again: the one before the last release, or `to`; where `instead_of` is given,
+        only if that is what is served.
 
         Raises:
-            ExportError: there is none, or it was never served.
+            ExportError: there is none, or it was never served; or something else is served by now.
         """
         self.recover()
         target = to_roll_back_to(self._journal, self._repository, name, to)
@@ -106,6 +107,9 @@ class Releases:
         with self._repository.lock(name, *lineage.contract.steps):
             if (now_target := to_roll_back_to(self._journal, self._repository, name, to)) != target:
                 raise Busy(f"{name} was released meanwhile, and would go back to {now_target} now: try again")
+            released = self._repository.serving(name).released
+            if instead_of is not None and released != instead_of:
+                raise ExportError(f"{name} serves version {released} by now, and not {instead_of}: it stays")
             return self._change("rollback", lineage, target)
 
     def probe(self, name: str, version: int) -> comparison.ParityComparison:

@@ -31,7 +31,7 @@ from tests.waiting import eventually
 from trading.history import open_source
 from trading.risk import limits_file
 from trainers.orchestrator.cycle import KINDS
-from trainers.registry import champions, tracking
+from trainers.registry import aliases, champions
 
 CLI = CliRunner()
 MARKET = "simulate:signal?seed=99&ticks=400000&symbols=4"
@@ -145,7 +145,7 @@ def compared(run, feed):
 @pytest.mark.timeout(1200)
 def test_what_is_better_becomes_the_champion_and_what_is_worse_a_reason(tmp_path):
     with desk(tmp_path) as (settings, gateway):
-        tracking.connect(settings.mlflow_uri)
+        aliases.connect(settings.mlflow_uri)
         before = decides(gateway_settings())
         assert before is not None
         feed = Feed(settings)
@@ -164,7 +164,7 @@ def test_what_is_better_becomes_the_champion_and_what_is_worse_a_reason(tmp_path
         assert done == list(KINDS["cycle"])
         models = one["run"]["outputs"]["train"]["models"]
         for name, version in models.items():
-            assert champions.candidate(name, tracking.CHAMPION).version == version
+            assert champions.candidate(name, aliases.CHAMPION).version == version
             tags = champions.candidate(name, two["run"]["outputs"]["train"]["models"][name]).tags
             assert tags["orchestrator_verdict"] == "rejected"
         assert gateway.ended() is None

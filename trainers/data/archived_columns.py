@@ -4,7 +4,7 @@ computed of a window that begins later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,16 @@ from msgspec import Struct
 from trading.arrays import BoolArray, Float32Array, FloatArray, Int64Array
 from trading.errors import SourceError
 from trading.features.definitions import FEATURES
-from trading.history.archive import QUOTED, ArchiveFile, Between, check_file, files_by_day, read_head, show_offsets
+from trading.history.archive import (
+    QUOTED,
+    ArchiveFile,
+    ArchiveHead,
+    Between,
+    check_file,
+    files_by_day,
+    read_head,
+    show_offsets,
+)
 from trading.history.source import LivedBatch
 from trading.market import TickBatch
 
@@ -175,23 +184,78 @@ def offsets_since(folder: Path, at_ns: int) -> dict[int, int]:
 
     Raises SourceError.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    head = head_of(folder)
+    found = {partition: one.next_offset for partition, one in head.partitions.items()}
+    for name, files in files_by_day(folder).items():
+        for one in files if name >= day_of(at_ns) else ():
+            if one.first_offset < found[one.partition]:
+                offset, appended = places_of(folder, one)
+                later = offset[appended >= at_ns]
+                if len(later):
+                    found[one.partition] = min(found[one.partition], int(later.min()))
+    return found
 
+
+def newest_since(folder: Path, stop: Mapping[int, int], count: int) -> int | None:
+    """When the broker took the first of the newest `count` ticks before these offsets, in ns; None where there are
+    no more than those.
+
+    Raises SourceError.
+    """
+    times, total = [], 0
+    for _, files in sorted(files_by_day(folder).items(), reverse=True):
+        for one in files:
+            offset, appended = places_of(folder, one)
+            times.append(appended[offset < stop.get(one.partition, 0)])
+            total += len(times[-1])
+        if total > count:
+            break
+    if total <= count:
+        return None
+    return int(np.sort(np.concatenate(times))[-count])
+
+
+def reached_at(folder: Path, start: Mapping[int, int], stop: Mapping[int, int], count: int) -> int | None:
+    """When the broker took the tick behind the first `count` between these offsets, in ns; None where there are no
+    more than those.
+
+    Raises SourceError.
+    """
+    times, total = [], 0
+    for _, files in sorted(files_by_day(folder).items()):
+        for one in files:
+            begin, end = start.get(one.partition, 0), stop.get(one.partition, 0)
+            if one.last_offset < begin or one.first_offset >= end:
+                continue
+            offset, appended = places_of(folder, one)
+            times.append(appended[(offset >= begin) & (offset < end)])
+            total += len(times[-1])
+        if total > count:
+            break
+    return int(np.sort(np.concatenate(times))[count]) if total > count else None
+
+
+def head_of(folder: Path) -> ArchiveHead:
+    """The archive as it is. Raises SourceError where there is none."""
     head = read_head(folder)
     if head is None:
         raise SourceError(f"{folder} holds no archive (no head.json): `ultrathink data serve` writes one")
-    found = {partition: one.next_offset for partition, one in head.partitions.items()}
-    day = datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y-%m-%d")
-    for name, files in files_by_day(folder).items():
-        for one in files if name >= day else ():
-            if one.first_offset >= found[one.partition]:
-                continue
-            try:
-                table = pq.read_table(folder / one.path, columns=["record_offset", "appended_ns"])
-            except (pa.ArrowException, OSError) as error:
-                raise SourceError(f"{folder / one.path} cannot be read: {error}") from None
-            later = table.column("record_offset").to_numpy()[table.column("appended_ns").to_numpy() >= at_ns]
-            if len(later):
-                found[one.partition] = min(found[one.partition], int(later.min()))
-    return found
+    return head
+
+
+def day_of(at_ns: int) -> str:
+    """As files name it."""
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).strftime("%Y-%m-%d")
+
+
+def places_of(folder: Path, file: ArchiveFile) -> tuple[Int64Array, Int64Array]:
+    """Offsets of a file's rows, and when the broker took them. Raises SourceError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(folder / file.path, columns=["record_offset", "appended_ns"])
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{folder / file.path} cannot be read: {error}") from None
+    offset, appended = (table.column(name).to_numpy() for name in ("record_offset", "appended_ns"))
+    return offset.astype(np.int64), appended.astype(np.int64)

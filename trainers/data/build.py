@@ -60,6 +60,10 @@ class BuildSettings(Struct, frozen=True):
     min_rows: int = MIN_ROWS
 
 
+class TooFewRows(SourceError):
+    """Its ticks are well, and too few of them have a label yet."""
+
+
 class Reading(Struct):
     """What is known of a source as it is read."""
 
@@ -258,9 +262,9 @@ class Whole:
         replace_file(staging / NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         return manifest
 
-    def _too_few(self, labelled: int) -> SourceError:
+    def _too_few(self, labelled: int) -> TooFewRows:
         kept = ", ".join(f"{n:,} {why}" for why, n in self._left_out.items() if n)
-        return SourceError(
+        return TooFewRows(
             f"{self._named()} gives {labelled:,} labelled rows; at least {self._settings.min_rows:,} are needed to "
             f"train (left out: {kept}): give more ticks, smaller bars or a shorter horizon"
         )

@@ -8,6 +8,8 @@ from trading.errors import ConfigurationError
 from trainers.costs import Costs
 
 MOST_STEPS, MOST_LEARNING_RATE, MOST_DISTANCE = 2_000, 1e-2, 0.5
+#: Blocks of a reference tell how far a block lies from the rest by chance alone.
+LEAST_BLOCKS = 16
 #: Two windows of consecutive rows.
 LEAST_BATCH = 64
 

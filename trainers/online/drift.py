@@ -21,11 +21,10 @@ from scipy.optimize import brentq
 from trading.arrays import BoolArray, Float32Array, FloatArray
 from trading.errors import ConfigurationError
 from trading.features.definitions import FEATURES
+from trainers.online.bounds import LEAST_BLOCKS
 from trainers.online.worth import MEASURES, Observed, blocks_of
 
 BINS = 10
-#: Blocks of the reference tell how far a block lies from the rest by chance alone.
-LEAST_BLOCKS = 16
 #: The first autocorrelation of blocks that say little about one another.
 MOST_FOLLOWING = 0.3
 DRIFT, DECAY = "drift", "decay"
@@ -59,6 +58,10 @@ class DriftSettings(Struct, frozen=True):
     adwin_delta: float = 1e-5
     slack: float = 0.5
     rows_between_false: int = 3_000_000
+
+
+class TooLittle(ConfigurationError):
+    """Too few rows to say whether anything has changed: not even that nothing has."""
 
 
 class Alarm(Struct, frozen=True):
@@ -97,9 +100,17 @@ def watch(reference: Observed, seen: Observed, settings: DriftSettings) -> list[
         settings: of the detectors.
 
     Raises:
-        ConfigurationError: the reference is too short to say what is usual.
+        TooLittle: there are too few rows to say anything.
+        ConfigurationError: something of them is no number.
     """
     size = block_size(reference, settings)
+    if len(seen) < settings.confirmed * size:
+        raise TooLittle(
+            f"{len(seen):,} ripe rows came after the reference, and {settings.confirmed * size:,} are needed to "
+            f"say whether anything has changed, in blocks of {size:,}"
+        )
+    for what, rows in (("the reference", reference), ("what came after it", seen)):
+        rows.check_finite(what)
     found = [
         *features_alarms(reference.features, seen.features, size, settings),
         *measures_alarms(reference.measures(size), seen.measures(size), size, settings),
@@ -111,11 +122,11 @@ def block_size(reference: Observed, settings: DriftSettings) -> int:
     """The fewest rows a block, doubled from `block_rows` on, of which one says little about the next.
 
     Raises:
-        ConfigurationError: the reference is too short to say what is usual.
+        TooLittle: the reference is too short to say what is usual.
     """
     size, most = settings.block_rows, len(reference) // LEAST_BLOCKS
     if size > most:
-        raise ConfigurationError(
+        raise TooLittle(
             f"the reference has {len(reference):,} rows, and at least {LEAST_BLOCKS * size:,} are needed to say "
             "what is usual: make its span longer, or blocks smaller"
         )

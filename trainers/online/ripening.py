@@ -2,8 +2,10 @@
 
 A label is a function of the ticks between its row and its end, so it is ripe when they all have come, and no tick
 that comes later changes it. What could ripen one early is a clock: a tick dated ahead ends every label of its
-symbol whose horizon lies before that date. So a tick counts only where those of its symbol that came after it are
-dated no earlier; the newest of a symbol, which have nothing after them, wait.
+symbol whose horizon lies before that date. So a tick counts only where most of those of its symbol that came after
+it are dated no earlier, and where it is no further ahead of the broker's clock than its symbol's ticks are wont to
+be; the newest of a symbol, which have too little after them, wait. One that is dated long before what its symbol
+has reached is late, or told again: it says nothing of what the price is now.
 """
 
 from __future__ import annotations
@@ -16,19 +18,28 @@ import numpy as np
 from msgspec import Struct
 
 from trading.arrays import BoolArray, Int64Array
-from trading.errors import SourceError
 from trading.history.archive import Between, show_offsets
 from trading.history.source import LivedBatch, LivedSource
 from trainers.data.archived_columns import ArchivedColumns, first_times, read_columns
-from trainers.data.build import BuildSettings, build
+from trainers.data.build import BuildSettings, TooFewRows, build
 from trainers.data.manifest import Manifest
 
 #: Ticks of a symbol after one that say whether it was dated ahead: so many of each symbol wait.
-FOLLOWING = 32
+FOLLOWING = 128
+#: It was, where so large a share of them is dated before it: a few late ones accuse nobody.
+MOST_BEFORE = 0.2
+#: Of a feed whose dates keep up with the broker's clock; those of a replay do not.
+LIVE_NS = 1_000_000_000
+#: A copy of a tick with so many others of its symbol between is no producer's second try.
+FAR = 64
+EVERY, MOST_JITTER = 16, 8.0
+#: What of a span may be copies: told again, and right behind one another beside what its feed always had.
+MOST_FAR, MOST_NEAR, MOST_NEAR_FACTOR, PARTS = 0.005, 0.05, 3.0, 8
 #: Clocks of one feed's producers differ by less than this share of a horizon; 1 ms to 1 s.
 TOLERANCE = 0.1
 LEAST_TOLERANCE_NS, MOST_TOLERANCE_NS = 1_000_000, 1_000_000_000
 UNQUOTED = "its quote stood before the first tick here"
+LATE = "dated long before what its symbol had reached"
 AHEAD, WAITS = "dated ahead of those that came after it", "nothing has come after it yet"
 
 
@@ -59,24 +70,99 @@ def settled(columns: ArchivedColumns, ahead_ns: int) -> tuple[Int64Array, dict[s
         ahead_ns: see `tolerance_ns`.
 
     Returns:
-        Their places, int64 [m], in order. Whether a tick is one depends on itself and the FOLLOWING ticks of its
-        symbol alone: more of the log takes none away.
+        Their places, int64 [m], in order. Whether a tick is one depends on those of its symbol before it and on the
+        FOLLOWING ones after it: more of the log takes none away.
     """
     keep = np.zeros(len(columns), np.bool_)
     left_out: Counter[str] = Counter()
+    for mine in by_symbol(columns):
+        dated, appended = columns.event_time_ns[mine], columns.appended_ns[mine]
+        left_out[WAITS] += min(len(mine), FOLLOWING)
+        if len(mine) < 2 * FOLLOWING:
+            # Too few to say what is usual of it.
+            left_out[WAITS] += max(0, len(mine) - FOLLOWING)
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(dated[1:], FOLLOWING)
+        known = dated[: len(windows)]
+        ahead = (windows < (known - ahead_ns)[:, None]).mean(axis=1) > MOST_BEFORE
+        ahead |= ahead_of_the_broker(known, appended[: len(windows)], ahead_ns)
+        reached = np.maximum.accumulate(np.where(ahead, np.iinfo(np.int64).min, known))
+        late = ~ahead & (known < reached - ahead_ns)
+        keep[mine[: len(windows)][~ahead & ~late]] = True
+        left_out[AHEAD] += int(ahead.sum())
+        left_out[LATE] += int(late.sum())
+    return np.flatnonzero(keep), {why: n for why, n in left_out.items() if n}
+
+
+def by_symbol(columns: ArchivedColumns) -> list[Int64Array]:
+    """The places of each symbol's ticks, in order."""
     names = np.array(columns.symbols, dtype=np.str_)
     order = np.argsort(names, kind="stable")
     bounds = np.flatnonzero(names[order][1:] != names[order][:-1]) + 1
-    for mine in np.split(order, bounds) if len(order) else ():
-        dated = columns.event_time_ns[mine]
-        left_out[WAITS] += min(len(mine), FOLLOWING)
-        if len(mine) <= FOLLOWING:
-            continue
-        windows = np.lib.stride_tricks.sliding_window_view(dated[1:], FOLLOWING)
-        believed = dated[: len(windows)] <= windows.min(axis=1) + ahead_ns
-        keep[mine[: len(windows)][believed]] = True
-        left_out[AHEAD] += int((~believed).sum())
-    return np.flatnonzero(keep), {why: n for why, n in left_out.items() if n}
+    return np.split(order, bounds) if len(order) else []
+
+
+def ahead_of_the_broker(dated: Int64Array, appended: Int64Array, ahead_ns: int) -> BoolArray:
+    """Of a live feed, the ticks that are further ahead of the broker's clock than those before them, bool [n].
+
+    What is usual is the median of FOLLOWING ticks before, taken anew every EVERY: a clock that was moved for longer
+    is a clock. The first ones are judged by themselves. Of a replay, whose dates run at another pace, this says
+    nothing. `n` is FOLLOWING or more.
+    """
+    lead = dated - appended
+    windows = np.lib.stride_tricks.sliding_window_view(lead, FOLLOWING)[::EVERY]
+    low, usual = np.quantile(windows, [0.25, 0.5], axis=1)
+    # Of the lower half alone: what is dated ahead must not widen what it is judged by.
+    spread = 2.0 * (usual - low)
+    most = usual + np.maximum(ahead_ns, MOST_JITTER * spread)
+    most[spread > LIVE_NS] = np.inf
+    # Window w ends with tick EVERY w + FOLLOWING - 1, and judges the EVERY ticks behind it.
+    which = np.maximum(0, (np.arange(len(lead)) - FOLLOWING) // EVERY)
+    found: BoolArray = lead > most[which]
+    return found
+
+
+class Repeats(Struct, frozen=True):
+    """Ticks that are there more than once, of one symbol, time and quote.
+
+    Attributes:
+        ticks: of the span.
+        far: copies with many others of their symbol between: told again.
+        usual, most: shares of copies right behind one another, of eight parts of the span: in a part that has few,
+            and in the one that has most. Some feeds have them; a producer that sends all of it twice has many more.
+    """
+
+    ticks: int
+    far: int
+    usual: float
+    most: float
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with it, named; nothing where nothing is."""
+        found = []
+        if self.far > MOST_FAR * self.ticks:
+            found.append(f"replayed: {self.far:,} of {self.ticks:,} ticks were told before already")
+        if self.most > MOST_NEAR_FACTOR * self.usual + MOST_NEAR:
+            told = f"{self.most:.0%} of an eighth of the ticks are there twice, and {self.usual:.0%} of others"
+            found.append(f"duplicated: {told}")
+        return found
+
+
+def repeats(columns: ArchivedColumns) -> Repeats:
+    """How many ticks of a span are there more than once."""
+    far, near = 0, np.zeros(len(columns), np.bool_)
+    for mine in by_symbol(columns):
+        parts = [columns.event_time_ns[mine][:, None], columns.quotes[mine].view(np.int64)]
+        rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        _, which = np.unique(rows, axis=0, return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        same = np.flatnonzero(which[order][1:] == which[order][:-1])
+        apart = order[same + 1] - order[same]
+        far += int((apart > FAR).sum())
+        near[mine[order[same + 1][apart <= FAR]]] = True
+    shares = [float(part.mean()) for part in np.array_split(near, PARTS) if len(part)] or [0.0]
+    return Repeats(len(columns), far, float(np.quantile(shares, 0.25)), max(shares))
 
 
 def quoted(columns: ArchivedColumns, start: dict[int, int]) -> BoolArray:
@@ -104,13 +190,14 @@ def open_lived(
     """A span as a build reads it.
 
     Raises:
-        SourceError: the archive is damaged, does not reach so far, or holds none of these ticks.
+        SourceError: the archive is damaged, or does not reach so far.
+        TooFewRows: no tick of the span can be used yet.
     """
     whole = read_columns(span.folder, Between(span.start, span.stop), progress)
     places, left_out = settled(whole, tolerance_ns(horizon_ns))
     if not len(places):
         told = ", ".join(f"{n:,} {why}" for why, n in left_out.items()) or "it holds none"
-        raise SourceError(f"{span.spec}: no tick can be used: {told}")
+        raise TooFewRows(f"{span.spec}: no tick can be used: {told}")
     columns = whole.taken(places)
     known = quoted(columns, span.start)
     if not known.all():

@@ -25,9 +25,13 @@ MOST_DIFFERING = 0.2
 EXTREME, EXTREME_CHANGE = 50.0, 25.0
 #: Of the reference's concentration (inverse Herfindahl number of symbols) so much must be left.
 LEAST_VARIETY = 0.4
+#: Symbols that had so large a share of the reference together do not all fall silent by chance.
+MOST_GONE, LEAST_SYMBOLS = 0.3, 1.3
 #: A log return that is told and one that prices say differ by rounding alone.
 ROUNDING = 1e-9
 LEAST_ROWS = 200
+#: A feature that never was larger was not in use.
+UNUSED = 1e-9
 CLOCKS = np.array([name.endswith(("_sin", "_cos")) for name in FEATURES])
 
 
@@ -92,13 +96,18 @@ def screen(batch: Batch, reference: Batch, shape: BarrierShape) -> list[Fault]:
     if len(batch) < LEAST_ROWS:
         told = f"{len(batch):,} rows are too few to be judged: {LEAST_ROWS:,} are the fewest"
         return [Fault("too few rows", len(batch), told)]
-    if broken := not_finite(batch):
+    if broken := [*not_finite(batch), *not_finite(reference)]:
         # Nothing else can be asked of what is no number.
         return broken
     return [
         *extreme(batch, reference), *contradicted(batch, shape), *repeated(batch), *replayed(batch, reference),
         *one_sided(batch, reference),
     ]  # fmt: skip
+
+
+def screen_alone(batch: Batch, shape: BarrierShape) -> list[Fault]:
+    """What can be said of a batch that nothing was before; see `screen`."""
+    return not_finite(batch) or [*contradicted(batch, shape), *repeated(batch)]
 
 
 def not_finite(batch: Batch) -> list[Fault]:
@@ -119,7 +128,10 @@ def not_finite(batch: Batch) -> list[Fault]:
 def extreme(batch: Batch, reference: Batch) -> list[Fault]:
     """Features and returns far outside of everything that was seen before, or that jump as nothing did."""
     wrong, told = np.zeros(len(batch), np.bool_), list[str]()
-    most = np.where(CLOCKS, 1.001 / EXTREME, np.maximum(largest(reference.features), 1e-9))
+    seen = largest(reference.features)
+    # What was 0 for as long as anybody looked, as trades before a market opens, says nothing of how large it gets.
+    seen = np.where(seen > UNUSED, seen, np.inf)
+    most = np.where(CLOCKS, 1.001 / EXTREME, seen)
     jumps = np.maximum(largest(changes(reference)), np.maximum(1e-3 * most, 1e-9))
     far: BoolArray = np.abs(batch.features) > EXTREME * most
     far |= np.abs(changes(batch)) > EXTREME_CHANGE * np.where(CLOCKS, 1.0, jumps)
@@ -246,7 +258,10 @@ def row_keys(batch: Batch) -> Int64Array:
 def one_sided(batch: Batch, reference: Batch) -> list[Fault]:
     """Far fewer symbols than there were."""
     now, before = variety(batch.symbols), variety(reference.symbols)
-    if now >= LEAST_VARIETY * before or before < 2.0:
+    count = int(max(batch.symbols.max(), reference.symbols.max())) + 1
+    shares = np.bincount(reference.symbols, minlength=count) / max(1, len(reference))
+    gone = float(shares[np.bincount(batch.symbols, minlength=count) == 0].sum())
+    if (now >= LEAST_VARIETY * before and gone < MOST_GONE) or before < LEAST_SYMBOLS:
         return []
     told = f"its rows are as of {now:.1f} symbols, where they were as of {before:.1f}"
     return [Fault("one symbol", len(batch), told)]

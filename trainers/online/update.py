@@ -26,6 +26,7 @@ from trainers.models.objectives import (
     WINDOW,
     MetaSettings,
     TrainingSet,
+    consecutive,
     meta_loss,
     regime_loss,
     signal_loss,
@@ -33,7 +34,7 @@ from trainers.models.objectives import (
 from trainers.models.regime_teacher import observe
 from trainers.online.bounds import UpdateSettings
 from trainers.online.networks import Networks, all_finite, distance
-from trainers.online.screening import BarrierShape, Batch, Fault, screen
+from trainers.online.screening import BarrierShape, Batch, Fault, repeated, screen, screen_alone
 from trainers.online.worth import worth
 from trainers.training.fold import Answers, answers_for, gather
 from trainers.training.loop import TrainingStep, device
@@ -121,6 +122,11 @@ def divide(data: Dataset, settings: UpdateSettings) -> Parts:
                 f"{count:,} rows are {name}, and {least:,} are the fewest: wait for more ripe labels, or look back "
                 "further"
             )
+    for name in ("replayed", "fresh"):
+        if not len(consecutive(data.symbols[getattr(parts, name)])):
+            raise ConfigurationError(
+                f"no symbol has {WINDOW} rows that are {name}: look back further, or at fewer symbols"
+            )
     return parts
 
 
@@ -171,9 +177,14 @@ def refuse_broken(data: Dataset, parts: Parts) -> None:
     """Raise Refused where rows that would be learned from, or would judge, are broken, planted or told twice."""
     shape = BarrierShape(data.manifest.up, data.manifest.down)
     reference = Batch.of(data, parts.replayed)
-    if faults := screen(Batch.of(data, parts.fresh), reference, shape):
+    # What is replayed is learned from too, and is what the others are judged by.
+    if faults := screen_alone(reference, shape):
         raise Refused(faults)
-    if faults := screen(Batch.of(data, parts.held), reference, shape):
+    for rows in (parts.fresh, parts.held):
+        if faults := screen(Batch.of(data, rows), reference, shape):
+            raise Refused(faults)
+    both = Batch.of(data, np.concatenate([parts.fresh, parts.held]))
+    if faults := repeated(both):
         raise Refused(faults)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from msgspec import Struct
 
 from trading.arrays import Float32Array, FloatArray, Int64Array
+from trading.errors import ConfigurationError
 from trainers.costs import Costs
 from trainers.data.dataset import Dataset
 from trainers.evaluation.evaluate import information_coefficient
@@ -73,6 +74,13 @@ class Observed(Struct, frozen=True):
     def part(self, rows: slice) -> Observed:
         """Some of them."""
         return Observed(*(getattr(self, name)[rows] for name in self.__struct_fields__))
+
+    def check_finite(self, what: str) -> None:
+        """Raise ConfigurationError where anything of them is no number: nothing can be compared with it."""
+        for name in self.__struct_fields__:
+            broken = ~np.isfinite(getattr(self, name)).reshape(len(self), -1).all(axis=1)
+            if broken.any():
+                raise ConfigurationError(f"{name} of {int(broken.sum()):,} rows of {what} is not finite")
 
     def measures(self, block_rows: int) -> FloatArray:
         """Of each block of rows how good the networks were, float64 [blocks, 3], in the order of MEASURES."""

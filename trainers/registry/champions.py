@@ -6,15 +6,16 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from connectors.mlflow import MlflowClient, MlflowException, brief, mlflow
 from trading.errors import ConfigurationError, ServiceUnavailable
-from trainers.models.regime_teacher import Teacher
-from trainers.registry.tracking import CHALLENGER, CHAMPION, PREVIOUS, log_lost
-from trainers.walk_forward import from_plain
+from trainers.registry.aliases import CHALLENGER, CHAMPION, PREVIOUS, log_lost
+
+if TYPE_CHECKING:
+    from trainers.models.regime_teacher import Teacher
 
 
 class Candidate(Struct, frozen=True):
@@ -52,6 +53,22 @@ def candidate(name: str, reference: str) -> Candidate | None:
     return Candidate(
         name, str(version.version), run_id, dict(version.tags), dict(run.data.metrics), dict(run.data.tags)
     )
+
+
+def known(name: str, version: str) -> Candidate:
+    """A version. Raises ConfigurationError where it is gone; ServiceUnavailable."""
+    found = candidate(name, version)
+    if found is None:
+        raise ConfigurationError(f"MLflow has no version {version} of {name} any more")
+    return found
+
+
+def parameter(version: Candidate, name: str) -> str:
+    """Of the run that trained a version; "" where it has none. Raises ServiceUnavailable."""
+    try:
+        return str(MlflowClient().get_run(version.run_id).data.params.get(name, ""))
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow does not tell of run {version.run_id}: {brief(error)}") from error
 
 
 def tagged(name: str, tags: Mapping[str, str]) -> Candidate | None:
@@ -146,18 +163,52 @@ def teacher_in_service() -> Teacher | None:
             continue
         try:
             return teacher_of(found)
-        except ConfigurationError:
+        except (ConfigurationError, ServiceUnavailable):
             continue  # a version without one, from before there were any
     return None
 
 
 def teacher_of(version: Candidate) -> Teacher:
-    """The teacher that a version of regime_detection was taught by. Raises ConfigurationError where it has none."""
+    """The teacher that a version of regime_detection was taught by.
+
+    Raises:
+        ConfigurationError: it has none.
+        ServiceUnavailable: MLflow does not answer.
+    """
+    # What only asks who is champion does without what trains.
+    from trainers.walk_forward import from_plain
+
+    named = f"{version.name} {version.version}"
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = mlflow.artifacts.download_artifacts(
                 run_id=version.run_id, artifact_path="teacher.json", dst_path=folder
             )
             return from_plain(json.loads(Path(path).read_bytes()))
-    except (MlflowException, OSError, ValueError) as error:
-        raise ConfigurationError(f"{version.name} {version.version} has no teacher: {brief(error)}") from error
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise ConfigurationError(f"{named} has no teacher: {brief(error)}") from error
+        raise ServiceUnavailable(f"MLflow does not give the teacher of {named}: {brief(error)}") from error
+    except (OSError, ValueError) as error:
+        # Of artefacts that are not there MLflow's own store says so as of a file.
+        raise ConfigurationError(f"{named} has no teacher: {brief(error)}") from error
+
+
+def take_back(before: list[Candidate], record: Mapping[str, str]) -> None:
+    """Give the alias `champion` back to versions, and have none called the previous one that was taken back.
+
+    Raises:
+        ServiceUnavailable: MLflow refused or went away: the same again goes on from there.
+    """
+    client = MlflowClient()
+    try:
+        for one in before:
+            now, older = candidate(one.name, CHAMPION), candidate(one.name, PREVIOUS)
+            for key, value in record.items():
+                client.set_model_version_tag(one.name, one.version, key, value[:5_000])
+            client.set_registered_model_alias(one.name, CHAMPION, one.version)
+            taken = now is not None and now.version != one.version
+            if (taken or (older is not None and older.version == one.version)) and older is not None:
+                client.delete_registered_model_alias(one.name, PREVIOUS)
+    except MlflowException as error:
+        raise ServiceUnavailable(f"MLflow did not take what was taken back: {brief(error)}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from connectors.mlflow import MlflowClient, MlflowException, brief, mlflow
+from connectors.mlflow import MlflowException, brief, mlflow
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.models.signature import REGIME_DETECTION
 from trainers.online.networks import Networks, from_states
@@ -28,21 +28,13 @@ def open_pipeline(versions: Mapping[str, str]) -> Networks:
         ConfigurationError: one is not there any more, or of another network than this version trains.
         ServiceUnavailable: MLflow does not answer.
     """
-    found = {name: known(name, version) for name, version in versions.items()}
+    found = {name: champions.known(name, version) for name, version in versions.items()}
     if REGIME_DETECTION.name not in found:
         raise ConfigurationError(
             f"{', '.join(found) or 'nothing'} is no pipeline: {REGIME_DETECTION.name} is missing"
         )
     teacher = champions.teacher_of(found[REGIME_DETECTION.name])
     return from_states({name: weights(one) for name, one in found.items()}, teacher)
-
-
-def known(name: str, version: str) -> Candidate:
-    """A version. Raises ConfigurationError where it is gone; ServiceUnavailable."""
-    found = champions.candidate(name, version)
-    if found is None:
-        raise ConfigurationError(f"MLflow has no version {version} of {name} any more")
-    return found
 
 
 def weights(version: Candidate) -> dict[str, Tensor]:
@@ -62,11 +54,3 @@ def weights(version: Candidate) -> dict[str, Tensor]:
         except (RuntimeError, ValueError) as error:
             raise ConfigurationError(f"{named} is no TorchScript: {brief(error)}") from error
         return {key: value.clone() for key, value in module.state_dict().items()}
-
-
-def parameter(version: Candidate, name: str) -> str:
-    """Of the run that trained a version; "" where it has none. Raises ServiceUnavailable."""
-    try:
-        return str(MlflowClient().get_run(version.run_id).data.params.get(name, ""))
-    except MlflowException as error:
-        raise ServiceUnavailable(f"MLflow does not tell of run {version.run_id}: {brief(error)}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 import warnings
@@ -25,8 +24,6 @@ from connectors.mlflow import (
     TensorSpec,
     mlflow,
     resolve_dataset_source,
-    silent,
-    use,
 )
 from connectors.mlflow import ModelSignature as MlflowSignature
 from trading.errors import ServiceUnavailable
@@ -34,10 +31,9 @@ from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import ModelSignature
 from trainers.code_version import git_commit
 from trainers.data.manifest import Manifest
+from trainers.registry.aliases import CHALLENGER, log_lost
 from trainers.walk_forward import TrainedModel
 
-EXPERIMENT = "ultrathink"
-CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous_champion"
 #: MLflow refuses longer texts.
 MOST_DESCRIPTION = 4_800
 MOST_PARAMETER = 500
@@ -57,17 +53,6 @@ class Logged(Struct, frozen=True):
     name: str
     version: str
     run_id: str
-
-
-def connect(uri: str) -> None:
-    """Point MLflow at a server. Raises ServiceUnavailable when it does not answer."""
-    use(uri)
-    mlflow.set_system_metrics_sampling_interval(1)
-    mlflow.set_system_metrics_samples_before_logging(1)
-    try:
-        mlflow.set_experiment(EXPERIMENT)
-    except MlflowException as error:
-        raise silent(uri, error) from error
 
 
 @contextmanager
@@ -110,11 +95,6 @@ def training(name: str, manifest: Manifest, folder: str, run_id: str | None = No
         except MlflowException as error:
             # What ended the training is what must be told.
             log_lost("the end of the run", error)
-
-
-def log_lost(what: str, error: MlflowException) -> None:
-    """MLflow did not take something that is no reason to stop."""
-    logging.getLogger(__name__).warning("MLflow did not take %s: %s", what, str(error)[:200])
 
 
 def plain_manifest(manifest: Manifest) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from trading.arrays import FloatArray
 
 UTILITY, HIT_RATE, VOLATILITY = "net utility", "hit rate", "volatility"
 STARTS_EVERY = 100
+#: But for the first, a sequence lasts so long: the next ones have begun by then.
+LASTS = 1_000
 
 
 class WorseRules(Struct, frozen=True):
@@ -27,7 +29,7 @@ class WorseRules(Struct, frozen=True):
 
     Attributes:
         utility, hit_rate: falls, as shares of what they were before.
-        volatility: rise of the root mean square of a block's return, as a share of what it was.
+        volatility: rise of the deviation of a block's return, as a share of what it was.
         alpha: chance that any of them is ever taken for known where it is not so.
         planned: blocks after which an answer is wanted.
     """
@@ -106,17 +108,20 @@ class WorseWatch:
         a larger loss.
         """
         rules = self._rules
+        # Where the last good one had nothing at stake its volatility is none that another could be compared with.
+        staked = np.diff(its, prepend=0.0) != 0.0
+        wilder = np.where(staked, squared_steps(mine) - (1.0 + rules.volatility) ** 2 * squared_steps(its), 0.0)
         return {
             UTILITY: [(1.0 + sign * rules.utility) * its - mine for sign in (-1.0, 1.0)],
             HIT_RATE: [(1.0 - rules.hit_rate) * gains(its) - gains(mine)],
-            VOLATILITY: [mine**2 - (1.0 + rules.volatility) ** 2 * its**2],
+            VOLATILITY: [wilder],
         }
 
     def _known(self, what: str, start: int, harms: list[FloatArray]) -> int | None:
         """After how many blocks from a start on all of it is known; None where it is not."""
         after = []
         for k, harm in enumerate(harms):
-            blocks = self._above(f"{what}/{k}", start, harm[start:])
+            blocks = self._above(f"{what}/{k}", start, harm[start : start + LASTS] if start else harm)
             if blocks is None:
                 return None
             after.append(blocks)
@@ -160,8 +165,16 @@ def gains(net_bps: FloatArray) -> FloatArray:
     return found
 
 
+def squared_steps(net_bps: FloatArray) -> FloatArray:
+    """Half the squared difference from the block before, float64 [n], whose mean is the variance about the mean,
+    whatever that is (von Neumann 1941); 0 for the first.
+    """
+    found: FloatArray = 0.5 * np.diff(net_bps, prepend=net_bps[:1]) ** 2
+    return found
+
+
 def measured(what: str, net_bps: FloatArray) -> float:
     """Over blocks."""
     if what == HIT_RATE:
         return float(gains(net_bps).mean())
-    return float(net_bps.mean()) if what == UTILITY else math.sqrt(float((net_bps**2).mean()))
+    return float(net_bps.mean()) if what == UTILITY else math.sqrt(float(squared_steps(net_bps).mean()))

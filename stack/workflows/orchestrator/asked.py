@@ -16,8 +16,10 @@ from stack.workflows.orchestrator.asked_lived import (
     GuardSpec,
     LearningSpec,
     Ticks,
+    check_drift,
     check_guard,
     check_learning,
+    check_same_model,
 )
 from stack.workflows.training.settings import TrainRequest
 from trading.encoding import safe_text
@@ -182,6 +184,9 @@ def check(request: RunRequest) -> None:
             parse_span(span)
     if isinstance(found, GuardSpec):
         check_guard(found.rules)
+        check_same_model(found)
+    if isinstance(found, CheckSpec):
+        check_drift(found)
     if isinstance(found, CheckSpec | GuardSpec):
         read(found.needs, dict[str, NeedSpec], "need")
     if unknown := sorted(set(found.needs) - set(steps_of(request.kind))):
@@ -211,10 +216,15 @@ def train_request(spec: CycleSpec | TrialSpec, divisor: int = 1) -> TrainRequest
 
 
 def with_archive(told: dict[str, Any], kind: str, archive: Path | None) -> dict[str, Any]:
-    """A spec that learns from the desk's own archive, unless it names another."""
-    if kind not in LIVED or archive is None:
-        return told
-    return {"archive": str(archive), **told}
+    """A spec that learns from the desk's own archive, unless it names another. Raises ConfigurationError."""
+    if kind in LIVED and "archive" not in told:
+        if archive is None:
+            raise ConfigurationError(
+                f"{kind}: no archive is named: give ULTRATHINK_ORCHESTRATOR_ARCHIVE, the folder that the data "
+                "service writes, or `archive` in --spec FILE"
+            )
+        return {"archive": str(archive), **told}
+    return told
 
 
 def read_file(path: Path) -> Any:

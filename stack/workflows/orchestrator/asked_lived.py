@@ -11,11 +11,11 @@ from msgspec import Meta, Struct
 
 from trading.errors import ConfigurationError
 from trading.experiments.definition import ServedModel, TradingCosts
-from trading.market import Symbol
 from trading.spans import parse_span
 
-Ticks = Annotated[int, Meta(ge=5_000, le=50_000_000)]
-Blocks = Annotated[int, Meta(ge=100, le=1_000_000)]
+#: More of them do not fit in what a step is promised.
+Ticks = Annotated[int, Meta(ge=5_000, le=2_000_000)]
+Blocks = Annotated[int, Meta(ge=100, le=100_000)]
 Fall = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
 
@@ -105,7 +105,7 @@ class GuardSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         sha256: of the last good one's files, by name: what serves again after a rollback.
         models: that the promoted one was made of, in MLflow; and `before`, the champions before.
         rules: when it is taken back.
-        block, costs, symbols: of the comparison, see `ExperimentDefinition`.
+        block, costs: of the comparison, see `ExperimentDefinition`.
         needs: see `CheckSpec`.
     """
 
@@ -118,7 +118,6 @@ class GuardSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rules: GuardRules = GuardRules()
     block: str = "10m"
     costs: TradingCosts = TradingCosts()
-    symbols: Annotated[tuple[Symbol, ...], Meta(max_length=1000)] = ()
     needs: dict[str, Any] = {}
 
 
@@ -129,6 +128,30 @@ def check_learning(told: LearningSpec, costs: CostSpec) -> None:
 
     paid = msgspec.convert(msgspec.to_builtins(costs), Costs)
     UpdateSettings(**msgspec.structs.asdict(told), costs=paid).check()
+
+
+def check_drift(spec: CheckSpec) -> None:
+    """Raise ConfigurationError where a reference can never show what is usual."""
+    from trainers.online.bounds import LEAST_BLOCKS
+
+    if spec.reference < LEAST_BLOCKS * spec.drift.block_rows:
+        raise ConfigurationError(
+            f"a reference of {spec.reference:,} ticks has fewer than {LEAST_BLOCKS} blocks of "
+            f"{spec.drift.block_rows:,} rows (drift.block_rows), and shows nothing: make it longer, or blocks "
+            "smaller"
+        )
+    if spec.ticks < spec.drift.confirmed * spec.drift.block_rows:
+        raise ConfigurationError(
+            f"{spec.ticks:,} ticks are fewer than {spec.drift.confirmed} blocks of {spec.drift.block_rows:,} rows"
+        )
+
+
+def check_same_model(spec: GuardSpec) -> None:
+    """Raise ConfigurationError where a version of one model would be taken back to that of another."""
+    if spec.promoted.model != spec.last_good.model:
+        raise ConfigurationError(
+            f"guard: {spec.promoted} cannot be taken back to {spec.last_good}, of another model"
+        )
 
 
 def check_guard(rules: GuardRules) -> None:

@@ -191,6 +191,11 @@ def promote_challenger(context: StepContext) -> dict[str, Any]:
     experiment = commanding.experiment_of(settings, name_of(context))
     found = known(experiment, experiments_settings().folder)
     context.check()
+    challenger = experiment.definition.challengers[0]
+    released = place_of_experiments()[0].repository.serving(challenger.model).released
+    if any(said.act == "promote" for said in experiment.said) and released != challenger.version:
+        # An earlier attempt has released it, and it was taken back, or something else was released since.
+        raise StepRejected(f"{challenger.served} was promoted, and version {released} serves by now, which stays")
     desk = (settings, *place_of_experiments())
     try:
         done = promote(found, ARM, desk, (f"run {context.run.id}", BY), context.progress, override=False)
@@ -208,9 +213,9 @@ def promote_challenger(context: StepContext) -> dict[str, Any]:
 
 def name_champions(context: StepContext, served: str) -> None:
     """In MLflow the models of what serves are the champions; those of before stay as previous ones."""
-    from trainers.registry import champions, tracking
+    from trainers.registry import aliases, champions
 
-    tracking.connect(place_of_experiments()[1])
+    aliases.connect(place_of_experiments()[1])
     chosen = [candidate_of(name, version) for name, version in trained_by(context)["models"].items()]
     record = {"promoted_by": BY, "promotion_reason": f"run {context.run.id}: {served} serves", RUN: context.run.id}
     champions.promote(chosen, record)
@@ -241,9 +246,9 @@ def reject(context: StepContext) -> dict[str, Any]:
 
 def mark(context: StepContext, models: dict[str, str], why: str) -> None:
     """Say of each version what became of it."""
-    from trainers.registry import champions, tracking
+    from trainers.registry import aliases, champions
 
-    tracking.connect(place_of_experiments()[1])
+    aliases.connect(place_of_experiments()[1])
     verdict = context.run.verdict or RunVerdict.REJECTED
     for name, version in models.items():
         champions.tell(name, str(version), {"orchestrator_verdict": str(verdict), "orchestrator_why": why})

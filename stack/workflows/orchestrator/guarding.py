@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from exporters.errors import ExportError
 from gateway.settings import GatewaySettings
 from services.experiments.statistics.worse import WorseRules, WorseWatch
 from stack.processes.settings import experiments_settings, gateway_settings
@@ -23,7 +24,7 @@ from stack.workflows.orchestrator.asked_lived import GuardSpec
 from stack.workflows.orchestrator.comparing import BY, mark, name_of, say
 from stack.workflows.orchestrator.learning import candidate_of, shown_spec, trained_by
 from stack.workflows.orchestrator.lived import pipeline_of
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.experiments.definition import (
     CHAMPION,
     AtLeast,
@@ -32,19 +33,16 @@ from trading.experiments.definition import (
     PrimaryMetric,
     ServedModel,
 )
-from trading.experiments.register import Experiment, ExperimentState, ExperimentWord
+from trading.experiments.register import WATCHER, Experiment, ExperimentState, ExperimentWord, Said, start_of
 from trading.spans import parse_span
 from trainers.orchestrator.runs import BY_HAND, RunRequest
-from trainers.orchestrator.step import NotYet, StepContext, StepRejected
+from trainers.orchestrator.step import StepContext, StepRejected
 
 if TYPE_CHECKING:
     from stack.workflows.asking import ModelPlace
 
 LAST_GOOD = "last-good"
 LOOK_S = 0.5
-#: A gateway follows a release within so long; one that does not is no reason to begin.
-FOLLOWS_S = 300.0
-AGAIN_S = 5.0
 TAKEN_BACK = "taken back: "
 
 
@@ -63,7 +61,6 @@ def begin(context: StepContext, promoted: ServedModel, last_good: ServedModel) -
     wanted = GuardSpec(
         promoted=promoted, last_good=last_good, of=context.run.id, sha256=dict(lineage.files),
         models=trained_by(context)["models"], before=before, rules=spec.guard, block=told.block, costs=told.costs,
-        symbols=told.symbols,
     )  # fmt: skip
     return context.begin(
         RunRequest(
@@ -81,8 +78,12 @@ def watch(context: StepContext) -> dict[str, Any]:
     spec = read(dict(context.spec), GuardSpec, "guard")
     watched = Watched(context, spec)
     while True:
-        if (ended := watched.look()) is not None:
-            return {"blocks": watched.blocks, "summary": ended}
+        try:
+            if (ended := watched.look()) is not None:
+                return {"blocks": watched.blocks, "summary": ended}
+        except (ServiceUnavailable, ExportError) as error:
+            # Whoever holds the model's lock lets go, and servers come back; nobody else watches meanwhile.
+            context.progress(f"tries again: {error}", watched.blocks, spec.rules.blocks)
         time.sleep(LOOK_S)
 
 
@@ -94,44 +95,59 @@ class Watched:
     """
 
     def __init__(self, context: StepContext, spec: GuardSpec) -> None:
-        """Begin the comparison, if no earlier attempt has. Raises NotYet where the desk does not follow yet."""
+        """Nothing is compared yet."""
         self._context, self._spec, self._settings = context, spec, gateway_settings()
         self._place = place_of_experiments()[0]
         self._folder = experiments_settings().folder
         self._until_s = context.run.submitted_s + parse_span(spec.rules.most) / 1e9
         rules = spec.rules
         self._worse = WorseWatch(WorseRules(rules.utility, rules.hit_rate, rules.volatility, rules.alpha))
+        self._started = -1
         self.blocks = 0
 
     def look(self) -> str | None:
-        """Why the watch is over; None where it is not. Raises StepRejected where it was taken back."""
+        """Why the watch is over; None where it is not.
+
+        Raises:
+            StepRejected: it was taken back.
+            ConfigurationError: nothing could be compared, in all that time.
+            ServiceUnavailable, ExportError: not now.
+        """
         spec, experiment = self._spec, self._experiment()
-        if experiment is not None and (stop := experiment.last_stop) is not None:
-            if stop.by == BY and stop.reason.startswith(TAKEN_BACK):
-                self._take_back(stop.reason.removeprefix(TAKEN_BACK))
-            return f"the comparison was stopped by {stop.by}: {stop.reason}"
+        stop = None if experiment is None else experiment.last_stop
+        if stop is not None and stop.by == BY and stop.reason.startswith(TAKEN_BACK):
+            return self._take_back(stop.reason.removeprefix(TAKEN_BACK))
         released = served(self._place, spec.promoted.model)
         if released != spec.promoted.version:
             return self._over(f"{spec.promoted.model} serves version {released} by now")
+        if stop is not None and stop.by != WATCHER:
+            return f"{stop.by} stopped the comparison: {stop.reason}"
         if time.time() > self._until_s:
+            if not self.blocks:
+                raise ConfigurationError(
+                    f"nothing could be compared in {spec.rules.most}, so nobody has watched over {spec.promoted}: "
+                    "is what watches experiments running, and does the desk follow releases?"
+                )
             return self._over(f"after {spec.rules.most} {self.blocks:,} blocks had shown no harm")
-        if experiment is None:
-            self._start()
+        if experiment is None or experiment.state is not ExperimentState.RUNNING:
+            self._start(experiment, stop)
             return None
         return self._judge(experiment)
 
     def _experiment(self) -> Experiment | None:
         return commanding.register_of(self._settings).experiments.get(name_of(self._context))
 
-    def _start(self) -> None:
-        """Make the comparison known, and begin it, once the desk is decided by what was promoted."""
+    def _start(self, experiment: Experiment | None, stop: Said | None) -> None:
+        """Begin the comparison, or begin it anew, once the desk is decided by what was promoted."""
         if (now := decides(self._settings)) != self._spec.promoted:
-            if time.time() > self._context.run.submitted_s + FOLLOWS_S:
-                raise ConfigurationError(f"the desk is decided by {now}, and {self._spec.promoted} was promoted")
-            raise NotYet(f"the desk does not follow {self._spec.promoted} yet", AGAIN_S)
-        name = name_of(self._context)
-        say(self._context, self._settings, ExperimentWord("create", name, self._definition(name)), "a watch")
-        say(self._context, self._settings, ExperimentWord("start", name), "the last good one goes on beside it")
+            self._context.progress(f"the desk is decided by {now}, and does not follow {self._spec.promoted} yet")
+            return
+        name, why = name_of(self._context), "the last good one goes on beside it"
+        if experiment is None:
+            say(self._context, self._settings, ExperimentWord("create", name, self._definition(name)), "a watch")
+        if stop is not None:
+            why = f"again, after its watcher had stopped it: {stop.reason}"[:500]
+        say(self._context, self._settings, ExperimentWord("start", name), why)
 
     def _definition(self, name: str) -> ExperimentDefinition:
         spec, good = self._spec, self._spec.last_good
@@ -142,23 +158,24 @@ class Watched:
         )  # fmt: skip
 
     def _judge(self, experiment: Experiment) -> str | None:
-        if experiment.state is ExperimentState.CREATED:
-            word = ExperimentWord("start", experiment.definition.name)
-            say(self._context, self._settings, word, "the last good one goes on beside it")
-            return None
         try:
             series = known(experiment, self._folder)[1].shadow
         except ConfigurationError:
             self._context.progress("nothing is counted yet")
             return None
-        arms, rules = series.arms(), self._spec.rules
+        rules, began = self._spec.rules, start_of(experiment)
+        if began != self._started:
+            # Its blocks are counted anew.
+            self._worse = WorseWatch(WorseRules(rules.utility, rules.hit_rate, rules.volatility, rules.alpha))
+            self._started = began
+        arms = series.arms()
         now, before = (arms[arm].metrics(series.capital)["net_bps"] for arm in (CHAMPION, LAST_GOOD))
         self.blocks = len(now)
         if (worse := self._worse.look(now, before)) is not None:
             # First on record: whoever goes on from here goes back, whatever is counted meanwhile.
             word = ExperimentWord("stop", experiment.definition.name)
             say(self._context, self._settings, word, f"{TAKEN_BACK}{worse.sentence}")
-            self._take_back(worse.sentence)
+            return self._take_back(worse.sentence)
         if self.blocks >= rules.blocks:
             return self._over(f"{self.blocks:,} blocks have shown no harm: it is the last good one now")
         self._context.progress(f"no harm over {self.blocks:,} blocks", self.blocks, rules.blocks)
@@ -171,37 +188,46 @@ class Watched:
             say(self._context, self._settings, ExperimentWord("stop", experiment.definition.name), why)
         return why
 
-    def _take_back(self, why: str) -> None:
-        """The last good one serves again, byte for byte. Raises StepRejected when it does."""
+    def _take_back(self, why: str) -> str:
+        """The last good one serves again, byte for byte; what else serves by now stays.
+
+        Returns:
+            Why nothing was done.
+
+        Raises:
+            StepRejected: it serves again.
+            ConfigurationError: it is not what it was.
+            ServiceUnavailable, ExportError: not now.
+        """
         spec, began_s = self._spec, time.monotonic()
         self._context.check()
-        if served(self._place, spec.promoted.model) == spec.promoted.version:
-            roll_back(self._place, spec, self._context)
         lineage = self._place.repository.verified_lineage(spec.last_good.model, spec.last_good.version)
         changed = sorted(n for n, sha256 in spec.sha256.items() if lineage.files.get(n) != sha256)
         if changed:
             raise ConfigurationError(
-                f"{spec.last_good} serves again, and is not what it was: {', '.join(changed)} changed meanwhile"
+                f"{spec.promoted} is known to be worse ({why}), and {spec.last_good} is not what it was: "
+                f"{', '.join(changed)} changed; stop the desk, or release another"
             )
+        released = served(self._place, spec.promoted.model)
+        if released == spec.promoted.version:
+            roll_back(self._place, spec, self._context)
+        elif released != spec.last_good.version:
+            return f"{why}; but {spec.promoted.model} serves version {released} by now, which stays"
         followed = wait_for(self._settings, spec.last_good)
-        took_s = time.monotonic() - began_s
         told = f"{why}; {spec.last_good} serves again, the same bytes as before"
-        # Of an attempt that found it done already nobody knows how long it took.
-        told += f", after {took_s:.1f} s" if followed else "; no gateway has followed yet"
-        if spec.models:
-            mark(self._context, spec.models, f"taken back: {why}")
-        restore_champions(self._context, spec)
+        told += f", after {time.monotonic() - began_s:.1f} s" if followed else "; no gateway has followed yet"
+        tell_mlflow(self._context, spec, why)
         raise StepRejected(told)
 
 
 def roll_back(place: ModelPlace, spec: GuardSpec, context: StepContext) -> None:
-    """Serve the last good version again. Raises ExportError, ServiceUnavailable."""
+    """Serve the last good version again, if the promoted one is served. Raises ExportError, ServiceUnavailable."""
     from exporters.release.releases import Releases
     from exporters.release.triton_client import TritonServer
 
     with closing(TritonServer(place.address)) as triton:
         releases = Releases(place.repository, triton, place.gpu, context.progress)
-        releases.rollback(spec.promoted.model, spec.last_good.version)
+        releases.rollback(spec.promoted.model, spec.last_good.version, instead_of=spec.promoted.version)
 
 
 def wait_for(settings: GatewaySettings, model: ServedModel, timeout_s: float = 30.0) -> bool:
@@ -214,13 +240,22 @@ def wait_for(settings: GatewaySettings, model: ServedModel, timeout_s: float = 3
     return False
 
 
-def restore_champions(context: StepContext, spec: GuardSpec) -> None:
-    """In MLflow the champions are those of before again."""
+def tell_mlflow(context: StepContext, spec: GuardSpec, why: str) -> None:
+    """In MLflow the champions are those of before again, and what was taken back says so. Raises
+    ServiceUnavailable.
+    """
+    from trainers.registry import aliases, champions
+
+    if spec.models:
+        mark(context, spec.models, f"taken back: {why}")
     if not spec.before:
         return
-    from trainers.registry import champions, tracking
-
-    tracking.connect(place_of_experiments()[1])
-    chosen = [candidate_of(name, version) for name, version in spec.before.items()]
+    aliases.connect(place_of_experiments()[1])
     record = {"promoted_by": BY, "promotion_reason": f"run {context.run.id}: {spec.promoted} was taken back"}
-    champions.promote(chosen, record)
+    try:
+        chosen = [candidate_of(name, version) for name, version in spec.before.items()]
+    except ConfigurationError as error:
+        # It serves: that MLflow lacks one of its models makes it no worse.
+        context.progress(f"MLflow does not say so: {error}")
+        return
+    champions.take_back(chosen, record)

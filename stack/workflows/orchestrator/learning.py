@@ -131,12 +131,12 @@ def gates(context: StepContext) -> dict[str, Any]:
     not.
     """
     from stack.workflows.training.promote import evidence_of
-    from trainers.registry import champions, promotion, tracking
+    from trainers.registry import aliases, champions, promotion
 
     overrides, trained = overrides_of(context), trained_by(context)
-    tracking.connect(place_of_experiments()[1])
+    aliases.connect(place_of_experiments()[1])
     chosen = [candidate_of(name, version) for name, version in trained["models"].items()]
-    standing = [one for name in promotion.PIPELINE if (one := champions.candidate(name, tracking.CHAMPION))]
+    standing = [one for name in promotion.PIPELINE if (one := champions.candidate(name, aliases.CHAMPION))]
     found = promotion.gates(
         evidence_of(chosen), evidence_of(standing), compared_live=context.run.request.kind != "training"
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from stack.workflows.orchestrator.asked import RUN, UpdateSpec, read
 from stack.workflows.orchestrator.asked_lived import CheckSpec, CostSpec, DriftSpec, LearningSpec
 from trading.errors import ConfigurationError, SourceError
 from trading.experiments.definition import ServedModel
-from trading.history.archive import read_head, read_offsets, show_offsets
+from trading.history.archive import Between, read_head, read_offsets, show_offsets
 from trading.spans import span_text
 from trainers.costs import Costs
 from trainers.orchestrator.step import StepContext, StepRejected
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 #: How far a version has learned from a log: a tag of its versions in MLflow.
 LEARNED = "learned_until"
 MODELS = "models:/"
+#: What was not touched for so long belongs to nobody.
+OLD_S = 2 * 86_400.0
 
 
 def spec_of(context: StepContext) -> CheckSpec | UpdateSpec:
@@ -56,7 +59,7 @@ def collect(context: StepContext) -> dict[str, Any]:
         SourceError: there is no archive.
         StepRejected: too little was lived since.
     """
-    from trainers.registry import tracking
+    from trainers.registry import aliases
 
     spec, settings = spec_of(context), gateway_settings()
     archive = Path(spec.archive).expanduser().absolute()
@@ -65,7 +68,7 @@ def collect(context: StepContext) -> dict[str, Any]:
         raise SourceError(f"{archive} holds no archive yet: `ultrathink data serve` writes one")
     serving, since_ns = serving_model(settings)
     models, place = pipeline_of(serving), place_of_experiments()
-    tracking.connect(place[1])
+    aliases.connect(place[1])
     stop = {partition: one.next_offset for partition, one in head.partitions.items()}
     told = {
         "archive": str(archive), "topic_id": head.topic_id, "champion": str(serving), "models": models,
@@ -73,13 +76,12 @@ def collect(context: StepContext) -> dict[str, Any]:
     }  # fmt: skip
     if isinstance(spec, CheckSpec):
         return told | looked_at(archive, spec, since_ns, stop)
-    learned = learned_until(models, head.topic_id)
-    fresh = sum(max(0, end - learned.get(partition, 0)) for partition, end in stop.items())
+    learned, start = learned_until(models, head.topic_id), last_ticks(archive, stop, spec.ticks)
+    fresh = sum(max(0, end - max(learned.get(p, 0), start.get(p, 0))) for p, end in stop.items())
     if fresh < spec.fresh:
         raise StepRejected(
             f"{fresh:,} ticks have come that {serving} has not learned from, and {spec.fresh:,} are the fewest"
         )
-    start = last_ticks(stop, spec.ticks)
     span = f"{archive}, offsets {show_offsets(start) or 'from the first on'} to {show_offsets(stop)}"
     return told | {"start": show_offsets(start), "summary": f"{serving} is to learn from {span}"}
 
@@ -118,10 +120,10 @@ def pipeline_of(serving: ServedModel) -> dict[str, str]:
 
 def horizon_of(models: Mapping[str, str]) -> int:
     """That the labels of its training looked ahead, in ns. Raises ConfigurationError where nobody knows."""
-    from trainers.registry.pipeline import known, parameter
+    from trainers.registry import champions
 
     name, version = next(iter(models.items()))
-    told = parameter(known(name, version), "horizon_ns")
+    told = champions.parameter(champions.known(name, version), "horizon_ns")
     if not told.isdigit():
         raise ConfigurationError(f"{name} {version} does not say how far its labels look ahead")
     return int(told)
@@ -129,34 +131,42 @@ def horizon_of(models: Mapping[str, str]) -> int:
 
 def learned_until(models: Mapping[str, str], topic_id: str) -> dict[int, int]:
     """Offsets of this log before which the versions have learned; none of what was never updated from it."""
-    from trainers.registry.pipeline import known
+    from trainers.registry import champions
 
     name, version = next(iter(models.items()))
-    told = known(name, version).tags.get(LEARNED, "")
+    told = champions.known(name, version).tags.get(LEARNED, "")
     whose, _, offsets = told.partition("@")
     return read_offsets(told, LEARNED, offsets) if whose == topic_id else {}
 
 
-def last_ticks(stop: Mapping[int, int], count: int) -> dict[int, int]:
-    """Where the newest ticks begin: of each partition in its share of all."""
-    total = max(1, sum(stop.values()))
-    return {p: begin for p, end in stop.items() if (begin := max(0, end - round(count * end / total))) > 0}
+def last_ticks(archive: Path, stop: Mapping[int, int], count: int) -> dict[int, int]:
+    """Where the newest ticks begin, in all partitions at one time of the broker's; nowhere where those are all.
+
+    Raises SourceError.
+    """
+    from trainers.data.archived_columns import newest_since, offsets_since
+
+    at_ns = newest_since(archive, stop, count)
+    if at_ns is None:
+        return {}
+    return {p: min(begin, stop[p]) for p, begin in offsets_since(archive, at_ns).items() if p in stop and begin > 0}
 
 
 def looked_at(archive: Path, spec: CheckSpec, since_ns: int, stop: Mapping[int, int]) -> dict[str, Any]:
-    """Of a check: what shows what is usual, and what is looked at."""
-    from trainers.data.archived_columns import offsets_since
+    """Of a check: what shows what is usual, and what is looked at. Raises SourceError."""
+    from trainers.data.archived_columns import offsets_since, reached_at
 
-    born = offsets_since(archive, since_ns)
-    lived = {partition: max(0, end - born.get(partition, end)) for partition, end in stop.items()}
-    total = sum(lived.values())
-    if total <= spec.reference:
+    born = {p: min(begin, stop[p]) for p, begin in offsets_since(archive, since_ns).items() if p in stop}
+    total = sum(stop[p] - begin for p, begin in born.items())
+    known_ns = reached_at(archive, born, stop, spec.reference)
+    if known_ns is None:
         return {
             "summary": f"nothing can be said yet: the champion has decided about {total:,} archived ticks, and "
             f"{spec.reference:,} are to show what is usual"
         }
-    known = {p: born[p] + round(spec.reference * count / total) for p, count in lived.items()}
-    newest = {p: max(known[p], stop[p] - round(spec.ticks * count / total)) for p, count in lived.items()}
+    known = {p: min(begin, stop[p]) for p, begin in offsets_since(archive, known_ns).items() if p in stop}
+    recent = last_ticks(archive, stop, spec.ticks)
+    newest = {p: max(known[p], recent.get(p, 0)) for p in known}
     return {
         "reference": [show_offsets(born), show_offsets(known)], "start": show_offsets(newest),
         "summary": f"{total:,} ticks since it began to decide; the first {spec.reference:,} show what is usual",
@@ -174,9 +184,27 @@ def span_of(told: Mapping[str, Any], start: str, stop: str) -> LivedSpan:
     return LivedSpan(archive, read_offsets(start, "from", start), read_offsets(stop, "until", stop))
 
 
-def folder_of(context: StepContext, name: str) -> Path:
-    """Where a run keeps rows while it needs them: offsets make the same ones again."""
-    return load().absolute_home / "datasets" / f"lived-{context.run.id}-{name}"
+def place() -> Path:
+    """Where runs keep rows while they need them."""
+    return load().absolute_home / "datasets"
+
+
+def forget(context: StepContext) -> None:
+    """Delete a run's rows, and what a killed one left there long ago."""
+    for folder in place().glob("lived-*"):
+        if folder.name.startswith(f"lived-{context.run.id}-") or is_old(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in place().glob(".lived-*.building"):
+        if is_old(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_old(folder: Path) -> bool:
+    """Whether nobody works with it any more."""
+    try:
+        return time.time() - folder.stat().st_mtime > OLD_S
+    except OSError:
+        return False
 
 
 def dataset(context: StepContext, told: Mapping[str, Any], span: LivedSpan) -> Path:
@@ -185,7 +213,7 @@ def dataset(context: StepContext, told: Mapping[str, Any], span: LivedSpan) -> P
     from trainers.online.ripening import ripen
 
     named = msgspec.json.encode((span.spec, told["topic_id"], told["horizon_ns"]))
-    folder = folder_of(context, hashlib.sha256(named).hexdigest()[:12])
+    folder = place() / f"lived-{context.run.id}-{hashlib.sha256(named).hexdigest()[:12]}"
     try:
         manifest.read(folder)
     except ConfigurationError:
@@ -200,9 +228,10 @@ def dataset(context: StepContext, told: Mapping[str, Any], span: LivedSpan) -> P
 
 def assess(context: StepContext) -> dict[str, Any]:
     """Whether features, regimes, signals or what is earned are still what they were. Raises ConfigurationError."""
+    from trainers.data.build import TooFewRows
     from trainers.memory_budget import be_deterministic
     from trainers.online import drift
-    from trainers.online.worth import observe_rows
+    from trainers.online.worth import Observed, observe_rows
 
     spec, told = spec_of(context), context.output("collect")
     assert isinstance(spec, CheckSpec)  # noqa: S101 - of its kind
@@ -210,17 +239,21 @@ def assess(context: StepContext) -> dict[str, Any]:
         return {"alarms": [], "kinds": [], "rows": 0, "champion": told["champion"], "summary": told["summary"]}
     networks, costs = opened(told["models"]), costs_of(spec.costs)
     be_deterministic(0)
-    observed = []
-    for begin, end in (told["reference"], (told["start"], told["stop"])):
-        folder = dataset(context, told, span_of(told, begin, end))
-        data = rows_of(folder)
-        rows = np.flatnonzero(data.labels.valid)
-        context.progress(f"ask about {len(rows):,} rows")
-        observed.append(observe_rows(networks, data, rows, costs))
-        shutil.rmtree(folder, ignore_errors=True)
+    observed: list[Observed] = []
     settings = drift_settings(spec.drift)
-    alarms = drift.watch(observed[0], observed[1], settings)
-    size = drift.block_size(observed[0], settings)
+    try:
+        for begin, end in (told["reference"], (told["start"], told["stop"])):
+            data = rows_of(dataset(context, told, span_of(told, begin, end)))
+            rows = np.flatnonzero(data.labels.valid)
+            context.progress(f"ask about {len(rows):,} rows")
+            observed.append(observe_rows(networks, data, rows, costs))
+        alarms = drift.watch(observed[0], observed[1], settings)
+        size = drift.block_size(observed[0], settings)
+    except (drift.TooLittle, TooFewRows) as error:
+        said = f"nothing can be said yet: {error}"
+        return {"alarms": [], "kinds": [], "rows": 0, "champion": told["champion"], "summary": said}
+    finally:
+        forget(context)
     counted = f"{len(observed[1]):,} ripe rows against {len(observed[0]):,}, in blocks of {size:,}"
     return {
         "alarms": msgspec.to_builtins(alarms), "kinds": drift.kinds_of(alarms), "rows": len(observed[1]),
@@ -232,10 +265,10 @@ def assess(context: StepContext) -> dict[str, Any]:
 
 def opened(models: Mapping[str, str]) -> Networks:
     """The champion's networks. Raises ConfigurationError, ServiceUnavailable."""
-    from trainers.registry import tracking
+    from trainers.registry import aliases
     from trainers.registry.pipeline import open_pipeline
 
-    tracking.connect(place_of_experiments()[1])
+    aliases.connect(place_of_experiments()[1])
     return open_pipeline(models)
 
 
@@ -262,9 +295,20 @@ def costs_of(told: CostSpec) -> Costs:
 
 
 def ripen(context: StepContext) -> dict[str, Any]:
-    """The ripe rows of the newest ticks, as a dataset. Raises SourceError, ConfigurationError."""
+    """The ripe rows of the newest ticks, as a dataset.
+
+    Raises:
+        StepRejected: ticks are there twice, or were told again.
+        SourceError: the archive is damaged.
+        ConfigurationError: it is of another log by now.
+    """
+    from trainers.data.archived_columns import read_columns
+    from trainers.online.ripening import repeats
+
     told = context.output("collect")
     span = span_of(told, told["start"], told["stop"])
+    if faults := repeats(read_columns(span.folder, Between(span.start, span.stop))).faults:
+        raise StepRejected(f"these ticks are not learned from: {'; '.join(faults)}")
     data = rows_of(dataset(context, told, span))
     manifest, ripe = data.manifest, int(data.labels.valid.sum())
     waiting = len(data) - ripe
@@ -284,18 +328,23 @@ def update_models(context: StepContext) -> dict[str, Any]:
     """
     from stack.workflows.orchestrator.updating import registered, stepped
 
-    spec, told = spec_of(context), context.output("collect")
+    spec, told, ripe = spec_of(context), context.output("collect"), context.output("ripen")
     assert isinstance(spec, UpdateSpec)  # noqa: S101 - of its kind
-    folder = dataset(context, told, span_of(told, told["start"], told["stop"]))
-    champion, data = opened(told["models"]), rows_of(folder)
-    if data.manifest.dataset_hash != context.output("ripen")["dataset_hash"]:
-        raise ConfigurationError(f"{told['archive']} gives other rows than it did: it was changed, submit another")
     settings = learning_settings(spec.learning, costs_of(spec.costs), context.run.divisor)
-    found = stepped(champion, data, settings, context.progress)
     tags = {RUN: context.run.id, LEARNED: f"{told['topic_id']}@{told['stop']}", "updated_from": told["champion"]}
-    context.check()
-    report = registered(champion, (data, folder), found, settings, tags, context.progress)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder = dataset(context, told, span_of(told, told["start"], told["stop"]))
+        champion, data = opened(told["models"]), rows_of(folder)
+        if data.manifest.dataset_hash != ripe["dataset_hash"]:
+            raise ConfigurationError(
+                f"{told['archive']} gives other rows than it did: it was changed, submit another"
+            )
+        found = stepped(champion, data, settings, context.progress)
+        context.check()
+        report = registered(champion, (data, folder), found, settings, tags, context.progress)
+    finally:
+        # Offsets make the same rows again, where another attempt needs them.
+        forget(context)
     return {
         "run_id": report.run_id, "models": report.models, "verdict": report.verdict, "edge": report.edge,
         "champion_sha256": found.champion, "sha256": found.sha256, "gain": found.gain,

@@ -12,17 +12,21 @@ from trading.errors import ConfigurationError
 from trading.history.archive import read_head
 from trainers.orchestrator.cycle import Verdict
 from trainers.orchestrator.ports import Happening, Sensor
-from trainers.orchestrator.runs import BY_ITSELF, Run, RunRequest
+from trainers.orchestrator.runs import BY_HAND, BY_ITSELF, Run, RunRequest
 from trainers.orchestrator.settings import OrchestratorSettings
 from trainers.orchestrator.store import Store
 from trainers.orchestrator.triggers import Kind
 
 #: The worse one first: a model that foretells nothing any more is not helped by a small step.
 FOUND: tuple[Kind, ...] = ("decay", "drift")
-#: The newest runs that have ended, among which a check is looked for.
-LATEST, MOST_OPEN = 50, 1_000
+#: The newest of each kind that have ended.
+LATEST, MOST_OPEN = 5, 1_000
+#: After these runs something else decides the desk.
+CHANGED = {
+    ("cycle", Verdict.SUCCEEDED), ("update", Verdict.SUCCEEDED), ("guard", Verdict.REJECTED),
+}  # fmt: skip
 OLD_S = 3_600.0
-CHECK, BEHIND = "check", -10
+CHECK = "check"
 OpenRuns = Callable[[], Sequence[Run]]
 
 
@@ -68,8 +72,8 @@ class DataArrived:
 
     def _request(self, reached: str) -> RunRequest:
         why = f"the archive has reached {reached} ticks"
-        # What a check has found waits for nobody who only looks again.
-        priority = BEHIND if self._kind == CHECK else BY_ITSELF
+        # There is one check at a time: it waits for its turn, and not until a study is over.
+        priority = BY_HAND if self._kind == CHECK else BY_ITSELF
         return RunRequest(
             kind=self._kind, spec=self._spec, trigger="data", reason=why, by="data", priority=priority
         )
@@ -83,7 +87,7 @@ class Found:
 
         Args:
             begins: what was found -> the kind of run that it begins, and that run's spec.
-            latest: the newest runs that have ended, the newest first.
+            latest: the newest checks, and runs that promote, that have ended, the newest first.
 
         Raises:
             ConfigurationError: a spec is none.
@@ -94,13 +98,16 @@ class Found:
 
     def look(self, now: datetime) -> Sequence[Happening]:
         """See Sensor. Raises ServiceUnavailable."""
-        checks = (run for run in self._latest() if run.request.kind == CHECK)
-        newest = next((run for run in checks if run.verdict is Verdict.SUCCEEDED), None)
+        ended = self._latest()
+        newest = next((one for one in ended if came_to(one) == (CHECK, Verdict.SUCCEEDED)), None)
         told = None if newest is None else newest.outputs.get("assess")
         if newest is None or told is None:
             return []
         if now.timestamp() - (newest.ended_s or 0.0) > OLD_S:
             # What was found long ago, by somebody else's settings perhaps, begins nothing now.
+            return []
+        if any(came_to(one) in CHANGED and (one.ended_s or 0.0) > newest.submitted_s for one in ended):
+            # It was looked at a champion that decides no more.
             return []
         for kind in FOUND:
             if kind in told.get("kinds", ()) and kind in self._begins:
@@ -114,6 +121,11 @@ class Found:
         return RunRequest(kind=begins, spec=spec, trigger=kind, reason=summary[:500], by=kind)
 
 
+def came_to(run: Run) -> tuple[str, Verdict]:
+    """Its kind and its verdict."""
+    return run.request.kind, run.verdict
+
+
 def sensors_of(settings: OrchestratorSettings, store: Store) -> list[Sensor]:
     """Those that are wanted. Raises ConfigurationError where something of them is missing."""
     found: list[Sensor] = []
@@ -123,21 +135,29 @@ def sensors_of(settings: OrchestratorSettings, store: Store) -> list[Sensor]:
     ):
         if not ticks:
             continue
-        if settings.archive is None or spec is None:
+        if (settings.archive is None and kind == "cycle") or spec is None:
             named = "DATA_TICKS" if kind == "cycle" else "CHECK_TICKS"
             raise ConfigurationError(
                 f"ULTRATHINK_ORCHESTRATOR_{named} wants ULTRATHINK_ORCHESTRATOR_ARCHIVE, the folder that the data "
                 f"service writes, and ULTRATHINK_ORCHESTRATOR_{kind.upper()}, the file of what is then run"
             )
-        found.append(DataArrived(settings.archive, ticks, spec, kind, lambda: open_runs(store)))
+        archive = settings.archive
+        if kind == CHECK:
+            # Where it is to look somewhere else, that is what must grow.
+            archive = Path(with_archive(read_file(spec), kind, archive)["archive"])
+        assert archive is not None  # noqa: S101 - see above
+        found.append(DataArrived(archive, ticks, spec, kind, lambda: open_runs(store)))
     if begins := begun_by(settings):
-        found.append(Found(begins, lambda: store.runs.listed(LATEST, "ended")))
+        kinds = [CHECK, *(kind for kind, _ in CHANGED)]
+        found.append(
+            Found(begins, lambda: [run for k in kinds for run in store.runs.listed(LATEST, "ended", kind=k)])
+        )
     return found
 
 
 def open_runs(store: Store) -> list[Run]:
-    """Those that have not ended. Raises ServiceUnavailable."""
-    return [run for state in ("ready", "running") for run in store.runs.listed(MOST_OPEN, state)]
+    """Checks that have not ended. Raises ServiceUnavailable."""
+    return [run for state in ("ready", "running") for run in store.runs.listed(MOST_OPEN, state, kind=CHECK)]
 
 
 def begun_by(settings: OrchestratorSettings) -> dict[Kind, tuple[str, Any]]:

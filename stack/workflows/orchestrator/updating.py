@@ -15,7 +15,8 @@ from trainers.online.bounds import UpdateSettings
 from trainers.online.networks import Networks
 from trainers.online.update import Refused, Updated, update
 from trainers.orchestrator.step import StepRejected
-from trainers.registry import tracking
+from trainers.registry import champions, tracking
+from trainers.registry.promotion import PIPELINE
 from trainers.training.fold import Fold, FoldSettings
 from trainers.training.loop import Fitted, LoopSettings
 from trainers.walk_forward import TrainSettings, package
@@ -86,7 +87,11 @@ def registered(
     report = regime_report.report(rows, fold, champion.teacher)
     trained = package(rows, asked, [fold], [report], evaluate.evaluate(rows, [fold], settings.costs), ())
     manifest = rows.manifest
-    with tracking.training(f"update from {manifest.named}"[:250], manifest, str(folder)) as run_id:
+    # What an earlier attempt has registered belongs to one training with the rest.
+    there = champions.tagged(PIPELINE[0], tags)
+    before = None if there is None else there.tags.get("training") or None
+    named = f"update from {manifest.named}"[:250]
+    with tracking.training(named, manifest, str(folder), before) as run_id:
         told = {**evidence_tags(run_id, trained, manifest.dataset_hash, asked, None), **tags}
         reports = register(trained, manifest, told, progress, tags)
     models = {one.name: one.version for one in reports}

@@ -42,11 +42,11 @@ def promote(
         ConfigurationError: a version is missing, or `override` names no gate.
         ServiceUnavailable: MLflow does not answer.
     """
-    from trainers.registry import champions, promotion, tracking
+    from trainers.registry import aliases, champions, promotion
 
-    tracking.connect(mlflow_uri)
+    aliases.connect(mlflow_uri)
     chosen = chosen_versions(mlflow_uri, reference)
-    standing = [one for name in promotion.PIPELINE if (one := champions.candidate(name, tracking.CHAMPION))]
+    standing = [one for name in promotion.PIPELINE if (one := champions.candidate(name, aliases.CHAMPION))]
     gates = promotion.gates(evidence_of(chosen), evidence_of(standing))
     unknown = sorted(set(override) - {gate.name for gate in gates})
     if unknown:

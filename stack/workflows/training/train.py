@@ -111,7 +111,7 @@ def _train(
     """
     from trainers import memory_budget
     from trainers.data.dataset import open_dataset
-    from trainers.registry import tracking
+    from trainers.registry import aliases
     from trainers.training.checkpoint import Checkpoints
     from trainers.walk_forward import identity
 
@@ -121,7 +121,7 @@ def _train(
     if request.memory is not None:
         memory_budget.limit_memory(memory_budget.parse_bytes(request.memory))
     # Before the work, not after it: a missing server must not cost a training.
-    tracking.connect(request.mlflow_uri or load().mlflow_uri)
+    aliases.connect(request.mlflow_uri or load().mlflow_uri)
     folder = dataset_of(request, home, progress)
     data = open_dataset(folder, lambda stage, n: progress(stage, n, 0))
     checkpoints = Checkpoints(home / "training", identity(data, settings))

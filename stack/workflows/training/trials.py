@@ -55,12 +55,12 @@ def search(request: TrainRequest, settings: SearchSettings, memory: str | None, 
     """
     from trainers.code_version import digest
     from trainers.data import manifest
-    from trainers.registry import tracking
+    from trainers.registry import aliases, tracking
     from trainers.trials.search import search as run
     from trainers.trials.search import settings_of
 
     runner, home = runner_for(settings.jobs, memory), load().absolute_home
-    tracking.connect(request.mlflow_uri or load().mlflow_uri)
+    aliases.connect(request.mlflow_uri or load().mlflow_uri)
     folder = dataset_of(request, home, progress)
     rows = manifest.read(folder)
     base = request.settings()
@@ -143,11 +143,11 @@ def run_queue(
     """
     from trainers import memory_budget
     from trainers.data import manifest
-    from trainers.registry import tracking
+    from trainers.registry import aliases, tracking
     from trainers.trials.worker import Spec
 
     wanted, runner, home = read_experiments(file), runner_for(jobs, memory), load().absolute_home
-    tracking.connect(mlflow_uri or load().mlflow_uri)
+    aliases.connect(mlflow_uri or load().mlflow_uri)
     folders: dict[Any, Path] = {}
     specs = []
     for one in wanted:

@@ -88,15 +88,18 @@ class RunStore:
         with self._database.transaction("the run cannot be read") as connection:
             return found(connection, run)
 
-    def listed(self, limit: int, state: str = "", before: str = "") -> list[Run]:
-        """Runs, the newest first: in a state, or any; submitted before another. Raises ServiceUnavailable."""
+    def listed(self, limit: int, state: str = "", before: str = "", kind: str = "") -> list[Run]:
+        """Runs, the newest first: in a state and of a kind, or any; submitted before another. Raises
+        ServiceUnavailable.
+        """
         with self._database.transaction("the runs cannot be read") as connection:
             rows = dict_rows(
                 connection,
                 f"SELECT {RUN_COLUMNS} FROM orchestrator.runs WHERE (%(state)s = '' OR state = %(state)s) AND "  # noqa: S608
+                "(%(kind)s = '' OR kind = %(kind)s) AND "
                 "(%(before)s = '' OR place < (SELECT place FROM orchestrator.runs WHERE id = %(before)s)) "
                 "ORDER BY place DESC LIMIT %(limit)s",
-                {"state": state, "before": before, "limit": limit},
+                {"state": state, "kind": kind, "before": before, "limit": limit},
             )
             return [to_run(row) for row in rows]
 

@@ -120,7 +120,8 @@ class ScheduleStore:
             found = due(schedule, after, now, late)[:AT_ONCE]
             for slot in found:
                 # It begins now, whenever it was due.
-                why = slot.skipped or ruled(connection, policy, "schedule", now, schedule.kind).why_not
+                why = slot.skipped or not_yet(connection, schedule.kind)
+                why = why or ruled(connection, policy, "schedule", now, schedule.kind).why_not
                 self._slot(connection, schedule, slot.at, why)
             if found:
                 connection.execute(
@@ -186,6 +187,18 @@ class ScheduleStore:
             )
             note(connection, run, "fired", kind, ruling.why_not or key)
             return Fired(run, ruling.why_not)
+
+
+def not_yet(connection: Connection[Any], kind: str) -> str:
+    """Why what only looks does not look again; "" where it may. What bounds trainings does not bound it: one at a
+    time does.
+    """
+    if kind not in LOOKING_ON:
+        return ""
+    row = connection.execute(
+        "SELECT id FROM orchestrator.runs WHERE kind = %s AND state <> 'ended' LIMIT 1", (kind,)
+    ).fetchone()
+    return "" if row is None else f"run {row[0]} has not ended, and one {kind} at a time is enough"
 
 
 def ruled(connection: Connection[Any], policy: TriggerPolicy, kind: Kind, now: datetime, of: str) -> Ruling:

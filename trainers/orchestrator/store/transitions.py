@@ -21,6 +21,8 @@ from trainers.orchestrator.store.rows import ATTEMPT_COLUMNS, RUN_COLUMNS, note,
 
 #: A step that was tried so often, and failed for itself each time, fails; and one that somebody ended so often.
 MOST_FAILURES, MOST_LOSSES = 5, 60
+#: An attempt at what only waits that lived for so long was well.
+WAITING, WELL_S = frozenset({"shadow", "canary", "watch"}), 1_800.0
 #: Between two tries: this, doubled with each, up to the most.
 AGAIN_S, MOST_AGAIN_S, MOST_LOST_S = 2.0, 300.0, 30.0
 #: What no pool here can ever hold is asked for again after so long: another machine may.
@@ -275,7 +277,13 @@ def move(connection: Connection[Any], run: Run, ended: Ended, by: str) -> None:
 
 
 def counts(connection: Connection[Any], run: Run) -> tuple[int, int]:
-    """Attempts at this step that failed for themselves, and that somebody ended, in a row."""
-    row = connection.execute("SELECT failures, losses FROM orchestrator.runs WHERE id = %s", (run.id,)).fetchone()
+    """Attempts at this step that failed for themselves, and that somebody ended, in a row; of one that only waits
+    an attempt that was well for long has ended the row.
+    """
+    row = connection.execute(
+        "SELECT failures, losses, EXISTS (SELECT 1 FROM orchestrator.attempts a WHERE a.run = r.id "
+        "AND a.fence = r.fence AND a.started_at < now() - %s) FROM orchestrator.runs r WHERE id = %s",
+        (timedelta(seconds=WELL_S), run.id),
+    ).fetchone()
     assert row is not None  # noqa: S101 - it is locked
-    return int(row[0]), int(row[1])
+    return (0, 0) if row[2] and run.step in WAITING else (int(row[0]), int(row[1]))

@@ -14,6 +14,7 @@ from trainers.online.drift import (
     DRIFT,
     DriftSettings,
     Stability,
+    TooLittle,
     block_deviation,
     block_size,
     follows,
@@ -101,6 +102,16 @@ def test_blocks_are_as_long_as_it_takes():
     assert block_size(slow, SETTINGS) >= 400
     with pytest.raises(ConfigurationError, match="at least 1,600 are needed"):
         block_size(REFERENCE.part(slice(0, 1_500)), SETTINGS)
+
+
+def test_where_too_little_or_no_number_is_known_nothing_is_said_to_be_well():
+    with pytest.raises(TooLittle, match="90 ripe rows came after the reference, and 200 are needed"):
+        watch(REFERENCE, market(90), SETTINGS)
+    broken = replace(REFERENCE, utility=np.where(np.arange(len(REFERENCE)) == 5, np.nan, REFERENCE.utility))
+    with pytest.raises(ConfigurationError, match="utility of 1 rows of the reference is not finite"):
+        watch(broken, market(2_000), SETTINGS)
+    with pytest.raises(ConfigurationError, match="utility of 1 rows of what came after it is not finite"):
+        watch(REFERENCE, broken, SETTINGS)
 
 
 def test_the_index_is_the_published_one():

@@ -15,7 +15,7 @@ from trading.history.archive import Between
 from trading.market import MID
 from trainers.data.archived_columns import ArchivedColumns, read_columns
 from trainers.data.dataset import open_dataset
-from trainers.online.ripening import FOLLOWING, LivedSpan, open_lived, ripen, settled, tolerance_ns
+from trainers.online.ripening import LivedSpan, open_lived, repeats, ripen, settled, tolerance_ns
 
 
 def some_records(count, seed=5, symbols=3):
@@ -65,22 +65,33 @@ def true_paths(records):
     return paths
 
 
-def planted(records, seed=3):
-    """The same ticks, with others between them that are dated up to an hour ahead, and priced wildly."""
+def ahead(record, rng, n=0):
+    """A tick that the broker takes now, dated some horizons ahead, and priced wildly."""
+    later = int(rng.integers(2, 4)) * HORIZON_NS + n * 1_000_000
+    mid = float(100.0 * (1.0 + rng.random()))
+    told = replace(
+        record.tick, event_time_ns=record.tick.event_time_ns + later, bid=mid, ask=mid * 1.0001, bid_size=1.0,
+        ask_size=1.0, last=None, last_size=None,
+    )  # fmt: skip
+    return replace(record, tick=told)
+
+
+def planted(records, seed=3, run=28):
+    """The same ticks, and between them others that are dated ahead: alone, and in runs."""
     rng, found = np.random.default_rng(seed), []
     for k, record in enumerate(records):
         found.append(record)
-        if k > 500 and k % 900 == 0:
-            # The broker took them now, whatever they say; alone, and in a run.
-            for n in range(1 if k % 1800 else FOLLOWING - 4):
-                ahead = int(rng.integers(2, 4)) * HORIZON_NS + n * 1_000_000
-                mid = float(100.0 * (1.0 + rng.random()))
-                told = replace(
-                    record.tick, event_time_ns=record.tick.event_time_ns + ahead, bid=mid, ask=mid * 1.0001,
-                    bid_size=1.0, ask_size=1.0, last=None, last_size=None,
-                )  # fmt: skip
-                found.append(replace(record, tick=told))
+        if k > 1_500 and k % 900 == 0:
+            found += [ahead(record, rng, n) for n in range(1 if k % 1800 else run)]
     return found
+
+
+def replayed_fast(records, speed):
+    """As a feed that is played again at so many times its pace, years later: the broker's clock is another."""
+    first = records[0].arrival_ns
+    return [
+        replace(r, arrival_ns=first + 10**17 + (r.arrival_ns - first) // speed) for r in records
+    ]  # fmt: skip
 
 
 def archived(folder, records):
@@ -88,12 +99,8 @@ def archived(folder, records):
     return len(records)
 
 
-def test_ticks_dated_ahead_ripen_nothing(tmp_path):
-    true = some_records(6_000)
-    told = planted(true)
-    assert len(told) > len(true) + 30
-    stop = archived(tmp_path / "archive", told)
-    data = ripe(tmp_path / "archive", tmp_path / "rows", stop)
+def check_labels(data, true, least):
+    """Each ripe label is what the true ticks say, whatever else was told."""
     paths = true_paths(true)
     places = {(s, t): k for s, path in paths.items() for k, (t, _) in enumerate(path)}
     checked = sides = 0
@@ -107,16 +114,78 @@ def test_ticks_dated_ahead_ripen_nothing(tmp_path):
         assert abs(float(data.labels.realised[k]) - realised) < 1e-12
         assert int(data.labels.end_ns[k]) >= end_ns
         checked, sides = checked + 1, sides + abs(side)
-    assert checked > 4_000
-    assert sides > 100
+    assert checked > least
+    assert sides > least // 50
+
+
+@pytest.mark.parametrize("speed", [1, 20])
+@pytest.mark.parametrize("run", [28, 60, 100])
+def test_ticks_dated_ahead_ripen_nothing(tmp_path, run, speed):
+    true = some_records(6_000)
+    told = planted(true, run=run)
+    assert len(told) > len(true) + 2 * run
+    stop = archived(tmp_path / "archive", replayed_fast(told, speed) if speed > 1 else told)
+    data = ripe(tmp_path / "archive", tmp_path / "rows", stop)
+    check_labels(data, true, 4_000)
     assert data.manifest.left_out["dated ahead of those that came after it"] >= len(told) - len(true)
+
+
+@pytest.mark.parametrize("count", [1, 40, 110, 190])
+def test_ticks_dated_ahead_at_the_end_of_the_log_ripen_nothing(tmp_path, count):
+    true, rng = some_records(5_000), np.random.default_rng(4)
+    told = true + [ahead(true[-1], rng, n) for n in range(count)]
+    stop = archived(tmp_path / "archive", told)
+    check_labels(ripe(tmp_path / "archive", tmp_path / "rows", stop), true, 3_000)
+
+
+def test_a_clock_that_was_moved_for_long_is_a_clock(tmp_path):
+    true = some_records(6_000)
+    moved = [
+        replace(r, tick=replace(r.tick, event_time_ns=r.tick.event_time_ns + HORIZON_NS)) for r in true[3_000:]
+    ]
+    stop = archived(tmp_path / "archive", true[:3_000] + moved)
+    data = ripe(tmp_path / "archive", tmp_path / "rows", stop)
+    assert int((data.time_ns > moved[600].tick.event_time_ns).sum()) > 1_500
+
+
+def test_late_ticks_accuse_nobody_and_say_no_price(tmp_path):
+    true, rng = some_records(6_000), np.random.default_rng(6)
+    told, held = [], []
+    for k, record in enumerate(true):
+        told.append(record)
+        if rng.random() < 0.003:
+            # What was true three seconds ago is told now.
+            old = true[max(0, k - 300)].tick
+            told.append(replace(record, tick=old))
+            held.append(old)
+    assert len(held) > 10
+    stop = archived(tmp_path / "archive", told)
+    data = ripe(tmp_path / "archive", tmp_path / "rows", stop)
+    check_labels(data, true, 4_500)
+    assert data.manifest.left_out["dated long before what its symbol had reached"] >= len(held) - 5
+
+
+@pytest.mark.parametrize("spoil", ["sent twice", "the newest again", "old ones again"])
+def test_ticks_that_are_told_again_are_named(tmp_path, spoil):
+    true = some_records(12_000)
+    again = {
+        "sent twice": true[:6_000] + [r for one in true[6_000:] for r in (one, one)],
+        "the newest again": true + true[-1_500:], "old ones again": true + true[2_000:5_000],
+    }[spoil]  # fmt: skip
+    last = again[-1].arrival_ns if spoil == "sent twice" else true[-1].arrival_ns
+    stop = archived(tmp_path / "archive", [replace(r, arrival_ns=max(r.arrival_ns, last)) if k > 12_000 and
+                                           spoil != "sent twice" else r for k, r in enumerate(again)])  # fmt: skip
+    found = repeats(read_columns(tmp_path / "archive", Between({}, {0: stop}))).faults
+    assert [one.partition(":")[0] for one in found] == ["duplicated" if spoil == "sent twice" else "replayed"]
+    honest = repeats(read_columns(tmp_path / "archive", Between({}, {0: 6_000})))
+    assert honest.faults == []
 
 
 def test_what_was_ripe_stays_as_it_was_when_more_has_come(tmp_path):
     records = planted(some_records(5_000, seed=8))
     stop = archived(tmp_path / "archive", records)
     before, known = {}, 0
-    for k, until in enumerate((1_500, 2_700, 3_000, stop)):
+    for k, until in enumerate((1_700, 2_700, 3_000, stop)):
         now = labels_by_tick(ripe(tmp_path / "archive", tmp_path / f"rows{k}", until))
         assert set(before) <= set(now)
         assert all(now[key] == label for key, label in before.items())
@@ -127,7 +196,7 @@ def test_what_was_ripe_stays_as_it_was_when_more_has_come(tmp_path):
 def test_no_label_is_ripe_whose_horizon_has_not_passed(tmp_path):
     records = some_records(4_000)
     archived(tmp_path / "archive", records)
-    for until in (1_200, 2_300, 3_999):
+    for until in (1_400, 2_300, 3_999):
         data = ripe(tmp_path / "archive", tmp_path / f"rows{until}", until)
         newest = {}
         for record in records[:until]:

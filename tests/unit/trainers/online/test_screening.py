@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tests.unit.trainers.conftest import dataset
 from trading.features.definitions import FEATURES
-from trainers.online.screening import BarrierShape, Batch, screen
+from trainers.online.screening import BarrierShape, Batch, screen, screen_alone
 
 SHAPE = BarrierShape()
 ROWS = 3_000
@@ -119,6 +119,40 @@ def test_what_was_lived_before_is_refused_however_it_is_told_again(parts):
             )
         )
         assert "replayed" in {fault.name for fault in screen(told, reference, SHAPE)}
+
+
+def test_what_others_are_judged_by_is_judged_too(parts):
+    reference, lived, rows = parts
+    fresh = Batch.of(lived, rows[:ROWS])
+    features = reference.features.copy()
+    features[7, 3] = np.nan
+    assert [f.name for f in screen(fresh, replace(reference, features=features), SHAPE)] == ["not finite"]
+    turned = replace(
+        reference, side=(-reference.side).astype(np.int8), realised=-reference.realised,
+        next_log_return=-reference.next_log_return,
+    )  # fmt: skip
+    assert [f.name for f in screen_alone(turned, SHAPE)] == ["contradicted labels"]
+    assert screen_alone(reference, SHAPE) == []
+
+
+def test_one_of_two_symbols_that_falls_silent_is_told(parts):
+    reference, lived, rows = parts
+    two = taken(reference, np.flatnonzero(reference.symbols < 2))
+    fresh = Batch.of(lived, rows)
+    both = taken(fresh, np.flatnonzero(fresh.symbols < 2))
+    assert screen(both, two, SHAPE) == []
+    alone = taken(fresh, np.flatnonzero(fresh.symbols == 1))
+    assert [f.name for f in screen(alone, two, SHAPE)] == ["one symbol"]
+    # A desk of one symbol has one.
+    assert screen(alone, taken(reference, np.flatnonzero(reference.symbols == 1)), SHAPE) == []
+
+
+def test_what_was_not_in_use_before_may_begin_to_be(parts):
+    reference, lived, rows = parts
+    column = FEATURES.index("trade_flow_10s")
+    features = reference.features.copy()
+    features[:, column] = 0.0
+    assert screen(Batch.of(lived, rows[:ROWS]), replace(reference, features=features), SHAPE) == []
 
 
 def test_too_few_rows_say_nothing(parts):

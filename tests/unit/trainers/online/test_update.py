@@ -70,7 +70,7 @@ def test_no_label_reaches_from_one_part_into_the_next(lived):
 def test_poisoned_rows_change_nothing_and_are_named(champion, lived):
     parts = divide(lived, QUICK)
     labels = lived.labels
-    for rows in (parts.fresh, parts.held):
+    for rows in (parts.replayed, parts.fresh, parts.held):
         turned = labels.realised.copy()
         turned[rows] *= -1.0
         side = labels.side.copy()
@@ -100,6 +100,12 @@ def test_too_few_ripe_rows_are_refused(champion, lived):
         update(champion, replace(lived, labels=replace(lived.labels, valid=few)), QUICK)
     with pytest.raises(ConfigurationError, match="no label is ripe"):
         update(champion, replace(lived, labels=replace(lived.labels, valid=few & False)), QUICK)
+
+
+def test_symbols_without_a_window_of_rows_are_told(champion, lived):
+    scattered = replace(lived, symbols=np.arange(len(lived)) // 20)
+    with pytest.raises(ConfigurationError, match="no symbol has 32 rows that are replayed"):
+        update(champion, scattered, QUICK)
 
 
 def test_weights_that_are_another_networks_or_no_numbers_are_refused(champion):

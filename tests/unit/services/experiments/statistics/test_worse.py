@@ -28,9 +28,9 @@ def pair(blocks, seed, mean=1.0, deviation=1.0, skewed=False):
     shared = before - 1.0
     now = mean + deviation * shared
     if skewed:
-        # Few large gains, and many small losses: the mean stays, and one in five blocks gains.
+        # Some large gains, and more small losses: mean and deviation are borne, and two blocks in five gain.
         rng = np.random.default_rng(seed + 1)
-        now = np.where(rng.random(blocks) < 0.2, 6.0, -0.25)
+        now = np.where(rng.random(blocks) < 0.38, 2.8, -0.1)
     return now, before
 
 
@@ -65,6 +65,18 @@ def test_where_the_last_good_one_loses_too_only_a_larger_loss_is_worse():
     found = known_worse(before - 2.0, before, RULES)
     assert found is not None
     assert found.what in {UTILITY, HIT_RATE, VOLATILITY}
+
+
+def test_what_earns_more_at_the_same_risk_is_not_wild():
+    before = returns(1_000, 4)
+    assert known_worse(before + 1.0, before, RULES) is None
+    assert known_worse(before + 20.0, before, RULES) is None
+    # Of a last good one that had nothing at stake nobody is a wilder version; one that loses is worse.
+    flat, gaining = np.zeros(1_000), returns(1_000, 5, mean=1.0)
+    assert known_worse(gaining, flat, RULES) is None
+    found = known_worse(-gaining, flat, RULES)
+    assert found is not None
+    assert found.what in {UTILITY, HIT_RATE}
 
 
 def test_looking_at_every_block_accuses_few_who_are_as_good():

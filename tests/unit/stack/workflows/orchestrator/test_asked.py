@@ -124,7 +124,7 @@ def test_what_is_missing_is_named(tmp_path):
     missing = {
         "ULTRATHINK_ORCHESTRATOR_CYCLE": {"archive": tmp_path, "data_ticks": 5},
         "ULTRATHINK_ORCHESTRATOR_CHECK,": {"archive": tmp_path, "check_ticks": 5},
-        "wants ULTRATHINK_ORCHESTRATOR_ARCHIVE": {"check_ticks": 5},
+        "wants ULTRATHINK_ORCHESTRATOR_ARCHIVE": {"data_ticks": 5},
         "ON_DRIFT=update wants ULTRATHINK_ORCHESTRATOR_UPDATE": {"on_drift": "update"},
         "ON_DECAY=cycle wants ULTRATHINK_ORCHESTRATOR_CYCLE": {"on_decay": "cycle"},
     }
@@ -138,7 +138,7 @@ def ended(kind, verdict, age_s=60.0, **assessed):
     return Run(
         id=f"{kind}-{verdict}", request=request, state=RunState.ENDED, step="assess", verdict=Verdict(verdict),
         why="", fence=1, lease_until_s=None, not_before_s=0.0, divisor=1, cancelled="",
-        outputs={"assess": assessed} if assessed else {}, progress={}, submitted_s=0.0, ended_s=NOW.timestamp() - age_s,
+        outputs={"assess": assessed} if assessed else {}, progress={}, submitted_s=NOW.timestamp() - age_s - 10.0, ended_s=NOW.timestamp() - age_s,
     )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_what_the_newest_check_has_found_begins_what_is_wanted(tmp_path):
     update = {"archive": str(tmp_path)}
     sensor = Found({"drift": ("update", update), "decay": ("cycle", {"data": ["skfolio:sp500"]})}, lambda: runs)
     assert sensor.look(NOW) == []
-    runs[:] = [ended("cycle", "succeeded"), ended("check", "failed", kinds=["drift"])]
+    runs[:] = [ended("cycle", "succeeded", age_s=500.0), ended("check", "failed", kinds=["drift"])]
     assert sensor.look(NOW) == []
     runs.append(
         ended("check", "succeeded", kinds=["drift"], alarms=[{"what": "macd"}], summary="macd lies elsewhere")
@@ -162,6 +162,16 @@ def test_what_the_newest_check_has_found_begins_what_is_wanted(tmp_path):
     # What was found long ago begins nothing now.
     runs.insert(0, ended("check", "succeeded", age_s=7_200.0, kinds=["drift"], summary="old"))
     assert sensor.look(NOW) == []
+    runs.insert(0, ended("check", "succeeded", kinds=["drift"], summary="new"))
+    assert len(sensor.look(NOW)) == 1
+    # It was looked at a champion that decides no more.
+    for changed in (ended("update", "succeeded", age_s=5.0), ended("guard", "rejected", age_s=5.0)):
+        runs.append(changed)
+        assert sensor.look(NOW) == []
+        runs.remove(changed)
+    for other in (ended("update", "rejected", age_s=5.0), ended("guard", "succeeded", age_s=5.0)):
+        runs.append(other)
+        assert len(sensor.look(NOW)) == 1
     runs.insert(0, ended("check", "succeeded", kinds=[], summary="nothing"))
     assert sensor.look(NOW) == []
     with pytest.raises(ConfigurationError, match="spec of an update is none"):
@@ -178,6 +188,8 @@ def lived(kind, **spec):
         ("check", {"reference": 10}, "reference"),
         ("check", {"drift": {"slack": 0.0}}, "slack"),
         ("check", {"data": ["x"]}, "unknown field `data`"),
+        ("check", {"reference": 7_000}, "fewer than 16 blocks of 500"),
+        ("check", {"drift": {"block_rows": 1_000_000}}, "fewer than 16 blocks"),
         ("check", {"needs": {"train": {"memory_mb": 5}}}, "a check has no step train"),
         ("check", {"needs": {"assess": {"memory": 5}}}, "unknown field `memory`"),
         ("update", {"learning": {"steps": 10**6}}, "steps 1e\\+06 is none of a small step"),
@@ -198,6 +210,10 @@ def test_what_looks_at_the_desks_own_archive_need_not_name_it(tmp_path):
     assert with_archive({}, "check", tmp_path) == {"archive": str(tmp_path)}
     assert with_archive({"archive": "other"}, "update", tmp_path) == {"archive": "other"}
     assert with_archive({"data": []}, "cycle", tmp_path) == {"data": []}
+    with pytest.raises(
+        ConfigurationError, match="update: no archive is named: give ULTRATHINK_ORCHESTRATOR_ARCHIVE"
+    ):
+        with_archive({}, "update", None)
 
 
 def test_every_step_of_every_kind_is_done_by_something():

@@ -25,10 +25,16 @@ def two_partitions(tmp_path_factory):
     return folder, records, parts
 
 
-def test_the_newest_ticks_are_each_partitions_in_its_share():
-    assert last_ticks({0: 300, 1: 100}, 100) == {0: 225, 1: 75}
-    assert last_ticks({0: 300, 1: 100}, 10_000) == {}
-    assert last_ticks({}, 100) == {}
+def test_the_newest_ticks_begin_at_one_time_in_all_partitions(two_partitions):
+    folder, records, parts = two_partitions
+    stop = {p: len(mine) for p, mine in parts.items()}
+    start = last_ticks(folder, stop, 3_000)
+    assert sum(stop.values()) - sum(start.values()) == 3_000
+    first_ns = records[-3_000].arrival_ns
+    assert start == {p: sum(r.arrival_ns < first_ns for r in mine) for p, mine in parts.items()}
+    assert last_ticks(folder, stop, 12_000) == {}
+    # Of a partition that has been idle for long little is new.
+    assert last_ticks(folder, {0: stop[0], 1: 10}, 3_000)[1] == 10
 
 
 def test_offsets_are_found_by_the_brokers_time(two_partitions):

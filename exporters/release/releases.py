@@ -283,6 +283,9 @@ class Releases:
             if name == lineage.contract.name and ensemble:
                 continue
             wide = widened(repository, change)
+            if wide == change.before:
+                # All of it is loaded: the way back to what was kept needs no loading.
+                continue
             self._progress(f"{name}: load {', '.join(map(str, wide.versions))}")
             repository.configure(contract_for(repository, change, wide), wide)
             triton.load(name)

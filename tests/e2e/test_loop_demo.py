@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import ROOT
-from trainers.orchestrator.cycle import KINDS
+from trainers.orchestrator.cycle import KINDS, REJECT
 
 
 def shown(home, *more, seconds):
@@ -50,6 +50,6 @@ def test_so_it_does_where_each_step_is_killed_once(tmp_path):
     told = shown(["--keep", str(tmp_path / "home")], "chaos", "--loop", seconds=1450)
     check(told)
     assert {(one["kind"], one["step"]) for one in told["kills"]} == {
-        *(("update", step) for step in KINDS["update"]), *(("guard", step) for step in KINDS["guard"]),
+        *(("update", step) for step in KINDS["update"]), *(("guard", step) for step in (*KINDS["guard"], REJECT)),
     }  # fmt: skip
     assert all(one["again_s"] <= 60.0 and one["done"] == 1 for one in told["kills"])

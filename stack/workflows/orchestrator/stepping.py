@@ -14,6 +14,7 @@ from trainers.orchestrator.step import StepContext, run_step
 from trainers.orchestrator.store import Store
 from trainers.orchestrator.store.transitions import yields
 
+WATCH = "watch"
 #: Step -> its module here, and its function there.
 STEPS: Mapping[str, tuple[str, str]] = {
     "collect": ("learning", "collect"),
@@ -41,7 +42,9 @@ def do_step(run_id: str, fence: int) -> int:
     with closing(Store(settings.postgres_url.get_secret_value())) as store:
         run = store.runs.get(run_id)
         step = run.step
-        yield_to_others(settings.step_nice if yields(run) else settings.nice)
+        if step != WATCH:
+            # Who watches over the desk acts for it.
+            yield_to_others(settings.step_nice if yields(run) else settings.nice)
         sys.stderr.write(f"{step} of run {run_id}, attempt {fence}\n")
         return run_step(store.runs, run_id, fence, {step: work_of(step)} if step in STEPS else {})
 

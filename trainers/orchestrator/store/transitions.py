@@ -262,7 +262,7 @@ def move(connection: Connection[Any], run: Run, ended: Ended, by: str) -> None:
         "outputs = outputs || %s, progress = '{}', "
         "ended_at = CASE WHEN %s = 'ended' THEN now() END WHERE id = %s",
         (
-            stood, then.state, then.step, then.verdict, why or (run.why if then.verdict else ""),
+            stood, then.state, then.step, then.verdict, reason_of(run, end, why) if then.verdict else why,
             timedelta(seconds=wait_s), divisor, failures if is_same else 0, losses if is_same else 0,
             Jsonb(outputs), then.state, run.id,
         ),
@@ -274,6 +274,12 @@ def move(connection: Connection[Any], run: Run, ended: Ended, by: str) -> None:
     )
     told = f"{run.step}: {why}" if why else run.step
     note(connection, run.id, str(end), by, told if then.state is not RunState.ENDED else f"{told} ({then.verdict})")
+
+
+def reason_of(run: Run, end: StepEnd, why: str) -> str:
+    """Of a verdict: why it came to that, whatever became of putting things back, as long as that can be done."""
+    put_back = run.step == REJECT and end is not StepEnd.FAILED
+    return run.why or why if put_back else why or run.why
 
 
 def counts(connection: Connection[Any], run: Run) -> tuple[int, int]:

@@ -172,8 +172,56 @@ def test_what_is_to_be_put_back_waits_for_nobodys_memory(store):
     finish(store, seen, attempt, StepEnd.REJECTED, why="no edge")
     first = submit(store, kind="trial", priority=50, spec={"needs": {"trial": {"memory_mb": 6_000}}})
     assert not isinstance(begin(store, first), Refused)
-    assert not isinstance(begin(store, seen, Pool("tiny", 100, 0, 1)), Refused)
+    _, attempt = begin(store, seen, Pool("tiny", 100, 0, 1))
     assert store.runs.get(seen.id).why == "no edge"
+    # A kill while things are put back hides no reason.
+    now = finish(store, seen, attempt, StepEnd.LOST, why="killed (exit 137)")
+    assert (now.step, now.verdict, now.why) == (REJECT, Verdict.REJECTED, "no edge")
+
+
+def test_what_only_waits_is_not_given_up_for_what_happened_long_ago(store):
+    run = submit(store, kind="guard")
+    for k in range(5):
+        _, attempt = begin(store, run)
+        finish(store, run, attempt, StepEnd.LOST, why="killed")
+        with store.database.transaction("a test") as connection:
+            assert connection.execute("SELECT losses FROM orchestrator.runs").fetchone()[0] == k + 1
+            connection.execute("UPDATE orchestrator.runs SET not_before = now()")
+    _, attempt = begin(store, run)
+    with store.database.transaction("a test") as connection:
+        connection.execute("UPDATE orchestrator.attempts SET started_at = now() - interval '2 hours'")
+    finish(store, run, attempt, StepEnd.LOST, why="killed")
+    with store.database.transaction("a test") as connection:
+        assert connection.execute("SELECT losses FROM orchestrator.runs").fetchone()[0] == 1
+
+
+def test_of_checks_by_the_clock_there_is_one_at_a_time_whatever_bounds_trainings(store):
+    now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+    store.schedules.put(Schedule(name="look", cron="* * * * *", kind="check", spec={"archive": "x"}), "tester", now)
+    none = TriggerPolicy(most_a_day=0)
+    store.schedules.decide("look", now + timedelta(minutes=1), none)
+    (first,) = store.runs.listed(10)
+    assert first.request.kind == "check"
+    store.schedules.decide("look", now + timedelta(minutes=2), none)
+    assert len(store.runs.listed(10)) == 1
+    assert "one check at a time is enough" in store.history.slots()[0]["skipped"]
+    for _ in range(2):
+        _, attempt = begin(store, first)
+        finish(store, first, attempt, StepEnd.DONE, output={"kinds": ["decay"]})
+    store.schedules.decide("look", now + timedelta(minutes=3), none)
+    assert len(store.runs.listed(10)) == 2
+    assert store.runs.listed(10, kind="training") == []
+    assert store.history.counts().found == ("decay",)
+
+
+def test_a_version_that_was_taken_back_is_counted(store):
+    run = submit(store, kind="guard")
+    assert store.history.counts().taken_back == 0
+    for end in (StepEnd.REJECTED, StepEnd.DONE):
+        _, attempt = begin(store, run)
+        finish(store, run, attempt, end, why="worse")
+    assert store.history.counts().taken_back == 1
+    assert store.runs.get(run.id).verdict is Verdict.REJECTED
 
 
 def test_what_postgresql_cannot_hold_is_written_as_it_can(store):

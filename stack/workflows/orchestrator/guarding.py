@@ -120,7 +120,7 @@ class Watched:
         released = served(self._place, spec.promoted.model)
         if released != spec.promoted.version:
             return self._over(f"{spec.promoted.model} serves version {released} by now")
-        if stop is not None and stop.by != WATCHER:
+        if stop is not None and stop.by not in {WATCHER, BY}:
             return f"{stop.by} stopped the comparison: {stop.reason}"
         if time.time() > self._until_s:
             if not self.blocks:
@@ -146,7 +146,7 @@ class Watched:
         if experiment is None:
             say(self._context, self._settings, ExperimentWord("create", name, self._definition(name)), "a watch")
         if stop is not None:
-            why = f"again, after its watcher had stopped it: {stop.reason}"[:500]
+            why = f"again, after {stop.by} had stopped it: {stop.reason}"[:500]
         say(self._context, self._settings, ExperimentWord("start", name), why)
 
     def _definition(self, name: str) -> ExperimentDefinition:

@@ -25,6 +25,7 @@ from trainers.online.bounds import LEAST_BLOCKS
 from trainers.online.worth import MEASURES, Observed, blocks_of
 
 BINS = 10
+MOST_DEVIATIONS = 3.0
 #: The first autocorrelation of blocks that say little about one another.
 MOST_FOLLOWING = 0.3
 DRIFT, DECAY = "drift", "decay"
@@ -241,7 +242,8 @@ def first_alarm(
         scaled = (value - before) / deviation
         # ADWIN's bound is for values in [0, 1]: six deviations on either side.
         adwin.update(min(1.0, max(0.0, 0.5 + scaled / 12.0)))
-        hinkley.update(scaled)
+        # One block is one block, however extreme: it takes several to be a change.
+        hinkley.update(max(-MOST_DEVIATIONS, min(MOST_DEVIATIONS, scaled)))
         at = k + 1 - len(reference)
         if at <= 0:
             continue

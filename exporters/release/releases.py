@@ -283,7 +283,7 @@ class Releases:
             if name == lineage.contract.name and ensemble:
                 continue
             wide = widened(repository, change)
-            if wide == change.before:
+            if wide == change.before and all(set(wide.versions) <= one.ready(name) for one in triton.each()):
                 # All of it is loaded: the way back to what was kept needs no loading.
                 continue
             self._progress(f"{name}: load {', '.join(map(str, wide.versions))}")

@@ -280,14 +280,7 @@ TRAINING = Board(
             needs="orchestrator",
         ),
         one("Found by the newest check", "orchestrator_found", "{{kind}}", kind="table", needs="orchestrator"),
-        one(
-            "Taken back within a day",
-            "orchestrator_taken_back_1d",
-            "versions",
-            kind="number",
-            target=1,
-            needs="orchestrator",
-        ),
+        one("Taken back in a day", "orchestrator_taken_back_1d", "versions", kind="table", needs="orchestrator"),
         one("Memory", "orchestrator_memory_bytes", "{{what}}", "bytes", needs="orchestrator"),
         one("GPU memory", "orchestrator_gpu_memory_bytes", "{{what}}", "bytes", needs="orchestrator"),
         one(

@@ -202,17 +202,17 @@ def newest_since(folder: Path, stop: Mapping[int, int], count: int) -> int | Non
 
     Raises SourceError.
     """
-    times, total = [], 0
+    newest, total = np.zeros(0, np.int64), 0
     for _, files in sorted(files_by_day(folder).items(), reverse=True):
         for one in files:
             offset, appended = places_of(folder, one)
-            times.append(appended[offset < stop.get(one.partition, 0)])
-            total += len(times[-1])
+            mine = appended[offset < stop.get(one.partition, 0)]
+            total += len(mine)
+            # No more of a day is held than is asked for.
+            newest = np.sort(np.concatenate([newest, mine]))[-count:]
         if total > count:
             break
-    if total <= count:
-        return None
-    return int(np.sort(np.concatenate(times))[-count])
+    return int(newest[0]) if total > count else None
 
 
 def reached_at(folder: Path, start: Mapping[int, int], stop: Mapping[int, int], count: int) -> int | None:
@@ -221,18 +221,19 @@ def reached_at(folder: Path, start: Mapping[int, int], stop: Mapping[int, int], 
 
     Raises SourceError.
     """
-    times, total = [], 0
+    oldest, total = np.zeros(0, np.int64), 0
     for _, files in sorted(files_by_day(folder).items()):
         for one in files:
             begin, end = start.get(one.partition, 0), stop.get(one.partition, 0)
             if one.last_offset < begin or one.first_offset >= end:
                 continue
             offset, appended = places_of(folder, one)
-            times.append(appended[(offset >= begin) & (offset < end)])
-            total += len(times[-1])
+            mine = appended[(offset >= begin) & (offset < end)]
+            total += len(mine)
+            oldest = np.sort(np.concatenate([oldest, mine]))[: count + 1]
         if total > count:
             break
-    return int(np.sort(np.concatenate(times))[count]) if total > count else None
+    return int(oldest[count]) if total > count else None
 
 
 def head_of(folder: Path) -> ArchiveHead:

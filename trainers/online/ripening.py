@@ -34,7 +34,7 @@ LIVE_NS = 1_000_000_000
 FAR = 64
 EVERY, MOST_JITTER = 16, 8.0
 #: What of a span may be copies: told again, and right behind one another beside what its feed always had.
-MOST_FAR, MOST_NEAR, MOST_NEAR_FACTOR, PARTS = 0.005, 0.05, 3.0, 8
+MOST_FAR, MOST_NEAR, MOST_NEAR_FACTOR, PARTS = 0.005, 0.4, 1.5, 8
 #: Clocks of one feed's producers differ by less than this share of a horizon; 1 ms to 1 s.
 TOLERANCE = 0.1
 LEAST_TOLERANCE_NS, MOST_TOLERANCE_NS = 1_000_000, 1_000_000_000
@@ -128,8 +128,9 @@ class Repeats(Struct, frozen=True):
     Attributes:
         ticks: of the span.
         far: copies with many others of their symbol between: told again.
-        usual, most: shares of copies right behind one another, of eight parts of the span: in a part that has few,
-            and in the one that has most. Some feeds have them; a producer that sends all of it twice has many more.
+        usual, most: shares of ticks at whose moments each is there more than once, of eight parts of the span: in a
+            part that has few, and in the one that has most. Some feeds have them; one that is sent twice has no
+            others.
     """
 
     ticks: int
@@ -151,17 +152,22 @@ class Repeats(Struct, frozen=True):
 
 def repeats(columns: ArchivedColumns) -> Repeats:
     """How many ticks of a span are there more than once."""
-    far, near = 0, np.zeros(len(columns), np.bool_)
+    far, doubled = 0, np.zeros(len(columns), np.bool_)
     for mine in by_symbol(columns):
-        parts = [columns.event_time_ns[mine][:, None], columns.quotes[mine].view(np.int64)]
+        dated = columns.event_time_ns[mine]
+        parts = [dated[:, None], columns.quotes[mine].view(np.int64)]
         rows = np.ascontiguousarray(np.concatenate(parts, axis=1))
-        _, which = np.unique(rows, axis=0, return_inverse=True)
+        _, which, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
         order = np.argsort(which, kind="stable")
         same = np.flatnonzero(which[order][1:] == which[order][:-1])
-        apart = order[same + 1] - order[same]
-        far += int((apart > FAR).sum())
-        near[mine[order[same + 1][apart <= FAR]]] = True
-    shares = [float(part.mean()) for part in np.array_split(near, PARTS) if len(part)] or [0.0]
+        # A clock of whole seconds has many alike: those are told again whose symbol had gone on since.
+        behind = dated < np.maximum.accumulate(dated)
+        far += int(((order[same + 1] - order[same] > FAR) & behind[order[same + 1]]).sum())
+        # Of one moment some prints may be alike; where all are there twice, somebody sends twice.
+        moments, moment = np.unique(dated, return_inverse=True)
+        alone = np.bincount(moment, count[which] == 1, len(moments)) > 0
+        doubled[mine] = ~alone[moment]
+    shares = [float(part.mean()) for part in np.array_split(doubled, PARTS) if len(part)] or [0.0]
     return Repeats(len(columns), far, float(np.quantile(shares, 0.25)), max(shares))
 
 
@@ -169,17 +175,17 @@ def quoted(columns: ArchivedColumns, start: dict[int, int]) -> BoolArray:
     """Whether the quote that stood at each tick is known, bool [n].
 
     A span that begins in the middle of a log begins with trades at prices that were not what the desk went by: a
-    symbol's standing quote lies before it. Who never was quoted goes by its trades.
+    symbol's standing quote lies before it. Who is not quoted in its first FOLLOWING ticks goes by its trades.
     """
-    names = np.array(columns.symbols, dtype=np.str_)
     sides = ~np.isnan(columns.quotes[:, :2])
     found = np.ones(len(columns), np.bool_)
-    for name in np.unique(names):
-        mine = np.flatnonzero(names == name)
+    for mine in by_symbol(columns):
         if not start.get(int(columns.partition[mine[0]]), 0):
             continue
-        both = np.logical_or.accumulate(sides[mine], axis=0).all(axis=1)
-        if both.any():
+        reached: BoolArray = np.logical_or.accumulate(sides[mine], axis=0)
+        both = reached[:, 0] & reached[:, 1]
+        # Its first ticks say whether it is quoted at all: more of the log must not take rows away.
+        if both[:FOLLOWING].any():
             found[mine] = both
     return found
 

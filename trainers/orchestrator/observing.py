@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.listening import own_registry
 from trainers.orchestrator.admission import Pool, Taken
@@ -46,14 +46,7 @@ class OrchestratorMetrics:
         self._waiting = Gauge(
             "orchestrator_waiting", "1 while the orchestrator cannot look at its runs.", registry=self.registry
         )
-        self._taken_back = Gauge(
-            "orchestrator_taken_back_1d", "Promoted versions that were taken back within a day.",
-            registry=self.registry,
-        )  # fmt: skip
-        self._found = Gauge(
-            "orchestrator_found", "1 where the newest check has found it: drift or decay.", ["kind"],
-            registry=self.registry,
-        )  # fmt: skip
+        self._taken_back, self._found = findings(self.registry)
         self._lost = Counter(
             "orchestrator_steps_lost", "Attempts that nobody heard of any more, or that were ended.",
             registry=self.registry,
@@ -67,8 +60,6 @@ class OrchestratorMetrics:
         for verdict in Verdict:
             if verdict:
                 self._ended.labels(verdict)
-        for kind in FINDINGS:
-            self._found.labels(kind)
 
     def stands(self, counts: Counts, pool: Pool, taken: Taken, *, paused: bool) -> None:
         """How runs stand, and what of the pool is taken."""
@@ -101,3 +92,16 @@ class OrchestratorMetrics:
     def out_of_memory(self) -> None:
         """An attempt ran out of memory."""
         self._memory_out.inc()
+
+
+def findings(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    """What was taken back, and what the newest check has found."""
+    taken_back = Gauge(
+        "orchestrator_taken_back_1d", "Promoted versions that were taken back within a day.", registry=registry
+    )
+    found = Gauge(
+        "orchestrator_found", "1 where the newest check has found it: drift or decay.", ["kind"], registry=registry
+    )
+    for kind in FINDINGS:
+        found.labels(kind)
+    return taken_back, found

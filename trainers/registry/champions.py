@@ -87,12 +87,14 @@ def tagged(name: str, tags: Mapping[str, str]) -> Candidate | None:
 
 
 def tell(name: str, version: str, tags: Mapping[str, str]) -> None:
-    """Put tags on a version. Raises ServiceUnavailable where MLflow does not take them."""
+    """Put tags on a version. Raises ConfigurationError where there is none of it any more; ServiceUnavailable."""
     client = MlflowClient()
     try:
         for key, value in tags.items():
             client.set_model_version_tag(name, version, key, value[:5_000])
     except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise ConfigurationError(f"MLflow has no version {version} of {name} any more") from error
         raise ServiceUnavailable(f"MLflow did not take what became of {name}: {str(error)[:300]}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment, kno
 from stack.workflows.experiments.promoting import promote
 from stack.workflows.orchestrator.asked import RUN
 from stack.workflows.orchestrator.learning import candidate_of, shown_spec, trained_by
-from trading.errors import ConfigurationError
+from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.experiments.definition import Challenger, ExperimentDefinition, ServedModel
 from trading.experiments.register import WATCHER, Experiment, ExperimentState, ExperimentWord
 from trading.spans import parse_span
@@ -192,22 +193,33 @@ def promote_challenger(context: StepContext) -> dict[str, Any]:
     found = known(experiment, experiments_settings().folder)
     context.check()
     challenger = experiment.definition.challengers[0]
-    released = place_of_experiments()[0].repository.serving(challenger.model).released
-    if any(said.act == "promote" for said in experiment.said) and released != challenger.version:
+    place = place_of_experiments()[0]
+
+    def serves() -> int | None:
+        return place.repository.serving(challenger.model).released
+
+    if guarding.was_released(place, challenger.served, context.output("release")["released_s"]) and (
+        serves() != challenger.version
+    ):
         # An earlier attempt has released it, and it was taken back, or something else was released since.
-        raise StepRejected(f"{challenger.served} was promoted, and version {released} serves by now, which stays")
+        raise StepRejected(f"{challenger.served} was promoted, and version {serves()} serves by now, which stays")
     desk = (settings, *place_of_experiments())
     try:
         done = promote(found, ARM, desk, (f"run {context.run.id}", BY), context.progress, override=False)
     except ConfigurationError as error:
         raise StepRejected(str(error)) from error
+    except ServiceUnavailable:
+        if serves() == challenger.version:
+            # It decides already, whatever is left to be said: from now on it is watched.
+            guarding.begin(context, challenger.served, experiment.definition.champion)
+        raise
+    guard = guarding.begin(context, done.served, experiment.definition.champion)
     summary = f"{done.served} is the champion"
     try:
         name_champions(context, str(done.served))
     except ConfigurationError as error:
         # It serves: that MLflow lacks one of its models makes it no worse.
         summary = f"{summary}, and MLflow does not say so: {error}"
-    guard = guarding.begin(context, done.served, experiment.definition.champion)
     return {"served": str(done.served), "guard": guard, "summary": summary}
 
 
@@ -241,6 +253,10 @@ def reject(context: StepContext) -> dict[str, Any]:
     told = trained_by(context)
     if told is not None:
         mark(context, told["models"], why)
+    if context.run.request.kind == "guard" and context.run.verdict == RunVerdict.REJECTED:
+        from stack.workflows.orchestrator import guarding
+
+        guarding.tell_mlflow(context, why)
     return {"stopped": stopped, "summary": f"{context.run.verdict}: {why}"}
 
 
@@ -251,4 +267,6 @@ def mark(context: StepContext, models: dict[str, str], why: str) -> None:
     aliases.connect(place_of_experiments()[1])
     verdict = context.run.verdict or RunVerdict.REJECTED
     for name, version in models.items():
-        champions.tell(name, str(version), {"orchestrator_verdict": str(verdict), "orchestrator_why": why})
+        with suppress(ConfigurationError):
+            # One that somebody deleted needs no word.
+            champions.tell(name, str(version), {"orchestrator_verdict": str(verdict), "orchestrator_why": why})

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from exporters.errors import ExportError
+from exporters.errors import Busy, ExportError
 from gateway.settings import GatewaySettings
 from services.experiments.statistics.worse import WorseRules, WorseWatch
 from stack.processes.settings import experiments_settings, gateway_settings
@@ -43,7 +44,13 @@ if TYPE_CHECKING:
 
 LAST_GOOD = "last-good"
 LOOK_S = 0.5
-TAKEN_BACK = "taken back: "
+#: How reasons of stops begin after which nothing is compared again.
+TAKEN_BACK, OVER = "taken back: ", "over: "
+#: An export that fails so often in a row will not go well by itself.
+MOST_FAILED, AGAIN_S = 5, 2.0
+#: A comparison that was stopped begins again so often, each time later.
+MOST_STARTS, MOST_WAIT_S = 20, 300.0
+LEAST_S = 3_600.0
 
 
 def begin(context: StepContext, promoted: ServedModel, last_good: ServedModel) -> str:
@@ -72,18 +79,28 @@ def begin(context: StepContext, promoted: ServedModel, last_good: ServedModel) -
 
 
 def watch(context: StepContext) -> dict[str, Any]:
-    """Until enough blocks have shown no harm, or something else decides. Raises StepRejected where it was taken
-    back.
+    """Until enough blocks have shown no harm, or something else decides.
+
+    Raises:
+        StepRejected: it was taken back.
+        ConfigurationError, ExportError: nobody watches over it any more, and why.
     """
     spec = read(dict(context.spec), GuardSpec, "guard")
-    watched = Watched(context, spec)
+    watched, failed = Watched(context, spec), 0
     while True:
         try:
             if (ended := watched.look()) is not None:
                 return {"blocks": watched.blocks, "summary": ended}
-        except (ServiceUnavailable, ExportError) as error:
+            failed = 0
+        except (ServiceUnavailable, Busy) as error:
             # Whoever holds the model's lock lets go, and servers come back; nobody else watches meanwhile.
             context.progress(f"tries again: {error}", watched.blocks, spec.rules.blocks)
+        except ExportError as error:
+            failed += 1
+            if failed >= MOST_FAILED:
+                raise
+            context.progress(f"tries again: {error}", watched.blocks, spec.rules.blocks)
+            time.sleep(AGAIN_S)
         time.sleep(LOOK_S)
 
 
@@ -99,11 +116,15 @@ class Watched:
         self._context, self._spec, self._settings = context, spec, gateway_settings()
         self._place = place_of_experiments()[0]
         self._folder = experiments_settings().folder
-        self._until_s = context.run.submitted_s + parse_span(spec.rules.most) / 1e9
-        rules = spec.rules
-        self._worse = WorseWatch(WorseRules(rules.utility, rules.hit_rate, rules.volatility, rules.alpha))
-        self._started = -1
+        self._began_s = time.time()
+        # One that is tried again much later is given some time, too.
+        self._until_s = max(context.run.submitted_s + parse_span(spec.rules.most) / 1e9, self._began_s + LEAST_S)
+        self._worse, self._started = self._fresh(), -1
         self.blocks = 0
+
+    def _fresh(self) -> WorseWatch:
+        rules = self._spec.rules
+        return WorseWatch(WorseRules(rules.utility, rules.hit_rate, rules.volatility, rules.alpha))
 
     def look(self) -> str | None:
         """Why the watch is over; None where it is not.
@@ -116,23 +137,30 @@ class Watched:
         spec, experiment = self._spec, self._experiment()
         stop = None if experiment is None else experiment.last_stop
         if stop is not None and stop.by == BY and stop.reason.startswith(TAKEN_BACK):
-            return self._take_back(stop.reason.removeprefix(TAKEN_BACK))
+            return self._take_back(stop)
+        if stop is not None and stop.by == BY and stop.reason.startswith(OVER):
+            return stop.reason.removeprefix(OVER)
         released = served(self._place, spec.promoted.model)
         if released != spec.promoted.version:
             return self._over(f"{spec.promoted.model} serves version {released} by now")
-        if stop is not None and stop.by not in {WATCHER, BY}:
-            return f"{stop.by} stopped the comparison: {stop.reason}"
-        if time.time() > self._until_s:
-            if not self.blocks:
-                raise ConfigurationError(
-                    f"nothing could be compared in {spec.rules.most}, so nobody has watched over {spec.promoted}: "
-                    "is what watches experiments running, and does the desk follow releases?"
-                )
-            return self._over(f"after {spec.rules.most} {self.blocks:,} blocks had shown no harm")
-        if experiment is None or experiment.state is not ExperimentState.RUNNING:
+        if experiment is not None and experiment.state is ExperimentState.RUNNING:
+            if (ended := self._judge(experiment)) is not None:
+                return ended
+        elif stop is not None and stop.by not in {WATCHER, BY} and stop.at_ns / 1e9 > self._began_s:
+            raise ConfigurationError(
+                f"nobody watches over {spec.promoted} any more: {stop.by} stopped the comparison ({stop.reason}); "
+                f"`ultrathink orchestrator retry {self._context.run.id}` watches again"
+            )
+        else:
             self._start(experiment, stop)
+        if time.time() < self._until_s:
             return None
-        return self._judge(experiment)
+        if not self.blocks:
+            raise ConfigurationError(
+                f"nothing could be compared in {spec.rules.most}, so nobody has watched over {spec.promoted}: "
+                "is what watches experiments running, and does the desk follow releases?"
+            )
+        return self._over(f"after {spec.rules.most} {self.blocks:,} blocks had shown no harm")
 
     def _experiment(self) -> Experiment | None:
         return commanding.register_of(self._settings).experiments.get(name_of(self._context))
@@ -145,7 +173,16 @@ class Watched:
         name, why = name_of(self._context), "the last good one goes on beside it"
         if experiment is None:
             say(self._context, self._settings, ExperimentWord("create", name, self._definition(name)), "a watch")
-        if stop is not None:
+        elif stop is not None:
+            starts = sum(said.act == "start" for said in experiment.said)
+            if starts >= MOST_STARTS:
+                raise ConfigurationError(
+                    f"nobody watches over {self._spec.promoted} any more: its comparison was stopped {starts} "
+                    f"times, last because {stop.reason}"
+                )
+            if time.time() - stop.at_ns / 1e9 < min(MOST_WAIT_S, 2.0**starts):
+                self._context.progress(f"begins again soon: {stop.reason}")
+                return
             why = f"again, after {stop.by} had stopped it: {stop.reason}"[:500]
         say(self._context, self._settings, ExperimentWord("start", name), why)
 
@@ -159,23 +196,26 @@ class Watched:
 
     def _judge(self, experiment: Experiment) -> str | None:
         try:
-            series = known(experiment, self._folder)[1].shadow
+            found, counted = known(experiment, self._folder)
         except ConfigurationError:
-            self._context.progress("nothing is counted yet")
-            return None
-        rules, began = self._spec.rules, start_of(experiment)
+            found = None
+        began = start_of(experiment)
         if began != self._started:
             # Its blocks are counted anew.
-            self._worse = WorseWatch(WorseRules(rules.utility, rules.hit_rate, rules.volatility, rules.alpha))
-            self._started = began
+            self._worse, self._started, self.blocks = self._fresh(), began, 0
+        if found is None or not found.is_current:
+            self._context.progress("nothing is counted yet")
+            return None
+        series, rules = counted.shadow, self._spec.rules
         arms = series.arms()
         now, before = (arms[arm].metrics(series.capital)["net_bps"] for arm in (CHAMPION, LAST_GOOD))
         self.blocks = len(now)
         if (worse := self._worse.look(now, before)) is not None:
             # First on record: whoever goes on from here goes back, whatever is counted meanwhile.
             word = ExperimentWord("stop", experiment.definition.name)
-            say(self._context, self._settings, word, f"{TAKEN_BACK}{worse.sentence}")
-            return self._take_back(worse.sentence)
+            said = say(self._context, self._settings, word, f"{TAKEN_BACK}{worse.sentence}").last_stop
+            assert said is not None  # noqa: S101 - it was said
+            return self._take_back(said)
         if self.blocks >= rules.blocks:
             return self._over(f"{self.blocks:,} blocks have shown no harm: it is the last good one now")
         self._context.progress(f"no harm over {self.blocks:,} blocks", self.blocks, rules.blocks)
@@ -185,22 +225,26 @@ class Watched:
         """Nothing is compared any more."""
         experiment = self._experiment()
         if experiment is not None and experiment.state is ExperimentState.RUNNING:
-            say(self._context, self._settings, ExperimentWord("stop", experiment.definition.name), why)
+            word = ExperimentWord("stop", experiment.definition.name)
+            say(self._context, self._settings, word, f"{OVER}{why}")
         return why
 
-    def _take_back(self, why: str) -> str:
-        """The last good one serves again, byte for byte; what else serves by now stays.
+    def _take_back(self, stop: Said) -> str:
+        """The last good one serves again, byte for byte; what somebody released before, or after, stays.
 
         Returns:
             Why nothing was done.
 
         Raises:
-            StepRejected: it serves again.
-            ConfigurationError: it is not what it was.
+            StepRejected: it was done.
+            ConfigurationError: the last good one is not what it was.
             ServiceUnavailable, ExportError: not now.
         """
-        spec, began_s = self._spec, time.monotonic()
+        spec, began_s, why = self._spec, time.monotonic(), stop.reason.removeprefix(TAKEN_BACK)
         self._context.check()
+        if rolled_back(self._place, spec, stop.at_ns):
+            # An earlier attempt has; whatever serves since is somebody's own choice.
+            raise StepRejected(f"{why}; {spec.last_good} was put back")
         lineage = self._place.repository.verified_lineage(spec.last_good.model, spec.last_good.version)
         changed = sorted(n for n, sha256 in spec.sha256.items() if lineage.files.get(n) != sha256)
         if changed:
@@ -209,15 +253,29 @@ class Watched:
                 f"{', '.join(changed)} changed; stop the desk, or release another"
             )
         released = served(self._place, spec.promoted.model)
+        if released not in {spec.promoted.version, spec.last_good.version}:
+            return f"{why}; but {spec.promoted.model} serves version {released} by now, which stays"
         if released == spec.promoted.version:
             roll_back(self._place, spec, self._context)
-        elif released != spec.last_good.version:
-            return f"{why}; but {spec.promoted.model} serves version {released} by now, which stays"
         followed = wait_for(self._settings, spec.last_good)
         told = f"{why}; {spec.last_good} serves again, the same bytes as before"
         told += f", after {time.monotonic() - began_s:.1f} s" if followed else "; no gateway has followed yet"
-        tell_mlflow(self._context, spec, why)
+        # MLflow is told by what puts things back: it may be away for long, and the desk has what it needs.
         raise StepRejected(told)
+
+
+def rolled_back(place: ModelPlace, spec: GuardSpec, since_ns: int) -> bool:
+    """Whether the last good version was put back since, by the repository's own journal."""
+    from exporters.release.journal import Journal
+
+    return any(
+        one.begun.model == spec.last_good.model
+        and one.begun.version == spec.last_good.version
+        and one.begun.action == "rollback"
+        and one.last.step in {"flipped", "done"}
+        and datetime.fromisoformat(one.begun.time).timestamp() >= since_ns // 1_000_000_000
+        for one in Journal(place.repository.journal).transactions()
+    )
 
 
 def roll_back(place: ModelPlace, spec: GuardSpec, context: StepContext) -> None:
@@ -240,12 +298,25 @@ def wait_for(settings: GatewaySettings, model: ServedModel, timeout_s: float = 3
     return False
 
 
-def tell_mlflow(context: StepContext, spec: GuardSpec, why: str) -> None:
+def was_released(place: ModelPlace, model: ServedModel, since_s: float) -> bool:
+    """Whether a version was released since, by the repository's own journal."""
+    from exporters.release.journal import Journal
+
+    return any(
+        (one.begun.model, one.begun.version, one.begun.action) == (model.model, model.version, "release")
+        and one.last.step in {"flipped", "done"}
+        and datetime.fromisoformat(one.begun.time).timestamp() >= int(since_s)
+        for one in Journal(place.repository.journal).transactions()
+    )
+
+
+def tell_mlflow(context: StepContext, why: str) -> None:
     """In MLflow the champions are those of before again, and what was taken back says so. Raises
     ServiceUnavailable.
     """
     from trainers.registry import aliases, champions
 
+    spec = read(dict(context.spec), GuardSpec, "guard")
     if spec.models:
         mark(context, spec.models, f"taken back: {why}")
     if not spec.before:

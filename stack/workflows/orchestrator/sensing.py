@@ -144,7 +144,7 @@ def sensors_of(settings: OrchestratorSettings, store: Store) -> list[Sensor]:
         archive = settings.archive
         if kind == CHECK:
             # Where it is to look somewhere else, that is what must grow.
-            archive = Path(with_archive(read_file(spec), kind, archive)["archive"])
+            archive = Path(with_archive(read_file(spec), kind, archive)["archive"]).expanduser().absolute()
         assert archive is not None  # noqa: S101 - see above
         found.append(DataArrived(archive, ticks, spec, kind, lambda: open_runs(store)))
     if begins := begun_by(settings):

@@ -42,6 +42,7 @@ class Batch(Struct, frozen=True):
         symbols: int64 [n], an index into names that the reference shares.
         time_ns: int64 [n].
         features: float32 [n, 32].
+        rank: int64 [n], how many rows of its symbol lie before it, in the batch or not.
         log_mid: float64 [n].
         side: int8 [n]; realised, deviation, next_log_return: float64 [n]; end_ns: int64 [n]: see `Labels`.
     """
@@ -49,6 +50,7 @@ class Batch(Struct, frozen=True):
     symbols: Int64Array
     time_ns: Int64Array
     features: Float32Array
+    rank: Int64Array
     log_mid: FloatArray
     side: np.typing.NDArray[np.int8]
     realised: FloatArray
@@ -64,7 +66,8 @@ class Batch(Struct, frozen=True):
         """Some rows of a dataset."""
         labels = data.labels
         return cls(
-            data.symbols[rows], data.time_ns[rows], np.asarray(data.features[rows]), data.log_mid[rows],
+            data.symbols[rows], data.time_ns[rows], np.asarray(data.features[rows]), ranks(data.symbols)[rows],
+            data.log_mid[rows],
             labels.side[rows], labels.realised[rows], labels.deviation[rows], labels.end_ns[rows],
             labels.next_log_return[rows],
         )  # fmt: skip
@@ -167,8 +170,8 @@ def contradicted(batch: Batch, shape: BarrierShape) -> list[Fault]:
     """Labels that do not follow from the prices of the rows beside them: turned around, moved, or made up.
 
     The barrier that is told must be the one that the return to the label's end reaches. The return to the next
-    row, and that to the label's end where a row lies there, must be what the two prices say: of rows between which
-    others are missing not each is, but none is its opposite.
+    row, and that to the label's end where a row lies there, must be what the two prices say, where no row between
+    them is missing.
     """
     impossible: BoolArray = batch.end_ns < batch.time_ns
     impossible |= (batch.side == 1) & (batch.realised < shape.up * batch.deviation - ROUNDING)
@@ -197,6 +200,8 @@ def next_rows(batch: Batch, order: Int64Array) -> Int64Array:
     """The place of each row's next one of its symbol, int64 [n]; -1 for its last."""
     found = np.full(len(batch), -1, np.int64)
     same = batch.symbols[order][1:] == batch.symbols[order][:-1]
+    # Between two rows of a batch others may be missing, which had no label.
+    same &= batch.rank[order][1:] == batch.rank[order][:-1] + 1
     found[order[:-1][same]] = order[1:][same]
     return found
 
@@ -219,7 +224,10 @@ def end_rows(batch: Batch, order: Int64Array) -> Int64Array:
         touched = (batch.side[mine] != 0) & (behind - first == 1)
         timed = (batch.side[mine] == 0) & (behind < len(mine))
         place = np.where(touched, first, np.maximum(behind - 1, 0))
-        known = (touched | timed) & (place > np.arange(len(mine)) + 1) & (place < len(mine))
+        here = np.arange(len(mine))
+        known = (touched | timed) & (place > here + 1) & (place < len(mine))
+        reached = np.minimum(place, len(mine) - 1)
+        known &= batch.rank[mine[reached]] - batch.rank[mine] == reached - here
         found[mine[known]] = mine[place[known]]
     return found
 
@@ -271,6 +279,15 @@ def variety(symbols: Int64Array) -> float:
     """How many symbols with equal shares would be as unlike (inverse Herfindahl index)."""
     shares = np.bincount(symbols) / max(1, len(symbols))
     return 1.0 / max(1e-12, float((shares**2).sum()))
+
+
+def ranks(symbols: Int64Array) -> Int64Array:
+    """How many rows of its symbol lie before each, int64 [n]."""
+    order = np.argsort(symbols, kind="stable")
+    found = np.empty(len(symbols), np.int64)
+    first = np.searchsorted(symbols[order], symbols[order], "left")
+    found[order] = np.arange(len(symbols)) - first
+    return found
 
 
 def shown(names: list[str]) -> str:

@@ -23,7 +23,7 @@ from msgspec import Struct
 from gateway.control.control import Control
 from gateway.settings import GatewaySettings
 from stack.chaos.step_kills import StepKill, StepKills
-from stack.demo.experiment import FUSED, HORIZON, PATIENT, TAUGHT
+from stack.demo.experiment import FUSED, HORIZON, PATIENT
 from stack.demo.live_market import LiveMarket
 from stack.demo.run import LIMITS
 from stack.processes.data import running_data
@@ -43,7 +43,7 @@ from trading.errors import ConfigurationError
 from trading.experiments.definition import ServedModel
 from trading.files import write_atomically
 from trading.history.archive import read_head
-from trading.history.simulate import CONTRARY, PLANTED, Market
+from trading.history.simulate import BRIEF, BRIEF_CONTRARY, Market
 from trading.risk import limits_file
 from trainers.orchestrator.cycle import RunState, Verdict
 from trainers.orchestrator.migrations import prepare
@@ -53,6 +53,9 @@ from trainers.orchestrator.store import Store
 #: Where nothing is compared ticks need not hurry; a second of event time is a hundred ticks.
 QUIET_HZ, BUSY_HZ = 50.0, 1500.0
 SYMBOLS, SEED = 4, 99
+TAUGHT = f"simulate:brief?seed=2&ticks=60000&symbols={SYMBOLS}"
+#: The spread alone: what a simulated market foretells would not pay for more.
+COSTS = {"fee_bps": 0.0, "slippage_bps": 0.0}
 #: Ticks that show what is usual; the market turns when there are some more.
 REFERENCE, USUAL, LOOKED_AT = 48_000, 60_000, 24_000
 CHECK_TICKS = 30_000
@@ -65,13 +68,16 @@ ANSWERED = (
 )  # fmt: skip
 BLOCK = "1s"
 CHECK: dict[str, Any] = {
-    "reference": REFERENCE, "ticks": 2 * LOOKED_AT, "drift": {"block_rows": 750, "rows_between_false": 1_000_000},
+    "reference": REFERENCE, "ticks": 2 * LOOKED_AT, "costs": COSTS,
+    "drift": {"block_rows": 750, "rows_between_false": 1_000_000},
 }  # fmt: skip
 UPDATE: dict[str, Any] = {
     "ticks": LOOKED_AT, "fresh": 10_000, "overrides": {"demo": ANSWERED},
-    "learning": {"steps": 400, "learning_rate": 0.002, "most_distance": 0.3, "distance_penalty": 0.1,
-                 "fresh": 0.55, "held": 0.15},
+    "learning": {"steps": 400, "learning_rate": 0.002, "most_distance": 0.4, "distance_penalty": 0.1,
+                 "replayed": 0.25, "fresh": 0.55, "held": 0.15},
+    "costs": COSTS,
     "comparison": {
+        "costs": COSTS,
         "block": BLOCK, "planned_blocks": 600, "primary": {"effect": 0.01},
         "at_least": {"blocks": 100, "span": "1m"},
         "guardrails": [{"metric": "drawdown", "tolerance": 60.0}, {"metric": "error_rate", "tolerance": 0.5}],
@@ -162,8 +168,8 @@ def environment(name: str, value: str) -> Iterator[None]:
 def closed(settings: StackSettings, stage: Stage, progress: Progress, seed: int | None) -> LoopShown:
     """As `run`, of a desk that is decided by one graph."""
     began_s = time.monotonic()
-    stage(f"train the champion on {TAUGHT['signal']}")
-    train(TrainRequest((TAUGHT["signal"],), horizon=HORIZON, folds=1), progress)
+    stage(f"train the champion on {TAUGHT}")
+    train(TrainRequest((TAUGHT,), horizon=HORIZON, folds=1), progress)
     stage("export and release it")
     export(lambda _: None, fuse=True)
     desk = gateway_settings()
@@ -177,7 +183,7 @@ def closed(settings: StackSettings, stage: Stage, progress: Progress, seed: int 
         opened.enter_context(running_orchestrator(settings, **asked_of_the_orchestrator(settings.absolute_home)))
         gateway.wait_for_partitions()
         market = LiveMarket(
-            settings.kafka_bootstrap, desk.ticks_topic, Market((PLANTED,), SEED, SYMBOLS), BUSY_HZ
+            settings.kafka_bootstrap, desk.ticks_topic, Market((BRIEF,), SEED, SYMBOLS), BUSY_HZ
         )  # fmt: skip
         url = orchestrator_settings().postgres_url.get_secret_value()
         prepare(url)
@@ -227,7 +233,7 @@ class Loop:
         self.shown.champion = str(champion)
         files = files_of(champion)
         self._until(f"{USUAL:,} ticks were lived", self._usual, lambda: (self._archived(), USUAL))
-        self._turn(CONTRARY, "the market turns: its quotes foretell the opposite of what they did")
+        self._turn(BRIEF_CONTRARY, "the market turns: its quotes foretell the opposite of what they did")
         update = self._until("a check has found it, and an update has begun", lambda: self._newest("update"))
         self._note_found(update)
         self._market.rate_hz = QUIET_HZ
@@ -236,7 +242,7 @@ class Loop:
             raise ConfigurationError(f"the update has {update.verdict}: {update.why}")
         self.shown.promoted = str(update.outputs["promote"]["served"])
         self._until("the watch over it has begun", lambda: self._watching(update))
-        self._turn(PLANTED, "the market turns back: what was learned is wrong now")
+        self._turn(BRIEF, "the market turns back: what was learned is wrong now")
         guard = self._until("it is taken back", lambda: self._ended(update.outputs["promote"]["guard"]))
         if guard.verdict is not Verdict.REJECTED:
             raise ConfigurationError(f"the watch has {guard.verdict}: {guard.why or guard.outputs}")

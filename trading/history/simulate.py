@@ -12,6 +12,8 @@ from trading.errors import SourceError
 from trading.history.source import Record, Source
 from trading.market import Tick
 
+#: Ticks of a symbol until its pressure has lost two thirds.
+MEMORY = 1000.0
 START_NS = 1_704_067_200_000_000_000  # 2024-01-01 UTC
 
 
@@ -19,12 +21,13 @@ class Regime(Struct, frozen=True):
     """Drift and volatility of ln price a tick; `edge` is how much of the drift a quote's sizes foretell.
 
     With an edge each symbol has a hidden pressure z, an autoregression of unit variance that forgets within
-    MEMORY ticks: the drift is edge x tanh(z), and tanh(z) is the imbalance of the quoted sizes.
+    `memory` of its ticks: the drift is edge x tanh(z), and tanh(z) is the imbalance of the quoted sizes.
     """
 
     drift: float
     volatility: float
     edge: float = 0.0
+    memory: float = MEMORY
 
 
 CALM = Regime(0.0, 2e-5)
@@ -35,8 +38,9 @@ CRASH = Regime(-8e-5, 3e-4)
 PLANTED = Regime(0.0, 4e-5, edge=8e-6)
 #: Of the same looks, and what its quotes foretell is the opposite.
 CONTRARY = Regime(0.0, 4e-5, edge=-8e-6)
-#: Ticks of a symbol until its pressure has lost two thirds.
-MEMORY = 1000.0
+#: Told by the quotes, and soon over: what prices have done says nothing of it.
+BRIEF = Regime(0.0, 4e-5, edge=1.6e-5, memory=30.0)
+BRIEF_CONTRARY = Regime(0.0, 4e-5, edge=-1.6e-5, memory=30.0)
 
 SCENARIOS: dict[str, tuple[Regime, ...]] = {
     "calm": (CALM,),
@@ -45,6 +49,8 @@ SCENARIOS: dict[str, tuple[Regime, ...]] = {
     "regimes": (BULL, CALM, BEAR),
     "signal": (PLANTED,),
     "contrary": (CONTRARY,),
+    "brief": (BRIEF,),
+    "brief-contrary": (BRIEF_CONTRARY,),
 }
 
 
@@ -85,11 +91,11 @@ class Market:
         self._random = np.random.default_rng(seed)
         self._log_price = np.log(100.0 * (1.0 + np.arange(symbols)))
         self._pressure = np.zeros(symbols)
-        self._stay, self._regime, self._time_ns = math.exp(-1.0 / MEMORY), 0, START_NS
+        self._regime, self._time_ns = 0, START_NS
 
     def next(self) -> tuple[Record, Regime]:
         """A tick, and the regime that moved it."""
-        random, log_price, pressure, stay = self._random, self._log_price, self._pressure, self._stay
+        random, log_price, pressure = self._random, self._log_price, self._pressure
         self._time_ns += int(random.exponential(1e7))
         if random.random() < 1.0 / 2_000.0:
             self._regime += 1
@@ -99,6 +105,7 @@ class Market:
         tilt = 0.0
         if now.edge:
             log_price[symbol] += now.edge * math.tanh(pressure[symbol])
+            stay = math.exp(-1.0 / now.memory)
             pressure[symbol] = stay * pressure[symbol] + math.sqrt(1.0 - stay**2) * random.standard_normal()
             tilt = math.tanh(pressure[symbol])
         tick = to_tick(random, symbol, self._time_ns, math.exp(log_price[symbol]), tilt)

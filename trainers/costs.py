@@ -11,7 +11,7 @@ from trading.arrays import FloatArray
 from trading.errors import ConfigurationError
 
 
-class Costs(Struct, frozen=True):
+class Costs(Struct, frozen=True, forbid_unknown_fields=True):
     """Of each unit of notional traded, in basis points.
 
     Attributes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from stack.cli.output import err, out, print_json, table
+from stack.cli.output import out, print_json, stages, table
 
 if TYPE_CHECKING:
     from stack.demo.loop import LoopShown
@@ -23,12 +22,7 @@ def loop(home: Path, *, keep: bool, json: bool, seed: int | None = None) -> None
     from stack.demo import loop as work
     from stack.demo.run import demo_stack
 
-    began_s = time.monotonic()
-
-    def stage(text: str) -> None:
-        err.print(f"[dim]{time.monotonic() - began_s:4.0f} s[/] ", end="")
-        err.print(text, markup=False, soft_wrap=True)
-
+    stage = stages()
     with demo_stack(home, keep=keep) as (settings, _):
         stage("start the servers")
         start_quietly(settings)

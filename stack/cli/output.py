@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -28,6 +30,17 @@ STATE_COLOURS = {
     "backing off": "red",
     "failed": "red",
 }
+
+
+def stages() -> Callable[[str], None]:
+    """Says each stage on stderr as it begins, with the seconds since now."""
+    began_s = time.monotonic()
+
+    def stage(text: str) -> None:
+        err.print(f"[dim]{time.monotonic() - began_s:4.0f} s[/] ", end="")
+        err.print(text, markup=False, soft_wrap=True)
+
+    return stage
 
 
 class Marked(str):

@@ -74,8 +74,7 @@ CHECK: dict[str, Any] = {
 UPDATE: dict[str, Any] = {
     "ticks": LOOKED_AT, "fresh": 10_000, "overrides": {"demo": ANSWERED},
     "learning": {"steps": 400, "learning_rate": 0.002, "most_distance": 0.4, "distance_penalty": 0.1,
-                 "replayed": 0.25, "fresh": 0.55, "held": 0.15},
-    "costs": COSTS,
+                 "replayed": 0.25, "fresh": 0.55, "held": 0.15, "costs": COSTS},
     "comparison": {
         "costs": COSTS,
         "block": BLOCK, "planned_blocks": 600, "primary": {"effect": 0.01},

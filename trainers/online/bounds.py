@@ -1,8 +1,12 @@
-"""How far an update may go: numbers alone, which can be checked without loading what learns."""
+"""How far an update may go, and how drift is looked for: as people say it in specs, checked without loading what
+learns.
+"""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from trading.errors import ConfigurationError
 from trainers.costs import Costs
@@ -14,7 +18,7 @@ LEAST_BLOCKS = 16
 LEAST_BATCH = 64
 
 
-class UpdateSettings(Struct, frozen=True):
+class UpdateSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How far an update may go.
 
     Attributes:
@@ -31,7 +35,7 @@ class UpdateSettings(Struct, frozen=True):
         costs: of trading.
     """
 
-    seed: int = 7
+    seed: Annotated[int, Meta(ge=0, le=2**31)] = 7
     steps: int = 150
     batch_rows: int = 1024
     learning_rate: float = 5e-4
@@ -60,3 +64,29 @@ class UpdateSettings(Struct, frozen=True):
             raise ConfigurationError(told)
         self.costs.check()
         return self
+
+
+class DriftSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How drift is looked for.
+
+    Attributes:
+        block_rows: of how many rows one value of each measure is made, at least: as many more as it takes for one
+            block to say little about the next.
+        least_psi: an index below this is no drift, whatever the reference shows (0.25: Siddiqi 2006).
+        most_psi: where blocks of the reference differ so much, the feature remembers longer than the reference is,
+            and is not watched.
+        psi_factor: how many times the largest of the reference's own blocks.
+        confirmed: so many blocks in a row must show it.
+        adwin_delta: of ADWIN, the chance of a false alarm.
+        slack: of Page-Hinkley, in deviations of a block's value: half of the smallest change that matters.
+        rows_between_false: of Page-Hinkley, on one measure that stays what it is, in the mean.
+    """
+
+    block_rows: Annotated[int, Meta(ge=50, le=1_000_000)] = 500
+    least_psi: Annotated[float, Meta(gt=0, le=10)] = 0.25
+    most_psi: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    psi_factor: Annotated[float, Meta(ge=1, le=100)] = 2.5
+    confirmed: Annotated[int, Meta(ge=1, le=100)] = 2
+    adwin_delta: Annotated[float, Meta(gt=0, lt=1)] = 1e-5
+    slack: Annotated[float, Meta(gt=0, le=5)] = 0.5
+    rows_between_false: Annotated[int, Meta(ge=10_000)] = 3_000_000

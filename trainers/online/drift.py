@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from trading.arrays import BoolArray, Float32Array, FloatArray
 from trading.errors import ConfigurationError
 from trading.features.definitions import FEATURES
-from trainers.online.bounds import LEAST_BLOCKS
+from trainers.online.bounds import LEAST_BLOCKS, DriftSettings
 from trainers.online.worth import MEASURES, Observed, blocks_of
 
 BINS = 10
@@ -33,32 +33,6 @@ DRIFT, DECAY = "drift", "decay"
 WATCHED = {
     "calibration_error": (DRIFT, "up"), "information_coefficient": (DECAY, "down"), "net_utility": (DECAY, "down"),
 }  # fmt: skip
-
-
-class DriftSettings(Struct, frozen=True):
-    """How drift is looked for.
-
-    Attributes:
-        block_rows: of how many rows one value of each measure is made, at least: as many more as it takes for one
-            block to say little about the next.
-        least_psi: an index below this is no drift, whatever the reference shows (0.25: Siddiqi 2006).
-        most_psi: where blocks of the reference differ so much, the feature remembers longer than the reference is,
-            and is not watched.
-        psi_factor: how many times the largest of the reference's own blocks.
-        confirmed: so many blocks in a row must show it.
-        adwin_delta: of ADWIN, the chance of a false alarm.
-        slack: of Page-Hinkley, in deviations of a block's value: half of the smallest change that matters.
-        rows_between_false: of Page-Hinkley, on one measure that stays what it is, in the mean.
-    """
-
-    block_rows: int = 500
-    least_psi: float = 0.25
-    most_psi: float = 1.0
-    psi_factor: float = 2.5
-    confirmed: int = 2
-    adwin_delta: float = 1e-5
-    slack: float = 0.5
-    rows_between_false: int = 3_000_000
 
 
 class TooLittle(ConfigurationError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stack.cli.experiment.showing import show, show_feed, show_live, show_said
-from stack.cli.output import err, out, print_json
+from stack.cli.output import err, out, print_json, stages
 from trading.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -190,12 +190,7 @@ def demo(
     from stack.demo import experiment as work
     from stack.demo.run import demo_stack
 
-    began = time.monotonic()
-
-    def stage(text: str) -> None:
-        err.print(f"[dim]{time.monotonic() - began:4.0f} s[/] ", end="")
-        err.print(text, markup=False)
-
+    stage = stages()
     with demo_stack(home, keep=keep) as (settings, _):
         stage("start the servers")
         start_quietly(settings)

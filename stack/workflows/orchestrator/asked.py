@@ -11,14 +11,11 @@ from msgspec.structs import replace
 
 from stack.workflows.orchestrator.asked_lived import (
     CheckSpec,
-    CostSpec,
     GuardRules,
     GuardSpec,
-    LearningSpec,
     Ticks,
     check_drift,
     check_guard,
-    check_learning,
     check_same_model,
 )
 from stack.workflows.training.settings import TrainRequest
@@ -27,6 +24,7 @@ from trading.errors import ConfigurationError
 from trading.experiments.definition import STEPS, AtLeast, GuardedMetric, PrimaryMetric, Share, TradingCosts
 from trading.market import Symbol
 from trading.spans import parse_span
+from trainers.online.bounds import UpdateSettings
 from trainers.orchestrator.admission import MOST_MB
 from trainers.orchestrator.cycle import steps_of
 from trainers.orchestrator.runs import RunRequest
@@ -125,16 +123,14 @@ class UpdateSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         archive: folder that the data service writes.
         ticks: the newest ones that are looked back on.
         fresh: so many of them at least the champion must not have learned from.
-        learning: how far the step may go.
-        costs: of trading.
+        learning: how far the step may go, and what trading costs.
         overrides, comparison, guard, needs: see `CycleSpec`.
     """
 
     archive: str
     ticks: Ticks = 200_000
     fresh: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 20_000
-    learning: LearningSpec = LearningSpec()
-    costs: CostSpec = CostSpec()
+    learning: UpdateSettings = UpdateSettings()
     overrides: dict[str, tuple[str, ...]] = {}
     comparison: ComparisonSpec = ComparisonSpec()
     guard: GuardRules = GuardRules()
@@ -177,7 +173,7 @@ def check(request: RunRequest) -> None:
         train_request(found).settings()
         train_request(found).build_settings()
     if isinstance(found, UpdateSpec):
-        check_learning(found.learning, found.costs)
+        found.learning.check()
     if isinstance(found, CycleSpec | UpdateSpec):
         check_guard(found.guard)
         for span in (found.comparison.block, found.comparison.most, found.comparison.at_least.span):

@@ -6,53 +6,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
 from trading.errors import ConfigurationError
 from trading.experiments.definition import ServedModel, TradingCosts
 from trading.spans import parse_span
+from trainers.costs import Costs
+from trainers.online.bounds import LEAST_BLOCKS, DriftSettings
 
 #: More of them do not fit in what a step is promised.
 Ticks = Annotated[int, Meta(ge=5_000, le=2_000_000)]
 Blocks = Annotated[int, Meta(ge=100, le=100_000)]
 Fall = Annotated[float, Meta(gt=0.0, lt=1.0)]
-
-
-class CostSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of each unit traded, in basis points; see `Costs`."""
-
-    fee_bps: Annotated[float, Meta(ge=0, le=1000)] = 0.5
-    slippage_bps: Annotated[float, Meta(ge=0, le=1000)] = 0.5
-    half_spread_bps: Annotated[float, Meta(ge=0, le=1000)] = 1.0
-
-
-class LearningSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How far an update may go; see `UpdateSettings`, which bounds each."""
-
-    seed: Annotated[int, Meta(ge=0, le=2**31)] = 7
-    steps: int = 150
-    batch_rows: int = 1024
-    learning_rate: float = 5e-4
-    replayed: float = 0.5
-    distance_penalty: float = 1.0
-    most_distance: float = 0.1
-    most_gradient: float = 1.0
-    fresh: float = 0.4
-    held: float = 0.2
-
-
-class DriftSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How drift is looked for; see `DriftSettings`."""
-
-    block_rows: Annotated[int, Meta(ge=50, le=1_000_000)] = 500
-    least_psi: Annotated[float, Meta(gt=0, le=10)] = 0.25
-    most_psi: Annotated[float, Meta(gt=0, le=100)] = 1.0
-    psi_factor: Annotated[float, Meta(ge=1, le=100)] = 2.5
-    confirmed: Annotated[int, Meta(ge=1, le=100)] = 2
-    adwin_delta: Annotated[float, Meta(gt=0, lt=1)] = 1e-5
-    slack: Annotated[float, Meta(gt=0, le=5)] = 0.5
-    rows_between_false: Annotated[int, Meta(ge=10_000)] = 3_000_000
 
 
 class GuardRules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -83,7 +48,7 @@ class CheckSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         archive: folder that the data service writes.
         reference: ticks after the champion began to decide that show what is usual.
         ticks: the newest ones that are looked at, at most.
-        drift: how.
+        drift: how, see `DriftSettings`.
         costs: of trading.
         needs: step -> what it takes, see `NeedSpec`.
     """
@@ -91,8 +56,8 @@ class CheckSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     archive: str
     reference: Ticks = 100_000
     ticks: Ticks = 200_000
-    drift: DriftSpec = DriftSpec()
-    costs: CostSpec = CostSpec()
+    drift: DriftSettings = DriftSettings()
+    costs: Costs = Costs()
     needs: dict[str, Any] = {}
 
 
@@ -121,19 +86,9 @@ class GuardSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     needs: dict[str, Any] = {}
 
 
-def check_learning(told: LearningSpec, costs: CostSpec) -> None:
-    """Raise ConfigurationError where it is none of a small step."""
-    from trainers.costs import Costs
-    from trainers.online.bounds import UpdateSettings
-
-    paid = msgspec.convert(msgspec.to_builtins(costs), Costs)
-    UpdateSettings(**msgspec.structs.asdict(told), costs=paid).check()
-
-
 def check_drift(spec: CheckSpec) -> None:
     """Raise ConfigurationError where a reference can never show what is usual."""
-    from trainers.online.bounds import LEAST_BLOCKS
-
+    spec.costs.check()
     if spec.reference < LEAST_BLOCKS * spec.drift.block_rows:
         raise ConfigurationError(
             f"a reference of {spec.reference:,} ticks has fewer than {LEAST_BLOCKS} blocks of "

@@ -20,11 +20,10 @@ from stack.servers.settings import load
 from stack.workflows.asking import place_of_experiments
 from stack.workflows.experiments.deciding import deciding_since
 from stack.workflows.orchestrator.asked import UpdateSpec, read
-from stack.workflows.orchestrator.asked_lived import CheckSpec, CostSpec, DriftSpec
+from stack.workflows.orchestrator.asked_lived import CheckSpec
 from trading.errors import ConfigurationError, SourceError
 from trading.experiments.definition import ServedModel
 from trading.history.archive import read_head, read_offsets, show_offsets
-from trainers.costs import Costs
 from trainers.orchestrator.step import StepContext, StepRejected
 
 if TYPE_CHECKING:
@@ -236,10 +235,10 @@ def assess(context: StepContext) -> dict[str, Any]:
     assert isinstance(spec, CheckSpec)  # noqa: S101 - of its kind
     if "reference" not in told:
         return {"alarms": [], "kinds": [], "rows": 0, "champion": told["champion"], "summary": told["summary"]}
-    networks, costs = opened(told["models"]), costs_of(spec.costs)
+    networks, costs = opened(told["models"]), spec.costs
     be_deterministic(0)
     observed: list[Observed] = []
-    settings = drift_settings(spec.drift)
+    settings = spec.drift
     try:
         for begin, end in (told["reference"], (told["start"], told["stop"])):
             data = rows_of(dataset(context, told, span_of(told, begin, end)))
@@ -276,15 +275,3 @@ def rows_of(folder: Path) -> Dataset:
     from trainers.data.dataset import open_dataset
 
     return open_dataset(folder)
-
-
-def drift_settings(told: DriftSpec) -> Any:
-    """As the detectors take them."""
-    from trainers.online.drift import DriftSettings
-
-    return DriftSettings(**msgspec.structs.asdict(told))
-
-
-def costs_of(told: CostSpec) -> Costs:
-    """As trainers count them."""
-    return Costs(**msgspec.structs.asdict(told)).check()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from stack.workflows.orchestrator.asked import RUN, UpdateSpec
-from stack.workflows.orchestrator.asked_lived import LearningSpec
-from stack.workflows.orchestrator.lived import LEARNED, costs_of, dataset, forget, opened, rows_of, span_of, spec_of
+from stack.workflows.orchestrator.lived import LEARNED, dataset, forget, opened, rows_of, span_of, spec_of
 from trading.errors import ConfigurationError
 from trading.history.archive import Between
 from trading.spans import span_text
-from trainers.costs import Costs
+from trainers.online.bounds import LEAST_BATCH
 from trainers.orchestrator.step import StepContext, StepRejected
 
 
@@ -52,7 +51,9 @@ def update_models(context: StepContext) -> dict[str, Any]:
 
     spec, told, ripe = spec_of(context), context.output("collect"), context.output("ripen")
     assert isinstance(spec, UpdateSpec)  # noqa: S101 - of its kind
-    settings = learning_settings(spec.learning, costs_of(spec.costs), context.run.divisor)
+    # Where memory ran out, batches are smaller than they were asked.
+    batch_rows = max(LEAST_BATCH, spec.learning.batch_rows // context.run.divisor)
+    settings = replace(spec.learning, batch_rows=batch_rows)
     tags = {RUN: context.run.id, LEARNED: f"{told['topic_id']}@{told['stop']}", "updated_from": told["champion"]}
     try:
         folder = dataset(context, told, span_of(told, told["start"], told["stop"]))
@@ -73,11 +74,3 @@ def update_models(context: StepContext) -> dict[str, Any]:
         "distances": found.distances, "held": len(found.after), "fresh": len(found.parts.fresh),
         "replayed": len(found.parts.replayed), "score": None, "summary": found.sentence,
     }  # fmt: skip
-
-
-def learning_settings(told: LearningSpec, costs: Costs, divisor: int) -> Any:
-    """As updates take them; batches are `divisor` times smaller than they were asked."""
-    from trainers.online.bounds import LEAST_BATCH, UpdateSettings
-
-    given = msgspec.structs.asdict(told) | {"batch_rows": max(LEAST_BATCH, told.batch_rows // divisor)}
-    return UpdateSettings(**given, costs=costs).check()

@@ -196,8 +196,9 @@ def teacher_of(version: Candidate) -> Teacher:
         raise ConfigurationError(f"{named} has no teacher: {brief(error)}") from error
 
 
-def take_back(before: list[Candidate], record: Mapping[str, str]) -> None:
-    """Give the alias `champion` back to versions, and have none called the previous one that was taken back.
+def take_back(before: list[Candidate], taken: Mapping[str, str], record: Mapping[str, str]) -> None:
+    """Give the alias `champion` back to versions, and have none called the previous one that was taken back; where
+    somebody else is champion by now, that stays.
 
     Raises:
         ServiceUnavailable: MLflow refused or went away: the same again goes on from there.
@@ -206,11 +207,12 @@ def take_back(before: list[Candidate], record: Mapping[str, str]) -> None:
     try:
         for one in before:
             now, older = candidate(one.name, CHAMPION), candidate(one.name, PREVIOUS)
+            if now is not None and now.version not in {one.version, str(taken.get(one.name, ""))}:
+                continue
             for key, value in record.items():
                 client.set_model_version_tag(one.name, one.version, key, value[:5_000])
             client.set_registered_model_alias(one.name, CHAMPION, one.version)
-            taken = now is not None and now.version != one.version
-            if (taken or (older is not None and older.version == one.version)) and older is not None:
+            if older is not None and older.version in {one.version, str(taken.get(one.name, ""))}:
                 client.delete_registered_model_alias(one.name, PREVIOUS)
     except MlflowException as error:
         raise ServiceUnavailable(f"MLflow did not take what was taken back: {brief(error)}") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from exporters.errors import ExportError
+from exporters.release.journal import Journal
 from exporters.release.releases import Released, Releases
 from exporters.release.triton_client import TritonServer
 from exporters.sources.registry import attach_evidence
@@ -151,7 +152,10 @@ def record(
 
 
 def served(place: ModelPlace, model: str) -> int | None:
-    """The version that is released of a model."""
+    """The version that is released of a model: of a release that has not passed yet, the one before."""
+    for one in reversed(Journal(place.repository.journal).transactions(model)):
+        if one.open and one.last.step == "begun":
+            return one.changes[model].before.released
     return place.repository.serving(model).released
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from exporters.errors import Busy, ExportError
 from gateway.settings import GatewaySettings
 from services.experiments.statistics.verdict import Verdict
 from stack.processes.settings import experiments_settings, gateway_settings
@@ -16,7 +17,7 @@ from stack.workflows.experiments import commanding
 from stack.workflows.experiments.checking import check_models
 from stack.workflows.experiments.deciding import decides
 from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment, known
-from stack.workflows.experiments.promoting import promote
+from stack.workflows.experiments.promoting import promote, served
 from stack.workflows.orchestrator.asked import RUN
 from stack.workflows.orchestrator.learning import candidate_of, shown_spec, trained_by
 from trading.errors import ConfigurationError, ServiceUnavailable
@@ -24,11 +25,13 @@ from trading.experiments.definition import Challenger, ExperimentDefinition, Ser
 from trading.experiments.register import WATCHER, Experiment, ExperimentState, ExperimentWord
 from trading.spans import parse_span
 from trainers.orchestrator.cycle import Verdict as RunVerdict
-from trainers.orchestrator.step import StepContext, StepRejected
+from trainers.orchestrator.runs import RunRequest
+from trainers.orchestrator.step import NotYet, StepContext, StepRejected
 
 ARM = "challenger"
 #: Between two looks at what is counted.
 LOOK_S = 2.0
+AGAIN_S = 5.0
 BY = "orchestrator"
 
 
@@ -193,27 +196,30 @@ def promote_challenger(context: StepContext) -> dict[str, Any]:
     found = known(experiment, experiments_settings().folder)
     context.check()
     challenger = experiment.definition.challengers[0]
-    place = place_of_experiments()[0]
-
-    def serves() -> int | None:
-        return place.repository.serving(challenger.model).released
-
-    if guarding.was_released(place, challenger.served, context.output("release")["released_s"]) and (
-        serves() != challenger.version
-    ):
+    place, champion = place_of_experiments()[0], experiment.definition.champion
+    released = served(place, challenger.model)
+    if guarding.was_released(place, challenger.served) and released != challenger.version:
         # An earlier attempt has released it, and it was taken back, or something else was released since.
-        raise StepRejected(f"{challenger.served} was promoted, and version {serves()} serves by now, which stays")
+        raise StepRejected(f"{challenger.served} was promoted, and version {released} serves by now, which stays")
+    try:
+        # Before anything is released: the way back must be known.
+        watch = guarding.wanted(context, challenger.served, champion)
+    except ExportError as error:
+        raise StepRejected(f"nothing could be gone back to: {error}") from error
     desk = (settings, *place_of_experiments())
     try:
         done = promote(found, ARM, desk, (f"run {context.run.id}", BY), context.progress, override=False)
-    except ConfigurationError as error:
+    except (ConfigurationError, ServiceUnavailable) as error:
+        if served(place, challenger.model) == challenger.version:
+            # It decides already, whatever is left to be done: from now on it is watched.
+            begin(context, watch)
+            raise NotYet(f"{challenger.served} serves, and what is left is not done: {error}", AGAIN_S) from error
+        if isinstance(error, Busy):
+            raise NotYet(str(error), AGAIN_S) from error
+        if isinstance(error, ServiceUnavailable):
+            raise
         raise StepRejected(str(error)) from error
-    except ServiceUnavailable:
-        if serves() == challenger.version:
-            # It decides already, whatever is left to be said: from now on it is watched.
-            guarding.begin(context, challenger.served, experiment.definition.champion)
-        raise
-    guard = guarding.begin(context, done.served, experiment.definition.champion)
+    guard = begin(context, watch)
     summary = f"{done.served} is the champion"
     try:
         name_champions(context, str(done.served))
@@ -223,13 +229,18 @@ def promote_challenger(context: StepContext) -> dict[str, Any]:
     return {"served": str(done.served), "guard": guard, "summary": summary}
 
 
-def name_champions(context: StepContext, served: str) -> None:
+def begin(context: StepContext, watch: RunRequest | None) -> str:
+    """A run that watches over what was promoted; its id, "" for none."""
+    return "" if watch is None else context.begin(watch)
+
+
+def name_champions(context: StepContext, name: str) -> None:
     """In MLflow the models of what serves are the champions; those of before stay as previous ones."""
     from trainers.registry import aliases, champions
 
     aliases.connect(place_of_experiments()[1])
     chosen = [candidate_of(name, version) for name, version in trained_by(context)["models"].items()]
-    record = {"promoted_by": BY, "promotion_reason": f"run {context.run.id}: {served} serves", RUN: context.run.id}
+    record = {"promoted_by": BY, "promotion_reason": f"run {context.run.id}: {name} serves", RUN: context.run.id}
     champions.promote(chosen, record)
 
 

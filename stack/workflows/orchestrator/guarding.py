@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -43,21 +42,26 @@ if TYPE_CHECKING:
     from stack.workflows.asking import ModelPlace
 
 LAST_GOOD = "last-good"
+#: Whose word the register gives where a control topic was made anew.
+GATEWAY = "gateway"
 LOOK_S = 0.5
 #: How reasons of stops begin after which nothing is compared again.
 TAKEN_BACK, OVER = "taken back: ", "over: "
 #: An export that fails so often in a row will not go well by itself.
-MOST_FAILED, AGAIN_S = 5, 2.0
+MOST_FAILED = 5
 #: A comparison that was stopped begins again so often, each time later.
 MOST_STARTS, MOST_WAIT_S = 20, 300.0
 LEAST_S = 3_600.0
 
 
-def begin(context: StepContext, promoted: ServedModel, last_good: ServedModel) -> str:
-    """Have a run watch over what this one has promoted; its id, "" where the spec wants none."""
+def wanted(context: StepContext, promoted: ServedModel, last_good: ServedModel) -> RunRequest | None:
+    """A run that watches over what this one promotes; None where the spec wants none.
+
+    Raises ExportError where the last good version is not what it was.
+    """
     spec = shown_spec(context)
     if not spec.guard.enabled or promoted == last_good:
-        return ""
+        return None
     told = spec.comparison
     try:
         before = pipeline_of(last_good)
@@ -65,16 +69,14 @@ def begin(context: StepContext, promoted: ServedModel, last_good: ServedModel) -
         # It serves again all the same: MLflow has no champions of it.
         before = {}
     lineage = place_of_experiments()[0].repository.verified_lineage(last_good.model, last_good.version)
-    wanted = GuardSpec(
+    made = GuardSpec(
         promoted=promoted, last_good=last_good, of=context.run.id, sha256=dict(lineage.files),
         models=trained_by(context)["models"], before=before, rules=spec.guard, block=told.block, costs=told.costs,
     )  # fmt: skip
-    return context.begin(
-        RunRequest(
-            kind="guard", spec=msgspec.to_builtins(wanted), priority=BY_HAND, trigger="rollback",
-            trigger_key=f"guard/{context.run.id}", by=BY,
-            reason=f"watches over {promoted}, which run {context.run.id} has promoted",
-        )
+    return RunRequest(
+        kind="guard", spec=msgspec.to_builtins(made), priority=BY_HAND, trigger="rollback",
+        trigger_key=f"guard/{context.run.id}", by=BY,
+        reason=f"watches over {promoted}, which run {context.run.id} has promoted",
     )  # fmt: skip
 
 
@@ -95,12 +97,13 @@ def watch(context: StepContext) -> dict[str, Any]:
         except (ServiceUnavailable, Busy) as error:
             # Whoever holds the model's lock lets go, and servers come back; nobody else watches meanwhile.
             context.progress(f"tries again: {error}", watched.blocks, spec.rules.blocks)
-        except ExportError as error:
+        except (ExportError, OSError) as error:
             failed += 1
-            if failed >= MOST_FAILED:
+            if failed >= MOST_FAILED and not watched.takes_back:
                 raise
+            # What is known to be worse is not left in service for a full disk.
             context.progress(f"tries again: {error}", watched.blocks, spec.rules.blocks)
-            time.sleep(AGAIN_S)
+            time.sleep(min(MOST_WAIT_S, 2.0**failed))
         time.sleep(LOOK_S)
 
 
@@ -109,6 +112,7 @@ class Watched:
 
     Attributes:
         blocks: that were counted so far.
+        takes_back: whether it is known to be worse, and on record.
     """
 
     def __init__(self, context: StepContext, spec: GuardSpec) -> None:
@@ -120,7 +124,7 @@ class Watched:
         # One that is tried again much later is given some time, too.
         self._until_s = max(context.run.submitted_s + parse_span(spec.rules.most) / 1e9, self._began_s + LEAST_S)
         self._worse, self._started = self._fresh(), -1
-        self.blocks = 0
+        self.blocks, self.takes_back = 0, False
 
     def _fresh(self) -> WorseWatch:
         rules = self._spec.rules
@@ -146,7 +150,7 @@ class Watched:
         if experiment is not None and experiment.state is ExperimentState.RUNNING:
             if (ended := self._judge(experiment)) is not None:
                 return ended
-        elif stop is not None and stop.by not in {WATCHER, BY} and stop.at_ns / 1e9 > self._began_s:
+        elif stop is not None and stop.by not in {WATCHER, BY, GATEWAY} and stop.at_ns / 1e9 > self._began_s:
             raise ConfigurationError(
                 f"nobody watches over {spec.promoted} any more: {stop.by} stopped the comparison ({stop.reason}); "
                 f"`ultrathink orchestrator retry {self._context.run.id}` watches again"
@@ -180,7 +184,7 @@ class Watched:
                     f"nobody watches over {self._spec.promoted} any more: its comparison was stopped {starts} "
                     f"times, last because {stop.reason}"
                 )
-            if time.time() - stop.at_ns / 1e9 < min(MOST_WAIT_S, 2.0**starts):
+            if abs(time.time() - stop.at_ns / 1e9) < min(MOST_WAIT_S, 2.0**starts):
                 self._context.progress(f"begins again soon: {stop.reason}")
                 return
             why = f"again, after {stop.by} had stopped it: {stop.reason}"[:500]
@@ -241,11 +245,18 @@ class Watched:
             ServiceUnavailable, ExportError: not now.
         """
         spec, began_s, why = self._spec, time.monotonic(), stop.reason.removeprefix(TAKEN_BACK)
+        self.takes_back = True
         self._context.check()
-        if rolled_back(self._place, spec, stop.at_ns):
+        if rolled_back(self._place, spec):
             # An earlier attempt has; whatever serves since is somebody's own choice.
             raise StepRejected(f"{why}; {spec.last_good} was put back")
-        lineage = self._place.repository.verified_lineage(spec.last_good.model, spec.last_good.version)
+        try:
+            lineage = self._place.repository.verified_lineage(spec.last_good.model, spec.last_good.version)
+        except ExportError as error:
+            raise ConfigurationError(
+                f"{spec.promoted} is known to be worse ({why}), and {spec.last_good} is not what it was ({error}): "
+                "stop the desk, or release another"
+            ) from error
         changed = sorted(n for n, sha256 in spec.sha256.items() if lineage.files.get(n) != sha256)
         if changed:
             raise ConfigurationError(
@@ -264,18 +275,30 @@ class Watched:
         raise StepRejected(told)
 
 
-def rolled_back(place: ModelPlace, spec: GuardSpec, since_ns: int) -> bool:
-    """Whether the last good version was put back since, by the repository's own journal."""
+def rolled_back(place: ModelPlace, spec: GuardSpec) -> bool:
+    """Whether the last good version was put back after the promoted one was released: by the order of the
+    repository's own journal, for clocks jump.
+    """
+    steps = passed(place, spec.promoted.model)
+    released = ("release", spec.promoted.version)
+    behind = steps[steps.index(released) :] if released in steps else []
+    return ("rollback", spec.last_good.version) in behind
+
+
+def was_released(place: ModelPlace, model: ServedModel) -> bool:
+    """Whether a version ever was released, by the repository's own journal."""
+    return ("release", model.version) in passed(place, model.model)
+
+
+def passed(place: ModelPlace, model: str) -> list[tuple[str, int]]:
+    """Releases and rollbacks of a model that came to be served, in their order."""
     from exporters.release.journal import Journal
 
-    return any(
-        one.begun.model == spec.last_good.model
-        and one.begun.version == spec.last_good.version
-        and one.begun.action == "rollback"
-        and one.last.step in {"flipped", "done"}
-        and datetime.fromisoformat(one.begun.time).timestamp() >= since_ns // 1_000_000_000
-        for one in Journal(place.repository.journal).transactions()
-    )
+    return [
+        (one.begun.action, one.begun.version)
+        for one in Journal(place.repository.journal).transactions(model)
+        if one.begun.model == model and one.last.step in {"flipped", "done"}
+    ]
 
 
 def roll_back(place: ModelPlace, spec: GuardSpec, context: StepContext) -> None:
@@ -298,18 +321,6 @@ def wait_for(settings: GatewaySettings, model: ServedModel, timeout_s: float = 3
     return False
 
 
-def was_released(place: ModelPlace, model: ServedModel, since_s: float) -> bool:
-    """Whether a version was released since, by the repository's own journal."""
-    from exporters.release.journal import Journal
-
-    return any(
-        (one.begun.model, one.begun.version, one.begun.action) == (model.model, model.version, "release")
-        and one.last.step in {"flipped", "done"}
-        and datetime.fromisoformat(one.begun.time).timestamp() >= int(since_s)
-        for one in Journal(place.repository.journal).transactions()
-    )
-
-
 def tell_mlflow(context: StepContext, why: str) -> None:
     """In MLflow the champions are those of before again, and what was taken back says so. Raises
     ServiceUnavailable.
@@ -329,4 +340,4 @@ def tell_mlflow(context: StepContext, why: str) -> None:
         # It serves: that MLflow lacks one of its models makes it no worse.
         context.progress(f"MLflow does not say so: {error}")
         return
-    champions.take_back(chosen, record)
+    champions.take_back(chosen, spec.models, record)

@@ -23,7 +23,7 @@ from stack.workflows.orchestrator.asked import UpdateSpec, read
 from stack.workflows.orchestrator.asked_lived import CheckSpec
 from trading.errors import ConfigurationError, SourceError
 from trading.experiments.definition import ServedModel
-from trading.history.archive import read_head, read_offsets, show_offsets
+from trading.history.archive import first_offset, read_head, read_offsets, show_offsets
 from trainers.orchestrator.step import StepContext, StepRejected
 
 if TYPE_CHECKING:
@@ -146,7 +146,9 @@ def last_ticks(archive: Path, stop: Mapping[int, int], count: int) -> dict[int, 
 
     at_ns = newest_since(archive, stop, count)
     if at_ns is None:
-        return {}
+        # All that is kept: of a log whose beginning is not, it begins where the archive does.
+        begins = {p: first_offset(archive, p) for p in stop}
+        return {p: begin for p, begin in begins.items() if begin}
     return {p: min(begin, stop[p]) for p, begin in offsets_since(archive, at_ns).items() if p in stop and begin > 0}
 
 

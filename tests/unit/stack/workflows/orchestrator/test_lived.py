@@ -90,3 +90,9 @@ def test_an_archive_of_another_log_is_refused(two_partitions):
     assert (span.start, span.stop) == ({0: 5}, {0: 900, 1: 100})
     with pytest.raises(ConfigurationError, match="another log than it was"):
         span_of({**told, "topic_id": "other"}, "", "0:900")
+
+
+def test_an_archive_that_does_not_begin_with_its_log_has_no_ticks_before(tmp_path):
+    records = list(open_source("simulate:signal?seed=5&ticks=3000&symbols=2").records())
+    write_archive(tmp_path, {0: logged([r.tick for r in records], first=5_000_000)})
+    assert last_ticks(tmp_path, {0: 5_003_000}, 200_000) == {0: 5_000_000}

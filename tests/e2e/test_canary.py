@@ -31,7 +31,7 @@ from stack.servers.loopback import client
 from stack.servers.ports import free_ports
 from stack.watching.alerts import ALERTS
 from stack.watching.boards import BOARDS
-from stack.workflows.experiments.commanding import behind_s
+from stack.workflows.experiments.commanding import behind_s, bounds_of
 from tests.waiting import eventually
 from trading.decision.wire import decode_decision
 from trading.errors import ConfigurationError
@@ -247,6 +247,10 @@ def test_a_canary_from_its_creation_to_its_stop(desk):
     desk.send(2000)
     eventually(lambda: (desk.metric("experiments_blocks") or {}).get('experiment="fresh",where="desk"', 0.0) > 3.0)
     eventually(lambda: desk.report("fresh")["behind_s"] == 0.0)
+    # The mark that ends the last transaction is nothing to be taken; the decision before it is.
+    ends = {p: end for p, (_, end) in bounds_of(gateway_settings()).items() if end}
+    assert behind_s(gateway_settings(), {p: end - 1 for p, end in ends.items()}) == 0.0
+    assert behind_s(gateway_settings(), {p: end - 20 for p, end in ends.items()}) > 0.0
     assert_asked_in_time(desk.decisions())
     # A stop counts at once.
     desk.say("stop", "fresh", "--reason", "seen enough")

@@ -126,9 +126,12 @@ def behind_s(settings: GatewaySettings, positions: Mapping[int, int]) -> float |
     furthest_ns = 0
     for partition, (low, end) in bounds_of(settings).items():
         at = max(low, positions.get(partition, low))
-        if at == end:
+        if at > end:
+            return None
+        left, records = decisions_between(bootstrap, topic, partition, at, min(end, at + NEWEST))
+        # The mark that ends a transaction has an offset of its own, and is nothing to be taken.
+        if not records and end - at < NEWEST:
             continue
-        left = decisions_of(bootstrap, topic, partition, at, min(end, at + NEWEST))
         newest = decisions_of(bootstrap, topic, partition, max(at, end - NEWEST), end)
         if not (left and newest):
             return None
@@ -138,12 +141,20 @@ def behind_s(settings: GatewaySettings, positions: Mapping[int, int]) -> float |
 
 def decisions_of(bootstrap: str, topic: str, partition: int, start: int, stop: int) -> list[Decision]:
     """The decisions from one offset to before another."""
-    found = []
+    return decisions_between(bootstrap, topic, partition, start, stop)[0]
+
+
+def decisions_between(
+    bootstrap: str, topic: str, partition: int, start: int, stop: int
+) -> tuple[list[Decision], int]:
+    """The decisions from one offset to before another, and how many records lie there: decisions or not."""
+    found, records = [], 0
     for messages in read_to_end(bootstrap, topic, partition, start, stop):
+        records += len(messages)
         for message in messages:
             with suppress(BadRecord):
                 found.append(decode_decision(as_bytes(message.value()) or b""))
-    return found
+    return found, records
 
 
 def boundary(definition: ExperimentDefinition, times: Mapping[int, int], lead_ns: int = LEAD_NS) -> Boundary:

@@ -428,3 +428,42 @@ def test_a_queue_of_another_version_is_made_anew(url):
     lay_out(url)
     with connect_url(url) as connection:
         assert connection.execute("SELECT count(*) FROM job_queue.procrastinate_jobs").fetchone() == (0,)
+
+
+def test_slots_firings_and_what_happened_to_no_run_go_with_the_old_runs(store, url):
+    now, policy = datetime.now(UTC), TriggerPolicy(cool_down="1ms", most_a_day=9)
+    store.schedules.put(
+        Schedule(name="nightly", cron="*/15 * * * *", kind="training", missed="all"),
+        "somebody",
+        now - timedelta(hours=1),
+    )
+    assert store.schedules.decide("nightly", now, policy, timedelta(hours=2)) >= 3
+    fired = {}
+    for kind, key in (
+        ("data", "topic/1000"),
+        ("drift", "run 1"),
+        ("data", "topic/2000"),
+        ("data", "check/topic/1000"),
+    ):
+        request = RunRequest(kind="training", reason="a test", by=kind, trigger=kind)
+        fired[key] = store.schedules.fire(kind, key, request, policy, now, {})
+    assert store.history.forget_records(timedelta(days=30)) == 0
+    with connect_url(url) as connection:
+        for table, column in (("events", "at"), ("slots", "decided_at"), ("firings", "at")):
+            connection.execute(f"UPDATE orchestrator.{table} SET {column} = {column} - interval '40 days'")
+        connection.execute("UPDATE orchestrator.firings SET at = at - interval '1 hour' WHERE key = 'topic/1000'")
+        # The runs of one slot and of one firing are there.
+        connection.execute(
+            "DELETE FROM orchestrator.runs WHERE trigger = 'data' OR id NOT IN ("
+            "SELECT run FROM orchestrator.firings WHERE run IS NOT NULL UNION "
+            "(SELECT run FROM orchestrator.slots WHERE run IS NOT NULL ORDER BY at DESC LIMIT 1))"
+        )
+    left = store.history.slots()
+    assert store.history.forget_records(timedelta(days=30)) > len(left) - 1
+    assert len(store.history.slots()) == 1
+    assert store.history.lines(fired["run 1"].run)
+    # The newest of each stays: whoever looks at what stands still tells of it again.
+    told = {(one["trigger"], one["key"]) for one in store.history.firings()}
+    assert told == {("data", "topic/2000"), ("data", "check/topic/1000"), ("drift", "run 1")}
+    assert store.schedules.decide("nightly", now, policy, timedelta(hours=2)) == 0
+    assert len(store.history.slots()) == 1

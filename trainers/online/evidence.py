@@ -23,7 +23,7 @@ from trainers.training.fold import Fold, FoldSettings, train_fold
 from trainers.training.loop import TrainingStep
 
 WAYS = ("frozen", "updated", "retrained")
-#: Nights of a source; the first of them teach the champion that all begin with.
+#: Nights of a source that are traded; the blocks before them teach the champion that all begin with.
 NIGHTS, TAUGHT = 30, 8
 #: An update looks back so many nights.
 LOOKED_BACK = 8
@@ -99,14 +99,14 @@ def over_nights(
     Raises:
         ConfigurationError: the source is too short.
     """
-    nights = np.array_split(np.arange(len(data)), NIGHTS)
+    nights = np.array_split(np.arange(len(data)), TAUGHT + NIGHTS)
     valid = data.labels.valid
     ways: dict[str, Networks] = {}
     targets: dict[str, list[FloatArray]] = {way: [] for way in WAYS}
     rows_of: list[Int64Array] = []
     decided: list[str] = []
-    for k in range(TAUGHT, NIGHTS):
-        progress(f"night {k + 1 - TAUGHT}", k - TAUGHT, NIGHTS - TAUGHT)
+    for k in range(TAUGHT, TAUGHT + NIGHTS):
+        progress(f"night {k + 1 - TAUGHT}", k - TAUGHT, NIGHTS)
         tonight = nights[k][valid[nights[k]]]
         if not len(tonight):
             raise ConfigurationError(f"night {k + 1} of {data.manifest.named} has no row with a label")

@@ -130,14 +130,14 @@ class Chores:
         except UltraThinkError as error:
             log.warning("nothing old is deleted: what serves is not known", reason=str(error))
             return
-        old = self._store.history.forgettable(
-            timedelta(days=self._settings.keep_days), self._settings.keep_best, kept
-        )
+        older = timedelta(days=self._settings.keep_days)
+        old = self._store.history.forgettable(older, self._settings.keep_best, kept)
         for run in old:
             self._around.executor.forget(run.id)
             self._store.runs.forget(run.id)
-        if old:
-            log.info("old runs were deleted", runs=len(old))
+        records = self._store.history.forget_records(older)
+        if old or records:
+            log.info("old runs were deleted", runs=len(old), records=records)
 
     def close(self) -> None:
         """Nobody is left standing still: steps outlive this process."""

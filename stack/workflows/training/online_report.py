@@ -42,8 +42,8 @@ def section(found: list[tuple[Market, Evidence]]) -> list[str]:
     )  # fmt: skip
     lines = [
         "## Online learning: does updating pay?", "", answer, "",
-        f"Each source is cut into {NIGHTS} equal blocks; a block is its night (of the one-minute bars, a day). The first",
-        f"{TAUGHT} teach the champion. Then each night is traded by the champion as it was (*frozen*), by one that is updated",
+        f"Each source is cut into {TAUGHT + NIGHTS} equal blocks; a block is its night (of the one-minute bars, 20 hours). The",
+        f"first {TAUGHT} teach the champion. Then each night is traded by the champion as it was (*frozen*), by one that is updated",
         f"from the last {LOOKED_BACK} nights before each (*updated*; a step that is none forward on the newest ripe rows is not",
         "taken), and by one that is trained anew on all nights before (*retrained*). *Nothing* earns 0. Figures are sums of net",
         "returns on a fixed capital, through the gateway's own order and risk code, costs counted; *t* is that of the mean",

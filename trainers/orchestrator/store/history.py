@@ -15,6 +15,21 @@ from trainers.orchestrator.store.transitions import dict_rows
 
 #: Kinds whose runs, where they succeed, put into service what they have made: those stay for ever.
 SERVING = ("cycle", "update")
+#: Keys of one thing that is looked at differ behind the last "/": of an archive, the ticks that it had reached.
+OLD_RECORDS = (
+    "DELETE FROM orchestrator.events WHERE run = '' AND at < now() - %(older)s",
+    (
+        "DELETE FROM orchestrator.slots s WHERE s.decided_at < now() - %(older)s "
+        "AND NOT EXISTS (SELECT 1 FROM orchestrator.schedules d WHERE d.name = s.schedule AND d.after < s.at) "
+        "AND NOT EXISTS (SELECT 1 FROM orchestrator.runs r WHERE r.id = s.run)"
+    ),
+    (
+        "DELETE FROM orchestrator.firings f WHERE f.at < now() - %(older)s "
+        "AND NOT EXISTS (SELECT 1 FROM orchestrator.runs r WHERE r.id = f.run) "
+        "AND EXISTS (SELECT 1 FROM orchestrator.firings n WHERE n.trigger = f.trigger AND n.at > f.at "
+        "AND regexp_replace(n.key, '[^/]*$', '') = regexp_replace(f.key, '[^/]*$', ''))"
+    ),
+)
 
 
 class Counts(Struct, frozen=True):
@@ -134,3 +149,12 @@ class HistoryStore:
                 {"older": older, "kept": list(kept), "best": best, "serving": list(SERVING)},
             )
             return [to_run(row) for row in rows]
+
+    def forget_records(self, older: timedelta) -> int:
+        """Delete slots, firings and what happened to no run, that are older and whose run is gone; how many.
+
+        Of each trigger's keys the newest stays: what it looks at may stand still, and is ruled on once.
+        A slot is not decided again: its schedule has passed it. Raises ServiceUnavailable.
+        """
+        with self._database.transaction("the old records cannot be deleted") as connection:
+            return sum(connection.execute(told, {"older": older}).rowcount for told in OLD_RECORDS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -15,7 +16,7 @@ from alembic.util import CommandError
 from psycopg import Error
 from sqlalchemy import create_engine, pool, text
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from connectors.addresses import scrubbed, shown
 from trading.errors import ConfigurationError, ServiceUnavailable
@@ -37,6 +38,9 @@ def connected(url: str) -> Iterator[Connection]:
         raise ConfigurationError(f"{shown(url)} is no address of PostgreSQL: {scrubbed(str(error), url)}") from None
     except CommandError as error:
         raise ConfigurationError(f"the schema at {shown(url)} cannot be migrated: {error}") from error
+    except (OperationalError, psycopg.OperationalError) as error:
+        said = scrubbed(str(getattr(error, "orig", None) or error).strip(), url)
+        raise ServiceUnavailable(f"PostgreSQL at {shown(url)} does not answer: {said}") from None
     except (SQLAlchemyError, Error) as error:
         said = scrubbed(str(getattr(error, "orig", None) or error).strip(), url)
         raise ServiceUnavailable(f"the schema at {shown(url)} cannot be migrated: {said}") from None

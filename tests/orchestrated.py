@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.waiting import eventually
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trainers.orchestrator.cycle import KINDS, REJECT
+from trainers.orchestrator.executors.local import own_reference
 from trainers.orchestrator.step import StepRejected, run_step
 from trainers.orchestrator.store import Store
 
@@ -131,7 +132,7 @@ def main():
             serve(url, folder, *map(int, more))
         case ["step", url, run_id, fence]:
             with opened(url) as store:
-                raise SystemExit(run_step(store.runs, run_id, int(fence), STEPS))
+                raise SystemExit(run_step(store.runs, run_id, int(fence), STEPS, own_reference()))
 
 
 if __name__ == "__main__":

@@ -82,16 +82,18 @@ class Releases:
         self._repository, self._triton, self._gpu, self._progress = repository, triton, gpu, progress
         self._journal = Journal(repository.journal)
 
-    def release(self, name: str, version: int) -> Released:
-        """Serve a published version.
+    def release(self, name: str, version: int, instead_of: int | None = None) -> Released:
+        """Serve a published version; where `instead_of` is given, only if that is what is served.
 
         Raises:
-            ExportError: it is unknown, changed, too large for the GPU, or does not load.
+            ExportError: it is unknown, changed, too large for the GPU, or does not load; or something else is
+                served by now.
             ParityError: it does not answer as its source did. Either way the same is served as before.
         """
         lineage = self._repository.verified_lineage(name, version)
         self.recover()
         with self._repository.lock(name, *lineage.contract.steps):
+            self._refuse_another(name, instead_of)
             return self._change("release", lineage, version)
 
     def rollback(self, name: str, to: int | None = None, instead_of: int | None = None) -> Released:
@@ -107,10 +109,14 @@ class Releases:
         with self._repository.lock(name, *lineage.contract.steps):
             if (now_target := to_roll_back_to(self._journal, self._repository, name, to)) != target:
                 raise Busy(f"{name} was released meanwhile, and would go back to {now_target} now: try again")
-            released = self._repository.serving(name).released
-            if instead_of is not None and released != instead_of:
-                raise ExportError(f"{name} serves version {released} by now, and not {instead_of}: it stays")
+            self._refuse_another(name, instead_of)
             return self._change("rollback", lineage, target)
+
+    def _refuse_another(self, name: str, instead_of: int | None) -> None:
+        """Raise ExportError where something else is served than what a version is to take the place of."""
+        released = self._repository.serving(name).released
+        if instead_of is not None and released != instead_of:
+            raise ExportError(f"{name} serves version {released} by now, and not {instead_of}: it stays")
 
     def probe(self, name: str, version: int) -> comparison.ParityComparison:
         """Ask a loaded version with its golden rows. Raises ParityError, ExportError."""

@@ -180,7 +180,7 @@ def orchestrator(settings: StackSettings) -> Service:
     return own(
         settings, "orchestrator", ("orchestrator", "run"), address, port, probe, 768,
         requires=("postgres",), uses=("kafka", "mlflow", "triton", "gateway"), troubles=troubles,
-        stop_timeout_s=30.0,
+        stop_timeout_s=30.0, sessions_apart=True,
     )  # fmt: skip
 
 
@@ -268,7 +268,8 @@ def model_missing(settings: StackSettings) -> str:
             return ""
     except ExportError as error:
         return f"no model: {error}"
-    return f"no model: nothing of {name} is released in {repository}: `ultrathink export pipeline --release`"
+    fuse = "--fuse " if name.endswith("_fused") else ""
+    return f"no model: nothing of {name} is released in {repository}: `ultrathink export pipeline {fuse}--release`"
 
 
 def release() -> str:

@@ -135,10 +135,13 @@ class Families:
         self._children: dict[int, list[psutil.Process]] = {}
         self._lock = threading.Lock()
 
-    def usage(self, process: psutil.Process, *, anew: bool = False) -> Usage:
-        """Of a process and its descendants.
+    def usage(self, process: psutil.Process, *, anew: bool = False, sessions_apart: bool = False) -> Usage:
+        """Of a process and its descendants. Raises psutil.NoSuchProcess when it is gone.
 
-        `anew`: whoever was born since the last look counts too. Raises psutil.NoSuchProcess when it is gone.
+        Args:
+            process: the eldest.
+            anew: whoever was born since the last look counts too.
+            sessions_apart: whoever is in another session than it does not count, nor do its descendants.
         """
         found = [measure(process)]
         with self._lock:
@@ -151,6 +154,8 @@ class Families:
                 if child.pid in counted:
                     continue
                 counted.add(child.pid)
+                if sessions_apart and session_of(child.pid) != session_of(process.pid):
+                    continue
                 left += self._children.get(child.pid, ())
                 with contextlib.suppress(psutil.NoSuchProcess):
                     found.append(measure(child))
@@ -166,6 +171,14 @@ class Families:
         for process in psutil.process_iter(["ppid"]):
             self._children.setdefault(process.info["ppid"], []).append(process)
         self._looked_s = time.monotonic()
+
+
+def session_of(pid: int) -> int:
+    """Its session's leader; 0 of a process that is gone."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 def measure(process: psutil.Process) -> Usage:

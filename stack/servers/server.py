@@ -59,6 +59,8 @@ class Service:
             people; "" where it need not.
         nice: how far it yields to those that decide.
         user: the system user to run as, where the server refuses root.
+        sessions_apart: whether what it starts in sessions of its own is not counted with it: it has ceilings of
+            its own, and outlives it.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Service:
     nice: int = 0
     user: str | None = None
     folder: Path | None = None
+    sessions_apart: bool = False
 
 
 def members(name: str, names: Sequence[str]) -> list[str]:

@@ -277,6 +277,11 @@ def differences(kept: StackSettings, wanted: StackSettings) -> list[str]:
     for name in before.keys() - {"home"}:
         if name == "ports":
             pairs = [(f"ports.{k}", before[name][k], after[name][k]) for k in before[name]]
+        elif name == "desk":
+            pairs = [
+                (k, before[name].get(k, "not set"), after[name].get(k, "not set"))
+                for k in before[name] | after[name]
+            ]
         elif name == "alert_webhook":
             pairs = [(name, "one address", "another")] if before[name] != after[name] else []
         else:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from msgspec import Struct
@@ -22,6 +23,9 @@ MB = 2**20
 #: Of the ceiling that is watched: a group counts pages of files too, and the watch, which drains, acts first.
 SLACK = 1.25
 ROOT = Path("/sys/fs/cgroup")
+PREFIX = "ultrathink-"
+#: Folder of a home's groups, as `find_groups` calls it, and what lies in it.
+OURS = re.compile(rf"(^|(?<=/)){PREFIX}[0-9a-f]{{12}}(/.*)?\Z")
 #: Where whoever was in the root is put.
 LEAF = "supervisor"
 
@@ -124,17 +128,24 @@ def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/se
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return None
-    name = f"ultrathink-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
+    name = f"{PREFIX}{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
     places = {one: path.lstrip("/") for _, controllers, path in lines for one in controllers.split(",")}
     if "memory" in places:
-        processors = root / "cpu" / places["cpu"] / name if "cpu" in places else None
-        return made(root / "memory" / places["memory"] / name, V1, processors)
-    for _, controllers, path in lines:
+        processors = root / "cpu" / beside_ours(places["cpu"]) / name if "cpu" in places else None
+        return made(root / "memory" / beside_ours(places["memory"]) / name, V1, processors)
+    for _, controllers, told in lines:
+        path = f"/{beside_ours(told.lstrip('/'))}"
         # A container's own root, or where we have put ourselves before; elsewhere systemd is the only one who may
         # make groups, and starts no unit again whose group has groups of ours in it that live.
         if not controllers and path in {"/", f"/{LEAF}"}:
             return delegated(root, name)
     return None
+
+
+def beside_ours(path: str) -> str:
+    """Where a process that is in one of our groups makes others: what is below one counts for its ceiling, too."""
+    found = OURS.search(path)
+    return path[: found.start()] if found else path
 
 
 def made(folder: Path, interface: Interface, processors: Path | None = None) -> Groups | None:

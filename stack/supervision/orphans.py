@@ -138,7 +138,8 @@ def end_left_behind(home: Path, spared: Collection[str] = (), say: Callable[[str
         say: told of each.
     """
     notes = noted(home)
-    found = [(name, one) for name, one in left_behind(home) if name not in spared]
+    # What outlives a service, as `orchestrator/steps` do theirs, goes on where that does.
+    found = [(name, one) for name, one in left_behind(home) if name.partition("/")[0] not in spared]
     for name, one in reversed(found):
         if one.find() is not None and group_of(one) == one.pid:
             say(f"{name} (pid {one.pid}) of an earlier start is ended")

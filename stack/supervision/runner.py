@@ -259,7 +259,7 @@ class Runner(threading.Thread):
         if (process := self._found()) is None:
             return
         try:
-            used, now = FAMILIES.usage(process, anew=anew), time.monotonic()
+            used, now = self._usage(process, anew=anew), time.monotonic()
             self.status.uptime_s = round(time.time() - process.create_time(), 1)
         except psutil.NoSuchProcess:
             return
@@ -273,6 +273,9 @@ class Runner(threading.Thread):
             told = f"{self.status.memory_mb:.0f} MB"
             self._end_process()
             raise _Died(f"ended at {told}: above its ceiling of {self.service.memory_limit_mb} MB (out of memory)")
+
+    def _usage(self, process: psutil.Process, *, anew: bool) -> Usage:
+        return FAMILIES.usage(process, anew=anew, sessions_apart=self.service.sessions_apart)
 
     def _count_parts(self) -> None:
         """What the kernel ended while this one lived on was a part of it, where it has a group of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from datetime import timedelta
 
@@ -17,9 +18,12 @@ from stack.watching.boards import BOARDS
 from tests.databases import empty_orchestrator, running_postgres
 from tests.orchestrated import TOKEN, Orchestrator, opened, orchestrator
 from tests.waiting import eventually
+from trainers.orchestrator.admission import Need, Pool
 from trainers.orchestrator.cycle import KINDS, StepEnd
-from trainers.orchestrator.executors.local import place_of, stat_of
+from trainers.orchestrator.executors import local
+from trainers.orchestrator.executors.local import LocalExecutor, place_of, stat_of
 from trainers.orchestrator.migrations import prepare
+from trainers.orchestrator.ports import StepTask
 from trainers.orchestrator.runs import RunRequest
 from trainers.orchestrator.schedules import Schedule
 
@@ -170,6 +174,21 @@ def test_when_both_are_killed_the_step_is_found_again(store, url, submit, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_step_whose_beginner_was_killed_before_he_wrote_down_where_it_runs_is_found(store, url, submit, tmp_path):
+    run = submit("training", work_s=4.0)
+    command = [sys.executable, "-m", "tests.orchestrated", "step", url]
+    executor = LocalExecutor(Pool(local.space_id(), 6_000, 0, 4), command, tmp_path / "logs")
+    one, attempt = store.runs.claim(run, executor.pool, 20.0, ("killed", f"local:{local.space_id()}:1:1"), None)
+    reference = executor.start(StepTask(run, attempt.fence, one.step, Need(600)))
+    with orchestrator(url, tmp_path):
+        assert running(store, run).reference == reference
+        eventually(lambda: "a step was found again" in (tmp_path / "orchestrator.log").read_text(), 20)
+        eventually(lambda: not executor.look(reference).lives, 40)
+        assert ended(store, run).verdict == "succeeded"
+    done_once(store, run, KINDS["training"])
+    assert len(store.runs.attempts(run)) == len(KINDS["training"])
+
+
 def test_what_hangs_is_ended_and_begun_anew(store, url, submit, tmp_path):
     run = submit("training", work_s=3.0)
     with orchestrator(url, tmp_path):

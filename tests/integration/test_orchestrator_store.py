@@ -275,6 +275,84 @@ def test_memory_that_runs_out_halves_the_batch_once(store):
     assert (again.state, again.step, again.divisor) == (RunState.READY, "trial", 1)
 
 
+def at(store, kind, step):
+    """A run of a kind that stands at a step."""
+    run = submit(store, kind=kind)
+    for before in KINDS[kind][: KINDS[kind].index(step)]:
+        _, attempt = begin(store, run)
+        assert attempt.step == before
+        finish(store, run, attempt, StepEnd.DONE)
+    return run
+
+
+def out_of_memory(store, run):
+    with connect_url(store_url(store)) as connection:
+        connection.execute("UPDATE orchestrator.runs SET not_before = now()")
+    _, attempt = begin(store, run)
+    return finish(store, run, attempt, StepEnd.AGAIN, why="killed (exit 137)", halve=True, again_s=0.0)
+
+
+@pytest.mark.parametrize(("kind", "step"), [("cycle", "canary"), ("guard", "watch")])
+def test_what_only_waits_is_begun_anew_however_often_memory_runs_out(store, kind, step):
+    run = at(store, kind, step)
+    for _ in range(2 * MOST_FAILURES):
+        now = out_of_memory(store, run)
+    assert (now.state, now.step, now.divisor) == (RunState.READY, step, 1)
+
+
+def test_what_learns_in_no_batches_is_tried_as_often_as_any(store):
+    run = at(store, "cycle", "export")
+    for k in range(MOST_FAILURES):
+        now = out_of_memory(store, run)
+        assert (now.step == "export") == (k < MOST_FAILURES - 1)
+    assert (now.step, now.why, now.divisor) == (REJECT, "killed (exit 137) (tried 5 times)", 1)
+    # What is to be put back is put back, whatever it takes.
+    for _ in range(2 * MOST_FAILURES):
+        now = out_of_memory(store, run)
+    assert (now.state, now.step, now.verdict) == (RunState.READY, REJECT, Verdict.FAILED)
+
+
+def test_nothing_that_promotes_begins_by_itself_while_another_does(store):
+    now, policy = datetime.now(UTC), TriggerPolicy(cool_down="1ms")
+
+    def fire(key, kind="update", trigger="drift"):
+        request = RunRequest(kind=kind, reason="a test", by=trigger, trigger=trigger)
+        return store.schedules.fire(trigger, key, request, policy, now, {})
+
+    first = fire("one")
+    assert first.run
+    for kind in ("update", "cycle"):
+        told = fire(f"two {kind}", kind, "data")
+        assert (told.run, told.why_not) == (
+            "", f"run {first.run} has not ended, and one at a time is compared with the champion"
+        )  # fmt: skip
+    assert fire("a training", "training", "data").run
+    # By hand anybody may.
+    assert submit(store, kind="update").state is RunState.READY
+
+
+def test_what_was_promoted_and_taken_back_came_to_nothing(store):
+    begun, policy = datetime.now(UTC), TriggerPolicy(cool_down="1h", most_false=2)
+    for k in range(2):
+        now = begun + timedelta(hours=4 * k)
+        request = RunRequest(kind="update", reason="a test", by="drift", trigger="drift")
+        fired = store.schedules.fire("drift", str(k), request, policy, now, {})
+        assert fired.run, fired.why_not
+        with connect_url(store_url(store)) as connection:
+            connection.execute(
+                "UPDATE orchestrator.runs SET state = 'ended', verdict = 'succeeded', ended_at = %s, submitted_at = %s "
+                "WHERE id = %s", (now, now, fired.run),
+            )  # fmt: skip
+        guard = RunRequest(kind="guard", reason="it", by="it", trigger="rollback", trigger_key=f"guard/{fired.run}")
+        watch, _ = store.runs.submit(guard)
+        _, attempt = begin(store, watch)
+        finish(store, watch, attempt, StepEnd.REJECTED, why="worse")
+        _, attempt = begin(store, watch)
+        assert finish(store, watch, attempt, StepEnd.DONE).verdict is Verdict.REJECTED
+    told = store.schedules.fire("drift", "later", request, policy, begun + timedelta(hours=12), {})
+    assert "2 runs that drift began within 7d came to nothing" in told.why_not
+
+
 def test_what_fails_again_and_again_fails(store):
     run = submit(store, kind="trial")
     for k in range(MOST_FAILURES):

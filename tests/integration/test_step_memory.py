@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from contextlib import closing
 
+import psutil
 import pytest
 
+from stack.servers.identity import Families
 from stack.supervision.cgroups import find_groups
 from tests.waiting import eventually
 from trainers.orchestrator.admission import Need, Pool
@@ -17,6 +20,35 @@ from trainers.orchestrator.ports import StepTask
 
 #: Faster than anybody looks.
 TAKES = "import sys\nall = [bytearray(2**24) for _ in range(int(sys.argv[3]))]\n"
+WITHIN = """
+import sys, time
+from pathlib import Path
+from stack.servers.identity import Families
+from stack.supervision.cgroups import find_groups
+from trainers.orchestrator.admission import Need, Pool
+from trainers.orchestrator.executors import local
+from trainers.orchestrator.ports import StepTask
+
+sys.stdin.readline()
+command = [sys.executable, {step!r}, "run", "1", "30"]
+groups = find_groups(Path({home!r}))
+executor = local.LocalExecutor(Pool(local.space_id(), 1_000, 0, 4), command, Path({logs!r}), ceilings=groups)
+reference = executor.start(StepTask("run", 1, "train", Need(900)))
+while (seen := executor.look(reference)).lives:
+    time.sleep(0.02)
+groups.close()
+print(seen.exit_code, seen.out_of_memory)
+"""
+#: A child in its session, and one in another, of 100 MB each.
+STARTS = """
+import subprocess, sys
+takes = "import sys; all = bytearray(10**8); print(1, flush=True); sys.stdin.read()"
+for apart in (False, True):
+    child = subprocess.Popen([sys.executable, "-c", takes], stdout=subprocess.PIPE, start_new_session=apart)
+    child.stdout.readline()
+print("both", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -38,3 +70,29 @@ def test_the_kernel_ends_it_and_is_named(tmp_path, groups, megabytes, killed):
     seen = []
     eventually(lambda: seen.append(executor.look(reference)) or not seen[-1].lives)
     assert (seen[-1].exit_code, seen[-1].out_of_memory) == ((-signal.SIGKILL, True) if killed else (0, False))
+
+
+def test_a_step_of_an_orchestrator_with_a_ceiling_has_its_own(tmp_path, groups):
+    """As the supervisor starts one: in a group of less than its step takes."""
+    path = tmp_path / "step.py"
+    path.write_text(TAKES)
+    within = tmp_path / "orchestrator.py"
+    within.write_text(WITHIN.format(step=str(path), home=str(tmp_path / "steps"), logs=str(tmp_path / "logs")))
+    process = subprocess.Popen([sys.executable, str(within)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert groups.place("orchestrator", process.pid, 200)
+    told, _ = process.communicate(b"go\n", 60)
+    groups.remove("orchestrator")
+    assert (process.returncode, told.split()) == (0, [b"0", b"False"])
+
+
+def test_what_it_starts_in_sessions_of_their_own_is_not_counted_with_a_service():
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout.readline() == "both\n"
+        one = psutil.Process(parent.pid)
+        families = Families()
+        whole, apart = (families.usage(one, anew=True, sessions_apart=apart).memory_mb for apart in (False, True))
+        assert whole > 190
+        assert 95 < apart < 150
+        parent.stdin.close()

@@ -114,6 +114,11 @@ def check_whole(found: ExperimentDefinition, refused: Refused) -> None:
         raise refused(("block",), f"a block of {found.block}: expected one of 100ms to 7d")
 
 
+def check_definition(found: ExperimentDefinition) -> None:
+    """Of one that was made here, and stands in no file. Raises ConfigurationError with the place in it."""
+    check_whole(found, lambda path, why: ConfigurationError(f"{'.'.join(map(str, path))}: {why}"))
+
+
 def check_units(found: ExperimentDefinition, refused: Refused) -> None:
     """Of a canary: which units a challenger decides, and that its share grows from step to step."""
     if found.salt is None:

@@ -7,7 +7,7 @@ reads the log refuses the same, so that of two people who speak at once one is h
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from trading.encoding import Count, Records
 from trading.errors import BadRecord, ConfigurationError
 from trading.experiments.assignment import CanaryArms, ShareStep, name_of, overlap
 from trading.experiments.definition import ExperimentDefinition, ExperimentName
-from trading.experiments.reading import check_whole
+from trading.experiments.reading import check_definition
 
 #: What is kept of what was refused.
 MOST_REFUSED = 100
@@ -140,7 +140,7 @@ def read_word(text: str) -> ExperimentWord:
         if word.definition.name != word.name:
             raise BadRecord(f"{word.name} is created with the definition of {word.definition.name}")
         try:
-            check_whole(word.definition, lambda path, why: ConfigurationError(f"{'.'.join(map(str, path))}: {why}"))
+            check_definition(word.definition)
         except ConfigurationError as error:
             raise BadRecord(str(error)) from None
     return word
@@ -230,12 +230,12 @@ class ExperimentRegister:
     def _not_started(self, one: Experiment, _: ExperimentWord) -> str:
         if one.state is ExperimentState.RUNNING:
             return f"{one.definition.name} runs already"
-        if one.definition.kind != "canary":
-            return ""
-        for other in self.experiments.values():
-            if other.state is not ExperimentState.RUNNING or other.definition.kind != "canary":
-                continue
-            shared = overlap(one.definition.symbols, other.definition.symbols)
+        return self.divided(one.definition.symbols) if one.definition.kind == "canary" else ""
+
+    def divided(self, symbols: Sequence[str]) -> str:
+        """Which experiment divides the units of these symbols, empty for all, by now; "" where none does."""
+        for other in canaries(self.experiments):
+            shared = overlap(symbols, other.definition.symbols)
             if shared is not None:
                 which = f"units of {', '.join(shared[:5])}" if shared else "all units"
                 return (

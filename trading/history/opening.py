@@ -7,17 +7,8 @@ from urllib.parse import parse_qsl
 
 from trading.errors import SourceError
 from trading.history import archive, binance, lean, simulate, skfolio, tabular
+from trading.history.forms import check_form
 from trading.history.source import Source
-
-FORMS = (
-    "skfolio:sp500",
-    "binance:PATH.gz",
-    "lean:PATH.zip",
-    "csv:PATH[?symbol=NAME]",
-    "parquet:PATH[?symbol=NAME]",
-    "archive:FOLDER[?symbol=NAME&from=P:OFFSET,...&until=P:OFFSET,...]",
-    "simulate:SCENARIO[?seed=N&ticks=N&symbols=N]",
-)
 
 
 def open_source(spec: str) -> Source:
@@ -38,10 +29,8 @@ def open_source(spec: str) -> Source:
         "archive": archive.open_archive,
         "simulate": simulate.open_simulation,
     }
-    opener = openers.get(kind)
-    if opener is None:
-        raise SourceError(f"{spec!r} is no SOURCE: expected one of {', '.join(FORMS)}")
-    source = opener(spec, path, options)
+    check_form(spec)
+    source = openers[kind](spec, path, options)
     if options:
         raise SourceError(f"{spec!r}: unknown option {', '.join(options)}")
     return source

@@ -17,7 +17,6 @@ from trading.arrays import FloatArray, Int64Array
 from trading.errors import ConfigurationError
 from trainers.models.regime_teacher import BEAR, BULL, SIDEWAYS, N, Teacher, matched, named_by_moments
 
-KINDS = ("auto", "hmm", "mixture")
 #: Prior mass on staying, as a share of the rows (Fox et al. 2011, the kappa of a sticky HMM).
 STICKINESS = 0.02
 STAY = 0.99

@@ -34,12 +34,19 @@ class Pool(Struct, frozen=True):
         name: of it; all who start steps there name it alike.
         memory_mb, gpu_mb: that steps may take, all together.
         places: steps at once.
+        label: of it, for people; "" for its name.
     """
 
     name: str
     memory_mb: int
     gpu_mb: int
     places: int
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return self.label or self.name
 
 
 class Taken(Struct, frozen=True):
@@ -92,12 +99,12 @@ def refusal(need: Need, pool: Pool, taken: Taken, free_mb: int | None) -> str:
     reasons = (
         (
             need.memory_mb > pool.memory_mb,
-            f"{needs}, and {pool.name} gives {pool.memory_mb:,} MB to all steps together",
+            f"{needs}, and {pool.shown} gives {pool.memory_mb:,} MB to all steps together",
         ),
-        (need.gpu_mb > pool.gpu_mb, f"{needs_gpu}, and {pool.name} gives {pool.gpu_mb:,} MB"),
-        (full, f"{taken.places} steps run on {pool.name}, which is the most at once"),
-        (need.memory_mb > left, f"{needs}, and {left:,} of {pool.memory_mb:,} MB of {pool.name} are free"),
-        (need.gpu_mb > left_gpu, f"{needs_gpu}, and {left_gpu:,} MB of {pool.name} are free"),
+        (need.gpu_mb > pool.gpu_mb, f"{needs_gpu}, and {pool.shown} gives {pool.gpu_mb:,} MB"),
+        (full, f"{taken.places} steps run on {pool.shown}, which is the most at once"),
+        (need.memory_mb > left, f"{needs}, and {left:,} of {pool.memory_mb:,} MB of {pool.shown} are free"),
+        (need.gpu_mb > left_gpu, f"{needs_gpu}, and {left_gpu:,} MB of {pool.shown} are free"),
         (is_short, f"{needs}, and the machine has {free_mb or 0:,} MB left"),
     )
     return next((why for holds, why in reasons if holds), "")

@@ -69,6 +69,10 @@ SEEN_FROM = frozenset({"gates", "watch"})
 LOOKING_ON = frozenset({"check", "guard"})
 
 
+#: Of these one at a time is begun by itself: each divides the desk's units with the champion, and changes it.
+PROMOTING = frozenset(kind for kind, steps in KINDS.items() if "promote" in steps)
+
+
 class Transition(Struct, frozen=True):
     """What follows: the state, the step, the verdict that holds or will hold, and whether a worker may begin
     now.

@@ -72,6 +72,8 @@ class Engine:
         self._observe = observe
         #: Run and fence -> whether it yields to the desk, and its reference.
         self._watched: dict[tuple[str, int], tuple[bool, str]] = {}
+        #: Run and fence of attempts that are about to be watched.
+        self._begun: set[tuple[str, int]] = set()
         self._swept_s = time.monotonic()
         self._problem = "it has not looked yet"
         self.still: set[str] = set()
@@ -121,7 +123,7 @@ class Engine:
         for attempt, holds in self._runs.living():
             key = attempt.run, attempt.fence
             with self._lock:
-                is_watched = key in self._watched
+                is_watched = key in self._watched or key in self._begun
             if not is_watched and (why := tried(partial(self._find, attempt, holds=holds))):
                 # One that cannot be put in order keeps no other from it.
                 log.warning("an attempt was not found again", run=attempt.run, reason=why)
@@ -184,20 +186,30 @@ class Engine:
         if isinstance(claimed, Refused):
             return
         one, attempt = claimed
-        task = StepTask(one.id, attempt.fence, attempt.step, need_of(one))
+        key = attempt.run, attempt.fence
+        # A step says itself where it runs, perhaps before this process watches it.
+        with self._lock:
+            self._begun.add(key)
         try:
-            reference = executor.start(task)
+            self._start(one, attempt)
+        finally:
+            with self._lock:
+                self._begun.discard(key)
+        self._wake()
+
+    def _start(self, run: Run, attempt: Attempt) -> None:
+        try:
+            reference = self._executor.start(StepTask(run.id, attempt.fence, attempt.step, need_of(run)))
         except UltraThinkError as error:
             # A full disk, or a cluster that is away, is no fault of the run's.
             ended = Ended(end=StepEnd.AGAIN, why=str(error), patient=True)
-            self._runs.finish(one.id, attempt.fence, ended, self._name)
-            self._runs.gone(one.id, attempt.fence)
+            self._runs.finish(run.id, attempt.fence, ended, self._name)
+            self._runs.gone(run.id, attempt.fence)
             return
-        log.info("a step began", run=one.id, step=attempt.step, fence=attempt.fence)
+        log.info("a step began", run=run.id, step=attempt.step, fence=attempt.fence)
         # Watched before it is on record: nobody else looks at it then as at one that nobody watches.
-        self._watch(one, attempt, reference)
-        self._runs.started(one.id, attempt.fence, reference)
-        self._wake()
+        self._watch(run, attempt, reference)
+        self._runs.started(run.id, attempt.fence, reference)
 
     # ---- watching ----
 

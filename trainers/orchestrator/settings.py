@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 if TYPE_CHECKING:
     from trainers.orchestrator.triggers import TriggerPolicy
@@ -42,8 +42,8 @@ class OrchestratorSettings(BaseSettings):
     most_p99_ms: float = Field(default=50.0, gt=0, description="p99 of the desk above which training stands still")
     most_p99_ratio: float = Field(default=1.25, gt=1, description="of the desk's p99 with training to that without")
     cool_down: str = Field(default="1h", description="between two runs that the same trigger begins")
-    quiet: tuple[str, ...] = Field(
-        default=(), description='hours in which nothing begins by itself: ["22:00-06:00"]'
+    quiet: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="hours in which nothing begins by itself: 22:00-06:00,12:00-13:00"
     )
     tz: str = Field(default="UTC", description="of the quiet hours, and of a day")
     most_a_day: int = Field(default=8, ge=0, le=10_000, description="runs that begin by themselves")
@@ -74,6 +74,12 @@ class OrchestratorSettings(BaseSettings):
     job_template: Path | None = Field(
         default=None, description="YAML of the Kubernetes Job that a step becomes; None: no Jobs"
     )
+
+    @field_validator("quiet", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """Of a text what stands between its commas."""
+        return tuple(one.strip() for one in given.split(",") if one.strip()) if isinstance(given, str) else given
 
     def policy(self) -> TriggerPolicy:
         """What bounds runs that begin by themselves. Raises ConfigurationError."""

@@ -85,6 +85,10 @@ class StepContext:
         """
         return self._runs.submit(request)[0].id
 
+    def attempts(self) -> int:
+        """At this step, with this one. Raises ServiceUnavailable."""
+        return sum(one.step == self.run.step for one in self._runs.attempts(self.run.id))
+
     def progress(self, stage: str, done: int = 0, total: int = 0) -> None:
         """Say how far it is; told within a second. A total of 0 is unknown."""
         self._progress, self._fresh = {"stage": stage[:200], "done": done, "total": total}, True
@@ -138,7 +142,9 @@ class StepContext:
                 ended = Ended(end=StepEnd.FAILED, why="what it came to cannot be kept: its log says why")
 
 
-def run_step(runs: RunStore, run: str, fence: int, steps: Mapping[str, Callable[[StepContext], Any]]) -> int:
+def run_step(
+    runs: RunStore, run: str, fence: int, steps: Mapping[str, Callable[[StepContext], Any]], reference: str = ""
+) -> int:
     """Do the step that a run stands at, and tell what it came to; the exit code of the process.
 
     Args:
@@ -146,6 +152,8 @@ def run_step(runs: RunStore, run: str, fence: int, steps: Mapping[str, Callable[
         run: its id.
         fence: of the attempt that was begun.
         steps: what to do, by the step's name.
+        reference: by which this process can be found, if it knows: whoever started it may have been killed before
+            he wrote that down.
 
     Raises:
         ConfigurationError: there is no such run.
@@ -157,6 +165,8 @@ def run_step(runs: RunStore, run: str, fence: int, steps: Mapping[str, Callable[
         say("another works on this step, or it is done")
         return OVERTAKEN
     context.check()
+    if reference:
+        runs.started(run, fence, reference)
     for work in (context.keep, context.watch):
         threading.Thread(target=work, name="lease", daemon=True).start()
     ended = worked(context, steps)

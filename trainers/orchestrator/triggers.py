@@ -51,8 +51,11 @@ class TriggerPolicy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         zone_of(self.tz)
         for hours in self.quiet:
             hours_of(hours)
-        for span in (self.cool_down, self.most_cool_down, self.false_window):
-            parse_span(span)
+        for name in ("cool_down", "most_cool_down", "false_window"):
+            try:
+                parse_span(getattr(self, name))
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{name}: {error}") from None
 
 
 class Begun(Struct, frozen=True):

@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import STRATEGIES
 
+#: How the gate begins that asks whether a version is worse than the champion; its version follows.
+AGAINST_CHAMPION = "not worse than champion "
 PIPELINE = ("regime_detection", "strategy_signals", "meta_controller")
 
 
@@ -94,6 +96,12 @@ def gates(
     return found
 
 
+def gate_names() -> list[str]:
+    """By which somebody may answer for them; those against a champion name its version, see AGAINST_CHAMPION."""
+    nothing = {name: PromotionEvidence("", {}, {}) for name in PIPELINE}
+    return list(dict.fromkeys(gate.name for gate in gates(nothing, {})))
+
+
 def common(name: str, evidence: PromotionEvidence) -> list[Gate]:
     """What every model needs."""
     version = evidence.tags.get("feature_version", "unknown")
@@ -126,7 +134,7 @@ def against_champion(
         return [Gate("meta_controller", "champion", "there is none", "nothing to compare with", passed=True)]
     mine, its = (e.metrics.get("t_statistic", float("nan")) for e in (challenger, champion))
     same = challenger.tags.get("judged_by", "") == champion.tags.get("judged_by") != ""
-    name = f"not worse than champion {champion.version}"
+    name = f"{AGAINST_CHAMPION}{champion.version}"
     if not same:
         wanted = "they are compared on live ticks" if compared_live else "train both alike"
         measured = "tested on other rows, costs or limits"

@@ -19,6 +19,9 @@ from services.experiments.statistics.sequence import ConfidenceSequence
 from trading.arrays import FloatArray
 
 UTILITY, HIT_RATE, VOLATILITY = "net utility", "hit rate", "volatility"
+UNVALUED = "blocks without a value"
+#: One may be a price that was missing for a moment.
+MOST_UNVALUED = 5
 STARTS_EVERY = 100
 #: But for the first, a sequence lasts so long: the next ones have begun by then.
 LASTS = 1_000
@@ -45,7 +48,7 @@ class KnownWorse(Struct, frozen=True):
     """What is known to be worse, since which block, after how many, and by how much: means over them.
 
     Attributes:
-        what: UTILITY, HIT_RATE or VOLATILITY.
+        what: UTILITY, HIT_RATE or VOLATILITY; or UNVALUED, where `now` is a number of blocks.
         first, blocks: the blocks that have shown it: the first one's number, from 0, and how many.
         before, now: basis points a block, share of blocks with a gain, or basis points.
         borne: share of `before` by which it may differ.
@@ -61,6 +64,8 @@ class KnownWorse(Struct, frozen=True):
     @property
     def sentence(self) -> str:
         """For a person."""
+        if self.what == UNVALUED:
+            return f"{self.now:.0f} of {self.blocks:,} blocks could not be valued, and could of what decided before"
         less = "more" if self.what == VOLATILITY else "less"
         unit = "" if self.what == HIT_RATE else " bp a block"
         over = f"over {self.blocks:,} blocks" + (f" from the {self.first + 1:,}th on" if self.first else "")
@@ -84,14 +89,15 @@ class WorseWatch:
 
         Args:
             now, before: float64 [n], net basis points a block of what decides now and of what did, on the same
-                blocks, all from the first on. A block that is not known of either says nothing; one that is not
-                known of `now` alone accuses it.
+                blocks, all from the first on. A block that is not known of both says nothing; where MOST_UNVALUED
+                are not known of `now` alone, they accuse it.
         """
-        told = np.flatnonzero(~np.isnan(before))
+        unvalued = np.flatnonzero(np.isnan(now) & ~np.isnan(before))
+        if unvalued.size >= MOST_UNVALUED:
+            end = int(unvalued[MOST_UNVALUED - 1]) + 1
+            return KnownWorse(UNVALUED, 0, end, 0.0, float(MOST_UNVALUED), 0.0)
+        told = ~np.isnan(now) & ~np.isnan(before)
         mine, its = now[told], before[told]
-        if (unknown := np.flatnonzero(np.isnan(mine))).size:
-            at = int(unknown[0])
-            return self._found(UTILITY, at, at + 1, mine, its)
         found = [
             (start + blocks, what, start, blocks)
             for what, harms in self._questions(mine, its).items()

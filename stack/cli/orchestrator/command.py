@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -26,9 +27,17 @@ RunArgument = Annotated[str, typer.Argument(help="Of the run: `orchestrator stat
 def opened() -> Iterator[Store]:
     """The store; its process need not run. Raises ConfigurationError, ServiceUnavailable."""
     from stack.processes.settings import orchestrator_settings
+    from stack.servers.settings import is_started, load
+    from trading.errors import ServiceUnavailable
     from trainers.orchestrator.migrations import prepare
     from trainers.orchestrator.store import Store
 
+    home = load().absolute_home
+    if not is_started(home) and "ULTRATHINK_ORCHESTRATOR_POSTGRES_URL" not in os.environ:
+        raise ServiceUnavailable(
+            f"there is no stack in {home}: `ultrathink stack up --profile full` starts one, and "
+            "ULTRATHINK_ORCHESTRATOR_POSTGRES_URL names another's database"
+        )
     url = orchestrator_settings().postgres_url.get_secret_value()
     prepare(url)
     with closing(Store(url)) as store:

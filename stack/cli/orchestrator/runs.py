@@ -42,7 +42,11 @@ def wanted(kind: str, spec: Path | None, data: list[str] | None) -> dict[str, An
     from stack.processes.settings import orchestrator_settings
     from stack.workflows.orchestrator.asked import LIVED, read_file, with_archive
     from trading.errors import ConfigurationError
+    from trainers.orchestrator.cycle import steps_of
 
+    steps_of(kind)
+    if kind == "guard":
+        raise ConfigurationError("a guard is begun by each promotion of a run, and not by hand")
     if (spec is not None and data) or (spec is None and not data and kind not in LIVED):
         raise ConfigurationError("say what is wanted: --data SOURCE, or --spec FILE, and not both")
     told = read_file(spec) if spec is not None else {"data": data} if data else {}
@@ -139,7 +143,8 @@ def doing(run: Run) -> str:
     if run.ended_s is None and told:
         total, done = told.get("total", 0), told.get("done", 0)
         return f"{told.get('stage', '')[:60]}{f' {done / total:.0%}' if total else ''}"
-    return f"{run.why[:57]}..." if len(run.why) > 60 else run.why
+    said = run.why or str((run.outputs.get(run.step) or {}).get("summary", ""))
+    return f"{said[:57]}..." if len(said) > 60 else said
 
 
 @app.command(epilog='Example: ultrathink orchestrator cancel 3f2a90c1d4e5 --reason "wrong data"')

@@ -102,8 +102,12 @@ def slots(
     json: JsonOption = False,
 ) -> None:
     """What was due, the newest first: the run that was begun, or why none was."""
+    from trainers.orchestrator.store.schedules import unknown
+
     with opened() as store:
         found = store.history.slots(name, limit)
+        if name and not found and name not in {one.schedule.name for one in store.schedules.listed()}:
+            raise unknown(name)
     if json:
         print_json(found)
         return

@@ -22,7 +22,7 @@ from trading.decision.wire import decode_decision
 from trading.encoding import encode
 from trading.errors import BadRecord, ConfigurationError, ServiceUnavailable
 from trading.experiments.definition import ExperimentDefinition
-from trading.experiments.register import Experiment, ExperimentRegister, ExperimentWord, unknown
+from trading.experiments.register import Experiment, ExperimentRegister, ExperimentWord, read_word, unknown
 from trading.spans import span_text
 
 #: Event time by which a share lies ahead of every partition's clock, at least: gateways hear of it meanwhile.
@@ -66,6 +66,11 @@ def command(settings: GatewaySettings, word: ExperimentWord, reason: str, by: st
         ServiceUnavailable: it did not reach the log, or it is not known whether it did.
     """
     bootstrap, topic = settings.kafka_bootstrap, settings.control_topic
+    try:
+        # Whoever cannot read a command stops what it may be about, and that may be everything.
+        read_word(encode(word).decode())
+    except BadRecord as error:
+        raise ConfigurationError(f"{word.name}: {error}") from None
     if why := register_of(settings).why_not(word):
         raise ConfigurationError(why)
     told = control_topic.told("experiment", encode(word).decode(), reason, by)

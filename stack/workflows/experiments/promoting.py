@@ -89,6 +89,7 @@ def promote(
     progress: Callable[[str], None],
     *,
     override: bool,
+    on_release: Callable[[], object] = lambda: None,
 ) -> Promoted:
     """Stop the experiment, release the challenger, put it on record, and attach the report.
 
@@ -99,6 +100,7 @@ def promote(
         told: why, and who.
         progress: told what is done.
         override: whether somebody answers for what speaks against it.
+        on_release: called as soon as it serves, before it is put on record.
 
     Raises:
         ConfigurationError: something speaks against it, or it is served under another name than the champion.
@@ -117,6 +119,7 @@ def promote(
     released = None
     if served(place, challenger.model) != challenger.version:
         released = release(definition, challenger, place, progress)
+    on_release()
     try:
         record(known, challenger, settings, (reason, by), against)
         progress("attach the report in MLflow")
@@ -181,7 +184,7 @@ def release(
     try:
         with closing(TritonServer(place.address)) as triton:
             releases = Releases(place.repository, triton, place.gpu, progress)
-            return releases.release(challenger.model, challenger.version)
+            return releases.release(challenger.model, challenger.version, instead_of=definition.champion.version)
     except (ExportError, ServiceUnavailable) as error:
         raise type(error)(
             f"{definition.name} is stopped, and {challenger.served} was not released ({error}): "

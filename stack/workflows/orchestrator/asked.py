@@ -21,16 +21,32 @@ from stack.workflows.orchestrator.asked_lived import (
 from stack.workflows.training.settings import TrainRequest
 from trading.encoding import safe_text
 from trading.errors import ConfigurationError
-from trading.experiments.definition import STEPS, AtLeast, GuardedMetric, PrimaryMetric, Share, TradingCosts
+from trading.experiments.definition import (
+    STEPS,
+    AtLeast,
+    Challenger,
+    ExperimentDefinition,
+    GuardedMetric,
+    PrimaryMetric,
+    ServedModel,
+    Share,
+    TradingCosts,
+)
+from trading.experiments.reading import check_definition
+from trading.history.forms import check_form
 from trading.market import Symbol
+from trading.plain_yaml import YamlProblem, compose, to_values
 from trading.spans import parse_span
 from trainers.online.bounds import UpdateSettings
 from trainers.orchestrator.admission import MOST_MB
 from trainers.orchestrator.cycle import steps_of
 from trainers.orchestrator.runs import RunRequest
+from trainers.registry.promotion import AGAINST_CHAMPION, gate_names
 
 #: The tag by which a run finds again what it has made in MLflow.
 RUN = "orchestrator_run"
+#: Of what is compared with the champion.
+ARM = "challenger"
 #: Kinds of runs that look at what the desk lived.
 LIVED = frozenset({"check", "update"})
 T = TypeVar("T")
@@ -123,6 +139,7 @@ class UpdateSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         archive: folder that the data service writes.
         ticks: the newest ones that are looked back on.
         fresh: so many of them at least the champion must not have learned from.
+        champion: only while this model's version decides, as `trading_decision/3`; "" for whatever does.
         learning: how far the step may go, and what trading costs.
         overrides, comparison, guard, needs: see `CycleSpec`.
     """
@@ -130,6 +147,7 @@ class UpdateSpec(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     archive: str
     ticks: Ticks = 200_000
     fresh: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 20_000
+    champion: Annotated[str, Meta(max_length=200)] = ""
     learning: UpdateSettings = UpdateSettings()
     overrides: dict[str, tuple[str, ...]] = {}
     comparison: ComparisonSpec = ComparisonSpec()
@@ -164,20 +182,21 @@ SPECS: dict[str, type[Struct]] = {
 def check(request: RunRequest) -> None:
     """Raise ConfigurationError where a request's spec is none, and say what of it."""
     steps_of(request.kind)
+    if not request.reason.strip():
+        raise ConfigurationError("a run needs a reason: it is kept with it")
     if request.kind not in SPECS:
         raise ConfigurationError(
             f"{request.kind} is no kind of run that is submitted: there are {', '.join(SPECS)}"
         )
     found: Any = read(request.spec, SPECS[request.kind], request.kind)
     if isinstance(found, CycleSpec | TrialSpec):
-        train_request(found).settings()
-        train_request(found).build_settings()
+        check_training(found)
     if isinstance(found, UpdateSpec):
-        found.learning.check()
+        check_update(found)
     if isinstance(found, CycleSpec | UpdateSpec):
         check_guard(found.guard)
-        for span in (found.comparison.block, found.comparison.most, found.comparison.at_least.span):
-            parse_span(span)
+        check_comparison(found.comparison)
+        check_overrides(found.overrides)
     if isinstance(found, GuardSpec):
         check_guard(found.rules)
         check_same_model(found)
@@ -187,6 +206,55 @@ def check(request: RunRequest) -> None:
         read(found.needs, dict[str, NeedSpec], "need")
     if unknown := sorted(set(found.needs) - set(steps_of(request.kind))):
         raise ConfigurationError(f"needs: a {request.kind} has no step {', '.join(unknown)}")
+
+
+def check_training(spec: CycleSpec | TrialSpec) -> None:
+    """Raise ConfigurationError where nothing can be trained of it; that its data are there is seen when they are
+    read.
+    """
+    train_request(spec).check()
+    train_request(spec).build_settings()
+    for source in spec.data:
+        if not Path(source).is_dir():
+            check_form(source)
+
+
+def check_update(spec: UpdateSpec) -> None:
+    """Raise ConfigurationError where no step can be learned by it."""
+    spec.learning.check()
+    if spec.fresh > spec.ticks:
+        raise ConfigurationError(
+            f"update: fresh, {spec.fresh:,}, is more than ticks, {spec.ticks:,}: it would never begin"
+        )
+
+
+def experiment_of(
+    told: ComparisonSpec, run: str, champion: ServedModel, challenger: ServedModel
+) -> ExperimentDefinition:
+    """A run's own, by what it was asked."""
+    return ExperimentDefinition(
+        version=1, name=f"run-{run}", kind="canary", salt=f"salt-of-{run}", champion=champion,
+        challengers=(Challenger(ARM, challenger.model, challenger.version),), primary=told.primary,
+        block=told.block, planned_blocks=told.planned_blocks, alpha=told.alpha, guardrails=told.guardrails,
+        at_least=told.at_least, costs=told.costs, symbols=told.symbols, steps=told.steps,
+    )  # fmt: skip
+
+
+def check_comparison(told: ComparisonSpec) -> None:
+    """Raise ConfigurationError where no experiment can be made of it."""
+    try:
+        check_definition(experiment_of(told, "of-none", ServedModel("model", 1), ServedModel("model", 2)))
+        parse_span(told.most)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"comparison: {error}") from None
+
+
+def check_overrides(overrides: dict[str, tuple[str, ...]]) -> None:
+    """Raise ConfigurationError where somebody answers for a gate that there is not."""
+    known = gate_names()
+    asked = {name for names in overrides.values() for name in names if not name.startswith(AGAINST_CHAMPION)}
+    if unknown := sorted(asked - set(known)):
+        raise ConfigurationError(f"overrides: no gate is called {', '.join(unknown)}: there are {', '.join(known)}")
 
 
 def read(spec: Any, kind: type[T], name: str) -> T:
@@ -225,12 +293,15 @@ def with_archive(told: dict[str, Any], kind: str, archive: Path | None) -> dict[
 
 def read_file(path: Path) -> Any:
     """A spec of a YAML or JSON file. Raises ConfigurationError."""
-    import yaml
-
     try:
-        found = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+        root = compose(path.read_text(encoding="utf-8"))
+        found = None if root is None else to_values(root)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is no text in UTF-8: save it as such") from None
+    except YamlProblem as error:
+        raise ConfigurationError(f"{path}, {error}") from None
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path} holds no spec: expected fields and their values")
     return found

@@ -12,26 +12,30 @@ from exporters.errors import Busy, ExportError
 from gateway.settings import GatewaySettings
 from services.experiments.statistics.verdict import Verdict
 from stack.processes.settings import experiments_settings, gateway_settings
-from stack.workflows.asking import place_of_experiments
+from stack.workflows.asking import ModelPlace, place_of_experiments
 from stack.workflows.experiments import commanding
 from stack.workflows.experiments.checking import check_models
 from stack.workflows.experiments.deciding import decides
 from stack.workflows.experiments.kept import CountedBlocks, KnownExperiment, known
 from stack.workflows.experiments.promoting import promote, served
-from stack.workflows.orchestrator.asked import RUN
+from stack.workflows.orchestrator.asked import ARM, RUN, experiment_of
+from stack.workflows.orchestrator.going_back import was_released
 from stack.workflows.orchestrator.learning import candidate_of, shown_spec, trained_by
 from trading.errors import ConfigurationError, ServiceUnavailable
-from trading.experiments.definition import Challenger, ExperimentDefinition, ServedModel
+from trading.experiments.definition import ServedModel
 from trading.experiments.register import WATCHER, Experiment, ExperimentState, ExperimentWord
 from trading.spans import parse_span
 from trainers.orchestrator.cycle import Verdict as RunVerdict
 from trainers.orchestrator.runs import RunRequest
 from trainers.orchestrator.step import NotYet, StepContext, StepRejected
 
-ARM = "challenger"
 #: Between two looks at what is counted.
 LOOK_S = 2.0
 AGAIN_S = 5.0
+#: Another experiment lasts for hours.
+BUSY_S = 300.0
+#: Later with each, five minutes at most: some four hours.
+MOST_ATTEMPTS = 50
 BY = "orchestrator"
 
 
@@ -51,9 +55,15 @@ def release(context: StepContext) -> dict[str, Any]:
 
     Raises:
         StepRejected: nothing decides the desk.
+        NotYet: another experiment divides the desk's units.
     """
     settings, exported = gateway_settings(), context.output("export")
-    before = commanding.register_of(settings).experiments.get(name_of(context))
+    register = commanding.register_of(settings)
+    before = register.experiments.get(name_of(context))
+    # Nothing is created that could not begin: it would be compared with the champion of long ago.
+    symbols = shown_spec(context).comparison.symbols
+    if (before is None or before.state is ExperimentState.CREATED) and (why := register.divided(symbols)):
+        raise NotYet(why, BUSY_S)
     if before is None:
         champion = decides(settings)
         if champion is None:
@@ -61,7 +71,8 @@ def release(context: StepContext) -> dict[str, Any]:
                 "nothing decides the desk, so there is nothing to compare with: the first version is a person's to "
                 f"release, `ultrathink export release {exported['model']} {exported['version']}`"
             )
-        definition = definition_of(context, champion, ServedModel(exported["model"], exported["version"]))
+        challenger = ServedModel(exported["model"], exported["version"])
+        definition = experiment_of(shown_spec(context).comparison, context.run.id, champion, challenger)
         check_models(definition, *place_of_experiments())
         before = say(context, settings, ExperimentWord("create", definition.name, definition), "a challenger")
     if before.state is ExperimentState.CREATED:
@@ -71,17 +82,6 @@ def release(context: StepContext) -> dict[str, Any]:
     d = before.definition
     summary = f"{d.challengers[0].served} challenges {d.champion} in {d.name}"
     return {"experiment": d.name, "champion": str(d.champion), "released_s": time.time(), "summary": summary}
-
-
-def definition_of(context: StepContext, champion: ServedModel, challenger: ServedModel) -> ExperimentDefinition:
-    """Of the run's experiment."""
-    told = shown_spec(context).comparison
-    return ExperimentDefinition(
-        version=1, name=name_of(context), kind="canary", salt=f"salt-of-{context.run.id}", champion=champion,
-        challengers=(Challenger(ARM, challenger.model, challenger.version),), primary=told.primary,
-        block=told.block, planned_blocks=told.planned_blocks, alpha=told.alpha, guardrails=told.guardrails,
-        at_least=told.at_least, costs=told.costs, symbols=told.symbols, steps=told.steps,
-    )  # fmt: skip
 
 
 class Watched:
@@ -188,45 +188,86 @@ def still_needed(found: KnownExperiment, counted: CountedBlocks, begin: int, sha
 
 
 def promote_challenger(context: StepContext) -> dict[str, Any]:
-    """Release it through the exporters' gates, and name its models champions in MLflow. Raises StepRejected."""
+    """Release it through the exporters' gates, and name its models champions in MLflow.
+
+    As soon as it serves it is watched, whatever is left to be done, by this attempt or by one that found it served.
+
+    Raises:
+        StepRejected: something speaks against it, or it was taken back.
+        ConfigurationError: it serves, and nobody can watch over it.
+        ServiceUnavailable, NotYet: not now.
+    """
     from stack.workflows.orchestrator import guarding
 
-    settings = gateway_settings()
-    experiment = commanding.experiment_of(settings, name_of(context))
-    found = known(experiment, experiments_settings().folder)
+    place, exported = place_of_experiments()[0], context.output("export")
+    challenger = ServedModel(exported["model"], exported["version"])
+    champion = served_model(context.output("release")["champion"])
     context.check()
-    challenger = experiment.definition.challengers[0]
-    place, champion = place_of_experiments()[0], experiment.definition.champion
     released = served(place, challenger.model)
-    if guarding.was_released(place, challenger.served) and released != challenger.version:
+    serves = released == challenger.version
+    if was_released(place, challenger) and not serves:
         # An earlier attempt has released it, and it was taken back, or something else was released since.
-        raise StepRejected(f"{challenger.served} was promoted, and version {released} serves by now, which stays")
+        raise StepRejected(f"{challenger} was promoted, and version {released} serves by now, which stays")
     try:
         # Before anything is released: the way back must be known.
-        watch = guarding.wanted(context, challenger.served, champion)
+        watch = guarding.wanted(context, challenger, champion)
     except ExportError as error:
+        if serves:
+            raise ConfigurationError(f"{challenger} serves, and nobody watches over it: {error}") from error
         raise StepRejected(f"nothing could be gone back to: {error}") from error
-    desk = (settings, *place_of_experiments())
+    if serves:
+        begin(context, watch)
+    left = [promoted(context, place, challenger, watch), named(context, str(challenger))]
+    summary = "; ".join([f"{challenger} is the champion", *filter(None, left)])
+    return {"served": str(challenger), "guard": begin(context, watch), "summary": summary}
+
+
+def promoted(context: StepContext, place: ModelPlace, challenger: ServedModel, watch: RunRequest | None) -> str:
+    """Have it serve, and put that on record; what could not be put on record, "" where nothing is left.
+
+    Raises as `promote_challenger`.
+    """
+    settings = gateway_settings()
     try:
-        done = promote(found, ARM, desk, (f"run {context.run.id}", BY), context.progress, override=False)
+        found = known(commanding.experiment_of(settings, name_of(context)), experiments_settings().folder)
+        promote(
+            found, ARM, (settings, *place_of_experiments()), (f"run {context.run.id}", BY), context.progress,
+            override=False, on_release=lambda: begin(context, watch),
+        )  # fmt: skip
     except (ConfigurationError, ServiceUnavailable) as error:
         if served(place, challenger.model) == challenger.version:
-            # It decides already, whatever is left to be done: from now on it is watched.
             begin(context, watch)
-            raise NotYet(f"{challenger.served} serves, and what is left is not done: {error}", AGAIN_S) from error
+            return later(context, f"its experiment has no page with it: {error}", error)
         if isinstance(error, Busy):
             raise NotYet(str(error), AGAIN_S) from error
         if isinstance(error, ServiceUnavailable):
             raise
         raise StepRejected(str(error)) from error
-    guard = begin(context, watch)
-    summary = f"{done.served} is the champion"
+    return ""
+
+
+def named(context: StepContext, name: str) -> str:
+    """Have MLflow name its models champions; why it does not, "" where it does. Raises ServiceUnavailable."""
     try:
-        name_champions(context, str(done.served))
-    except ConfigurationError as error:
-        # It serves: that MLflow lacks one of its models makes it no worse.
-        summary = f"{summary}, and MLflow does not say so: {error}"
-    return {"served": str(done.served), "guard": guard, "summary": summary}
+        name_champions(context, name)
+    except (ConfigurationError, ServiceUnavailable) as error:
+        return later(context, f"MLflow does not say so: {error}", error)
+    return ""
+
+
+def later(context: StepContext, told: str, error: Exception) -> str:
+    """What is left of a promotion is tried again while a server is away, for hours; then, and where it can never be
+    done, that is told: it serves all the same. Raises ServiceUnavailable.
+    """
+    if isinstance(error, ServiceUnavailable) and context.attempts() < MOST_ATTEMPTS:
+        raise ServiceUnavailable(f"it serves, and what is left is not done: {told}") from error
+    return told
+
+
+def served_model(told: str) -> ServedModel:
+    """Of its name and version, as it is shown."""
+    model, _, version = told.rpartition("/")
+    return ServedModel(model, int(version))
 
 
 def begin(context: StepContext, watch: RunRequest | None) -> str:

@@ -5,13 +5,12 @@ again as soon as the new one is known to be worse.
 from __future__ import annotations
 
 import time
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from exporters.errors import Busy, ExportError
-from gateway.settings import GatewaySettings
+from services.experiments.statistics.guardrail import FEWEST_BLOCKS
 from services.experiments.statistics.worse import WorseRules, WorseWatch
 from stack.processes.settings import experiments_settings, gateway_settings
 from stack.workflows.asking import place_of_experiments
@@ -22,6 +21,7 @@ from stack.workflows.experiments.promoting import served
 from stack.workflows.orchestrator.asked import read
 from stack.workflows.orchestrator.asked_lived import GuardSpec
 from stack.workflows.orchestrator.comparing import BY, mark, name_of, say
+from stack.workflows.orchestrator.going_back import roll_back, rolled_back, wait_for
 from stack.workflows.orchestrator.learning import candidate_of, shown_spec, trained_by
 from stack.workflows.orchestrator.lived import pipeline_of
 from trading.errors import ConfigurationError, ServiceUnavailable
@@ -38,9 +38,6 @@ from trading.spans import parse_span
 from trainers.orchestrator.runs import BY_HAND, RunRequest
 from trainers.orchestrator.step import StepContext, StepRejected
 
-if TYPE_CHECKING:
-    from stack.workflows.asking import ModelPlace
-
 LAST_GOOD = "last-good"
 #: Whose word the register gives where a control topic was made anew.
 GATEWAY = "gateway"
@@ -52,6 +49,8 @@ MOST_FAILED = 5
 #: A comparison that was stopped begins again so often, each time later.
 MOST_STARTS, MOST_WAIT_S = 20, 300.0
 LEAST_S = 3_600.0
+#: For so long no block may have been counted before that is told.
+STILL_S = 60.0
 
 
 def wanted(context: StepContext, promoted: ServedModel, last_good: ServedModel) -> RunRequest | None:
@@ -120,11 +119,13 @@ class Watched:
         self._context, self._spec, self._settings = context, spec, gateway_settings()
         self._place = place_of_experiments()[0]
         self._folder = experiments_settings().folder
-        self._began_s = time.time()
+        self._began_s, self._block_s = time.time(), parse_span(spec.block) / 1e9
         # One that is tried again much later is given some time, too.
         self._until_s = max(context.run.submitted_s + parse_span(spec.rules.most) / 1e9, self._began_s + LEAST_S)
         self._worse, self._started = self._fresh(), -1
         self.blocks, self.takes_back = 0, False
+        #: When another block was counted, s of this process' clock.
+        self._grew_s = time.monotonic()
 
     def _fresh(self) -> WorseWatch:
         rules = self._spec.rules
@@ -159,10 +160,11 @@ class Watched:
             self._start(experiment, stop)
         if time.time() < self._until_s:
             return None
-        if not self.blocks:
+        if self.blocks < FEWEST_BLOCKS:
             raise ConfigurationError(
-                f"nothing could be compared in {spec.rules.most}, so nobody has watched over {spec.promoted}: "
-                "is what watches experiments running, and does the desk follow releases?"
+                f"{self.blocks} blocks could be compared in {spec.rules.most}, which show nothing, so nobody has "
+                f"watched over {spec.promoted}: is what watches experiments running, and does the desk follow "
+                "releases?"
             )
         return self._over(f"after {spec.rules.most} {self.blocks:,} blocks had shown no harm")
 
@@ -213,7 +215,8 @@ class Watched:
         series, rules = counted.shadow, self._spec.rules
         arms = series.arms()
         now, before = (arms[arm].metrics(series.capital)["net_bps"] for arm in (CHAMPION, LAST_GOOD))
-        self.blocks = len(now)
+        if len(now) != self.blocks:
+            self.blocks, self._grew_s = len(now), time.monotonic()
         if (worse := self._worse.look(now, before)) is not None:
             # First on record: whoever goes on from here goes back, whatever is counted meanwhile.
             word = ExperimentWord("stop", experiment.definition.name)
@@ -222,7 +225,9 @@ class Watched:
             return self._take_back(said)
         if self.blocks >= rules.blocks:
             return self._over(f"{self.blocks:,} blocks have shown no harm: it is the last good one now")
-        self._context.progress(f"no harm over {self.blocks:,} blocks", self.blocks, rules.blocks)
+        still_s = time.monotonic() - self._grew_s
+        told = f", and none was counted for {still_s:,.0f} s" if still_s > max(STILL_S, 3 * self._block_s) else ""
+        self._context.progress(f"no harm over {self.blocks:,} blocks{told}", self.blocks, rules.blocks)
         return None
 
     def _over(self, why: str) -> str:
@@ -273,52 +278,6 @@ class Watched:
         told += f", after {time.monotonic() - began_s:.1f} s" if followed else "; no gateway has followed yet"
         # MLflow is told by what puts things back: it may be away for long, and the desk has what it needs.
         raise StepRejected(told)
-
-
-def rolled_back(place: ModelPlace, spec: GuardSpec) -> bool:
-    """Whether the last good version was put back after the promoted one was released: by the order of the
-    repository's own journal, for clocks jump.
-    """
-    steps = passed(place, spec.promoted.model)
-    released = ("release", spec.promoted.version)
-    behind = steps[steps.index(released) :] if released in steps else []
-    return ("rollback", spec.last_good.version) in behind
-
-
-def was_released(place: ModelPlace, model: ServedModel) -> bool:
-    """Whether a version ever was released, by the repository's own journal."""
-    return ("release", model.version) in passed(place, model.model)
-
-
-def passed(place: ModelPlace, model: str) -> list[tuple[str, int]]:
-    """Releases and rollbacks of a model that came to be served, in their order."""
-    from exporters.release.journal import Journal
-
-    return [
-        (one.begun.action, one.begun.version)
-        for one in Journal(place.repository.journal).transactions(model)
-        if one.begun.model == model and one.last.step in {"flipped", "done"}
-    ]
-
-
-def roll_back(place: ModelPlace, spec: GuardSpec, context: StepContext) -> None:
-    """Serve the last good version again, if the promoted one is served. Raises ExportError, ServiceUnavailable."""
-    from exporters.release.releases import Releases
-    from exporters.release.triton_client import TritonServer
-
-    with closing(TritonServer(place.address)) as triton:
-        releases = Releases(place.repository, triton, place.gpu, context.progress)
-        releases.rollback(spec.promoted.model, spec.last_good.version, instead_of=spec.promoted.version)
-
-
-def wait_for(settings: GatewaySettings, model: ServedModel, timeout_s: float = 30.0) -> bool:
-    """Whether the desk is decided by a model, within so long."""
-    until_s = time.monotonic() + timeout_s
-    while time.monotonic() < until_s:
-        if decides(settings) == model:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def tell_mlflow(context: StepContext, why: str) -> None:

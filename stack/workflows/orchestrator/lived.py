@@ -5,6 +5,7 @@ what decides it.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 #: How far a version has learned from a log: a tag of its versions in MLflow.
 LEARNED = "learned_until"
 MODELS = "models:/"
+#: Names of a run's rows, whole or being built.
+ROWS = re.compile(r"\.?(?P<run>[0-9a-f]{12})-[0-9a-f]{12}(\.building)?")
 #: What was not touched for so long belongs to nobody.
 OLD_S = 2 * 86_400.0
 
@@ -74,6 +77,8 @@ def collect(context: StepContext) -> dict[str, Any]:
     }  # fmt: skip
     if isinstance(spec, CheckSpec):
         return told | looked_at(archive, spec, since_ns, stop)
+    if spec.champion not in {"", str(serving)}:
+        raise StepRejected(f"{spec.champion} was looked at, and {serving} decides by now")
     learned, start = learned_until(models, head.topic_id), last_ticks(archive, stop, spec.ticks)
     fresh = sum(max(0, end - max(learned.get(p, 0), start.get(p, 0))) for p, end in stop.items())
     if fresh < spec.fresh:
@@ -185,17 +190,15 @@ def span_of(told: Mapping[str, Any], start: str, stop: str) -> LivedSpan:
 
 
 def place() -> Path:
-    """Where runs keep rows while they need them."""
-    return load().absolute_home / "datasets"
+    """Where runs keep rows while they need them, and nobody keeps anything else."""
+    return load().absolute_home / "lived"
 
 
 def forget(context: StepContext) -> None:
     """Delete a run's rows, and what a killed one left there long ago."""
-    for folder in place().glob("lived-*"):
-        if folder.name.startswith(f"lived-{context.run.id}-") or is_old(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in place().glob(".lived-*.building"):
-        if is_old(folder):
+    for folder in place().glob("*"):
+        whose = ROWS.fullmatch(folder.name)
+        if whose is not None and (whose["run"] == context.run.id or is_old(folder)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -213,7 +216,7 @@ def dataset(context: StepContext, told: Mapping[str, Any], span: LivedSpan) -> P
     from trainers.online.ripening import ripen
 
     named = msgspec.json.encode((span.spec, told["topic_id"], told["horizon_ns"]))
-    folder = place() / f"lived-{context.run.id}-{hashlib.sha256(named).hexdigest()[:12]}"
+    folder = place() / f"{context.run.id}-{hashlib.sha256(named).hexdigest()[:12]}"
     try:
         manifest.read(folder)
     except ConfigurationError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from contextlib import closing
 
 from stack.processes.own import PROGRAM
 from stack.servers.settings import load
 from stack.supervision.cgroups import find_groups
+from stack.supervision.orphans import marker
 from stack.workflows.asking import place_of_experiments
 from stack.workflows.orchestrator.asked import RUN, check
 from stack.workflows.orchestrator.latency import GatewayLatency
@@ -24,6 +26,8 @@ from trainers.orchestrator.store import Store
 
 #: Of what is free at the start, where nobody says more.
 SHARE = 0.6
+#: What steps are marked as: with the orchestrator's own mark they would be ended with it.
+STEPS = "orchestrator/steps"
 
 
 def serve(settings: OrchestratorSettings, listening: Callable[[int], None]) -> None:
@@ -46,11 +50,11 @@ def executor_of(settings: OrchestratorSettings) -> Executor:
         pool = Pool(f"kubernetes {namespace}", settings.memory_mb, settings.gpu_memory_mb, settings.at_once)
         return kubernetes.KubernetesExecutor(pool, manifests.read_template(settings.job_template), asked, namespace)
     memory = settings.memory_mb or int(SHARE * memory_budget.available_bytes() / MB)
-    pool = Pool(local.space_id(), memory, settings.gpu_memory_mb, settings.at_once)
+    pool = Pool(local.space_id(), memory, settings.gpu_memory_mb, settings.at_once, platform.node())
     home = load().absolute_home
     return local.LocalExecutor(
         pool, [str(PROGRAM), "orchestrator", "step"], settings.folder / "logs",
-        {"ULTRATHINK_HOME": str(home)}, find_groups(home / "orchestrator-steps"),
+        {"ULTRATHINK_HOME": str(home), **marker(home, STEPS)}, find_groups(home / "orchestrator-steps"),
     )  # fmt: skip
 
 

@@ -113,11 +113,15 @@ class Found:
             if kind in told.get("kinds", ()) and kind in self._begins:
                 # A second check of the same champion finds the same again, and is ruled on for itself.
                 detail = {"check": newest.id, "alarms": told.get("alarms", [])}
-                return [Happening(kind, newest.id, self._request(kind, str(told.get("summary", ""))), detail)]
+                request = self._request(kind, str(told.get("summary", "")), str(told.get("champion", "")))
+                return [Happening(kind, newest.id, request, detail)]
         return []
 
-    def _request(self, kind: Kind, summary: str) -> RunRequest:
+    def _request(self, kind: Kind, summary: str, champion: str = "") -> RunRequest:
         begins, spec = self._begins[kind]
+        if begins == "update":
+            # Of another champion nothing was found.
+            spec = {**spec, "champion": champion}
         return RunRequest(kind=begins, spec=spec, trigger=kind, reason=summary[:500], by=kind)
 
 

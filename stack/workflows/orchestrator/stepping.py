@@ -10,6 +10,7 @@ from typing import Any
 
 from connectors.priority import yield_to_others
 from stack.processes.settings import orchestrator_settings
+from trainers.orchestrator.executors.local import own_reference
 from trainers.orchestrator.step import StepContext, run_step
 from trainers.orchestrator.store import Store
 from trainers.orchestrator.store.transitions import yields
@@ -46,7 +47,7 @@ def do_step(run_id: str, fence: int) -> int:
             # Who watches over the desk acts for it.
             yield_to_others(settings.step_nice if yields(run) else settings.nice)
         sys.stderr.write(f"{step} of run {run_id}, attempt {fence}\n")
-        return run_step(store.runs, run_id, fence, {step: work_of(step)} if step in STEPS else {})
+        return run_step(store.runs, run_id, fence, {step: work_of(step)} if step in STEPS else {}, own_reference())
 
 
 def work_of(step: str) -> Callable[[StepContext], Any]:

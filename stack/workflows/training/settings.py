@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from trading.errors import ConfigurationError
+from trainers.costs import Costs
+from trainers.models import TEACHERS
 
 if TYPE_CHECKING:
     from trainers.data.build import BuildSettings
@@ -65,6 +67,30 @@ class TrainRequest(Struct, frozen=True):
         """Whether anything was said that only building a dataset can heed."""
         return (self.bars, self.horizon, self.limit) != (BARS, None, None)
 
+    def check(self) -> None:
+        """Raise ConfigurationError where no training can be made of it.
+
+        Loads no library of a training: whoever is asked for one has no memory for those.
+        """
+        for name, value, allowed in (
+            ("precision", self.precision, PRECISIONS), ("compiled", self.compiled, COMPILED),
+            ("teacher", self.teacher, TEACHERS),
+        ):  # fmt: skip
+            if value not in allowed:
+                raise ConfigurationError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
+        for name, number in (("epochs", self.epochs), ("folds", self.folds), ("batch size", self.batch_size)):
+            if number < 1:
+                raise ConfigurationError(f"{name} {number}: expected 1 or more")
+        if self.groups and not 0 < self.tested < self.groups:
+            raise ConfigurationError(
+                f"{self.tested} of {self.groups} groups cannot be tested: expected fewer than all"
+            )
+        self.costs()
+
+    def costs(self) -> Costs:
+        """Of trading. Raises ConfigurationError."""
+        return Costs(self.fee_bps, self.slippage_bps, self.half_spread_bps).check()
+
     def build_settings(self) -> BuildSettings:
         """Of a dataset. Raises ConfigurationError."""
         from trading.spans import parse_span
@@ -76,30 +102,14 @@ class TrainRequest(Struct, frozen=True):
 
     def settings(self) -> TrainSettings:
         """Of the training. Raises ConfigurationError."""
-        from trainers.costs import Costs
-        from trainers.models.regime_fits import KINDS
         from trainers.training.fold import FoldSettings
         from trainers.training.loop import LoopSettings
         from trainers.walk_forward import TrainSettings
 
-        for name, value, allowed in (
-            ("precision", self.precision, PRECISIONS), ("compiled", self.compiled, COMPILED),
-        ):  # fmt: skip
-            if value not in allowed:
-                raise ConfigurationError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
-        for name, number in (("epochs", self.epochs), ("folds", self.folds), ("batch size", self.batch_size)):
-            if number < 1:
-                raise ConfigurationError(f"{name} {number}: expected 1 or more")
-        if self.teacher not in KINDS:
-            raise ConfigurationError(f"teacher {self.teacher!r}: expected one of {', '.join(KINDS)}")
-        if self.groups and not 0 < self.tested < self.groups:
-            raise ConfigurationError(
-                f"{self.tested} of {self.groups} groups cannot be tested: expected fewer than all"
-            )
-        costs = Costs(self.fee_bps, self.slippage_bps, self.half_spread_bps).check()
+        self.check()
         loop = LoopSettings(
             epochs=self.epochs, batch_size=self.batch_size, seed=self.seed, precision=self.precision,
             compiled=self.compiled,
         )  # fmt: skip
-        fold = FoldSettings(seed=self.seed, teacher=self.teacher, loop=loop, costs=costs)
+        fold = FoldSettings(seed=self.seed, teacher=self.teacher, loop=loop, costs=self.costs())
         return TrainSettings(fold=fold, folds=self.folds, groups=self.groups, tested=self.tested)

@@ -29,6 +29,8 @@ from trainers.orchestrator.runs import Attempt
 
 BOOT_ID, NUMBERS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 STOP_S = 5.0
+#: Variable by which a step knows that it is a process of this machine's.
+SPACE = "ULTRATHINK_STEP_SPACE"
 #: Above what it was promised by so much, a step is ended where no group of the kernel's keeps it.
 SLACK = 1.25
 
@@ -39,6 +41,12 @@ class Place(Struct, frozen=True):
     space: str
     pid: int
     tick: int
+
+
+def own_reference() -> str:
+    """By what this process, a step, is known to who started it; "" where that was no LocalExecutor."""
+    space = os.environ.get(SPACE, "")
+    return reference_of(space, os.getpid()) if space else ""
 
 
 class LocalExecutor:
@@ -95,7 +103,8 @@ class LocalExecutor:
             with path.open("ab") as output:
                 child = subprocess.Popen(
                     [*self._command, task.run, str(task.fence)], stdin=subprocess.DEVNULL, stdout=output,
-                    stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **self._environment},
+                    stderr=subprocess.STDOUT, start_new_session=True,
+                    env={**os.environ, **self._environment, SPACE: self._space},
                 )  # fmt: skip
         except OSError as error:
             raise ServiceUnavailable(f"{self._command[0]} cannot be started: {error.strerror}") from error

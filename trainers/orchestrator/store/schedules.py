@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,13 +11,13 @@ from msgspec import Struct
 
 from connectors.postgres import Connection, Jsonb
 from trading.errors import BadRecord, ConfigurationError
-from trainers.orchestrator.cycle import LOOKING_ON, Verdict
+from trainers.orchestrator.cycle import LOOKING_ON, PROMOTING, Verdict
 from trainers.orchestrator.runs import RunRequest
 from trainers.orchestrator.schedules import Schedule, due
 from trainers.orchestrator.store.database import Database
 from trainers.orchestrator.store.rows import note
 from trainers.orchestrator.store.transitions import dict_rows, submitted
-from trainers.orchestrator.triggers import Begun, Kind, Ruling, TriggerPolicy, rule, span_of
+from trainers.orchestrator.triggers import ALWAYS, Begun, Kind, Ruling, TriggerPolicy, rule, span_of
 
 #: Who rules on triggers holds this lock: two that fire at once are two, and a most of one is one.
 LOCK = 731_652_044
@@ -195,21 +196,34 @@ def not_yet(connection: Connection[Any], kind: str) -> str:
     """
     if kind not in LOOKING_ON:
         return ""
+    other = open_run(connection, {kind})
+    return f"run {other} has not ended, and one {kind} at a time is enough" if other else ""
+
+
+def open_run(connection: Connection[Any], kinds: Collection[str]) -> str:
+    """One of these kinds that has not ended; "" where there is none."""
     row = connection.execute(
-        "SELECT id FROM orchestrator.runs WHERE kind = %s AND state <> 'ended' LIMIT 1", (kind,)
+        "SELECT id FROM orchestrator.runs WHERE kind = ANY(%s) AND state <> 'ended' LIMIT 1", (list(kinds),)
     ).fetchone()
-    return "" if row is None else f"run {row[0]} has not ended, and one {kind} at a time is enough"
+    return "" if row is None else str(row[0])
 
 
 def ruled(connection: Connection[Any], policy: TriggerPolicy, kind: Kind, now: datetime, of: str) -> Ruling:
-    """By what was begun before, within the transaction; `of` is the kind of run that would begin."""
+    """By what was begun before, within the transaction; `of` is the kind of run that would begin.
+
+    What was promoted and then taken back came to nothing.
+    """
     if of in LOOKING_ON:
         return Ruling("")
+    if of in PROMOTING and kind not in ALWAYS and (other := open_run(connection, PROMOTING)):
+        return Ruling(f"run {other} has not ended, and one at a time is compared with the champion")
     since = now - max(span_of(policy.false_window), span_of(policy.most_cool_down), timedelta(days=2))
     rows = dict_rows(
         connection,
-        "SELECT trigger, submitted_at, verdict FROM orchestrator.runs "
-        "WHERE submitted_at > %(since)s AND kind <> ALL(%(looking_on)s)",
+        "SELECT trigger, submitted_at, CASE WHEN EXISTS (SELECT 1 FROM orchestrator.runs g "
+        "WHERE g.kind = 'guard' AND g.trigger_key = 'guard/' || r.id AND g.verdict = 'rejected') "
+        "THEN 'rejected' ELSE verdict END AS verdict "
+        "FROM orchestrator.runs r WHERE submitted_at > %(since)s AND kind <> ALL(%(looking_on)s)",
         {"since": since, "looking_on": sorted(LOOKING_ON)},
     )
     before = [Begun(r["trigger"], r["submitted_at"].astimezone(UTC), Verdict(r["verdict"])) for r in rows]

@@ -27,8 +27,8 @@ WAITING, WELL_S = frozenset({"shadow", "canary", "watch"}), 1_800.0
 AGAIN_S, MOST_AGAIN_S, MOST_LOST_S = 2.0, 300.0, 30.0
 #: What no pool here can ever hold is asked for again after so long: another machine may.
 ELSEWHERE_S = 60.0
-#: A step that runs out of memory is tried again with batches of half the size, so many times.
-MOST_HALVINGS = 1
+#: A step that learns in batches and runs out of memory is tried again with batches of half the size, so many times.
+BATCHED, MOST_HALVINGS = frozenset({"train", "trial", "update"}), 1
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -232,13 +232,16 @@ def move(connection: Connection[Any], run: Run, ended: Ended, by: str) -> None:
     """Carry out what follows an attempt's end; of a run that is locked."""
     failures, losses = counts(connection, run)
     end, why, divisor = ended.end, clean(ended.why), run.divisor
-    failures += end is StepEnd.AGAIN and not ended.patient
-    losses += end is StepEnd.LOST or (ended.patient and ended.again_s is None)
+    halves = ended.halve and run.step in BATCHED
+    # What only waits takes little: whatever took its memory may be over soon.
+    lost = ended.halve and run.step in WAITING
+    failures += end is StepEnd.AGAIN and not ended.patient and not lost
+    losses += end is StepEnd.LOST or lost or (ended.patient and ended.again_s is None)
     if run.cancelled and end in {StepEnd.AGAIN, StepEnd.LOST} and run.step != REJECT:
         end, why = StepEnd.CANCELLED, run.cancelled
-    elif ended.halve and divisor >= 2**MOST_HALVINGS:
+    elif halves and divisor >= 2**MOST_HALVINGS:
         end, why = StepEnd.FAILED, f"{why}; batches of half the size did not fit either"
-    elif ended.halve:
+    elif halves:
         divisor *= 2
     elif end is StepEnd.AGAIN and failures >= MOST_FAILURES and run.step != REJECT:
         end, why = StepEnd.FAILED, f"{why} (tried {failures} times)"
@@ -249,7 +252,7 @@ def move(connection: Connection[Any], run: Run, ended: Ended, by: str) -> None:
     wait_s = 0.0
     if end is StepEnd.AGAIN:
         later = min(MOST_AGAIN_S, AGAIN_S * 2.0 ** min(16, max(failures, losses) - 1))
-        wait_s = later if ended.again_s is None else ended.again_s
+        wait_s = later if ended.again_s is None or (ended.halve and not halves) else ended.again_s
     elif end is StepEnd.LOST and losses > 1:
         # Once is at once; what is lost again and again would only be lost again.
         wait_s = min(MOST_LOST_S, 2.0 ** min(16, losses - 2))

@@ -72,6 +72,29 @@ def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     assert not groups.holds("redis", 42)
 
 
+@pytest.mark.parametrize(
+    ("path", "above"),
+    [("/ultrathink-0123456789ab/orchestrator", ""), ("/docker/7/ultrathink-0123456789ab/orchestrator", "docker/7"),
+     ("/docker/ultrathink-pilot", "docker/ultrathink-pilot"), ("/", "")],
+)  # fmt: skip
+def test_groups_of_a_process_that_is_in_one_of_ours_lie_beside_it(tmp_path, path, above):
+    """What is below a group counts for its ceiling, too."""
+    (tmp_path / "cgroup").write_text(f"9:memory:{path}\n4:cpu,cpuacct:{path}\n0::/\n")
+    for kind in ("memory", "cpu"):
+        (tmp_path / "fs" / kind / above).mkdir(parents=True)
+    groups = find_groups(tmp_path, tmp_path / "fs", tmp_path / "cgroup")
+    (made,) = (tmp_path / "fs" / "memory" / above).glob("ultrathink-*[0-9a-f]")
+    assert groups is None
+    assert made.parent == tmp_path / "fs" / "memory" / above
+    v2 = tmp_path / "v2"
+    v2.mkdir()
+    (v2 / "cgroup.controllers").write_text("cpu memory")
+    (v2 / "cgroup.procs").write_text("")
+    (tmp_path / "cgroup").write_text(f"0::{path}\n")
+    (v2 / "supervisor").mkdir()
+    assert (find_groups(tmp_path, v2, tmp_path / "cgroup") is not None) == (above == "")
+
+
 class Counted:
     """Groups whose counts the test says."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib import import_module
 
@@ -25,6 +27,7 @@ from trading.history.archive import HEAD, ArchiveHead, PartitionHead
 from trainers.orchestrator.cycle import KINDS, REJECT, RunState, Verdict
 from trainers.orchestrator.runs import Run, RunRequest
 from trainers.orchestrator.settings import OrchestratorSettings
+from trainers.registry.promotion import AGAINST_CHAMPION, gate_names
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
@@ -66,8 +69,16 @@ def test_what_is_asked_is_checked_whole(kind):
         ("trial", {}, r"missing required field `study`"),
         ("update", {}, "the spec of an update is none: .*unknown field `data`"),
         ("circle", {}, "is no kind of run"),
+        ("cycle", {"data": ["nonsense:xyz"]}, "'nonsense:xyz' is no SOURCE: expected one of skfolio:sp500"),
+        ("cycle", {"comparison": {"steps": [1.0, 0.5]}}, "comparison: steps.1: 0.5 is not above the step before it"),
+        ("cycle", {"comparison": {"symbols": ["A", "A"]}}, "comparison: symbols.1: A is listed twice"),
+        ("cycle", {"comparison": {"block": "1ms"}}, "comparison: block: a block of 1ms: expected one of 100ms to 7d"),
+        ("cycle", {"comparison": {"most": "-14d"}}, "comparison: '-14d' is no span of time"),
+        ("cycle", {"comparison": {"guardrails": [
+            {"metric": "error_rate", "tolerance": 0.2, "at_once": 0.1}]}}, "comparison: guardrails.0.at_once: 0.1"),
+        ("cycle", {"overrides": {"anna": ["egde"]}}, "overrides: no gate is called egde: there are feature version"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_is_told_by_where_it_is(kind, spec, words):
     with pytest.raises(ConfigurationError, match=words):
         check(request(kind, **spec))
@@ -79,6 +90,54 @@ def test_batches_are_as_many_times_smaller_as_memory_was_short():
     trial = read({"data": ["x"], "study": "s"}, TrialSpec, "trial")
     assert train_request(trial).batch_size == 1024
     assert train_request(trial).settings().fold.loop.batch_size == 1024
+
+
+def test_gates_are_answered_for_by_their_names():
+    known = gate_names()
+    assert {"edge", "feature version", "beats equal weights", "champion"} <= set(known)
+    check(request(overrides={"anna": [*known, f"{AGAINST_CHAMPION}3"]}))
+
+
+def test_an_update_must_be_able_to_begin():
+    told = {"archive": "x", "ticks": 50_000, "fresh": 50_001}
+    with pytest.raises(ConfigurationError, match="fresh, 50,001, is more than ticks, 50,000"):
+        check(RunRequest(kind="update", spec=told, reason="a test", by="tester"))
+    check(RunRequest(kind="update", spec={**told, "fresh": 50_000}, reason="a test", by="tester"))
+    with pytest.raises(ConfigurationError, match="a run needs a reason"):
+        check(RunRequest(kind="update", spec=told, reason=" ", by="tester"))
+
+
+def test_whoever_checks_what_is_asked_loads_no_library_of_a_training():
+    """The orchestrator has memory for itself alone."""
+    script = """
+import sys
+from stack.workflows.orchestrator import running, sensing
+from stack.workflows.orchestrator.asked import check
+from trainers.orchestrator.runs import RunRequest
+data = {"data": ["skfolio:sp500"], "training": {"bars": "tick:5", "horizon": "10s"}}
+for kind, spec in {"cycle": data, "training": data, "trial": {**data, "study": "x"}, "check": {"archive": "x"},
+                   "update": {"archive": "x"}}.items():
+    check(RunRequest(kind=kind, spec=spec, reason="a test", by="tester"))
+print(sorted({"torch", "sklearn", "pandas", "mlflow", "river"} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text("learning: {learning_rate: 5e-4}\n")
+    assert read_file(path) == {"learning": {"learning_rate": 5e-4}}
+
+
+def test_quiet_hours_are_listed_by_commas(monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_ORCHESTRATOR_QUIET", "22:00-06:00, 12:00-13:00")
+    assert OrchestratorSettings().policy().quiet == ("22:00-06:00", "12:00-13:00")
+    monkeypatch.setenv("ULTRATHINK_ORCHESTRATOR_QUIET", "midnight")
+    with pytest.raises(ConfigurationError, match="midnight"):
+        OrchestratorSettings().policy()
+    with pytest.raises(ConfigurationError, match="cool_down: '-1h' is no span"):
+        OrchestratorSettings(quiet=(), cool_down="-1h").policy()
 
 
 def test_a_file_that_is_no_spec_is_refused(tmp_path):
@@ -150,12 +209,15 @@ def test_what_the_newest_check_has_found_begins_what_is_wanted(tmp_path):
     runs[:] = [ended("cycle", "succeeded", age_s=500.0), ended("check", "failed", kinds=["drift"])]
     assert sensor.look(NOW) == []
     runs.append(
-        ended("check", "succeeded", kinds=["drift"], alarms=[{"what": "macd"}], summary="macd lies elsewhere")
-    )
+        ended("check", "succeeded", kinds=["drift"], alarms=[{"what": "macd"}], summary="macd lies elsewhere",
+              champion="trading_decision/3")
+    )  # fmt: skip
     (one,) = sensor.look(NOW)
     assert (one.kind, one.key, one.request.kind) == ("drift", "check-succeeded", "update")
     assert one.request.reason == "macd lies elsewhere"
     assert one.detail == {"check": "check-succeeded", "alarms": [{"what": "macd"}]}
+    # Of another champion nothing was found.
+    assert one.request.spec == {**update, "champion": "trading_decision/3"}
     # The worse one first; and what the newest check no longer finds begins nothing.
     runs.insert(0, ended("check", "succeeded", kinds=["drift", "decay"], summary="both"))
     assert [h.kind for h in sensor.look(NOW)] == ["decay"]

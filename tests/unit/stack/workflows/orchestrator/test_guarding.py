@@ -10,7 +10,7 @@ from exporters.formats.config_pbtxt import Serving
 from exporters.release.journal import Entry, Journal, ReleaseChange
 from stack.workflows.experiments.promoting import served
 from stack.workflows.orchestrator.asked_lived import GuardSpec
-from stack.workflows.orchestrator.guarding import passed, rolled_back, was_released
+from stack.workflows.orchestrator.going_back import passed, rolled_back, was_released
 from trading.experiments.definition import ServedModel
 
 SPEC = GuardSpec(promoted=ServedModel("m", 5), last_good=ServedModel("m", 3), of="run", sha256={})

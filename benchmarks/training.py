@@ -49,18 +49,33 @@ class Paused:
     def __init__(self, port: int) -> None:
         self._address, self._over = f"http://{LOOPBACK}:{port}/metrics", threading.Event()
         self.looks = self.still = 0
+        self._problem: Exception | None = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Looked at once a second meanwhile."""
-        thread = threading.Thread(target=self._look, daemon=True)
+        thread = threading.Thread(target=self._keep_looking, daemon=True)
         thread.start()
+        began_s, before = time.monotonic(), self.looks
         try:
             yield
         finally:
             self._over.set()
             thread.join()
             self._over.clear()
+        if self._problem is not None:
+            raise self._problem
+        seconds = int(time.monotonic() - began_s)
+        if self.looks - before < 0.8 * seconds:
+            raise SystemExit(
+                f"the orchestrator was asked {self.looks - before} times in {seconds} s: that says little"
+            )
+
+    def _keep_looking(self) -> None:
+        try:
+            self._look()
+        except httpx.HTTPError as error:
+            self._problem = error
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_S):

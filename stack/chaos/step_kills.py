@@ -8,12 +8,15 @@ import time
 
 from msgspec import Struct
 
-from trainers.orchestrator.cycle import StepEnd
+from trainers.orchestrator.cycle import KINDS, REJECT, StepEnd
 from trainers.orchestrator.executors.local import is_alive, place_of, send
 from trainers.orchestrator.store import Store
 
 #: A step is killed so long after it began, at most.
 LATEST_S = 2.5
+WORK_ENDED = frozenset({StepEnd.DONE, StepEnd.REJECTED})
+#: A watch that takes something back is followed by this.
+AFTERWARDS = {"guard": (REJECT,)}
 
 
 class StepKill(Struct, frozen=True):
@@ -64,12 +67,21 @@ class StepKills:
 
     def found(self) -> list[StepKill]:
         """What became of each. Raises ServiceUnavailable."""
-        found = []
+        # A step that was never killed has shown nothing.
+        wanted = [
+            (kind, step) for kind in sorted(self._kinds) for step in (*KINDS[kind], *AFTERWARDS.get(kind, ()))
+        ]
+        found = [
+            StepKill("", kind, step, 0.0, None, 0) for kind, step in wanted if (kind, step) not in self._killed
+        ]
         for (kind, step), (run, fence, after_s, killed_s) in self._killed.items():
             attempts = [one for one in self._store.runs.attempts(run) if one.step == step]
             later = [one for one in attempts if one.fence > fence]
             again_s = round(later[0].started_s - killed_s, 1) if later else None
+            if any(one.fence == fence and one.end in WORK_ENDED for one in attempts):
+                # It had told what it came to, and its process was about to end.
+                again_s = 0.0
             # What ends a watch is a rejection where it took something back.
-            done = sum(one.end in {StepEnd.DONE, StepEnd.REJECTED} for one in attempts)
+            done = sum(one.end in WORK_ENDED for one in attempts)
             found.append(StepKill(run, kind, step, round(after_s, 1), again_s, done))
         return found

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from connectors.job_queue import JobQueue, lay_out
-from connectors.postgres import connect_url
+from connectors.postgres import Jsonb, connect_url
 from tests.databases import empty_orchestrator, running_postgres
 from tests.waiting import eventually
 from trading.errors import ConfigurationError
@@ -506,6 +506,24 @@ def test_a_queue_of_another_version_is_made_anew(url):
     lay_out(url)
     with connect_url(url) as connection:
         assert connection.execute("SELECT count(*) FROM job_queue.procrastinate_jobs").fetchone() == (0,)
+
+
+def test_a_dataset_that_another_run_has_built_too_is_known(store):
+    runs = []
+    for _ in range(2):
+        runs.append(at(store, "trial", "trial") if runs else at(store, "training", "build"))
+        _, attempt = begin(store, runs[-1])
+        with connect_url(store_url(store)) as connection:
+            connection.execute(
+                "UPDATE orchestrator.runs SET outputs = %s, state = 'ended', ended_at = now(), lease_until = NULL, "
+                "verdict = 'failed' WHERE id = %s",
+                (Jsonb({"build": {"dataset": "/home/datasets/0123456789ab"}}), runs[-1].id),
+            )
+        store.runs.gone(runs[-1].id, attempt.fence)
+    assert store.history.is_named_elsewhere(runs[0].id, "/home/datasets/0123456789ab")
+    assert not store.history.is_named_elsewhere(runs[0].id, "/home/datasets/another")
+    store.runs.forget(runs[1].id)
+    assert not store.history.is_named_elsewhere(runs[0].id, "/home/datasets/0123456789ab")
 
 
 def test_slots_firings_and_what_happened_to_no_run_go_with_the_old_runs(store, url):

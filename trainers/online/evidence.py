@@ -149,8 +149,9 @@ def updated(champion: Networks, data: Dataset, known: BoolArray, settings: Updat
         found = update(champion, seen, settings)
     except Refused as error:
         return champion, f"refused: {', '.join(sorted({fault.name for fault in error.faults}))}"
-    except ConfigurationError as error:
-        return champion, str(error)
+    except ConfigurationError:
+        # The settings were checked before.
+        return champion, "too few ripe rows"
     return (found.networks, STEP_FORWARD) if found.gain > 0.0 else (champion, "no step forward")
 
 

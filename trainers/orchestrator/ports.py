@@ -131,7 +131,10 @@ class Desk(Protocol):
 
 
 class Keeping(Protocol):
-    """What became of models that runs have made."""
+    """What became of what runs have made."""
+
+    def forget(self, dataset: str) -> None:
+        """Delete a dataset that a run has built, and that no other names; one that somebody gave it stays."""
 
     def kept(self) -> Sequence[str]:
         """Runs whose models serve, or served. Raises ServiceUnavailable where nobody can tell: then none is

@@ -64,7 +64,9 @@ def pin(source: str) -> str:
         return source
     head = read_head(Path(path).expanduser())
     if head is None:
-        raise SourceError(f"{path} holds no archive yet: `ultrathink data serve` writes one")
+        raise SourceError(
+            f"{Path(path).expanduser().absolute()} holds no archive yet: `ultrathink data serve` writes one"
+        )
     until = show_offsets({partition: one.next_offset for partition, one in head.partitions.items()})
     return f"{kind}:{path}?{options + '&' if options else ''}until={until}"
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
+import shutil
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 from stack.processes.own import PROGRAM
 from stack.servers.settings import load
@@ -28,6 +31,7 @@ from trainers.orchestrator.store import Store
 SHARE = 0.6
 #: What steps are marked as: with the orchestrator's own mark they would be ended with it.
 STEPS = "orchestrator/steps"
+BUILT = re.compile(r"[0-9a-f]{12}")
 
 
 def serve(settings: OrchestratorSettings, listening: Callable[[int], None]) -> None:
@@ -62,6 +66,13 @@ class Served:
     """Implements Keeping: MLflow knows of each version which run has made it, and the repository what was
     served.
     """
+
+    def forget(self, dataset: str) -> None:
+        """See Keeping."""
+        folder = Path(dataset)
+        # What a training builds itself is named by what it is made of.
+        if folder.parent == load().absolute_home / "datasets" and BUILT.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def kept(self) -> list[str]:
         """See Keeping. Raises ServiceUnavailable."""

@@ -150,6 +150,17 @@ class HistoryStore:
             )
             return [to_run(row) for row in rows]
 
+    def is_named_elsewhere(self, run: str, dataset: str) -> bool:
+        """Whether another run has built the same dataset. Raises ServiceUnavailable."""
+        with self._database.transaction("the datasets cannot be looked up") as connection:
+            return (
+                connection.execute(
+                    "SELECT 1 FROM orchestrator.runs WHERE id <> %s AND outputs->'build'->>'dataset' = %s LIMIT 1",
+                    (run, dataset),
+                ).fetchone()
+                is not None
+            )
+
     def forget_records(self, older: timedelta) -> int:
         """Delete slots, firings and what happened to no run, that are older and whose run is gone; how many.
 

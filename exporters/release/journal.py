@@ -39,6 +39,7 @@ class Entry(Struct, frozen=True):
         time, user: when and by whom.
         changes: configurations before and after; in `begun` only.
         reason: why it was undone.
+        given: why it was wanted, as whoever wanted it said.
         seconds: from `begun` to here.
     """
 
@@ -52,6 +53,7 @@ class Entry(Struct, frozen=True):
     changes: tuple[ReleaseChange, ...] = ()
     reason: str = ""
     seconds: float = 0.0
+    given: str = ""
 
 
 _entries = Records(Entry)

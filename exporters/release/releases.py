@@ -82,8 +82,10 @@ class Releases:
         self._repository, self._triton, self._gpu, self._progress = repository, triton, gpu, progress
         self._journal = Journal(repository.journal)
 
-    def release(self, name: str, version: int, instead_of: int | None = None) -> Released:
+    def release(self, name: str, version: int, instead_of: int | None = None, *, reason: str = "") -> Released:
         """Serve a published version; where `instead_of` is given, only if that is what is served.
+
+        `reason` is kept in the journal.
 
         Raises:
             ExportError: it is unknown, changed, too large for the GPU, or does not load; or something else is
@@ -94,11 +96,13 @@ class Releases:
         self.recover()
         with self._repository.lock(name, *lineage.contract.steps):
             self._refuse_another(name, instead_of)
-            return self._change("release", lineage, version)
+            return self._change("release", lineage, version, reason)
 
-    def rollback(self, name: str, to: int | None = None, instead_of: int | None = None) -> Released:
+    def rollback(
+        self, name: str, to: int | None = None, instead_of: int | None = None, *, reason: str = ""
+    ) -> Released:
         """Serve an earlier version again: the one before the last release, or `to`; where `instead_of` is given,
-        only if that is what is served.
+        only if that is what is served. `reason` is kept in the journal.
 
         Raises:
             ExportError: there is none, or it was never served; or something else is served by now.
@@ -110,7 +114,7 @@ class Releases:
             if (now_target := to_roll_back_to(self._journal, self._repository, name, to)) != target:
                 raise Busy(f"{name} was released meanwhile, and would go back to {now_target} now: try again")
             self._refuse_another(name, instead_of)
-            return self._change("rollback", lineage, target)
+            return self._change("rollback", lineage, target, reason)
 
     def _refuse_another(self, name: str, instead_of: int | None) -> None:
         """Raise ExportError where something else is served than what a version is to take the place of."""
@@ -186,7 +190,7 @@ class Releases:
             if (lost := self._undo(begun, "interrupted")) is not None:
                 raise lost
 
-    def _change(self, action: ReleaseAction, lineage: Lineage, version: int) -> Released:
+    def _change(self, action: ReleaseAction, lineage: Lineage, version: int, reason: str) -> Released:
         name, started = lineage.contract.name, time.monotonic()
         before = self._repository.serving(name)
         changes = {c.name: c for c in self._plan(action, lineage, version)}
@@ -194,8 +198,9 @@ class Releases:
         check_folder(self._repository, self._triton)
         check_served(self._repository, self._triton, changes)
         begun = Entry(
-            secrets.token_hex(4), "begun", action, name, version, now(), current_user(), tuple(changes.values())
-        )
+            secrets.token_hex(4), "begun", action, name, version, now(), current_user(), tuple(changes.values()),
+            given=reason,
+        )  # fmt: skip
         self._journal.append(begun)
         reach("journal_begun")
         try:

@@ -27,10 +27,28 @@ class VersionRow(Struct, frozen=True):
 
 
 def last_good(journal: Journal, repository: ModelRepository, name: str) -> int | None:
-    """The version that was served before the one that is, and is still there."""
+    """The version that was served before the one that is, and is still there.
+
+    What was gone back from is no way back: after a rollback it is the version before that which serves now.
+    """
     released, there = repository.serving(name).released, set(repository.versions(name))
-    earlier = [v for v in served_before(journal, name) if v != released and v in there]
+    earlier = [v for v in way_back(journal, name) if v != released and v in there]
     return earlier[-1] if earlier else None
+
+
+def way_back(journal: Journal, name: str) -> list[int]:
+    """Versions that were served one after the other, without those that were gone back from; the newest last."""
+    found: list[int] = []
+    for one in journal.transactions(name):
+        version = one.changes[name].after.released
+        if one.last.step != "done" or version is None:
+            continue
+        if one.begun.action == "rollback" and version in found:
+            while found[-1] != version:
+                found.pop()
+        elif not found or found[-1] != version:
+            found.append(version)
+    return found
 
 
 def served_before(journal: Journal, name: str) -> list[int]:

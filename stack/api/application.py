@@ -232,7 +232,10 @@ def add_actions(app: FastAPI, desk: Desk, known: Sequence[Any]) -> None:
 
         The first result is the doctor's verdict with its findings, the second what was released.
         """
-        steps = [verdict(), Step(["export", "release", "--json", "--", name, str(asked.version)])]
+        steps = [
+            verdict(),
+            Step(["export", "release", "--reason", asked.on_record, "--json", "--", name, str(asked.version)]),
+        ]
         return await begun(desk, "release", f"{name} {asked.version}", steps, asked, wait_s)
 
     @app.post(
@@ -242,7 +245,10 @@ def add_actions(app: FastAPI, desk: Desk, known: Sequence[Any]) -> None:
     async def rollback(name: models.ModelName, asked: models.AskedRollback, wait_s: WaitOption = 0.0) -> Any:
         """Serve an earlier version again. Going back is never refused by the doctor: he is asked, and told."""
         to = [] if asked.to is None else ["--to", str(asked.to)]
-        steps = [Step(verdict().words, (0, 1, 3)), Step(["export", "rollback", *to, "--json", "--", name])]
+        steps = [
+            Step(verdict().words, (0, 1, 3)),
+            Step(["export", "rollback", *to, "--reason", asked.on_record, "--json", "--", name]),
+        ]
         return await begun(desk, "rollback", name, steps, asked, wait_s)
 
     @app.post(

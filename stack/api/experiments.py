@@ -26,14 +26,9 @@ OURS = re.compile(r"[0-9a-f]{32}\.yaml")
 OPTIONS: dict[str, Any] = {"response_model": models.OperationAnswer, "status_code": 202, "tags": ["experiments"]}
 
 
-def reason_of(asked: models.Asked) -> str:
-    """Why, and by whom. Whoever has the token may call himself anything: that it came this way stays on record."""
-    return f"{asked.reason} (over HTTP{f', by {asked.by}' if asked.by else ''})"
-
-
 def words_of(act: str, name: str, asked: models.Asked, *more: str) -> list[Step]:
     """The one command."""
-    return [Step(["experiment", act, "--reason", reason_of(asked), *more, "--json", "--", name])]
+    return [Step(["experiment", act, "--reason", asked.on_record, *more, "--json", "--", name])]
 
 
 def add_experiments(app: FastAPI, home: Path, operations: Operations, begin: Begin, known: Sequence[Any]) -> None:
@@ -96,7 +91,7 @@ def add_commands(app: FastAPI, home: Path, begin: Begin, known: Sequence[Any]) -
             replace_file(file, asked.definition.encode(), mode=0o600)
         except OSError as error:
             raise HTTPException(503, f"{folder} cannot be written: {error.strerror}") from error
-        steps = [Step(["experiment", "create", "--reason", reason_of(asked), "--json", "--", str(file)])]
+        steps = [Step(["experiment", "create", "--reason", asked.on_record, "--json", "--", str(file)])]
         return await begin("experiment", "create", steps, asked, wait_s)
 
     @app.post("/v1/experiments/{name}/start", dependencies=known, **OPTIONS)

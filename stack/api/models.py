@@ -41,6 +41,11 @@ class Asked(BaseModel):
     reason: Reason
     by: By = ""
 
+    @property
+    def on_record(self) -> str:
+        """Why, and by whom: whoever has the token may call himself anything, and that it came this way is kept."""
+        return f"{self.reason} (over HTTP{f', by {self.by}' if self.by else ''})"
+
 
 class AskedRelease(Asked):
     """A version to release."""

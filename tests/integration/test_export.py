@@ -324,13 +324,13 @@ def test_release_rollback_list_diff_prune(repository, releases, triton, tmp_path
         assert done.previous == {1: None, 2: 1, 4: 2}[version]
         assert done.parity_max_abs_diff == 0.0
     assert repository.serving("story").versions == (2, 4)
-    back = releases.rollback("story")
+    back = releases.rollback("story", reason="it drifts")
     assert (back.version, back.previous) == (2, 4)
     # The version that was rolled back from is gone, so that nobody is answered by it any more.
     assert repository.serving("story").versions == (2,)
     index = {(m.name, m.version): m.state for m in triton.index()}
     assert [(r.version, r.state) for r in rows(repository, index, "story")] == [
-        (1, "published"), (2, "served"), (3, "published"), (4, "last good"),
+        (1, "last good"), (2, "served"), (3, "published"), (4, "published"),
     ]  # fmt: skip
     with pytest.raises(ExportError, match="already serves version 2"):
         releases.rollback("story", 2)
@@ -343,11 +343,15 @@ def test_release_rollback_list_diff_prune(repository, releases, triton, tmp_path
     found = diff(repository, "story", 1, 2)
     assert found.max_abs_diff > 0
     assert any(c.what == "weight factor" for c in found.changed)
-    assert [v for v, _ in prune(repository, "story", 0)] == [1, 3]
+    assert [v for v, _ in prune(repository, "story", 0)] == [3, 4]
     assert [
-        (t.begun.action, t.begun.version, t.last.step)
+        (t.begun.action, t.begun.version, t.last.step, t.begun.given)
         for t in Journal(repository.state / "journal.jsonl").transactions("story")
-    ] == [("release", 1, "done"), ("release", 2, "done"), ("release", 4, "done"), ("rollback", 2, "done")]
+    ] == [
+        ("release", 1, "done", ""), ("release", 2, "done", ""), ("release", 4, "done", ""),
+        ("rollback", 2, "done", "it drifts"),
+    ]  # fmt: skip
+    assert releases.rollback("story").version == 1
 
 
 def test_a_version_of_another_contract_takes_over_alone_and_gives_back(repository, releases, triton, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -11,17 +11,22 @@ from stack.cli.export.command import GpuOption, Places, command, working
 from stack.cli.export.publish import show_released
 from stack.cli.output import coloured, out, print_json, table
 
+if TYPE_CHECKING:
+    from exporters.release.journal import Transaction
+
 NameArgument = Annotated[str, typer.Argument(help="A model of the repository.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; `export history` tells it.")]
 VariantOption = Annotated[str, typer.Option(help="The model's variant, as `fused`.")]
 
 
-@command("release", "release trading_decision 4")
+@command("release", 'release trading_decision 4 --reason "calibrated anew"')
 def release(
     places: Places,
     name: NameArgument,
     version: Annotated[int, typer.Argument(help="A published version.")],
     variant: VariantOption = "",
     gpu: GpuOption = "rtx5070",
+    reason: ReasonOption = "",
 ) -> None:
     """Probe a version, make it the one that is served, and keep the one before loaded."""
     from exporters.profiles import find_gpu
@@ -29,17 +34,20 @@ def release(
 
     card = find_gpu(gpu)
     with working("release") as progress:
-        done = places.releases(card, progress).release(variant_name(name, variant), version)
+        done = places.releases(card, progress).release(variant_name(name, variant), version, reason=reason)
     print_json(done) if places.json else show_released([done])
 
 
-@command("rollback", "rollback trading_decision --to 3")
+@command("rollback", 'rollback trading_decision --to 3 --reason "its signals drift"')
 def rollback(
     places: Places,
     name: NameArgument,
-    to: Annotated[int | None, typer.Option(help="Version; default: the one served before.")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="Version; default: the one before, one further back each time.")
+    ] = None,
     variant: VariantOption = "",
     gpu: GpuOption = "rtx5070",
+    reason: ReasonOption = "",
 ) -> None:
     """Serve an earlier version again, and only that one."""
     from exporters.profiles import find_gpu
@@ -47,7 +55,7 @@ def rollback(
 
     card = find_gpu(gpu)
     with working("rollback") as progress:
-        done = places.releases(card, progress).rollback(variant_name(name, variant), to)
+        done = places.releases(card, progress).rollback(variant_name(name, variant), to, reason=reason)
     print_json(done) if places.json else show_released([done])
 
 
@@ -88,11 +96,16 @@ def history(places: Places, name: Annotated[str, typer.Argument(help="Default: e
         return
     rows = [
         [t.begun.time[5:19].replace("T", " "), t.begun.action, t.begun.model, str(t.begun.version),
-         "interrupted" if t.open else t.last.step, f"{t.last.seconds:.1f} s", t.begun.user, t.last.reason[:120]]
+         "interrupted" if t.open else t.last.step, f"{t.last.seconds:.1f} s", t.begun.user, why(t)[:120]]
         for t in found
     ]  # fmt: skip
     columns = ["UTC", "action", "model", "version", "ended", "took", "by", "why"]
     out.print(table("", columns, rows, right=(3, 5)) if rows else "nothing was released yet")
+
+
+def why(one: Transaction) -> str:
+    """What was given as its reason, and what kept it from its end."""
+    return "; ".join(filter(None, (one.begun.given, one.last.reason)))
 
 
 @command("list", "list regime_detection")

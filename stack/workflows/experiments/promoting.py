@@ -118,7 +118,7 @@ def promote(
         command(settings, ExperimentWord("stop", definition.name), f"{challenger.arm} is promoted: {reason}", by)
     released = None
     if served(place, challenger.model) != challenger.version:
-        released = release(definition, challenger, place, progress)
+        released = release(definition, challenger, place, progress, reason)
     on_release()
     try:
         record(known, challenger, settings, (reason, by), against)
@@ -178,13 +178,20 @@ def refuse_served(definition: ExperimentDefinition, challenger: Challenger, plac
 
 
 def release(
-    definition: ExperimentDefinition, challenger: Challenger, place: ModelPlace, progress: Callable[[str], None]
+    definition: ExperimentDefinition,
+    challenger: Challenger,
+    place: ModelPlace,
+    progress: Callable[[str], None],
+    reason: str,
 ) -> Released:
     """Through the exporters' gates. Raises ExportError and ServiceUnavailable; the same is served as before."""
     try:
         with closing(TritonServer(place.address)) as triton:
             releases = Releases(place.repository, triton, place.gpu, progress)
-            return releases.release(challenger.model, challenger.version, instead_of=definition.champion.version)
+            return releases.release(
+                challenger.model, challenger.version, instead_of=definition.champion.version,
+                reason=f"{definition.name}: {reason}",
+            )  # fmt: skip
     except (ExportError, ServiceUnavailable) as error:
         raise type(error)(
             f"{definition.name} is stopped, and {challenger.served} was not released ({error}): "

@@ -42,14 +42,17 @@ def passed(place: ModelPlace, model: str) -> list[tuple[str, int]]:
     ]
 
 
-def roll_back(place: ModelPlace, spec: GuardSpec, context: StepContext) -> None:
+def roll_back(place: ModelPlace, spec: GuardSpec, context: StepContext, why: str) -> None:
     """Serve the last good version again, if the promoted one is served. Raises ExportError, ServiceUnavailable."""
     from exporters.release.releases import Releases
     from exporters.release.triton_client import TritonServer
 
     with closing(TritonServer(place.address)) as triton:
         releases = Releases(place.repository, triton, place.gpu, context.progress)
-        releases.rollback(spec.promoted.model, spec.last_good.version, instead_of=spec.promoted.version)
+        releases.rollback(
+            spec.promoted.model, spec.last_good.version, instead_of=spec.promoted.version,
+            reason=f"run {context.run.id}: {why}",
+        )  # fmt: skip
 
 
 def wait_for(settings: GatewaySettings, model: ServedModel, timeout_s: float = 30.0) -> bool:

@@ -272,7 +272,7 @@ class Watched:
         if released not in {spec.promoted.version, spec.last_good.version}:
             return f"{why}; but {spec.promoted.model} serves version {released} by now, which stays"
         if released == spec.promoted.version:
-            roll_back(self._place, spec, self._context)
+            roll_back(self._place, spec, self._context, why)
         followed = wait_for(self._settings, spec.last_good)
         told = f"{why}; {spec.last_good} serves again, the same bytes as before"
         told += f", after {time.monotonic() - began_s:.1f} s" if followed else "; no gateway has followed yet"

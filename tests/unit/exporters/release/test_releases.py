@@ -140,6 +140,21 @@ def test_a_rollback_serves_that_version_alone_also_upwards(desk):
     assert triton.ready("times") == {2}
 
 
+def test_rollbacks_go_further_back_and_never_to_what_was_left(desk, tmp_path):
+    repository, _, releases, _ = desk
+    releases.release("times", 3)
+    assert [releases.rollback("times").version for _ in range(2)] == [2, 1]
+    with pytest.raises(ExportError, match="times serves version 1, the first that was released"):
+        releases.rollback("times")
+    # Forwards where that is said; and from there the same way back.
+    assert releases.rollback("times", 3).version == 3
+    assert releases.rollback("times").version == 1
+    releases.release("times", 2)
+    releases.release("times", publish_times(repository, tmp_path, 5.0))
+    releases.release("times", 2)
+    assert [releases.rollback("times").version for _ in range(3)] == [4, 2, 1]
+
+
 def test_a_rollback_whose_way_changed_while_it_waited_is_refused(desk, monkeypatch):
     repository, triton, releases, _ = desk
     other = Releases(repository, triton, find_gpu("rtx5070"), lambda _: None)

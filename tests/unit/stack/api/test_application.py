@@ -121,11 +121,14 @@ def test_a_log_is_followed_across_its_rotation(tmp_path):
         ("services/gateway/restart", {}, [["stack", "restart", "--reason", "a test", "--json", "--", "gateway"]]),
         (
             "models/trading_decision/release", {"version": 4},
-            [["export", "doctor", "--json"], ["export", "release", "--json", "--", "trading_decision", "4"]],
+            [["export", "doctor", "--json"],
+             ["export", "release", "--reason", "a test (over HTTP, by me)", "--json", "--", "trading_decision", "4"]],
         ),
         (
             "models/trading_decision/rollback", {"to": 3},
-            [["export", "doctor", "--json"], ["export", "rollback", "--to", "3", "--json", "--", "trading_decision"]],
+            [["export", "doctor", "--json"],
+             ["export", "rollback", "--to", "3", "--reason", "a test (over HTTP, by me)", "--json", "--",
+              "trading_decision"]],
         ),
         (
             "loadtests", {"kind": "triton", "speed": "poisson:100/s", "duration": "5s", "confirm": True},

@@ -21,6 +21,7 @@ from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from connectors.mlflow_address import unanswered
 from trading.errors import ServiceUnavailable
 
 __all__ = [
@@ -38,12 +39,25 @@ __all__ = [
     "use",
 ]
 LONGEST = 300
+TRACKING, REGISTRY = "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
 
 
 def use(uri: str) -> None:
-    """From now on this process talks to this server; nothing is asked of it yet."""
+    """From now on this process talks to this server; nothing is asked of it yet.
+
+    MLFLOW_REGISTRY_URI names another server of versions where MLFLOW_TRACKING_URI names this one; credentials are
+    read from their variables by MLflow itself.
+    """
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    told = {name: os.environ.get(name) for name in (TRACKING, REGISTRY)}
     mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri((told[TRACKING] == uri and told[REGISTRY]) or uri)
+    for name, value in told.items():
+        # MLflow writes what it was told into variables, which commands that are started later take for a person's.
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def brief(error: BaseException) -> str:
@@ -53,7 +67,4 @@ def brief(error: BaseException) -> str:
 
 def silent(uri: str, error: BaseException) -> ServiceUnavailable:
     """The tracking server does not answer."""
-    return ServiceUnavailable(
-        f"MLflow at {uri} does not answer: start it with `ultrathink stack up`, or name another with "
-        f"--mlflow-uri ({brief(error)})"
-    )
+    return unanswered(uri, brief(error))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from connectors.mlflow_address import refuse_silent
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays
 from trading.models.signature import TensorSpec
@@ -74,6 +75,7 @@ def fetch(mlflow_uri: str, reference: str, folder: Path, name: str = "", alias: 
     """
     if is_file(reference):
         return from_path(Path(reference).expanduser(), name)
+    refuse_silent(mlflow_uri)
     # MLflow takes longer to import than a file takes to export.
     from exporters.sources.registry import download
 

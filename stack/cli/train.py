@@ -23,7 +23,7 @@ Horizon = Annotated[
     str | None, typer.Option(help="How far labels look ahead, as 10s or 5d; default: ten mean distances of rows.")
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Use so many ticks only.")]
-Uri = Annotated[str | None, typer.Option(help="MLflow; default: the stack's.")]
+Uri = Annotated[str | None, typer.Option(help="MLflow; default: the stack's.", envvar="MLFLOW_TRACKING_URI")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Of each network, at most.")]

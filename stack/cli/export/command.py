@@ -31,7 +31,12 @@ app = typer.Typer(
 
 PLACES: dict[str, Any] = {
     "mlflow_uri": (
-        Annotated[str | None, typer.Option(help="MLflow; default: the stack's.", rich_help_panel="Places")],
+        Annotated[
+            str | None,
+            typer.Option(
+                help="MLflow; default: the stack's.", envvar="MLFLOW_TRACKING_URI", rich_help_panel="Places"
+            ),
+        ],
         None,
     ),
     "triton_url": (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from connectors.mlflow_address import refuse_silent
 from stack.servers.settings import load
 from stack.workflows.training.settings import TrainRequest
 from trading.errors import ConfigurationError
@@ -110,18 +111,21 @@ def _train(
         UltraThinkError: see `build`, `open_dataset`, `train_all` and `tracking`.
     """
     from trainers import memory_budget
+
+    request.check()
+    home, mlflow_uri = load().absolute_home, request.mlflow_uri or load().mlflow_uri
+    limits = read_limits(request.limits)
+    if request.memory is not None:
+        memory_budget.limit_memory(memory_budget.parse_bytes(request.memory))
+    # Before the work, not after it: a missing server must not cost a training, nor the loading of its libraries.
+    refuse_silent(mlflow_uri)
     from trainers.data.dataset import open_dataset
     from trainers.registry import aliases
     from trainers.training.checkpoint import Checkpoints
     from trainers.walk_forward import identity
 
     settings = settings or request.settings()
-    home = load().absolute_home
-    limits = read_limits(request.limits)
-    if request.memory is not None:
-        memory_budget.limit_memory(memory_budget.parse_bytes(request.memory))
-    # Before the work, not after it: a missing server must not cost a training.
-    aliases.connect(request.mlflow_uri or load().mlflow_uri)
+    aliases.connect(mlflow_uri)
     folder = dataset_of(request, home, progress)
     data = open_dataset(folder, lambda stage, n: progress(stage, n, 0))
     checkpoints = Checkpoints(home / "training", identity(data, settings))

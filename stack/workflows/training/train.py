@@ -110,21 +110,14 @@ def _train(
     Raises:
         UltraThinkError: see `build`, `open_dataset`, `train_all` and `tracking`.
     """
-    from trainers import memory_budget
-
-    request.check()
-    home, mlflow_uri = load().absolute_home, request.mlflow_uri or load().mlflow_uri
-    limits = read_limits(request.limits)
-    if request.memory is not None:
-        memory_budget.limit_memory(memory_budget.parse_bytes(request.memory))
-    # Before the work, not after it: a missing server must not cost a training, nor the loading of its libraries.
-    refuse_silent(mlflow_uri)
+    # Before the work, not after it: what is missing must not cost a training, nor the loading of its libraries.
+    mlflow_uri, limits = begun(request)
     from trainers.data.dataset import open_dataset
     from trainers.registry import aliases
     from trainers.training.checkpoint import Checkpoints
     from trainers.walk_forward import identity
 
-    settings = settings or request.settings()
+    settings, home = settings or request.settings(), load().absolute_home
     aliases.connect(mlflow_uri)
     folder = dataset_of(request, home, progress)
     data = open_dataset(folder, lambda stage, n: progress(stage, n, 0))
@@ -145,6 +138,21 @@ def _train(
         out_of_sample_from_ns=trained.trained_until_ns, verdict=trained.evaluation.verdict,
         edge=trained.evaluation.edge, resumed=resumed, run_id=run_id, sheet=str(sheet), models=registered,
     )  # fmt: skip
+
+
+def begun(request: TrainRequest) -> tuple[str, LimitSet | None]:
+    """MLflow's address, where somebody listens, and limits for the backtest; memory is bounded from now on.
+
+    Raises ConfigurationError, ServiceUnavailable.
+    """
+    from trainers import memory_budget
+
+    request.check()
+    mlflow_uri, limits = request.mlflow_uri or load().mlflow_uri, read_limits(request.limits)
+    if request.memory is not None:
+        memory_budget.limit_memory(memory_budget.parse_bytes(request.memory))
+    refuse_silent(mlflow_uri)
+    return mlflow_uri, limits
 
 
 def train_logged(

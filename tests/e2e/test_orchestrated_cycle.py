@@ -46,6 +46,8 @@ SPEC = {
         "guardrails": [{"metric": "drawdown", "tolerance": 8.0}, {"metric": "error_rate", "tolerance": 0.5}],
         "shadow_blocks": 20, "steps": [0.1, 0.5, 1.0], "step_blocks": 5, "most": "1h",
     },
+    # Whatever trades is wilder than the champion here, which knows nothing and dares little.
+    "guard": {"volatility": 100.0},
 }  # fmt: skip
 
 

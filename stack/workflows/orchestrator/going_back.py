@@ -49,10 +49,7 @@ def roll_back(place: ModelPlace, spec: GuardSpec, context: StepContext, why: str
 
     with closing(TritonServer(place.address)) as triton:
         releases = Releases(place.repository, triton, place.gpu, context.progress)
-        releases.rollback(
-            spec.promoted.model, spec.last_good.version, instead_of=spec.promoted.version,
-            reason=f"run {context.run.id}: {why}",
-        )  # fmt: skip
+        releases.rollback(spec.promoted.model, spec.last_good.version, instead_of=spec.promoted.version, reason=why)
 
 
 def wait_for(settings: GatewaySettings, model: ServedModel, timeout_s: float = 30.0) -> bool:

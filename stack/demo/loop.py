@@ -82,8 +82,8 @@ UPDATE: dict[str, Any] = {
         "guardrails": [{"metric": "drawdown", "tolerance": 60.0}, {"metric": "error_rate", "tolerance": 0.5}],
         "shadow_blocks": 20, "steps": [0.1, 0.5, 1.0], "step_blocks": 5, "most": "1h",
     },
-    # What has learned the market's turn trades more than what is wrong about it, and is wilder for that alone: here it
-    # is what it earns that takes it back.
+    # What has learned the market's turn trades more than what is wrong about it, and is wilder for that alone: here
+    # it is taken back for what it earns.
     "guard": {"blocks": 2_000, "volatility": 100.0},
 }  # fmt: skip
 

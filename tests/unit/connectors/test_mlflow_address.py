@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 
@@ -36,11 +36,22 @@ def test_who_listens_is_asked_and_who_does_not_is_told():
 
 def test_a_name_that_is_looked_for_for_ever_is_waited_for_no_longer(monkeypatch):
     """A resolver that hangs: libc's own patience is ten seconds."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(30))
-    began = time.monotonic()
-    with pytest.raises(ServiceUnavailable, match="no connection within 2 s"):
-        refuse_silent("http://mlflow.example:5000")
-    assert time.monotonic() - began < 20
+    over = threading.Event()
+
+    def hanging(*_, **__):
+        assert over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    before = set(threading.enumerate())
+    try:
+        with pytest.raises(ServiceUnavailable, match="no connection within 2 s"):
+            refuse_silent("http://mlflow.example:5000")
+        assert not over.is_set()
+    finally:
+        over.set()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)
 
 
 def test_what_a_proxy_finds_is_left_to_it(monkeypatch):

@@ -35,7 +35,11 @@ class Scrape(Struct, frozen=True):
 
 
 def quantile_ms(before: Scrape, now: Scrape, name: str, q: float, **labels: str) -> float:
-    """The bucket bound that a share `q` of what was observed between two scrapes lies below; NaN for none."""
+    """Below which a share `q` of what was observed between two scrapes lies; NaN for none.
+
+    Within a bucket it is taken to be spread evenly, as Prometheus' histogram_quantile does; above the last bound it
+    is that bound.
+    """
     wanted = set(labels.items())
     grown = sorted(
         (float(dict(found)["le"]), value - before.samples.get((sample, found), 0.0))
@@ -44,4 +48,12 @@ def quantile_ms(before: Scrape, now: Scrape, name: str, q: float, **labels: str)
     )
     if not grown or grown[-1][1] <= 0:
         return math.nan
-    return next(bound for bound, count in grown if count >= q * grown[-1][1]) * 1e3
+    rank, below, under = q * grown[-1][1], 0.0, 0.0
+    for bound, count in grown:
+        if count >= rank:
+            if math.isinf(bound):
+                return below * 1e3
+            share = (rank - under) / (count - under) if count > under else 1.0
+            return (below + share * (bound - below)) * 1e3
+        below, under = bound, count
+    return math.nan

@@ -35,12 +35,27 @@ def scrapes():
 
 def test_quantiles_are_of_the_interval_alone(scrapes):
     before, now = scrapes
-    assert quantile_ms(before, now, "gateway_handled_seconds", 0.5) == 5.0
-    assert quantile_ms(before, now, "gateway_handled_seconds", 0.995) == 100.0
-    assert quantile_ms(before, now, "gateway_stage_seconds", 0.99, stage="publish") == 3.0
+    # Within its bucket, as if all were spread evenly there.
+    assert 3.0 < quantile_ms(before, now, "gateway_handled_seconds", 0.5) < 5.0
+    assert quantile_ms(before, now, "gateway_handled_seconds", 0.1) < quantile_ms(
+        before, now, "gateway_handled_seconds", 0.5
+    )
+    assert 50.0 < quantile_ms(before, now, "gateway_handled_seconds", 0.995) < 100.0
+    assert 2.0 < quantile_ms(before, now, "gateway_stage_seconds", 0.99, stage="publish") < 3.0
     assert quantile_ms(now, now, "gateway_handled_seconds", 0.5) != quantile_ms(
         now, now, "gateway_handled_seconds", 0.5
     )
+
+
+def test_beyond_the_last_bound_it_is_that_bound():
+    """Who is slower than anybody foresaw is slow, and not unknown."""
+    samples = {
+        ("x_bucket", (("le", le),)): value for le, value in (("0.01", 10.0), ("0.05", 20.0), ("+Inf", 120.0))
+    }
+    before, now = Scrape(0.0, {}, {}), Scrape(1.0, samples, {})
+    assert quantile_ms(before, now, "x", 0.99) == 50.0
+    assert quantile_ms(before, now, "x", 15.0 / 120.0) == pytest.approx(30.0)
+    assert quantile_ms(before, now, "x", 1.0 / 12.0) == pytest.approx(10.0)
 
 
 def test_the_view_says_state_problems_and_stages(scrapes):

@@ -58,9 +58,9 @@ def desk():
 def test_p99_is_that_of_the_last_ticks(desk):
     latency = GatewayLatency(f"http://127.0.0.1:{desk.server_port}/metrics")
     assert latency.p99_ms() is None
-    assert latency.p99_ms() == 10.0
+    assert 7.5 < latency.p99_ms() <= 10.0
     desk.slow = True
-    assert latency.p99_ms() == 100.0
+    assert 75.0 < latency.p99_ms() <= 100.0
 
 
 def test_where_nobody_answers_nobody_knows():

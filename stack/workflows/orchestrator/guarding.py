@@ -20,9 +20,9 @@ from stack.workflows.experiments.kept import known
 from stack.workflows.experiments.promoting import served
 from stack.workflows.orchestrator.asked import read
 from stack.workflows.orchestrator.asked_lived import GuardSpec
-from stack.workflows.orchestrator.comparing import BY, mark, name_of, say
+from stack.workflows.orchestrator.comparing import BY, name_of, say
 from stack.workflows.orchestrator.going_back import roll_back, rolled_back, wait_for
-from stack.workflows.orchestrator.learning import candidate_of, shown_spec, trained_by
+from stack.workflows.orchestrator.learning import shown_spec, trained_by
 from stack.workflows.orchestrator.lived import pipeline_of
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.experiments.definition import (
@@ -278,25 +278,3 @@ class Watched:
         told += f", after {time.monotonic() - began_s:.1f} s" if followed else "; no gateway has followed yet"
         # MLflow is told by what puts things back: it may be away for long, and the desk has what it needs.
         raise StepRejected(told)
-
-
-def tell_mlflow(context: StepContext, why: str) -> None:
-    """In MLflow the champions are those of before again, and what was taken back says so. Raises
-    ServiceUnavailable.
-    """
-    from trainers.registry import aliases, champions
-
-    spec = read(dict(context.spec), GuardSpec, "guard")
-    if spec.models:
-        mark(context, spec.models, f"taken back: {why}")
-    if not spec.before:
-        return
-    aliases.connect(place_of_experiments()[1])
-    record = {"promoted_by": BY, "promotion_reason": f"run {context.run.id}: {spec.promoted} was taken back"}
-    try:
-        chosen = [candidate_of(name, version) for name, version in spec.before.items()]
-    except ConfigurationError as error:
-        # It serves: that MLflow lacks one of its models makes it no worse.
-        context.progress(f"MLflow does not say so: {error}")
-        return
-    champions.take_back(chosen, spec.models, record)

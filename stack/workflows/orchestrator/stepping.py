@@ -31,8 +31,8 @@ STEPS: Mapping[str, tuple[str, str]] = {
     "release": ("comparing", "release"),
     "shadow": ("comparing", "shadow"),
     "canary": ("comparing", "canary"),
-    "promote": ("comparing", "promote_challenger"),
-    "reject": ("comparing", "reject"),
+    "promote": ("concluding", "promote_challenger"),
+    "reject": ("concluding", "reject"),
     "trial": ("trials", "trial"),
 }
 

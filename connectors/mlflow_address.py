@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from urllib.parse import urlsplit
 
+from connectors.addresses import scrubbed, shown
 from trading.errors import ConfigurationError, ServiceUnavailable
 
 #: For a name to be found, and for a connection.
@@ -27,7 +28,7 @@ def refuse_silent(uri: str) -> None:
         told = urlsplit(uri)
         host, port = told.hostname or "", told.port
     except ValueError as error:
-        raise ConfigurationError(f"{uri} is no address of MLflow: {error}") from None
+        raise ConfigurationError(f"{shown(uri)} is no address of MLflow: {scrubbed(str(error), uri)}") from None
     if told.scheme not in PORTS or not host or is_behind_proxy(told.scheme, host):
         return
     failure: list[str] = ["no connection within 2 s"]
@@ -38,6 +39,8 @@ def refuse_silent(uri: str) -> None:
                 failure.clear()
         except OSError as error:
             failure[:] = [error.strerror or str(error)]
+        except UnicodeError:
+            failure[:] = [f"{host} can be no name of a host"]
 
     # Finding a name takes as long as it likes.
     asking = threading.Thread(target=connect, name="mlflow's address", daemon=True)
@@ -50,13 +53,13 @@ def refuse_silent(uri: str) -> None:
 def is_behind_proxy(scheme: str, host: str) -> bool:
     """Whether this process would ask a proxy for it."""
     with contextlib.suppress(OSError):
-        return scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+        return bool({scheme, "all"} & urllib.request.getproxies().keys()) and not urllib.request.proxy_bypass(host)
     return False
 
 
 def unanswered(uri: str, why: str) -> ServiceUnavailable:
     """The tracking server does not answer."""
     return ServiceUnavailable(
-        f"MLflow at {uri} does not answer: start it with `ultrathink stack up`, or name another with --mlflow-uri "
-        f"or MLFLOW_TRACKING_URI ({why})"
+        f"MLflow at {shown(uri)} does not answer: start it with `ultrathink stack up`, or name another with "
+        f"--mlflow-uri or MLFLOW_TRACKING_URI ({scrubbed(why, uri)})"
     )

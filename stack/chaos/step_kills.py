@@ -78,9 +78,6 @@ class StepKills:
             attempts = [one for one in self._store.runs.attempts(run) if one.step == step]
             later = [one for one in attempts if one.fence > fence]
             again_s = round(later[0].started_s - killed_s, 1) if later else None
-            if any(one.fence == fence and one.end in WORK_ENDED for one in attempts):
-                # It had told what it came to, and its process was about to end.
-                again_s = 0.0
             # What ends a watch is a rejection where it took something back.
             done = sum(one.end in WORK_ENDED for one in attempts)
             found.append(StepKill(run, kind, step, round(after_s, 1), again_s, done))

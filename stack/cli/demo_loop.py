@@ -10,7 +10,7 @@ import typer
 from stack.cli.output import out, print_json, stages, table
 
 if TYPE_CHECKING:
-    from stack.demo.loop import LoopShown
+    from stack.demo.loop_shown import LoopShown
 
 
 def loop(home: Path, *, keep: bool, json: bool, seed: int | None = None) -> None:

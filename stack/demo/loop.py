@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from msgspec import Struct
 
 from gateway.control.control import Control
 from gateway.settings import GatewaySettings
-from stack.chaos.step_kills import StepKill, StepKills
+from stack.chaos.step_kills import StepKills
 from stack.demo.experiment import FUSED, HORIZON, PATIENT
 from stack.demo.live_market import LiveMarket
+from stack.demo.loop_shown import LoopShown, LoopStep
 from stack.demo.run import LIMITS
 from stack.processes.data import running_data
 from stack.processes.experiments import running_experiments
@@ -60,6 +62,8 @@ COSTS = {"fee_bps": 0.0, "slippage_bps": 0.0}
 REFERENCE, USUAL, LOOKED_AT = 48_000, 60_000, 24_000
 CHECK_TICKS = 30_000
 LOOK_S, MOST_S = 0.5, 1_500.0
+#: A step that is none forward is no fault, and the market goes on.
+MOST_UPDATES = 3
 COMPARED = frozenset({"shadow", "canary", "promote"})
 #: What an update of ten minutes of a simulated market cannot show: live ticks show it.
 ANSWERED = (
@@ -86,50 +90,6 @@ UPDATE: dict[str, Any] = {
     # it is taken back for what it earns.
     "guard": {"blocks": 2_000, "volatility": 100.0},
 }  # fmt: skip
-
-
-class LoopStep(Struct, frozen=True):
-    """A step that ended: of which run, when, in seconds since the demo began, and what it came to."""
-
-    run: str
-    kind: str
-    step: str
-    at_s: float
-    end: str
-    summary: str
-
-
-class LoopShown(Struct):
-    """What the loop came to.
-
-    Attributes:
-        steps: that ended, in their order.
-        found_after: ticks from the turn to the check that found it; None where none did.
-        alarms: what that check told.
-        champion, promoted: what decided at first, and what the update became; "" where it became nothing.
-        taken_back: why; "" where it was not.
-        rollback_s: from what was known to the desk being decided by the last good one.
-        same_bytes: whether that is what it was, by the SHA-256 of each of its files.
-        kills: of steps, where they were asked for.
-        seconds: all of it.
-    """
-
-    steps: list[LoopStep]
-    found_after: int | None = None
-    alarms: list[Any] = []
-    champion: str = ""
-    promoted: str = ""
-    taken_back: str = ""
-    rollback_s: float | None = None
-    same_bytes: bool = False
-    kills: list[StepKill] = []
-    seconds: float = 0.0
-
-    @property
-    def as_planted(self) -> bool:
-        """Whether what was planted was found, learned, and taken back."""
-        closed = self.found_after is not None and self.promoted and self.taken_back and self.same_bytes
-        return bool(closed) and all(one.ok for one in self.kills)
 
 
 Stage = Callable[[str], None]
@@ -207,7 +167,7 @@ def asked_of_the_orchestrator(home: Path) -> dict[str, Any]:
     return {
         "memory_mb": 6_000, "desk_metrics": "", "archive": home / "archive", "check_ticks": CHECK_TICKS,
         "check": folder / "check.json", "update": folder / "update.json", "on_drift": "update",
-        "on_decay": "update", "most_a_day": 1,
+        "on_decay": "update", "cool_down": "1s", "most_a_day": MOST_UPDATES,
     }  # fmt: skip
 
 
@@ -235,12 +195,7 @@ class Loop:
         files = files_of(champion)
         self._until(f"{USUAL:,} ticks were lived", self._usual, lambda: (self._archived(), USUAL))
         self._turn(BRIEF_CONTRARY, "the market turns: its quotes foretell the opposite of what they did")
-        update = self._until("a check has found it, and an update has begun", lambda: self._newest("update"))
-        self._note_found(update)
-        self._market.rate_hz = QUIET_HZ
-        update = self._until("the update has come to something", lambda: self._ended(update.id))
-        if update.verdict is not Verdict.SUCCEEDED:
-            raise ConfigurationError(f"the update has {update.verdict}: {update.why}")
+        update = self._learned()
         self.shown.promoted = str(update.outputs["promote"]["served"])
         self._until("the watch over it has begun", lambda: self._watching(update))
         self._turn(BRIEF, "the market turns back: what was learned is wrong now")
@@ -250,6 +205,27 @@ class Loop:
         self.shown.taken_back = guard.why
         self.shown.rollback_s = self._rollback_s(guard)
         self.shown.same_bytes = decides(self._desk) == champion and files_of(champion) == files
+
+    def _learned(self) -> Run:
+        """The update that is promoted: one that is no step forward is followed by the next that a check begins.
+
+        Raises ConfigurationError where several are not.
+        """
+        rejected: set[str] = set()
+        while True:
+            newest = partial(self._newest, "update", rejected)
+            begun: Run = self._until("a check has found it, and an update has begun", newest)
+            if not rejected:
+                self._note_found(begun)
+            self._market.rate_hz = QUIET_HZ
+            update: Run = self._until("the update has come to something", partial(self._ended, begun.id))
+            if update.verdict is Verdict.SUCCEEDED:
+                return update
+            rejected.add(update.id)
+            if len(rejected) == MOST_UPDATES:
+                raise ConfigurationError(f"the update has {update.verdict}: {update.why}")
+            self._stage(f"the update has {update.verdict}: the market goes on, and another check looks again")
+            self._market.rate_hz = BUSY_HZ
 
     def _until(
         self, what: str, reached: Callable[[], Any], counted: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -282,8 +258,9 @@ class Loop:
         head = None if archive is None else read_head(archive)
         return 0 if head is None else sum(one.next_offset for one in head.partitions.values())
 
-    def _newest(self, kind: str) -> Run | None:
-        return next((run for run in self._store.runs.listed(20) if run.request.kind == kind), None)
+    def _newest(self, kind: str, but: Collection[str]) -> Run | None:
+        found = (run for run in self._store.runs.listed(20) if run.request.kind == kind)
+        return next((run for run in found if run.id not in but), None)
 
     def _ended(self, run: str) -> Run | None:
         found = self._store.runs.get(run)

@@ -523,6 +523,11 @@ def test_a_dataset_that_another_run_has_built_too_is_known(store):
     assert store.history.is_named_elsewhere(runs[0].id, "/home/datasets/0123456789ab")
     assert not store.history.is_named_elsewhere(runs[0].id, "/home/datasets/another")
     store.runs.forget(runs[1].id)
+    # Who has not ended may name it, or is about to.
+    given = submit(store, kind="training", spec={"data": ["/home/datasets/0123456789ab"]})
+    assert store.history.is_named_elsewhere(runs[0].id, "/home/datasets/0123456789ab")
+    store.runs.cancel(given.id, "a test", "tester")
+    begin(store, given)
     assert not store.history.is_named_elsewhere(runs[0].id, "/home/datasets/0123456789ab")
 
 

@@ -133,9 +133,9 @@ class Chores:
         older = timedelta(days=self._settings.keep_days)
         old = self._store.history.forgettable(older, self._settings.keep_best, kept)
         for run in old:
-            built = (run.outputs.get("build") or {}).get("dataset", "")
-            if built and not self._store.history.is_named_elsewhere(run.id, built):
-                self._around.keeping.forget(built)
+            built = run.outputs.get("build") or {}
+            if built.get("made") and not self._store.history.is_named_elsewhere(run.id, built["dataset"]):
+                self._around.keeping.forget(built["dataset"])
             self._around.executor.forget(run.id)
             self._store.runs.forget(run.id)
         records = self._store.history.forget_records(older)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,8 +79,12 @@ class OrchestratorSettings(BaseSettings):
     @field_validator("quiet", mode="before")
     @classmethod
     def _listed(cls, given: Any) -> Any:
-        """Of a text what stands between its commas."""
-        return tuple(one.strip() for one in given.split(",") if one.strip()) if isinstance(given, str) else given
+        """Of a text what stands between its commas; one that begins as a list of JSON is that."""
+        if not isinstance(given, str):
+            return given
+        if given.lstrip().startswith("["):
+            return json.loads(given)
+        return tuple(one.strip() for one in given.split(",") if one.strip())
 
     def policy(self) -> TriggerPolicy:
         """What bounds runs that begin by themselves. Raises ConfigurationError."""

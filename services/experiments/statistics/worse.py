@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.experiments.statistics.guardrail import FEWEST_BLOCKS, looks_until
 from services.experiments.statistics.sequence import ConfidenceSequence
@@ -90,13 +91,14 @@ class WorseWatch:
         Args:
             now, before: float64 [n], net basis points a block of what decides now and of what did, on the same
                 blocks, all from the first on. A block that is not known of both says nothing; where MOST_UNVALUED
-                are not known of `now` alone, they accuse it.
+                of STARTS_EVERY in a row are not known of `now` alone, they accuse it.
         """
         unvalued = np.flatnonzero(np.isnan(now) & ~np.isnan(before))
-        if unvalued.size >= MOST_UNVALUED:
-            end = int(unvalued[MOST_UNVALUED - 1]) + 1
-            return KnownWorse(UNVALUED, 0, end, 0.0, float(MOST_UNVALUED), 0.0)
-        told = ~np.isnan(now) & ~np.isnan(before)
+        spans = unvalued[MOST_UNVALUED - 1 :] - unvalued[: unvalued.size - MOST_UNVALUED + 1] + 1
+        if (close := np.flatnonzero(spans <= STARTS_EVERY)).size:
+            first = int(close[0])
+            return KnownWorse(UNVALUED, int(unvalued[first]), int(spans[first]), 0.0, float(MOST_UNVALUED), 0.0)
+        told = np.flatnonzero(~np.isnan(now) & ~np.isnan(before))
         mine, its = now[told], before[told]
         found = [
             (start + blocks, what, start, blocks)
@@ -107,7 +109,9 @@ class WorseWatch:
         if not found:
             return None
         _, what, start, blocks = min(found)
-        return self._found(what, start, start + blocks, mine, its)
+        known = self._found(what, start, start + blocks, mine, its)
+        # As a person counts: those without a value, too.
+        return replace(known, first=int(told[start]))
 
     def _questions(self, mine: FloatArray, its: FloatArray) -> dict[str, list[FloatArray]]:
         """What must each have a mean above zero, for this to be known; where the last good one loses, 30 % worse is

@@ -7,8 +7,8 @@ experiment's page is attached to the model's versions in MLflow.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -89,6 +89,7 @@ def promote(
     progress: Callable[[str], None],
     *,
     override: bool,
+    may_release: bool = True,
     on_release: Callable[[], object] = lambda: None,
 ) -> Promoted:
     """Stop the experiment, release the challenger, put it on record, and attach the report.
@@ -100,6 +101,7 @@ def promote(
         told: why, and who.
         progress: told what is done.
         override: whether somebody answers for what speaks against it.
+        may_release: false where it was released before: what was taken back since is not released again.
         on_release: called as soon as it serves, before it is put on record.
 
     Raises:
@@ -111,25 +113,32 @@ def promote(
     (settings, place, mlflow_uri), (reason, by) = desk, told
     definition, challenger = known.experiment.definition, challenger_of(known, arm)
     # No override helps there.
-    refuse_served(definition, challenger, place)
+    refuse_served(definition, challenger, place, may_release=may_release)
     against = accepted(known, challenger, override=override)
     if known.experiment.state is ExperimentState.RUNNING:
         progress(f"stop {definition.name}")
         command(settings, ExperimentWord("stop", definition.name), f"{challenger.arm} is promoted: {reason}", by)
     released = None
-    if served(place, challenger.model) != challenger.version:
+    if may_release and served(place, challenger.model) != challenger.version:
         released = release(definition, challenger, place, progress, reason)
     on_release()
-    try:
+    with served_already(challenger):
         record(known, challenger, settings, (reason, by), against)
         progress("attach the report in MLflow")
         attached = attach(known, counted, challenger, (place, mlflow_uri), by)
+    return Promoted(definition.name, challenger.arm, challenger.served, released, attached, against)
+
+
+@contextmanager
+def served_already(challenger: Challenger) -> Iterator[None]:
+    """Says of a server that is away that what is left can be done later."""
+    try:
+        yield
     except ServiceUnavailable as error:
         raise ServiceUnavailable(
             f"{challenger.served} is served by now, and what is left is not done ({error}): the same command again "
             "does it"
         ) from error
-    return Promoted(definition.name, challenger.arm, challenger.served, released, attached, against)
 
 
 def accepted(known: KnownExperiment, challenger: Challenger, *, override: bool) -> str:
@@ -162,14 +171,20 @@ def served(place: ModelPlace, model: str) -> int | None:
     return place.repository.serving(model).released
 
 
-def refuse_served(definition: ExperimentDefinition, challenger: Challenger, place: ModelPlace) -> None:
-    """Raise ConfigurationError where the desk is decided by something that this one was never compared with."""
+def refuse_served(
+    definition: ExperimentDefinition, challenger: Challenger, place: ModelPlace, *, may_release: bool = True
+) -> None:
+    """Raise ConfigurationError where the desk is decided by something that this one was never compared with, or it
+    was taken back.
+    """
     if challenger.model != definition.champion.model:
         raise ConfigurationError(
             f"{challenger.arm} is {challenger.served}, and the desk is decided by {definition.champion.model}: "
             "export it as a version of that, and release it with `ultrathink export release`"
         )
     now = served(place, challenger.model)
+    if not may_release and now != challenger.version:
+        raise ConfigurationError(f"{challenger.served} was released, and version {now} serves by now, which stays")
     if now not in {definition.champion.version, challenger.version}:
         raise ConfigurationError(
             f"{challenger.model} serves version {now} by now, and {challenger.arm} was compared with "

@@ -67,12 +67,28 @@ def release(context: StepContext) -> dict[str, Any]:
         check_models(definition, *place_of_experiments())
         before = say(context, settings, ExperimentWord("create", definition.name, definition), "a challenger")
     if before.state is ExperimentState.CREATED:
-        before = say(
-            context, settings, ExperimentWord("start", before.definition.name), "beside the desk, at first"
-        )
+        before = started(context, settings, before)
     d = before.definition
     summary = f"{d.challengers[0].served} challenges {d.champion} in {d.name}"
     return {"experiment": d.name, "champion": str(d.champion), "released_s": time.time(), "summary": summary}
+
+
+def started(context: StepContext, settings: GatewaySettings, one: Experiment) -> Experiment:
+    """Begin a comparison that was created, perhaps long ago.
+
+    Raises:
+        StepRejected: something else decides the desk by now than what it is to be compared with.
+        NotYet: another experiment was quicker.
+    """
+    definition, now = one.definition, decides(settings)
+    if now != definition.champion:
+        raise StepRejected(f"it was to be compared with {definition.champion}, and {now} decides the desk by now")
+    try:
+        return say(context, settings, ExperimentWord("start", definition.name), "beside the desk, at first")
+    except ConfigurationError as error:
+        if commanding.register_of(settings).divided(definition.symbols):
+            raise NotYet(str(error), BUSY_S) from error
+        raise
 
 
 class Watched:

@@ -57,12 +57,14 @@ def promote_challenger(context: StepContext) -> dict[str, Any]:
         raise StepRejected(f"nothing could be gone back to: {error}") from error
     if serves:
         begin(context, watch)
-    left = [promoted(context, place, challenger, watch), named(context, str(challenger))]
+    left = [promoted(context, place, challenger, watch, may_release=not serves), named(context, str(challenger))]
     summary = "; ".join([f"{challenger} is the champion", *filter(None, left)])
     return {"served": str(challenger), "guard": begin(context, watch), "summary": summary}
 
 
-def promoted(context: StepContext, place: ModelPlace, challenger: ServedModel, watch: RunRequest | None) -> str:
+def promoted(
+    context: StepContext, place: ModelPlace, challenger: ServedModel, watch: RunRequest | None, *, may_release: bool
+) -> str:
     """Have it serve, and put that on record; what could not be put on record, "" where nothing is left.
 
     Raises as `promote_challenger`.
@@ -72,7 +74,7 @@ def promoted(context: StepContext, place: ModelPlace, challenger: ServedModel, w
         found = known(commanding.experiment_of(settings, name_of(context)), experiments_settings().folder)
         promote(
             found, ARM, (settings, *place_of_experiments()), (f"run {context.run.id}", BY), context.progress,
-            override=False, on_release=lambda: begin(context, watch),
+            override=False, may_release=may_release, on_release=lambda: begin(context, watch),
         )  # fmt: skip
     except (ConfigurationError, ServiceUnavailable) as error:
         if served(place, challenger.model) == challenger.version:

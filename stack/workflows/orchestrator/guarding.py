@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from exporters.errors import Busy, ExportError
 from services.experiments.statistics.guardrail import FEWEST_BLOCKS
@@ -110,7 +111,7 @@ class Watched:
     """What was promoted, looked at until something of it is known.
 
     Attributes:
-        blocks: that were counted so far.
+        blocks: that were counted so far, and have a value of both.
         takes_back: whether it is known to be worse, and on record.
     """
 
@@ -215,8 +216,8 @@ class Watched:
         series, rules = counted.shadow, self._spec.rules
         arms = series.arms()
         now, before = (arms[arm].metrics(series.capital)["net_bps"] for arm in (CHAMPION, LAST_GOOD))
-        if len(now) != self.blocks:
-            self.blocks, self._grew_s = len(now), time.monotonic()
+        if (compared := int(np.count_nonzero(~np.isnan(now) & ~np.isnan(before)))) != self.blocks:
+            self.blocks, self._grew_s = compared, time.monotonic()
         if (worse := self._worse.look(now, before)) is not None:
             # First on record: whoever goes on from here goes back, whatever is counted meanwhile.
             word = ExperimentWord("stop", experiment.definition.name)

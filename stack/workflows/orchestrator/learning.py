@@ -89,13 +89,19 @@ def build(context: StepContext) -> dict[str, Any]:
     for source, sha256 in (context.output("collect") or {}).get("files", {}).items():
         if (file := file_of(source)) is None or digest(file) != sha256:
             raise ConfigurationError(f"{source} is not what it was when this run began: submit another")
-    request = train_request(spec)
-    folder = dataset_of(request, load().absolute_home, context.progress)
+    request, home = train_request(spec), load().absolute_home
+    # What was there before is somebody else's, too.
+    before = {path.name for path in (home / "datasets").glob("*")}
+    folder = dataset_of(request, home, context.progress)
+    made = folder.parent == home / "datasets" and folder.name not in before
     from trainers.data import manifest
 
     found = manifest.read(folder)
     summary = f"{found.rows:,} rows of {found.ticks:,} ticks, {found.labelled:,} labelled"
-    return {"dataset": str(folder), "dataset_hash": found.dataset_hash, "rows": found.rows, "summary": summary}
+    return {
+        "dataset": str(folder), "made": made, "dataset_hash": found.dataset_hash, "rows": found.rows,
+        "summary": summary,
+    }  # fmt: skip
 
 
 def collected(context: StepContext) -> CycleSpec:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LEARNED = "learned_until"
 MODELS = "models:/"
 #: Names of a run's rows, whole or being built.
-ROWS = re.compile(r"\.?(?P<run>[0-9a-f]{12})-[0-9a-f]{12}(\.building)?")
+ROWS = re.compile(r"\.?(?P<run>[0-9a-f]{12})-[0-9a-f]{12}(\.[0-9a-f]{8}\.building)?")
 #: What was not touched for so long belongs to nobody.
 OLD_S = 2 * 86_400.0
 

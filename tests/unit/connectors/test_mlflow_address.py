@@ -54,6 +54,24 @@ def test_a_name_that_is_looked_for_for_ever_is_waited_for_no_longer(monkeypatch)
             thread.join(30)
 
 
+def test_no_message_tells_a_password():
+    for uri in ("http://anna:hunter22@127.0.0.1:9", "http://anna:hunter22@x:99999999"):
+        with pytest.raises((ServiceUnavailable, ConfigurationError)) as caught:
+            refuse_silent(uri)
+        assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64])
+def test_what_can_be_no_host_is_a_sentence(host):
+    with pytest.raises(ServiceUnavailable, match="can be no name of a host|Name or service not known"):
+        refuse_silent(f"http://{host}:5000")
+
+
+def test_what_a_proxy_of_all_finds_is_left_to_it(monkeypatch):
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
+    refuse_silent("http://mlflow.example:5000")
+
+
 def test_what_a_proxy_finds_is_left_to_it(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "localhost")

@@ -151,12 +151,15 @@ class HistoryStore:
             return [to_run(row) for row in rows]
 
     def is_named_elsewhere(self, run: str, dataset: str) -> bool:
-        """Whether another run has built the same dataset. Raises ServiceUnavailable."""
+        """Whether another run has built the same dataset, or one that has not ended names it, or has yet to name
+        its data. Raises ServiceUnavailable.
+        """
         with self._database.transaction("the datasets cannot be looked up") as connection:
             return (
                 connection.execute(
-                    "SELECT 1 FROM orchestrator.runs WHERE id <> %s AND outputs->'build'->>'dataset' = %s LIMIT 1",
-                    (run, dataset),
+                    "SELECT 1 FROM orchestrator.runs WHERE id <> %s AND (outputs->'build'->>'dataset' = %s "
+                    "OR state <> 'ended' AND (step IN ('collect', 'build') OR strpos(spec::text, %s) > 0)) LIMIT 1",
+                    (run, dataset, dataset),
                 ).fetchone()
                 is not None
             )

@@ -112,16 +112,29 @@ def test_what_was_better_for_long_and_is_worse_now_is_found_soon():
         assert "th on it is known" in found.sentence
 
 
+def test_since_when_is_counted_as_a_person_counts():
+    good, bad = pair(500, 3, mean=1.5), pair(500, 53, mean=-0.5)
+    now, before = (np.concatenate([one, two]) for one, two in zip(good, bad, strict=True))
+    whole = known_worse(now, before, RULES)
+    assert whole is not None
+    holes = [np.concatenate([np.full(7, np.nan), one]) for one in (now, before)]
+    found = known_worse(*holes, RULES)
+    assert found is not None
+    assert (found.first - 7, found.blocks, found.now) == (whole.first, whole.blocks, whole.now)
+
+
 def test_a_block_without_a_value_accuses_nobody_and_several_of_what_decides_now_do():
     now, before = pair(300, 1)
     both = np.array(now), np.array(before)
     both[0][50] = both[1][50] = np.nan
     assert known_worse(*both, RULES) is None
     now[50:54] = np.nan
-    assert known_worse(now, before, RULES) is None
     now[200] = np.nan
+    assert known_worse(now, before, RULES) is None
+    now[148] = np.nan
     found = known_worse(now, before, RULES)
     assert found is not None
-    assert found.sentence == ("5 of 201 blocks could not be valued, and could of what decided before")
+    assert found.sentence == "5 of 99 blocks could not be valued, and could of what decided before"
+    assert found.first == 50
     assert known_worse(np.zeros(0), np.zeros(0), RULES) is None
     assert gains(np.array([2.0, 0.0, -1.0])).tolist() == [1.0, 0.5, 0.0]

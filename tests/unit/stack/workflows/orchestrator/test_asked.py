@@ -133,6 +133,9 @@ def test_numbers_are_read_as_people_write_them(tmp_path):
 def test_quiet_hours_are_listed_by_commas(monkeypatch):
     monkeypatch.setenv("ULTRATHINK_ORCHESTRATOR_QUIET", "22:00-06:00, 12:00-13:00")
     assert OrchestratorSettings().policy().quiet == ("22:00-06:00", "12:00-13:00")
+    # As it had to be told before, and as stacks have kept it.
+    monkeypatch.setenv("ULTRATHINK_ORCHESTRATOR_QUIET", '["22:00-06:00"]')
+    assert OrchestratorSettings().policy().quiet == ("22:00-06:00",)
     monkeypatch.setenv("ULTRATHINK_ORCHESTRATOR_QUIET", "midnight")
     with pytest.raises(ConfigurationError, match="midnight"):
         OrchestratorSettings().policy()

@@ -8,10 +8,11 @@ import pytest
 
 from exporters.formats.config_pbtxt import Serving
 from exporters.release.journal import Entry, Journal, ReleaseChange
-from stack.workflows.experiments.promoting import served
+from stack.workflows.experiments.promoting import refuse_served, served
 from stack.workflows.orchestrator.asked_lived import GuardSpec
 from stack.workflows.orchestrator.going_back import passed, rolled_back, was_released
-from trading.experiments.definition import ServedModel
+from trading.errors import ConfigurationError
+from trading.experiments.definition import Challenger, ServedModel
 
 SPEC = GuardSpec(promoted=ServedModel("m", 5), last_good=ServedModel("m", 3), of="run", sha256={})
 
@@ -47,6 +48,16 @@ def test_what_was_put_back_once_is_not_put_back_over_a_persons_later_choice(plac
     assert rolled_back(place, SPEC)
     assert passed(place, "m") == [("release", 5), ("rollback", 3), ("release", 5)]
     assert not was_released(place, ServedModel("m", 6))
+
+
+def test_what_was_taken_back_meanwhile_is_not_released_by_another_attempt(place):
+    told(place, ("release", 5, "done"), ("release", 6, "done"), ("rollback", 5, "done"))
+    place.repository.serving = lambda _: Serving(versions=(5,))
+    definition = SimpleNamespace(champion=ServedModel("m", 5))
+    challenger = Challenger("challenger", "m", 6)
+    refuse_served(definition, challenger, place)
+    with pytest.raises(ConfigurationError, match="m/6 was released, and version 5 serves by now, which stays"):
+        refuse_served(definition, challenger, place, may_release=False)
 
 
 def test_a_release_that_has_not_passed_serves_nothing(place):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from types import SimpleNamespace
+
 import pytest
 
 from stack.workflows.orchestrator.asked_lived import CheckSpec
-from stack.workflows.orchestrator.lived import last_ticks, looked_at, span_of
+from stack.workflows.orchestrator.lived import forget, last_ticks, looked_at, span_of
 from tests.archives import logged, write_archive
 from trading.errors import ConfigurationError, SourceError
 from trading.history import open_source
@@ -96,3 +99,14 @@ def test_an_archive_that_does_not_begin_with_its_log_has_no_ticks_before(tmp_pat
     records = list(open_source("simulate:signal?seed=5&ticks=3000&symbols=2").records())
     write_archive(tmp_path, {0: logged([r.tick for r in records], first=5_000_000)})
     assert last_ticks(tmp_path, {0: 5_003_000}, 200_000) == {0: 5_000_000}
+
+
+def test_what_a_killed_run_left_being_built_goes_when_it_is_old_and_nothing_else_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_HOME", str(tmp_path))
+    run, other = "0123456789ab", "ba9876543210"
+    names = (f"{run}-{other}", f"{other}-{run}", f".{other}-{run}.0a1b2c3d.building", "november")
+    for name in names:
+        (tmp_path / "lived" / name).mkdir(parents=True)
+        os.utime(tmp_path / "lived" / name, (0, 0) if name != names[1] else None)
+    forget(SimpleNamespace(run=SimpleNamespace(id=run)))
+    assert {path.name for path in (tmp_path / "lived").iterdir()} == {names[1], "november"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 #: How often a process tells its own session, where others are told meanwhile.
@@ -29,6 +30,15 @@ def yield_to_others(nice: int) -> None:
         if yield_session(os.getpid(), told):
             return
         time.sleep(AGAIN_S)
+
+
+def yield_to_all() -> None:
+    """From now on this thread, and what it starts, gives its processor up to whoever else wants it (sched(7)).
+
+    Who is merely nice ends its turn first. Where sessions or groups share the processors, it counts within its own.
+    """
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def yield_session(pid: int, nice: int) -> bool:

@@ -24,8 +24,10 @@ MB = 2**20
 SLACK = 1.25
 ROOT = Path("/sys/fs/cgroup")
 PREFIX = "ultrathink-"
+#: After a home's name: its groups that yield. A share counts among those of one folder, so these have their own.
+YIELDING = "-yielding"
 #: Folder of a home's groups, as `find_groups` calls it, and what lies in it.
-OURS = re.compile(rf"(^|(?<=/)){PREFIX}[0-9a-f]{{12}}(/.*)?\Z")
+OURS = re.compile(rf"(^|(?<=/)){PREFIX}[0-9a-f]{{12}}({YIELDING})?(/.*)?\Z")
 #: Where whoever was in the root is put.
 LEAF = "supervisor"
 
@@ -33,7 +35,8 @@ LEAF = "supervisor"
 class Interface(Struct, frozen=True):
     """One form of the kernel's files: the limit's, and the one whose line `oom_kill N` counts ends.
 
-    `share` is the file that says how much of the processors a group gets beside others, `least` the least of it.
+    `share` is the file that says how much of the processors a group gets beside others, `least` the least of it:
+    for kernels that know no group that is `IDLE`.
     """
 
     limit: str
@@ -44,59 +47,51 @@ class Interface(Struct, frozen=True):
 
 V1 = Interface("memory.limit_in_bytes", "memory.oom_control", "cpu.shares", "2")
 V2 = Interface("memory.max", "memory.events", "cpu.weight", "1")
+#: Whoever else wants a processor takes it from such a group at once, not when its turn is over.
+IDLE = "cpu.idle"
 
 
 class Groups:
     """A group a service, below one of ours."""
 
-    def __init__(self, folder: Path, interface: Interface, processors: Path | None = None) -> None:
+    def __init__(self, folder: Path, interface: Interface, yielding: Path | None = None) -> None:
         """`folder` is there, and may hold groups.
 
-        `processors`: where groups that share the processors are made, in the older form; in the newer it is the
-        same.
+        `yielding`: where those that yield have theirs, of the processors; in the newer form, of memory too. None
+        where none can be made.
         """
-        self._folder, self._interface = folder, interface
-        self._processors = folder if processors is None and interface is V2 else processors
+        self._folder, self._interface, self._yielding = folder, interface, yielding
 
-    def place(self, name: str, pid: int, limit_mb: int) -> bool:
-        """Put a process that was just started into its service's group; false where the kernel refuses."""
-        group = self._folder / name
+    def place(self, name: str, pid: int, limit_mb: int, *, yields: bool = False) -> bool:
+        """Put a process that was just started into its service's group; false where the kernel refuses.
+
+        What `yields` gets what others leave of the processors, where the kernel keeps such a share.
+        """
+        apart = self._yielding if yields and let_yield(self._yielding, self._interface) else None
+        # In the newer form a process is in one group of everything.
+        group = (apart if apart is not None and self._interface is V2 else self._folder) / name
         try:
             group.mkdir(exist_ok=True)
             (group / self._interface.limit).write_text(str(int(limit_mb * SLACK) * MB))
             (group / "cgroup.procs").write_text(str(pid))
         except OSError:
             return False
+        if apart is not None and self._interface is V1:
+            with contextlib.suppress(OSError):
+                (apart / name).mkdir(exist_ok=True)
+                (apart / name / "cgroup.procs").write_text(str(pid))
         return True
 
     def holds(self, name: str, pid: int) -> bool:
         """Whether a process is in its service's group, as one is that an earlier supervisor put there."""
         try:
-            return str(pid) in (self._folder / name / "cgroup.procs").read_text().split()
+            return str(pid) in (self._group(name) / "cgroup.procs").read_text().split()
         except OSError:
             return False
 
     def kills(self, name: str) -> int | None:
         """How many of a service's processes the kernel has ended for want of memory; None where it has no group."""
-        return oom_kills(self._folder / name / self._interface.events)
-
-    def yields(self, name: str) -> bool:
-        """A service gets what others leave of the processors; false where the kernel refuses.
-
-        Its processes are in its group already, and what they start will be.
-        """
-        if self._processors is None:
-            return False
-        group = self._processors / name
-        try:
-            group.mkdir(parents=True, exist_ok=True)
-            (group / self._interface.share).write_text(self._interface.least)
-            if group.parent != self._folder:
-                for pid in (self._folder / name / "cgroup.procs").read_text().split():
-                    (group / "cgroup.procs").write_text(pid)
-        except OSError:
-            return False
-        return True
+        return oom_kills(self._group(name) / self._interface.events)
 
     def remove(self, name: str) -> None:
         """Take a service's group away, if nobody lives in it."""
@@ -104,16 +99,41 @@ class Groups:
             with contextlib.suppress(OSError):
                 (folder / name).rmdir()
 
+    def sweep(self) -> None:
+        """Take away the services' groups that are empty, as one that was ended in no time leaves them."""
+        for group in (group for folder in self._folders() for group in folder.glob("*/")):
+            with contextlib.suppress(OSError):
+                group.rmdir()
+
     def close(self) -> None:
-        """Take away the groups that are empty."""
+        """Take away all groups that are empty."""
+        self.sweep()
         for folder in self._folders():
-            for group in (*folder.glob("*/"), folder):
-                with contextlib.suppress(OSError):
-                    group.rmdir()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _group(self, name: str) -> Path:
+        """Where a service's memory is counted."""
+        apart = self._yielding if self._interface is V2 else None
+        return apart / name if apart is not None and (apart / name).exists() else self._folder / name
 
     def _folders(self) -> list[Path]:
-        """Where its groups are: in the newer form it is one place."""
-        return list(dict.fromkeys(one for one in (self._folder, self._processors) if one is not None))
+        """Where its groups are."""
+        return [one for one in (self._folder, self._yielding) if one is not None]
+
+
+def let_yield(folder: Path | None, interface: Interface) -> bool:
+    """A folder of groups, all of which yield; false where there is none, or the kernel refuses."""
+    if folder is None:
+        return False
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        (folder / IDLE).write_text("1")
+        return True
+    with contextlib.suppress(OSError):
+        (folder / interface.share).write_text(interface.least)
+        return True
+    return False
 
 
 def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/self/cgroup")) -> Groups | None:
@@ -131,8 +151,8 @@ def find_groups(home: Path, root: Path = ROOT, membership: Path = Path("/proc/se
     name = f"{PREFIX}{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
     places = {one: path.lstrip("/") for _, controllers, path in lines for one in controllers.split(",")}
     if "memory" in places:
-        processors = root / "cpu" / beside_ours(places["cpu"]) / name if "cpu" in places else None
-        return made(root / "memory" / beside_ours(places["memory"]) / name, V1, processors)
+        yielding = root / "cpu" / beside_ours(places["cpu"]) / f"{name}{YIELDING}" if "cpu" in places else None
+        return made(root / "memory" / beside_ours(places["memory"]) / name, V1, yielding)
     for _, controllers, told in lines:
         path = f"/{beside_ours(told.lstrip('/'))}"
         # A container's own root, or where we have put ourselves before; elsewhere systemd is the only one who may
@@ -148,18 +168,18 @@ def beside_ours(path: str) -> str:
     return path[: found.start()] if found else path
 
 
-def made(folder: Path, interface: Interface, processors: Path | None = None) -> Groups | None:
+def made(folder: Path, interface: Interface, yielding: Path | None = None) -> Groups | None:
     """A group for groups, where it can be made."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError:
         return None
-    return Groups(folder, interface, processors) if (folder / "cgroup.procs").exists() else None
+    return Groups(folder, interface, yielding) if (folder / "cgroup.procs").exists() else None
 
 
 def delegated(root: Path, name: str) -> Groups | None:
     """A group of that name in a root that is ours: one that holds processes may not limit its children's memory."""
-    folder = root / name
+    folder, yielding = root / name, root / f"{name}{YIELDING}"
     try:
         if "memory" not in (root / "cgroup.controllers").read_text().split():
             return None
@@ -174,5 +194,7 @@ def delegated(root: Path, name: str) -> Groups | None:
     # Shares of the processors, where they are ours to give.
     with contextlib.suppress(OSError):
         (root / "cgroup.subtree_control").write_text("+cpu")
-        (folder / "cgroup.subtree_control").write_text("+cpu")
+        yielding.mkdir(exist_ok=True)
+        (yielding / "cgroup.subtree_control").write_text("+memory")
+        return Groups(folder, V2, yielding)
     return Groups(folder, V2)

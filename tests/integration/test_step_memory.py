@@ -96,3 +96,26 @@ def test_what_it_starts_in_sessions_of_their_own_is_not_counted_with_a_service()
         assert whole > 190
         assert 95 < apart < 150
         parent.stdin.close()
+
+
+def test_what_yields_gets_what_others_leave_of_a_processor(groups):
+    """Both spin on one processor: each would have half of it, in a session of its own or not."""
+    spins = ["import os; os.sched_setaffinity(0, [0]); print(1, flush=True)\nwhile True: pass"]
+    spinning = [
+        subprocess.Popen([sys.executable, "-c", *spins], stdout=subprocess.PIPE, start_new_session=True)
+        for _ in range(2)
+    ]
+    try:
+        placed = [groups.place(f"spin-{k}", one.pid, 100, yields=bool(k)) for k, one in enumerate(spinning)]
+        assert placed == [True, True]
+        for one in spinning:
+            one.stdout.readline()
+        others, yielding = (psutil.Process(one.pid) for one in spinning)
+        before = [one.cpu_times().user for one in (others, yielding)]
+        eventually(lambda: others.cpu_times().user - before[0] > 2.0, 60)
+        assert yielding.cpu_times().user - before[1] < 0.2
+    finally:
+        for one in spinning:
+            one.kill()
+            one.wait()
+            one.stdout.close()

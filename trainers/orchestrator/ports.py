@@ -87,14 +87,14 @@ class Executor(Protocol):
 class Ceilings(Protocol):
     """Groups of the kernel's, which keep a ceiling of memory, and what share of the processors is theirs."""
 
-    def place(self, name: str, pid: int, limit_mb: int) -> bool:
-        """Put a process that was just started into a group; false where the kernel refuses."""
+    def place(self, name: str, pid: int, limit_mb: int, *, yields: bool = False) -> bool:
+        """Put a process that was just started into a group; false where the kernel refuses.
+
+        What `yields` gets what others leave of the processors, where the kernel keeps such a share.
+        """
 
     def kills(self, name: str) -> int | None:
         """How many of its processes the kernel has ended for want of memory; None where there is no such group."""
-
-    def yields(self, name: str) -> bool:
-        """The group gets what others leave of the processors; false where the kernel refuses."""
 
     def remove(self, name: str) -> None:
         """Take the group away, if nobody lives in it."""

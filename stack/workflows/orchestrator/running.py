@@ -56,9 +56,13 @@ def executor_of(settings: OrchestratorSettings) -> Executor:
     memory = settings.memory_mb or int(SHARE * memory_budget.available_bytes() / MB)
     pool = Pool(local.space_id(), memory, settings.gpu_memory_mb, settings.at_once, platform.node())
     home = load().absolute_home
+    groups = find_groups(home / "orchestrator-steps")
+    if groups is not None:
+        # Those of steps that ended while nobody looked.
+        groups.sweep()
     return local.LocalExecutor(
         pool, [str(PROGRAM), "orchestrator", "step"], settings.folder / "logs",
-        {"ULTRATHINK_HOME": str(home), **marker(home, STEPS)}, find_groups(home / "orchestrator-steps"),
+        {"ULTRATHINK_HOME": str(home), **marker(home, STEPS)}, groups,
     )  # fmt: skip
 
 

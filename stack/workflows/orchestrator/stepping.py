@@ -8,7 +8,7 @@ from contextlib import closing
 from importlib import import_module
 from typing import Any
 
-from connectors.priority import yield_to_others
+from connectors.priority import yield_to_all, yield_to_others
 from stack.processes.settings import orchestrator_settings
 from trainers.orchestrator.executors.local import own_reference
 from trainers.orchestrator.step import StepContext, run_step
@@ -46,6 +46,8 @@ def do_step(run_id: str, fence: int) -> int:
         if step != WATCH:
             # Who watches over the desk acts for it.
             yield_to_others(settings.step_nice if yields(run) else settings.nice)
+            if yields(run):
+                yield_to_all()
         sys.stderr.write(f"{step} of run {run_id}, attempt {fence}\n")
         return run_step(store.runs, run_id, fence, {step: work_of(step)} if step in STEPS else {}, own_reference())
 

@@ -108,10 +108,11 @@ class LocalExecutor:
                 )  # fmt: skip
         except OSError as error:
             raise ServiceUnavailable(f"{self._command[0]} cannot be started: {error.strerror}") from error
-        if self._ceilings is not None and self._ceilings.place(group, child.pid, task.need.memory_mb):
+        need = task.need
+        if self._ceilings is not None and self._ceilings.place(
+            group, child.pid, need.memory_mb, yields=need.yields
+        ):
             before = self._ceilings.kills(group)
-            if task.need.yields:
-                self._ceilings.yields(group)
         else:
             group = ""
         reference = reference_of(self._space, child.pid)

@@ -10,7 +10,7 @@ import pytest
 
 from connectors.kernel import oom_kills
 from stack.supervision import memory
-from stack.supervision.cgroups import MB, SLACK, V2, Groups, find_groups
+from stack.supervision.cgroups import MB, SLACK, V2, YIELDING, Groups, find_groups
 from stack.supervision.memory import MemoryKills, exit_in_words, near_ceiling
 
 
@@ -57,10 +57,8 @@ def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     again, other = (find_groups(home, ours, tmp_path / "cgroup") for home in (tmp_path, tmp_path / "other"))
     assert again is not None
     assert other.place("triton", 7, 100)
-    (ours,) = [path for path in ours.glob("ultrathink-*") if not (path / "triton").exists()]
-    assert (ours / "cgroup.subtree_control").read_text() == "+cpu"
-    assert groups.yields("triton")
-    assert (ours / "triton" / "cpu.weight").read_text() == "1"
+    (ours,) = [p for p in ours.glob("ultrathink-*") if p != other._folder and not p.name.endswith(YIELDING)]
+    assert (ours / "cgroup.subtree_control").read_text() == "+memory"
     assert groups.place("triton", 42, 4096)
     assert (ours / "triton" / "memory.max").read_text() == str(int(4096 * SLACK) * MB)
     assert (ours / "triton" / "cgroup.procs").read_text() == "42"
@@ -70,6 +68,14 @@ def test_a_group_that_was_given_to_us_limits_each_service(tmp_path):
     assert groups.holds("triton", 42)
     assert not groups.holds("triton", 4)
     assert not groups.holds("redis", 42)
+    # What yields lies below a folder that yields to everything else: a share counts among those of one folder.
+    assert groups.place("training", 43, 100, yields=True)
+    apart = ours.with_name(ours.name + YIELDING)
+    assert (apart / "cpu.idle").read_text() == "1"
+    assert (apart / "training" / "cgroup.procs").read_text() == "43"
+    assert groups.holds("training", 43)
+    (apart / "training" / "memory.events").write_text("oom_kill 1\n")
+    assert groups.kills("training") == 1
 
 
 @pytest.mark.parametrize(

@@ -148,14 +148,11 @@ class Counted:
     def __init__(self, kills):
         self._kills, self.removed = kills, []
 
-    def place(self, name, pid, limit_mb):
+    def place(self, name, pid, limit_mb, *, yields=False):
         return True
 
     def kills(self, name):
         return self._kills.pop(0)
-
-    def yields(self, name):
-        return True
 
     def remove(self, name):
         self.removed.append(name)

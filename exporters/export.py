@@ -17,7 +17,9 @@ from exporters.formats import onnx
 from exporters.options import Converted, Options, Progress
 from exporters.pipelines import convert_fused, ensemble
 from exporters.repository.repository import ModelRepository
+from exporters.rows import read_rows
 from exporters.sources import references
+from exporters.sources.declared import declared
 from exporters.sources.opened import ModelSource, opened
 from exporters.target import memory
 from trading.models.signature import FUSED, MODELS, variant_name
@@ -77,7 +79,10 @@ def open_reference(
     folder = temporary / f"source-{len(list(temporary.iterdir()))}"
     (folder / "download").mkdir(parents=True)
     (folder / "home").mkdir(mode=0o700)
+    # Before anything is downloaded.
+    sample = read_rows(options.sample) if options.sample is not None else None
     origin = references.fetch(options.mlflow_uri, reference, folder / "download", options.name, options.alias)
+    origin = declared(origin, options.inputs, sample)
     origin = replace(origin, name=references.served_name(variant_name(origin.name, options.variant)))
     progress(f"{origin.name}: open {origin.flavour}")
     return stack.enter_context(

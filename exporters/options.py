@@ -11,6 +11,7 @@ from exporters.formats.tensors import Arrays
 from exporters.profiles import Container, Gpu
 from exporters.repository.lineage import Lineage
 from exporters.sources.opened import Format
+from trading.models.signature import TensorSpec
 
 Progress = Callable[[str], None]
 
@@ -30,7 +31,9 @@ class Options(Struct, frozen=True):
             "int8" for weights and factors of matrix products, calibrated.
         tracer_warnings: texts of warnings of PyTorch's tracer that are known to be harmless.
         as_columns: serve a table as one input a column instead of as one matrix.
-        calibrate: rows to calibrate int8 on, .npy or .npz; None takes those that were logged.
+        inputs: of a model that has no signature, as a person declares them.
+        sample: rows like the model's own, in a file; None takes those that were logged.
+        calibrate: rows to calibrate int8 on, in a file; None takes those that were logged.
         max_batch: largest batch; default: the contract's, or 1024.
         trust: allow artefacts that can run their author's code.
         dry_run: do everything but publish.
@@ -47,6 +50,8 @@ class Options(Struct, frozen=True):
     max_batch: int | None = None
     trust: bool = False
     dry_run: bool = False
+    inputs: tuple[TensorSpec, ...] = ()
+    sample: Path | None = None
     calibrate: Path | None = None
     tracer_warnings: tuple[str, ...] = ()
     as_columns: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from exporters.errors import ExportError
 from exporters.formats.tensors import Array, Arrays, dtype_of
+from exporters.rows import fit, read_rows
 from trading.features.definitions import FEATURES
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
@@ -202,38 +202,12 @@ def _records(source: str, count: int) -> Iterator[Any]:
 
 
 def from_file(signature: ModelSignature, path: Path) -> Arrays:
-    """Rows of the user's own: .npy for one input, .npz with an array an input.
+    """Rows of the user's own: an array an input, or a table for a model that takes one.
 
     Raises:
         ExportError: not such a file, or its arrays do not fit the signature.
     """
-    names = [t.name for t in signature.inputs]
-    wanted = f"give .npy, or .npz with {' and '.join(map(repr, names))}"
-    try:
-        with path.open("rb") as file:
-            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
-                raise ExportError(f"{path} is neither .npy nor .npz: {wanted}")
-            file.seek(0)
-            stored = np.load(file, allow_pickle=False)
-            if not isinstance(stored, np.ndarray) and (absent := [n for n in names if n not in stored.files]):
-                held = ", ".join(map(repr, stored.files)) or "nothing"
-                raise ExportError(f"{path} has no array {absent[0]!r}; it holds {held}: {wanted}")
-            arrays = [stored] if isinstance(stored, np.ndarray) else [stored[name] for name in names]
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        objects = "Object arrays" in str(error) or "allow_pickle" in str(error)
-        why = "it holds objects" if objects else str(error)
-        raise ExportError(f"{path} cannot be read as rows: {why}; {wanted}") from error
-    if len(arrays) != len(signature.inputs):
-        raise ExportError(f"{path} holds {len(arrays)} arrays; the model takes {len(signature.inputs)}")
-    if len({len(a) for a in arrays if a.ndim}) > 1:
-        counts = ", ".join(f"{name}: {len(a)}" for name, a in zip(names, arrays, strict=True))
-        raise ExportError(f"{path}: its arrays must have as many rows each as the other; they have {counts}")
-    for spec, array in zip(signature.inputs, arrays, strict=True):
-        if array.dtype.kind not in "fiub":
-            raise ExportError(f"{path}: {spec.name} holds {array.dtype}, no numbers: {spec.dtype} is expected")
-        if array.shape[1:] != spec.dims or not len(array):
-            raise ExportError(f"{path}: {spec.name} has shape {list(array.shape)}, expected [rows, {spec.dims}]")
-    return [a.astype(dtype_of(t)) for a, t in zip(arrays, signature.inputs, strict=True)]
+    return fit(read_rows(path), signature.inputs)
 
 
 def least_golden(largest: int) -> int:

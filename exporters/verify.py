@@ -24,6 +24,7 @@ from exporters.release.triton_client import TritonServer
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, newest
 from exporters.sources import references
+from exporters.sources.declared import TABLES
 from exporters.sources.opened import opened, run_file
 from trading.models.signature import FEATURES_TENSOR
 
@@ -284,6 +285,10 @@ def open_one(
     (folder / "home").mkdir(mode=0o700)
     reference = uri.removeprefix("file:")
     origin = references.fetch(mlflow_uri, reference, folder / "download", name)
+    is_table = origin.flavour in TABLES
+    if served is not None and not origin.inputs and not is_table:
+        # As they were declared when it was exported.
+        origin = replace(origin, inputs=served.contract.inputs)
     source = stack.enter_context(
         opened(
             origin,
@@ -292,7 +297,7 @@ def open_one(
             max_batch=largest,
             precision=served.precision if served else "fp32",
             # Of all that is opened only a table has more inputs than it was logged with.
-            as_columns=served is not None and len(served.contract.inputs) > len(origin.inputs) > 0,
+            as_columns=served is not None and is_table and len(served.contract.inputs) > 1,
         )
     )
     return source.run, source.signature

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporters.errors import ExportError, UnsafeArtefact
+from exporters.formats.tensors import triton_name
 from trading.models.signature import TensorSpec
 
 # torch takes longer to import than an ONNX file takes to export.
@@ -62,8 +64,7 @@ def with_arguments(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...
     wanted, found = [t.name for t in inputs], arguments(module)
     if wanted == found:
         return module
-    if len(wanted) != len(found):
-        raise ExportError(f"forward takes {found}, the signature says {wanted}")
+    check_arguments(wanted, found)
     for name in wanted:
         if not name.isidentifier():
             raise ExportError(
@@ -74,6 +75,30 @@ def with_arguments(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...
     scripted: torch.jit.ScriptModule = torch.jit.script(wrapper)
     scripted.define(f"def forward(self, {', '.join(wanted)}):\n    return self.inner({', '.join(wanted)})\n")
     return scripted
+
+
+def check_arguments(wanted: Sequence[str], found: Sequence[str]) -> None:
+    """Raise ExportError where inputs are not as many as a forward's arguments, or these in another order."""
+    if len(wanted) != len(found) or (list(wanted) != list(found) and sorted(wanted) == sorted(found)):
+        raise ExportError(
+            f"forward takes {', '.join(found)}, in this order, and the inputs are said to be {', '.join(wanted)}"
+        )
+
+
+def named(inputs: tuple[TensorSpec, ...], taken: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Inputs that nobody has named, by the names of a forward's arguments."""
+    if len(taken) != len(inputs) or not all(t.name.startswith("input") for t in inputs):
+        return inputs
+    return tuple(TensorSpec(name, t.dims, t.dtype) for t, name in zip(inputs, taken, strict=True))
+
+
+def specs_of(answers: Sequence[Any], names: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Outputs as a forward's answers are, by `columns`; those of no dict are called "output", or "output_0" on."""
+    called = names or (["output"] if len(answers) == 1 else [f"output_{k}" for k in range(len(answers))])
+    return tuple(
+        TensorSpec(name, tuple(int(dim) for dim in a.shape[1:]), triton_name(a.numpy().dtype, name))
+        for name, a in zip(called, answers, strict=True)
+    )
 
 
 def columns(answer: Any) -> tuple[list[Any], list[str]]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from exporters.errors import ExportError, UnsafeArtefact
 from exporters.formats import graph
 from exporters.formats.tensors import Arrays, dtype_of, logged
+from exporters.sources.declared import WAYS
 from exporters.sources.known_rows import known_rows
 from exporters.sources.sandbox_protocol import Request
 from trading.models.signature import Dtype, TensorSpec
@@ -43,6 +45,7 @@ class Estimator:
 
     def __init__(self, model: Any, request: Request, to_onnx: Callable[..., Any]) -> None:
         self._model, self._to_onnx = model, to_onnx
+        request = with_table(request, int(getattr(model, "n_features_in_", 0)), trained_on(model))
         check_columns(request, int(getattr(model, "n_features_in_", 0)), trained_on(model))
         self._is_double, self._example = request.is_double, request.example
         dtype: Dtype = "FP64" if request.is_double else "FP32"
@@ -189,8 +192,23 @@ def trained_on(model: Any) -> tuple[str, ...]:
     return () if all(name == f"Column_{k}" for k, name in enumerate(names)) else names
 
 
+def with_table(request: Request, features: int, trained: Sequence[str]) -> Request:
+    """The request with the one table that the model knows that it was trained on, where no signature tells of it.
+
+    Raises:
+        ExportError: the model does not know either.
+    """
+    if request.inputs:
+        return request
+    if not (wide := features or len(trained)):
+        raise ExportError(f"it has no signature, and does not tell how many columns it takes: {WAYS}")
+    return replace(request, inputs=(TensorSpec("input", (wide,)),), columns=tuple(trained))
+
+
 def check_columns(request: Request, features: int, trained: Sequence[str]) -> None:
     """Raise ExportError unless the signature's one table is what the model was trained on, column by column."""
+    if not request.inputs:
+        return
     if len(request.inputs) != 1:
         names = [t.name for t in request.inputs]
         raise ExportError(f"its signature names {len(names)} inputs ({', '.join(names)}): it takes one matrix")
@@ -238,6 +256,8 @@ def unpickle(request: Request) -> Any:
             'serialization_format="skops", or say --trust'
         )
     add_code(request)
+    if path.suffix == ".joblib":
+        return need("joblib", "sklearn").load(path)
     import cloudpickle
 
     with path.open("rb") as file:

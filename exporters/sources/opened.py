@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from exporters.errors import ExportError, brief
 from exporters.formats import graph, onnx, torchscript
 from exporters.formats.tensors import Arrays, Run, check_shapes, dtype_of, example
+from exporters.sources.declared import WAYS
 from exporters.sources.references import Origin
 from exporters.sources.sandbox import IsolatedModel
 from exporters.sources.sandbox_protocol import Request
@@ -187,7 +188,8 @@ def open_onnx(origin: Origin) -> ModelSource:
         if -1 in tensor.dims:
             raise ExportError(
                 f"{origin.name}: {tensor.name} has shape {[-1, *tensor.dims]}, and rows are served at one length: "
-                "log it to MLflow with a signature that gives its inner axes"
+                "say --sample FILE with rows of that length, or --input NAME:DTYPE[SHAPE], or log it to MLflow "
+                "with a signature that gives its inner axes"
             )
     # Its own functions where they are called: ONNX Runtime may mistake one for an operator of the same name.
     whole = (
@@ -228,20 +230,24 @@ def open_torchscript(origin: Origin) -> ModelSource:
     """Dims come from MLflow, or from the contract of a model of ours."""
     module = torchscript.load(origin.artefact, origin.name)
     inputs, outputs, version = origin.inputs, origin.outputs, origin.feature_version
-    if not inputs or not outputs:
+    if not inputs:
         try:
             known = contract(origin.name)
         except KeyError:
             raise ExportError(
-                f"{origin.name} has no signature, and TorchScript does not tell its dims: log it to MLflow with "
-                "signature=infer_signature(inputs, outputs)"
+                f"{origin.name} has no signature, and TorchScript does not tell its dims: {WAYS}"
             ) from None
         inputs, outputs, version = known.inputs, known.outputs, known.feature_version
-    answer = first_answer(module, inputs, origin.example)
+    if not outputs:
+        inputs = torchscript.named(inputs, torchscript.arguments(module))
+    answer, problem = first_answer(module, inputs, origin.example)
     module = torchscript.with_arguments(module, inputs)
     if answer is not None:
-        torchscript.columns(answer)
+        found, names = torchscript.columns(answer)
         module = torchscript.with_columns(module, answer)
+        outputs = outputs or torchscript.specs_of(found, names)
+    elif not outputs:
+        raise ExportError(f"{origin.name} does not run on rows of {onnx.text(inputs)}: {problem}")
     signature = base_signature(replace(origin, feature_version=version), inputs, outputs)
 
     def write(path: Path) -> None:
@@ -255,21 +261,22 @@ def open_torchscript(origin: Origin) -> ModelSource:
     )
 
 
-def first_answer(module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...], known: Arrays | None) -> object:
-    """What it answers to two rows, as it is; None where it does not run, which is told of its signature later."""
+def first_answer(
+    module: torch.jit.ScriptModule, inputs: tuple[TensorSpec, ...], known: Arrays | None
+) -> tuple[object, str]:
+    """What it answers to two rows, as it is; None where it does not run, and why, told of its signature later."""
     import torch
 
-    with torch.inference_mode(), contextlib.suppress(RuntimeError):
-        return module(*map(torch.tensor, some_rows(inputs, known, 2)))
-    return None
+    try:
+        with torch.inference_mode():
+            return module(*map(torch.tensor, some_rows(inputs, known, 2))), ""
+    except RuntimeError as error:
+        # Its last line says what happened, those before it where.
+        return None, brief(str(error).strip().rpartition("\n")[2])
 
 
 def open_isolated(origin: Origin, model: IsolatedModel, asked: Request) -> ModelSource:
     """A pickle, a forest, a booster, an exported program."""
-    if not origin.inputs:
-        raise ExportError(
-            f"{origin.name} has no MLflow signature: log it with signature=infer_signature(inputs, outputs)"
-        )
     request = replace(
         asked,
         flavour=origin.flavour,

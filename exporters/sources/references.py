@@ -13,6 +13,12 @@ from exporters.formats.tensors import Arrays
 from trading.models.signature import TensorSpec
 
 FLAVOURS = ("onnx", "pytorch", "sklearn", "xgboost", "lightgbm")
+#: What a file of these suffixes is taken for.
+FILES = {
+    ".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch", ".pt2": "pytorch",
+    ".skops": "sklearn", ".pkl": "sklearn", ".pickle": "sklearn", ".joblib": "sklearn",
+    ".ubj": "xgboost", ".json": "xgboost", ".txt": "lightgbm", ".lgb": "lightgbm",
+}  # fmt: skip
 SERVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*(?:-[A-Za-z0-9_.]+)*")
 
 
@@ -55,7 +61,7 @@ def is_file(reference: str) -> bool:
     return not reference.startswith(("models:", "runs:")) and (
         Path(reference).exists()
         or reference.startswith(("/", "./", "../", "~"))
-        or reference.endswith((".onnx", ".pt"))
+        or reference.endswith(tuple(FILES))
     )
 
 
@@ -99,15 +105,15 @@ def from_path(path: Path, name: str) -> Origin:
     if path.is_dir():
         if not (path / "MLmodel").is_file():
             raise ExportError(
-                f"{path} holds no MLmodel: name a model that MLflow has saved, or a .onnx or .pt file"
+                f"{path} holds no MLmodel: name a model that MLflow has saved, or a file: {', '.join(FILES)}"
             )
         # MLflow takes longer to import than a file takes to export.
         from exporters.sources.registry import describe
 
         return describe(path, name=served_name(name or path.resolve().name), uri=uri, run_id="")
-    kinds = {".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch"}
-    if path.suffix not in kinds:
+    if path.suffix not in FILES:
         raise ExportError(
-            f"{path.name} is neither .onnx nor TorchScript (.pt): log it to MLflow, or convert it first"
+            f"{path.name} is no model that is known by its suffix: expected {', '.join(FILES)}, an MLflow folder, "
+            "or something that MLflow knows"
         )
-    return Origin(served_name(name or path.stem), uri, "", kinds[path.suffix], path)
+    return Origin(served_name(name or path.stem), uri, "", FILES[path.suffix], path)

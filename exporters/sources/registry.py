@@ -11,10 +11,13 @@ from typing import Any
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 
 import numpy as np
+from msgspec.structs import replace
 
 from connectors.mlflow import MlflowClient, MlflowException, Model, brief, mlflow, silent, use
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, dtype_of, triton_name
+from exporters.rows import Rows, checked
+from exporters.sources.declared import declared
 from exporters.sources.references import FLAVOURS, Origin, served_name
 from trading.errors import ServiceUnavailable
 from trading.models.signature import TensorSpec
@@ -130,7 +133,7 @@ def describe(
         raise ExportError(f"{name} has the flavours {kinds}; we export {', '.join(FLAVOURS)}")
     settings = described.flavors[flavour]
     version = (described.metadata or {}).get("feature_version")
-    return Origin(
+    found = Origin(
         name=name,
         uri=uri,
         run_id=run_id,
@@ -146,6 +149,9 @@ def describe(
         data_hash=data_hash,
         git_commit=git_commit,
     )
+    if described.signature is None and (rows := rows_of_example(path, described)) is not None:
+        return declared(found, (), rows)
+    return found
 
 
 def artefact(path: Path, flavour: str, settings: dict[str, Any]) -> Path:
@@ -238,6 +244,23 @@ def example(path: Path, described: Model) -> Arrays | None:
         kinds = [np.dtype(np.float64) if is_table else dtype_of(t) for t in wanted]
         return [np.asarray(v, kind).reshape(-1, *t.dims) for t, v, kind in zip(wanted, values, kinds, strict=True)]
     except (ValueError, KeyError, TypeError):
+        return None
+
+
+def rows_of_example(path: Path, described: Model) -> Rows | None:
+    """The input example of a model that has no signature; None where it has none of numbers."""
+    info = described.saved_input_example_info or {}
+    file = path / str(info.get("artifact_path", "absent"))
+    if not file.is_file() or not file.resolve().is_relative_to(path.resolve()):
+        return None
+    try:
+        stored = json.loads(file.read_text())
+        # What MLflow serves is asked so, and what pandas writes.
+        values = stored.get("inputs", stored.get("data", stored)) if isinstance(stored, dict) else stored
+        named = values if isinstance(values, dict) else {"": values}
+        columns = tuple(map(str, stored.get("columns", ()))) if isinstance(stored, dict) else ()
+        return replace(checked(file, {name: np.asarray(value) for name, value in named.items()}), columns=columns)
+    except (ValueError, TypeError, ExportError):
         return None
 
 

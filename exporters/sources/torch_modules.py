@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from exporters.errors import ExportError, UnsafeArtefact, brief
-from exporters.formats.tensors import Arrays, logged, triton_name
-from exporters.formats.torchscript import columns
+from exporters.formats.tensors import Arrays, logged
+from exporters.formats.torchscript import check_arguments, columns, named, specs_of
+from exporters.sources.declared import WAYS
 from exporters.sources.estimators import add_code
 from exporters.sources.sandbox_protocol import Request
-from trading.models.signature import TensorSpec
 
 
 class TorchModule:
@@ -30,24 +30,17 @@ class TorchModule:
 
         self._module, self._has_branches, self._allowed = module, has_branches, request.tracer_warnings
         if not request.inputs:
-            raise ExportError("it has no MLflow signature: log it with signature=infer_signature(inputs, outputs)")
-        names = [p.name for p in inspect.signature(module.forward).parameters.values()]
-        unnamed = all(t.name.startswith("input") for t in request.inputs) and len(names) == len(request.inputs)
-        self.inputs = tuple(
-            TensorSpec(name if unnamed else t.name, t.dims, t.dtype)
-            for t, name in zip(request.inputs, names if unnamed else [t.name for t in request.inputs], strict=True)
-        )
+            raise ExportError(f"it has no signature, and does not tell its dims: {WAYS}")
+        taken = [p.name for p in inspect.signature(module.forward).parameters.values()]
+        self.inputs = named(request.inputs, taken)
+        if len(taken) == len(self.inputs):
+            check_arguments([t.name for t in self.inputs], taken)
         self._keys: list[str] = []
         self._asked = logged(request.example, self.inputs)
         with torch.inference_mode():
             answers = self.predict(self._asked)
-        named = self._keys or [t.name for t in request.outputs]
-        if len(named) != len(answers):
-            named = [f"output_{k}" for k in range(len(answers))]
-        self.outputs = tuple(
-            TensorSpec(name, tuple(a.shape[1:]), triton_name(a.dtype, name))
-            for name, a in zip(named, answers, strict=True)
-        )
+        told = self._keys or [t.name for t in request.outputs]
+        self.outputs = specs_of([torch.from_numpy(a) for a in answers], told if len(told) == len(answers) else [])
 
     def predict(self, arrays: Arrays) -> Arrays:
         """The module's answers to copies: it may write into what it is given."""
@@ -111,6 +104,21 @@ class TorchModule:
                 ) from error
 
 
+def is_state_dict(path: Path) -> bool:
+    """Whether a file holds tensors by their names, and no module; nothing of it is run."""
+    import torch
+
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 - what else it is, is found out by whoever may open it
+        return False
+    # Trainers' checkpoints hold it beside other things.
+    inner = [found, *found.values()] if isinstance(found, dict) else []
+    return any(
+        isinstance(one, dict) and one and all(isinstance(t, torch.Tensor) for t in one.values()) for one in inner
+    )
+
+
 def baked(traced: Any) -> list[Any]:
     """Whole numbers in a trace; where a batch's size is among them, two batches' traces differ."""
     found, blocks = [], [traced.inlined_graph]
@@ -135,6 +143,12 @@ def open_pytorch(request: Request) -> TorchModule:
         finally:
             del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
         return TorchModule(module, request, has_branches=False)
+    if is_state_dict(path):
+        raise ExportError(
+            f"{path.name} is a state dict: weights without the module that they belong to. Load them into it, "
+            "module.load_state_dict(torch.load(FILE, weights_only=True)), and export "
+            "torch.jit.trace(module.eval(), rows).save(FILE), or log the module to MLflow"
+        )
     if not request.trust:
         raise UnsafeArtefact(
             f"{path.name} is a pickled PyTorch module, and opening it runs what its author wrote: log it with "

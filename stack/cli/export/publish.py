@@ -24,6 +24,26 @@ PrecisionOption = Annotated[
 ]
 MaxBatchOption = Annotated[int | None, typer.Option(min=1, max=65536, help="Largest batch; default: 1024.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Do everything but publish.")]
+DeclaredOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME:DTYPE[SHAPE]",
+        help="An input of a model without a signature, by one row's shape; say it once for each.",
+    ),
+]
+SampleOption = Annotated[
+    Path | None,
+    typer.Option(help="Rows like the model's own: .npy, .npz, .csv or .parquet. They tell its inputs."),
+]
+CalibrateOption = Annotated[
+    Path | None,
+    typer.Option(help="Rows to calibrate int8 on, in a file as for --sample; default: like those logged."),
+]
+WarningOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="PyTorch: trace although it warns with this text; say it once for each."),
+]
 ReleaseOption = Annotated[bool, typer.Option("--release", help="Release it too.")]
 
 
@@ -42,16 +62,13 @@ def model(
     target: TargetOption = "25.03-py3",
     gpu: GpuOption = "rtx5070",
     trust: TrustOption = False,
-    calibrate: Annotated[
-        Path | None, typer.Option(help="Rows to calibrate int8 on: .npy, or .npz; default: like those logged.")
-    ] = None,
+    calibrate: CalibrateOption = None,
+    declared: DeclaredOption = None,
+    sample: SampleOption = None,
     inputs: Annotated[
         str, typer.Option(help="matrix, or columns: a table with names as one input a column.")
     ] = "matrix",
-    allow_tracer_warning: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="PyTorch: trace although it warns with this text; say it once for each."),
-    ] = None,
+    allow_tracer_warning: WarningOption = None,
     dry_run: DryRunOption = False,
     release: ReleaseOption = False,
 ) -> None:
@@ -60,6 +77,7 @@ def model(
 
     from exporters.errors import ExportError
     from exporters.export import export_model
+    from exporters.sources.declared import parse_input
 
     made = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
     check_one_of("--inputs", inputs, ("matrix", "columns"))
@@ -68,6 +86,8 @@ def model(
     options = replace(
         made,
         calibrate=calibrate,
+        inputs=tuple(map(parse_input, declared or ())),
+        sample=sample,
         tracer_warnings=tuple(allow_tracer_warning or ()),
         as_columns=inputs == "columns",
     )

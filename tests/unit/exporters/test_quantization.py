@@ -99,13 +99,15 @@ def test_rows_of_ones_own_calibrate_it(tmp_path):
         export_model(str(tmp_path / "wide"), asked, repository, lambda _: None)
 
 
-def test_rows_that_are_no_numpys_are_named_with_what_they_should_be(tmp_path):
+def test_rows_that_are_none_are_named_with_what_they_should_be(tmp_path):
     (tmp_path / "rows.csv").write_text("1,2,3\n")
+    (tmp_path / "rows.doc").write_text("1,2,3\n")
     np.savez(tmp_path / "rows.npz", wrong=NUMBERS)
     (tmp_path / "rows.npy").write_bytes(b"\x93NUMPY rubbish")
     np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
     for name, words in {
-        "rows.csv": "is neither .npy nor .npz", "rows.npz": "has no array 'x'; it holds 'wrong'",
+        "rows.csv": r"x has shape \[1, 3\], and the model takes FP32 \[rows, 4\]",
+        "rows.doc": "is no file of rows: give .npy, .npz", "rows.npz": "has no array 'x'; it holds 'wrong'",
         "rows.npy": "cannot be read", "pickled.npy": "holds objects", "absent.npy": "No such file",
     }.items():  # fmt: skip
         with pytest.raises(ExportError, match=words) as told:
@@ -158,7 +160,7 @@ def test_rows_that_are_no_numbers_or_not_as_many_are_named(tmp_path):
         probes.from_file(two, tmp_path / "two.npz")
     for kind in ("U3", "M8[s]", "c8", "V4"):
         np.save(tmp_path / "rows.npy", np.zeros((8, 4), kind))
-        with pytest.raises(ExportError, match="no numbers: FP32 is expected"):
+        with pytest.raises(ExportError, match="no numbers: give .npy"):
             probes.from_file(SIGNATURE, tmp_path / "rows.npy")
 
 

@@ -322,7 +322,7 @@ def test_a_signature_unlike_the_model_is_named(repository, tmp_path):
         repository, save_torch(tmp_path / "n", scripted(layer), signature=narrow), "does not run on a batch of 1"
     )
     two = signature([("x", (-1, 4), "float32"), ("z", (-1, 4), "float32")], [("y", (-1, 4), "float32")])
-    refused(repository, save_torch(tmp_path / "o", scripted(), signature=two), r"forward takes \['x'\]")
+    refused(repository, save_torch(tmp_path / "o", scripted(), signature=two), "inputs are said to be x, z")
 
 
 def test_an_onnx_signature_unlike_the_file_is_named(repository, tmp_path):
@@ -440,8 +440,8 @@ def test_unknown_files_and_folders_are_named(repository, tmp_path):
     refused(repository, tmp_path / "absent.onnx", "is no file")
     (tmp_path / "folder").mkdir()
     refused(repository, tmp_path / "folder", "holds no MLmodel")
-    (tmp_path / "x.joblib").write_bytes(b"x")
-    refused(repository, tmp_path / "x.joblib", "neither .onnx nor TorchScript")
+    (tmp_path / "x.h5").write_bytes(b"x")
+    refused(repository, tmp_path / "x.h5", "is no model that is known by its suffix")
     (tmp_path / "rubbish.onnx").write_bytes(b"rubbish")
     refused(repository, tmp_path / "rubbish.onnx", "is no ONNX model")
     (tmp_path / "rubbish.pt").write_bytes(b"rubbish")

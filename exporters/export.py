@@ -28,6 +28,7 @@ from trading.models.signature import FUSED, MODELS, variant_name
 class PublishedVersion(Struct, frozen=True):
     """A version in the repository; `version` is 0 after a dry run. Parity is that of the file, in this process.
 
+    `parity_relative` is on the scale that is judged, of which `parity_limit` is allowed.
     `int8` is what eight bits cost and save, as `exporters.quantization.Int8` names it.
     """
 
@@ -41,7 +42,10 @@ class PublishedVersion(Struct, frozen=True):
     inputs: str
     outputs: str
     parity_max_abs_diff: float
+    parity_relative: float
+    parity_limit: float
     flip_rate: float
+    rank_correlation: float | None
     weights_mib: float
     seconds: float
     int8: Mapping[str, float] = {}
@@ -139,7 +143,10 @@ def publish(
         inputs=onnx.text(signature.inputs),
         outputs=onnx.text(signature.outputs),
         parity_max_abs_diff=lineage.parity_max_abs,
+        parity_relative=lineage.parity_relative,
+        parity_limit=lineage.parity_limit,
         flip_rate=lineage.parity_flip_rate,
+        rank_correlation=lineage.parity_rank,
         weights_mib=lineage.weights_bytes / memory.MIB,
         seconds=round(time.monotonic() - started, 3),
         int8=lineage.int8,

@@ -52,6 +52,8 @@ def ensemble(
         target=options.container.name,
         parity_max_abs=max(lineage.parity_max_abs for lineage in lineages.values()),
         parity_flip_rate=max(lineage.parity_flip_rate for lineage in lineages.values()),
+        parity_relative=max(lineage.parity_relative for lineage in lineages.values()),
+        parity_limit=max(lineage.parity_limit for lineage in lineages.values()),
         steps={n: str(v) for n, v in pins.items()},
         tools=tool_versions(),
     )

@@ -8,6 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from exporters.errors import ExportError
+from exporters.parity.decisions import in_words
 from exporters.verify import ParityReport
 
 mpl.use("Agg")
@@ -55,8 +56,9 @@ def parity_figure(report: ParityReport, path: Path) -> None:
             axes.legend(frameon=False, fontsize=8)
     verdict = "passes" if report.passed else "FAILS"
     figure.suptitle(
-        f"{report.model} {report.version} {verdict}: max {report.max_abs_diff:.1e}, {report.max_ulp} ULP, "
-        f"{report.flip_rate:.2%} of {report.rows:,} actions flip",
+        f"{report.model} {report.version} {verdict}: {report.max_relative:.1e} of what is usual "
+        f"({report.limit:.0e} allowed), {report.max_abs_diff:.1e} at most, {report.rows:,} rows: "
+        f"{in_words(report.task, report.flip_rate, report.rank_correlation)}",
         fontsize=11,
     )
     figure.savefig(path, dpi=110)

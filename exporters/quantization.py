@@ -22,7 +22,7 @@ from msgspec import Struct
 from exporters.errors import ExportError, brief
 from exporters.formats import onnx
 from exporters.formats.tensors import Array, Arrays, Run
-from exporters.parity.comparison import actions
+from exporters.parity.decisions import actions, spearman
 from trading.models.signature import ModelSignature
 
 #: Of rows like its own so many may be decided otherwise, and so far may their order be another.
@@ -173,26 +173,6 @@ def in_batches(run: Run, rows: Arrays, largest: int) -> Arrays:
     """All answers, asked for in batches that can be served."""
     parts = [run([a[k : k + largest] for a in rows]) for k in range(0, len(rows[0]), largest)]
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-
-
-def spearman(a: Array, b: Array) -> float:
-    """Rank correlation of two arrays [rows, *dims], the lowest of their columns; 1 where a column is all alike."""
-    x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (a, b))
-    found = [1.0]
-    for k in range(x.shape[1]):
-        p, q = ranks(x[:, k]), ranks(y[:, k])
-        if np.ptp(p) and np.ptp(q):
-            found.append(float(np.corrcoef(p, q)[0, 1]))
-        elif np.ptp(p) or np.ptp(q):
-            found.append(0.0)
-    return min(found)
-
-
-def ranks(values: Array) -> Array:
-    """Ranks, of equal values their mean."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2.0)[where])
 
 
 def latency_share(full: Run, reduced: Run, rows: Arrays) -> float:

@@ -17,6 +17,7 @@ from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, Run
 from exporters.parity import comparison
 from exporters.parity.comparison import Difference, Flips, ParityComparison
+from exporters.parity.decisions import Task, task_of
 from exporters.parity.tolerance import HOSTILE, movement, tolerances, usual_of
 from exporters.pipelines import composed
 from exporters.release.candidate import candidate
@@ -40,6 +41,9 @@ class ParityReport(Struct, frozen=True):
         tf32: config.pbtxt turns it off; it would be allowed 5e-3.
         tolerance: largest share of a row's largest number, or of the usual one where that is more; file, served.
         actions: how a row's action is read from its outputs.
+        task: what that is: an action, a label, or a value.
+        max_relative, limit: what is furthest off on the scale that it is judged on, and what is allowed there.
+        rank_correlation: the lowest of its answers'; None where nothing is ranked.
         rows: compared in all.
         file_seconds, served_seconds: spent on asking.
     """
@@ -56,6 +60,10 @@ class ParityReport(Struct, frozen=True):
     max_rel_diff: float
     max_ulp: int
     flip_rate: float
+    task: Task
+    max_relative: float
+    limit: float
+    rank_correlation: float | None
     rows: int
     differences: list[Difference]
     flips: list[Flips]
@@ -203,6 +211,10 @@ def report_of(
         max_rel_diff=max((d.max_rel for d in total.differences), default=0.0),
         max_ulp=max((d.max_ulp for d in total.differences), default=0),
         flip_rate=total.flip_rate,
+        task=task_of(lineage.contract),
+        max_relative=total.relative,
+        limit=total.limit,
+        rank_correlation=total.rank_correlation,
         rows=sum(f.of for f in total.flips),
         differences=total.differences,
         flips=total.flips,

@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from exporters.errors import ExportError, ParityError, brief
 from exporters.formats.tensors import Array, Arrays, Run, check_shapes
+from exporters.parity.decisions import actions, in_words, rank_correlation, task_of
+from exporters.parity.distance import max_rel, max_ulp
 from exporters.parity.tolerance import (
     CPU,
     HALF,
@@ -26,10 +28,7 @@ from exporters.parity.tolerance import (
     usual_of,
     within_cell,
 )
-from trading.decision.policy import DecisionPolicy
-from trading.decision.sizing import target_quantity
 from trading.models.signature import ModelSignature
-from trading.risk.limits import LimitSet
 
 #: Of rows whose probabilities are equal in float32 so many may have been told apart in double precision.
 ODD_TIES = 0.02
@@ -47,6 +46,9 @@ class Difference(Struct, frozen=True):
         max_ulp: largest distance in representable numbers; 0 for whole numbers.
         allowed: largest absolute difference that passes, in the row that is worst against it.
         passed: whether it does.
+        relative: largest difference on the scale of `limit`: as a share of the row's largest number, or of the
+            usual one where that is more.
+        limit: the largest such share that passes.
     """
 
     where: str
@@ -58,10 +60,15 @@ class Difference(Struct, frozen=True):
     max_ulp: int
     allowed: float
     passed: bool
+    relative: float
+    limit: float
 
 
 class Flips(Struct, frozen=True):
-    """Rows whose action differs; `tied` of them have no clear answer at the source either."""
+    """Rows whose action differs; `tied` of them have no clear answer at the source either.
+
+    `rank_correlation` is Spearman's of the answers, the lowest of their columns; None where nothing is ranked.
+    """
 
     where: str
     rows: str
@@ -69,6 +76,7 @@ class Flips(Struct, frozen=True):
     flipped: int
     of: int
     tied: int = 0
+    rank_correlation: float | None = None
 
 
 class ParityComparison(Struct, frozen=True):
@@ -81,6 +89,27 @@ class ParityComparison(Struct, frozen=True):
     def max_abs(self) -> float:
         """The largest absolute difference of what was judged: where any is allowed, nothing was."""
         return max((d.max_abs for d in self.differences if math.isfinite(d.allowed)), default=0.0)
+
+    @property
+    def worst(self) -> Difference | None:
+        """What is furthest off on the scale that it is judged on; None where nothing was judged."""
+        judged = [d for d in self.differences if math.isfinite(d.allowed)]
+        return max(judged, key=lambda d: d.relative / d.limit if d.limit else d.max_abs, default=None)
+
+    @property
+    def relative(self) -> float:
+        """Of `worst`; 0 where nothing was judged."""
+        return self.worst.relative if self.worst is not None else 0.0
+
+    @property
+    def limit(self) -> float:
+        """What `relative` may be."""
+        return self.worst.limit if self.worst is not None else 0.0
+
+    @property
+    def rank_correlation(self) -> float | None:
+        """The lowest of all that was ranked."""
+        return min((f.rank_correlation for f in self.flips if f.rank_correlation is not None), default=None)
 
     @property
     def flip_rate(self) -> float:
@@ -142,22 +171,32 @@ def compare(
         most = most if moves is None else most + moves[k]
         # Which of two equal probabilities is the larger is nobody's to say.
         judged = np.ones(batch, np.bool_) if spec.dtype.startswith("FP") else ~tied
-        found.append(difference(a, b, most, judged, (where, rows, batch, spec.name)))
+        found.append(difference(a, b, most, judged, share, (where, rows, batch, spec.name)))
     flipped = actions(signature, wanted) != actions(signature, got)
+    # Rows that mean nothing have no order that counts.
+    ranked = rank_correlation(wanted, got) if rows not in {HOSTILE, INFINITE} else None
     return ParityComparison(
-        found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()))]
+        found, [Flips(where, rows, batch, int(flipped.sum()), batch, int((flipped & tied).sum()), ranked)]
     )
 
 
 def difference(
-    wanted: Array, got: Array, most: Array, judged: npt.NDArray[np.bool_], about: tuple[str, str, int, str]
+    wanted: Array,
+    got: Array,
+    most: Array,
+    judged: npt.NDArray[np.bool_],
+    share: float,
+    about: tuple[str, str, int, str],
 ) -> Difference:
     """How far one output is from its source's, where no more than `most`, [rows, columns], is allowed.
 
-    `judged`: which rows are. `about`: where, kind of rows, batch and output.
+    `judged`: which rows are. `share`: of the tolerance that `most` comes from. `about`: where, kind of rows, batch
+    and output.
     """
     apart = absolute(wanted, got)[judged]
     most = np.broadcast_to(most[judged], apart.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_allowed = np.where(apart > 0.0, apart / most, 0.0)
     worst = int(np.argmax(np.where(apart > most, np.inf, apart))) if apart.size else 0
     return Difference(
         *about,
@@ -166,6 +205,8 @@ def difference(
         max_ulp(wanted, got),
         float(most.flat[worst]) if most.size else 0.0,
         bool((apart <= most).all()),
+        float(np.nan_to_num(of_allowed, nan=np.inf, posinf=np.inf).max(initial=0.0)) * share if share else float(apart.any()),
+        share,
     )
 
 
@@ -272,72 +313,10 @@ def require(signature: ModelSignature, found: ParityComparison) -> None:
     failed = [d for d in found.differences if not d.passed]
     if not failed:
         return
+    decided = in_words(task_of(signature), found.flip_rate, found.rank_correlation)
     worst = max(failed, key=lambda d: math.inf if math.isnan(d.max_abs) else d.max_abs)
     raise ParityError(
         f"{signature.name}: {worst.output} differs by {worst.max_abs:.3g} ({worst.where}) at batch {worst.batch} "
-        f"on {worst.rows} rows; {worst.allowed:.1e} is allowed, and {found.flip_rate:.2%} of the actions flip: "
-        "nothing was released"
+        f"on {worst.rows} rows, {worst.relative:.1e} of what is usual there; {worst.allowed:.1e}, "
+        f"{worst.limit:.0e} of it, is allowed, and {decided}: nothing was released"
     )
-
-
-def max_abs(a: Array, b: Array) -> float:
-    """The largest |a - b| of all."""
-    return float(absolute(a, b).max(initial=0.0))
-
-
-def max_rel(a: Array, b: Array) -> float:
-    """|a - b| / |a|; where a is 0, infinite unless b is too."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    same = (x == y) | (np.isnan(x) & np.isnan(y))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.where(same, 0.0, np.abs(x - y) / np.abs(x))
-    return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0))
-
-
-def max_ulp(a: Array, b: Array) -> int:
-    """Largest distance in units in the last place: how many numbers lie between, of the array's own dtype."""
-    if a.dtype.kind != "f":
-        return 0
-    both = np.isfinite(a) & np.isfinite(b)
-    return int(np.abs(_ordered(a[both]) - _ordered(b[both])).max(initial=0))
-
-
-def _ordered(values: Array) -> Array:
-    """Floats as integers in the same order: negative ones count down from zero."""
-    width = values.dtype.itemsize
-    bits = np.ascontiguousarray(values).view(f"i{width}").astype(np.int64)
-    lowest = -(2 ** (8 * width - 1))
-    return np.where(bits < 0, lowest - bits, bits)
-
-
-def actions(signature: ModelSignature, outputs: Arrays) -> Array:
-    """What would be done about each row, as a whole number.
-
-    A model with a target_position: buy, hold or sell from a flat book at default limits. Else the label; else
-    the largest of several outputs; else the sign.
-    """
-    by_name = {t.name: a for t, a in zip(signature.outputs, outputs, strict=True)}
-    if "target_position" in by_name:
-        return orders(by_name["target_position"][:, 0])
-    whole = [a for a in outputs if a.dtype.kind in "iub"]
-    if whole:
-        return whole[0].reshape(len(whole[0]), -1)[:, 0].astype(np.int64)
-    wide = [a for a in outputs if a[0].size > 1]
-    if wide:
-        return np.asarray(wide[-1].reshape(len(wide[-1]), -1).argmax(axis=1))
-    with np.errstate(invalid="ignore"):
-        return np.sign(outputs[0].reshape(len(outputs[0]), -1)[:, 0]).astype(np.int64)
-
-
-def orders(targets: Array) -> Array:
-    """Sign of the order that the gateway would send for each target, from a flat book at a price of 100."""
-    policy = DecisionPolicy(LimitSet())
-    limits, price = policy.limits.book, 100.0
-    units = np.array(
-        [
-            target_quantity(float(t), price, limits.max_position_notional, limits.lot) if math.isfinite(t) else 0.0
-            for t in targets
-        ]
-    )
-    units[np.abs(units) * price < policy.rebalance_band * limits.max_position_notional] = 0.0
-    return np.sign(units).astype(np.int64)

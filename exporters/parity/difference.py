@@ -11,6 +11,7 @@ from msgspec import Struct
 from exporters import probes
 from exporters.formats import graph, onnx
 from exporters.parity import comparison
+from exporters.parity.decisions import Task, task_of
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
 from exporters.sources.opened import run_file
@@ -37,6 +38,8 @@ class Diff(Struct, frozen=True):
     max_abs_diff: float
     flip_rate: float
     rows: int
+    task: Task = "action"
+    rank_correlation: float | None = None
 
 
 def diff(repository: ModelRepository, name: str, a: int, b: int) -> Diff:
@@ -52,7 +55,11 @@ def diff(repository: ModelRepository, name: str, a: int, b: int) -> Diff:
             for line in (first, second)
         ]
         found = comparison.compare(first.contract, runs[0](rows), runs[1](rows), where="file", rows="golden")
-    return Diff(name, a, b, changed, found.max_abs, found.flip_rate, sum(f.of for f in found.flips))
+    rows_compared = sum(f.of for f in found.flips)
+    return Diff(
+        name, a, b, changed, found.max_abs, found.flip_rate, rows_compared, task_of(second.contract),
+        found.rank_correlation,
+    )  # fmt: skip
 
 
 def golden(repository: ModelRepository, first: Lineage, second: Lineage) -> comparison.ParityComparison:

@@ -20,7 +20,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from exporters.errors import Busy, ExportError
@@ -43,6 +42,7 @@ from exporters.release.journal import (
 )  # fmt: skip
 from exporters.release.probing import probed
 from exporters.release.recalled import recalled_names
+from exporters.release.released import Released, judged
 from exporters.release.settling import Lost, put
 from exporters.release.triton_servers import Tritons
 from exporters.release.versions import last_good, to_roll_back_to
@@ -52,25 +52,6 @@ from exporters.repository.repository import ModelRepository
 from trading.errors import UltraThinkError
 from trading.models.signature import ModelSignature
 from trading.users import current_user
-
-
-class Released(Struct, frozen=True):
-    """What a release or rollback did. Parity is the largest absolute difference as served, from the source.
-
-    `alone` says why the version before is not kept loaded; "" where it is, where there was none, and of an ensemble
-    (its steps are).
-    """
-
-    model: str
-    version: int
-    previous: int | None
-    action: str
-    parity_max_abs_diff: float
-    flip_rate: float
-    flip_seconds: float
-    seconds: float
-    device: str
-    alone: str = ""
 
 
 class Releases:
@@ -231,6 +212,7 @@ class Releases:
             round(time.monotonic() - started, 3),
             device,
             alone(self._repository, before.released, lineage.contract, version),
+            *judged(lineage.contract, compared),
         )
 
     def _plan(self, action: ReleaseAction, lineage: Lineage, version: int) -> list[ReleaseChange]:

@@ -35,6 +35,8 @@ class Lineage(Struct, frozen=True):
         int8: what eight bits cost and save, as `exporters.quantization.Int8` names it; empty for others.
         target: the container that the file was checked against.
         parity_max_abs, parity_flip_rate: of the exported file against its source, over all probes.
+        parity_rank: the lowest rank correlation of its answers; None where nothing was ranked.
+        parity_relative, parity_limit: the difference on the scale that it was judged on, and what was allowed.
         steps: of an ensemble or a fused pipeline, the version or URI of each.
         tools: versions of what did it.
         data_hash, git_commit: of the training.
@@ -64,6 +66,9 @@ class Lineage(Struct, frozen=True):
     files: Mapping[str, str] = {}
     time: str = ""
     user: str = ""
+    parity_relative: float = 0.0
+    parity_limit: float = 0.0
+    parity_rank: float | None = None
 
 
 def tool_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from stack.cli.output import err, out, print_json, table
 if TYPE_CHECKING:
     from exporters.export import PublishedVersion
     from exporters.options import Options
-    from exporters.release.releases import Released
+    from exporters.release.released import Released
 
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
 PrecisionOption = Annotated[
@@ -218,12 +218,13 @@ def show(
         print_json({"published": done, "released": released, "ensemble_to_fused_p50": ratio})
         return
     rows = [
-        [p.name, str(p.version or "dry run"), p.format, p.precision, f"{p.parity_max_abs_diff:.1e}", p.source]
+        [p.name, str(p.version or "dry run"), p.format, p.precision, judged(p), f"{p.parity_max_abs_diff:.1e}",
+         p.source]
         for p in done
-    ]
-    columns = ["model", "version", "format", "precision", "parity in file", "source"]
+    ]  # fmt: skip
+    columns = ["model", "version", "format", "precision", "parity in file", "absolute", "source"]
     title = "Would be published" if any(not p.version for p in done) else "Published"
-    out.print(table(title, columns, rows, right=(1, 4)))
+    out.print(table(title, columns, rows, right=(1, 4, 5)))
     for p in done:
         if p.int8:
             out.print(in_eight_bits(p))
@@ -251,15 +252,27 @@ def in_eight_bits(done: PublishedVersion) -> str:
     )
 
 
+def judged(found: PublishedVersion | Released) -> str:
+    """How far answers are off on the scale that they are judged on, and what is allowed there."""
+    if not found.parity_limit:
+        return "equal" if not found.parity_max_abs_diff else f"{found.parity_max_abs_diff:.1e}"
+    return f"{found.parity_relative:.1e} of {found.parity_limit:.0e}"
+
+
 def show_released(released: list[Released]) -> None:
     """What is served now."""
+    from exporters.parity.decisions import HEADINGS, told
+
     rows = [
-        [r.model, str(r.version), str(r.previous or "none"), r.device, f"{r.parity_max_abs_diff:.1e}",
-         f"{r.flip_rate:.2%}", f"{r.flip_seconds:.2f} s", f"{r.seconds:.2f} s"]
+        [r.model, str(r.version), str(r.previous or "none"), r.device, judged(r), f"{r.parity_max_abs_diff:.1e}",
+         told(r.task, r.flip_rate, r.rank_correlation), f"{r.flip_seconds:.2f} s", f"{r.seconds:.2f} s"]
         for r in released
     ]  # fmt: skip
-    columns = ["model", "now serves", "before", "on", "parity as served", "actions flipped", "flip", "in all"]
-    out.print(table("Released" if released[0].action == "release" else "Rolled back", columns, rows, right=(1, 2)))
+    tasks = {r.task for r in released}
+    differs = HEADINGS[tasks.pop()] if len(tasks) == 1 else "decided otherwise"
+    columns = ["model", "now serves", "before", "on", "parity as served", "absolute", differs, "flip", "in all"]
+    title = "Released" if released[0].action == "release" else "Rolled back"
+    out.print(table(title, columns, rows, right=(1, 2, 4, 5, 6)))
     for r in released:
         if r.alone:
             out.print(f"{r.model} {r.version} is served alone: {r.alone}", markup=False)

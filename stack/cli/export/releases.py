@@ -166,6 +166,7 @@ def diff(
     b: Annotated[int, typer.Argument(help="Another.")],
 ) -> None:
     """What differs between two versions: lineage, graph, weights, answers."""
+    from exporters.parity.decisions import in_words
     from exporters.parity.difference import diff as work
 
     found = work(places.models(), name, a, b)
@@ -179,5 +180,5 @@ def diff(
     )
     out.print(
         f"over {found.rows:,} golden rows: outputs differ by up to {found.max_abs_diff:.2g}, "
-        f"{found.flip_rate:.2%} of the actions flip"
+        f"{in_words(found.task, found.flip_rate, found.rank_correlation)}"
     )

@@ -11,8 +11,17 @@ from stack.cli.export.command import Places, TargetOption, TrustOption, command,
 from stack.cli.output import coloured, out, print_json, table
 
 if TYPE_CHECKING:
+    from exporters.parity.comparison import Flips
+    from exporters.parity.decisions import Task
     from exporters.target.findings import Finding
     from exporters.verify import ParityReport
+
+#: What the column of decisions holds.
+DECIDED: dict[Task, str] = {
+    "action": "an action is the {how}",
+    "label": "a label is the {how}",
+    "value": "the rank correlation is Spearman's of the answers, the lowest of their columns",
+}
 
 
 @command("verify", "verify trading_decision --recorded skfolio:sp500 --plot parity.png")
@@ -23,9 +32,7 @@ def verify(
     recorded: Annotated[
         str | None, typer.Option(help="SOURCE of recorded ticks; default: a simulated market.")
     ] = None,
-    rows: Annotated[
-        Path | None, typer.Option(help="Rows of your own: .npy, or .npz with an array an input.")
-    ] = None,
+    rows: Annotated[Path | None, typer.Option(help="Rows of your own: .npy, .npz, .csv or .parquet.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Leave the served model out.")] = False,
     prove: Annotated[
         bool, typer.Option("--prove", help="Also run its file under the container's own runtime (installs it).")
@@ -75,6 +82,8 @@ def prove_in_container(places: Places, report: ParityReport, target: str, progre
 
 def show_report(report: ParityReport) -> None:
     """The worst of each place and kind of rows."""
+    from exporters.parity.decisions import HEADINGS
+
     rows = []
     for where in dict.fromkeys(d.where for d in report.differences):
         for kind in dict.fromkeys(d.rows for d in report.differences):
@@ -83,19 +92,36 @@ def show_report(report: ParityReport) -> None:
             verdict = coloured("green", "passes") if all(d.passed for d in found) else coloured("red", "differs")
             rows.append([
                 where, kind, ", ".join(str(n) for n in sorted({d.batch for d in found})),
-                f"{max(d.max_abs for d in found):.1e}", f"{max(d.max_rel for d in found):.1e}",
-                str(max(d.max_ulp for d in found)),
-                f"{sum(f.flipped for f in flips)} of {sum(f.of for f in flips):,}", verdict,
+                f"{max(d.relative for d in found):.1e}", f"{max(d.limit for d in found):.0e}",
+                f"{max(d.max_abs for d in found):.1e}", str(max(d.max_ulp for d in found)),
+                decided(report.task, flips), verdict,
             ])  # fmt: skip
-    columns = ["where", "rows", "batches", "max abs", "max rel", "max ULP", "actions flipped", "verdict"]
+    columns = [
+        "where",
+        "rows",
+        "batches",
+        "relative",
+        "allowed",
+        "absolute",
+        "ULP",
+        HEADINGS[report.task],
+        "verdict",
+    ]
     title = f"{report.model} {report.version} against {report.source}"
-    out.print(table(title, columns, rows, right=(3, 4, 5, 6)))
-    allowed = ", ".join(f"{where} {share:.0e}" for where, share in report.tolerance.items())
+    out.print(table(title, columns, rows, right=(3, 4, 5, 6, 7)))
     served = f"served on {report.device}, TF32 off; " if report.device else ""
-    out.print(f"{served}allowed, as a share of a row's largest number or the usual one: {allowed}")
-    out.print(f"an action is the {report.actions}")
+    out.print(f"{served}relative and allowed are shares of a row's largest number, or of the usual one")
+    out.print(DECIDED[report.task].format(how=report.actions))
     spent = {"source": report.source_seconds, "file": report.file_seconds, "served": report.served_seconds}
     out.print("time spent on asking: " + ", ".join(f"{k} {v:.2f} s" for k, v in spent.items() if v))
+
+
+def decided(task: Task, flips: list[Flips]) -> str:
+    """What would be decided otherwise; of values, how alike they are ranked."""
+    if task != "value":
+        return f"{sum(f.flipped for f in flips)} of {sum(f.of for f in flips):,}"
+    ranked = [f.rank_correlation for f in flips if f.rank_correlation is not None]
+    return f"{min(ranked):.4f}" if ranked else "–"
 
 
 def log_evidence(places: Places, report: ParityReport, run_ids: Any) -> None:

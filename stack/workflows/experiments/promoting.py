@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from exporters.errors import ExportError
 from exporters.release.journal import Journal
-from exporters.release.releases import Released, Releases
+from exporters.release.released import Released
+from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.sources.registry import attach_evidence
 from gateway.settings import GatewaySettings

@@ -233,6 +233,7 @@ def verify(context: StepContext) -> dict[str, Any]:
     """
     from contextlib import closing
 
+    from exporters.parity.decisions import in_words
     from exporters.release.triton_client import TritonServer
     from exporters.verify import verify as compare
 
@@ -242,7 +243,8 @@ def verify(context: StepContext) -> dict[str, Any]:
             exported["model"], exported["version"], place.repository, triton, mlflow_uri, context.progress
         )
     summary = (
-        f"{found.rows:,} rows differ by {found.max_abs_diff:.1e} at most, {found.flip_rate:.2%} of actions flip"
+        f"{found.rows:,} rows differ by {found.max_abs_diff:.1e} at most, "
+        f"{in_words(found.task, found.flip_rate, found.rank_correlation)}"
     )
     if not found.passed:
         raise StepRejected(f"as served it is not what was trained: {summary}")

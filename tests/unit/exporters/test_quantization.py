@@ -13,7 +13,8 @@ from exporters import probes, quantization
 from exporters.asked import steady_rows
 from exporters.errors import ExportError
 from exporters.export import export_model
-from exporters.quantization import Int8, ranks, spearman
+from exporters.parity.decisions import ranks, spearman
+from exporters.quantization import Int8
 from exporters.repository.repository import ModelRepository
 from exporters.sources.opened import run_file
 from exporters.verify import verify

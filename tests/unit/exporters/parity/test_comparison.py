@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from exporters import probes
 from exporters.errors import ExportError, ParityError
 from exporters.parity import comparison
-from exporters.parity.comparison import ParityComparison, actions, compare, max_abs, max_rel, max_ulp
+from exporters.parity.comparison import ParityComparison, compare, require
+from exporters.parity.decisions import actions, rank_correlation, task_of
+from exporters.parity.distance import max_abs, max_rel, max_ulp
 from exporters.parity.tolerance import Usual, movement, steady, tolerances
-from trading.models.signature import MODELS, REGIME_DETECTION, TRADING_DECISION, ModelSignature, TensorSpec
+from trading.models.signature import (
+    MODELS,
+    REGIME_DETECTION,
+    TRADING_DECISION,
+    ModelSignature,
+    TensorSpec,
+    contract,
+)
 
 
 def judged(a, b, **given):
@@ -162,6 +171,66 @@ def test_a_label_may_differ_only_where_the_source_has_a_tie():
     assert found.passed
     assert (found.flips[0].flipped, found.flips[0].tied) == (1, 1)
     assert not compare(spec, [one, clear], [zero, clear], where="file", rows="own").passed
+
+
+def of(name, *dims, dtype="FP32"):
+    return ModelSignature("m", "onnxruntime", (TensorSpec("x", (4,)),), (TensorSpec(name, dims, dtype),), (), None)
+
+
+def test_a_difference_is_told_on_the_scale_that_it_is_judged_on():
+    wanted = np.float32([[6_200.0], [5_800.0], [0.001]])
+    got = wanted + np.float32([[0.031], [0.0], [0.0]])
+    (found,) = compare(of("prediction", 1), [wanted], [got], where="file", rows="golden").differences
+    assert found.max_abs == pytest.approx(0.031, rel=0.02)
+    assert (found.relative, found.limit) == (pytest.approx(5e-6, rel=0.02), 1e-5)
+    assert found.passed
+    whole = np.int64([[1], [2]])
+    for other, relative in ((whole, 0.0), (whole + 1, 1.0)):
+        (found,) = compare(of("label", 1, dtype="INT64"), [whole], [other], where="file", rows="golden").differences
+        assert (found.relative, found.limit, found.passed) == (relative, 0.0, not relative)
+    (found,) = compare(of("y", 1), [wanted], [wanted * np.nan], where="file", rows="golden").differences
+    assert not found.passed
+    assert found.relative == np.inf
+
+
+def test_what_is_furthest_off_is_what_is_nearest_to_its_own_limit():
+    spec = ModelSignature(
+        "m",
+        "onnxruntime",
+        (TensorSpec("x", (4,)),),
+        (TensorSpec("large", (1,)), TensorSpec("small", (1,))),
+        (),
+        None,
+    )
+    wanted = [np.float32([[9e5], [8e5]]), np.float32([[0.5], [0.25]])]
+    got = [wanted[0] + np.float32(1.0), wanted[1] + np.float32(2e-6)]
+    found = compare(spec, wanted, got, where="file", rows="golden")
+    assert found.worst.output == "small"
+    assert found.max_abs == 1.0
+    assert found.relative == pytest.approx(5.3e-6, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("signature", "task"),
+    [(contract("trading_decision"), "action"), (of("label", 1, dtype="INT64"), "label"),
+     (of("probabilities", 3), "label"), (of("logits", 3), "label"), (of("prediction", 1), "value"),
+     (of("probability", 1), "value"), (of("embedding", 64), "value")],
+)  # fmt: skip
+def test_what_is_decided_from_a_models_answers(signature, task):
+    assert task_of(signature) == task
+
+
+def test_values_are_ranked_and_rows_without_meaning_are_not():
+    wanted = np.float32([[1.0], [2.0], [3.0], [4.0]])
+    got = np.float32([[1.0], [2.0], [4.0], [3.0]])
+    assert rank_correlation([wanted], [got]) == pytest.approx(0.8)
+    assert rank_correlation([wanted[:1]], [got[:1]]) is None
+    assert rank_correlation([np.int64([[1], [2]])], [np.int64([[1], [2]])]) is None
+    ranked = compare(of("y", 1), [wanted], [got], where="file", rows="golden")
+    assert ranked.rank_correlation == pytest.approx(0.8)
+    assert compare(of("y", 1), [wanted], [got], where="file", rows="adversarial").rank_correlation is None
+    with pytest.raises(ParityError, match=r"3.3e-01 of what is usual.*1e-05 of it, is allowed, and rank cor.*0\.8"):
+        require(of("y", 1), ranked)
 
 
 def test_flips_are_counted_a_row():

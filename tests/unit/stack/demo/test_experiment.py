@@ -7,7 +7,7 @@ import json
 import pytest
 from msgspec import structs
 
-from exporters.release.releases import Released
+from exporters.release.released import Released
 from services.experiments.evaluation import evaluate
 from services.experiments.statistics.verdict import Verdict
 from stack.cli.output import print_json

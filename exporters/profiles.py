@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -16,17 +17,18 @@ T = TypeVar("T")
 DATA = Path(__file__).parent / "profile_data"
 DEFAULT_CONTAINER = "25.03-py3"
 DEFAULT_GPU = "rtx5070"
+FACTS = "give a table [TAG] a container, with the keys of exporters/profile_data/containers.toml"
+CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 
 
 class Container(Struct, frozen=True, forbid_unknown_fields=True):
     """A release of nvcr.io/nvidia/tritonserver.
 
     Attributes:
-        triton, cuda, onnxruntime, libtorch, tensorrt, python: versions inside.
+        triton, cuda, onnxruntime, libtorch: versions inside.
         min_driver: major version of the NVIDIA driver that it needs on GeForce.
         max_onnx_ir, max_onnx_opset, max_onnx_ml_opset: newest ONNX that its ONNX Runtime reads.
-        max_capability: newest compute capability that its kernels were built for.
-        source: where these facts are published.
+        min_capability, max_capability: oldest and newest compute capability that its kernels were built for.
     """
 
     triton: str
@@ -34,13 +36,11 @@ class Container(Struct, frozen=True, forbid_unknown_fields=True):
     min_driver: int
     onnxruntime: str
     libtorch: str
-    tensorrt: str
     max_onnx_ir: int
     max_onnx_opset: int
     max_onnx_ml_opset: int
+    min_capability: str
     max_capability: str
-    python: str
-    source: str
     name: str = ""
 
 
@@ -70,9 +70,43 @@ def gpus() -> dict[str, Gpu]:
     return _read("gpus.toml", Gpu)
 
 
-def find(name: str) -> Container:
-    """Raises ExportError for a container that is not described here."""
-    return _one(containers(), name, "target")
+def find(name: str, facts: Path | None = None) -> Container:
+    """A container by its tag.
+
+    Args:
+        name: its tag, as "25.03-py3".
+        facts: a TOML file with a table of facts for each container that is not described here; where it has one
+            alone, that is meant unless `name` is another's than the default.
+
+    Raises:
+        ExportError: it is described neither here nor there.
+    """
+    if facts is None:
+        return _one(containers(), name, "target", "; describe another with --triton-facts FILE")
+    told = read_facts(facts)
+    if name == DEFAULT_CONTAINER and len(told) == 1:
+        return next(iter(told.values()))
+    return _one({**containers(), **told}, name, "target")
+
+
+def read_facts(path: Path) -> dict[str, Container]:
+    """Containers that somebody has described, by their tags. Raises ExportError."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = {
+            tag: msgspec.convert({**row, "name": tag}, Container) if isinstance(row, dict) else None
+            for tag, row in table.items()
+        }
+    except (OSError, ValueError) as error:
+        raise ExportError(f"--triton-facts {path}: {error}; {FACTS}") from error
+    known = {tag: one for tag, one in found.items() if one is not None}
+    if len(known) < len(found) or not found:
+        raise ExportError(f"--triton-facts {path} describes no container: {FACTS}")
+    for one in known.values():
+        for said in (one.min_capability, one.max_capability):
+            if not CAPABILITY.fullmatch(said):
+                raise ExportError(f"--triton-facts {path}: {said!r} is no compute capability, as 12.0 is")
+    return known
 
 
 def find_gpu(name: str) -> Gpu:
@@ -80,12 +114,17 @@ def find_gpu(name: str) -> Gpu:
     return _one(gpus(), name, "GPU")
 
 
+def version_of(capability: str) -> tuple[int, ...]:
+    """To be compared: 9.0 comes before 10.0."""
+    return tuple(int(part) for part in capability.split("."))
+
+
 def _read(file: str, kind: type[T]) -> dict[str, T]:
     table = tomllib.loads((DATA / file).read_text())
     return {name: msgspec.convert({**row, "name": name}, kind) for name, row in table.items()}
 
 
-def _one(known: dict[str, T], name: str, what: str) -> T:
+def _one(known: dict[str, T], name: str, what: str, way: str = "") -> T:
     if name not in known:
-        raise ExportError(f"unknown {what} {name!r}: expected one of {', '.join(known)}")
+        raise ExportError(f"unknown {what} {name!r}: expected one of {', '.join(known)}{way}")
     return known[name]

@@ -154,11 +154,7 @@ def compare(
         ParityError: an answer has another shape or dtype than the signature says.
     """
     batch, usually = len(wanted[0]), usual(wanted) if usually is None else usually
-    try:
-        check_shapes(f"{signature.name} at its source", signature.outputs, wanted, batch)
-        check_shapes(f"{signature.name} ({where})", signature.outputs, got, batch)
-    except ExportError as error:
-        raise ParityError(str(error)) from error
+    check_answers(signature, wanted, got, where)
     found = []
     near = {"fp16": HALF, "int8": INT8}.get(precision, CPU if device == "cpu" else HALF)
     shares = [t.share for t in tolerances(signature, precision, device)]
@@ -180,6 +176,15 @@ def compare(
     )
 
 
+def check_answers(signature: ModelSignature, wanted: Arrays, got: Arrays, where: str) -> None:
+    """Raise ParityError for answers of another shape or dtype than the signature says."""
+    try:
+        check_shapes(f"{signature.name} at its source", signature.outputs, wanted, len(wanted[0]))
+        check_shapes(f"{signature.name} ({where})", signature.outputs, got, len(wanted[0]))
+    except ExportError as error:
+        raise ParityError(str(error)) from error
+
+
 def difference(
     wanted: Array,
     got: Array,
@@ -198,6 +203,7 @@ def difference(
     with np.errstate(divide="ignore", invalid="ignore"):
         of_allowed = np.where(apart > 0.0, apart / most, 0.0)
     worst = int(np.argmax(np.where(apart > most, np.inf, apart))) if apart.size else 0
+    worst_share = np.nan_to_num(of_allowed, nan=np.inf, posinf=np.inf).max(initial=0.0)
     return Difference(
         *about,
         float(apart.max(initial=0.0)),
@@ -205,7 +211,7 @@ def difference(
         max_ulp(wanted, got),
         float(most.flat[worst]) if most.size else 0.0,
         bool((apart <= most).all()),
-        float(np.nan_to_num(of_allowed, nan=np.inf, posinf=np.inf).max(initial=0.0)) * share if share else float(apart.any()),
+        float(worst_share) * share if share else float(apart.any()),
         share,
     )
 

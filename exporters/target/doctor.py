@@ -13,16 +13,19 @@ from onnxruntime.capi import build_and_package_info
 
 from exporters.errors import ExportError
 from exporters.formats import onnx
-from exporters.profiles import Container, Gpu
+from exporters.profiles import Container, Gpu, version_of
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 from exporters.target.findings import Finding, finding
+from exporters.target.gpu_check import runs_on
 from trading.models.signature import ModelSignature
 
 #: Newest TorchScript archive that libtorch 1.12 to 2.9 read: caffe2/serialize/versions.h.
 MAX_TORCHSCRIPT_FORMAT = 10
 MIN_FREE_DISK_MIB = 1024
+#: Of the memory that a card is sold with: error correction takes a sixteenth of GDDR6, and the driver some.
+LEAST_SHARE = 0.9
 
 
 def examine(container: Container, gpu: Gpu, repository: ModelRepository) -> list[Finding]:
@@ -40,33 +43,34 @@ def builds(container: Container, gpu: Gpu) -> list[Finding]:
     """Facts of the installed builds, which once were found out only by an outage."""
     # The list of compiled-in kernels is a fact of the build; get_arch_list() is empty without a GPU.
     architectures = (torch._C._cuda_getArchFlags() or "none").split()  # noqa: SLF001
-    major = container.cuda.split(".")[0]
     runtime = str(getattr(build_and_package_info, "cuda_version", "none"))
-    newest = tuple(map(int, container.max_capability.split(".")))
+    fitting = [one for one in architectures if runs_on(one, gpu.architecture)]
+    oldest, newest = version_of(container.min_capability), version_of(container.max_capability)
     return [
         finding(
             f"torch has kernels for {gpu.title}",
-            gpu.architecture in architectures,
-            f"{torch.__version__}: {' '.join(architectures)}",
+            bool(fitting),
+            f"{torch.__version__}: {' '.join(architectures)}"
+            + (f"; {fitting[-1]} runs on {gpu.architecture}" if fitting else ""),
             f"install a torch build whose list has {gpu.architecture}: torch 2.9.1 for CUDA 12.8 has sm_120",
         ),
         finding(
-            "torch is built for the container's CUDA",
-            container.cuda.startswith(str(torch.version.cuda)),
-            f"CUDA {torch.version.cuda}; the container has {container.cuda}",
-            "install the torch build of the same CUDA",
+            "torch runs with the driver that the container needs",
+            is_no_newer(str(torch.version.cuda), container.cuda),
+            f"CUDA {torch.version.cuda}; the container has {container.cuda}, and driver {container.min_driver}",
+            f"install the torch build for CUDA {container.cuda} or older, or choose a newer --target",
         ),
         finding(
-            "onnxruntime-gpu is built for CUDA " + major,
-            runtime.split(".", maxsplit=1)[0] == major,
+            "onnxruntime-gpu runs with the driver that the container needs",
+            is_no_newer(runtime, container.cuda),
             f"{onnxruntime.__version__} for CUDA {runtime}",
             "onnxruntime-gpu before 1.27 is CUDA 12: pip install 'onnxruntime-gpu<1.27'",
         ),
         finding(
             f"Triton {container.name} knows compute capability {gpu.capability}",
-            tuple(map(int, gpu.capability.split("."))) <= newest,
-            f"its kernels go up to {container.max_capability}",
-            "use 25.01-py3 or newer",
+            oldest <= version_of(gpu.capability) <= newest,
+            f"its kernels go from {container.min_capability} to {container.max_capability}",
+            "use 25.01-py3 or newer for Blackwell, 25.07-py3 or older for what is older than Turing",
         ),
         finding(
             "what we write is what the container reads",
@@ -76,6 +80,16 @@ def builds(container: Container, gpu: Gpu) -> list[Finding]:
             "choose a newer --target",
         ),
     ]
+
+
+def is_no_newer(built: str, held: str) -> bool:
+    """Whether a build's CUDA is no newer than another's, by major and minor version: drivers run what is older."""
+    try:
+        own, other = (tuple(map(int, version.split(".")[:2])) for version in (built, held))
+    except ValueError:
+        # A build without CUDA.
+        return False
+    return own <= other
 
 
 def device(container: Container, gpu: Gpu) -> list[Finding]:
@@ -117,7 +131,7 @@ def seen_device(nvml: Any, container: Container, gpu: Gpu) -> list[Finding]:
         ),
         finding(
             "GPU",
-            capability == gpu.capability and total >= gpu.memory_mib * 0.95,
+            capability == gpu.capability and total >= gpu.memory_mib * LEAST_SHARE,
             f"{name}: compute capability {capability}, {total:,} MiB, {free:,} free; expected {gpu.title}: "
             f"{gpu.capability}, {gpu.memory_mib:,} MiB",
             "name the card that is here with --gpu",

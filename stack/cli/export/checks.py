@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stack.cli.export.command import GpuOption, Places, TargetOption, command, working
+from stack.cli.export.command import FactsOption, GpuOption, Places, TargetOption, command, working
 from stack.cli.output import coloured, out, print_json, table
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ COLOURS = {"fits": "green", "cannot tell": "yellow", "does not fit": "red"}
 def doctor(
     places: Places,
     target: TargetOption = "25.03-py3",
+    facts: FactsOption = None,
     gpu: GpuOption = "rtx5070",
     prove: Annotated[
         str,
@@ -34,7 +35,7 @@ def doctor(
     from exporters.target.findings import verdict as verdict_of
     from stack.supervision.machine import examine
 
-    container, card = find(target), find_gpu(gpu)
+    container, card = find(target, facts), find_gpu(gpu)
     with working("look") as progress:
         findings = work.examine(container, card, places.models()) + examine()
         if prove:

@@ -69,6 +69,9 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Open pickles too, in a process of their own: they run their author's code.")
 ]
 TargetOption = Annotated[str, typer.Option(help="Triton container that must be able to read it.")]
+FactsOption = Annotated[
+    Path | None, typer.Option("--triton-facts", help="TOML that describes a container which is not known here.")
+]
 GpuOption = Annotated[str, typer.Option(help="GPU that must be able to hold it.")]
 
 

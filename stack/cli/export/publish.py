@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stack.cli.export.command import GpuOption, Places, TargetOption, TrustOption, command, working
+from stack.cli.export.command import FactsOption, GpuOption, Places, TargetOption, TrustOption, command, working
 from stack.cli.output import err, out, print_json, table
 
 if TYPE_CHECKING:
     from exporters.export import PublishedVersion
     from exporters.options import Options
+    from exporters.profiles import Container
     from exporters.release.released import Released
 
+ReferenceArgument = Annotated[
+    str, typer.Argument(help="NAME, NAME@ALIAS, NAME/VERSION, a models: or runs: URI, a file or an MLflow folder.")
+]
 FormatOption = Annotated[str, typer.Option("--format", help="onnx, torchscript or auto.")]
 PrecisionOption = Annotated[
     str,
@@ -32,6 +36,7 @@ DeclaredOption = Annotated[
         help="An input of a model without a signature, by one row's shape; say it once for each.",
     ),
 ]
+InputsOption = Annotated[str, typer.Option(help="matrix, or columns: a table with names as one input a column.")]
 SampleOption = Annotated[
     Path | None,
     typer.Option(help="Rows like the model's own: .npy, .npz, .csv or .parquet. They tell its inputs."),
@@ -50,24 +55,20 @@ ReleaseOption = Annotated[bool, typer.Option("--release", help="Release it too."
 @command("model", "model fraud@champion --format onnx --max-batch 256 --release")
 def model(
     places: Places,
-    reference: Annotated[
-        str,
-        typer.Argument(help="NAME, NAME@ALIAS, NAME/VERSION, a models: or runs: URI, a file or an MLflow folder."),
-    ],
+    reference: ReferenceArgument,
     name: Annotated[str, typer.Option(help="Serve it under this name; default: its own.")] = "",
     variant: Annotated[str, typer.Option(help="Serve it as NAME_VARIANT.")] = "",
     format: FormatOption = "auto",  # noqa: A002
     precision: PrecisionOption = "fp32",
     max_batch: MaxBatchOption = None,
     target: TargetOption = "25.03-py3",
+    facts: FactsOption = None,
     gpu: GpuOption = "rtx5070",
     trust: TrustOption = False,
     calibrate: CalibrateOption = None,
     declared: DeclaredOption = None,
     sample: SampleOption = None,
-    inputs: Annotated[
-        str, typer.Option(help="matrix, or columns: a table with names as one input a column.")
-    ] = "matrix",
+    inputs: InputsOption = "matrix",
     allow_tracer_warning: WarningOption = None,
     dry_run: DryRunOption = False,
     release: ReleaseOption = False,
@@ -77,9 +78,12 @@ def model(
 
     from exporters.errors import ExportError
     from exporters.export import export_model
+    from exporters.profiles import find
     from exporters.sources.declared import parse_input
 
-    made = make_options(places, name, variant, format, precision, max_batch, target, gpu, trust, dry_run)
+    made = make_options(
+        places, name, variant, format, precision, max_batch, find(target, facts), gpu, trust, dry_run
+    )
     check_one_of("--inputs", inputs, ("matrix", "columns"))
     if calibrate is not None and precision != "int8":
         raise ExportError(f"--calibrate is for --precision int8, and the precision is {precision}")
@@ -108,6 +112,7 @@ def pipeline(
     precision: PrecisionOption = "fp32",
     max_batch: MaxBatchOption = None,
     target: TargetOption = "25.03-py3",
+    facts: FactsOption = None,
     gpu: GpuOption = "rtx5070",
     trust: TrustOption = False,
     dry_run: DryRunOption = False,
@@ -117,8 +122,9 @@ def pipeline(
     from msgspec.structs import replace
 
     from exporters.export import export_pipeline
+    from exporters.profiles import find
 
-    made = make_options(places, "", "", "auto", precision, max_batch, target, gpu, trust, dry_run)
+    made = make_options(places, "", "", "auto", precision, max_batch, find(target, facts), gpu, trust, dry_run)
     options = replace(made, alias=alias)
     ratio = None
     with working("export") as progress:
@@ -136,20 +142,20 @@ def make_options(
     format_: str,
     precision: str,
     max_batch: int | None,
-    target: str,
+    container: Container,
     gpu: str,
     trust: bool,
     dry_run: bool,
 ) -> Options:
     """Check what was given. Raises ExportError."""
     from exporters.options import Options
-    from exporters.profiles import find, find_gpu
+    from exporters.profiles import find_gpu
 
     check_one_of("--format", format_, ("onnx", "torchscript", "auto"))
     check_one_of("--precision", precision, ("fp32", "fp16", "fp64", "int8"))
     return Options(
         mlflow_uri=places.mlflow(),
-        container=find(target),
+        container=container,
         gpu=find_gpu(gpu),
         name=name,
         variant=variant,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stack.cli.export.command import Places, TargetOption, TrustOption, command, working
+from stack.cli.export.command import FactsOption, Places, TargetOption, TrustOption, command, working
 from stack.cli.output import coloured, out, print_json, table
 
 if TYPE_CHECKING:
     from exporters.parity.comparison import Flips
     from exporters.parity.decisions import Task
+    from exporters.profiles import Container
     from exporters.target.findings import Finding
     from exporters.verify import ParityReport
 
@@ -38,6 +39,7 @@ def verify(
         bool, typer.Option("--prove", help="Also run its file under the container's own runtime (installs it).")
     ] = False,
     target: TargetOption = "25.03-py3",
+    facts: FactsOption = None,
     trust: TrustOption = False,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Log the evidence to the model's MLflow run.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Write the plot here, too.")] = None,
@@ -46,6 +48,7 @@ def verify(
     from msgspec.structs import asdict
 
     from exporters.plots import check_file, parity_figure
+    from exporters.profiles import find
     from exporters.verify import verify as work
 
     if plot is not None:
@@ -58,7 +61,7 @@ def verify(
         )
         if plot is not None:
             parity_figure(report, plot)
-        proofs = prove_in_container(places, report, target, progress) if prove else []
+        proofs = prove_in_container(places, report, find(target, facts), progress) if prove else []
         if log:
             progress("log the evidence to MLflow")
             log_evidence(places, report, repository.lineage(name, report.version).run_ids)
@@ -72,12 +75,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def prove_in_container(places: Places, report: ParityReport, target: str, progress: Any) -> list[Finding]:
+def prove_in_container(places: Places, report: ParityReport, target: Container, progress: Any) -> list[Finding]:
     """The version's file under the container's own runtime."""
-    from exporters.profiles import find
     from exporters.target.container_proof import prove
 
-    return prove(report.model, report.version, places.models(), find(target), progress)
+    return prove(report.model, report.version, places.models(), target, progress)
 
 
 def show_report(report: ParityReport) -> None:

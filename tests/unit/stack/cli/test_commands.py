@@ -95,7 +95,7 @@ def test_every_command_has_help(command):
         (["export", "model", "m", "--precision", "int4"], "--precision 'int4'"),
         (["export", "model", "m", "--calibrate", "x.npy"], "--calibrate is for --precision int8"),
         (["export", "model", "m", "--target", "24.01-py3"], "unknown target '24.01-py3'"),
-        (["export", "doctor", "--gpu", "voodoo2"], "unknown GPU 'voodoo2': expected one of rtx5070"),
+        (["export", "doctor", "--gpu", "voodoo2"], "unknown GPU 'voodoo2': expected one of rtx3050"),
         (["export", "pipeline", "nosuch"], "is no pipeline: expected trading_decision"),
         (["export", "verify", "nosuch", "--offline", "--repository", "/nowhere"], "has no version of 'nosuch'"),
         (["export", "prune", "nosuch", "--repository", "/nowhere"], "has no version of 'nosuch'"),

@@ -154,7 +154,7 @@ def compare(
         ParityError: an answer has another shape or dtype than the signature says.
     """
     batch, usually = len(wanted[0]), usual(wanted) if usually is None else usually
-    check_answers(signature, wanted, got, where)
+    check_alike(signature, wanted, got, where)
     found = []
     near = {"fp16": HALF, "int8": INT8}.get(precision, CPU if device == "cpu" else HALF)
     shares = [t.share for t in tolerances(signature, precision, device)]
@@ -176,7 +176,7 @@ def compare(
     )
 
 
-def check_answers(signature: ModelSignature, wanted: Arrays, got: Arrays, where: str) -> None:
+def check_alike(signature: ModelSignature, wanted: Arrays, got: Arrays, where: str) -> None:
     """Raise ParityError for answers of another shape or dtype than the signature says."""
     try:
         check_shapes(f"{signature.name} at its source", signature.outputs, wanted, len(wanted[0]))

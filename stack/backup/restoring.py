@@ -12,7 +12,7 @@ from stack.backup import copying, manifest
 from stack.backup.copying import MARK, begun, copy_file, finish, hashed, is_free, walk
 from stack.backup.manifest import JOURNAL, MANIFEST, MODELS, SETTINGS, Backup, File
 from stack.servers import postgres
-from stack.servers.settings import STORED, StackSettings, stored
+from stack.servers.settings import REPOSITORY, STORED, StackSettings, stored
 from stack.supervision.lifecycle import starting_alone
 from stack.supervision.ownership import claim
 from trading.errors import ConfigurationError
@@ -20,7 +20,6 @@ from trading.errors import ConfigurationError
 #: Kept free, as a desk wants it that has not said otherwise.
 RESERVE_MB = int(StackSettings.model_fields["least_disk_mb"].default)
 #: Where the models of a restored desk lie, in its home folder.
-REPOSITORY = "model_repository"
 Told = Callable[[int, int], None]
 
 

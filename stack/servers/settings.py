@@ -24,6 +24,8 @@ from trading.files import write_atomically
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_HOME = Path(".ultrathink")
+#: Of models, in the home folder.
+REPOSITORY = "model_repository"
 #: The settings of a stack that was started, in its home folder.
 STORED = "stack.json"
 
@@ -101,7 +103,11 @@ class StackSettings(BaseSettings):
     )
     brokers: int = Field(default=1, ge=1, le=3)
     partitions: int = Field(default=4, ge=1, le=256)
-    model_repository: Path = Path("model_repository")
+    #: Not the checkout's: there lie the configurations that are committed, and a release would change them.
+    model_repository: Path = Field(
+        default_factory=lambda given: given["home"].expanduser().resolve() / REPOSITORY,
+        description="folder that Triton serves",
+    )
     ports: ServerPorts = ServerPorts()
     kafka_security: Literal["none", "sasl"] = Field(
         default="none", description="sasl: every client of Kafka has a password and just what its role needs"

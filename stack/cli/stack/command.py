@@ -34,7 +34,7 @@ def up(
         typer.Option(help="auto: any free ports; default: as before, or default."),
     ] = None,
     model_repository: Annotated[
-        Path | None, typer.Option(help="Folder that Triton serves; default: model_repository.")
+        Path | None, typer.Option(help="Folder that Triton serves; default: model_repository in the home folder.")
     ] = None,
     kafka_security: Annotated[
         Literal["none", "sasl"] | None,

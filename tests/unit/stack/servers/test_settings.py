@@ -61,7 +61,10 @@ def test_a_first_start_takes_the_defaults_and_keeps_no_path_that_moves(tmp_path,
     monkeypatch.chdir(tmp_path)
     found = chosen()
     assert (found.brokers, found.ports) == (1, ServerPorts())
-    assert found.model_repository == tmp_path / "model_repository"
+    assert found.model_repository == tmp_path / "new" / "model_repository"
+    monkeypatch.delenv("ULTRATHINK_HOME")
+    # Of a checkout, too: what is committed there is not what is served.
+    assert chosen().model_repository == tmp_path / ".ultrathink" / "model_repository"
 
 
 @pytest.mark.parametrize("security", ["none", "sasl"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -56,7 +58,41 @@ def load(name: str) -> Any:
     if (group := getattr(module, "app", None)) is not None:
         made: Any = typer.main.get_group(group)
         made.name = name
-        return made
+        return with_version(made)
     single = typer.Typer(add_completion=False)
     single.command(name)(getattr(module, name.replace("-", "_")))
-    return typer.main.get_command(single)
+    return with_version(typer.main.get_command(single))
+
+
+def with_version(command: Any) -> Any:
+    """A command that takes --version too, and so do those below it; help tells of it once, at the top."""
+    command.params.append(version_option())
+    for below in getattr(command, "commands", {}).values():
+        with_version(below)
+    return command
+
+
+def version_option() -> Any:
+    """The option, as the library makes it of a function's parameter."""
+
+    def told(
+        version: Annotated[
+            bool,
+            typer.Option("--version", callback=show_version, is_eager=True, expose_value=False, hidden=True),
+        ] = False,
+    ) -> None:
+        """Nothing."""
+
+    single = typer.Typer(add_completion=False)
+    single.command()(told)
+    made = typer.main.get_command(single).params[0]
+    # Of `export release` the version is another thing.
+    made.name = "version_of_this"
+    return made
+
+
+def show_version(wanted: bool) -> None:
+    """Print it, and end."""
+    if wanted:
+        sys.stdout.write(f"ultrathink {version('ultrathink-pilot')}\n")
+        raise typer.Exit

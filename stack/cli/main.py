@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from stack.cli.commands import Commands
+from stack.cli.commands import Commands, show_version
 from stack.cli.output import OWN_PROCESS, err
 from stack.servers.surroundings import settle
 from trading.errors import ConfigurationError, UltraThinkError
@@ -39,15 +39,6 @@ ROLE_OF = {
     "orchestrator": "orchestrator",
     "loadtest": "loadtest",
 }
-
-
-def show_version(wanted: bool) -> None:
-    """Print it, and end."""
-    if wanted:
-        from importlib.metadata import version
-
-        sys.stdout.write(f"ultrathink {version('ultrathink-pilot')}\n")
-        raise typer.Exit
 
 
 @app.callback()

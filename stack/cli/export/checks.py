@@ -92,7 +92,7 @@ def apply_setting(places: Places, name: str, instances: int, delay_us: int | Non
     from msgspec.structs import replace
 
     repository = places.models()
-    check_settled(repository, name)
+    check_settled(places, repository, name)
     with repository.lock(name):
         serving = replace(repository.serving(name), instances=instances, queue_delay_us=delay_us)
         newest = serving.released or repository.versions(name)[-1]
@@ -101,14 +101,14 @@ def apply_setting(places: Places, name: str, instances: int, delay_us: int | Non
             places.triton().load(name)
 
 
-def check_settled(repository: ModelRepository, name: str) -> None:
+def check_settled(places: Places, repository: ModelRepository, name: str) -> None:
     """Raise ExportError while a release of the model is open: what is changed now would keep it so."""
     from exporters.errors import ExportError
     from exporters.release.journal import Journal
 
     journal = Journal(repository.journal)
     if any(t.open for t in journal.transactions(name)):
-        raise ExportError(f"a release of {name} was interrupted: `ultrathink export recover` first")
+        raise ExportError(f"a release of {name} was interrupted: {places.call('recover')} first")
 
 
 @command("configs", "configs --check")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,15 @@ class Places(Struct, frozen=True):
     triton_url: str | None
     repository: Path | None
     json: bool
+
+    def call(self, words: str) -> str:
+        """A command of `ultrathink export` for a hint: with the places that were given to this one, but MLflow's.
+
+        What is released needs no MLflow, whose address may hold a password.
+        """
+        given = {"--repository": self.repository, "--triton-url": self.triton_url}
+        places = "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
+        return f"`ultrathink export {words}{places}`"
 
     def mlflow(self) -> str:
         """MLflow's address."""

@@ -184,7 +184,7 @@ def release_all(places: Places, options: Options, done: list[PublishedVersion], 
     from trading.errors import UltraThinkError
 
     there = ", ".join(f"{p.name} {p.version}" for p in done)
-    told = f"published, and not all released: {there} (`ultrathink export list`)"
+    told = f"published, and not all released: {there} ({places.call('list')})"
     try:
         return released_all(places, options, done, progress)
     except UltraThinkError as error:
@@ -238,9 +238,10 @@ def show(
         show_released(released)
     elif all(p.version for p in done):
         last = done[-1] if done[-1].format != "ONNX" or len(done) == 1 else done[-2]
-        released_by = f"`ultrathink export release {last.name} {last.version}` makes it the champion"
+        released_by = f"{places.call(f'release {last.name} {last.version}')} makes it the champion"
         out.print(
-            f"nothing serves it yet: {released_by}, and an experiment compares it first (docs/experiments.md)"
+            f"nothing serves it yet: {released_by}, and an experiment compares it first (docs/experiments.md)",
+            markup=False,
         )
     for size, factor in (ratio or {}).items():
         out.print(f"{size}: the ensemble takes {factor:.2f} times as long as the fused graph (p50)")

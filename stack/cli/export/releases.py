@@ -73,7 +73,7 @@ def recover(places: Places, gpu: GpuOption = "rtx5070") -> None:
             "stuck": [{"begun": s.transaction.begun, "reason": s.reason} for s in done.stuck],
         })  # fmt: skip
     else:
-        out.print(f"{len(done.settled)} interrupted releases settled; see `ultrathink export history`")
+        out.print(f"{len(done.settled)} interrupted releases settled; see {places.call('history')}", markup=False)
         for one in done.stuck:
             begun = one.transaction.begun
             out.print(

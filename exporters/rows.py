@@ -130,17 +130,18 @@ def fit(rows: Rows, inputs: Sequence[TensorSpec]) -> Arrays:
     Raises:
         ExportError: an input has no array, one has another shape, or holds numbers that the input's dtype has not.
     """
-    return [as_input(rows.path, spec, array) for spec, array in zip(inputs, arranged(rows, inputs), strict=True)]
+    arrays = arranged(rows, [t.name for t in inputs])
+    return [as_input(rows.path, spec, array) for spec, array in zip(inputs, arrays, strict=True)]
 
 
-def arranged(rows: Rows, inputs: Sequence[TensorSpec]) -> Arrays:
-    """An array an input. Raises ExportError where one has none."""
-    names, held = [t.name for t in inputs], rows.arrays
+def arranged(rows: Rows, names: Sequence[str]) -> Arrays:
+    """An array an input, by the inputs' names. Raises ExportError where one has none."""
+    held = rows.arrays
     if set(names) <= set(held):
         return [held[name] for name in names]
-    if rows.columns and len(inputs) > 1 and set(names) <= set(rows.columns):
+    if rows.columns and len(names) > 1 and set(names) <= set(rows.columns):
         return [held[""][:, [rows.columns.index(name)]] for name in names]
-    if len(inputs) == 1 and set(held) == {""}:
+    if len(names) == 1 and set(held) == {""}:
         return [held[""]]
     shown = list(rows.columns or held)
     told = ", ".join(map(repr, shown[:MOST_NAMES])) if shown != [""] else "one array without a name"

@@ -123,7 +123,7 @@ def specs_of(origin: Origin, sample: Rows) -> tuple[TensorSpec, ...]:
     """
     if origin.flavour == "onnx":
         own = onnx.signature_of(origin.artefact)[0]
-        arrays = arranged(sample, own)
+        arrays = arranged(sample, [t.name for t in own])
         return tuple(replace(t, dims=row_dims(a)) for t, a in zip(own, arrays, strict=True))
     if origin.flavour in TABLES:
         if len(sample.arrays) > 1:

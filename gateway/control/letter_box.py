@@ -45,13 +45,14 @@ class FoundLetter(Struct):
 
 
 class LetterSummary(Struct, frozen=True):
-    """All letters of one reason."""
+    """All letters of one reason; `last_place` is the newest's, by which it can be shown and sent again."""
 
     reason: str
     count: int
     replayed: int
     first_ns: int
     last_ns: int
+    last_place: str
 
 
 class Note(Struct, frozen=True):
@@ -231,6 +232,7 @@ def summarise(found: Sequence[FoundLetter]) -> list[LetterSummary]:
             sum(f.replayed for f in those),
             min(f.at_ns for f in those),
             max(f.at_ns for f in those),
+            max(those, key=lambda f: f.at_ns).place,
         )
         for reason, those in groups.items()
     ]

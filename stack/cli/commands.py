@@ -20,8 +20,10 @@ COMMANDS = {
     "train": "Train models from market history and register them in MLflow.",
     "export": "Bring registered models to Triton: verified, released, reversible. Works with any MLflow and any "
     "Triton that runs with --model-control-mode=explicit.",
+    "infer": "Ask any model on any Triton, with rows of a file or the features of a market.",
     "gpu": "Whether torch and Triton compute on the GPU that is here: by having them do it.",
     "gateway": "Decide ticks, and stop deciding them.",
+    "decisions": "What the desk decided: the last, the next, and one with its evidence.",
     "risk": "Limits: try them, explain them, change them, prove them.",
     "experiment": "Compare models on the desk's own ticks, without touching its path.",
     "orchestrator": "Trainings that run by themselves: schedules, triggers, and the cycle from data to a champion.",

@@ -59,8 +59,11 @@ def list_letters(
         built = summarise(found)
         shown = table(
             "",
-            ["letters", "replayed", "first", "last", "reason"],
-            [[f"{s.count:,}", f"{s.replayed:,}", stamp(s.first_ns), stamp(s.last_ns), s.reason] for s in built],
+            ["letters", "replayed", "first", "last", "the last's place", "reason"],
+            [
+                [f"{s.count:,}", f"{s.replayed:,}", stamp(s.first_ns), stamp(s.last_ns), s.last_place, s.reason]
+                for s in built
+            ],
             right=(0, 1),
         )
     if json:

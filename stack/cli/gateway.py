@@ -218,10 +218,26 @@ def status(
     if json:
         print_json(found)
     else:
-        rows = [[name, ", ".join(map(str, v)) if isinstance(v, list) else str(v)] for name, v in found.items()]
-        out.print(table("", ["", ""], rows))
+        books = found.pop("books", {})
+        out.print(table("", ["", ""], [[name, in_words(value)] for name, value in found.items()]))
+        if books:
+            columns = list(next(iter(books.values())))
+            lines = [[place, *(in_words(book.get(name)) for name in columns)] for place, book in books.items()]
+            heads = ["book of partition", *(name.replace("_", " ") for name in columns)]
+            out.print(table("", heads, lines, right=(1, 2, 3, 4)))
     if not found["ready"]:
         raise typer.Exit(1)
+
+
+def in_words(value: Any) -> str:
+    """A value of a status, for people."""
+    if isinstance(value, list):
+        return ", ".join(map(in_words, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(one)}" for name, one in value.items()) or "none"
+    if value is None:
+        return "not known"
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
 
 
 @app.command(epilog="Example: ultrathink gateway top --once")

@@ -33,6 +33,7 @@ ROLE_OF = {
     "data": "trainers",
     "train": "trainers",
     "export": "exporters",
+    "infer": "exporters",
     "experiment": "services",
     "forensics": "services",
     "metrics": "services",

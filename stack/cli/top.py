@@ -51,6 +51,14 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
         for name, labels in now.samples
         if name == "gateway_decisions_total"
     ]
+    denials = [
+        [dict(labels)["rule"], f"{rate(name, **dict(labels)):,.1f}", f"{now.value(name, **dict(labels)):,.0f}"]
+        for name, labels in now.samples
+        if name == "gateway_denials_total" and now.value(name, **dict(labels))
+    ]
+    more: list[RenderableType] = []
+    if denials:
+        more = [Text(), table("", ["denied by", "a second", "since the start"], denials, right=(1, 2))]
     lines = [[*map(str, names), f"{count:,.1f}"] for count, *names in sorted(outcomes, reverse=True)]
     return Group(
         Text.from_markup(head),
@@ -58,4 +66,5 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
         table("", ["stage", "p50 ms <", "p99 ms <"], stages, right=(1, 2)),
         Text(),
         table("", ["arm", "action", "reason", "a second"], lines, right=(3,)),
+        *more,
     )

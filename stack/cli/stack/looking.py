@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stack.cli.output import out, print_json
 from stack.cli.stack.command import Json, app
 from stack.cli.stack.table import matrix, remarks, remarks_of, table_of
+
+if TYPE_CHECKING:
+    from stack.servers.settings import ServerPorts
 
 
 @app.command(epilog="Example: ultrathink stack status --json")
@@ -43,6 +46,7 @@ def status(
                 "problems": problems,
                 "gpu": gpu,
                 "cards": cards,
+                "ports": load().ports.model_dump(),
             }
         )
     elif found is None:
@@ -55,10 +59,17 @@ def status(
             out.print("[red]the supervisor has told nothing for long: this is how it was; is its disk full?[/]")
         for line in remarks(found):
             out.print(line, soft_wrap=True)
+        out.print(ports_of(load().ports), markup=False, soft_wrap=True)
         for line in (*(card.words for card in cards), *gpu):
             out.print(line, markup=False, soft_wrap=True)
     if not (found is not None and found.ready):
         raise typer.Exit(1)
+
+
+def ports_of(ports: ServerPorts) -> str:
+    """Each port of the stack's, by its name: the table has one a service."""
+    told = {name: value if isinstance(value, tuple | list) else (value,) for name, value in ports}
+    return "ports: " + ", ".join(f"{name} {' '.join(map(str, values))}" for name, values in told.items())
 
 
 def compose_matrix(*, json: bool) -> None:

@@ -21,7 +21,7 @@ def test_numbers_do_not_tell_reasons_apart():
 
 def test_the_most_frequent_comes_first_with_its_span():
     lines = summarise([found("no payload", 5), found("9 bytes", 2, replayed=True), found("8 bytes", 7)])
-    assert [(s.reason, s.count, s.replayed, s.first_ns, s.last_ns) for s in lines] == [
-        ("… bytes", 2, 1, 2, 7),
-        ("no payload", 1, 0, 5, 5),
+    assert [(s.reason, s.count, s.replayed, s.first_ns, s.last_ns, s.last_place) for s in lines] == [
+        ("… bytes", 2, 1, 2, 7, "0-7"),
+        ("no payload", 1, 0, 5, 5, "0-5"),
     ]

@@ -58,6 +58,25 @@ def test_beyond_the_last_bound_it_is_that_bound():
     assert quantile_ms(before, now, "x", 1.0 / 12.0) == pytest.approx(10.0)
 
 
+def test_the_view_names_the_rules_that_deny(scrapes):
+    before, now = scrapes
+    assert "denied by" not in shown_text(before, now)
+    labels = ("gateway_denials_total", (("rule", "position_limit"),))
+    none = ("gateway_denials_total", (("rule", "leverage"),))
+    later = Scrape(now.at_s, {**now.samples, labels: 7.0, none: 0.0}, STATUS)
+    lines = shown_text(before, later).splitlines()
+    (at,) = [k for k, line in enumerate(lines) if "denied by" in line]
+    assert lines[at + 1].split()[0] == "position_limit"
+    assert lines[at + 1].split()[-1] == "7"
+    assert "leverage" not in "".join(lines)
+
+
+def shown_text(before, now):
+    console = Console(file=io.StringIO(), width=120)
+    console.print(view(before, now))
+    return console.file.getvalue()
+
+
 def test_the_view_says_state_problems_and_stages(scrapes):
     console = Console(file=io.StringIO(), width=120)
     console.print(view(*scrapes))

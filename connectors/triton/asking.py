@@ -1,0 +1,214 @@
+"""Any served model, asked with arrays: what it takes and answers with is told by the server itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+from tritonclient.utils import triton_to_np_dtype
+
+from connectors.triton.errors import InferenceServerException, Meaning, meaning
+from trading.errors import ConfigurationError, ServiceUnavailable
+
+Array = npt.NDArray[Any]
+Protocol = Literal["grpc", "http"]
+#: A server's own words in a message.
+WORDS = 400
+TIMEOUT_S = 10.0
+
+
+class ServedTensor(Struct, frozen=True):
+    """An input or output; `dims` are those of one row, -1 where any length will do; `dtype` is Triton's name."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+
+class ServedModel(Struct, frozen=True):
+    """What a server says of a model.
+
+    Attributes:
+        name, version: the version that answers where none is named; "" where the server does not say.
+        inputs, outputs: without the batch axis where it has one.
+        max_batch: rows of one request; 0 for a model that takes its inputs whole.
+        whole: of such a model, the first axis of its inputs; -1 where any length will do, else 0.
+        is_ensemble: whether it is made of other models: it answers with all of its outputs or with none.
+    """
+
+    name: str
+    version: str
+    inputs: tuple[ServedTensor, ...]
+    outputs: tuple[ServedTensor, ...]
+    max_batch: int
+    whole: int = 0
+    is_ensemble: bool = False
+
+    @property
+    def rows_at_once(self) -> int | None:
+        """Of one request; None where any number will do."""
+        return self.max_batch or (self.whole if self.whole > 0 else None)
+
+
+class ModelClient:
+    """A connection to a Triton, by gRPC or HTTP; use it with `with`."""
+
+    def __init__(self, address: str, protocol: Protocol = "grpc", timeout_s: float = TIMEOUT_S) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            address: host:port.
+            protocol: "http" needs the extra `loadtest`.
+            timeout_s: of each call.
+        """
+        self.address, self._protocol, self._timeout_s = address, protocol, timeout_s
+        if protocol == "grpc":
+            from connectors.triton import grpc as library
+        else:
+            from connectors.triton import http as library  # type: ignore[no-redef]
+        self._library: Any = library
+        self._client: Any = (
+            library.InferenceServerClient(address, channel_args=[*library.RECONNECT, *library.UNLIMITED])
+            if protocol == "grpc"
+            else library.InferenceServerClient(address, connection_timeout=timeout_s, network_timeout=timeout_s)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def model(self, name: str, version: str = "") -> ServedModel:
+        """What the server says of a model.
+
+        Raises:
+            ConfigurationError: it serves no such model or version; ServiceUnavailable: it does not answer.
+        """
+        told = self._asked(name, lambda: self._client.get_model_metadata(name, version, **self._plain()))
+        config = self._asked(name, lambda: self._client.get_model_config(name, version, **self._plain()))
+        config = config.get("config", config)
+        most = int(config.get("max_batch_size", 0))
+        tensors = {
+            side: tuple(
+                ServedTensor(t["name"], t["datatype"], tuple(int(dim) for dim in t.get("shape", ()))[1:])
+                for t in told.get(side, ())
+            )
+            for side in ("inputs", "outputs")
+        }
+        first = [int(t["shape"][0]) for t in told.get("inputs", ()) if t.get("shape")]
+        return ServedModel(
+            name, max(told.get("versions", [""]), key=number), tensors["inputs"], tensors["outputs"], most,
+            whole=0 if most else max(first, default=-1), is_ensemble=told.get("platform") == "ensemble",
+        )  # fmt: skip
+
+    def infer(
+        self, model: ServedModel, rows: Mapping[str, Array], version: str = "", outputs: Sequence[str] = ()
+    ) -> dict[str, Array]:
+        """Ask rows, in as many requests as they need.
+
+        Args:
+            model: what the server says of it.
+            rows: [rows, *dims] by input, as many each; of the input's own dtype.
+            version: "" asks the one that is served.
+            outputs: what is wanted; default: all.
+
+        Raises:
+            ConfigurationError: an input is absent or does not fit, or the server refuses them.
+            ServiceUnavailable: it does not answer in time.
+        """
+        wanted = [t.name for t in model.outputs if not outputs or t.name in outputs]
+        if unknown := [name for name in outputs if name not in wanted]:
+            told = ", ".join(t.name for t in model.outputs)
+            raise ConfigurationError(f"{model.name} has no output {unknown[0]!r}: its outputs are {told}")
+        given = [fitted(model, tensor, rows) for tensor in model.inputs]
+        count = len(given[0]) if given else 0
+        if any(len(array) != count for array in given):
+            told = ", ".join(f"{t.name}: {len(a)}" for t, a in zip(model.inputs, given, strict=True))
+            raise ConfigurationError(f"each input must have as many rows as the others; they have {told}")
+        at_once = model.rows_at_once or max(1, count)
+        if model.whole > 0 and count % model.whole:
+            raise ConfigurationError(f"{model.name} takes {model.whole} rows at once, and there are {count}")
+        parts = [
+            self._once(model, [array[k : k + at_once] for array in given], version, wanted)
+            for k in range(0, count, at_once)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted} if parts else {}
+
+    def _once(self, model: ServedModel, given: list[Array], version: str, wanted: list[str]) -> dict[str, Array]:
+        inputs = []
+        for tensor, array in zip(model.inputs, given, strict=True):
+            one = self._library.InferInput(tensor.name, list(array.shape), tensor.dtype)
+            one.set_data_from_numpy(array)
+            inputs.append(one)
+        # Of an ensemble all are asked for, and of others too: what is not wanted costs little.
+        found = self._asked(
+            model.name, lambda: self._client.infer(model.name, inputs, version, **self._deadline()), parsed=False
+        )
+        return {name: found.as_numpy(name) for name in wanted}
+
+    def _plain(self) -> dict[str, Any]:
+        return {"as_json": True, "client_timeout": self._timeout_s} if self._protocol == "grpc" else {}
+
+    def _deadline(self) -> dict[str, Any]:
+        return {"client_timeout": self._timeout_s} if self._protocol == "grpc" else {}
+
+    def _asked(self, name: str, call: Any, *, parsed: bool = True) -> Any:
+        began_s = time.monotonic()
+        try:
+            found = call()
+        except InferenceServerException as error:
+            raise self._refusal(name, error) from error
+        except OSError as error:
+            waited = f" in {time.monotonic() - began_s:.1f} s" if isinstance(error, TimeoutError) else ""
+            raise self._silence(f"{error}{waited}") from error
+        return dict(found) if parsed else found
+
+    def _refusal(self, name: str, error: Any) -> Exception:
+        said = " ".join(str(error.message() or "").split())[:WORDS]
+        if self._protocol == "grpc" and meaning(error) in {Meaning.DOWN, Meaning.TIMED_OUT}:
+            return self._silence(said)
+        return ConfigurationError(f"Triton at {self.address} refuses {name}: {said}")
+
+    def _silence(self, said: str) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            f"Triton at {self.address} does not answer by {self._protocol} ({said}): start it with "
+            "`ultrathink stack up`, or name another with --triton-url"
+        )
+
+
+def number(version: str) -> int:
+    """To be compared; what is none comes first."""
+    return int(version) if version.isdigit() else -1
+
+
+def fitted(model: ServedModel, tensor: ServedTensor, rows: Mapping[str, Array]) -> Array:
+    """One input's rows, of its dtype and dims. Raises ConfigurationError."""
+    if tensor.name not in rows:
+        told = ", ".join(f"{t.name} {t.dtype} {list(t.dims)}" for t in model.inputs)
+        raise ConfigurationError(f"{model.name} takes {told}, and no rows are given for {tensor.name}")
+    dtype = triton_to_np_dtype(tensor.dtype)
+    if dtype is None or dtype is np.object_:
+        raise ConfigurationError(
+            f"{model.name} takes {tensor.dtype} for {tensor.name}: only numbers are asked here"
+        )
+    array = np.asarray(rows[tensor.name])
+    array = array.reshape(-1, 1) if array.ndim == 1 and tensor.dims == (1,) else array
+    dims = array.shape[1:]
+    if len(dims) != len(tensor.dims) or any(b not in {-1, a} for a, b in zip(dims, tensor.dims, strict=True)):
+        raise ConfigurationError(
+            f"{model.name} takes {list(tensor.dims)} a row for {tensor.name}, and the rows have {list(dims)}"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = np.ascontiguousarray(array.astype(dtype))
+    if found.dtype.kind in "biu" and not np.array_equal(found, array):
+        raise ConfigurationError(f"{model.name} takes {tensor.dtype} for {tensor.name}, and the rows hold others")
+    return found

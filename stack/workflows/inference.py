@@ -1,0 +1,146 @@
+"""Rows of a file, or the features of a market, asked of a served model."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from connectors.triton.asking import Array, ModelClient, ServedModel
+from exporters.rows import arranged, read_rows
+from trading.errors import ConfigurationError
+from trading.features.engine import FeatureEngine
+from trading.history import open_source
+from trading.market import TickBatch
+from trading.models.signature import FEATURES_TENSOR
+
+#: Ticks of a source where nobody says how many.
+TICKS = 10
+KINDS = (".csv", ".json", ".jsonl", ".npz", ".parquet")
+Progress = Callable[[str], None]
+
+
+class Asked(Struct, frozen=True):
+    """What was asked.
+
+    Attributes:
+        inputs: [rows, *dims] by input.
+        labels: what is told of each row beside its answers, by name: of a market its symbols and times.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Mapping[str, Sequence[Any]] = {}
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return max((len(a) for a in self.inputs.values()), default=0)
+
+
+class Inference(Struct, frozen=True):
+    """Answers of a model.
+
+    Attributes:
+        model: as the server tells of it.
+        asked: the rows.
+        answers: [rows, *dims] by output.
+        requests: how many they took.
+        seconds: all of these.
+    """
+
+    model: ServedModel
+    asked: Asked
+    answers: Mapping[str, Array]
+    requests: int
+    seconds: float
+
+
+def of_file(model: ServedModel, path: Path, limit: int | None) -> Asked:
+    """The rows of a file, an array an input. Raises ConfigurationError where it has none."""
+    names = [t.name for t in model.inputs]
+    arrays = arranged(read_rows(path), names)
+    return Asked({name: a[:limit] for name, a in zip(names, arrays, strict=True)})
+
+
+def of_source(model: ServedModel, source: str, limit: int | None) -> Asked:
+    """The feature kernel's rows of a market's first ticks, after those that fill its windows.
+
+    Raises:
+        ConfigurationError: the model takes something else, or there is no such source; SourceError: it cannot be
+            read.
+    """
+    if [(t.name, t.dims) for t in model.inputs] != [(FEATURES_TENSOR.name, FEATURES_TENSOR.dims)]:
+        told = ", ".join(f"{t.name} {list(t.dims)}" for t in model.inputs)
+        raise ConfigurationError(
+            f"{model.name} takes {told}, and a market's features are {FEATURES_TENSOR.name} "
+            f"{list(FEATURES_TENSOR.dims)}: give rows of its own with --rows"
+        )
+    ticks = [record.tick for record in itertools.islice(open_source(source).records(), limit or TICKS)]
+    if not ticks:
+        raise ConfigurationError(f"{source} holds no tick")
+    batch = TickBatch.from_ticks(ticks)
+    times = np.asarray(batch.event_time_ns).astype("datetime64[ns]").astype(str)
+    return Asked(
+        {FEATURES_TENSOR.name: FeatureEngine().update(batch).values},
+        {"symbol": list(batch.symbols), "time": [f"{time}Z" for time in times]},
+    )
+
+
+def ask(
+    client: ModelClient, model: ServedModel, asked: Asked, version: str, outputs: Sequence[str], progress: Progress
+) -> Inference:
+    """Ask them. Raises ConfigurationError, ServiceUnavailable."""
+    progress(f"{model.name}: ask {asked.rows:,} rows")
+    began_s = time.perf_counter()
+    answers = client.infer(model, asked.inputs, version, outputs)
+    at_once = model.rows_at_once or max(1, asked.rows)
+    return Inference(model, asked, answers, -(-asked.rows // at_once), time.perf_counter() - began_s)
+
+
+def records(found: Inference) -> list[dict[str, Any]]:
+    """A row each: its labels, and each output's number, or list of numbers."""
+    columns = {
+        name: (a.reshape(len(a)) if a.shape[1:] in {(), (1,)} else a).tolist() for name, a in found.answers.items()
+    }
+    return [
+        {
+            **{name: values[k] for name, values in found.asked.labels.items()},
+            **{n: v[k] for n, v in columns.items()},
+        }
+        for k in range(found.asked.rows)
+    ]
+
+
+def check_out(path: Path) -> None:
+    """Raise ConfigurationError where no answers can be written there."""
+    if path.suffix not in KINDS:
+        raise ConfigurationError(f"--out {path}: answers are written as one of {', '.join(KINDS)}")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"--out {path}: there is no folder {path.parent}")
+
+
+def write(found: Inference, path: Path) -> None:
+    """Answers as the file's suffix says; whole or not at all."""
+    import pandas as pd
+
+    half = path.with_name(f".{path.name}.half{path.suffix}")
+    try:
+        if path.suffix == ".npz":
+            np.savez(half, **found.answers)  # type: ignore[arg-type]
+        else:
+            frame = pd.DataFrame(records(found))
+            writers: dict[str, Callable[[], Any]] = {
+                ".csv": lambda: frame.to_csv(half, index=False),
+                ".json": lambda: frame.to_json(half, orient="records", indent=2, double_precision=15),
+                ".jsonl": lambda: frame.to_json(half, orient="records", lines=True, double_precision=15),
+                ".parquet": lambda: frame.to_parquet(half, index=False),
+            }
+            writers[path.suffix]()
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)

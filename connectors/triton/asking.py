@@ -54,6 +54,37 @@ class ServedModel(Struct, frozen=True):
         return self.max_batch or (self.whole if self.whole > 0 else None)
 
 
+def served_model(name: str, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> ServedModel:
+    """What a server's answers on a model mean.
+
+    Args:
+        name: of the model.
+        metadata: its metadata by the open inference protocol, as JSON.
+        config: its configuration, as JSON.
+    """
+    most = int(config.get("max_batch_size", 0))
+    inputs, outputs = (
+        tuple(
+            ServedTensor(
+                str(t["name"]), str(t.get("datatype", "")), tuple(int(dim) for dim in t.get("shape", ()))[1:]
+            )
+            for t in metadata.get(side, ())
+        )
+        for side in ("inputs", "outputs")
+    )
+    first = [int(t["shape"][0]) for t in metadata.get("inputs", ()) if t.get("shape")]
+    return ServedModel(
+        name, max(metadata.get("versions") or [""], key=number), inputs, outputs, most,
+        whole=0 if most else max(first, default=-1), is_ensemble=metadata.get("platform") == "ensemble",
+    )  # fmt: skip
+
+
+def served_tensor(told: Mapping[str, Any]) -> ServedTensor:
+    """Of a model's metadata, without its first axis."""
+    dims = tuple(int(dim) for dim in told.get("shape", ()))
+    return ServedTensor(str(told["name"]), str(told.get("datatype", "")), dims[1:])
+
+
 class ModelClient:
     """A connection to a Triton, by gRPC or HTTP; use it with `with`."""
 
@@ -95,20 +126,7 @@ class ModelClient:
         """
         told = self._asked(name, lambda: self._client.get_model_metadata(name, version, **self._plain()))
         config = self._asked(name, lambda: self._client.get_model_config(name, version, **self._plain()))
-        config = config.get("config", config)
-        most = int(config.get("max_batch_size", 0))
-        tensors = {
-            side: tuple(
-                ServedTensor(t["name"], t["datatype"], tuple(int(dim) for dim in t.get("shape", ()))[1:])
-                for t in told.get(side, ())
-            )
-            for side in ("inputs", "outputs")
-        }
-        first = [int(t["shape"][0]) for t in told.get("inputs", ()) if t.get("shape")]
-        return ServedModel(
-            name, max(told.get("versions", [""]), key=number), tensors["inputs"], tensors["outputs"], most,
-            whole=0 if most else max(first, default=-1), is_ensemble=told.get("platform") == "ensemble",
-        )  # fmt: skip
+        return served_model(name, told, config.get("config", config))
 
     def infer(
         self, model: ServedModel, rows: Mapping[str, Array], version: str = "", outputs: Sequence[str] = ()

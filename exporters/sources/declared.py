@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from exporters.errors import ExportError
 from exporters.formats import onnx
 from exporters.formats.tensors import NUMPY, TRITON, Array, Arrays, triton_name
-from exporters.rows import Rows, arranged, fit
+from exporters.rows import arranged, fit
 from exporters.sources.references import Origin
+from trading.models.rows import Rows
 from trading.models.signature import Dtype, TensorSpec
 
 #: Flavours whose one input is a table, served as a matrix in single precision unless more is asked for.

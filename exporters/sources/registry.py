@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from connectors.mlflow import MlflowClient, MlflowException, Model, brief, mlflow, silent, use
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, dtype_of, triton_name
-from exporters.rows import Rows, checked
 from exporters.sources.declared import declared
 from exporters.sources.references import FLAVOURS, Origin, served_name
-from trading.errors import ServiceUnavailable
+from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.models.rows import Rows, checked
 from trading.models.signature import TensorSpec
 
 
@@ -260,7 +260,7 @@ def rows_of_example(path: Path, described: Model) -> Rows | None:
         named = values if isinstance(values, dict) else {"": values}
         columns = tuple(map(str, stored.get("columns", ()))) if isinstance(stored, dict) else ()
         return replace(checked(file, {name: np.asarray(value) for name, value in named.items()}), columns=columns)
-    except (ValueError, TypeError, ExportError):
+    except (ValueError, TypeError, ConfigurationError):
         return None
 
 

@@ -15,13 +15,14 @@ from locust import events
 from locust.runners import WorkerRunner
 
 from loadtest.closed_loop.correction import Watch
+from loadtest.closed_loop.where import addresses, stack_here
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import EXIT_CODES, judge
 from loadtest.judging.targets import DEFAULT, Target, read
 from loadtest.measuring import preflight
 from loadtest.measuring.result import RunResult
 from loadtest.open_loop.child_process import brokers_here, ends_of
-from loadtest.open_loop.rows import DEFAULT_SOURCE
+from loadtest.open_loop.rows import DEFAULT_SOURCE, shapes_of
 from loadtest.report import fresh, rows, write_all
 from loadtest.report.texts import COLUMNS
 from loadtest.users import EndToEndUser
@@ -30,7 +31,8 @@ from loadtest.users.end_to_end import DECISIONS, TICKS, DeskConnection
 from loadtest.users.triton_grpc import GrpcUser
 from loadtest.users.triton_http import HttpUser
 from trading.errors import UltraThinkError
-from trading.models.signature import TARGET_TENSOR
+from trading.history import open_source
+from trading.models.rows import read_rows
 
 #: Our part of a worker's report.
 WATCHED = "ultrathink"
@@ -55,18 +57,20 @@ def options(parser: Any) -> None:
     # Users end between two calls: one that is killed within a gRPC call leaves a channel that cannot be closed, and
     # the process hangs in closing it.
     parser.set_defaults(stop_timeout=TIMEOUT_S + 1.0)
-    add = parser.add_argument
-    add("--triton-grpc", default="127.0.0.1:8001", env_var="ULTRATHINK_TRITON_GRPC", help="Triton's gRPC.")
-    add("--triton-http", default="http://127.0.0.1:8000", env_var="ULTRATHINK_TRITON_HTTP", help="Triton's HTTP.")
-    add("--data-service", default="http://127.0.0.1:8010", env_var="ULTRATHINK_DATA_SERVICE", help="Its HTTP.")
+    add, here = parser.add_argument, addresses(stack_here())
+    add("--triton-grpc", default=here["triton_grpc"], env_var="ULTRATHINK_TRITON_GRPC", help="Triton's gRPC.")
+    add("--triton-http", default=here["triton_http"], env_var="ULTRATHINK_TRITON_HTTP", help="Triton's HTTP.")
+    add("--data-service", default=here["data_service"], env_var="ULTRATHINK_DATA_SERVICE", help="Its HTTP.")
     add(
         "--data-token", default="", env_var="ULTRATHINK_DATA_TOKEN", is_secret=True,
         help="For it, with the scope market; it is not shown on the page.",
     )  # fmt: skip
-    add("--kafka", default="127.0.0.1:9092", env_var="ULTRATHINK_KAFKA", help="Kafka's bootstrap addresses.")
-    add("--model", default="trading_decision", help="Which model; it takes feature rows.")
+    add("--kafka", default=here["kafka"], env_var="ULTRATHINK_KAFKA", help="Kafka's bootstrap addresses.")
+    add("--model", default="trading_decision", help="Which model: any that Triton serves.")
     add("--batch", type=int, default=8, help="Rows of a call.")
     add("--data", default=DEFAULT_SOURCE, help="A SOURCE of ticks and feature rows.")
+    add("--rows", default="", help="Rows of a model's own: .npy, .npz, .csv or .parquet; else they are made up.")
+    add("--shape", default="", help="A row's dims where the server leaves them open: NAME:DIM,DIM, spaces between.")
     add("--warm-up", type=float, default=3.0, help="Seconds at the beginning that do not count.")
     add("--targets", default=str(DEFAULT), help="YAML of targets.", include_in_web_ui=False)
     add("--results", default="", help="Folder for JSON, JUnit XML, Markdown and HTML.", include_in_web_ui=False)
@@ -137,6 +141,12 @@ def check_options(environment: Any) -> None:
     for name, least in (("batch", 1), ("warm_up", 0), ("peak_users", 1), ("shape_time", 1)):
         if getattr(options, name) < least:
             raise InvalidRun(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}")
+    # Whatever is wrong with what is sent is known before anybody is asked.
+    shapes_of(options.shape.split())
+    if options.rows:
+        read_rows(Path(options.rows))
+    else:
+        open_source(options.data)
     if "//" not in options.triton_http:
         options.triton_http = f"http://{options.triton_http}"
     if options.results:
@@ -146,7 +156,6 @@ def check_options(environment: Any) -> None:
 def check_users(environment: Any) -> None:
     """The target is ours, answers and takes the rows. Raises InvalidRun, or SourceError."""
     options = environment.parsed_options
-    rows_of(options.data)
     for user in environment.user_classes:
         check_user(user, options)
 
@@ -156,10 +165,10 @@ def check_user(user: Any, options: Namespace) -> None:
     remote = options.allow_remote
     if issubclass(user, GrpcUser):
         preflight.only_loopback(options.triton_grpc, allow_remote=remote)
-        preflight.check_grpc(options.triton_grpc, options.model, batch=options.batch, output=TARGET_TENSOR.name)
+        rows_of(preflight.check_grpc(options.triton_grpc, options.model, batch=options.batch), options)
     elif issubclass(user, HttpUser):
         preflight.only_loopback(options.triton_http, allow_remote=remote)
-        preflight.check_http(options.triton_http, options.model, batch=options.batch, output=TARGET_TENSOR.name)
+        rows_of(preflight.check_http(options.triton_http, options.model, batch=options.batch), options)
     elif issubclass(user, EndToEndUser):
         preflight.only_loopback(options.kafka, allow_remote=remote)
         brokers_here(options.kafka, allow_remote=remote)

@@ -10,13 +10,11 @@ import urllib.request
 from typing import Any
 
 from connectors.triton import grpc as triton
+from connectors.triton.asking import ServedModel, served_model
 from connectors.triton.errors import InferenceServerException
 from loadtest.errors import InvalidRun
-from trading.features.definitions import FEATURES
-from trading.models.signature import FEATURES_TENSOR
 
 ANSWER_S = 5.0
-DATATYPE = "FP32"
 
 
 def only_loopback(addresses: str, *, allow_remote: bool) -> None:
@@ -54,8 +52,8 @@ def is_loopback(host: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(a.partition("%")[0]).is_loopback for a in found)
 
 
-def check_grpc(address: str, model: str, version: str = "", batch: int = 1, output: str = "") -> None:
-    """Raises InvalidRun where gRPC is not answered, or the model does not take the rows, or lacks `output`."""
+def check_grpc(address: str, model: str, version: str = "", batch: int = 1) -> ServedModel:
+    """What is served there. Raises InvalidRun where gRPC is not answered, or the batch is too large."""
     client = triton.InferenceServerClient(address)
     try:
         client.is_server_live(client_timeout=ANSWER_S)
@@ -67,12 +65,11 @@ def check_grpc(address: str, model: str, version: str = "", batch: int = 1, outp
         raise InvalidRun(_no_answer(address, "gRPC", str(error.message()), str(error.status() or ""))) from None
     finally:
         client.close()
-    takes_rows(model, metadata, int(config.get("max_batch_size", 0)), batch)
-    gives(model, metadata, output)
+    return checked(served_model(model, metadata, config), batch)
 
 
-def check_http(address: str, model: str, version: str = "", batch: int = 1, output: str = "") -> None:
-    """Raises InvalidRun where HTTP is not answered, or the model does not take the rows, or lacks `output`."""
+def check_http(address: str, model: str, version: str = "", batch: int = 1) -> ServedModel:
+    """What is served there. Raises InvalidRun where HTTP is not answered, or the batch is too large."""
     base = address if "//" in address else f"http://{address}"
     path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
     try:
@@ -89,34 +86,19 @@ def check_http(address: str, model: str, version: str = "", batch: int = 1, outp
         raise InvalidRun(_not_ready(address, model, version)) from None
     except (OSError, ValueError) as error:
         raise InvalidRun(_no_answer(address, "HTTP", str(error), "")) from None
-    takes_rows(model, metadata, int(config.get("max_batch_size", 0)), batch)
-    gives(model, metadata, output)
+    return checked(served_model(model, metadata, config), batch)
 
 
-def takes_rows(model: str, metadata: dict[str, Any], max_batch: int, batch: int) -> None:
-    """Raises InvalidRun where a model's inputs are not one row of features each, or the batch is too large."""
-    wanted = f"one input {FEATURES_TENSOR.name!r} of {DATATYPE} [{len(FEATURES)}]"
-    inputs = metadata.get("inputs", [])
-    told = ", ".join(f"{i.get('name')} {i.get('datatype')} {_dims(i)}" for i in inputs) or "nothing"
-    first = inputs[0] if len(inputs) == 1 else {}
-    width = _dims(first)[-1:] if first else []
-    if first.get("name") != FEATURES_TENSOR.name or first.get("datatype") != DATATYPE or width != [len(FEATURES)]:
-        raise InvalidRun(f"model {model} takes {told}; this load test sends {wanted}: the shapes do not match")
-    if batch > max(1, max_batch):
-        raise InvalidRun(f"batch {batch}: model {model} takes at most {max(1, max_batch)} rows")
-
-
-def gives(model: str, metadata: dict[str, Any], output: str) -> None:
-    """Raises InvalidRun where a model lacks an output. "" is none."""
-    names = [str(o.get("name")) for o in metadata.get("outputs", [])]
-    if output and output not in names:
+def checked(served: ServedModel, batch: int) -> ServedModel:
+    """Raises InvalidRun where a model does not take so many rows at once, or takes nothing."""
+    if not served.inputs:
+        raise InvalidRun(f"model {served.name} takes nothing: there is nothing to send")
+    most = served.rows_at_once
+    if most is not None and (batch > most if served.max_batch else batch != most):
         raise InvalidRun(
-            f"model {model} answers {', '.join(names) or 'nothing'}, and no {output}: it decides nothing"
+            f"batch {batch}: model {served.name} takes {'at most ' if served.max_batch else ''}{most} rows"
         )
-
-
-def _dims(tensor: dict[str, Any]) -> list[int]:
-    return [int(d) for d in tensor.get("shape", [])]
+    return served
 
 
 def _get(base: str, path: str) -> dict[str, Any]:

@@ -1,18 +1,28 @@
-"""Feature rows as the gateway would send them: from the kernel, never zeros."""
+"""Rows for whatever is asked: of a file, the gateway's own features, or made up as the model's inputs are."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 
+from connectors.triton.asking import Array, ServedModel, ServedTensor, fitted
 from loadtest.errors import InvalidRun
 from trading.arrays import Float32Array
+from trading.errors import ConfigurationError
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
 from trading.market import TickBatch
+from trading.models.rows import arranged, read_rows
+from trading.models.signature import FEATURES_TENSOR
 
 ROWS = 1024
+#: Rows of a model of which nothing is known but its inputs.
+MADE_UP = 256
 #: Ticks that only warm the kernel's windows.
 WARMING = 2048
 DEFAULT_SOURCE = "simulate:regimes?ticks=8000&symbols=4"
@@ -31,3 +41,78 @@ def feature_rows(source: str = DEFAULT_SOURCE) -> Float32Array:
     if len(rows) < 2 or (rows == rows[0]).all():
         raise InvalidRun(f"{source} has {len(rows)} different warm feature rows: give a longer SOURCE")
     return rows
+
+
+class ModelRows(Struct, frozen=True):
+    """Rows of a model's own inputs, [n, *dims] each and of its dtype."""
+
+    inputs: tuple[ServedTensor, ...]
+    arrays: tuple[Array, ...]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.arrays[0])
+
+    def batch(self, at: int, size: int) -> list[tuple[ServedTensor, Array]]:
+        """So many rows from a place on, as if they went round."""
+        places = range(at, at + size)
+        return [
+            (tensor, np.ascontiguousarray(np.take(array, places, axis=0, mode="wrap")))
+            for tensor, array in zip(self.inputs, self.arrays, strict=True)
+        ]
+
+
+def rows_for(
+    served: ServedModel,
+    source: str = DEFAULT_SOURCE,
+    file: Path | None = None,
+    shapes: Mapping[str, str] | None = None,
+) -> ModelRows:
+    """Rows that a model takes.
+
+    Args:
+        served: what the server says of it.
+        source: whose features are sent to a model that reads them, where no file is given.
+        file: of rows, .npy, .npz, .csv or .parquet.
+        shapes: by input, one row's dims, as "3,224,224", of those that the server leaves open.
+
+    Raises:
+        InvalidRun: the model takes text, or an input's length is open and nobody says it.
+        ConfigurationError, SourceError: the file or the source does not fit.
+    """
+    if file is not None:
+        names = [t.name for t in served.inputs]
+        given = dict(zip(names, arranged(read_rows(file), names), strict=True))
+    elif [(t.name, t.dims) for t in served.inputs] == [(FEATURES_TENSOR.name, FEATURES_TENSOR.dims)]:
+        given = {FEATURES_TENSOR.name: feature_rows(source)}
+    else:
+        random = np.random.default_rng(0)
+        given = {t.name: made_up(served, t, (shapes or {}).get(t.name, ""), random) for t in served.inputs}
+    return ModelRows(served.inputs, tuple(fitted(served, t, given) for t in served.inputs))
+
+
+def made_up(served: ServedModel, tensor: ServedTensor, shape: str, random: np.random.Generator) -> Array:
+    """Normal numbers, or zeros and ones of an input of whole ones: larger ones may be nobody's id."""
+    dims = tuple(int(dim) for dim in re.findall(r"-?[0-9]+", shape)) if shape else tensor.dims
+    if len(dims) != len(tensor.dims) or any(dim < 1 for dim in dims):
+        raise InvalidRun(
+            f"{served.name} takes {tensor.name} {tensor.dtype} {list(tensor.dims)}, and rows are sent at one "
+            f"length: say --shape {tensor.name}:DIM,DIM or give rows with --rows"
+        )
+    if tensor.dtype == "BYTES":
+        raise InvalidRun(f"{served.name} takes text for {tensor.name}: only numbers are sent here")
+    if tensor.dtype.startswith(("FP", "BF")):
+        return random.normal(size=(MADE_UP, *dims))
+    return random.integers(0, 2, size=(MADE_UP, *dims))
+
+
+def shapes_of(told: list[str]) -> dict[str, str]:
+    """One row's dims by input, of NAME:DIM,DIM. Raises ConfigurationError."""
+    found = {}
+    for text in told:
+        name, colon, dims = text.rpartition(":")
+        if not (colon and name and re.fullmatch(r"[0-9]+(,[0-9]+)*", dims)):
+            raise ConfigurationError(f"--shape {text!r}: expected NAME:DIM,DIM, as image:3,224,224")
+        found[name] = dims
+    return found

@@ -24,11 +24,10 @@ from loadtest.measuring.latency_tally import Tally
 from loadtest.measuring.result import RunResult
 from loadtest.measuring.sampling import Sampler
 from loadtest.open_loop.pacing import Monotonic, pace
-from loadtest.open_loop.rows import DEFAULT_SOURCE, feature_rows
+from loadtest.open_loop.rows import DEFAULT_SOURCE, ModelRows, rows_for
 from loadtest.open_loop.schedule import Speed, until
-from trading.arrays import Float32Array
 from trading.errors import ConfigurationError
-from trading.models.signature import FEATURES_TENSOR, TRADING_DECISION
+from trading.models.signature import TRADING_DECISION
 
 #: A call beyond so many in flight is not made, and counts as failed: the server is drowning.
 MOST_IN_FLIGHT = 5_000
@@ -48,7 +47,9 @@ class TritonLoad(Struct, frozen=True):
         batch: rows of a call.
         speed: see Speed.parse; recorded gaps need `source`'s.
         duration_s, warm_up_s: the length, and how much of its beginning does not count.
-        source: where the feature rows come from.
+        source: where feature rows come from, for a model that reads them.
+        rows: a file of rows, for any model; without one they are made up as its inputs are.
+        shapes: by input, one row's dims where the server leaves them open.
         timeout_s: of a call.
     """
 
@@ -62,6 +63,8 @@ class TritonLoad(Struct, frozen=True):
     source: str = DEFAULT_SOURCE
     seed: int = 0
     timeout_s: float = 5.0
+    rows: Path | None = None
+    shapes: Mapping[str, str] = {}
 
     def check(self) -> Speed:
         """The speed. Raises ConfigurationError for what cannot be run."""
@@ -82,10 +85,10 @@ class TritonLoad(Struct, frozen=True):
 class Calls:
     """Makes calls, and notes their times."""
 
-    def __init__(self, load: TritonLoad, rows: Float32Array, out: Path, show: Callable[[int, int], None]) -> None:
+    def __init__(self, load: TritonLoad, rows: ModelRows, out: Path, show: Callable[[int, int], None]) -> None:
         self._load, self._show = load, show
         self._client = triton.InferenceServerClient(load.address)
-        self._inputs = [[_input(rows, k, load.batch)] for k in range(min(64, len(rows)))]
+        self._inputs = [_inputs(rows, k, load.batch) for k in range(min(64, rows.count))]
         self._lock = threading.Lock()
         self._times, self._file = array("q"), out.open("wb")
         self.errors: Counter[str] = Counter()
@@ -163,8 +166,8 @@ def drive_triton(
         InvalidRun: nobody answers, or the model does not take the rows.
     """
     speed = load.check()
-    preflight.check_grpc(load.address, load.model, load.version, load.batch)
-    rows = feature_rows(load.source)
+    served = preflight.check_grpc(load.address, load.model, load.version, load.batch)
+    rows = rows_for(served, load.source, load.rows, load.shapes)
     with tempfile.TemporaryDirectory(prefix="ultrathink-load-") as folder:
         path = Path(folder) / "calls.bin"
         calls = Calls(load, rows, path, show)
@@ -188,7 +191,8 @@ def drive_triton(
             raise InvalidRun(f"{calls.sent} calls in {load.duration_s:g} s, none after the warm-up: ask longer")
         return _tally(load, start_ns, times, calls, {
             "started_at": started_at, "servers": sampled,
-            "settings": {"model": load.model, "batch": str(load.batch), "speed": load.speed, "source": load.source,
+            "settings": {"model": load.model, "batch": str(load.batch), "speed": load.speed,
+                         "source": str(load.rows or load.source),
                          **(settings or {})},
         })  # fmt: skip
 
@@ -221,7 +225,10 @@ def _most(errors: Counter[str], failed: int) -> dict[str, int]:
     return {} if not failed else {"; ".join(e for e, _ in errors.most_common(3)): failed}
 
 
-def _input(rows: Float32Array, at: int, batch: int) -> triton.InferInput:
-    made = triton.InferInput(FEATURES_TENSOR.name, [batch, *FEATURES_TENSOR.dims], "FP32")
-    made.set_data_from_numpy(np.take(rows, range(at, at + batch), axis=0, mode="wrap"))
+def _inputs(rows: ModelRows, at: int, batch: int) -> list[triton.InferInput]:
+    made = []
+    for tensor, values in rows.batch(at, batch):
+        one = triton.InferInput(tensor.name, list(values.shape), tensor.dtype)
+        one.set_data_from_numpy(values)
+        made.append(one)
     return made

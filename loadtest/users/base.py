@@ -5,26 +5,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from gevent import GreenletExit
 from locust import User, constant_pacing
 
-from loadtest.open_loop.rows import DEFAULT_SOURCE, feature_rows
-from trading.arrays import Float32Array
+from connectors.triton.asking import Array, ServedModel, ServedTensor
+from loadtest.open_loop.rows import DEFAULT_SOURCE, ModelRows, rows_for, shapes_of
 
 TIMEOUT_S = 5.0
 #: A request that has waited so long when the test ends has failed.
 HUNG_S = 1.0
-_rows: dict[str, Float32Array] = {}
+#: By model and where its rows come from, once a process.
+_rows: dict[tuple[object, ...], ModelRows] = {}
 
 
-def rows_of(source: str) -> Float32Array:
-    """The feature rows of a SOURCE, computed once a process."""
-    if source not in _rows:
-        _rows[source] = feature_rows(source)
-    return _rows[source]
+def rows_of(served: ServedModel, options: Any) -> ModelRows:
+    """Rows that a model takes, as the command line says. Raises InvalidRun, ConfigurationError, SourceError."""
+    file, told = getattr(options, "rows", ""), getattr(options, "shape", "")
+    key = (served, getattr(options, "data", DEFAULT_SOURCE), file, told)
+    if key not in _rows:
+        shapes = shapes_of(told.split())
+        _rows[key] = rows_for(served, str(key[1]), Path(file) if file else None, shapes)
+    return _rows[key]
 
 
 class PacedUser(User):
@@ -96,7 +101,7 @@ class PacedUser(User):
 
 
 class RowsUser(PacedUser):
-    """Sends batches of feature rows to the model server."""
+    """Sends batches of a model's rows to its server."""
 
     abstract = True
 
@@ -104,20 +109,32 @@ class RowsUser(PacedUser):
         """The rows, and a connection."""
         self.batch = int(getattr(self.options, "batch", 8))
         self.model = getattr(self.options, "model", "trading_decision")
-        self.rows = rows_of(getattr(self.options, "data", DEFAULT_SOURCE))
         self.random = np.random.default_rng()
+        failed = attempt(self.look)
+        if failed is not None:
+            self._due = math.inf
+            self.timed(lambda: again(failed))
+            raise GreenletExit
         super().on_start()
 
-    def some_rows(self) -> Float32Array:
-        """float32 [batch, 32], never the same again and again."""
-        at = int(self.random.integers(0, len(self.rows)))
-        return np.take(self.rows, range(at, at + self.batch), axis=0, mode="wrap")
+    def look(self) -> None:
+        """What the model takes, and rows of that. Raises InvalidRun."""
+        self.served = self.told()
+        self.rows = rows_of(self.served, self.options)
+
+    def told(self) -> ServedModel:
+        """What the server says of the model. Raises InvalidRun."""
+        raise NotImplementedError
+
+    def some_rows(self) -> list[tuple[ServedTensor, Array]]:
+        """A batch, never the same again and again."""
+        return self.rows.batch(int(self.random.integers(0, self.rows.count)), self.batch)
 
 
-def finite(values: Any) -> None:
-    """Raises ValueError for an answer that no desk could trade on."""
-    if values is None or not np.isfinite(values).all():
-        raise ValueError("target_position is not finite")
+def finite(name: str, values: Any) -> None:
+    """Raises ValueError for an answer that nobody could act on."""
+    if values is None or (np.asarray(values).dtype.kind == "f" and not np.isfinite(values).all()):
+        raise ValueError(f"{name} is not finite")
 
 
 def attempt(work: Callable[[], None]) -> Exception | None:

@@ -9,8 +9,9 @@ from gevent.queue import Queue
 from locust import tag, task
 
 from connectors.triton import grpc as triton
+from connectors.triton.asking import ServedModel
+from loadtest.measuring import preflight
 from loadtest.users.base import TIMEOUT_S, RowsUser, finite
-from trading.models.signature import FEATURES_TENSOR, TARGET_TENSOR
 
 
 class GrpcUser(RowsUser):
@@ -29,10 +30,17 @@ class GrpcUser(RowsUser):
             # Its destructor closes again: now, while there is a loop to do that in.
             del self.client
 
-    def input(self) -> triton.InferInput:
+    def told(self) -> ServedModel:
+        """See RowsUser."""
+        return preflight.check_grpc(self.options.triton_grpc, self.model, batch=self.batch)
+
+    def inputs(self) -> list[triton.InferInput]:
         """A batch."""
-        made = triton.InferInput(FEATURES_TENSOR.name, [self.batch, *FEATURES_TENSOR.dims], "FP32")
-        made.set_data_from_numpy(self.some_rows())
+        made = []
+        for tensor, array in self.some_rows():
+            one = triton.InferInput(tensor.name, list(array.shape), tensor.dtype)
+            one.set_data_from_numpy(array)
+            made.append(one)
         return made
 
 
@@ -48,7 +56,7 @@ class TritonGrpcUser(GrpcUser):
         self.timed(self._infer)
 
     def _infer(self) -> int:
-        result = self.client.infer(self.model, [self.input()], client_timeout=TIMEOUT_S)
+        result = self.client.infer(self.model, self.inputs(), client_timeout=TIMEOUT_S)
         return checked(result)
 
 
@@ -81,7 +89,7 @@ class TritonStreamUser(GrpcUser):
         self.timed(self._infer)
 
     def _infer(self) -> int:
-        self.client.async_stream_infer(self.model, [self.input()])
+        self.client.async_stream_infer(self.model, self.inputs())
         try:
             with Timeout(TIMEOUT_S):
                 result, error = self.answers.get()
@@ -98,5 +106,6 @@ class TritonStreamUser(GrpcUser):
 
 def checked(result: Any) -> int:
     """The size of an answer. Raises ValueError for one that is no number."""
-    finite(result.as_numpy(TARGET_TENSOR.name))
+    for output in result.get_response().outputs:
+        finite(output.name, result.as_numpy(output.name))
     return int(result.get_response().ByteSize())

@@ -10,8 +10,9 @@ from geventhttpclient import HTTPClient
 from locust import tag, task
 
 from connectors.triton import http as triton
+from connectors.triton.asking import ServedModel
+from loadtest.measuring import preflight
 from loadtest.users.base import TIMEOUT_S, RowsUser, finite
-from trading.models.signature import FEATURES_TENSOR, TARGET_TENSOR
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -28,6 +29,10 @@ class HttpUser(RowsUser):
             self.options.triton_http, connection_timeout=TIMEOUT_S, network_timeout=TIMEOUT_S
         )
         self.path = f"/v2/models/{self.model}/infer"
+
+    def told(self) -> ServedModel:
+        """See RowsUser."""
+        return preflight.check_http(self.options.triton_http, self.model, batch=self.batch)
 
     def on_stop(self) -> None:
         """Hang up."""
@@ -56,12 +61,13 @@ class TritonHttpJsonUser(HttpUser):
         self.timed(self._infer)
 
     def _infer(self) -> int:
-        rows = self.some_rows()
-        tensor = {"name": FEATURES_TENSOR.name, "shape": list(rows.shape), "datatype": "FP32"}
-        body = {"inputs": [{**tensor, "data": rows.ravel().tolist()}]}
+        body = {"inputs": [
+            {"name": t.name, "shape": list(a.shape), "datatype": t.dtype, "data": a.ravel().tolist()}
+            for t, a in self.some_rows()
+        ]}  # fmt: skip
         answer = self.post(msgspec.json.encode(body), JSON_HEADERS)
-        outputs = {output["name"]: output["data"] for output in msgspec.json.decode(answer)["outputs"]}
-        finite(np.array(outputs[TARGET_TENSOR.name], np.float32))
+        for output in msgspec.json.decode(answer)["outputs"]:
+            finite(output["name"], np.array(output["data"]))
         return len(answer)
 
 
@@ -77,12 +83,15 @@ class TritonHttpBinaryUser(HttpUser):
         self.timed(self._infer)
 
     def _infer(self) -> int:
-        tensor = triton.InferInput(FEATURES_TENSOR.name, [self.batch, *FEATURES_TENSOR.dims], "FP32")
-        tensor.set_data_from_numpy(self.some_rows(), binary_data=True)
+        tensors = []
+        for tensor, array in self.some_rows():
+            tensors.append(triton.InferInput(tensor.name, list(array.shape), tensor.dtype))
+            tensors[-1].set_data_from_numpy(array, binary_data=True)
         # All outputs, as the gateway asks: an ensemble whose outputs feed its own steps refuses to leave any out.
-        body, length = triton.InferenceServerClient.generate_request_body([tensor])
+        body, length = triton.InferenceServerClient.generate_request_body(tensors)
         headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(length)}
         answer = self.post(bytes(body), headers)
         result = triton.InferenceServerClient.parse_response_body(answer, header_length=int(self.header_length))
-        finite(result.as_numpy(TARGET_TENSOR.name))
+        for output in result.get_response()["outputs"]:
+            finite(output["name"], result.as_numpy(output["name"]))
         return len(answer)

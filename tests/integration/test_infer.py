@@ -125,7 +125,7 @@ def test_an_example_in_python_runs_as_it_stands(served, number):
     done = subprocess.run(
         [sys.executable, "-c", at(served, text)], check=False, capture_output=True, text=True, cwd=ROOT, timeout=60
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert not done.stderr
     assert re.search(r"-?\d\.\d", done.stdout)
 
 
@@ -134,6 +134,33 @@ def test_the_example_for_curl_runs_as_it_stands(served):
     done = subprocess.run(["bash", "-c", at(served, text)], check=False, capture_output=True, text=True, timeout=60)
     (output,) = json.loads(done.stdout)["outputs"]
     assert (output["name"], output["shape"]) == ("target_position", [1, 1])
+
+
+def test_the_ten_lines_of_the_page_on_python_run_as_they_stand(served):
+    """And the function that decodes decisions is one."""
+    examples = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(), re.MULTILINE | re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", at(served, "\n".join(examples))], check=False, capture_output=True, text=True,
+        cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    assert not done.stderr
+    assert done.stdout.split()[-1] in {"accept", "clip", "deny"}
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(served):
+    cells = json.loads((ROOT / "docs/python.ipynb").read_text())["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", at(served, text)], check=False, capture_output=True, text=True,
+        cwd=ROOT, timeout=60, env={**os.environ, "MPLBACKEND": "Agg"},
+    )  # fmt: skip
+    assert not done.stderr
+    kept = [
+        "".join(out["text"]) for cell in cells for out in cell.get("outputs", []) if out["output_type"] == "stream"
+    ]
+    assert len(kept) == 4
+    # What is kept in it is what it prints; which answers depends on what was trained.
+    assert done.stdout.splitlines()[:2] == "".join(kept).splitlines()[:2]
 
 
 def at(stack, text):

@@ -8,9 +8,16 @@ import sys
 from xml.etree import ElementTree as ET
 
 import pytest
+from typer.testing import CliRunner
 
+from exporters.profiles import find_gpu
+from exporters.release.releases import Releases
+from exporters.release.triton_client import TritonServer
+from exporters.repository.repository import ModelRepository
+from stack.cli.main import app
 from stack.servers.ports import free_ports
 from tests.paths import ROOT
+from tests.unit.exporters.models import publish_times
 
 FILE = ROOT / "loadtest" / "locustfile.py"
 #: How fast this machine is today is not the tests' business: any answer is quick enough.
@@ -50,6 +57,36 @@ def test_each_kind_of_triton_user_is_answered_and_judged(stack, exported, tmp_pa
         assert (result["errors"], result["missing"]) == ({}, 0), name
         assert result["latency"]["count"] >= result["service"]["count"] == result["answered"] > 20
     assert len(ET.parse(tmp_path / "out" / "junit.xml").getroot()) == 4
+
+
+@pytest.fixture(scope="module")
+def foreign(stack, tmp_path_factory):
+    """A model that is not ours: y = 2 x of four numbers, which the name of the stack's home finds."""
+    repository = ModelRepository(stack.model_repository)
+    version = publish_times(repository, tmp_path_factory.mktemp("foreign"), 2.0, name="twice")
+    triton = TritonServer(stack.triton_grpc)
+    Releases(repository, triton, find_gpu("rtx5070"), lambda _: None).release("twice", version)
+    triton.close()
+    return "twice"
+
+
+def test_a_model_that_is_not_ours_is_asked_with_rows_of_its_own_or_made_up(stack, foreign, tmp_path, monkeypatch):
+    monkeypatch.setenv("ULTRATHINK_HOME", str(stack.home))
+    (tmp_path / "rows.csv").write_text("a,b,c,d\n1,2,3,4\n5,6,7,8\n")
+    names = ("grpc", "http-json", "http-binary")
+    done = locust(
+        *("-u", "3", "-r", "3", "--warm-up", "1", "--tags", *names[:1], "http", "--results", str(tmp_path / "out")),
+        *("--model", foreign, "--rows", str(tmp_path / "rows.csv")), *easy(tmp_path, *names),
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert (done.returncode, "Traceback" in said) == (0, False), said
+    assert all(json.loads((tmp_path / "out" / f"{name}.json").read_text())["errors"] == {} for name in names)
+    told = CliRunner().invoke(
+        app, ["loadtest", "triton", "--model", foreign, "--speed", "50/s", "--duration", "2s", "--warm-up", "0.5",
+              "--targets", str(tmp_path / "targets.yaml"), "--target", "grpc", "--json", "--out", str(tmp_path / "o")],
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["errors"] == {}
 
 
 @pytest.mark.slow
@@ -104,6 +141,8 @@ def test_a_shape_decides_how_many_users_there_are_and_when_it_ends(stack, export
         (["--tags", "grpc", "--batch", "0"], "--batch 0"),
         (["--tags", "grpc", "--results", "/proc/nowhere"], "/proc/nowhere"),
         (["--tags", "grpc", "--data", "nonsense"], "expected one of"),
+        (["--tags", "grpc", "--rows", "/nowhere.npy"], "No such file"),
+        (["--tags", "grpc", "--shape", "image"], "expected NAME:DIM,DIM"),
     ],
 )
 def test_what_cannot_be_loaded_is_a_sentence_and_exits_with_2(arguments, says):
@@ -116,7 +155,7 @@ def test_what_cannot_be_loaded_is_a_sentence_and_exits_with_2(arguments, says):
 @pytest.mark.slow
 def test_a_wrong_model_or_too_large_a_batch_is_a_sentence(stack, exported):
     for arguments, says in ((["--model", "nosuch"], "serves no model nosuch"), (["--batch", "5000"], "takes at most"),
-                            (["--model", "meta_controller"], "shapes do not match")):  # fmt: skip
+                            (["--rows", "absent.npy"], "No such file")):  # fmt: skip
         for tag in ("grpc", "json"):
             done = locust("-u", "1", "--tags", tag, *servers(stack), *arguments)
             assert done.returncode == 2, done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,11 +73,19 @@ def kafka(
 def triton(
     speed: SpeedOption = "200/s",
     batch: Annotated[int, typer.Option(min=1, help="Rows of a call.")] = 8,
-    model: Annotated[str, typer.Option(help="Which model; it takes feature rows.")] = "trading_decision",
+    model: Annotated[str, typer.Option(help="Any that Triton serves.")] = "trading_decision",
     version: Annotated[str, typer.Option(help="Default: the highest ready.")] = "",
     duration: Duration = "15s",
     warm_up: WarmUp = 3.0,
     data: Annotated[str, typer.Option(help="A SOURCE of feature rows.")] = "simulate:regimes?ticks=8000&symbols=4",
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="Rows of the model's own: .npy, .npz, .csv or .parquet; else they are made up."),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:DIM,DIM", help="Dims of a row of an input that the server leaves open."),
+    ] = None,
     seed: SeedOption = 0,
     target: TargetName = "triton",
     targets: Targets = None,
@@ -89,11 +98,15 @@ def triton(
     """Calls of Triton's gRPC at their times; none waits for another."""
     from loadtest.judging.gates import judge
     from loadtest.measuring.preflight import only_loopback
+    from loadtest.open_loop.rows import shapes_of
     from loadtest.open_loop.triton import TritonLoad
     from stack.workflows.loadtest.load_target import running
 
     goal, folder = prepare(target, targets, out_folder)
-    wanted = TritonLoad("", model, version, batch, speed, seconds_of(duration), warm_up, data, seed)
+    wanted = TritonLoad(
+        "", model, version, batch, speed, seconds_of(duration), warm_up, data, seed, rows=rows,
+        shapes=shapes_of(shape or []),
+    )  # fmt: skip
     wanted.check()
     if url is not None:
         only_loopback(url, allow_remote=allow_remote)

@@ -33,50 +33,26 @@ def check(
     Put -- before a negative quantity: ultrathink risk check --price 61000 BTCUSDT -- -0.5
     """
     interpret(context)
-    import time
-
-    from trading.risk.calendar import is_open
-    from trading.risk.model import Order
-    from trading.risk.trading_state import SEVERITY, TradingState
+    from trading.portfolio.judging import judge_order
+    from trading.risk.trading_state import TradingState
     from trading.risk.verdict import Outcome
 
     if math.isnan(age_s):
         raise ConfigurationError("--age-s is no number")
     try:
-        severity = SEVERITY[TradingState(state)]
+        found = TradingState(state)
     except ValueError:
         raise ConfigurationError(f"trading state {state!r}: expected one of {', '.join(TradingState)}") from None
-    found = limit_set(limits, books)
-    now_ns, middle = time.time_ns(), price if mid is None else mid
-    quota = found.of(symbol).max_desk_notional
-    order = Order(
-        quantity, price, math.nan, math.nan, math.nan, middle, 1, now_ns, int(age_s * 1e9), severity,
-        bool(is_open(now_ns, found.calendar)), math.nan if quota is None else quota,
+    verdict = judge_order(
+        symbol, quantity, price, limits=limit_set(limits, books), position=position, mid=mid, age_s=age_s,
+        state=found,
     )  # fmt: skip
-    verdict = judged(found, symbol, order, position)
     if json:
         print_json(verdict)
     else:
         show_verdict(verdict)
     if verdict.outcome is Outcome.DENY:
         raise typer.Exit(1)
-
-
-def judged(limits: Any, symbol: str, order: Any, position: float) -> Any:
-    """A new book's verdict, when it has held so much since yesterday: no rate and no duplicate of today."""
-    import numpy as np
-
-    from trading.portfolio.book import Book
-    from trading.risk.calendar import DAY
-
-    book = Book(limits)
-    # What is divided by zero is no number here as it is where this is compiled.
-    with np.errstate(all="ignore"):
-        if position:
-            book.observe(symbol, order.now_ns - DAY, order.mid)
-            book.accept(symbol, position, order.mid, 0, assumed=True)
-        book.observe(symbol, order.now_ns, order.mid)
-        return book.judge(symbol, order)
 
 
 def show_verdict(verdict: Any) -> None:

@@ -15,11 +15,12 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
+from connectors.triton.asking import ServedModel, ServedTensor
 from loadtest.errors import InvalidRun
 from loadtest.measuring import preflight
 from loadtest.measuring.result import save
 from loadtest.open_loop.drive import Load
-from loadtest.open_loop.rows import feature_rows
+from loadtest.open_loop.rows import feature_rows, rows_for, shapes_of
 from loadtest.open_loop.triton import TritonLoad
 from stack.cli.loadtest import app
 from stack.servers.ports import free_ports
@@ -90,22 +91,15 @@ METADATA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [-1, 32
         ({"/v2": (500, {})}, "does not answer by HTTP"),
         ({"/v2": (200, {}), "/v2/models/m": (200, METADATA), "/v2/models/m/config": (200, {"max_batch_size": 4})},
          "batch 8: model m takes at most 4 rows"),
-        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 64]}]}),
-          "/v2/models/m/config": (200, {})}, r"takes x FP32 \[-1, 64\].*shapes do not match"),
+        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64]}]}),
+          "/v2/models/m/config": (200, {})}, "batch 8: model m takes 1 rows"),
+        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": []}), "/v2/models/m/config": (200, {})}, "takes nothing"),
     ],
 )  # fmt: skip
 def test_an_http_server_that_will_not_do_is_a_sentence(server, answers, says):
     Server.answers = answers
     with pytest.raises(InvalidRun, match=says):
         preflight.check_http(server, "m", batch=8)
-
-
-def test_a_model_that_decides_nothing_is_refused_where_decisions_are_judged(server):
-    Server.answers = {"/v2": (200, {}), "/v2/models/m": (200, METADATA | {"outputs": [{"name": "other"}]}),
-                      "/v2/models/m/config": (200, {"max_batch_size": 64})}  # fmt: skip
-    preflight.check_http(server, "m")
-    with pytest.raises(InvalidRun, match="answers other, and no target_position"):
-        preflight.check_http(server, "m", output="target_position")
 
 
 def test_a_model_that_takes_the_rows_passes(server):
@@ -155,6 +149,46 @@ def test_rows_are_warm_and_never_zeros():
     assert len({row.tobytes() for row in rows}) > 1000
     with pytest.raises(InvalidRun, match="warm feature rows"):
         feature_rows("simulate:calm?ticks=5")
+
+
+IMAGE = ServedTensor("image", "FP32", (3, -1, -1))
+IDS = ServedTensor("ids", "INT64", (2,))
+
+
+def served(*inputs):
+    return ServedModel("m", "1", inputs, (), 8)
+
+
+def test_rows_of_any_model_are_made_up_as_its_inputs_are():
+    found = rows_for(served(IDS, ServedTensor("x", "FP16", (4,))))
+    assert [(a.shape, str(a.dtype)) for a in found.arrays] == [((256, 2), "int64"), ((256, 4), "float16")]
+    assert set(np.unique(found.arrays[0])) == {0, 1}
+    (ids, x) = found.batch(255, 3)
+    assert ids[1].shape == (3, 2)
+    assert np.array_equal(x[1][1], found.arrays[1][0])
+
+
+def test_an_open_axis_is_said_and_text_is_not_sent():
+    with pytest.raises(InvalidRun, match="say --shape image:DIM,DIM or give rows"):
+        rows_for(served(IMAGE))
+    found = rows_for(served(IMAGE), shapes=shapes_of(["image:3,8,9"]))
+    assert found.arrays[0].shape == (256, 3, 8, 9)
+    with pytest.raises(ConfigurationError, match=r"takes \[3, -1, -1\] a row for image"):
+        rows_for(served(IMAGE), shapes={"image": "4,8,9"})
+    with pytest.raises(InvalidRun, match="takes text for words"):
+        rows_for(served(ServedTensor("words", "BYTES", (1,))))
+    for text in ("image", "image:", ":3", "image:3,x", "image:-3"):
+        with pytest.raises(ConfigurationError, match="expected NAME:DIM,DIM"):
+            shapes_of([text])
+
+
+def test_rows_of_a_file_are_sent_to_any_model(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
+    found = rows_for(served(IDS), file=tmp_path / "rows.csv")
+    assert found.arrays[0].tolist() == [[1, 2], [3, 4], [5, 6]]
+    (tmp_path / "rows.csv").write_text("a,b\n1.5,2\n")
+    with pytest.raises(ConfigurationError, match="takes INT64 for ids, and the rows hold others"):
+        rows_for(served(IDS), file=tmp_path / "rows.csv")
 
 
 def test_sides_are_read():

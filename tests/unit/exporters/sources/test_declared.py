@@ -272,7 +272,7 @@ def saved_module():
     ("text", "says"),
     [
         ("", "empty"), ("a,b\n", "holds no row"), ("a,b\n1,x\n", "column 'b' is .*, no number"),
-        (",a\n0,1\n", "its first column has no name.*index=False"), ("a,b\n1,2\n3,4,5,6\n", "cannot be read"),
+        (",a\n0,1\n", "a column has no name of its own.*index=False"), ("a,b\n1,2\n3,4,5,6\n", "cannot be read"),
         ("\xff\xfe", "cannot be read"),
     ],
 )  # fmt: skip

@@ -1,0 +1,64 @@
+"""What the limits say of one order, outside of a gateway."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from trading.portfolio.book import Book
+from trading.risk.calendar import DAY, is_open
+from trading.risk.limits import LimitSet
+from trading.risk.model import Order
+from trading.risk.trading_state import SEVERITY, TradingState
+from trading.risk.verdict import Verdict
+
+
+def judge_order(
+    symbol: str,
+    quantity: float,
+    price: float | None,
+    *,
+    limits: LimitSet | None = None,
+    position: float = 0.0,
+    mid: float | None = None,
+    age_s: float = 0.0,
+    state: TradingState = TradingState.ACTIVE,
+    now_ns: int | None = None,
+) -> Verdict:
+    """Every rule's verdict on one order, in a book that holds this one position since yesterday and nothing else.
+
+    Args:
+        symbol: of the instrument.
+        quantity: signed, in units; negative sells.
+        price: the touch on the order's far side, in the instrument's currency; None where it is not known.
+        limits: in force; default: those that the code has (`trading.risk.limits`).
+        position: held before, signed, in units.
+        mid: middle of the market; default: the price.
+        age_s: of the market data, in seconds.
+        state: of the desk.
+        now_ns: event time, in nanoseconds since 1970 in UTC; default: the clock's. Session hours go by it.
+
+    Returns:
+        what is allowed of the quantity, and each rule with its value, limit and headroom. What is not finite, or
+        not known, is denied.
+    """
+    found = limits if limits is not None else LimitSet()
+    at_ns = time.time_ns() if now_ns is None else now_ns
+    # As the kernels take them: numbers, and NaN for what is not known.
+    touch = math.nan if price is None else float(price)
+    middle, held = touch if mid is None else float(mid), float(position)
+    quota = found.of(symbol).max_desk_notional
+    order = Order(
+        float(quantity), touch, math.nan, math.nan, math.nan, middle, 1, at_ns, int(age_s * 1e9), SEVERITY[state],
+        bool(is_open(at_ns, found.calendar)), math.nan if quota is None else quota,
+    )  # fmt: skip
+    book = Book(found)
+    # What is divided by zero is no number here as it is where this is compiled.
+    with np.errstate(all="ignore"):
+        if held:
+            book.observe(symbol, at_ns - DAY, middle)
+            book.accept(symbol, held, middle, 0, assumed=True)
+        book.observe(symbol, at_ns, middle)
+        return book.judge(symbol, order)

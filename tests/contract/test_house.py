@@ -154,7 +154,6 @@ TRIED_AT = {
     "trainers/orchestrator/migrations/versions": "tests/integration/test_orchestrator_store.py",
     "trainers/orchestrator/store": "tests/integration/test_orchestrator_store.py",
     "exporters/performance": "tests/integration/test_export.py",
-    "loadtest/closed_loop": "tests/integration/test_locust.py",
     "loadtest/report": "tests/unit/loadtest/judging/test_gates.py",
     "loadtest/users": "tests/integration/test_locust.py",
     "stack/cli/data": "tests/e2e/test_data.py",

@@ -54,11 +54,16 @@ def judge_order(
         float(quantity), touch, math.nan, math.nan, math.nan, middle, 1, at_ns, int(age_s * 1e9), SEVERITY[state],
         bool(is_open(at_ns, found.calendar)), math.nan if quota is None else quota,
     )  # fmt: skip
-    book = Book(found)
+    return judged(found, symbol, order, held)
+
+
+def judged(limits: LimitSet, symbol: str, order: Order, position: float) -> Verdict:
+    """A new book's verdict, when it has held so much since yesterday: no rate and no duplicate of today."""
+    book = Book(limits)
     # What is divided by zero is no number here as it is where this is compiled.
     with np.errstate(all="ignore"):
-        if held:
-            book.observe(symbol, at_ns - DAY, middle)
-            book.accept(symbol, held, middle, 0, assumed=True)
-        book.observe(symbol, at_ns, middle)
+        if position:
+            book.observe(symbol, order.now_ns - DAY, order.mid)
+            book.accept(symbol, position, order.mid, 0, assumed=True)
+        book.observe(symbol, order.now_ns, order.mid)
         return book.judge(symbol, order)

@@ -12,9 +12,9 @@ from contextlib import suppress
 
 import msgspec
 
-from stack.cli.risk.orders import judged
 from tests.paths import ROOT
 from trading.errors import ConfigurationError
+from trading.portfolio.judging import judged
 from trading.risk import limits_file
 from trading.risk.limits import Limits, LimitSet
 from trading.risk.model import Order

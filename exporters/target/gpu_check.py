@@ -85,16 +85,12 @@ def check(build: Build, expected: Gpu | None) -> Seen:
 def runs_on(kernels: str, own: str) -> bool:
     """Whether kernels of one architecture run on another: of the same major version, and no newer.
 
-    CUDA C++ Programming Guide, Binary and PTX Compatibility: sm_86 runs on sm_89, compute_90 on sm_120, and nothing
-    else that is older does.
+    CUDA C++ Programming Guide, Binary Compatibility: sm_86 runs on sm_89, and nothing older than it on sm_120.
     """
-    built, card = (re.fullmatch(r"(sm|compute)_(\d+)(\d)", one) for one in (kernels, own))
+    built, card = (re.fullmatch(r"sm_(\d+)(\d)", one) for one in (kernels, own))
     if built is None or card is None:
         return False
-    # What is kept for the driver to compile runs on all that is newer.
-    if built[1] == "compute":
-        return (int(built[2]), int(built[3])) <= (int(card[2]), int(card[3]))
-    return built[2] == card[2] and int(built[3]) <= int(card[3])
+    return built[1] == card[1] and int(built[2]) <= int(card[2])
 
 
 def wrong(build: Build, own: str, expected: Gpu | None) -> str:

@@ -20,7 +20,7 @@ COMMANDS = {
     "train": "Train models from market history and register them in MLflow.",
     "export": "Bring registered models to Triton: verified, released, reversible. Works with any MLflow and any "
     "Triton that runs with --model-control-mode=explicit.",
-    "infer": "Ask any model on any Triton, with rows of a file or the features of a market.",
+    "infer": "Ask a served model, and show what it answers.",
     "gpu": "Whether torch and Triton compute on the GPU that is here: by having them do it.",
     "gateway": "Decide ticks, and stop deciding them.",
     "decisions": "What the desk decided: the last, the next, and one with its evidence.",
@@ -67,8 +67,12 @@ def load(name: str) -> Any:
 
 
 def with_version(command: Any) -> Any:
-    """A command that takes --version too, and so do those below it; help tells of it once, at the top."""
-    command.params.append(version_option())
+    """A command that takes --version too, and so do those below it; help tells of it once, at the top.
+
+    Not one to which that word means another thing: a model's version.
+    """
+    if not any("--version" in one.opts for one in command.params):
+        command.params.append(version_option())
     for below in getattr(command, "commands", {}).values():
         with_version(below)
     return command

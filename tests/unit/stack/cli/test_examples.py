@@ -55,7 +55,17 @@ def test_an_example_is_a_call_of_its_own_command(path):
     assert context.command.name == path[-1] or context.command.callback == ALL[path].callback
 
 
-@pytest.mark.parametrize("path", ALL, ids=" ".join)
+#: To which the word means a model's version.
+OF_A_MODEL = {("train", "promote"), ("loadtest", "triton")}
+
+
+def test_where_version_means_a_models_it_still_does():
+    for path in OF_A_MODEL:
+        (own,) = [one for one in ALL[path].params if "--version" in one.opts]
+        assert not own.is_flag
+
+
+@pytest.mark.parametrize("path", sorted(set(ALL) - OF_A_MODEL), ids=" ".join)
 def test_every_command_tells_the_version(path):
     done = CliRunner().invoke(app, [*path, "--version"])
     assert (done.exit_code, done.output.split()[0]) == (0, "ultrathink")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from exporters.errors import ExportError
 from exporters.formats.tensors import Array, Arrays, dtype_of
 from trading.errors import ConfigurationError
@@ -49,9 +47,15 @@ def as_input(path: Path, spec: TensorSpec, array: Array) -> Array:
             f"{path}: {spec.name} has shape {list(array.shape)}, and the model takes "
             f"{spec.dtype} {['rows', *spec.dims]}".replace("'", "")
         )
-    wanted = dtype_of(spec)
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = rows.astype(wanted)
-    if wanted.kind in "biu" and not np.array_equal(found, rows):
-        raise ExportError(f"{path}: {spec.name} is {spec.dtype}, and the file holds other numbers than such")
-    return found
+    try:
+        return plain.cast(rows, dtype_of(spec), f"{path}: {spec.name}")
+    except ConfigurationError as error:
+        raise ExportError(str(error)) from error
+
+
+def in_order(rows: Rows, columns: Sequence[str]) -> Rows:
+    """A table in the order of a model's columns. Raises ExportError."""
+    try:
+        return plain.in_order(rows, columns)
+    except ConfigurationError as error:
+        raise ExportError(str(error)) from error

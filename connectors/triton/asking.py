@@ -13,6 +13,7 @@ from tritonclient.utils import triton_to_np_dtype
 
 from connectors.triton.errors import InferenceServerException, Meaning, meaning
 from trading.errors import ConfigurationError, ServiceUnavailable
+from trading.models.rows import cast
 
 Array = npt.NDArray[Any]
 Protocol = Literal["grpc", "http"]
@@ -225,8 +226,4 @@ def fitted(model: ServedModel, tensor: ServedTensor, rows: Mapping[str, Array]) 
         raise ConfigurationError(
             f"{model.name} takes {list(tensor.dims)} a row for {tensor.name}, and the rows have {list(dims)}"
         )
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = np.ascontiguousarray(array.astype(dtype))
-    if found.dtype.kind in "biu" and not np.array_equal(found, array):
-        raise ConfigurationError(f"{model.name} takes {tensor.dtype} for {tensor.name}, and the rows hold others")
-    return found
+    return np.ascontiguousarray(cast(array, np.dtype(dtype), f"{model.name}: {tensor.name}"))

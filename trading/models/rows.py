@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,10 @@ def read_rows(path: Path, wanted: str = KINDS) -> Rows:
             return _of_arrays(path)
         if begins.startswith(PARQUET) or path.suffix in TABLES:
             return _of_table(path, is_parquet=begins.startswith(PARQUET))
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except ConfigurationError:
+        raise
+    # Whatever damage a file has: each library raises something of its own for it.
+    except Exception as error:
         objects = "Object arrays" in str(error) or "allow_pickle" in str(error)
         why = "it holds objects" if objects else " ".join(str(error).split())[:MOST_WORDS] or type(error).__name__
         raise ConfigurationError(f"{path} cannot be read as rows: {why}; {wanted}") from error
@@ -64,10 +66,11 @@ def read_rows(path: Path, wanted: str = KINDS) -> Rows:
 
 
 def _of_arrays(path: Path) -> Rows:
-    stored = np.load(path, allow_pickle=False)
-    if isinstance(stored, np.ndarray):
-        return checked(path, {"": stored})
-    with stored:
+    # Opened here: of a damaged archive NumPy leaves its own file open.
+    with path.open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return checked(path, {"": stored})
         # What is no array in an archive comes as bytes.
         return checked(path, {name: np.asarray(stored[name]) for name in stored.files})
 
@@ -82,6 +85,7 @@ def _of_table(path: Path, *, is_parquet: bool) -> Rows:
     else:
         table = csv.read_csv(path)
         if all(map(is_number, table.column_names)):
+            refuse_counted(path, table.column_names)
             # Rows from the first line on.
             table = csv.read_csv(path, read_options=csv.ReadOptions(autogenerate_column_names=True))
             table = table.rename_columns([str(k) for k in range(table.num_columns)])
@@ -96,9 +100,68 @@ def _of_table(path: Path, *, is_parquet: bool) -> Rows:
         kind = field.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             raise ConfigurationError(f"{path}: column {field.name!r} is {kind}, no number: encode it first")
-    columns = [np.asarray(table.column(k).to_numpy(), np.float64) for k in range(table.num_columns)]
-    found = checked(path, {"": np.column_stack(columns)})
+    arrays = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        called = f"{path}: column {field.name!r}"
+        if column.null_count and pa.types.is_integer(field.type):
+            # With what is missing they are read as floating point, and what that costs is not seen any more.
+            cast(column.fill_null(0).to_numpy(), np.dtype(np.float64), called)
+        arrays.append(cast(column.to_numpy(), np.dtype(np.float64), called))
+    found = checked(path, {"": np.column_stack(arrays)})
     return Rows(path, found.arrays, () if all(map(is_number, names)) else names)
+
+
+def refuse_counted(path: Path, names: Sequence[str]) -> None:
+    """Raise ConfigurationError for 0, 1, 2 and so on: what pandas calls columns without names, and maybe a row."""
+    if list(names) == [str(k) for k in range(len(names))]:
+        raise ConfigurationError(
+            f"{path}: its first line, {', '.join(names[:MOST_NAMES])}, may be a heading without names or a row: "
+            "name the columns, write it with header=False and other numbers first, or give .npy"
+        )
+
+
+def cast(array: Array, dtype: np.dtype[Any], called: str) -> Array:
+    """An array of another dtype, where that holds the same numbers but for rounding.
+
+    Args:
+        array: of numbers.
+        dtype: wanted.
+        called: what the array is, for the message.
+
+    Raises:
+        ConfigurationError: a fraction for a whole number, a finite number that becomes infinite, or a whole number
+            that double precision cannot hold.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = array.astype(dtype)
+        if dtype.kind in "biu" and not np.array_equal(found, array):
+            raise ConfigurationError(f"{called} is to be {dtype}, and holds other numbers than such")
+        if dtype.kind == "f" and array.dtype.kind == "f" and (np.isfinite(array) & ~np.isfinite(found)).any():
+            raise ConfigurationError(
+                f"{called} holds numbers beyond {dtype}: the largest is {np.finfo(dtype).max:.3g}"
+            )
+        if (
+            dtype == np.float64
+            and array.dtype.kind in "iu"
+            and not np.array_equal(found.astype(array.dtype), array)
+        ):
+            raise ConfigurationError(
+                f"{called} holds whole numbers beyond 2^53, which double precision cannot tell apart: give .npz"
+            )
+    return found
+
+
+def in_order(rows: Rows, columns: Sequence[str]) -> Rows:
+    """A table in the order of a model's columns. Raises ConfigurationError where one of these is absent."""
+    if not columns or not rows.columns or tuple(columns) == rows.columns:
+        return rows
+    if absent := [name for name in columns if name not in rows.columns]:
+        raise ConfigurationError(
+            f"{rows.path} has no column {absent[0]!r}, which the model was trained on: it holds "
+            f"{', '.join(rows.columns[:MOST_NAMES])}"
+        )
+    at = [rows.columns.index(name) for name in columns]
+    return Rows(rows.path, {"": rows.arrays[""][:, at]}, tuple(columns))
 
 
 def is_number(name: str) -> bool:

@@ -187,7 +187,7 @@ def test_rows_of_a_file_are_sent_to_any_model(tmp_path):
     found = rows_for(served(IDS), file=tmp_path / "rows.csv")
     assert found.arrays[0].tolist() == [[1, 2], [3, 4], [5, 6]]
     (tmp_path / "rows.csv").write_text("a,b\n1.5,2\n")
-    with pytest.raises(ConfigurationError, match="takes INT64 for ids, and the rows hold others"):
+    with pytest.raises(ConfigurationError, match="ids is to be int64, and holds other numbers"):
         rows_for(served(IDS), file=tmp_path / "rows.csv")
 
 

@@ -166,7 +166,7 @@ def test_rows_that_do_not_fit_the_model_say_so(repository, linear, two, tmp_path
 
 def test_whole_numbers_stay_whole_and_others_are_refused_for_them(repository, two, tmp_path):
     np.savez(tmp_path / "rows.npz", prices=NUMBERS, venue=NUMBERS[:, 0])
-    refused(repository, two, "venue is INT64, and the file holds other numbers", sample="rows.npz",
+    refused(repository, two, "venue is to be int64, and holds other numbers", sample="rows.npz",
             declared=["prices:FP32[4]", "venue:INT64[1]"])  # fmt: skip
 
 

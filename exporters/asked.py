@@ -29,10 +29,12 @@ ALONE, ALONE_SHARE = 8, 1e-3
 BATCHES = (1, 2, 3, 64)
 
 
-def calibration_rows(signature: ModelSignature, options: Options, example: Arrays | None) -> tuple[Arrays, Arrays]:
+def calibration_rows(
+    signature: ModelSignature, options: Options, example: Arrays | None, columns: tuple[str, ...]
+) -> tuple[Arrays, Arrays]:
     """Rows like its own to calibrate on, and others to judge on. Raises ExportError where none are known."""
     if options.calibrate is not None:
-        rows = probes.from_file(signature, options.calibrate)
+        rows = probes.from_file(signature, options.calibrate, columns)
     elif FEATURES_TENSOR in signature.inputs:
         rows = probes.recorded(signature, CALIBRATION_ROWS, None) or []
     elif example is not None:

@@ -53,6 +53,7 @@ def convert(source: ModelSource, folder: Path, options: Options, progress: Progr
         parity_max_abs=0.0,
         parity_flip_rate=0.0,
         classes=source.classes,
+        columns=source.columns or origin.columns,
         tools=tool_versions(),
         data_hash=origin.data_hash,
         git_commit=origin.git_commit,
@@ -61,8 +62,8 @@ def convert(source: ModelSource, folder: Path, options: Options, progress: Progr
     example = source.example
     if example is None and options.calibrate is not None and FEATURES_TENSOR not in signature.inputs:
         # What it is calibrated on is what it will be asked.
-        example = probes.from_file(signature, options.calibrate)
-    full = reduced(signature, path, options, example)
+        example = probes.from_file(signature, options.calibrate, lineage.columns)
+    full = reduced(signature, path, options, example, lineage.columns)
     keep_missing(signature, path, source)
     try:
         return proven(signature, path, source.run, options, progress, example=example, lineage=lineage, full=full)
@@ -161,7 +162,9 @@ def write(source: ModelSource, folder: Path, options: Options, progress: Progres
     return signature, path
 
 
-def reduced(signature: ModelSignature, path: Path, options: Options, example: Arrays | None) -> bytes | None:
+def reduced(
+    signature: ModelSignature, path: Path, options: Options, example: Arrays | None, columns: tuple[str, ...]
+) -> bytes | None:
     """Halve a file's matrix products, or quantize them; of the latter, returns the file as it was."""
     if options.precision not in {"fp16", "int8"}:
         return None
@@ -171,7 +174,7 @@ def reduced(signature: ModelSignature, path: Path, options: Options, example: Ar
         onnx.save(onnx.halve(onnx.load(path), signature.outputs), path)
         return None
     full = path.read_bytes()
-    quantization.quantize(signature, path, calibration_rows(signature, options, example)[0])
+    quantization.quantize(signature, path, calibration_rows(signature, options, example, columns)[0])
     return full
 
 
@@ -219,7 +222,9 @@ def proven(
     if full is None:
         comparison.require(signature, found)
     else:
-        lineage = replace(lineage, int8=in_eight_bits(signature, source, full, run, options, example, weights))
+        lineage = replace(
+            lineage, int8=in_eight_bits(signature, source, full, run, options, example, weights, lineage.columns)
+        )
     asked = golden_rows(signature, example, special, hostile)
     return Converted(
         replace(
@@ -245,16 +250,17 @@ def in_eight_bits(
     options: Options,
     example: Arrays | None,
     weights: int,
+    columns: tuple[str, ...],
 ) -> dict[str, float]:
     """What int8 costs and saves. Raises ExportError where it costs too much."""
     before = run_onnx(full, [t.name for t in signature.inputs], [t.name for t in signature.outputs])
     share = weights / max(1, memory.measure_onnx(signature, onnx.parse(full))[0])
-    _, rows = calibration_rows(signature, options, example)
+    _, rows = calibration_rows(signature, options, example, columns)
     found = quantization.judged(signature, source, before, run, rows, share)
     quantization.require(signature, found)
     if options.calibrate is not None and (example is not None or FEATURES_TENSOR in signature.inputs):
         # Whatever the file holds, rows like its own must be answered as well.
-        _, rows = calibration_rows(signature, replace(options, calibrate=None), example)
+        _, rows = calibration_rows(signature, replace(options, calibrate=None), example, columns)
         quantization.require(signature, quantization.judged(signature, source, before, run, rows, share))
     return {name: float(value) for name, value in asdict(found).items()}
 

@@ -86,7 +86,7 @@ def open_reference(
     # Before anything is downloaded.
     sample = read_rows(options.sample) if options.sample is not None else None
     origin = references.fetch(options.mlflow_uri, reference, folder / "download", options.name, options.alias)
-    origin = declared(origin, options.inputs, sample)
+    origin = declared(origin, options.inputs, sample, options.precision)
     origin = replace(origin, name=references.served_name(variant_name(origin.name, options.variant)))
     progress(f"{origin.name}: open {origin.flavour}")
     return stack.enter_context(

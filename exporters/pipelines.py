@@ -75,7 +75,7 @@ def convert_fused(
         model = graph.fuse(fused.name, fused, steps)
     path = folder / fused.file_name
     onnx.save(model, path)
-    full = reduced(fused, path, options, None)
+    full = reduced(fused, path, options, None, ())
     return proven(
         fused,
         path,

@@ -11,7 +11,7 @@ import numpy as np
 
 from exporters.errors import ExportError
 from exporters.formats.tensors import Array, Arrays, dtype_of
-from exporters.rows import fit, read_rows
+from exporters.rows import fit, in_order, read_rows
 from trading.features.definitions import FEATURES
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
@@ -201,13 +201,13 @@ def _records(source: str, count: int) -> Iterator[Any]:
     return open_source(source).records()
 
 
-def from_file(signature: ModelSignature, path: Path) -> Arrays:
-    """Rows of the user's own: an array an input, or a table for a model that takes one.
+def from_file(signature: ModelSignature, path: Path, columns: tuple[str, ...] = ()) -> Arrays:
+    """Rows of the user's own: an array an input, or a table, put into the order of the model's `columns`.
 
     Raises:
         ExportError: not such a file, or its arrays do not fit the signature.
     """
-    return fit(read_rows(path), signature.inputs)
+    return fit(in_order(read_rows(path), columns), signature.inputs)
 
 
 def least_golden(largest: int) -> int:

@@ -19,14 +19,12 @@ from exporters.parity import comparison
 from exporters.parity.comparison import Difference, Flips, ParityComparison
 from exporters.parity.decisions import Task, task_of
 from exporters.parity.tolerance import HOSTILE, movement, tolerances, usual_of
-from exporters.pipelines import composed
 from exporters.release.candidate import candidate
 from exporters.release.triton_client import TritonServer
+from exporters.reopening import open_source
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, newest
-from exporters.sources import references
-from exporters.sources.declared import TABLES
-from exporters.sources.opened import opened, run_file
+from exporters.sources.opened import run_file
 from trading.models.signature import FEATURES_TENSOR
 
 Progress = Callable[[str], None]
@@ -239,7 +237,7 @@ def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None, kep
         "golden": probes.golden(signature, largest, example),
         HOSTILE: probes.adversarial(signature, largest, example),
         "recorded": probes.recorded(signature, largest, recorded),
-        "own": probes.from_file(signature, rows) if rows is not None else None,
+        "own": probes.from_file(signature, rows, lineage.columns) if rows is not None else None,
     }
     sizes = sorted({*(b for b in BATCHES if b < largest), largest})
     return {
@@ -248,71 +246,6 @@ def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None, kep
         if arrays is not None
         for size in sizes
     }
-
-
-def open_source(
-    stack: ExitStack,
-    repository: ModelRepository,
-    lineage: Lineage,
-    mlflow_uri: str,
-    temporary: Path,
-    *,
-    trust: bool,
-) -> Run:
-    """The source of a version; of a pipeline, its steps' sources joined."""
-    signature = lineage.contract
-    if lineage.steps:
-        steps = {}
-        for number, (step, where) in enumerate(lineage.steps.items()):
-            found = repository.lineage(step, int(where)) if where.isdigit() else None
-            uri = found.model if found else where
-            run, known = open_one(stack, uri, step, mlflow_uri, temporary / f"step-{number}", trust=trust)
-            steps[step] = (known, run)
-        return composed(signature, steps)  # type: ignore[arg-type]
-    return open_one(
-        stack,
-        lineage.model,
-        signature.name,
-        mlflow_uri,
-        temporary / "source",
-        trust=trust,
-        largest=signature.max_batch_size,
-        served=lineage,
-    )[0]
-
-
-def open_one(
-    stack: ExitStack,
-    uri: str,
-    name: str,
-    mlflow_uri: str,
-    folder: Path,
-    *,
-    trust: bool,
-    largest: int | None = None,
-    served: Lineage | None = None,
-) -> tuple[Run, object]:
-    """Fetch and open one source again, as it is served."""
-    (folder / "download").mkdir(parents=True)
-    (folder / "home").mkdir(mode=0o700)
-    reference = uri.removeprefix("file:")
-    origin = references.fetch(mlflow_uri, reference, folder / "download", name)
-    is_table = origin.flavour in TABLES
-    if served is not None and not origin.inputs and not is_table:
-        # As they were declared when it was exported.
-        origin = replace(origin, inputs=served.contract.inputs)
-    source = stack.enter_context(
-        opened(
-            origin,
-            folder / "home",
-            trust=trust,
-            max_batch=largest,
-            precision=served.precision if served else "fp32",
-            # Of all that is opened only a table has more inputs than it was logged with.
-            as_columns=served is not None and is_table and len(served.contract.inputs) > 1,
-        )
-    )
-    return source.run, source.signature
 
 
 def open_served(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporters.errors import ExportError, UnsafeArtefact
 from exporters.formats.tensors import triton_name
-from trading.models.signature import TensorSpec
+from trading.models.signature import Dtype, TensorSpec
 
 # torch takes longer to import than an ONNX file takes to export.
 if TYPE_CHECKING:
@@ -87,18 +87,30 @@ def check_arguments(wanted: Sequence[str], found: Sequence[str]) -> None:
 
 def named(inputs: tuple[TensorSpec, ...], taken: Sequence[str]) -> tuple[TensorSpec, ...]:
     """Inputs that nobody has named, by the names of a forward's arguments."""
-    if len(taken) != len(inputs) or not all(t.name.startswith("input") for t in inputs):
+    if len(taken) != len(inputs):
         return inputs
     return tuple(TensorSpec(name, t.dims, t.dtype) for t, name in zip(inputs, taken, strict=True))
 
 
 def specs_of(answers: Sequence[Any], names: Sequence[str]) -> tuple[TensorSpec, ...]:
-    """Outputs as a forward's answers are, by `columns`; those of no dict are called "output", or "output_0" on."""
+    """Outputs as a forward's answers are, by `columns`; those of no dict are called "output", or "output_0" on.
+
+    Raises:
+        ExportError: one is of a type that cannot be served.
+    """
     called = names or (["output"] if len(answers) == 1 else [f"output_{k}" for k in range(len(answers))])
     return tuple(
-        TensorSpec(name, tuple(int(dim) for dim in a.shape[1:]), triton_name(a.numpy().dtype, name))
+        TensorSpec(name, tuple(int(dim) for dim in a.shape[1:]), dtype_name(a, name))
         for name, a in zip(called, answers, strict=True)
     )
+
+
+def dtype_name(answer: Any, name: str) -> Dtype:
+    """Triton's name of a tensor's type. Raises ExportError for one that NumPy has not, as bfloat16."""
+    try:
+        return triton_name(answer.numpy().dtype, name)
+    except TypeError as error:
+        raise ExportError(f"{name} is {answer.dtype}, which cannot be served: answer with float32") from error
 
 
 def columns(answer: Any) -> tuple[list[Any], list[str]]:
@@ -111,8 +123,14 @@ def columns(answer: Any) -> tuple[list[Any], list[str]]:
     """
     import torch
 
+    if not isinstance(answer, torch.Tensor | tuple | list | dict):
+        raise ExportError(
+            f"forward answers with {type(answer).__name__}, and only tensors can be served: answer with a "
+            "tensor, or with a tuple or a dict of them"
+        )
     names = [str(key) for key in answer] if isinstance(answer, dict) else []
-    found = [answer] if isinstance(answer, torch.Tensor) else list(answer.values() if names else answer)
+    parts = answer.values() if isinstance(answer, dict) else answer
+    found = [answer] if isinstance(answer, torch.Tensor) else list(parts)
     for part in found:
         if not isinstance(part, torch.Tensor):
             raise ExportError(

@@ -41,6 +41,7 @@ class Lineage(Struct, frozen=True):
         tools: versions of what did it.
         data_hash, git_commit: of the training.
         weights_bytes, activation_bytes: of one instance, the latter at the largest batch.
+        columns: of the table that it reads, in their order; empty where it reads none, or one without names.
         trusted: whether --trust was needed to open the artefact.
         files: sha256 by file name.
     """
@@ -69,6 +70,7 @@ class Lineage(Struct, frozen=True):
     parity_relative: float = 0.0
     parity_limit: float = 0.0
     parity_rank: float | None = None
+    columns: tuple[str, ...] = ()
 
 
 def tool_versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from exporters.errors import ExportError
 from exporters.formats import onnx
 from exporters.formats.tensors import NUMPY, TRITON, Array, Arrays, triton_name
-from exporters.rows import arranged, fit
+from exporters.rows import arranged, fit, in_order
 from exporters.sources.references import Origin
 from trading.models.rows import Rows
 from trading.models.signature import Dtype, TensorSpec
@@ -76,17 +77,33 @@ def dtype_named(text: str, name: str) -> Dtype:
         raise ExportError(f"--input {text!r}: {name!r} is no dtype: expected {', '.join(NUMPY)}") from None
 
 
-def declared(origin: Origin, inputs: Sequence[TensorSpec], sample: Rows | None) -> Origin:
-    """A model's origin with the inputs and the rows that a person gives.
+def declared(origin: Origin, inputs: Sequence[TensorSpec], sample: Rows | None, precision: str = "fp32") -> Origin:
+    """A model's origin with the inputs and the rows that a person gives, or else as its own example has them.
+
+    What a signature says goes first, then a person's word, then the example that was logged without a signature.
 
     Args:
         origin: as it was fetched.
         inputs: as --input declares them; empty for none.
         sample: rows like its own; None for none.
+        precision: asked for: of a table it says whether rows are in double.
 
     Raises:
         ExportError: they do not fit each other, or what the model says of itself.
     """
+    check_declared(origin, inputs, precision)
+    inputs = tuple(replace(t, dtype="FP32") for t in inputs) if origin.flavour in TABLES else tuple(inputs)
+    if sample is not None:
+        return with_sample(origin, inputs, sample)
+    if not inputs and not origin.inputs and origin.guess is not None:
+        # Whoever logged it promised nothing by it: one that fits nothing tells nothing.
+        with suppress(ExportError):
+            return with_sample(origin, (), origin.guess)
+    return replace(origin, inputs=origin.inputs or inputs)
+
+
+def check_declared(origin: Origin, inputs: Sequence[TensorSpec], precision: str) -> None:
+    """Raise ExportError for declarations that contradict each other, the signature, or what is asked for."""
     names = [t.name for t in inputs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ExportError(f"--input declares {min(twice)!r} twice")
@@ -95,26 +112,26 @@ def declared(origin: Origin, inputs: Sequence[TensorSpec], sample: Rows | None) 
             f"{origin.name} has a signature, which says {onnx.text(origin.inputs)}, and --input says "
             f"{onnx.text(inputs)}: leave out --input, or log the model again with another signature"
         )
-    if sample is None:
-        return replace(origin, inputs=origin.inputs or tuple(inputs))
-    if origin.flavour in TABLES and sample.columns:
-        sample = with_columns(origin, sample)
-    known = origin.inputs or tuple(inputs) or specs_of(origin, sample)
-    columns = origin.columns or (sample.columns if origin.flavour in TABLES else ())
-    return replace(origin, inputs=known, columns=columns, example=as_logged(origin, sample, known))
-
-
-def with_columns(origin: Origin, sample: Rows) -> Rows:
-    """A table in the order of the signature's columns. Raises ExportError where one is missing."""
-    if not origin.columns or origin.columns == sample.columns:
-        return sample
-    if absent := [name for name in origin.columns if name not in sample.columns]:
+    served = "FP64" if precision == "fp64" else "FP32"
+    if origin.flavour in TABLES and (wrong := [t for t in inputs if t.dtype != served]):
         raise ExportError(
-            f"{sample.path} has no column {absent[0]!r}, which the signature of {origin.name} has: it holds "
-            f"{', '.join(sample.columns)}"
+            f"--input declares {onnx.text(wrong)}, and a table is served as FP32, or as FP64 with --precision fp64"
         )
-    at = [sample.columns.index(name) for name in origin.columns]
-    return Rows(sample.path, {"": sample.arrays[""][:, at]}, origin.columns)
+
+
+def with_sample(origin: Origin, inputs: tuple[TensorSpec, ...], sample: Rows) -> Origin:
+    """The origin with rows like its own, and with inputs as these have them where nobody has declared any."""
+    is_table = origin.flavour in TABLES
+    if is_table:
+        sample = in_order(sample, origin.columns)
+    told = origin.inputs or inputs
+    return replace(
+        origin,
+        inputs=told or specs_of(origin, sample),
+        columns=origin.columns or (sample.columns if is_table else ()),
+        example=as_logged(origin, sample, told or specs_of(origin, sample)),
+        unnamed=origin.unnamed if told else "" in sample.arrays,
+    )
 
 
 def specs_of(origin: Origin, sample: Rows) -> tuple[TensorSpec, ...]:
@@ -125,7 +142,12 @@ def specs_of(origin: Origin, sample: Rows) -> tuple[TensorSpec, ...]:
     if origin.flavour == "onnx":
         own = onnx.signature_of(origin.artefact)[0]
         arrays = arranged(sample, [t.name for t in own])
-        return tuple(replace(t, dims=row_dims(a)) for t, a in zip(own, arrays, strict=True))
+        fixed = tuple(replace(t, dims=row_dims(a)) for t, a in zip(own, arrays, strict=True))
+        if not all(map(onnx.agrees, own, fixed)):
+            raise ExportError(
+                f"{sample.path} has rows of {onnx.text(fixed)}, and {origin.name} takes {onnx.text(own)}"
+            )
+        return fixed
     if origin.flavour in TABLES:
         if len(sample.arrays) > 1:
             raise ExportError(

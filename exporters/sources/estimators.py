@@ -47,6 +47,7 @@ class Estimator:
         self._model, self._to_onnx = model, to_onnx
         request = with_table(request, int(getattr(model, "n_features_in_", 0)), trained_on(model))
         check_columns(request, int(getattr(model, "n_features_in_", 0)), trained_on(model))
+        self.columns = request.columns
         self._is_double, self._example = request.is_double, request.example
         dtype: Dtype = "FP64" if request.is_double else "FP32"
         self._table_spec = TensorSpec(request.inputs[0].name, request.inputs[0].dims[-1:], dtype)

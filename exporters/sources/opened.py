@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +38,7 @@ class ModelSource(Struct, frozen=True):
         run: asks the source itself.
         write: writes it to a path, as the suffix says; raises ExportError.
         classes: names of a classifier's classes.
+        columns: of the table that it reads, in their order; empty where it reads none, or one without names.
         example: rows that were logged with it, or like those that it was trained on; None where neither is known.
     """
 
@@ -47,6 +48,7 @@ class ModelSource(Struct, frozen=True):
     run: Run
     write: Callable[[Path], None]
     classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     example: Arrays | None = None
 
 
@@ -152,9 +154,12 @@ def check_contract(origin: Origin, found: ModelSignature, wanted: ModelSignature
     for side in ("inputs", "outputs"):
         ours, theirs = getattr(wanted, side), getattr(found, side)
         if ours != theirs:
-            raise ExportError(
-                f"{origin.name}: {side} are {onnx.text(theirs)}, the gateway's contract says {onnx.text(ours)}"
-            )
+            raise ExportError(unlike_ours(origin, side, theirs, ours))
+
+
+def unlike_ours(origin: Origin, side: str, found: Iterable[TensorSpec], wanted: Iterable[TensorSpec]) -> str:
+    """That a model of ours has other tensors than the gateway expects, in words."""
+    return f"{origin.name}: {side} are {onnx.text(found)}, the gateway's contract says {onnx.text(wanted)}"
 
 
 def base_signature(
@@ -230,15 +235,16 @@ def open_torchscript(origin: Origin) -> ModelSource:
     """Dims come from MLflow, or from the contract of a model of ours."""
     module = torchscript.load(origin.artefact, origin.name)
     inputs, outputs, version = origin.inputs, origin.outputs, origin.feature_version
-    if not inputs:
-        try:
+    if not inputs or not outputs:
+        with contextlib.suppress(KeyError):
             known = contract(origin.name)
-        except KeyError:
-            raise ExportError(
-                f"{origin.name} has no signature, and TorchScript does not tell its dims: {WAYS}"
-            ) from None
-        inputs, outputs, version = known.inputs, known.outputs, known.feature_version
-    if not outputs:
+            if inputs and [(t.dims, t.dtype) for t in inputs] != [(t.dims, t.dtype) for t in known.inputs]:
+                raise ExportError(unlike_ours(origin, "inputs", inputs, known.inputs))
+            # What the contract says of it nobody need say.
+            inputs, outputs, version = known.inputs, known.outputs, known.feature_version
+    if not inputs:
+        raise ExportError(f"{origin.name} has no signature, and TorchScript does not tell its dims: {WAYS}")
+    if not outputs and origin.unnamed:
         inputs = torchscript.named(inputs, torchscript.arguments(module))
     answer, problem = first_answer(module, inputs, origin.example)
     module = torchscript.with_arguments(module, inputs)
@@ -285,6 +291,7 @@ def open_isolated(origin: Origin, model: IsolatedModel, asked: Request) -> Model
         inputs=origin.inputs,
         outputs=origin.outputs,
         columns=origin.columns,
+        unnamed=origin.unnamed,
         model_class=origin.model_class,
         example=model.keep(origin.example),
     )
@@ -293,7 +300,7 @@ def open_isolated(origin: Origin, model: IsolatedModel, asked: Request) -> Model
     rows = model.known() if origin.example is None else origin.example
     if rows is not None and len(found.inputs) != len(rows):
         rows = [rows[0][:, k : k + 1] for k in range(len(found.inputs))]
-    return ModelSource(origin, signature, "other", model.run, model.convert, found.classes, rows)
+    return ModelSource(origin, signature, "other", model.run, model.convert, found.classes, found.columns, rows)
 
 
 def run_module(module: torch.jit.ScriptModule) -> Run:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from connectors.mlflow_address import refuse_silent
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays
+from trading.models.rows import Rows
 from trading.models.signature import TensorSpec
 
 FLAVOURS = ("onnx", "pytorch", "sklearn", "xgboost", "lightgbm")
@@ -36,7 +37,9 @@ class Origin(Struct, frozen=True):
         columns: names of the table that the one input is; empty where it is no table.
         model_class: that MLflow loads it as, or "".
         feature_version: of the kernel that it was trained on; None for a model that reads other rows.
+        unnamed: whether nobody has named its inputs: a module's arguments do then.
         example: the logged input example, or None.
+        guess: the logged input example of a model without a signature, which tells its inputs where nobody does.
         data_hash, git_commit: of the training, or "unknown".
     """
 
@@ -49,9 +52,11 @@ class Origin(Struct, frozen=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     columns: tuple[str, ...] = ()
+    unnamed: bool = False
     model_class: str = ""
     feature_version: int | None = None
     example: Arrays | None = None
+    guess: Rows | None = None
     data_hash: str = "unknown"
     git_commit: str = "unknown"
 

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 from connectors.mlflow import MlflowClient, MlflowException, Model, brief, mlflow, silent, use
 from exporters.errors import ExportError
 from exporters.formats.tensors import Arrays, dtype_of, triton_name
-from exporters.sources.declared import declared
 from exporters.sources.references import FLAVOURS, Origin, served_name
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.models.rows import Rows, checked
@@ -133,7 +132,7 @@ def describe(
         raise ExportError(f"{name} has the flavours {kinds}; we export {', '.join(FLAVOURS)}")
     settings = described.flavors[flavour]
     version = (described.metadata or {}).get("feature_version")
-    found = Origin(
+    return Origin(
         name=name,
         uri=uri,
         run_id=run_id,
@@ -143,15 +142,19 @@ def describe(
         inputs=specs(described.signature.inputs, "input", name) if described.signature else (),
         outputs=outputs(described, name),
         columns=columns(described),
+        unnamed=described.signature is not None and not has_names(described.signature.inputs),
         model_class=str(settings.get("model_class") or ""),
         feature_version=int(version) if version is not None else None,
         example=example(path, described),
+        guess=rows_of_example(path, described) if described.signature is None else None,
         data_hash=data_hash,
         git_commit=git_commit,
     )
-    if described.signature is None and (rows := rows_of_example(path, described)) is not None:
-        return declared(found, (), rows)
-    return found
+
+
+def has_names(schema: Any) -> bool:
+    """Whether a schema names its tensors; a table's names are its columns'."""
+    return bool(schema.is_tensor_spec() and schema.has_input_names())
 
 
 def artefact(path: Path, flavour: str, settings: dict[str, Any]) -> Path:

@@ -22,6 +22,7 @@ class Request(Struct, frozen=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     columns: tuple[str, ...] = ()
+    unnamed: bool = False
     model_class: str = ""
     is_double: bool = False
     as_columns: bool = False
@@ -39,6 +40,7 @@ class Reply(Struct, frozen=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     offline: bool = False
 
 
@@ -56,6 +58,10 @@ class Opened(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Of a classifier."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the table that it reads, in their order; empty where it reads none, or one without names."""
 
     def known(self) -> Arrays | None:
         """Rows like those that it was trained on, as far as it tells."""

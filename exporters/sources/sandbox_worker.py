@@ -46,7 +46,11 @@ class Server:
             opened = OPENERS[request.flavour](request)
             self._opened = opened
             return Reply(
-                inputs=opened.inputs, outputs=opened.outputs, classes=opened.classes, offline=self._offline
+                inputs=opened.inputs,
+                outputs=opened.outputs,
+                classes=opened.classes,
+                columns=opened.columns,
+                offline=self._offline,
             )
         assert self._opened is not None  # noqa: S101 (the client opens first)
         if request.op == "known":

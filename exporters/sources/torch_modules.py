@@ -21,6 +21,7 @@ class TorchModule:
     """A PyTorch module, or an exported program."""
 
     classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __init__(self, module: Any, request: Request, *, has_branches: bool = True) -> None:
         """Ask it once. `has_branches`: whether what it does may depend on its rows; torch.export allows none."""
@@ -32,7 +33,7 @@ class TorchModule:
         if not request.inputs:
             raise ExportError(f"it has no signature, and does not tell its dims: {WAYS}")
         taken = [p.name for p in inspect.signature(module.forward).parameters.values()]
-        self.inputs = named(request.inputs, taken)
+        self.inputs = named(request.inputs, taken) if request.unnamed else request.inputs
         if len(taken) == len(self.inputs):
             check_arguments([t.name for t in self.inputs], taken)
         self._keys: list[str] = []

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import xgboost
+from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -26,6 +27,7 @@ from exporters.sources.declared import parse_input
 from exporters.sources.torch_modules import is_state_dict
 from exporters.verify import verify
 from tests.unit.exporters.models import options, times, write_times
+from trading.features.definitions import FEATURE_VERSION
 from trading.models.signature import TensorSpec
 
 RNG = np.random.default_rng(4)
@@ -144,10 +146,64 @@ def test_several_inputs_and_answers(repository, two, tmp_path):
 
 def test_arguments_in_another_order_are_refused(repository, two, tmp_path):
     np.savez(tmp_path / "rows.npz", venue=np.arange(200) % 10, prices=NUMBERS)
-    for given in ({"sample": "rows.npz"}, {"declared": ["venue:INT64[1]", "prices:FP32[4]"]}):
-        refused(repository, two, "prices, venue, in this order|does not run on rows", **given)
+    refused(repository, two, "prices, venue, in this order", declared=["venue:INT64[1]", "prices:FP32[4]"])
+    # Rows are told apart by their names, and a model by what it runs on: as many as they are, it does not.
+    refused(repository, two, "prices, venue, in this order", sample="rows.npz")
     same = saved(tmp_path / "same.pt", Minus(), torch.ones(3, 4), torch.ones(3, 4))
     refused(repository, same, "takes a, b, in this order", declared=["b:FP32[4]", "a:FP32[4]"])
+
+
+def test_names_that_a_person_gives_are_kept_whatever_they_begin_with(repository, tmp_path):
+    masked = saved(tmp_path / "masked.pt", Masked(), torch.ones(3, 4), torch.ones(3, 4))
+    refused(repository, masked, "takes input_ids, input_mask, in this order",
+            declared=["input_mask:FP32[4]", "input_ids:FP32[4]"])  # fmt: skip
+    done = export(repository, masked, declared=["input_ids:FP32[4]", "input_mask:FP32[4]"])
+    assert done.inputs == "input_ids FP32 [4], input_mask FP32 [4]"
+    assert export(repository, masked, declared=["input_a:FP32[4]", "input_b:FP32[4]"]).inputs.startswith("input_a")
+
+
+class Masked(torch.nn.Module):
+    def forward(self, input_ids, input_mask):
+        return input_ids * input_mask
+
+
+class Half(torch.nn.Module):
+    def forward(self, x):
+        return (x * 2.0).to(torch.bfloat16)
+
+
+def test_answers_that_cannot_be_served_are_a_sentence(repository, tmp_path):
+    half = saved(tmp_path / "half.pt", Half(), torch.ones(3, 4))
+    refused(repository, half, "output is torch.bfloat16, which cannot be served", declared=["x:FP32[4]"])
+    number = torch.jit.script(Number())
+    number.save(str(tmp_path / "number.pt"))
+    refused(repository, tmp_path / "number.pt", "forward answers with float", declared=["x:FP32[4]"])
+
+
+class Number(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> float:
+        return float(x.sum())
+
+
+def test_a_file_of_a_model_of_ours_has_its_contract_and_is_verified_again(repository, tmp_path):
+    path = saved(tmp_path / "regime_detection.pt", Regimes(), torch.ones(3, 32))
+    np.save(tmp_path / "rows.npy", RNG.normal(size=(100, 32)))
+    for given in ({}, {"declared": ["features:FP32[32]"]}, {"sample": "rows.npy"}):
+        done = export(repository, path, **given)
+        assert (done.inputs, done.outputs) == ("features FP32 [32]", "regime_probabilities FP32 [3]")
+        assert repository.lineage("regime_detection", done.version).contract.feature_version == FEATURE_VERSION
+        assert verify("regime_detection", done.version, repository, None, "", lambda _: None).passed
+    with pytest.raises(ExportError, match=r"inputs are features FP32 \[4\], the gateway's contract says"):
+        export(repository, path, declared=["features:FP32[4]"])
+
+
+class Regimes(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = torch.nn.Linear(32, 3)
+
+    def forward(self, features):
+        return torch.softmax(self.mix(features), dim=1)
 
 
 class Minus(torch.nn.Module):
@@ -241,6 +297,34 @@ def test_a_pickled_estimator_in_a_file(repository, tmp_path):
     assert (done.inputs, done.outputs) == ("input FP32 [4]", "label INT64 [1], probabilities FP32 [2]")
 
 
+def test_a_table_that_was_declared_is_verified_as_it_was(repository, tmp_path):
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(NUMBERS, LABELS)
+    with (tmp_path / "bare.pkl").open("wb") as file:
+        pickle.dump(model, file)
+    frame(tmp_path / "rows.csv")
+    done = export(repository, tmp_path / "bare.pkl", trust=True, sample="rows.csv", as_columns=True)
+    assert done.inputs.startswith("age FP32 [1], income FP32 [1]")
+    assert repository.lineage("bare", 1).columns == tuple(NAMES)
+    frame(tmp_path / "other.csv", NAMES[::-1])
+    report = verify("bare", 1, repository, None, "", lambda _: None, trust=True, rows=tmp_path / "other.csv")
+    assert report.passed
+    matrix = export(repository, tmp_path / "bare.pkl", trust=True, sample="rows.csv", name="matrix")
+    assert matrix.inputs == "input FP32 [4]"
+    with pytest.raises(ExportError, match="has no column 'age', which the model was trained on"):
+        frame(tmp_path / "others.csv", ["a", "b", "c", "d"])
+        verify("matrix", 1, repository, None, "", lambda _: None, trust=True, rows=tmp_path / "others.csv")
+
+
+def test_a_table_is_served_in_double_only_where_that_is_asked_for(repository, tmp_path):
+    with (tmp_path / "model.pkl").open("wb") as file:
+        pickle.dump(LogisticRegression().fit(NUMBERS, LABELS), file)
+    for dtype in ("FP64", "INT64"):
+        refused(repository, tmp_path / "model.pkl", f"declares x {dtype}.*FP64 with --precision fp64", trust=True,
+                declared=[f"x:{dtype}[4]"])  # fmt: skip
+    done = export(repository, tmp_path / "model.pkl", trust=True, declared=["x:FP64[4]"], precision="fp64")
+    assert done.inputs == "x FP64 [4]"
+
+
 def test_boosters_of_their_own_files(repository, tmp_path):
     xgboost.train({"max_depth": 2}, xgboost.DMatrix(NUMBERS, LABELS), 4).save_model(tmp_path / "x.ubj")
     lightgbm.train({"verbose": -1}, lightgbm.Dataset(NUMBERS, LABELS), 4).save_model(tmp_path / "l.txt")
@@ -248,18 +332,41 @@ def test_boosters_of_their_own_files(repository, tmp_path):
         assert export(repository, tmp_path / name).inputs == "input FP32 [4]"
 
 
+def logged(folder, example):
+    """A network without a signature, and with an input example."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.pytorch.save_model(
+            saved_module(), str(folder), serialization_format="pickle", pip_requirements=["torch"],
+            input_example=NUMBERS[:5].astype(np.float32), signature=False,
+        )  # fmt: skip
+    (folder / "input_example.json").write_text(json.dumps(example))
+    return folder
+
+
 def test_an_input_example_of_mlflows_tells_them_too(repository, tmp_path):
     for name, example in (("list", {"inputs": NUMBERS[:5].tolist()}), ("plain", NUMBERS[:5].tolist())):
-        folder = tmp_path / name
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            mlflow.pytorch.save_model(
-                saved_module(), str(folder), serialization_format="pickle", pip_requirements=["torch"],
-                input_example=NUMBERS[:5].astype(np.float32), signature=False,
-            )  # fmt: skip
-        stored = folder / "input_example.json"
-        stored.write_text(json.dumps(example))
-        assert export(repository, folder).inputs == "input FP32 [4]"
+        assert export(repository, logged(tmp_path / name, example)).inputs == "input FP32 [4]"
+
+
+def test_what_a_person_says_goes_before_an_example_that_was_logged(repository, tmp_path):
+    folder = logged(tmp_path / "whole", [[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert export(repository, folder, declared=["x:FP32[4]"]).inputs == "x FP32 [4]"
+    np.save(tmp_path / "rows.npy", NUMBERS)
+    assert export(repository, folder, sample="rows.npy").version == 2
+    assert verify("whole", 1, repository, None, "", lambda _: None).passed
+
+
+def test_an_example_that_fits_nothing_is_no_hindrance(repository, tmp_path):
+    folder = tmp_path / "onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.onnx.save_model(
+            times(2.0), str(folder), input_example=NUMBERS[:3].astype(np.float32), signature=False
+        )
+    for example in ({"inputs": {"other": [[1, 2]]}}, [1, 2, 3], [["a"]], {"inputs": {}}):
+        (folder / "input_example.json").write_text(json.dumps(example))
+        assert export(repository, folder).inputs == "x FP32 [4]"
 
 
 def saved_module():
@@ -292,6 +399,7 @@ def test_a_declaration_that_contradicts_a_signature_is_refused(repository, tmp_p
     folder = tmp_path / "m"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mlflow.onnx.save_model(times(2.0), str(folder), input_example=NUMBERS[:3].astype(np.float32))
+        rows = NUMBERS[:3].astype(np.float32)
+        mlflow.onnx.save_model(times(2.0), str(folder), signature=infer_signature(rows, rows))
     refused(repository, folder, "has a signature, which says", declared=["x:FP64[4]"])
     assert export(repository, write_times(tmp_path / "double.onnx", 2.0), declared=["x:FP32[4]"]).version == 1

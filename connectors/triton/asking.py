@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -38,7 +39,6 @@ class ServedModel(Struct, frozen=True):
         inputs, outputs: without the batch axis where it has one.
         max_batch: rows of one request; 0 for a model that takes its inputs whole.
         whole: of such a model, the first axis of its inputs; -1 where any length will do, else 0.
-        is_ensemble: whether it is made of other models: it answers with all of its outputs or with none.
     """
 
     name: str
@@ -47,7 +47,6 @@ class ServedModel(Struct, frozen=True):
     outputs: tuple[ServedTensor, ...]
     max_batch: int
     whole: int = 0
-    is_ensemble: bool = False
 
     @property
     def rows_at_once(self) -> int | None:
@@ -55,29 +54,27 @@ class ServedModel(Struct, frozen=True):
         return self.max_batch or (self.whole if self.whole > 0 else None)
 
 
-def served_model(name: str, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> ServedModel:
+def served_model(name: str, metadata: Any, config: Any) -> ServedModel:
     """What a server's answers on a model mean.
 
     Args:
         name: of the model.
         metadata: its metadata by the open inference protocol, as JSON.
         config: its configuration, as JSON.
+
+    Raises:
+        ServiceUnavailable: they are no such answers: somebody else listens there.
     """
-    most = int(config.get("max_batch_size", 0))
-    inputs, outputs = (
-        tuple(
-            ServedTensor(
-                str(t["name"]), str(t.get("datatype", "")), tuple(int(dim) for dim in t.get("shape", ()))[1:]
-            )
-            for t in metadata.get(side, ())
-        )
-        for side in ("inputs", "outputs")
-    )
-    first = [int(t["shape"][0]) for t in metadata.get("inputs", ()) if t.get("shape")]
-    return ServedModel(
-        name, max(metadata.get("versions") or [""], key=number), inputs, outputs, most,
-        whole=0 if most else max(first, default=-1), is_ensemble=metadata.get("platform") == "ensemble",
-    )  # fmt: skip
+    try:
+        most = int(config.get("max_batch_size", 0))
+        inputs, outputs = (tuple(map(served_tensor, metadata[side])) for side in ("inputs", "outputs"))
+        first = [int(t["shape"][0]) for t in metadata["inputs"] if t.get("shape")]
+        version = max(metadata.get("versions") or [""], key=number)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ServiceUnavailable(
+            f"what is said of the model {name} is no model's description: is it Triton that listens there?"
+        ) from error
+    return ServedModel(name, version, inputs, outputs, most, 0 if most else max(first, default=-1))
 
 
 def served_tensor(told: Mapping[str, Any]) -> ServedTensor:
@@ -127,7 +124,7 @@ class ModelClient:
         """
         told = self._asked(name, lambda: self._client.get_model_metadata(name, version, **self._plain()))
         config = self._asked(name, lambda: self._client.get_model_config(name, version, **self._plain()))
-        return served_model(name, told, config.get("config", config))
+        return served_model(name, told, config.get("config", config) if isinstance(config, dict) else config)
 
     def infer(
         self, model: ServedModel, rows: Mapping[str, Array], version: str = "", outputs: Sequence[str] = ()
@@ -148,18 +145,24 @@ class ModelClient:
         if unknown := [name for name in outputs if name not in wanted]:
             told = ", ".join(t.name for t in model.outputs)
             raise ConfigurationError(f"{model.name} has no output {unknown[0]!r}: its outputs are {told}")
+        if not model.inputs:
+            raise ConfigurationError(f"{model.name} takes nothing: there is nothing to ask it")
         given = [fitted(model, tensor, rows) for tensor in model.inputs]
-        count = len(given[0]) if given else 0
+        count = len(given[0])
         if any(len(array) != count for array in given):
             told = ", ".join(f"{t.name}: {len(a)}" for t, a in zip(model.inputs, given, strict=True))
             raise ConfigurationError(f"each input must have as many rows as the others; they have {told}")
         at_once = model.rows_at_once or max(1, count)
         if model.whole > 0 and count % model.whole:
             raise ConfigurationError(f"{model.name} takes {model.whole} rows at once, and there are {count}")
-        parts = [
-            self._once(model, [array[k : k + at_once] for array in given], version, wanted)
-            for k in range(0, count, at_once)
-        ]
+        sent = [[array[k : k + at_once] for array in given] for k in range(0, count, at_once)]
+        parts = [self._once(model, some, version, wanted) for some in sent]
+        by_row = all(len(a) == len(some[0]) for some, part in zip(sent, parts, strict=True) for a in part.values())
+        if len(parts) > 1 and not by_row:
+            raise ConfigurationError(
+                f"{model.name} does not answer a row for a row, so that the answers to {len(parts)} requests "
+                f"cannot be told apart: ask {at_once} rows at most"
+            )
         return {name: np.concatenate([part[name] for part in parts]) for name in wanted} if parts else {}
 
     def _once(self, model: ServedModel, given: list[Array], version: str, wanted: list[str]) -> dict[str, Array]:
@@ -168,11 +171,12 @@ class ModelClient:
             one = self._library.InferInput(tensor.name, list(array.shape), tensor.dtype)
             one.set_data_from_numpy(array)
             inputs.append(one)
-        # Of an ensemble all are asked for, and of others too: what is not wanted costs little.
-        found = self._asked(
-            model.name, lambda: self._client.infer(model.name, inputs, version, **self._deadline()), parsed=False
-        )
-        return {name: found.as_numpy(name) for name in wanted}
+        # All are asked for: an ensemble refuses otherwise, and of others what is not wanted costs little.
+        found = self._asked(model.name, lambda: self._client.infer(model.name, inputs, version, **self._deadline()))
+        answers = {name: found.as_numpy(name) for name in wanted}
+        if absent := [name for name, values in answers.items() if values is None]:
+            raise ConfigurationError(f"{model.name} has answered without its output {absent[0]}")
+        return {name: np.atleast_1d(values) for name, values in answers.items()}
 
     def _plain(self) -> dict[str, Any]:
         return {"as_json": True, "client_timeout": self._timeout_s} if self._protocol == "grpc" else {}
@@ -180,16 +184,16 @@ class ModelClient:
     def _deadline(self) -> dict[str, Any]:
         return {"client_timeout": self._timeout_s} if self._protocol == "grpc" else {}
 
-    def _asked(self, name: str, call: Any, *, parsed: bool = True) -> Any:
+    def _asked(self, name: str, call: Any) -> Any:
         began_s = time.monotonic()
         try:
-            found = call()
+            return call()
         except InferenceServerException as error:
             raise self._refusal(name, error) from error
-        except OSError as error:
+        # By HTTP: what is no HTTP, no JSON, or a connection that ends.
+        except (OSError, HTTPException, ValueError) as error:
             waited = f" in {time.monotonic() - began_s:.1f} s" if isinstance(error, TimeoutError) else ""
-            raise self._silence(f"{error}{waited}") from error
-        return dict(found) if parsed else found
+            raise self._silence(f"{type(error).__name__}: {str(error)[:WORDS]}{waited}") from error
 
     def _refusal(self, name: str, error: Any) -> Exception:
         said = " ".join(str(error.message() or "").split())[:WORDS]

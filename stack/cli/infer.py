@@ -79,18 +79,23 @@ def address_of(told: str | None, protocol: str) -> str:
 
 def show(found: Inference, version: str, *, json: bool, written: Path | None) -> None:
     """Answers, or their beginning."""
-    from stack.workflows.inference import records
+    from stack.workflows.inference import records, whole
 
-    told = records(found)
+    told = records(found) if found.is_by_row else []
     if json:
         print_json({
-            "model": found.model.name, "version": version or found.model.version, "rows": told,
+            "model": found.model.name, "version": version or found.model.version,
+            **({"rows": told} if found.is_by_row else {"outputs": whole(found)}),
             "requests": found.requests, "seconds": round(found.seconds, 6),
         })  # fmt: skip
         return
-    names = list(told[0]) if told else []
-    cells = [[cell(one[name]) for name in names] for one in told[:SHOWN_ROWS]]
-    out.print(table(f"{found.model.name} {version or found.model.version}", names, cells))
+    title = f"{found.model.name} {version or found.model.version}"
+    if found.is_by_row:
+        names = list(told[0]) if told else []
+        out.print(table(title, names, [[cell(one[name]) for name in names] for one in told[:SHOWN_ROWS]]))
+    else:
+        rows = [[name, "x".join(map(str, a.shape)), cell(a.tolist())] for name, a in found.answers.items()]
+        out.print(table(f"{title}, which does not answer a row for a row", ["output", "shape", "holds"], rows))
     if len(told) > SHOWN_ROWS:
         out.print(f"and {len(told) - SHOWN_ROWS:,} more rows: --json prints, and --out FILE keeps them all")
     took = f"{found.asked.rows:,} rows in {found.requests:,} requests, {found.seconds * 1e3:.1f} ms"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from trading.models.rows import arranged, read_rows
 from trading.models.signature import FEATURES_TENSOR
 
 #: Ticks of a source where nobody says how many.
-TICKS = 10
+TICKS, READ_AT_ONCE = 10, 1024
 KINDS = (".csv", ".json", ".jsonl", ".npz", ".parquet")
 Progress = Callable[[str], None]
 
@@ -60,20 +61,28 @@ class Inference(Struct, frozen=True):
     requests: int
     seconds: float
 
+    @property
+    def is_by_row(self) -> bool:
+        """Whether each output has as many rows as were asked; what finds things in a row answers otherwise."""
+        return all(len(a) == self.asked.rows for a in self.answers.values())
+
 
 def of_file(model: ServedModel, path: Path, limit: int | None) -> Asked:
-    """The rows of a file, an array an input. Raises ConfigurationError where it has none."""
+    """The rows of a file, an array an input. Raises ConfigurationError where it has none.
+
+    A table for one matrix is sent as it stands: no server says what it calls its columns.
+    """
     names = [t.name for t in model.inputs]
     arrays = arranged(read_rows(path), names)
     return Asked({name: a[:limit] for name, a in zip(names, arrays, strict=True)})
 
 
 def of_source(model: ServedModel, source: str, limit: int | None) -> Asked:
-    """The feature kernel's rows of a market's first ticks, after those that fill its windows.
+    """The feature kernel's rows of a market's first ticks whose windows are filled.
 
     Raises:
-        ConfigurationError: the model takes something else, or there is no such source; SourceError: it cannot be
-            read.
+        ConfigurationError: the model takes something else, there is no such source, or it is too short to fill
+            them; SourceError: it cannot be read.
     """
     if [(t.name, t.dims) for t in model.inputs] != [(FEATURES_TENSOR.name, FEATURES_TENSOR.dims)]:
         told = ", ".join(f"{t.name} {list(t.dims)}" for t in model.inputs)
@@ -81,14 +90,20 @@ def of_source(model: ServedModel, source: str, limit: int | None) -> Asked:
             f"{model.name} takes {told}, and a market's features are {FEATURES_TENSOR.name} "
             f"{list(FEATURES_TENSOR.dims)}: give rows of its own with --rows"
         )
-    ticks = [record.tick for record in itertools.islice(open_source(source).records(), limit or TICKS)]
+    wanted, engine, rows, ticks = limit or TICKS, FeatureEngine(), [], []
+    records = (record.tick for record in open_source(source).records())
+    while len(ticks) < wanted and (some := list(itertools.islice(records, READ_AT_ONCE))):
+        update = engine.update(TickBatch.from_ticks(some))
+        # What a gateway would hold for, nobody need ask about.
+        rows += list(update.values[update.warm])
+        ticks += [tick for tick, is_warm in zip(some, update.warm.tolist(), strict=True) if is_warm]
     if not ticks:
-        raise ConfigurationError(f"{source} holds no tick")
-    batch = TickBatch.from_ticks(ticks)
-    times = np.asarray(batch.event_time_ns).astype("datetime64[ns]").astype(str)
+        raise ConfigurationError(f"{source} has no tick after those that warm the features of its symbol")
+    ticks, rows = ticks[:wanted], rows[:wanted]
+    times = np.array([tick.event_time_ns for tick in ticks]).astype("datetime64[ns]").astype(str)
     return Asked(
-        {FEATURES_TENSOR.name: FeatureEngine().update(batch).values},
-        {"symbol": list(batch.symbols), "time": [f"{time}Z" for time in times]},
+        {FEATURES_TENSOR.name: np.stack(rows)},
+        {"symbol": [tick.symbol for tick in ticks], "time": [f"{time}Z" for time in times]},
     )
 
 
@@ -104,7 +119,7 @@ def ask(
 
 
 def records(found: Inference) -> list[dict[str, Any]]:
-    """A row each: its labels, and each output's number, or list of numbers."""
+    """A row each, of answers that are by row: its labels, and each output's number, or list of numbers."""
     columns = {
         name: (a.reshape(len(a)) if a.shape[1:] in {(), (1,)} else a).tolist() for name, a in found.answers.items()
     }
@@ -128,13 +143,16 @@ def check_out(path: Path) -> None:
 def write(found: Inference, path: Path) -> None:
     """Answers as the file's suffix says; whole or not at all."""
     half = path.with_name(f".{path.name}.half")
-    told = records(found)
+    if not found.is_by_row and path.suffix not in {".npz", ".json"}:
+        raise ConfigurationError(
+            f"--out {path}: {found.model.name} does not answer a row for a row: write .npz or .json"
+        )
     try:
+        told = records(found) if found.is_by_row else []
         if path.suffix == ".npz":
-            with half.open("wb") as file:
-                np.savez(file, **found.answers)  # type: ignore[arg-type]
+            as_archive(found.answers, half)
         elif path.suffix == ".json":
-            half.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+            half.write_bytes(msgspec.json.format(msgspec.json.encode(told or whole(found)), indent=2) + b"\n")
         elif path.suffix == ".jsonl":
             half.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in told))
         else:
@@ -142,6 +160,19 @@ def write(found: Inference, path: Path) -> None:
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
+
+
+def whole(found: Inference) -> dict[str, Any]:
+    """Each output as nested lists."""
+    return {name: a.tolist() for name, a in found.answers.items()}
+
+
+def as_archive(answers: Mapping[str, Array], path: Path) -> None:
+    """As numpy.savez writes, which takes no array that is called "file"."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in answers.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def as_table(told: list[dict[str, Any]], path: Path, *, is_csv: bool) -> None:

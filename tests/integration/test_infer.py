@@ -110,7 +110,7 @@ def test_a_server_that_is_not_there_is_a_sentence(stack):
 def test_rows_that_do_not_fit_are_named_before_they_are_sent(served):
     with ModelClient(served.triton_grpc) as client:
         model = client.model("trading_decision_fused")
-        assert (model.max_batch, model.is_ensemble) == (1024, False)
+        assert model.max_batch == 1024
         for rows, says in (
             ({"x": np.zeros((1, 32))}, "no rows are given for features"),
             ({"features": np.zeros((1, 31))}, r"takes \[32\] a row for features, and the rows have \[31\]"),

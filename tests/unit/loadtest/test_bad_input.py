@@ -79,7 +79,7 @@ def server():
     made.server_close()
 
 
-METADATA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [-1, 32]}]}
+METADATA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [-1, 32]}], "outputs": []}
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ METADATA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [-1, 32
         ({"/v2": (500, {})}, "does not answer by HTTP"),
         ({"/v2": (200, {}), "/v2/models/m": (200, METADATA), "/v2/models/m/config": (200, {"max_batch_size": 4})},
          "batch 8: model m takes at most 4 rows"),
-        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64]}]}),
+        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64]}], "outputs": []}),
           "/v2/models/m/config": (200, {})}, "batch 8: model m takes 1 rows"),
-        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": []}), "/v2/models/m/config": (200, {})}, "takes nothing"),
+        ({"/v2": (200, {}), "/v2/models/m": (200, {"inputs": [], "outputs": []}), "/v2/models/m/config": (200, {})}, "takes nothing"),
     ],
 )  # fmt: skip
 def test_an_http_server_that_will_not_do_is_a_sentence(server, answers, says):

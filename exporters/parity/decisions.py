@@ -23,6 +23,8 @@ HEADINGS: dict[Task, str] = {
 CLASSES = ("probab", "logit", "class", "label", "softmax")
 #: Columns whose ranks are compared: of an image there would be many.
 MOST_COLUMNS = 64
+#: Rows whose order says something, and how far they must lie apart, as a share of the largest.
+LEAST_RANKED, LEAST_SPREAD = 16, 1e-3
 
 
 def task_of(signature: ModelSignature) -> Task:
@@ -52,15 +54,30 @@ def in_words(task: Task, flip_rate: float, rank_correlation: float | None) -> st
 
 
 def rank_correlation(wanted: Arrays, got: Arrays) -> float | None:
-    """Spearman's, the lowest of the outputs' first columns; None where nothing tells rows apart."""
-    pairs = [
-        (a.reshape(len(a), -1)[:, :MOST_COLUMNS], b.reshape(len(b), -1)[:, :MOST_COLUMNS])
-        for a, b in zip(wanted, got, strict=True)
-        if a.dtype.kind == "f"
-    ]
-    if not any(np.ptp(a, axis=0).any() for a, _ in pairs if len(a) > 1):
+    """Spearman's, the lowest of the outputs' first columns.
+
+    None where nothing tells rows apart: of few rows, and of a column that is all alike but for rounding, the order
+    says nothing.
+    """
+    if len(wanted[0]) < LEAST_RANKED:
         return None
-    return min(spearman(a, b) for a, b in pairs)
+    found = [
+        spearman(a[:, k], b[:, k])
+        for a, b in (
+            (x.reshape(len(x), -1)[:, :MOST_COLUMNS], y.reshape(len(y), -1)[:, :MOST_COLUMNS])
+            for x, y in zip(wanted, got, strict=True)
+            if x.dtype.kind == "f"
+        )
+        for k in range(a.shape[1])
+        if is_spread(a[:, k])
+    ]
+    return min(found, default=None)
+
+
+def is_spread(values: Array) -> bool:
+    """Whether finite numbers of a column lie further apart than rounding could put them."""
+    known = values[np.isfinite(values)].astype(np.float64)
+    return len(known) >= LEAST_RANKED and bool(np.ptp(known) > LEAST_SPREAD * np.abs(known).max())
 
 
 def actions(signature: ModelSignature, outputs: Arrays) -> Array:
@@ -97,7 +114,7 @@ def orders(targets: Array) -> Array:
 
 
 def spearman(a: Array, b: Array) -> float:
-    """Rank correlation of two arrays [rows, *dims], the lowest of their columns; 1 where a column is all alike."""
+    """Rank correlation of two arrays [rows, *dims], the lowest of their columns; 1 where both are all alike."""
     x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (a, b))
     found = [1.0]
     for k in range(x.shape[1]):

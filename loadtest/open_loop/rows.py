@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from itertools import islice
@@ -21,8 +22,8 @@ from trading.models.rows import arranged, read_rows
 from trading.models.signature import FEATURES_TENSOR
 
 ROWS = 1024
-#: Rows of a model of which nothing is known but its inputs.
-MADE_UP = 256
+#: Rows of a model of which nothing is known but its inputs, and how much memory they may take, all of them and one.
+MADE_UP, MOST_BYTES, MOST_ROW_BYTES = 256, 2**26, 2**30
 #: Ticks that only warm the kernel's windows.
 WARMING = 2048
 DEFAULT_SOURCE = "simulate:regimes?ticks=8000&symbols=4"
@@ -81,30 +82,42 @@ def rows_for(
         InvalidRun: the model takes text, or an input's length is open and nobody says it.
         ConfigurationError, SourceError: the file or the source does not fit.
     """
+    if shapes and file is not None:
+        raise ConfigurationError("--shape is for rows that are made up, and --rows has them")
+    names = [t.name for t in served.inputs]
+    if unknown := [name for name in shapes or {} if name not in names]:
+        raise ConfigurationError(f"--shape {unknown[0]}: {served.name} takes {', '.join(names)}")
     if file is not None:
-        names = [t.name for t in served.inputs]
         given = dict(zip(names, arranged(read_rows(file), names), strict=True))
     elif [(t.name, t.dims) for t in served.inputs] == [(FEATURES_TENSOR.name, FEATURES_TENSOR.dims)]:
         given = {FEATURES_TENSOR.name: feature_rows(source)}
     else:
         random = np.random.default_rng(0)
-        given = {t.name: made_up(served, t, (shapes or {}).get(t.name, ""), random) for t in served.inputs}
+        dims = {t.name: dims_of(served, t, (shapes or {}).get(t.name, "")) for t in served.inputs}
+        wide = sum(math.prod(one) for one in dims.values()) * np.dtype(np.float64).itemsize
+        if wide > MOST_ROW_BYTES:
+            raise InvalidRun(f"one row of {served.name} would take {wide >> 20:,} MiB")
+        count = max(1, min(MADE_UP, MOST_BYTES // wide))
+        given = {t.name: made_up(t, (count, *dims[t.name]), random) for t in served.inputs}
     return ModelRows(served.inputs, tuple(fitted(served, t, given) for t in served.inputs))
 
 
-def made_up(served: ServedModel, tensor: ServedTensor, shape: str, random: np.random.Generator) -> Array:
-    """Normal numbers, or zeros and ones of an input of whole ones: larger ones may be nobody's id."""
-    dims = tuple(int(dim) for dim in re.findall(r"-?[0-9]+", shape)) if shape else tensor.dims
+def dims_of(served: ServedModel, tensor: ServedTensor, shape: str) -> tuple[int, ...]:
+    """Of one row. Raises InvalidRun where the server leaves them open and nobody says them, or for text."""
+    if tensor.dtype == "BYTES":
+        raise InvalidRun(f"{served.name} takes text for {tensor.name}: only numbers are sent here")
+    dims = tuple(map(int, shape.split(","))) if shape else tensor.dims
     if len(dims) != len(tensor.dims) or any(dim < 1 for dim in dims):
         raise InvalidRun(
             f"{served.name} takes {tensor.name} {tensor.dtype} {list(tensor.dims)}, and rows are sent at one "
             f"length: say --shape {tensor.name}:DIM,DIM or give rows with --rows"
         )
-    if tensor.dtype == "BYTES":
-        raise InvalidRun(f"{served.name} takes text for {tensor.name}: only numbers are sent here")
-    if tensor.dtype.startswith(("FP", "BF")):
-        return random.normal(size=(MADE_UP, *dims))
-    return random.integers(0, 2, size=(MADE_UP, *dims))
+    return dims
+
+
+def made_up(tensor: ServedTensor, shape: tuple[int, ...], random: np.random.Generator) -> Array:
+    """Normal numbers, or zeros and ones of an input of whole ones: larger ones may be nobody's id."""
+    return random.normal(size=shape) if tensor.dtype.startswith(("FP", "BF")) else random.integers(0, 2, size=shape)
 
 
 def shapes_of(told: list[str]) -> dict[str, str]:

@@ -32,6 +32,8 @@ from trading.models.signature import TRADING_DECISION
 #: A call beyond so many in flight is not made, and counts as failed: the server is drowning.
 MOST_IN_FLIGHT = 5_000
 LEAD_NS = 200_000_000
+#: Calls that are made ready before any is sent, and how much memory they may take.
+READY, MOST_READY_BYTES = 64, 2**28
 PROGRESS_EVERY = 256
 #: Times of a call: meant, sent, answered (0: failed).
 COLUMNS, BUFFERED, CHUNK = 3, 24_576, 500_000
@@ -88,7 +90,10 @@ class Calls:
     def __init__(self, load: TritonLoad, rows: ModelRows, out: Path, show: Callable[[int, int], None]) -> None:
         self._load, self._show = load, show
         self._client = triton.InferenceServerClient(load.address)
-        self._inputs = [_inputs(rows, k, load.batch) for k in range(min(64, rows.count))]
+        # Ready to be sent, as many as memory has room for.
+        wide = sum(array[:1].nbytes for array in rows.arrays) * load.batch
+        ready = max(1, min(READY, rows.count, MOST_READY_BYTES // wide))
+        self._inputs = [_inputs(rows, k, load.batch) for k in range(ready)]
         self._lock = threading.Lock()
         self._times, self._file = array("q"), out.open("wb")
         self.errors: Counter[str] = Counter()

@@ -110,31 +110,15 @@ class RowsUser(PacedUser):
         self.batch = int(getattr(self.options, "batch", 8))
         self.model = getattr(self.options, "model", "trading_decision")
         self.random = np.random.default_rng()
-        failed = attempt(self.look)
-        if failed is not None:
-            self._due = math.inf
-            self.timed(lambda: again(failed))
-            raise GreenletExit
         super().on_start()
 
-    def look(self) -> None:
-        """What the model takes, and rows of that. Raises InvalidRun."""
-        self.served = self.told()
-        self.rows = rows_of(self.served, self.options)
-
-    def told(self) -> ServedModel:
-        """What the server says of the model. Raises InvalidRun."""
-        raise NotImplementedError
+    def take(self, served: ServedModel) -> None:
+        """Have rows of what a model takes. Raises InvalidRun."""
+        self.rows = rows_of(served, self.options)
 
     def some_rows(self) -> list[tuple[ServedTensor, Array]]:
         """A batch, never the same again and again."""
         return self.rows.batch(int(self.random.integers(0, self.rows.count)), self.batch)
-
-
-def finite(name: str, values: Any) -> None:
-    """Raises ValueError for an answer that nobody could act on."""
-    if values is None or (np.asarray(values).dtype.kind == "f" and not np.isfinite(values).all()):
-        raise ValueError(f"{name} is not finite")
 
 
 def attempt(work: Callable[[], None]) -> Exception | None:

@@ -9,9 +9,9 @@ from gevent.queue import Queue
 from locust import tag, task
 
 from connectors.triton import grpc as triton
-from connectors.triton.asking import ServedModel
 from loadtest.measuring import preflight
-from loadtest.users.base import TIMEOUT_S, RowsUser, finite
+from loadtest.measuring.answers import finite
+from loadtest.users.base import TIMEOUT_S, RowsUser
 
 
 class GrpcUser(RowsUser):
@@ -21,6 +21,7 @@ class GrpcUser(RowsUser):
 
     def connect(self) -> None:
         """Open the channel."""
+        self.take(preflight.check_grpc(self.options.triton_grpc, self.model, batch=self.batch))
         self.client = triton.InferenceServerClient(self.options.triton_grpc)
 
     def on_stop(self) -> None:
@@ -29,10 +30,6 @@ class GrpcUser(RowsUser):
             self.client.close()
             # Its destructor closes again: now, while there is a loop to do that in.
             del self.client
-
-    def told(self) -> ServedModel:
-        """See RowsUser."""
-        return preflight.check_grpc(self.options.triton_grpc, self.model, batch=self.batch)
 
     def inputs(self) -> list[triton.InferInput]:
         """A batch."""

@@ -10,9 +10,9 @@ from geventhttpclient import HTTPClient
 from locust import tag, task
 
 from connectors.triton import http as triton
-from connectors.triton.asking import ServedModel
 from loadtest.measuring import preflight
-from loadtest.users.base import TIMEOUT_S, RowsUser, finite
+from loadtest.measuring.answers import finite
+from loadtest.users.base import TIMEOUT_S, RowsUser
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -25,14 +25,11 @@ class HttpUser(RowsUser):
 
     def connect(self) -> None:
         """Open it."""
+        self.take(preflight.check_http(self.options.triton_http, self.model, batch=self.batch))
         self.client = HTTPClient.from_url(
             self.options.triton_http, connection_timeout=TIMEOUT_S, network_timeout=TIMEOUT_S
         )
         self.path = f"/v2/models/{self.model}/infer"
-
-    def told(self) -> ServedModel:
-        """See RowsUser."""
-        return preflight.check_http(self.options.triton_http, self.model, batch=self.batch)
 
     def on_stop(self) -> None:
         """Hang up."""

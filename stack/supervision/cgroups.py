@@ -128,6 +128,9 @@ def let_yield(folder: Path | None, interface: Interface) -> bool:
         return False
     with contextlib.suppress(OSError):
         folder.mkdir(exist_ok=True)
+        if interface is V2:
+            # Also where it was taken away in between.
+            (folder / "cgroup.subtree_control").write_text("+memory")
         (folder / IDLE).write_text("1")
         return True
     with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from connectors.triton.asking import Array, ModelClient, ServedModel
 from trading.errors import ConfigurationError
 from trading.features.engine import FeatureEngine
 from trading.history import open_source
-from trading.market import TickBatch
+from trading.market import Tick, TickBatch
 from trading.models.rows import arranged, read_rows
 from trading.models.signature import FEATURES_TENSOR
 
@@ -90,7 +90,9 @@ def of_source(model: ServedModel, source: str, limit: int | None) -> Asked:
             f"{model.name} takes {told}, and a market's features are {FEATURES_TENSOR.name} "
             f"{list(FEATURES_TENSOR.dims)}: give rows of its own with --rows"
         )
-    wanted, engine, rows, ticks = limit or TICKS, FeatureEngine(), [], []
+    wanted, engine = limit or TICKS, FeatureEngine()
+    rows: list[Array] = []
+    ticks: list[Tick] = []
     records = (record.tick for record in open_source(source).records())
     while len(ticks) < wanted and (some := list(itertools.islice(records, READ_AT_ONCE))):
         update = engine.update(TickBatch.from_ticks(some))

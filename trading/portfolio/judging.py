@@ -14,6 +14,9 @@ from trading.risk.model import Order
 from trading.risk.trading_state import SEVERITY, TradingState
 from trading.risk.verdict import Verdict
 
+#: An age that is not known is that of data of three years ago, and one from ahead is no younger than now.
+OLDEST_S = 1e8
+
 
 def judge_order(
     symbol: str,
@@ -50,8 +53,9 @@ def judge_order(
     touch = math.nan if price is None else float(price)
     middle, held = touch if mid is None else float(mid), float(position)
     quota = found.of(symbol).max_desk_notional
+    age_ns = int(min(abs(age_s), OLDEST_S) * 1e9) if math.isfinite(age_s) else int(OLDEST_S * 1e9)
     order = Order(
-        float(quantity), touch, math.nan, math.nan, math.nan, middle, 1, at_ns, int(age_s * 1e9), SEVERITY[state],
+        float(quantity), touch, math.nan, math.nan, math.nan, middle, 1, at_ns, age_ns, SEVERITY[state],
         bool(is_open(at_ns, found.calendar)), math.nan if quota is None else quota,
     )  # fmt: skip
     return judged(found, symbol, order, held)

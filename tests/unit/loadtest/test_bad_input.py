@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from connectors.triton.asking import ServedModel, ServedTensor
 from loadtest.errors import InvalidRun
 from loadtest.measuring import preflight
+from loadtest.measuring.answers import finite
 from loadtest.measuring.result import save
 from loadtest.open_loop.drive import Load
 from loadtest.open_loop.rows import feature_rows, rows_for, shapes_of
@@ -175,11 +177,35 @@ def test_an_open_axis_is_said_and_text_is_not_sent():
     assert found.arrays[0].shape == (256, 3, 8, 9)
     with pytest.raises(ConfigurationError, match=r"takes \[3, -1, -1\] a row for image"):
         rows_for(served(IMAGE), shapes={"image": "4,8,9"})
+    with pytest.raises(ConfigurationError, match="--shape picture: m takes image"):
+        rows_for(served(IMAGE), shapes={"picture": "3,8,9"})
+    with pytest.raises(ConfigurationError, match="--rows has them"):
+        rows_for(served(IMAGE), file=Path("rows.npy"), shapes={"image": "3,8,9"})
     with pytest.raises(InvalidRun, match="takes text for words"):
         rows_for(served(ServedTensor("words", "BYTES", (1,))))
     for text in ("image", "image:", ":3", "image:3,x", "image:-3"):
         with pytest.raises(ConfigurationError, match="expected NAME:DIM,DIM"):
             shapes_of([text])
+
+
+def test_rows_that_are_made_up_take_no_more_memory_than_there_is_room_for():
+    large = rows_for(served(IMAGE), shapes={"image": "3,640,640"})
+    assert 1 <= large.count < 10
+    assert rows_for(served(IMAGE), shapes={"image": "3,4,4"}).count == 256
+    with pytest.raises(InvalidRun, match=r"one row of m would take 185,394 MiB"):
+        rows_for(served(IMAGE), shapes={"image": "3,90000,90000"})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [(None, "not there"), ([1.0, None], "not there"), ([1.0, math.nan], "not finite"), ([[math.inf]], "not finite"),
+     (np.array([None]), "not there")],
+)  # fmt: skip
+def test_an_answer_that_nobody_could_act_on_has_failed(values, says):
+    with pytest.raises(ValueError, match=f"y is {says}"):
+        finite("y", values)
+    finite("y", [1.0, 2])
+    finite("y", ["words"])
 
 
 def test_rows_of_a_file_are_sent_to_any_model(tmp_path):

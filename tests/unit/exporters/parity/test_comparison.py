@@ -221,16 +221,29 @@ def test_what_is_decided_from_a_models_answers(signature, task):
 
 
 def test_values_are_ranked_and_rows_without_meaning_are_not():
-    wanted = np.float32([[1.0], [2.0], [3.0], [4.0]])
-    got = np.float32([[1.0], [2.0], [4.0], [3.0]])
-    assert rank_correlation([wanted], [got]) == pytest.approx(0.8)
-    assert rank_correlation([wanted[:1]], [got[:1]]) is None
-    assert rank_correlation([np.int64([[1], [2]])], [np.int64([[1], [2]])]) is None
+    wanted = np.arange(1.0, 41.0, dtype=np.float32)[:, None]
+    got = wanted[::-1].copy()
+    assert rank_correlation([wanted], [got]) == pytest.approx(-1.0)
+    assert rank_correlation([wanted[:15]], [got[:15]]) is None
+    assert rank_correlation([np.int64(wanted)], [np.int64(wanted)]) is None
     ranked = compare(of("y", 1), [wanted], [got], where="file", rows="golden")
-    assert ranked.rank_correlation == pytest.approx(0.8)
+    assert ranked.rank_correlation == pytest.approx(-1.0)
     assert compare(of("y", 1), [wanted], [got], where="file", rows="adversarial").rank_correlation is None
-    with pytest.raises(ParityError, match=r"3.3e-01 of what is usual.*1e-05 of it, is allowed, and rank cor.*0\.8"):
+    with pytest.raises(
+        ParityError, match=r"1.9e\+00 of what is usual.*1e-05 of it, is allowed, and rank cor.* -1\.0"
+    ):
         require(of("y", 1), ranked)
+
+
+def test_what_rounding_alone_orders_is_not_ranked():
+    """A column that is all alike, and one that lies a unit in the last place apart."""
+    wanted = np.column_stack([np.arange(40.0), np.ones(40)]).astype(np.float32)
+    got = wanted.copy()
+    got[7, 1] = np.nextafter(np.float32(1.0), np.float32(2.0))
+    assert rank_correlation([wanted], [got]) == pytest.approx(1.0)
+    assert rank_correlation([wanted[:, 1:]], [got[:, 1:]]) is None
+    # What the other makes of it is what counts: one that answers all alike has no order.
+    assert rank_correlation([wanted], [np.zeros_like(wanted)]) == 0.0
 
 
 def test_flips_are_counted_a_row():

@@ -52,7 +52,11 @@ def parsed(words):
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_an_example_is_a_call_of_its_own_command(path):
     context = parsed(example_of(ALL[path]))
-    assert context.command.name == path[-1] or context.command.callback == ALL[path].callback
+    words: list[str] = []
+    while context.parent is not None:
+        words.insert(0, context.info_name)
+        context = context.parent
+    assert tuple(words) == path
 
 
 #: To which the word means a model's version.

@@ -33,4 +33,5 @@ def test_what_is_held_before_counts():
 
 def test_a_desk_that_is_halted_denies_and_old_data_too():
     assert "trading_state" in judge_order("X", 1.0, 100.0, state=TradingState.HALTED).broken
-    assert "stale_data" in judge_order("X", 1.0, 100.0, age_s=3600.0).broken
+    for age_s in (3600.0, math.nan, math.inf, -math.inf, 1e300, -3600.0):
+        assert "stale_data" in judge_order("X", 1.0, 100.0, age_s=age_s).broken

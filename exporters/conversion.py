@@ -222,9 +222,7 @@ def proven(
     if full is None:
         comparison.require(signature, found)
     else:
-        lineage = replace(
-            lineage, int8=in_eight_bits(signature, source, full, run, options, example, weights, lineage.columns)
-        )
+        lineage = in_eight_bits(lineage, source, full, run, options, example, weights)
     asked = golden_rows(signature, example, special, hostile)
     return Converted(
         replace(
@@ -243,16 +241,10 @@ def proven(
 
 
 def in_eight_bits(
-    signature: ModelSignature,
-    source: Run,
-    full: bytes,
-    run: Run,
-    options: Options,
-    example: Arrays | None,
-    weights: int,
-    columns: tuple[str, ...],
-) -> dict[str, float]:
-    """What int8 costs and saves. Raises ExportError where it costs too much."""
+    lineage: Lineage, source: Run, full: bytes, run: Run, options: Options, example: Arrays | None, weights: int
+) -> Lineage:
+    """The lineage with what int8 costs and saves. Raises ExportError where it costs too much."""
+    signature, columns = lineage.contract, lineage.columns
     before = run_onnx(full, [t.name for t in signature.inputs], [t.name for t in signature.outputs])
     share = weights / max(1, memory.measure_onnx(signature, onnx.parse(full))[0])
     _, rows = calibration_rows(signature, options, example, columns)
@@ -262,7 +254,7 @@ def in_eight_bits(
         # Whatever the file holds, rows like its own must be answered as well.
         _, rows = calibration_rows(signature, replace(options, calibrate=None), example, columns)
         quantization.require(signature, quantization.judged(signature, source, before, run, rows, share))
-    return {name: float(value) for name, value in asdict(found).items()}
+    return replace(lineage, int8={name: float(value) for name, value in asdict(found).items()})
 
 
 def check_fits(signature: ModelSignature, gpu: Gpu, weights: int, activations: int) -> None:

@@ -70,23 +70,24 @@ def gpus() -> dict[str, Gpu]:
     return _read("gpus.toml", Gpu)
 
 
-def find(name: str, facts: Path | None = None) -> Container:
+def find(name: str = "", facts: Path | None = None) -> Container:
     """A container by its tag.
 
     Args:
-        name: its tag, as "25.03-py3".
-        facts: a TOML file with a table of facts for each container that is not described here; where it has one
-            alone, that is meant unless `name` is another's than the default.
+        name: its tag, as "25.03-py3"; "" is the one that `facts` describe, where it is one alone, else the default.
+        facts: a TOML file with a table of facts for each container that is not described here.
 
     Raises:
         ExportError: it is described neither here nor there.
     """
     if facts is None:
-        return _one(containers(), name, "target", "; describe another with --triton-facts FILE")
+        return _one(
+            containers(), name or DEFAULT_CONTAINER, "target", "; describe another with --triton-facts FILE"
+        )
     told = read_facts(facts)
-    if name == DEFAULT_CONTAINER and len(told) == 1:
-        return next(iter(told.values()))
-    return _one({**containers(), **told}, name, "target")
+    if not name and len(told) > 1:
+        raise ExportError(f"--triton-facts {facts} describes {', '.join(told)}: say which with --target")
+    return _one({**containers(), **told}, name or next(iter(told)), "target")
 
 
 def read_facts(path: Path) -> dict[str, Container]:

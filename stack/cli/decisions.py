@@ -23,6 +23,7 @@ ActionOption = Annotated[str, typer.Option(help="Only buy, sell or hold.")]
 ReasonOption = Annotated[str, typer.Option(help="Only for this reason, as denied, or this rule, as leverage.")]
 ArmOption = Annotated[str, typer.Option(help="Only of this arm of an experiment.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; of a tail one line each.")]
+UNREAD = "messages there are no decisions that this version can read: is a newer gateway at work?"
 COLUMNS = ("UTC", "symbol", "action", "why", "quantity", "price", "holds", "target", "arm", "model", "ms", "id")
 RIGHT, WIDTHS = (4, 5, 6, 7, 10), (18, 10, 4, 21, 10, 10, 10, 10, 10, 26, 6, 0)
 COLOURS = {"buy": "green", "sell": "red", "hold": "white"}
@@ -44,11 +45,13 @@ def list_decisions(
     with err.status(f"reading {topic}"):
         found = latest(bootstrap, topic, last, which)
     if json:
-        print_json(found)
+        print_json(found.decisions)
     else:
-        out.print(table("", list(COLUMNS), [line(one) for one in found], right=RIGHT))
-        if not found:
+        out.print(table("", list(COLUMNS), [line(one) for one in found.decisions], right=RIGHT))
+        if not found.decisions:
             err.print(f"{topic} holds no such decision", markup=False)
+    if found.unread:
+        err.print(f"{found.unread:,} {UNREAD}", markup=False)
 
 
 @app.command(epilog="Example: ultrathink decisions tail --action buy")
@@ -67,8 +70,11 @@ def tail(
     from stack.workflows.decided import follow
 
     (bootstrap, topic), which = place(), asked(symbol, action, reason, arm)
-    for one in itertools.islice(follow(bootstrap, topic, which), most):
-        if json:
+    told = follow(bootstrap, topic, which)
+    for one in itertools.islice(told, most):
+        if one is None:
+            err.print(f"1 {UNREAD}", markup=False)
+        elif json:
             sys.stdout.write(msgspec.json.encode(one).decode() + "\n")
             sys.stdout.flush()
         else:

@@ -63,19 +63,25 @@ def denied_by(one: Decision) -> tuple[str, ...]:
     return verdict.broken if verdict is not None and verdict.outcome is Outcome.DENY else ()
 
 
-def latest(bootstrap: str, topic: str, count: int, wanted: Wanted) -> list[Decision]:
+class Found(Struct, frozen=True):
+    """Decisions, and how many of the messages between them hold none that this version knows."""
+
+    decisions: list[Decision]
+    unread: int = 0
+
+
+def latest(bootstrap: str, topic: str, count: int, wanted: Wanted) -> Found:
     """The last so many of a topic, of all its partitions, in the order in which they were decided.
 
     Raises:
         ConfigurationError: there is no such topic; ServiceUnavailable: Kafka does not answer.
     """
-    found: list[Decision] = []
-    for partition in require(bootstrap, topic):
-        found += latest_of(bootstrap, topic, partition, count, wanted)
-    return sorted(found, key=lambda one: one.decided_at_ns)[-count:]
+    parts = [latest_of(bootstrap, topic, p, count, wanted) for p in require(bootstrap, topic)]
+    found = [one for part in parts for one in part.decisions]
+    return Found(sorted(found, key=lambda one: one.decided_at_ns)[-count:], sum(part.unread for part in parts))
 
 
-def latest_of(bootstrap: str, topic: str, partition: int, count: int, wanted: Wanted) -> list[Decision]:
+def latest_of(bootstrap: str, topic: str, partition: int, count: int, wanted: Wanted) -> Found:
     """Of one partition: read from ever further back, as far as it takes."""
     low, high = bounds(bootstrap, topic, partition)
     # Beside each message of a small transaction lies the mark of its end.
@@ -83,22 +89,29 @@ def latest_of(bootstrap: str, topic: str, partition: int, count: int, wanted: Wa
     while True:
         start = max(low, high - reach)
         kept: deque[Decision] = deque(maxlen=count)
+        unread = 0
         for messages in read_to_end(bootstrap, topic, partition, start):
-            kept.extend(one for one in map(decoded, messages) if one is not None and wanted.takes(one))
+            read = [decoded(message) for message in messages]
+            unread += read.count(None)
+            kept.extend(one for one in read if one is not None and wanted.takes(one))
         if len(kept) == count or start <= low:
-            return list(kept)
+            return Found(list(kept), unread)
         reach *= FURTHER
 
 
-def follow(bootstrap: str, topic: str, wanted: Wanted) -> Iterator[Decision]:
-    """Those that are decided from now on, as they come, for ever. Raises as `latest`."""
+def follow(bootstrap: str, topic: str, wanted: Wanted) -> Iterator[Decision | None]:
+    """Those that are decided from now on, as they come, for ever; None for a message that holds none. Raises as
+    `latest`.
+    """
     places = [TopicPartition(topic, p, bounds(bootstrap, topic, p)[1]) for p in require(bootstrap, topic)]
     with closing(reader(bootstrap, waits_ms=FOLLOWING_MS)) as consumer:
         consumer.assign(places)
         while True:
             for message in consume_ready(consumer, CHUNK, WAIT_S):
-                one = decoded(message) if usable(message) else None
-                if one is not None and wanted.takes(one):
+                if not usable(message):
+                    continue
+                one = decoded(message)
+                if one is None or wanted.takes(one):
                     yield one
 
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
+from connectors.kafka.client import Producer
 from stack.cli.main import app
 from tests.e2e.test_whose_log import Desk
 
@@ -69,6 +70,16 @@ def test_those_that_come_are_told_as_they_come(desk):
     thread.join(30)
     assert not thread.is_alive()
     assert len({json.loads(line)["decision_id"] for line in lines}) == 20
+
+
+def test_what_cannot_be_read_is_counted_and_hides_nothing(desk):
+    producer = Producer({"bootstrap.servers": desk.stack.kafka_bootstrap})
+    for payload in (b'{"decision_id":"of a newer version"}', b"rubbish"):
+        producer.produce(desk.topics.decisions, payload, partition=0)
+    assert producer.flush(10) == 0
+    done = CLI.invoke(app, ["decisions", "list", "--last", "3"])
+    assert len(done.stdout.splitlines()) == 4
+    assert "2 messages there are no decisions that this version can read" in " ".join(done.stderr.split())
 
 
 def test_what_there_is_not_is_a_sentence(desk):

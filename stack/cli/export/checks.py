@@ -18,7 +18,7 @@ COLOURS = {"fits": "green", "cannot tell": "yellow", "does not fit": "red"}
 @command("doctor", "doctor --target 25.03-py3 --gpu rtx5070")
 def doctor(
     places: Places,
-    target: TargetOption = "25.03-py3",
+    target: TargetOption = "",
     facts: FactsOption = None,
     gpu: GpuOption = "rtx5070",
     prove: Annotated[

@@ -69,7 +69,12 @@ PLACES: dict[str, Any] = {
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Open pickles too, in a process of their own: they run their author's code.")
 ]
-TargetOption = Annotated[str, typer.Option(help="Triton container that must be able to read it.")]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        help="Triton container that must be able to read it; default: 25.03-py3, or the one of --triton-facts."
+    ),
+]
 FactsOption = Annotated[
     Path | None, typer.Option("--triton-facts", help="TOML that describes a container which is not known here.")
 ]

@@ -61,7 +61,7 @@ def model(
     format: FormatOption = "auto",  # noqa: A002
     precision: PrecisionOption = "fp32",
     max_batch: MaxBatchOption = None,
-    target: TargetOption = "25.03-py3",
+    target: TargetOption = "",
     facts: FactsOption = None,
     gpu: GpuOption = "rtx5070",
     trust: TrustOption = False,
@@ -111,7 +111,7 @@ def pipeline(
     fuse: Annotated[bool, typer.Option("--fuse", help="Also as one ONNX graph, variant `fused`.")] = False,
     precision: PrecisionOption = "fp32",
     max_batch: MaxBatchOption = None,
-    target: TargetOption = "25.03-py3",
+    target: TargetOption = "",
     facts: FactsOption = None,
     gpu: GpuOption = "rtx5070",
     trust: TrustOption = False,

@@ -38,7 +38,7 @@ def verify(
     prove: Annotated[
         bool, typer.Option("--prove", help="Also run its file under the container's own runtime (installs it).")
     ] = False,
-    target: TargetOption = "25.03-py3",
+    target: TargetOption = "",
     facts: FactsOption = None,
     trust: TrustOption = False,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Log the evidence to the model's MLflow run.")] = True,

@@ -85,8 +85,12 @@ def test_a_container_that_is_not_known_is_judged_by_its_own_facts(tmp_path):
         find("99.01-mine")
     path = tmp_path / "facts.toml"
     path.write_text(FACTS)
-    assert find("25.03-py3", path).name == find("99.01-mine", path).name == "99.01-mine"
-    assert find("25.01-py3", path).triton == "2.54.0"
+    assert find("", path).name == find("99.01-mine", path).name == "99.01-mine"
+    assert (find().name, find("25.03-py3", path).name) == ("25.03-py3", "25.03-py3")
+    path.write_text(FACTS + FACTS.replace("99.01", "99.02"))
+    with pytest.raises(ExportError, match="describes 99.01-mine, 99.02-mine: say which with --target"):
+        find("", path)
+    path.write_text(FACTS)
     told = [f for f in builds(find("99.01-mine", path), find_gpu("rtx5070")) if f.way_out]
     assert [f.seen for f in told] == ["its kernels go from 7.5 to 8.9"]
 

@@ -40,7 +40,8 @@ class Serving(Struct, frozen=True):
         queue_delay_us: of the dynamic batcher; None is no dynamic batcher.
         gpus: indices.
         arena_limit_mib: upper bound of ONNX Runtime's GPU arena, an instance.
-        real_rows: warm up with the row in the warmup folder; a copy on trial has no folder and takes random values.
+        real_rows: warm up with the row in the warmup folder; a copy on trial has no folder and takes
+            random values, or zeros of whole numbers.
         yields: whether who runs it comes after all other models: a low "nice", and TensorRT's low priority.
     """
 
@@ -144,14 +145,19 @@ def warm_up_batches(largest: int) -> list[int]:
 
 
 def add_sample(sample: pb.ModelWarmup, spec: TensorSpec, *, real: bool) -> None:
-    """A row; Triton repeats it to the batch size. Zeros could take a faster path than real rows."""
+    """A row; Triton repeats it to the batch size. Zeros could take a faster path than real rows.
+
+    Of whole numbers zero is the only one that is anybody's: Triton's random ones are no ids and no places.
+    """
     tensor = sample.inputs[spec.name]
     tensor.data_type = data_type(spec)
     tensor.dims.extend(spec.dims)
     if real:
         tensor.input_data_file = warm_up_file(spec)
-    else:
+    elif spec.dtype.startswith("FP"):
         tensor.random_data = True
+    else:
+        tensor.zero_data = True
 
 
 def warm_up_file(spec: TensorSpec) -> str:

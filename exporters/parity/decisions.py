@@ -24,7 +24,7 @@ CLASSES = ("probab", "logit", "class", "label", "softmax")
 #: Columns whose ranks are compared: of an image there would be many.
 MOST_COLUMNS = 64
 #: Rows whose order says something, and how far they must lie apart, as a share of the largest.
-LEAST_RANKED, LEAST_SPREAD = 16, 1e-3
+LEAST_RANKED, LEAST_SPREAD = 16, 1e-4
 
 
 def task_of(signature: ModelSignature) -> Task:

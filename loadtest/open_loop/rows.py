@@ -45,10 +45,11 @@ def feature_rows(source: str = DEFAULT_SOURCE) -> Float32Array:
 
 
 class ModelRows(Struct, frozen=True):
-    """Rows of a model's own inputs, [n, *dims] each and of its dtype."""
+    """Rows of a model's own inputs, [n, *dims] each and of its dtype; `source` tells where they come from."""
 
     inputs: tuple[ServedTensor, ...]
     arrays: tuple[Array, ...]
+    source: str = "made up"
 
     @property
     def count(self) -> int:
@@ -87,10 +88,12 @@ def rows_for(
     names = [t.name for t in served.inputs]
     if unknown := [name for name in shapes or {} if name not in names]:
         raise ConfigurationError(f"--shape {unknown[0]}: {served.name} takes {', '.join(names)}")
+    told = "made up"
     if file is not None:
+        told = str(file)
         given = dict(zip(names, arranged(read_rows(file), names), strict=True))
     elif [(t.name, t.dims) for t in served.inputs] == [(FEATURES_TENSOR.name, FEATURES_TENSOR.dims)]:
-        given = {FEATURES_TENSOR.name: feature_rows(source)}
+        told, given = source, {FEATURES_TENSOR.name: feature_rows(source)}
     else:
         random = np.random.default_rng(0)
         dims = {t.name: dims_of(served, t, (shapes or {}).get(t.name, "")) for t in served.inputs}
@@ -99,7 +102,7 @@ def rows_for(
             raise InvalidRun(f"one row of {served.name} would take {wide >> 20:,} MiB")
         count = max(1, min(MADE_UP, MOST_BYTES // wide))
         given = {t.name: made_up(t, (count, *dims[t.name]), random) for t in served.inputs}
-    return ModelRows(served.inputs, tuple(fitted(served, t, given) for t in served.inputs))
+    return ModelRows(served.inputs, tuple(fitted(served, t, given) for t in served.inputs), told)
 
 
 def dims_of(served: ServedModel, tensor: ServedTensor, shape: str) -> tuple[int, ...]:

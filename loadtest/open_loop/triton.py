@@ -197,7 +197,7 @@ def drive_triton(
         return _tally(load, start_ns, times, calls, {
             "started_at": started_at, "servers": sampled,
             "settings": {"model": load.model, "batch": str(load.batch), "speed": load.speed,
-                         "source": str(load.rows or load.source),
+                         "source": rows.source,
                          **(settings or {})},
         })  # fmt: skip
 

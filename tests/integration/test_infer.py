@@ -7,19 +7,22 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from connectors.triton.asking import ModelClient
+from exporters.export import export_model
 from exporters.profiles import find_gpu
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from stack.workflows.export_workflow import export
 from tests.paths import ROOT
-from tests.unit.exporters.models import publish_times
+from tests.unit.exporters.models import options, publish_times
 from trading.errors import ConfigurationError, ServiceUnavailable
 from trading.models.signature import TRADING_DECISION
 
@@ -97,6 +100,35 @@ def test_a_model_that_is_not_ours(served, tmp_path):
         (("double", "--rows", str(tmp_path / "rows.csv"), "--out", "x.doc"), "written as one of"),
     ):
         assert re.search(says, infer(served, *words, code=2).stderr.replace("\n", " "))
+
+
+class Venues(torch.nn.Module):
+    """Prices, and a place's number, of which there are eight."""
+
+    def __init__(self):
+        super().__init__()
+        self.places, self.mix = torch.nn.Embedding(8, 3), torch.nn.Linear(7, 2)
+
+    def forward(self, prices, venue):
+        return self.mix(torch.cat([prices, self.places(venue[:, 0])], dim=1))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_a_network_that_looks_numbers_up_is_released_from_a_file(served, tmp_path, kind):
+    """Whatever warms it up must be numbers that it has: Triton's random ones are none."""
+    torch.jit.trace(Venues().eval(), (torch.ones(3, 4), torch.ones(3, 1, dtype=torch.int64))).save(
+        str(tmp_path / "venues.pt")
+    )
+    random = np.random.default_rng(3)
+    np.savez(tmp_path / "rows.npz", prices=random.normal(size=(200, 4)), venue=random.integers(0, 8, 200))
+    repository, name = ModelRepository(served.model_repository), f"venues_{kind}"
+    given = options(sample=tmp_path / "rows.npz", name=name, format=kind, max_batch=64)
+    version = export_model(str(tmp_path / "venues.pt"), given, repository, lambda _: None).version
+    with closing(TritonServer(served.triton_grpc)) as triton:
+        found = Releases(repository, triton, find_gpu("rtx5070"), lambda _: None).release(name, version)
+    assert (found.task, found.rank_correlation) == ("value", pytest.approx(1.0))
+    told = json.loads(infer(served, name, "--rows", str(tmp_path / "rows.npz"), "--limit", "5", "--json").stdout)
+    assert len(told["rows"]) == 5
 
 
 def test_a_server_that_is_not_there_is_a_sentence(stack):

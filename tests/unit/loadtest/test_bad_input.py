@@ -165,6 +165,7 @@ def test_rows_of_any_model_are_made_up_as_its_inputs_are():
     found = rows_for(served(IDS, ServedTensor("x", "FP16", (4,))))
     assert [(a.shape, str(a.dtype)) for a in found.arrays] == [((256, 2), "int64"), ((256, 4), "float16")]
     assert set(np.unique(found.arrays[0])) == {0, 1}
+    assert found.source == "made up"
     (ids, x) = found.batch(255, 3)
     assert ids[1].shape == (3, 2)
     assert np.array_equal(x[1][1], found.arrays[1][0])
@@ -212,6 +213,7 @@ def test_rows_of_a_file_are_sent_to_any_model(tmp_path):
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
     found = rows_for(served(IDS), file=tmp_path / "rows.csv")
     assert found.arrays[0].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert found.source == str(tmp_path / "rows.csv")
     (tmp_path / "rows.csv").write_text("a,b\n1.5,2\n")
     with pytest.raises(ConfigurationError, match="ids is to be int64, and holds other numbers"):
         rows_for(served(IDS), file=tmp_path / "rows.csv")

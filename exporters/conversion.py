@@ -30,7 +30,8 @@ from exporters.parity.tolerance import steady, tolerances, usual
 from exporters.profiles import Gpu
 from exporters.repository.files import sha256
 from exporters.repository.lineage import Lineage, tool_versions
-from exporters.sources.opened import Format, ModelSource, run_file, run_onnx
+from exporters.sources.opened import Format, ModelSource
+from exporters.sources.running import run_file, run_onnx
 from exporters.target import memory
 from trading.models.signature import FEATURES_TENSOR, ModelSignature, contract
 

@@ -24,7 +24,7 @@ from exporters.release.triton_client import TritonServer
 from exporters.reopening import open_source
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, newest
-from exporters.sources.opened import run_file
+from exporters.sources.running import run_file
 from trading.models.signature import FEATURES_TENSOR
 
 Progress = Callable[[str], None]

@@ -14,7 +14,7 @@ from exporters.parity import comparison
 from exporters.parity.decisions import Task, task_of
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository
-from exporters.sources.opened import run_file
+from exporters.sources.running import run_file
 
 #: Differ in every version, and say nothing.
 UNTOLD = ("version", "files", "time")

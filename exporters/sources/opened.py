@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import onnxruntime
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -17,6 +16,7 @@ from exporters.formats import graph, onnx, torchscript
 from exporters.formats.tensors import Arrays, Run, check_shapes, dtype_of, example
 from exporters.sources.declared import WAYS
 from exporters.sources.references import Origin
+from exporters.sources.running import run_module, run_onnx
 from exporters.sources.sandbox import IsolatedModel
 from exporters.sources.sandbox_protocol import Request
 from trading.features.definitions import FEATURE_VERSION
@@ -301,36 +301,3 @@ def open_isolated(origin: Origin, model: IsolatedModel, asked: Request) -> Model
     if rows is not None and len(found.inputs) != len(rows):
         rows = [rows[0][:, k : k + 1] for k in range(len(found.inputs))]
     return ModelSource(origin, signature, "other", model.run, model.convert, found.classes, found.columns, rows)
-
-
-def run_module(module: torch.jit.ScriptModule) -> Run:
-    """TorchScript in this process, on the CPU; it is given copies, since it may write into what it is given."""
-    import torch
-
-    def run(arrays: Arrays) -> Arrays:
-        with torch.inference_mode():
-            out = module(*map(torch.tensor, arrays))
-        return [t.numpy() for t in ([out] if isinstance(out, torch.Tensor) else out)]
-
-    return run
-
-
-def run_onnx(model: Path | bytes, inputs: list[str], outputs: list[str]) -> Run:
-    """An ONNX file in this process, on the CPU. Raises ExportError when ONNX Runtime refuses it."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # As config.pbtxt says for Triton: basic and extended optimisations.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    given, name = (model, "the model") if isinstance(model, bytes) else (str(model), model.name)
-    try:
-        session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ExportError(f"ONNX Runtime refuses {name}: {brief(error)}") from error
-    return lambda arrays: list(session.run(outputs, dict(zip(inputs, arrays, strict=True))))
-
-
-def run_file(signature: ModelSignature, path: Path) -> Run:
-    """An exported file in this process."""
-    if path.suffix == ".pt":
-        return run_module(torchscript.load(path, signature.name))
-    return run_onnx(path, [t.name for t in signature.inputs], [t.name for t in signature.outputs])

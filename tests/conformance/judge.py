@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from exporters.conversion import convert
 from exporters.errors import ExportError
 from exporters.sources import references
-from exporters.sources.opened import opened, run_file
+from exporters.sources.opened import opened
+from exporters.sources.running import run_file
 from tests.conformance.cases import Case, Exact, Model, Within
 from tests.conformance.hostile import rows_for
 from tests.unit.exporters.models import options

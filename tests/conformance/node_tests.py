@@ -20,7 +20,8 @@ from exporters.conversion import convert
 from exporters.errors import ExportError
 from exporters.profiles import find
 from exporters.sources import references
-from exporters.sources.opened import opened, run_file
+from exporters.sources.opened import opened
+from exporters.sources.running import run_file
 from tests.unit.exporters.models import options
 
 #: Not read by a server: how a network is trained.

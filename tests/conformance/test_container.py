@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from exporters.profiles import find
-from exporters.sources.opened import run_file
+from exporters.sources.running import run_file
 from exporters.sources.sandbox import IsolatedModel
 from exporters.target import ask_there
 from tests.conformance import judge

@@ -144,6 +144,7 @@ def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable
     """Register a command whose first parameter is `places`; its four options are added to it."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
+        """The function as it was; what is called has the four options more."""
         hints = get_type_hints(function, include_extras=True)
         own = [p for p in inspect.signature(function).parameters.values() if p.name != "places"]
         added = [

@@ -68,6 +68,8 @@ def test_what_can_be_no_host_is_a_sentence(host):
 
 
 def test_what_a_proxy_of_all_finds_is_left_to_it(monkeypatch):
+    with pytest.raises(ServiceUnavailable):
+        refuse_silent("http://mlflow.example:5000")
     monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
     refuse_silent("http://mlflow.example:5000")
 

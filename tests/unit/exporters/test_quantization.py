@@ -16,7 +16,7 @@ from exporters.export import export_model
 from exporters.parity.decisions import ranks, spearman
 from exporters.quantization import Int8
 from exporters.repository.repository import ModelRepository
-from exporters.sources.opened import run_file
+from exporters.sources.running import run_file
 from exporters.verify import verify
 from tests.conformance import onnx_models
 from tests.conformance.cases import CLASSES, NUMBERS

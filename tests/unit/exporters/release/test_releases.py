@@ -14,7 +14,7 @@ from exporters.release.triton_client import Loaded
 from exporters.release.versions import prune, rows
 from exporters.repository.names import numbers
 from exporters.repository.repository import ModelRepository
-from exporters.sources.opened import run_file
+from exporters.sources.running import run_file
 from tests.unit.exporters.models import publish_times
 from tests.unit.exporters.release.test_recovery import FakeTriton
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from exporters.errors import ExportError
 from exporters.export import export_model
 from exporters.repository.repository import ModelRepository
-from exporters.sources.opened import run_file
+from exporters.sources.running import run_file
 from tests.unit.exporters.models import options
 
 RNG = np.random.default_rng(3)

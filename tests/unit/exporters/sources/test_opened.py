@@ -23,7 +23,7 @@ from exporters.export import export_model
 from exporters.formats import onnx as files
 from exporters.formats import torchscript
 from exporters.repository.repository import ModelRepository
-from exporters.sources.opened import run_file
+from exporters.sources.running import run_file
 from tests.unit.exporters.models import options, times, write_times
 
 

@@ -15,6 +15,7 @@ from locust import events
 from locust.runners import WorkerRunner
 
 from loadtest.closed_loop.correction import Watch
+from loadtest.closed_loop.page import extend
 from loadtest.closed_loop.where import addresses, stack_here
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import EXIT_CODES, judge
@@ -88,7 +89,9 @@ def begin(environment: Any, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         return
     try:
-        check_options(environment)
+        targets = check_options(environment)
+        if environment.web_ui is not None:
+            extend(environment.web_ui, lambda: judged_all(options, targets))
         if options.headless:
             check_users(environment)
     except UltraThinkError as error:
@@ -129,8 +132,11 @@ def start(environment: Any, **_: Any) -> None:
         gevent.spawn_later(0.2, environment.runner.stop)
 
 
-def check_options(environment: Any) -> None:
-    """What can be known before anybody is asked. Raises ConfigurationError, or OSError's sentence as one."""
+def check_options(environment: Any) -> dict[str, Target]:
+    """The targets, and what else can be known before anybody is asked.
+
+    Raises ConfigurationError, or OSError's sentence as one.
+    """
     options = environment.parsed_options
     targets = read(Path(options.targets))
     if not environment.user_classes:
@@ -151,6 +157,7 @@ def check_options(environment: Any) -> None:
         options.triton_http = f"http://{options.triton_http}"
     if options.results:
         fresh(Path(options.results), [u.target for u in environment.user_classes if issubclass(u, PacedUser)])
+    return targets
 
 
 def check_users(environment: Any) -> None:
@@ -221,8 +228,7 @@ def verdict(environment: Any, **_: Any) -> None:
     if State.invalid:
         environment.process_exit_code = EXIT_CODES["invalid"]
         return
-    targets = read(Path(options.targets))
-    results = [judged(name, options, targets) for name in sorted(State.watch.names)]
+    results = judged_all(options, read(Path(options.targets)))
     for result in results:
         print(f"\n{result.target}: {result.verdict}")
         print_table(rows(result))
@@ -233,6 +239,11 @@ def verdict(environment: Any, **_: Any) -> None:
     if options.results:
         print(f"report: {write_all(Path(options.results), results)}")
     environment.process_exit_code = max(EXIT_CODES[r.verdict] for r in results)
+
+
+def judged_all(options: Namespace, targets: dict[str, Target]) -> list[RunResult]:
+    """What was seen so far, of each kind of request."""
+    return [judged(name, options, targets) for name in sorted(State.watch.names)]
 
 
 def judged(name: str, options: Namespace, targets: dict[str, Target]) -> RunResult:

@@ -21,6 +21,9 @@ AT_ONCE = 250
 CONFIDENCE = 0.95
 #: Fewer cells say nothing about how runs vary.
 LEAST_CELLS = 8
+#: Standard deviation of the logarithm of a turn's ratio where both sides are the same, as `make bench` finds it of
+#: its own noise on a quiet machine of two cores; on a busy one it is several times that.
+SPREADS = {"p50": 0.05, "p99": 0.10}
 
 
 Drawn = npt.NDArray[np.int64]
@@ -167,6 +170,17 @@ def mean_ratio(ratios: Values) -> tuple[float, float, float]:
         return math.exp(mean), 0.0, math.inf
     reach = float(student.ppf(0.5 + CONFIDENCE / 2.0, turns - 1) * logs.std(ddof=1) / math.sqrt(turns))
     return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+
+
+def least_shown(turns: int, spread: float) -> float:
+    """The smallest ratio above 1 that so many turns can show, where a turn's ratio has this spread.
+
+    exp(t s / sqrt(n)), t of Student's distribution with n - 1 degrees of freedom; infinite for one turn, which does
+    not tell how runs differ.
+    """
+    if turns == 1:
+        return math.inf
+    return math.exp(float(student.ppf(0.5 + CONFIDENCE / 2.0, turns - 1)) * spread / math.sqrt(turns))
 
 
 def _ratio(figure: str, a: float, b: float, drawn: Values, own: Values) -> Ratio:

@@ -45,10 +45,10 @@ def list_decisions(
     with err.status(f"reading {topic}"):
         found = latest(bootstrap, topic, last, which)
     if json:
-        print_json(found.decisions)
+        print_json(found.records)
     else:
-        out.print(table("", list(COLUMNS), [line(one) for one in found.decisions], right=RIGHT))
-        if not found.decisions:
+        out.print(table("", list(COLUMNS), [line(one) for one in found.records], right=RIGHT))
+        if not found.records:
             err.print(f"{topic} holds no such decision", markup=False)
     if found.unread:
         err.print(f"{found.unread:,} {UNREAD}", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,15 +10,16 @@ from msgspec import Struct
 from connectors.kafka.client import TopicPartition
 from connectors.kafka.cluster import require
 from connectors.kafka.messages import as_bytes, usable
-from connectors.kafka.reading import FOLLOWING_MS, consume_ready, read_to_end, reader
+from connectors.kafka.reading import FOLLOWING_MS, consume_ready, reader
 from connectors.kafka.watermarks import bounds
+from stack.workflows.latest import Latest, latest_records
 from trading.decision.schema import Action, Decision, Reason
 from trading.decision.wire import decode_decision
 from trading.errors import BadRecord, ConfigurationError
 from trading.risk.verdict import Outcome
 
-#: Of a partition so many times more is read where too few were found; messages that are asked for at once.
-FURTHER, CHUNK = 8, 500
+#: Messages that are asked for at once.
+CHUNK = 500
 WAIT_S = 0.2
 
 
@@ -63,40 +63,13 @@ def denied_by(one: Decision) -> tuple[str, ...]:
     return verdict.broken if verdict is not None and verdict.outcome is Outcome.DENY else ()
 
 
-class Found(Struct, frozen=True):
-    """Decisions, and how many of the messages between them hold none that this version knows."""
-
-    decisions: list[Decision]
-    unread: int = 0
-
-
-def latest(bootstrap: str, topic: str, count: int, wanted: Wanted) -> Found:
+def latest(bootstrap: str, topic: str, count: int, wanted: Wanted) -> Latest[Decision]:
     """The last so many of a topic, of all its partitions, in the order in which they were decided.
 
     Raises:
         ConfigurationError: there is no such topic; ServiceUnavailable: Kafka does not answer.
     """
-    parts = [latest_of(bootstrap, topic, p, count, wanted) for p in require(bootstrap, topic)]
-    found = [one for part in parts for one in part.decisions]
-    return Found(sorted(found, key=lambda one: one.decided_at_ns)[-count:], sum(part.unread for part in parts))
-
-
-def latest_of(bootstrap: str, topic: str, partition: int, count: int, wanted: Wanted) -> Found:
-    """Of one partition: read from ever further back, as far as it takes."""
-    low, high = bounds(bootstrap, topic, partition)
-    # Beside each message of a small transaction lies the mark of its end.
-    reach = 2 * count
-    while True:
-        start = max(low, high - reach)
-        kept: deque[Decision] = deque(maxlen=count)
-        unread = 0
-        for messages in read_to_end(bootstrap, topic, partition, start):
-            read = [decoded(message) for message in messages]
-            unread += read.count(None)
-            kept.extend(one for one in read if one is not None and wanted.takes(one))
-        if len(kept) == count or start <= low:
-            return Found(list(kept), unread)
-        reach *= FURTHER
+    return latest_records(bootstrap, topic, count, decode_decision, wanted.takes, lambda one: one.decided_at_ns)
 
 
 def follow(bootstrap: str, topic: str, wanted: Wanted) -> Iterator[Decision | None]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree as ET
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from stack.cli.main import app
 from stack.servers.ports import free_ports
 from tests.paths import ROOT
 from tests.unit.exporters.models import publish_times
+from tests.waiting import eventually
 
 FILE = ROOT / "loadtest" / "locustfile.py"
 #: How fast this machine is today is not the tests' business: any answer is quick enough.
@@ -97,6 +99,51 @@ def test_a_gate_that_cannot_hold_exits_with_1(stack, exported, tmp_path):
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "grpc: missed" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_page_shows_each_gate_and_its_verdict_while_the_test_runs(stack, exported, tmp_path):
+    port = free_ports(1)[0]
+    page = subprocess.Popen(
+        [sys.executable, "-m", "locust", "-f", str(FILE), "--web-port", str(port), "--tags", "grpc", "--warm-up", "0.5",
+         *servers(stack), *easy(tmp_path, "grpc", more=", p50_ms: 0.0001, p99_ms: 60000")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5.0, trust_env=False) as browser:
+            assert '"title": "Gates"' in eventually(lambda: answered(browser, "/"), 30.0)
+            assert gates_of(browser) == []
+            browser.post("/swarm", data={"user_count": 2, "spawn_rate": 2}).raise_for_status()
+            rows = eventually(lambda: enough(gates_of(browser)), 30.0)
+            # Locust keeps what it tells for two seconds.
+            eventually(lambda: browser.get("/stats/requests").json()["state"] == "running", 5.0)
+    finally:
+        page.terminate()
+        page.wait(30)
+    told = {row["figure"]: (row["goal"], row["verdict"]) for row in rows}
+    assert told["p50"] == ("at most 0.0001 ms", "MISSED")
+    assert told["p99"] == ("at most 60000 ms", "held")
+    assert told["all goals"] == ("", "MISSED")
+
+
+def answered(browser, path):
+    """The page, once it is there."""
+    try:
+        return browser.get(path).text
+    except httpx.TransportError:
+        return ""
+
+
+def gates_of(browser):
+    """The rows of our tab, as the page polls them."""
+    (told,) = browser.get("/stats/requests").json()["extended_stats"]
+    assert told["key"] == "gates"
+    return told["data"]
+
+
+def enough(rows):
+    """The rows, once so many requests were made that they prove something."""
+    return [] if any(row["verdict"] == "proves nothing yet" for row in rows) else rows
 
 
 @pytest.mark.slow

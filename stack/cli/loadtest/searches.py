@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -204,16 +205,28 @@ def compare(
 def measured_in_turns(
     a: str, b: str, load: Load, turns: int, out_folder: Path | None
 ) -> tuple[tuple[list[RunResult], list[RunResult]], Path]:
-    """Judged runs of two configurations, and the folder of their results."""
+    """Judged runs of two configurations, and the folder of their results; first it is said how long that takes."""
     from loadtest.judging.gates import judge
-    from stack.workflows.loadtest.configuration import Configuration, in_turns
+    from stack.workflows.loadtest.configuration import Configuration, in_turns, seconds_of_turns
 
     sides = (Configuration.parse(a), Configuration.parse(b))
     load.check()
     goal, folder = prepare("decision", None, out_folder)
+    foretell(seconds_of_turns(sides, load, turns), turns)
     with err.status("") as status:
         measured = in_turns(sides, load, turns, status.update)
     return ([judge(r, goal) for r in measured[0]], [judge(r, goal) for r in measured[1]]), folder
+
+
+def foretell(seconds: float, turns: int) -> None:
+    """How long it takes, and what so many turns can show."""
+    from loadtest.judging.compare import SPREADS, least_shown
+
+    told = [f"of {name} {(least_shown(turns, spread) - 1.0) * 100:.0f} %" for name, spread in SPREADS.items()]
+    shown = f"the smallest difference that they can show is {' and '.join(told)}, on a quiet machine"
+    if turns == 1:
+        shown = "one turn does not tell how runs differ, and shows no difference: give --turns 3 or more"
+    err.print(f"{turns} runs of each take about {math.ceil(seconds / 60)} min; {shown}", soft_wrap=True)
 
 
 def show_ratios(ratios: list[Ratio], undecided: list[float]) -> None:

@@ -105,6 +105,18 @@ def git(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", os.fspath(ROOT), *arguments], capture_output=True, text=True, check=False)
 
 
+#: What a stack of its own takes to come up with models exported, a gateway to come and go, and another commit's
+#: code to compile; seconds, on two cores.
+SET_UP_S, GATEWAY_S, COMPILE_S = 60.0, 6.0, 60.0
+
+
+def seconds_of_turns(sides: Sequence[Configuration], load: Load, turns: int) -> float:
+    """About how long `in_turns` takes."""
+    desks = len({side.brokers for side in sides})
+    run_s = load.warm_up_s + (load.duration_s or 0.0) + GATEWAY_S
+    return desks * (SET_UP_S + run_s) + COMPILE_S * sum(bool(side.commit) for side in sides) + 2 * turns * run_s
+
+
 def order(turns: int) -> list[int]:
     """A B B A A B B A …: neither side is always first, and a slow change of the machine hurts both alike."""
     return [(k + 1) // 2 % 2 for k in range(2 * turns)]

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from loadtest.errors import InvalidRun
 from loadtest.judging.capacity import Trial, knee_of, search
-from loadtest.judging.compare import block_length, compare, draw
+from loadtest.judging.compare import block_length, compare, draw, least_shown, mean_ratio
 from loadtest.judging.drift import growth_of, judge_drift, judged_for_drift
 from loadtest.judging.gates import judge
 from loadtest.judging.targets import Target
@@ -165,6 +165,18 @@ def test_one_system_against_itself_is_seldom_called_different():
         for k in range(24)
     )
     assert different <= 3
+
+
+def test_what_turns_can_show_is_what_their_own_interval_leaves():
+    spread = 0.05
+    for turns in (2, 3, 5, 10):
+        noise = np.linspace(-1.0, 1.0, turns)
+        noise *= spread / noise.std(ddof=1)
+        ratio = least_shown(turns, spread)
+        _, low, _ = mean_ratio(np.exp(noise + np.log(ratio)))
+        assert low == pytest.approx(1.0)
+    assert least_shown(1, spread) == np.inf
+    assert least_shown(5, spread) < least_shown(3, spread) < least_shown(3, 2 * spread)
 
 
 def test_a_real_difference_is_shown_in_spite_of_that():

@@ -43,6 +43,7 @@ PARTS = {
     "experiments": "benchmarks.experiments",
     "drift": "benchmarks.drift",
     "training": "benchmarks.training",
+    "torchserve": "benchmarks.torchserve",
 }
 
 

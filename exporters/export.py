@@ -22,7 +22,7 @@ from exporters.sources import references
 from exporters.sources.declared import declared
 from exporters.sources.opened import ModelSource, opened
 from exporters.target import memory
-from trading.models.signature import FUSED, MODELS, variant_name
+from trading.models.signature import FUSED, MODELS, ModelSignature, variant_name
 
 
 class PublishedVersion(Struct, frozen=True):
@@ -160,9 +160,10 @@ def export_pipeline(
     progress: Progress,
     *,
     fuse: bool = False,
+    alone: bool = False,
     references: Mapping[str, str] | None = None,
 ) -> list[PublishedVersion]:
-    """Export an ensemble with its steps pinned, and with `fuse` the same as one graph.
+    """Export an ensemble with its steps pinned, and with `fuse` the same as one graph; `alone`, that graph only.
 
     All are converted and proven before any is published. `references` says of a step by its name which version of
     it is meant, as "models:/NAME/3"; those that are not named are what the options' alias means.
@@ -170,12 +171,7 @@ def export_pipeline(
     Raises:
         ExportError: `name` is no ensemble, or a step does not fit; nothing was published.
     """
-    signature = MODELS.get(name)
-    if signature is None or signature.backend != "ensemble":
-        known = ", ".join(m.name for m in MODELS.values() if m.backend == "ensemble")
-        raise ExportError(f"{name!r} is no pipeline: expected {known}")
-    started = time.monotonic()
-    signature = replace(signature, max_batch_size=options.max_batch or signature.max_batch_size)
+    started, signature = time.monotonic(), pipeline_contract(name, options)
     fused_name = variant_name(name, FUSED)
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         sources = [
@@ -188,9 +184,12 @@ def export_pipeline(
             )
             for step in signature.steps
         ]
-        names = [*signature.steps, name, *([fused_name] if fuse else [])]
+        names = [*(() if alone else (*signature.steps, name)), *([fused_name] if fuse or alone else [])]
         stack.enter_context(locked(repository, options, *names))
         folders = {n: stack.enter_context(place(repository, options, n)) for n in names}
+        if alone:
+            whole = convert_fused(signature, sources, folders[fused_name], options, progress)
+            return [publish(whole, repository, options, started, progress)]
         converted = [convert(s, folders[s.signature.name], options, progress) for s in sources]
         fused = [convert_fused(signature, sources, folders[fused_name], options, progress)] if fuse else []
         done = [publish(c, repository, options, started, progress) for c in converted]
@@ -198,3 +197,12 @@ def export_pipeline(
         whole = ensemble(signature, sources, folders[name], converted, pins, options)
         done += [publish(c, repository, options, started, progress) for c in (whole, *fused)]
         return done
+
+
+def pipeline_contract(name: str, options: Options) -> ModelSignature:
+    """The contract of an ensemble, with the largest batch that is wanted. Raises ExportError for another name."""
+    signature = MODELS.get(name)
+    if signature is None or signature.backend != "ensemble":
+        known = ", ".join(m.name for m in MODELS.values() if m.backend == "ensemble")
+        raise ExportError(f"{name!r} is no pipeline: expected {known}")
+    return replace(signature, max_batch_size=options.max_batch or signature.max_batch_size)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from exporters.asked import golden_rows
 from exporters.conversion import proven, reduced
-from exporters.formats import graph, onnx
+from exporters.formats import graph, onnx, torchscript
 from exporters.formats.tensors import Arrays, Run
 from exporters.options import Converted, Options, Progress
 from exporters.repository.lineage import Lineage, tool_versions
@@ -60,21 +60,34 @@ def ensemble(
     return Converted(described, folder, golden, run(golden))
 
 
+def write_fused(fused: ModelSignature, sources: list[ModelSource], written: list[Path], path: Path) -> None:
+    """The steps' files as one, in their own format. Raises ExportError."""
+    steps = [source.signature for source in sources]
+    if path.suffix == ".onnx":
+        onnx.save(graph.fuse(fused.name, fused, list(zip(steps, map(onnx.load, written), strict=True))), path)
+        return
+    modules = [torchscript.load(file, step.name) for file, step in zip(written, steps, strict=True)]
+    parts = [(step.name, step.inputs, step.outputs, module) for step, module in zip(steps, modules, strict=True)]
+    torchscript.save(torchscript.fuse(fused.inputs, fused.outputs, parts), path)
+
+
 def convert_fused(
     signature: ModelSignature, sources: list[ModelSource], folder: Path, options: Options, progress: Progress
 ) -> Converted:
-    """All steps as one ONNX graph, proven equal to the composed sources."""
-    fused = replace(contract(variant_name(signature.name, FUSED)), max_batch_size=signature.max_batch_size)
-    with tempfile.TemporaryDirectory() as temporary:
-        steps = []
-        for source in sources:
-            path = Path(temporary) / f"{source.signature.name}.onnx"
-            progress(f"{fused.name}: convert {source.signature.name}")
-            source.write(path)
-            steps.append((source.signature, onnx.load(path)))
-        model = graph.fuse(fused.name, fused, steps)
+    """All steps as one graph, of ONNX or of TorchScript, proven equal to the composed sources."""
+    fused = replace(
+        contract(variant_name(signature.name, FUSED)),
+        max_batch_size=signature.max_batch_size,
+        backend="pytorch" if options.format == "torchscript" else "onnxruntime",
+    )
     path = folder / fused.file_name
-    onnx.save(model, path)
+    with tempfile.TemporaryDirectory() as temporary:
+        written = []
+        for source in sources:
+            progress(f"{fused.name}: convert {source.signature.name}")
+            written.append(Path(temporary) / f"{source.signature.name}{path.suffix}")
+            source.write(written[-1])
+        write_fused(fused, sources, written, path)
     full = reduced(fused, path, options, None, ())
     return proven(
         fused,

@@ -20,7 +20,7 @@ from exporters.parity.comparison import Difference, Flips, ParityComparison
 from exporters.parity.decisions import Task, task_of
 from exporters.parity.tolerance import HOSTILE, movement, tolerances, usual_of
 from exporters.release.candidate import candidate
-from exporters.release.triton_client import TritonServer
+from exporters.release.servers import ModelServer
 from exporters.reopening import open_source
 from exporters.repository.lineage import Lineage
 from exporters.repository.repository import ModelRepository, newest
@@ -89,7 +89,7 @@ def verify(
     name: str,
     version: int | None,
     repository: ModelRepository,
-    triton: TritonServer | None,
+    triton: ModelServer | None,
     mlflow_uri: str,
     progress: Progress,
     *,
@@ -249,7 +249,7 @@ def probe_batches(lineage: Lineage, recorded: str | None, rows: Path | None, kep
 
 
 def open_served(
-    stack: ExitStack, repository: ModelRepository, lineage: Lineage, version: int, triton: TritonServer
+    stack: ExitStack, repository: ModelRepository, lineage: Lineage, version: int, triton: ModelServer
 ) -> tuple[Run, str]:
     """The version where it is loaded; else a copy of it, which is unloaded afterwards."""
     signature = lineage.contract

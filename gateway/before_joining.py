@@ -19,6 +19,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.kafka_scratch import ROUND_S, ScratchRounds
 from gateway.adapters.kafka_starts import Starts
 from gateway.adapters.metrics import PrometheusMetrics
+from gateway.adapters.torchserve import TorchServePredictor
 from gateway.adapters.triton import TritonPredictor
 from gateway.adapters.triton_lineup import Server
 from gateway.adapters.tritons import Tritons, first_of
@@ -43,20 +44,27 @@ QUIET_S = 1.0
 log = structlog.get_logger()
 
 
-def wait_for_triton(settings: GatewaySettings, instance: str) -> Server:
+def wait_for_server(settings: GatewaySettings, instance: str) -> Server:
     """Connect and check; a server that is being restarted is waited for, a wrong model is not."""
-    addresses, model = settings.tritons, (settings.model_name, settings.model_version)
     deadline = time.monotonic() + START_PATIENCE_S
     while True:
         try:
-            if len(addresses) > 1:
-                return Tritons(addresses, *model, first_of(instance))
-            return TritonPredictor(addresses[0], *model)
+            return connect(settings, instance)
         except ServiceUnavailable as error:
             if time.monotonic() > deadline:
                 raise
-            log.info("waiting for Triton", reason=str(error)[:200])
+            log.info("waiting for the model server", reason=str(error)[:200])
             time.sleep(1.0)
+
+
+def connect(settings: GatewaySettings, instance: str) -> Server:
+    """The server that is meant, or several. Raises ServiceUnavailable, ContractMismatch."""
+    addresses, model = settings.tritons, (settings.model_name, settings.model_version)
+    if settings.server == "torchserve":
+        return TorchServePredictor(settings.torchserve_url, settings.torchserve_token_file, *model)
+    if len(addresses) > 1:
+        return Tritons(addresses, *model, first_of(instance))
+    return TritonPredictor(addresses[0], *model)
 
 
 def first_word(

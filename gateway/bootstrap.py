@@ -27,7 +27,7 @@ from gateway.adapters.redis_reservations import RedisReservations
 from gateway.adapters.redis_snapshots import RedisSnapshots, SnapshotKeeper
 from gateway.adapters.triton_lineup import Server
 from gateway.assignment import PartitionAssignment
-from gateway.before_joining import first_word, rehearse_start, self_test, wait_for_triton
+from gateway.before_joining import first_word, rehearse_start, self_test, wait_for_server
 from gateway.breaker import BreakerState, CircuitBreaker, GuardedPredictor
 from gateway.control.control import Control, DualLatch
 from gateway.control.earlier_logs import earlier_names
@@ -128,7 +128,7 @@ def build(settings: GatewaySettings, log_level: LogLevel) -> Gateway:
 
 def serve_model(settings: GatewaySettings, instance: str, cluster: Cluster, opened: ExitStack) -> ServedModel:
     """Connect to the model, learn how its answers depend on a batch, and use everything once."""
-    predictor = wait_for_triton(settings, instance)
+    predictor = wait_for_server(settings, instance)
     opened.callback(predictor.close)
     probe = probe_ticks()
     serving = predictor.settle_rows(probe_rows(probe))

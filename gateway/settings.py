@@ -44,6 +44,14 @@ class GatewaySettings(BaseSettings):
         default="127.0.0.1:8001",
         description="host:port of Triton's gRPC; of several, with commas: the first says which version counts",
     )
+    server: Literal["triton", "torchserve"] = Field(
+        default="triton", description="what serves the model; torchserve is archived upstream: no security fixes"
+    )
+    torchserve_url: str = Field(default="127.0.0.1:7070", description="host:port of TorchServe's gRPC")
+    torchserve_token_file: Path = Field(
+        default=Path("secrets/torchserve-inference"),
+        description="holds the token for inference; read as it changes",
+    )
     model_name: str = "trading_decision"
     model_version: str = Field(default="", description='pinned version; "" pins the newest ready one')
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -119,6 +127,7 @@ class GatewaySettings(BaseSettings):
     @model_validator(mode="after")
     def _each_triton_is_an_address(self) -> Self:
         addresses.split(self.triton_url, "triton_url")
+        addresses.only(self.torchserve_url, "torchserve_url")
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Locust's users of Triton, the data service and the desk, judged by loadtest/judging/targets.yaml.
+"""Locust's users of Triton, TorchServe, the data service and the desk, judged by loadtest/judging/targets.yaml.
 
 The page: locust -f loadtest/locustfile.py
 Without it: locust -f loadtest/locustfile.py --headless -u 4 -t 30s --tags grpc
@@ -12,6 +12,7 @@ from loadtest.closed_loop import locust_plugin
 from loadtest.users import (
     DataServiceUser,
     EndToEndUser,
+    TorchServeUser,
     TritonGrpcUser,
     TritonHttpBinaryUser,
     TritonHttpJsonUser,
@@ -21,6 +22,7 @@ from loadtest.users import (
 __all__ = [
     "DataServiceUser",
     "EndToEndUser",
+    "TorchServeUser",
     "TritonGrpcUser",
     "TritonHttpBinaryUser",
     "TritonHttpJsonUser",

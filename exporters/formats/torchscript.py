@@ -164,6 +164,46 @@ def with_columns(module: torch.jit.ScriptModule, answer: Any) -> torch.jit.Scrip
     return scripted
 
 
+def fuse(
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    steps: Sequence[tuple[str, tuple[TensorSpec, ...], tuple[TensorSpec, ...], torch.jit.ScriptModule]],
+) -> torch.jit.ScriptModule:
+    """One module of several, joined by the names of their tensors as an ensemble joins them.
+
+    Args:
+        inputs, outputs: of the whole.
+        steps: of each its name, inputs, outputs and module, in the order in which they are asked.
+
+    Raises:
+        ExportError: a step takes, or the whole answers with, a tensor that nothing gives; a name is no identifier.
+    """
+    import torch
+
+    known, lines, holder = [t.name for t in inputs], [], torch.nn.Module()
+    for name, taken, given, module in steps:
+        check_known(name, taken, known)
+        setattr(holder, name, module)
+        found = [t.name for t in given]
+        lines.append(f"{', '.join(found)} = self.{name}({', '.join(t.name for t in taken)})")
+        known += found
+    check_known("the pipeline's answer", outputs, known)
+    for name in known:
+        if not name.isidentifier():
+            raise ExportError(f"tensor {name!r} cannot be a name in TorchScript: rename it")
+    scripted: torch.jit.ScriptModule = torch.jit.script(holder)
+    body = "".join(f"    {line}\n" for line in [*lines, f"return {', '.join(t.name for t in outputs)}"])
+    scripted.define(f"def forward(self, {', '.join(t.name for t in inputs)}):\n{body}")
+    return scripted
+
+
+def check_known(name: str, taken: tuple[TensorSpec, ...], known: Sequence[str]) -> None:
+    """Raise ExportError where a step takes what nothing before it gives."""
+    unknown = [t.name for t in taken if t.name not in known]
+    if unknown:
+        raise ExportError(f"{name} needs {', '.join(unknown)}, which no step before it gives")
+
+
 def save(module: torch.jit.ScriptModule, path: Path) -> None:
     """Write the archive."""
     import torch

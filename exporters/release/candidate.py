@@ -9,19 +9,13 @@ from msgspec.structs import replace
 
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving, render_json
-from exporters.release.triton_client import TritonServer
+from exporters.release.servers import ModelServer
 from exporters.release.triton_servers import Tritons
 from exporters.repository.repository import ModelRepository
-from trading.errors import UltraThinkError
-from trading.models.signature import ModelSignature, TensorSpec
+from trading.models.signature import ModelSignature
 
 #: A version on trial answers to this name only.
 CANDIDATE = "--candidate"
-#: An ONNX file that copies a float32 column x to y: a process that only loads what others made has no ONNX.
-HARMLESS = bytes.fromhex(
-    "08083a500a100a017812017922084964656e7469747912086964656e746974795a180a017812130a110801120d0a07120562617463"
-    "680a02080162180a017912130a110801120d0a07120562617463680a02080142040a001011"
-)
 
 
 @contextlib.contextmanager
@@ -60,7 +54,7 @@ def candidate(
             load(one, copy, version, alone, content)
     except BaseException:
         for one in triton.each():
-            forget(one, copy.name)
+            one.forget(copy.name)
         raise
     try:
         yield copy, triton.device(copy.name, version)
@@ -69,7 +63,7 @@ def candidate(
             triton.unload(copy.name)
 
 
-def load(triton: TritonServer, copy: ModelSignature, version: int, serving: Serving, content: bytes) -> None:
+def load(triton: ModelServer, copy: ModelSignature, version: int, serving: Serving, content: bytes) -> None:
     """On the GPU where the server has one, else on its CPU."""
     devices = triton.devices()
     for device in devices:
@@ -80,15 +74,3 @@ def load(triton: TritonServer, copy: ModelSignature, version: int, serving: Serv
                 raise
         else:
             return
-
-
-def forget(triton: TritonServer, name: str) -> None:
-    """Clear a copy that did not load: for its sake Triton would call the whole server "not ready" from now on.
-
-    Unloading what failed changes nothing; a model that loads in its place, and is unloaded, does.
-    """
-    spec = TensorSpec("x", (1,))
-    harmless = ModelSignature(name, "onnxruntime", (spec,), (replace(spec, name="y"),), (), None, 1)
-    with contextlib.suppress(UltraThinkError):
-        load(triton, harmless, 1, Serving(versions=(1,), real_rows=False), HARMLESS)
-        triton.unload(name)

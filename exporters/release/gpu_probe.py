@@ -10,7 +10,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Serving, render_json
-from exporters.release.candidate import forget
 from exporters.release.triton_client import TritonServer
 from exporters.repository.files import now
 from exporters.target.gpu_validation import Seen
@@ -55,7 +54,7 @@ def probe(triton: TritonServer) -> Seen:
         finally:
             triton.unload(model.name)
     except ExportError as error:
-        forget(triton, model.name)
+        triton.forget(model.name)
         return Seen(False, about, f"{about} runs no model of KIND_GPU: {error}", now())
     except ServiceUnavailable as error:
         return Seen(False, about, f"{about} ended, or hung, while it ran a model of KIND_GPU: {error}", now())

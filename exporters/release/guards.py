@@ -18,10 +18,10 @@ from exporters.target import memory
 def check_folder(repository: ModelRepository, triton: Tritons) -> None:
     """Prove that each server reads this repository: it sees a folder that is nowhere else. Raises ExportError."""
     with repository.nonce() as nonce:
-        blind = [one.address for one in triton.each() if all(model.name != nonce for model in one.index())]
+        blind = [f"{one.kind} at {one.address}" for one in triton.each() if not one.sees(nonce)]
     if blind:
         raise ExportError(
-            f"Triton at {', '.join(blind)} does not serve from {repository.root}: it does not see a folder that "
+            f"{', '.join(blind)} does not serve from {repository.root}: it does not see a folder that "
             "was made there. Name the one that it serves with --repository; nothing was changed"
         )
 
@@ -32,7 +32,7 @@ def check_served(repository: ModelRepository, triton: Tritons, changes: Mapping[
         served = one.ready(name)
         if served and not change.before.versions:
             raise ExportError(
-                f"Triton at {one.address} serves {name} {', '.join(map(str, sorted(served)))}, and "
+                f"{one.kind} at {one.address} serves {name} {', '.join(map(str, sorted(served)))}, and "
                 f"{repository.root / name / 'config.pbtxt'} does not say so: unload it, or release it from "
                 "where it came; nothing was changed"
             )
@@ -40,10 +40,10 @@ def check_served(repository: ModelRepository, triton: Tritons, changes: Mapping[
 
 def check_loaded(triton: Tritons, name: str, version: int) -> None:
     """Raise ExportError where a server has loaded a model, but not this version of it."""
-    without = [one.address for one in triton.each() if version not in one.ready(name)]
+    without = [f"{one.kind} at {one.address}" for one in triton.each() if version not in one.ready(name)]
     if without:
         raise ExportError(
-            f"Triton at {', '.join(without)} loaded {name}, but not version {version}: is --repository the folder "
+            f"{', '.join(without)} loaded {name}, but not version {version}: is --repository the folder "
             "that this server serves?"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from exporters.formats.config_pbtxt import Serving
 from exporters.release.configurations import contract_for
 from exporters.release.journal import ReleaseChange
-from exporters.release.triton_client import TritonServer
+from exporters.release.servers import ModelServer
 from exporters.release.triton_servers import Tritons
 from exporters.repository.repository import ModelRepository
 from trading.errors import ServiceUnavailable, UltraThinkError
@@ -43,7 +43,7 @@ def put(repository: ModelRepository, triton: Tritons, wanted: Iterable[tuple[Rel
     return lost
 
 
-def _serve(server: TritonServer, name: str, serving: Serving) -> Lost:
+def _serve(server: ModelServer, name: str, serving: Serving) -> Lost:
     try:
         if serving.versions:
             server.load(name)

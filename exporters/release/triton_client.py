@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,10 +12,10 @@ from msgspec import Struct
 from connectors.triton import grpc as grpcclient
 from connectors.triton.errors import InferenceServerException, Meaning, meaning
 from exporters.errors import ExportError
-from exporters.formats.config_pbtxt import Device
+from exporters.formats.config_pbtxt import Device, Serving, render_json
 from exporters.formats.tensors import Arrays, Run
-from trading.errors import ServiceUnavailable
-from trading.models.signature import ModelSignature
+from trading.errors import ServiceUnavailable, UltraThinkError
+from trading.models.signature import ModelSignature, TensorSpec
 
 LOAD_TIMEOUT_S = 120.0
 CONTROL_TIMEOUT_S = 10.0
@@ -22,6 +23,11 @@ CONTROL_TIMEOUT_S = 10.0
 RESTART_S = 30.0
 #: What the client takes for no limit is below.
 LEAST_S = 0.001
+#: An ONNX file that copies a float32 column x to y: a process that only loads what others made has no ONNX.
+HARMLESS = bytes.fromhex(
+    "08083a500a100a017812017922084964656e7469747912086964656e746974795a180a017812130a110801120d0a07120562617463"
+    "680a02080162180a017912130a110801120d0a07120562617463680a02080142040a001011"
+)
 T = TypeVar("T")
 
 
@@ -36,6 +42,8 @@ class Loaded(Struct, frozen=True):
 
 class TritonServer:
     """A connection to a server that runs with explicit model control."""
+
+    kind = "Triton"
 
     def __init__(self, address: str, load_timeout_s: float = LOAD_TIMEOUT_S) -> None:
         """Connect. Raises ServiceUnavailable when nothing answers there.
@@ -111,6 +119,25 @@ class TritonServer:
                 signature.name, config=config_json, files=files, client_timeout=self._timeout_s
             ),
         )
+
+    def sees(self, nonce: str) -> bool:
+        """Whether it reads the folder that has just got a folder of this name."""
+        return any(model.name == nonce for model in self.index())
+
+    def forget(self, name: str) -> None:
+        """Clear a copy that did not load: for its sake Triton would call the whole server "not ready" from now on.
+
+        Unloading what failed changes nothing; a model that loads in its place, and is unloaded, does.
+        """
+        columns = TensorSpec("x", (1,)), TensorSpec("y", (1,))
+        harmless = ModelSignature(name, "onnxruntime", columns[:1], columns[1:], (), None, 1)
+        serving = Serving(versions=(1,), real_rows=False)
+        with contextlib.suppress(UltraThinkError):
+            for device in self.devices():
+                with contextlib.suppress(ExportError):
+                    self.load_copy(harmless, render_json(harmless, device, serving), 1, HARMLESS)
+                    break
+            self.unload(name)
 
     def unload(self, name: str) -> None:
         """Stop serving a model; Triton lets it answer what it has begun. Nothing where it is not loaded."""

@@ -7,18 +7,19 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from exporters.formats.config_pbtxt import Device
+from exporters.release.servers import ModelServer
 from exporters.release.triton_client import Loaded, TritonServer
 from trading.errors import ServiceUnavailable
 
 
 class Tritons(Protocol):
-    """What a release is loaded in: one server, or several. See TritonServer."""
+    """What a release is loaded in: one server, or several Tritons. See ModelServer."""
 
     @property
     def address(self) -> str:
         """Host:port, with commas between several."""
 
-    def each(self) -> Sequence[TritonServer]:
+    def each(self) -> Sequence[ModelServer]:
         """The servers one by one."""
 
     def index(self) -> list[Loaded]:

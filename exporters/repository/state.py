@@ -10,6 +10,11 @@ def state_folder(root: Path) -> Path:
     return root.parent / f".{root.name}.ultrathink"
 
 
+def store_folder(root: Path) -> Path:
+    """TorchServe's model store, a flat folder of archives, of the repository at a path, which is resolved."""
+    return root.parent / f"{root.name}.store"
+
+
 def journal_path(root: Path) -> Path:
     """Of the journal of releases."""
     return state_folder(root.expanduser().resolve()) / "journal.jsonl"

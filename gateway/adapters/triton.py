@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import structlog
 
 from connectors.triton.errors import InferenceServerException, Meaning, did_not_answer, meaning
 from connectors.triton.grpc import (
@@ -20,6 +18,7 @@ from connectors.triton.grpc import (
 )
 from connectors.triton.inferring import Infer
 from gateway.adapters.batch_dependence import batch_test
+from gateway.adapters.following import FollowingPredictor
 from gateway.adapters.triton_answers import PendingAnswer, tensors, translate
 from gateway.workers import Worker
 from trading.arrays import Float32Array
@@ -33,16 +32,15 @@ from trading.models.prediction import Prediction, to_prediction
 from trading.models.serving import ServingFacts, digest_of
 from trading.models.signature import contract
 
-log = structlog.get_logger()
 CONTROL_TIMEOUT_S = 5.0
 #: How Triton's index calls the state of a version: nobody asked for it yet, it is being loaded; it is loaded.
 NOT_YET, READY = {"", "LOADING"}, "READY"
-FOLLOW_EVERY_S = 1.0
-SHORTEST_FOLLOW_S = 0.1
 
 
-class TritonPredictor:
+class TritonPredictor(FollowingPredictor):
     """Implements Predictor for the ensemble."""
+
+    failures = (*FollowingPredictor.failures, InferenceServerException, RpcError)
 
     def __init__(self, address: str, model_name: str, model_version: str) -> None:
         """Connect and check.
@@ -57,6 +55,7 @@ class TritonPredictor:
             ServiceUnavailable: the server does not answer, or has not loaded the model yet.
             ContractMismatch: the model is absent, or differs from its signature; says which and how.
         """
+        super().__init__(model_version)
         self.model_name = model_name
         self._address = address
         try:
@@ -65,36 +64,30 @@ class TritonPredictor:
             raise ContractMismatch(
                 f"{model_name!r} is no model of this gateway: name trading_decision or a variant"
             ) from None
-        self._follows_newest = not model_version
-        self._closing, self._wake = threading.Event(), threading.Event()
-        self.rows_multiple = 1
-        #: What the pinned version's answers depend on; known from `settle_rows` on.
-        self.serving: ServingFacts | None = None
-        self._before_following: Callable[[str, ServingFacts], None] = lambda *_: None
         self._probe = np.zeros((1, *self._signature.inputs[0].dims), np.float32)
         self._client = InferenceServerClient(address, channel_args=RECONNECT)
         try:
-            self.model_version = model_version or self._newest_ready()
-            self._check(self.model_version)
+            self.model_version = model_version or self.newest_version()
+            self.check_version(self.model_version)
         except InferenceServerException as error:
             raise self._translated(error) from error
         self._infer = Infer(address)
 
     def predict(self, features: Float32Array, timeout_s: float) -> Prediction:
         """One call; see Predictor. One that is late goes on, and its answer is nobody's."""
-        version, padded = self._padded(features)
+        version, padded = self.padded(features)
         try:
             answer = self._infer(self._request(padded, version), max(timeout_s, 0.001))
         except RpcError as error:
             failure = translate(error)
-            if self._follows_newest and isinstance(failure, PredictorUnavailable):
-                self._wake.set()
+            if isinstance(failure, PredictorUnavailable):
+                self.look_soon()
             raise failure from error
         return self._read(answer, version, len(features), len(padded))
 
     def begin(self, features: Float32Array) -> PendingAnswer:
         """Begin a call, and do not wait; see ChallengerModel."""
-        version, padded = self._padded(features)
+        version, padded = self.padded(features)
         try:
             call = self._infer.begin(self._request(padded, version))
         except RpcError as error:
@@ -103,63 +96,12 @@ class TritonPredictor:
             self._infer, call, partial(self._read, version=version, rows=len(features), padded=len(padded))
         )
 
-    def _padded(self, features: Float32Array) -> tuple[str, Float32Array]:
-        """The version that is asked, and the rows with as many as its answers need beside them."""
-        # First: a version that is followed meanwhile may need more rows than these are padded to.
-        version = self.model_version
-        if lacking := -len(features) % self.rows_multiple:
-            features = np.concatenate([features, np.zeros((lacking, features.shape[1]), np.float32)])
-        return version, features
-
     def _read(self, answer: Any, version: str, rows: int, padded: int) -> Prediction:
         """An answer, checked; of the rows that were asked. Raises InvalidPrediction."""
         if answer.model_version != version:
             raise InvalidPrediction(f"version {answer.model_version} answered, {version} was asked")
         found = tensors(answer, self._signature, padded)
         return to_prediction([t[:rows] for t in found], version)
-
-    def follow(self, before: Callable[[str, ServingFacts], None]) -> None:
-        """From now on take newer versions as they are released, unless one was named.
-
-        `before` is told of each, and must not take long: the version before may be gone already.
-        """
-        self._before_following = before
-        if self._follows_newest:
-            threading.Thread(target=self._follow_releases, name="follow", daemon=True).start()
-
-    def _follow_releases(self) -> None:
-        """A release keeps the version before loaded: it is followed while both answer."""
-        while not self._closing.is_set():
-            self._wake.wait(FOLLOW_EVERY_S)
-            self._wake.clear()
-            if self._closing.is_set():
-                return
-            self._follow(self.model_version)
-            # A server that is gone must not be asked at the rate of the batches.
-            self._closing.wait(SHORTEST_FOLLOW_S)
-
-    def _follow(self, pinned: str) -> None:
-        """Take the newest version that is ready, if it keeps the contract and answers.
-
-        Only where no version was named. A server that does not answer, or a version that breaks the
-        contract, leaves the pin as it is.
-        """
-        try:
-            newest = self._newest_ready()
-            if newest == pinned:
-                return
-            self._check(newest)
-            serving = self._serving(newest)
-        except (
-            InferenceServerException, ContractMismatch, ServiceUnavailable, InvalidPrediction, RpcError,
-        ) as error:  # fmt: skip
-            log.warning("no other version to follow", pinned=pinned, reason=str(error)[:200])
-        else:
-            log.info("version followed", old=pinned, new=newest)
-            self._before_following(newest, serving)
-            # A batch that is being made of the version before is padded to more rows at the most.
-            self.rows_multiple = max(serving.rows_multiple, self.rows_multiple)
-            self.serving, self.model_version = serving, newest
 
     def settle_rows(self, probe: Float32Array) -> ServingFacts:
         """Find the batch sizes with which a row's answer does not depend on its company.
@@ -171,7 +113,7 @@ class TritonPredictor:
         """
         self._probe = probe
         try:
-            self.serving = self._serving(self.model_version)
+            self.serving = self.serving_of(self.model_version)
         except InferenceServerException as error:
             raise self._translated(error) from error
         except RpcError as error:
@@ -179,8 +121,8 @@ class TritonPredictor:
         self.rows_multiple = self.serving.rows_multiple
         return self.serving
 
-    def _serving(self, version: str) -> ServingFacts:
-        """What a version's answers depend on."""
+    def serving_of(self, version: str) -> ServingFacts:
+        """See FollowingPredictor."""
         server = self._client.get_server_metadata(client_timeout=CONTROL_TIMEOUT_S)
         found = batch_test(lambda rows: self._answer(rows, version), self._probe, self._signature.max_batch_size)
         answers = digest_of(found.answers)
@@ -219,7 +161,7 @@ class TritonPredictor:
     def newest(self) -> str:
         """The newest version that is ready. Raises ServiceUnavailable, ContractMismatch."""
         try:
-            return self._newest_ready()
+            return self.newest_version()
         except InferenceServerException as error:
             raise self._translated(error) from error
 
@@ -241,12 +183,12 @@ class TritonPredictor:
 
     def close(self) -> None:
         """Close the channels."""
-        self._closing.set()
-        self._wake.set()
+        self.stop_following()
         self._infer.close()
         self._client.close()
 
-    def _newest_ready(self) -> str:
+    def newest_version(self) -> str:
+        """The highest version that is ready."""
         index = self._client.get_model_repository_index(client_timeout=CONTROL_TIMEOUT_S)
         ready = [int(m.version) for m in index.models if m.name == self.model_name and m.state == "READY"]
         if not ready:
@@ -261,7 +203,7 @@ class TritonPredictor:
                 return False
             raise
 
-    def _check(self, version: str) -> None:
+    def check_version(self, version: str) -> None:
         """Raise ContractMismatch unless tensors, dims, dtypes, batch size and feature version agree.
 
         Raises ServiceUnavailable while it is being loaded.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from loadtest.report.texts import COLUMNS
 from loadtest.users import EndToEndUser
 from loadtest.users.base import TIMEOUT_S, PacedUser, rows_of
 from loadtest.users.end_to_end import DECISIONS, TICKS, DeskConnection
+from loadtest.users.torchserve import TorchServeUser
 from loadtest.users.triton_grpc import GrpcUser
 from loadtest.users.triton_http import HttpUser
 from trading.errors import UltraThinkError
@@ -61,6 +63,14 @@ def options(parser: Any) -> None:
     add, here = parser.add_argument, addresses(stack_here())
     add("--triton-grpc", default=here["triton_grpc"], env_var="ULTRATHINK_TRITON_GRPC", help="Triton's gRPC.")
     add("--triton-http", default=here["triton_http"], env_var="ULTRATHINK_TRITON_HTTP", help="Triton's HTTP.")
+    add(
+        "--torchserve-grpc", default=here["torchserve_grpc"], env_var="ULTRATHINK_TORCHSERVE_GRPC",
+        help="TorchServe's gRPC for inference.",
+    )  # fmt: skip
+    add(
+        "--torchserve-token-file", default=here["torchserve_token"], env_var="ULTRATHINK_TORCHSERVE_TOKEN_FILE",
+        help="File with its token for inference.", include_in_web_ui=False,
+    )  # fmt: skip
     add("--data-service", default=here["data_service"], env_var="ULTRATHINK_DATA_SERVICE", help="Its HTTP.")
     add(
         "--data-token", default="", env_var="ULTRATHINK_DATA_TOKEN", is_secret=True,
@@ -176,6 +186,10 @@ def check_user(user: Any, options: Namespace) -> None:
     elif issubclass(user, HttpUser):
         preflight.only_loopback(options.triton_http, allow_remote=remote)
         rows_of(preflight.check_http(options.triton_http, options.model, batch=options.batch), options)
+    elif issubclass(user, TorchServeUser):
+        preflight.only_loopback(options.torchserve_grpc, allow_remote=remote)
+        with closing(user.infer_of(options)) as infer:
+            rows_of(preflight.check_torchserve(infer, options.model, batch=options.batch), options)
     elif issubclass(user, EndToEndUser):
         preflight.only_loopback(options.kafka, allow_remote=remote)
         brokers_here(options.kafka, allow_remote=remote)

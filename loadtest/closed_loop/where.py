@@ -16,6 +16,7 @@ class Ports(Struct, frozen=True):
 
     triton_grpc: int = 8001
     triton_http: int = 8000
+    torchserve_grpc: int = 7070
     data: int = 8010
     kafka: tuple[int, ...] = (9092,)
 
@@ -27,11 +28,15 @@ class Kept(Struct, frozen=True):
     brokers: int = 1
 
 
+def home_folder() -> Path:
+    """ULTRATHINK_HOME, else ./.ultrathink."""
+    return Path(os.environ.get("ULTRATHINK_HOME") or HOME).expanduser()
+
+
 def stack_here() -> Kept:
     """Of the stack in ULTRATHINK_HOME, else in ./.ultrathink; the usual where there is none, or none to read."""
-    home = Path(os.environ.get("ULTRATHINK_HOME") or HOME).expanduser()
     try:
-        return msgspec.json.decode((home / KEPT).read_bytes(), type=Kept)
+        return msgspec.json.decode((home_folder() / KEPT).read_bytes(), type=Kept)
     except (OSError, msgspec.DecodeError, ValueError):
         return Kept()
 
@@ -41,6 +46,8 @@ def addresses(kept: Kept) -> dict[str, str]:
     return {
         "triton_grpc": f"127.0.0.1:{kept.ports.triton_grpc}",
         "triton_http": f"http://127.0.0.1:{kept.ports.triton_http}",
+        "torchserve_grpc": f"127.0.0.1:{kept.ports.torchserve_grpc}",
+        "torchserve_token": os.fspath(home_folder() / "secrets" / "torchserve-inference"),
         "data_service": f"http://127.0.0.1:{kept.ports.data}",
         "kafka": ",".join(f"127.0.0.1:{port}" for port in kept.ports.kafka[: kept.brokers]),
     }

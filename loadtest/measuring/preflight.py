@@ -9,10 +9,14 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from connectors.torchserve.errors import Meaning, RpcError, meaning
+from connectors.torchserve.framing import DESCRIBE, description
+from connectors.torchserve.inferring import TorchServeInfer
 from connectors.triton import grpc as triton
-from connectors.triton.asking import ServedModel, served_model
+from connectors.triton.asking import ServedModel, ServedTensor, served_model
 from connectors.triton.errors import InferenceServerException
 from loadtest.errors import InvalidRun
+from trading.errors import BadRecord, ServiceUnavailable
 
 ANSWER_S = 5.0
 
@@ -87,6 +91,29 @@ def check_http(address: str, model: str, version: str = "", batch: int = 1) -> S
     except (OSError, ValueError) as error:
         raise InvalidRun(_no_answer(address, "HTTP", str(error), "")) from None
     return checked(served_model(model, metadata, config), batch)
+
+
+def check_torchserve(infer: TorchServeInfer, model: str, version: str = "", batch: int = 1) -> ServedModel:
+    """What TorchServe serves. Raises InvalidRun where it does not answer, or the batch is too large."""
+    try:
+        told = description(infer(model, version, DESCRIBE, ANSWER_S))
+    except RpcError as error:
+        if meaning(error) is Meaning.ABSENT:
+            which = f"{model} version {version}" if version else model
+            raise InvalidRun(
+                f"TorchServe at {infer.address} serves no model {which}: see `ultrathink export list --server "
+                "torchserve`, and release it"
+            ) from None
+        raise InvalidRun(
+            f"TorchServe at {infer.address} does not answer: start it with `ultrathink stack up --with torchserve` "
+            f"({meaning(error).value})"
+        ) from None
+    except (BadRecord, ServiceUnavailable) as error:
+        raise InvalidRun(f"TorchServe at {infer.address}: {error}") from None
+    inputs, outputs = (
+        tuple(ServedTensor(one.name, one.dtype, one.dims) for one in side) for side in (told.inputs, told.outputs)
+    )
+    return checked(ServedModel(told.name, told.version, inputs, outputs, told.max_batch_size), batch)
 
 
 def checked(served: ServedModel, batch: int) -> ServedModel:

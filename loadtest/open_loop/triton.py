@@ -1,4 +1,4 @@
-"""The open model on Triton itself: calls at their times by gRPC, none waits for another."""
+"""The open model on the model server itself: calls at their times by gRPC, none waits for another."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from connectors.triton import grpc as triton
-from connectors.triton.errors import InferenceServerException
 from loadtest.errors import InvalidRun
-from loadtest.measuring import preflight
 from loadtest.measuring.latency_tally import Tally
 from loadtest.measuring.result import RunResult
 from loadtest.measuring.sampling import Sampler
 from loadtest.open_loop.pacing import Monotonic, pace
 from loadtest.open_loop.rows import DEFAULT_SOURCE, ModelRows, rows_for
 from loadtest.open_loop.schedule import Speed, until
+from loadtest.open_loop.transports import TorchServeTransport, Transport, TritonTransport
 from trading.errors import ConfigurationError
 from trading.models.signature import TRADING_DECISION
 
@@ -41,11 +39,11 @@ NO_CALLS = np.zeros((0, COLUMNS), np.int64)
 
 
 class TritonLoad(Struct, frozen=True):
-    """What is asked of Triton.
+    """What is asked of the model server.
 
     Attributes:
-        address: Triton's gRPC.
-        model, version: "" is the highest ready version, as Triton chooses.
+        address: its gRPC.
+        model, version: "" is the version that the server chooses.
         batch: rows of a call.
         speed: see Speed.parse; recorded gaps need `source`'s.
         duration_s, warm_up_s: the length, and how much of its beginning does not count.
@@ -53,6 +51,7 @@ class TritonLoad(Struct, frozen=True):
         rows: a file of rows, for any model; without one they are made up as its inputs are.
         shapes: by input, one row's dims where the server leaves them open.
         timeout_s: of a call.
+        token_file: with the token for TorchServe's inference; None: it is a Triton.
     """
 
     address: str
@@ -67,13 +66,20 @@ class TritonLoad(Struct, frozen=True):
     timeout_s: float = 5.0
     rows: Path | None = None
     shapes: Mapping[str, str] = {}
+    token_file: Path | None = None
+
+    def transport(self) -> Transport:
+        """What reaches the server."""
+        if self.token_file is not None:
+            return TorchServeTransport(self.address, self.token_file)
+        return TritonTransport(self.address)
 
     def check(self) -> Speed:
         """The speed. Raises ConfigurationError for what cannot be run."""
         speed = Speed.parse(self.speed)
         if speed.kind in {"max", "recorded"}:
             raise ConfigurationError(
-                f"speed {self.speed!r}: calls of Triton need a rate, as 200/s or poisson:200/s"
+                f"speed {self.speed!r}: calls of a server need a rate, as 200/s or poisson:200/s"
             )
         if self.duration_s <= self.warm_up_s:
             raise ConfigurationError(
@@ -87,13 +93,14 @@ class TritonLoad(Struct, frozen=True):
 class Calls:
     """Makes calls, and notes their times."""
 
-    def __init__(self, load: TritonLoad, rows: ModelRows, out: Path, show: Callable[[int, int], None]) -> None:
-        self._load, self._show = load, show
-        self._client = triton.InferenceServerClient(load.address)
+    def __init__(
+        self, load: TritonLoad, transport: Transport, rows: ModelRows, out: Path, show: Callable[[int, int], None]
+    ) -> None:
+        self._load, self._transport, self._show = load, transport, show
         # Ready to be sent, as many as memory has room for.
         wide = sum(array[:1].nbytes for array in rows.arrays) * load.batch
         ready = max(1, min(READY, rows.count, MOST_READY_BYTES // wide))
-        self._inputs = [_inputs(rows, k, load.batch) for k in range(ready)]
+        self._inputs = [transport.prepare(rows, k, load.batch) for k in range(ready)]
         self._lock = threading.Lock()
         self._times, self._file = array("q"), out.open("wb")
         self.errors: Counter[str] = Counter()
@@ -103,15 +110,7 @@ class Calls:
 
     def warm(self) -> None:
         """Connect, and see one answer. Raises InvalidRun."""
-        try:
-            found = self._client.infer(self._load.model, self._inputs[0], self._load.version, client_timeout=30.0)
-        except InferenceServerException as error:
-            raise InvalidRun(
-                f"{self._load.model} at {self._load.address} refuses a call: {error.message()}"
-            ) from None
-        for output in found.get_response().outputs:
-            if output.datatype == "FP32" and not np.isfinite(found.as_numpy(output.name)).all():
-                raise InvalidRun(f"{self._load.model} answers {output.name} that is not finite")
+        self._transport.warm(self._load.model, self._load.version, self._inputs[0])
 
     def send(self, number: int, due_ns: int) -> None:
         """One call; its answer comes in a thread of the client library."""
@@ -120,13 +119,9 @@ class Calls:
         if self.sent - self.done > MOST_IN_FLIGHT:
             self._note(due_ns, sent_ns, f"more than {MOST_IN_FLIGHT:,} calls in flight")
         else:
-            self._client.async_infer(
-                self._load.model,
-                self._inputs[number % len(self._inputs)],
-                partial(self._answered, due_ns, sent_ns),
-                self._load.version,
-                client_timeout=self._load.timeout_s,
-            )
+            prepared = self._inputs[number % len(self._inputs)]
+            ended = partial(self._note, due_ns, sent_ns)
+            self._transport.begin(self._load.model, self._load.version, prepared, self._load.timeout_s, ended)
         if number % PROGRESS_EVERY == 0:
             self._show(self.sent, self.done)
 
@@ -135,15 +130,11 @@ class Calls:
         deadline = Monotonic.now_ns() + int((self._load.timeout_s + 5.0) * 1e9)
         while self.done < self.sent and Monotonic.now_ns() < deadline:
             Monotonic.sleep_ns(5_000_000)
-        self._client.close()
+        self._transport.close()
         with self._lock:
             self.unanswered = self.sent - self.done
             self._times.tofile(self._file)
             self._file.close()
-
-    def _answered(self, due_ns: int, sent_ns: int, *, error: InferenceServerException | None, **_: Any) -> None:
-        # The client library passes `result` and `error` by name.
-        self._note(due_ns, sent_ns, "" if error is None else str(error.status() or error.message()))
 
     def _note(self, due_ns: int, sent_ns: int, error: str) -> None:
         now_ns = Monotonic.now_ns()
@@ -171,11 +162,15 @@ def drive_triton(
         InvalidRun: nobody answers, or the model does not take the rows.
     """
     speed = load.check()
-    served = preflight.check_grpc(load.address, load.model, load.version, load.batch)
-    rows = rows_for(served, load.source, load.rows, load.shapes)
+    transport = load.transport()
+    try:
+        rows = rows_for(transport.check(load.model, load.version, load.batch), load.source, load.rows, load.shapes)
+    except BaseException:
+        transport.close()
+        raise
     with tempfile.TemporaryDirectory(prefix="ultrathink-load-") as folder:
         path = Path(folder) / "calls.bin"
-        calls = Calls(load, rows, path, show)
+        calls = Calls(load, transport, rows, path, show)
         sampler = None
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
         try:
@@ -216,7 +211,7 @@ def _tally(
     # Calls of which nothing was ever heard left no row.
     tally.planned += calls.unanswered
     return tally.result(
-        target="triton",
+        target="triton" if load.token_file is None else "torchserve",
         warm_up_s=load.warm_up_s,
         sent=calls.sent,
         missing=calls.unanswered,
@@ -228,12 +223,3 @@ def _tally(
 def _most(errors: Counter[str], failed: int) -> dict[str, int]:
     """Errors of the measured part; what they were is known of the whole run only."""
     return {} if not failed else {"; ".join(e for e, _ in errors.most_common(3)): failed}
-
-
-def _inputs(rows: ModelRows, at: int, batch: int) -> list[triton.InferInput]:
-    made = []
-    for tensor, values in rows.batch(at, batch):
-        one = triton.InferInput(tensor.name, list(values.shape), tensor.dtype)
-        one.set_data_from_numpy(values)
-        made.append(one)
-    return made

@@ -64,7 +64,7 @@ def gateway(settings: StackSettings) -> Service:
     return own(
         settings, "gateway", ("gateway", "run"), address, port, probe, 1024,
         environment={PREFIX + "EXECUTION": "broker"},
-        requires=("kafka", "redis", "triton"), uses=("paper-broker",),
+        requires=("kafka", "redis", asked_server(settings)), uses=("paper-broker",),
         hold=lambda: model_missing(settings), troubles=troubles, stop_timeout_s=60.0,
     )  # fmt: skip
 
@@ -259,16 +259,27 @@ def own(
     )
 
 
+def asked_server(settings: StackSettings) -> str:
+    """The name of what the gateway asks."""
+    return settings.desk.get(PREFIX + "SERVER") or str(GatewaySettings.model_fields["server"].default)
+
+
 def model_missing(settings: StackSettings) -> str:
     """Why there is nothing to decide with; "" where the gateway's model has a released version."""
     name = settings.desk.get(PREFIX + "MODEL_NAME") or str(GatewaySettings.model_fields["model_name"].default)
-    repository = settings.model_repository.expanduser().resolve()
+    torchserve = asked_server(settings) == "torchserve"
+    if torchserve and "torchserve" not in settings.beside:
+        return "no model server: `ultrathink stack up --with torchserve` starts it"
+    repository = settings.torchserve_repository if torchserve else settings.model_repository
+    repository = repository.expanduser().resolve()
     try:
         if ModelRepository(repository).serving(name).versions:
             return ""
     except ExportError as error:
         return f"no model: {error}"
     fuse = "--fuse " if name.endswith("_fused") else ""
+    if torchserve:
+        fuse = "--server torchserve "
     return f"no model: nothing of {name} is released in {repository}: `ultrathink export pipeline {fuse}--release`"
 
 

@@ -18,7 +18,7 @@ from services.forensics.settings import ForensicsSettings
 from services.metrics.settings import MetricsSettings
 from services.paper_broker.settings import BrokerSettings
 from stack.servers.secrets import ensure_secret
-from stack.servers.settings import LOOPBACK, StackSettings, is_started, load
+from stack.servers.settings import INFERENCE_TOKEN, LOOPBACK, StackSettings, is_started, load
 from trading.errors import ConfigurationError
 from trading.keys import public_path
 from trainers.orchestrator.settings import OrchestratorSettings
@@ -83,6 +83,8 @@ def gateway_settings(**given: Any) -> GatewaySettings:
         return {
             "kafka_bootstrap": stack.kafka_bootstrap,
             "triton_url": stack.triton_grpc,
+            "torchserve_url": f"{LOOPBACK}:{stack.ports.torchserve_grpc}",
+            "torchserve_token_file": stack.absolute_home / "secrets" / INFERENCE_TOKEN,
             "redis_url": stack.redis_url,
             "metrics_port": stack.ports.gateway_metrics,
             "admin_token": ensure_secret(stack.absolute_home, "gateway-admin"),

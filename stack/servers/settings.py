@@ -5,45 +5,36 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import psutil
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
 from connectors.kafka.identity import CA, SECRETS
+from stack.servers.given import BesideAll, BrokerPorts, Port
 from stack.servers.ports import free_ports
 from trading.errors import ConfigurationError
 from trading.files import write_atomically
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_HOME = Path(".ultrathink")
-#: Of models, in the home folder.
-REPOSITORY = "model_repository"
+#: Of models, in the home folder: Triton's, and TorchServe's.
+REPOSITORY, TORCHSERVE_REPOSITORY = "model_repository", "torchserve_repository"
+#: In the folder of secrets: TorchServe's token for those that only ask.
+INFERENCE_TOKEN = "torchserve-inference"  # noqa: S105 - a file's name
+FOLDERS_OF_MODELS = frozenset({"model_repository", "torchserve_repository"})
 #: The settings of a stack that was started, in its home folder.
 STORED = "stack.json"
 
 
 #: What we have told this process, in place of a person.
 _told: dict[str, str] = {}
-
-
-def as_ports(given: object) -> object:
-    """9092, "9092", "9092, 9093" and lists of numbers are all ports of brokers."""
-    if isinstance(given, str):
-        return [part.strip() for part in given.strip("[] ").split(",")]
-    return [given] if isinstance(given, int) else given
-
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-#: One a broker; in the environment 9092, or 9092,9093,9094.
-BrokerPorts = Annotated[tuple[Port, ...], NoDecode, BeforeValidator(as_ports)]
 
 
 #: What is meant to run; each has what stands before it.
@@ -73,6 +64,11 @@ class ServerPorts(BaseModel):
     data: Port = 8010
     orchestrator: Port = 8030
     stack: Port = 8040
+    torchserve_http: Port = 8080
+    torchserve_management: Port = 8081
+    torchserve_metrics: Port = 8082
+    torchserve_grpc: Port = 7070
+    torchserve_grpc_management: Port = 7071
 
     @classmethod
     def automatic(cls) -> Self:
@@ -98,6 +94,7 @@ class StackSettings(BaseSettings):
         default="desk",
         description="servers; desk: gateway, broker, trail and data service too; full: all there is",
     )
+    beside: BesideAll = Field(default=(), description="servers beside those of the profile: torchserve")
     desk: dict[str, str] = Field(
         default={}, description="variables of our own processes, ULTRATHINK_GATEWAY_* and such"
     )
@@ -108,6 +105,11 @@ class StackSettings(BaseSettings):
         default_factory=lambda given: given["home"].expanduser().resolve() / REPOSITORY,
         description="folder that Triton serves",
     )
+    torchserve_repository: Path = Field(
+        default_factory=lambda given: given["home"].expanduser().resolve() / TORCHSERVE_REPOSITORY,
+        description="folder of what TorchServe serves; its model store lies beside it",
+    )
+    torchserve_workers: int = Field(default=2, ge=1, description="of a model: with two one may die unnoticed")
     ports: ServerPorts = ServerPorts()
     kafka_security: Literal["none", "sasl"] = Field(
         default="none", description="sasl: every client of Kafka has a password and just what its role needs"
@@ -303,14 +305,16 @@ def chosen(**given: Any) -> StackSettings:
     """
     told = from_environment(**given)
     if not is_started(told.absolute_home):
-        return told.model_copy(update={"model_repository": told.model_repository.expanduser().resolve()})
+        return told.model_copy(
+            update={name: getattr(told, name).expanduser().resolve() for name in FOLDERS_OF_MODELS}
+        )
     kept = load(told.home)
     changes = {name: getattr(told, name) for name in told.model_fields_set - {"home", "ports"}}
     if "desk" in changes:
         # One at a time; an empty value takes back what was chosen before.
         changes["desk"] = {name: value for name, value in {**kept.desk, **told.desk}.items() if value}
-    if "model_repository" in changes:
-        changes["model_repository"] = told.model_repository.expanduser().resolve()
+    for name in FOLDERS_OF_MODELS & changes.keys():
+        changes[name] = getattr(told, name).expanduser().resolve()
     ports = {name: getattr(told.ports, name) for name in told.ports.model_fields_set}
     merged = {**kept.model_dump(), **changes, "ports": {**kept.ports.model_dump(), **ports}}
     try:

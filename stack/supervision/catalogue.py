@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stack.processes import desk
-from stack.servers import kafka, mlflow, postgres, prometheus, redis, triton
+from stack.servers import kafka, mlflow, postgres, prometheus, redis, torchserve, triton
 from stack.servers.server import Service
 from stack.servers.settings import StackSettings
 
@@ -17,6 +17,8 @@ def services(settings: StackSettings) -> list[Service]:
         mlflow.service(settings),
         triton.service(settings),
     ]
+    if "torchserve" in settings.beside:
+        found.append(torchserve.service(settings))
     found += prometheus.services(settings)
     if settings.profile in {"desk", "full"}:
         found += desk.services(settings)

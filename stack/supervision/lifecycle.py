@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from exporters.repository.state import state_folder, store_folder
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import log_path, tail
-from stack.servers.settings import STORED, StackSettings, is_started, load
+from stack.servers.settings import STORED, TORCHSERVE_REPOSITORY, StackSettings, is_started, load
 from stack.supervision.checks import check_brokers, check_disk, check_ports, check_same
 from stack.supervision.orphans import (
     LOCK,
@@ -46,6 +47,7 @@ FOLDERS = (
     "postgres",
     "mlflow",
     "triton",
+    "torchserve",
     "prometheus",
     "alertmanager",
     "logs",
@@ -145,7 +147,8 @@ def claim_home(settings: StackSettings) -> None:
     if is_started(home):
         adopt(home)
     claim(home, FOLDERS, alone=not is_started(home))
-    claim(home, folders_of(settings.model_repository, home), alone=False)
+    for repository in (settings.model_repository, settings.torchserve_repository):
+        claim(home, folders_of(repository, home), alone=False)
     settings.save()
 
 
@@ -287,7 +290,8 @@ def delete_data(home: Path) -> list[str]:
 def folders_of(repository: Path, home: Path) -> list[str]:
     """A model repository and its exporters' own folder, by name, where they lie right in the home folder."""
     folder = repository.expanduser().resolve()
-    return [folder.name, f".{folder.name}.ultrathink"] if folder.parent == home else []
+    own = [folder, state_folder(folder), *([store_folder(folder)] if folder.name == TORCHSERVE_REPOSITORY else [])]
+    return [one.name for one in own] if folder.parent == home else []
 
 
 def restart(home: Path, name: str, reason: str) -> ServiceStatus:

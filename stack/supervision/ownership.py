@@ -18,7 +18,7 @@ RECORD = ".ultrathink-made.json"
 
 SECRET = re.compile(
     r"redis|gateway-admin|postgres(-[a-z]+)?|mlflow[a-z-]*|kafka-[a-z]+|forensics-signing-key(\.pub)?|"
-    r"data-token(s\.json)?|stack-token|orchestrator-token"
+    r"data-token(s\.json)?|stack-token|orchestrator-token|torchserve-(inference|management)"
 )
 CHECKPOINTS = re.compile(r"checkpoints-[0-9-]+\.jsonl|signing-key\.pub")
 ARCHIVED = {"head.json", ".lock", "chunks", "states", "days"}
@@ -29,6 +29,7 @@ RECOGNISED: dict[str, Callable[[set[str]], bool]] = {
     "postgres": lambda names: "PG_VERSION" in names,
     "mlflow": lambda names: names == {"artifacts"},
     "triton": lambda names: "backends" in names,
+    "torchserve": lambda names: "config.properties" in names,
     "prometheus": lambda names: names <= {"prometheus.yml", "data", "wal", "chunks_head", "queries.active", "lock"},
     "logs": lambda names: "supervisor.log" in names,
     "trail": lambda names: bool(names) and all(CHECKPOINTS.fullmatch(name) for name in names),

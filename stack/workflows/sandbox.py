@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from exporters import profiles
@@ -16,8 +16,11 @@ from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
 from stack.processes.gateway import GatewayProcess
 from stack.processes.scrape import Scrape
+from stack.servers.given import Beside
 from stack.servers.settings import ServerPorts, StackSettings
+from stack.servers.torchserve import repository_of
 from stack.supervision.lifecycle import down, up
+from stack.workflows.torchserve import place
 from stack.workflows.training.settings import TrainRequest
 from stack.workflows.training.train import train
 
@@ -26,9 +29,17 @@ MODELS = ("trading_decision", "trading_decision_fused")
 
 @contextmanager
 def sandbox(
-    home: Path, *, brokers: int = 1, partitions: int = 4, show: Callable[[str], None] = lambda _: None
+    home: Path,
+    *,
+    brokers: int = 1,
+    partitions: int = 4,
+    beside: tuple[Beside, ...] = (),
+    show: Callable[[str], None] = lambda _: None,
 ) -> Iterator[StackSettings]:
-    """Everything a gateway needs, the ensemble and its fused variant released; taken down at the end."""
+    """Everything a gateway needs, the ensemble and its fused variant released; taken down at the end.
+
+    `beside` are servers beside the usual; what TorchServe serves is the pipeline as one.
+    """
     settings = StackSettings(
         profile="servers",
         home=home,
@@ -36,6 +47,7 @@ def sandbox(
         partitions=partitions,
         ports=ServerPorts.automatic(),
         model_repository=home / "models",
+        beside=beside,
     )
     with environment(ULTRATHINK_HOME=str(home)):
         show("starting the servers")
@@ -45,6 +57,8 @@ def sandbox(
             train(TrainRequest(("simulate:regimes?ticks=20000&symbols=4",)), lambda *_: None)
             show("exporting and releasing")
             serve(settings)
+            if "torchserve" in beside:
+                serve_by_torchserve(settings)
             yield settings
         finally:
             show("stopping the servers")
@@ -78,6 +92,16 @@ def environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def serve_by_torchserve(settings: StackSettings) -> None:
+    """Export the pipeline as one TorchScript, and release it on TorchServe."""
+    gpu, container = profiles.find_gpu(profiles.DEFAULT_GPU), profiles.find(profiles.DEFAULT_CONTAINER)
+    repository = repository_of(settings)
+    with closing(place().connect(repository)) as server:
+        options = Options(settings.mlflow_uri, container, gpu, "challenger", format="torchscript")
+        for one in export_pipeline(MODELS[0], options, repository, lambda _: None, alone=True):
+            Releases(repository, server, gpu, lambda _: None).release(one.name, one.version)
 
 
 def below(before: Scrape, now: Scrape, name: str, bound_s: float) -> float:

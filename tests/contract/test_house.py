@@ -22,7 +22,7 @@ KERNELS = {"trading/features/kernel.py:update_one"}
 OUTSIDE = {
     "trading": {"cryptography", "msgspec", "numba", "numpy", "platformdirs", "pyarrow", "yaml"},
     "connectors": {
-        "alembic", "confluent_kafka", "grpc", "mlflow", "msgspec", "numpy", "opentelemetry", "procrastinate", "prometheus_client",
+        "alembic", "confluent_kafka", "google", "grpc", "httpx", "mlflow", "msgspec", "numpy", "opentelemetry", "procrastinate", "prometheus_client",
         "psycopg",
         "psycopg_pool", "redis", "sqlalchemy", "structlog", "tritonclient",
     },

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 from msgspec import Struct
@@ -19,6 +19,8 @@ from trading.errors import ConfigurationError
 if TYPE_CHECKING:
     from exporters.profiles import Gpu
     from exporters.release.releases import Releases
+    from exporters.release.servers import ModelServer
+    from exporters.release.torchserve_server import TorchServeServer
     from exporters.release.triton_client import TritonServer
     from exporters.release.triton_servers import Tritons
     from exporters.repository.repository import ModelRepository
@@ -60,6 +62,28 @@ PLACES: dict[str, Any] = {
         ],
         None,
     ),
+    "server": (
+        Annotated[
+            Literal["triton", "torchserve"],
+            typer.Option(
+                help="What serves it. torchserve takes TorchScript, has a repository of its own, and is archived "
+                "upstream: it gets no security fixes.",
+                rich_help_panel="Places",
+            ),
+        ],
+        "triton",
+    ),
+    "torchserve_url": (
+        Annotated[
+            str | None,
+            typer.Option(
+                help="TorchServe's management, http://host:port, a comma, and host:port of its gRPC. Its tokens "
+                "are in ULTRATHINK_TORCHSERVE_MANAGEMENT_TOKEN and _INFERENCE_TOKEN. Default: the stack's.",
+                rich_help_panel="Places",
+            ),
+        ],
+        None,
+    ),
     "json": (
         Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", rich_help_panel="Places")],
         False,
@@ -88,13 +112,20 @@ class Places(Struct, frozen=True):
     triton_url: str | None
     repository: Path | None
     json: bool
+    server: str = "triton"
+    torchserve_url: str | None = None
 
     def call(self, words: str) -> str:
         """A command of `ultrathink export` for a hint: with the places that were given to this one, but MLflow's.
 
         What is released needs no MLflow, whose address may hold a password.
         """
-        given = {"--repository": self.repository, "--triton-url": self.triton_url}
+        given = {
+            "--server": None if self.server == "triton" else self.server,
+            "--repository": self.repository,
+            "--triton-url": self.triton_url,
+            "--torchserve-url": self.torchserve_url,
+        }  # fmt: skip
         places = "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
         return f"`ultrathink export {words}{places}`"
 
@@ -109,17 +140,33 @@ class Places(Struct, frozen=True):
         from exporters.repository.repository import ModelRepository
         from stack.servers.settings import load
 
-        return ModelRepository(self.repository or load().model_repository)
+        kept = load()
+        own = kept.torchserve_repository if self.server == "torchserve" else kept.model_repository
+        return ModelRepository(self.repository or own)
 
     def tritons(self) -> Tritons:
-        """A connection to Triton, or to each of several. Raises ServiceUnavailable, ConfigurationError."""
+        """A connection to the server, or to each of several. Raises ServiceUnavailable, ConfigurationError."""
+        if self.server == "torchserve":
+            return self.torchserve()
         from connectors.triton.addresses import split
         from exporters.release.triton_servers import connect
 
         return connect(self._told(split))
 
+    def torchserve(self) -> TorchServeServer:
+        """A connection to TorchServe. Raises ServiceUnavailable, ConfigurationError."""
+        from stack.workflows.torchserve import place
+
+        return place(self.torchserve_url).connect(self.models())
+
+    def one(self) -> ModelServer:
+        """A connection to the only server. Raises ServiceUnavailable, ConfigurationError."""
+        return self.torchserve() if self.server == "torchserve" else self.triton()
+
     def triton(self) -> TritonServer:
         """A connection to the only Triton. Raises ServiceUnavailable, ConfigurationError."""
+        if self.server == "torchserve":
+            raise ConfigurationError("this is for Triton alone: leave --server torchserve out")
         from connectors.triton.addresses import only
         from exporters.release.triton_client import TritonServer
 
@@ -141,10 +188,10 @@ class Places(Struct, frozen=True):
 
 
 def command(name: str, example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command whose first parameter is `places`; its four options are added to it."""
+    """Register a command whose first parameter is `places`; its own options are added to it."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        """The function as it was; what is called has the four options more."""
+        """The function as it was; what is called has those options more."""
         hints = get_type_hints(function, include_extras=True)
         own = [p for p in inspect.signature(function).parameters.values() if p.name != "places"]
         added = [

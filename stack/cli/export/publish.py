@@ -81,6 +81,7 @@ def model(
     from exporters.profiles import find
     from exporters.sources.declared import parse_input
 
+    format = for_server(places, format)  # noqa: A001
     made = make_options(
         places, name, variant, format, precision, max_batch, find(target, facts), gpu, trust, dry_run
     )
@@ -108,7 +109,9 @@ def pipeline(
     alias: Annotated[
         str, typer.Option(help="MLflow alias of the steps; empty: their newest versions.")
     ] = "challenger",
-    fuse: Annotated[bool, typer.Option("--fuse", help="Also as one ONNX graph, variant `fused`.")] = False,
+    fuse: Annotated[
+        bool, typer.Option("--fuse", help="Also as one graph, variant `fused`; for TorchServe that alone, always.")
+    ] = False,
     precision: PrecisionOption = "fp32",
     max_batch: MaxBatchOption = None,
     target: TargetOption = "",
@@ -124,15 +127,36 @@ def pipeline(
     from exporters.export import export_pipeline
     from exporters.profiles import find
 
-    made = make_options(places, "", "", "auto", precision, max_batch, find(target, facts), gpu, trust, dry_run)
+    served_alone = places.server == "torchserve"
+    made = make_options(
+        places, "", "", for_server(places, "auto"), precision, max_batch, find(target, facts), gpu, trust, dry_run
+    )
     options = replace(made, alias=alias)
     ratio = None
     with working("export") as progress:
-        done = export_pipeline(name, options, places.models(), progress, fuse=fuse)
+        # TorchServe joins no models: there the pipeline is one.
+        done = export_pipeline(name, options, places.models(), progress, fuse=fuse, alone=served_alone)
         released = release_all(places, options, done, progress) if release and not dry_run else []
-        if fuse and released:
+        if fuse and released and not served_alone:
             ratio = compare_latency(places, released, progress)
     show(places, done, released, ratio)
+
+
+def for_server(places: Places, wanted: str) -> str:
+    """The format that the server takes; says of TorchServe what whoever chooses it must know.
+
+    Raises ExportError where another is asked for.
+    """
+    from exporters.errors import ExportError
+
+    if places.server != "torchserve":
+        return wanted
+    if wanted == "onnx":
+        raise ExportError("--format onnx: TorchServe serves TorchScript alone here")
+    from stack.servers.torchserve import ARCHIVED
+
+    err.print(ARCHIVED, style="yellow", markup=False, soft_wrap=True)
+    return "torchscript"
 
 
 def make_options(

@@ -55,7 +55,7 @@ def verify(
         check_file(plot)
     repository = places.models()
     with working("verify") as progress:
-        triton = None if offline else places.triton()
+        triton = None if offline else places.one()
         report = work(
             name, version, repository, triton, places.mlflow(), progress, recorded=recorded, rows=rows, trust=trust
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -164,17 +164,22 @@ def drive_shown(load: Any, place: LoadTarget, target: str, settings: dict[str, s
 
 def triton_shown(load: Any, place: LoadTarget, url: str | None = None) -> RunResult:
     """A run against Triton with a progress bar."""
-    import time
-
     from msgspec import structs
+
+    return calls_shown(structs.replace(load, address=url or place.triton_grpc), {} if url else place.servers)
+
+
+def calls_shown(load: Any, servers: Mapping[str, int]) -> RunResult:
+    """A run against a model server with a progress bar."""
+    import time
 
     from loadtest.open_loop.triton import drive_triton
 
     with shown(load.duration_s, "calls") as bar:
         began = time.monotonic()
         return drive_triton(
-            structs.replace(load, address=url or place.triton_grpc),
-            servers={} if url else place.servers,
+            load,
+            servers=servers,
             show=lambda sent, done: bar(time.monotonic() - began, f"sent {sent:,}, answered {done:,}"),
         )
 

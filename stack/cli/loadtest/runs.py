@@ -24,6 +24,7 @@ from stack.cli.loadtest.command import (
     WarmUp,
     alone,
     app,
+    calls_shown,
     desk_or,
     drive_shown,
     finish,
@@ -120,6 +121,52 @@ def triton(
         result = judge(triton_shown(wanted, place, url), goal)
         report_path = write_files(folder, [result])
     finish([result], report_path, json=json)
+
+
+@app.command(epilog="Example: ultrathink loadtest torchserve --model trading_decision_fused --speed poisson:200/s")
+def torchserve(
+    speed: SpeedOption = "200/s",
+    batch: Annotated[int, typer.Option(min=1, help="Rows of a call.")] = 8,
+    model: Annotated[str, typer.Option(help="One that TorchServe serves.")] = "trading_decision_fused",
+    version: Annotated[str, typer.Option(help="Default: the one that is released.")] = "",
+    duration: Duration = "15s",
+    warm_up: WarmUp = 3.0,
+    data: Annotated[str, typer.Option(help="A SOURCE of feature rows.")] = "simulate:regimes?ticks=8000&symbols=4",
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="Rows of the model's own: .npy, .npz, .csv or .parquet; else they are made up."),
+    ] = None,
+    seed: SeedOption = 0,
+    target: TargetName = "torchserve",
+    targets: Targets = None,
+    url: Annotated[str | None, typer.Option("--torchserve-grpc", help="Its gRPC; default: the stack's.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with its token for inference; default: the stack's.")
+    ] = None,
+    allow_remote: Remote = False,
+    out_folder: Out = None,
+    json: Json = False,
+) -> None:
+    """Calls of TorchServe's gRPC at their times; none waits for another."""
+    from loadtest.judging.gates import judge
+    from loadtest.measuring.preflight import only_loopback
+    from loadtest.open_loop.triton import TritonLoad
+    from stack.processes.settings import gateway_settings
+    from trading.errors import ConfigurationError
+
+    goal, folder = prepare(target, targets, out_folder)
+    if url is not None and token_file is None:
+        raise ConfigurationError("--torchserve-grpc names another server: give the file with its --token-file too")
+    asked = gateway_settings()
+    address = url or asked.torchserve_url
+    only_loopback(address, allow_remote=allow_remote)
+    wanted = TritonLoad(
+        address, model, version, batch, speed, seconds_of(duration), warm_up, data, seed, rows=rows,
+        token_file=token_file or asked.torchserve_token_file,
+    )  # fmt: skip
+    wanted.check()
+    result = judge(calls_shown(wanted, {}), goal)
+    finish([result], write_files(folder, [result]), json=json)
 
 
 @app.command("all", epilog="Example: ultrathink loadtest all --data binance:BTCUSDT.gz --speed 1x")

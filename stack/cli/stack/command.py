@@ -40,6 +40,14 @@ def up(
         Literal["none", "sasl"] | None,
         typer.Option(help="sasl: Kafka knows each client by a password, and lets it do what its role needs."),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="torchserve",
+            help="torchserve: run it beside Triton. It is archived upstream: no security fixes.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start the desk and wait until everything answers in its own protocol. Twice is harmless.
@@ -49,7 +57,7 @@ def up(
     """
     from stack.servers.settings import differences, is_started, load
 
-    settings = wanted(profile, brokers, ports, model_repository, kafka_security)
+    settings = wanted(profile, brokers, ports, model_repository, kafka_security, tuple(beside) if beside else None)
     home = settings.absolute_home
     if is_started(home):
         for change in differences(load(home), settings):
@@ -63,6 +71,7 @@ def wanted(
     ports: str | None,
     model_repository: Path | None,
     kafka_security: str | None,
+    beside: tuple[str, ...] | None,
 ) -> StackSettings:
     """What is asked for now, and what was chosen before. Raises ConfigurationError."""
     from stack.processes.environment import check, misspelt, secrets_told, told
@@ -73,7 +82,7 @@ def wanted(
 
     settings = chosen(
         profile=profile, brokers=brokers, model_repository=model_repository, kafka_security=kafka_security,
-        desk=told() or None,
+        beside=beside, desk=told() or None,
     )  # fmt: skip
     home = settings.absolute_home
     if settings.brokers == 2:
@@ -112,6 +121,10 @@ def start(settings: StackSettings, *, json: bool = False) -> None:
     out.print(matrix(status))
     for line in remarks(status):
         out.print(line, soft_wrap=True)
+    if "torchserve" in settings.beside:
+        from stack.servers.torchserve import ARCHIVED
+
+        err.print(f"[yellow]{escape(ARCHIVED)}[/]", soft_wrap=True)
     if prometheus.program() is None:
         out.print(f"[dim]{prometheus.MISSING}[/]")
 
@@ -132,6 +145,21 @@ def restart(
         print_json(found)
     else:
         out.print(f"{found.name} is {found.state}" + (f": {found.held}" if found.held else ""))
+
+
+@app.command("rotate-tokens", epilog="Example: ultrathink stack rotate-tokens")
+def rotate_tokens(json: Json = False) -> None:
+    """New tokens for TorchServe, which it takes at once; who asks it reads them again, and no request fails.
+
+    The supervisor does this by itself, twice a day.
+    """
+    from stack.servers.settings import load
+    from stack.servers.torchserve import FILES, rotate
+
+    settings = load()
+    rotate(settings)
+    files = [str(settings.absolute_home / "secrets" / name) for name in FILES.values()]
+    print_json({"written": files}) if json else out.print(f"written: {', '.join(files)}", soft_wrap=True)
 
 
 @app.command(epilog="Example: ultrathink stack down --purge")
@@ -173,7 +201,7 @@ def run(profile: ProfileOption = None) -> None:
     from stack.supervision.orphans import LOCK, SUPERVISOR, is_supervised, marker
     from trading.errors import ConfigurationError
 
-    settings = wanted(profile, None, None, None, None)
+    settings = wanted(profile, None, None, None, None, None)
     if is_supervised(settings.absolute_home):
         raise ConfigurationError(
             f"a stack runs in {settings.absolute_home} already: `ultrathink stack down` ends it"

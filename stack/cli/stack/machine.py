@@ -15,7 +15,7 @@ def doctor(profile: ProfileOption = None, json: Json = False) -> None:
     """What would stop a start, or slow the desk down, each with a way out. Exit code 1 where something would."""
     from stack.supervision.doctor import examine
 
-    found = examine(wanted(profile, None, None, None, None))
+    found = examine(wanted(profile, None, None, None, None, None))
     if json:
         print_json(found)
     else:
@@ -51,7 +51,7 @@ def enable(
     from stack.supervision.orphans import is_supervised
     from trading.errors import ConfigurationError
 
-    settings = wanted(profile, None, None, None, None)
+    settings = wanted(profile, None, None, None, None, None)
     made = units.unit(settings.absolute_home, system=system, user=user)
     with tempfile.TemporaryDirectory() as folder:
         if wrong := units.verify(made, Path(folder)):

@@ -17,6 +17,8 @@ SETTINGS = "stack.json"
 PARTS = ("kafka", "redis", "postgres", "mlflow", "trail", "archive", "secrets")
 #: The repository that Triton serves, and its exporters' journal, wherever both lie.
 MODELS, JOURNAL = "models", "models-journal"
+#: The same of what TorchServe serves.
+TORCHSERVE_MODELS, TORCHSERVE_JOURNAL = "torchserve-models", "torchserve-journal"
 #: What watchers of experiments have counted.
 EXPERIMENTS = "experiments"
 

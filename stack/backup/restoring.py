@@ -10,9 +10,18 @@ from pathlib import Path
 from exporters.repository.state import state_folder
 from stack.backup import copying, manifest
 from stack.backup.copying import MARK, begun, copy_file, finish, hashed, is_free, walk
-from stack.backup.manifest import JOURNAL, MANIFEST, MODELS, SETTINGS, Backup, File
+from stack.backup.manifest import (
+    JOURNAL,
+    MANIFEST,
+    MODELS,
+    SETTINGS,
+    TORCHSERVE_JOURNAL,
+    TORCHSERVE_MODELS,
+    Backup,
+    File,
+)
 from stack.servers import postgres
-from stack.servers.settings import REPOSITORY, STORED, StackSettings, stored
+from stack.servers.settings import REPOSITORY, STORED, TORCHSERVE_REPOSITORY, StackSettings, stored
 from stack.supervision.lifecycle import starting_alone
 from stack.supervision.ownership import claim
 from trading.errors import ConfigurationError
@@ -103,7 +112,13 @@ def settle(staging: Path, home: Path) -> StackSettings:
     if (data := staging / "postgres").is_dir():
         postgres.give(data)
     found = stored(staging)
-    settings = found.model_copy(update={"home": staging, "model_repository": home / REPOSITORY})
+    settings = found.model_copy(
+        update={
+            "home": staging,
+            "model_repository": home / REPOSITORY,
+            "torchserve_repository": home / TORCHSERVE_REPOSITORY,
+        }
+    )
     settings.save()
     return settings.model_copy(update={"home": home})
 
@@ -111,8 +126,11 @@ def settle(staging: Path, home: Path) -> StackSettings:
 def place(name: str) -> str:
     """Where in a home folder what has a name in a backup lies."""
     part, slash, rest = name.partition("/")
-    journal = state_folder(Path("/", REPOSITORY)).name
-    there = {MODELS: REPOSITORY, JOURNAL: journal, SETTINGS: STORED}.get(part, part)
+    there = {
+        MODELS: REPOSITORY, JOURNAL: state_folder(Path("/", REPOSITORY)).name, SETTINGS: STORED,
+        TORCHSERVE_MODELS: TORCHSERVE_REPOSITORY,
+        TORCHSERVE_JOURNAL: state_folder(Path("/", TORCHSERVE_REPOSITORY)).name,
+    }.get(part, part)  # fmt: skip
     return f"{there}{slash}{rest}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,19 @@ from msgspec import Struct
 from exporters.repository.repository import ModelRepository
 from exporters.repository.state import state_folder
 from stack.backup.copying import begun, copy_file, finish, is_free, place, walk
-from stack.backup.manifest import EXPERIMENTS, FORMAT, JOURNAL, MODELS, PARTS, SETTINGS, Backup, File, write
+from stack.backup.manifest import (
+    EXPERIMENTS,
+    FORMAT,
+    JOURNAL,
+    MODELS,
+    PARTS,
+    SETTINGS,
+    TORCHSERVE_JOURNAL,
+    TORCHSERVE_MODELS,
+    Backup,
+    File,
+    write,
+)
 from stack.servers.settings import STORED, StackSettings
 from stack.supervision.lifecycle import starting_alone
 from stack.supervision.orphans import hold, left_behind
@@ -72,9 +85,12 @@ def take(settings: StackSettings, target: Path, told: Told = lambda _, __: None)
     """
     home = settings.absolute_home
     plan(settings, target)
-    repository = ModelRepository(settings.model_repository)
+    repository, torchserve = (
+        ModelRepository(one) for one in (settings.model_repository, settings.torchserve_repository)
+    )
+    others = torchserve.lock(*names) if (names := torchserve.names()) else nullcontext()
     # Nobody starts it meanwhile, and nobody publishes a model.
-    with starting_alone(home), repository.lock(*repository.names()):
+    with starting_alone(home), repository.lock(*repository.names()), others:
         lock = hold(home)
         if lock is None or left_behind(home):
             raise ConfigurationError(
@@ -125,9 +141,14 @@ def parts(settings: StackSettings) -> dict[str, Path]:
         if not path.exists():
             raise ConfigurationError(f"{path} is missing, and a backup without {name} brings no desk back")
     # Of a repository into which nothing was ever exported there is none.
-    journal = state_folder(models)
-    # Of a desk that watched no experiment neither.
-    more = {JOURNAL: journal, EXPERIMENTS: home / EXPERIMENTS}
+    torchserve = settings.torchserve_repository.expanduser().resolve()
+    # Of a desk that watched no experiment neither; and what TorchServe serves is made of its own repository.
+    more = {
+        JOURNAL: state_folder(models),
+        EXPERIMENTS: home / EXPERIMENTS,
+        TORCHSERVE_MODELS: torchserve,
+        TORCHSERVE_JOURNAL: state_folder(torchserve),
+    }
     return found | {name: path for name, path in more.items() if path.is_dir() and not path.is_symlink()}
 
 

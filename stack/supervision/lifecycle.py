@@ -147,8 +147,9 @@ def claim_home(settings: StackSettings) -> None:
     if is_started(home):
         adopt(home)
     claim(home, FOLDERS, alone=not is_started(home))
-    for repository in (settings.model_repository, settings.torchserve_repository):
-        claim(home, folders_of(repository, home), alone=False)
+    claim(home, folders_of(settings.model_repository, home), alone=False)
+    if "torchserve" in settings.beside:
+        claim(home, folders_of(settings.torchserve_repository, home), alone=False)
     settings.save()
 
 

@@ -57,13 +57,13 @@ def test_it_pins_the_default_version_and_reads_its_answers(predictor):
 
 def test_a_token_that_was_rotated_is_read_again_within_the_same_call(server, token, predictor):
     predictor.predict(ROWS, 5.0)
-    server.token = "another"  # noqa: S105
+    server.token = "another"
     token.write_text("another")
     assert predictor.predict(ROWS, 5.0).valid.all()
 
 
 def test_a_token_that_is_none_is_told_when_there_is_no_more_time(server, predictor):
-    server.token = "another"  # noqa: S105
+    server.token = "another"
     with pytest.raises(PredictorUnavailable, match="token"):
         predictor.predict(ROWS, 0.1)
     assert 1 < server.asked < 30

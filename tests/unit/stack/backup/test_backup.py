@@ -49,6 +49,8 @@ def settings(tmp_path):
     write(home / "logs" / "kafka-1.log", b"told")
     write(models / "m" / "1" / "model.onnx", b"weights")
     write(models.parent / ".models.ultrathink" / "journal.jsonl", b"{}\n")
+    write(made.torchserve_repository / "t" / "1" / "model.pt", b"other weights")
+    write(home / ".torchserve_repository.ultrathink" / "journal.jsonl", b"{}\n{}\n")
     return made
 
 
@@ -65,14 +67,17 @@ def tree(folder):
     }
 
 
+def lasting(found):
+    """Without what says who runs, and who holds a model."""
+    return {name: what for name, what in found.items() if name.split("/")[0] != "run" and "/locks" not in name}
+
+
 def test_what_is_put_aside_comes_back_byte_for_byte(settings, tmp_path):
     before, models = tree(settings.absolute_home), tree(settings.model_repository)
     seen = []
     made = take(settings, tmp_path / "backups" / "one", lambda done, total: seen.append((done, total)))
     assert seen[-1] == (made.bytes, made.bytes)
-    assert {k: v for k, v in tree(settings.absolute_home).items() if k.split("/")[0] != "run"} == {
-        k: v for k, v in before.items() if k.split("/")[0] != "run"
-    }
+    assert lasting(tree(settings.absolute_home)) == lasting(before)
     assert stat.S_IMODE((tmp_path / "backups" / "one").stat().st_mode) == 0o700
     assert {p.name for p in (tmp_path / "backups").iterdir()} == {"one"}
     shutil.rmtree(settings.absolute_home)
@@ -86,6 +91,9 @@ def test_what_is_put_aside_comes_back_byte_for_byte(settings, tmp_path):
         k.removeprefix("model_repository/"): v for k, v in after.items() if k.startswith("model_repository/")
     } == models
     assert (tmp_path / "new" / ".model_repository.ultrathink" / "journal.jsonl").read_bytes() == b"{}\n"
+    assert after["torchserve_repository/t/1/model.pt"][1] == b"other weights"
+    assert after[".torchserve_repository.ultrathink/journal.jsonl"][1] == b"{}\n{}\n"
+    assert found.torchserve_repository == tmp_path / "new" / "torchserve_repository"
     assert "logs" not in after
     assert load(tmp_path / "new") == found
     assert (found.home, found.model_repository) == (tmp_path / "new", tmp_path / "new" / "model_repository")

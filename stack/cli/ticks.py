@@ -22,7 +22,9 @@ def publish(
         Literal["original", "shifted"], typer.Option(help="shifted: each tick happens when it is sent.")
     ] = "original",
     topic: Annotated[str, typer.Option()] = TOPICS.ticks,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka; default: the stack's.")] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="Kafka; default: the stack's.", envvar="ULTRATHINK_KAFKA")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Send a SOURCE to Kafka at its recorded gaps, faster, or as fast as possible."""

@@ -39,6 +39,8 @@ ONCE = {
     "forensics-setup",
     "models-setup",
     "release",
+    "export",
+    "ticks",
     "gpu-check",
     "gpu-probe",
     "trainer",
@@ -127,7 +129,7 @@ def test_each_container_sees_the_passwords_of_its_own_role_alone():
     seen = {name: service.get("secrets", []) for name, service in SERVICES.items() if name != "kafka-setup"}
     assert {name: found for name, found in seen.items() if found} == {
         "gateway": ["kafka-gateway"], "forensics": ["kafka-forensics", "forensics-signing-key"], "data": ["kafka-data"], "operator": ["kafka-operator"],
-        "paper-broker": ["kafka-broker"], "metrics": ["kafka-metrics"],
+        "paper-broker": ["kafka-broker"], "ticks": ["kafka-sender"], "metrics": ["kafka-metrics"],
         "experiments": ["kafka-experiments"], "experimenter": ["kafka-operator"],
         "rebind": ["kafka-operator", "forensics-signing-key"], "orchestrator": ["kafka-operator"],
     }  # fmt: skip
@@ -302,6 +304,8 @@ def test_prometheus_scrapes_what_there_is_where_it_listens():
 
 def test_every_variable_of_ours_is_a_setting_that_exists():
     known = {variable for kind in KINDS for variable in variables(kind)} | {"ULTRATHINK_KAFKA_SECRETS"}
+    # What commands take in place of an option, and the stack's own.
+    known |= {"ULTRATHINK_KAFKA", "ULTRATHINK_TRITON_URL", "ULTRATHINK_MODEL_REPOSITORY"}
     used = {name for s in SERVICES.values() for name in s.get("environment", {}) if name.startswith("ULTRATHINK_")}
     # Told to the script that makes the databases.
     used.remove("ULTRATHINK_DB_PASSWORD")
@@ -354,7 +358,9 @@ def test_every_command_of_ours_is_one():
     """Words that compose hands to our program: commands and options that exist."""
     found = {name: s["command"] for name, s in SERVICES.items() if s.get("command", [""])[0] == "ultrathink"}
     found |= {
-        name: ["ultrathink", *s["command"]] for name, s in SERVICES.items() if s.get("entrypoint") == ["ultrathink"]
+        name: [*s["entrypoint"], *s["command"]]
+        for name, s in SERVICES.items()
+        if s.get("entrypoint", [""])[0] == "ultrathink"
     }
     assert len(found) >= 14
     assert {name: wrong for name, words in found.items() if (wrong := unknown_in(" ".join(words)))} == {}

@@ -48,6 +48,7 @@ PLACES: dict[str, Any] = {
             typer.Option(
                 help="Triton's gRPC as host:port; of several that serve one repository all, with commas between, "
                 "the one that gateways follow first. Default: the stack's.",
+                envvar="ULTRATHINK_TRITON_URL",
                 rich_help_panel="Places",
             ),
         ],

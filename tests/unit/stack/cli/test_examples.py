@@ -60,7 +60,7 @@ def test_an_example_is_a_call_of_its_own_command(path):
 
 
 #: To which the word means a model's version.
-OF_A_MODEL = {("train", "promote"), ("loadtest", "triton")}
+OF_A_MODEL = {("train", "promote"), ("loadtest", "triton"), ("loadtest", "torchserve")}
 
 
 def test_where_version_means_a_models_it_still_does():

@@ -13,6 +13,11 @@ from stack.cli.output import err, out, print_json
 app = typer.Typer(no_args_is_help=True, help="Feed recorded or simulated ticks.")
 
 
+BootstrapOption = Annotated[
+    str | None, typer.Option(help="Kafka; default: the stack's.", envvar="ULTRATHINK_KAFKA")
+]
+
+
 @app.command(epilog='Example: ultrathink ticks publish "simulate:crash?seed=3" --speed 4x --clock shifted')
 def publish(
     source: Annotated[str, typer.Argument(help="A SOURCE: skfolio:sp500, binance:PATH.gz, csv:PATH, …")],
@@ -22,9 +27,7 @@ def publish(
         Literal["original", "shifted"], typer.Option(help="shifted: each tick happens when it is sent.")
     ] = "original",
     topic: Annotated[str, typer.Option()] = TOPICS.ticks,
-    bootstrap: Annotated[
-        str | None, typer.Option(help="Kafka; default: the stack's.", envvar="ULTRATHINK_KAFKA")
-    ] = None,
+    bootstrap: BootstrapOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Send a SOURCE to Kafka at its recorded gaps, faster, or as fast as possible."""

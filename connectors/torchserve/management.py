@@ -61,7 +61,9 @@ class TorchServeManagement:
             patience_s: how long one that is not there, or restarts, is waited for.
         """
         self.address, self._token, self._patience_s = address, token, patience_s
-        self._http = httpx.Client(base_url=address, timeout=CONTROL_TIMEOUT_S, trust_env=False)
+        # A connection a call: one that is kept outlives a server's restart, and whoever forgets to hang up.
+        alone = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(base_url=address, timeout=CONTROL_TIMEOUT_S, limits=alone, trust_env=False)
 
     def close(self) -> None:
         """Disconnect."""

@@ -151,18 +151,19 @@ def torchserve(
     from loadtest.judging.gates import judge
     from loadtest.measuring.preflight import only_loopback
     from loadtest.open_loop.triton import TritonLoad
-    from stack.processes.settings import gateway_settings
+    from stack.servers.settings import INFERENCE_TOKEN, load
+    from stack.servers.torchserve import inference_address
     from trading.errors import ConfigurationError
 
     goal, folder = prepare(target, targets, out_folder)
     if url is not None and token_file is None:
         raise ConfigurationError("--torchserve-grpc names another server: give the file with its --token-file too")
-    asked = gateway_settings()
-    address = url or asked.torchserve_url
+    stack = load()
+    address = url or inference_address(stack)
     only_loopback(address, allow_remote=allow_remote)
     wanted = TritonLoad(
         address, model, version, batch, speed, seconds_of(duration), warm_up, data, seed, rows=rows,
-        token_file=token_file or asked.torchserve_token_file,
+        token_file=token_file or stack.absolute_home / "secrets" / INFERENCE_TOKEN,
     )  # fmt: skip
     wanted.check()
     result = judge(calls_shown(wanted, {}), goal)

@@ -16,6 +16,8 @@ def test_the_ports_are_those_that_the_stack_has_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("ULTRATHINK_HOME", str(kept.home))
     assert addresses(stack_here()) == {
         "triton_grpc": kept.triton_grpc, "triton_http": f"http://127.0.0.1:{kept.ports.triton_http}",
+        "torchserve_grpc": f"127.0.0.1:{kept.ports.torchserve_grpc}",
+        "torchserve_token": str(kept.home / "secrets" / "torchserve-inference"),
         "data_service": f"http://127.0.0.1:{kept.ports.data}", "kafka": kept.kafka_bootstrap,
     }  # fmt: skip
     monkeypatch.delenv("ULTRATHINK_HOME")

@@ -24,6 +24,22 @@ def value_info(spec: TensorSpec) -> Any:
     return helper.make_tensor_value_info(spec.name, kind, [BATCH, *spec.dims])
 
 
+def free_single(model: Any) -> bool:
+    """Free the batch axis where every tensor's is fixed at one row; returns whether it was.
+
+    Within, whatever was written for one row goes on: it takes no more than one, under a name that a server can read
+    as a batch's axis.
+    """
+    stored = {t.name for t in model.graph.initializer}
+    values = [*(i for i in model.graph.input if i.name not in stored), *model.graph.output]
+    axes = [v.type.tensor_type.shape.dim[:1] for v in values]
+    if not axes or not all(one and one[0].HasField("dim_value") and one[0].dim_value == 1 for one in axes):
+        return False
+    for one in axes:
+        one[0].dim_param = BATCH
+    return True
+
+
 def rename_input(model: Any, old: str, new: str) -> None:
     """Give an input its served name."""
     if old == new:

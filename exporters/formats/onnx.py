@@ -271,7 +271,8 @@ def describe(value: Any) -> TensorSpec:
     axes = tensor.shape.dim
     if not axes:
         raise ExportError(f"{name} is a scalar: a row's answer needs a first axis, of the batch")
-    if axes[0].HasField("dim_value"):
+    # Some write an open axis as -1.
+    if axes[0].HasField("dim_value") and axes[0].dim_value >= 0:
         raise ExportError(
             f"the batch axis of {name} is fixed at {axes[0].dim_value}: export it with a dynamic first axis"
         )
@@ -279,7 +280,9 @@ def describe(value: Any) -> TensorSpec:
         dtype = triton_name(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), name)
     except KeyError as error:
         raise ExportError(f"{name} has no tensor type") from error
-    return TensorSpec(name, tuple(d.dim_value if d.HasField("dim_value") else -1 for d in list(axes)[1:]), dtype)
+    return TensorSpec(
+        name, tuple(max(d.dim_value, -1) if d.HasField("dim_value") else -1 for d in list(axes)[1:]), dtype
+    )
 
 
 def signature_of(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -20,6 +20,8 @@ INFINITE = "infinite"
 ROUNDED, NOTICED = 0.1, 0.01
 #: The distance of two numbers of single precision, as a share of them.
 ONE_BIT = float(np.finfo(np.float32).eps)
+#: What a function whose answers lie within 1 is off by rounding.
+UNIT = 2 * ONE_BIT
 #: Where columns are made of one another, as two classes' probabilities are, so many of them.
 BESIDE = 4
 #: Of fewer answers nothing is known of how far they lie from one another.
@@ -127,7 +129,9 @@ def allowed(wanted: Array, share: float, usually: Usual, *, hostile: bool) -> Ar
     # What all answers have in common is no measure of how far two of them may be apart, nor is what stands beside
     # them: a price of 60,000 says nothing of a return of 0.001.
     bits = ONE_BIT if flat.shape[1] == 1 else BESIDE * ONE_BIT
-    return np.minimum(most, np.maximum(NOTICED * max(share / CPU.share, 1.0) * usually.spread, bits * usually.size))
+    # A sigmoid, a softmax or a tanh rounds as numbers of about one do, however small its answer.
+    least = np.maximum(bits * usually.size, UNIT)
+    return np.minimum(most, np.maximum(NOTICED * max(share / CPU.share, 1.0) * usually.spread, least))
 
 
 def movement(source: Run, rows: Arrays, answers: Arrays) -> list[Array]:

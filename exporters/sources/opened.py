@@ -40,6 +40,7 @@ class ModelSource(Struct, frozen=True):
         classes: names of a classifier's classes.
         columns: of the table that it reads, in their order; empty where it reads none, or one without names.
         example: rows that were logged with it, or like those that it was trained on; None where neither is known.
+        single: whether it takes one row at once, and no more.
     """
 
     origin: Origin
@@ -50,6 +51,7 @@ class ModelSource(Struct, frozen=True):
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     example: Arrays | None = None
+    single: bool = False
 
 
 @contextlib.contextmanager
@@ -82,7 +84,7 @@ def opened(
     if origin.flavour in {"onnx", "pytorch"}:
         check_for_networks(origin, precision, as_columns=as_columns)
     if origin.flavour == "onnx":
-        source = open_onnx(origin)
+        source = open_onnx(origin, folder)
     elif origin.flavour == "pytorch" and not needs_isolation(origin):
         source = open_torchscript(origin)
     else:
@@ -124,9 +126,15 @@ def checked(source: ModelSource, max_batch: int | None) -> ModelSource:
         known = contract(origin.name)
         check_contract(origin, signature, known)
         signature = known
-    signature = replace(signature, max_batch_size=max_batch or signature.max_batch_size)
+    if source.single and max_batch not in {None, 1}:
+        raise ExportError(
+            f"{origin.name} takes one row at once, its batch axis is fixed at 1: leave --max-batch out, or export "
+            "it with a dynamic first axis"
+        )
+    most = 1 if source.single else max_batch or signature.max_batch_size
+    signature = replace(signature, max_batch_size=most)
     rows_known = origin.example if source.example is None else source.example
-    for rows in (1, 3):
+    for rows in (1,) if source.single else (1, 3):
         try:
             answers = source.run(some_rows(signature.inputs, rows_known, rows))
         except Exception as error:  # any runtime, any model
@@ -169,9 +177,10 @@ def base_signature(
     return ModelSignature(origin.name, "onnxruntime", inputs, outputs, (), origin.feature_version, MAX_BATCH_SIZE)
 
 
-def open_onnx(origin: Origin) -> ModelSource:
-    """The file's own declaration, which MLflow's signature must agree with."""
-    inputs, outputs = onnx.signature_of(origin.artefact)
+def open_onnx(origin: Origin, folder: Path) -> ModelSource:
+    """The file's own declaration, which MLflow's signature must agree with; what is changed lies in `folder`."""
+    file, single = freed(origin.artefact, folder)
+    inputs, outputs = onnx.signature_of(file)
     for side, said, declared in (("inputs", origin.inputs, inputs), ("outputs", origin.outputs, outputs)):
         by_name = {t.name: replace(t, dims=t.dims or (1,)) for t in declared}
         if said and not (
@@ -184,6 +193,29 @@ def open_onnx(origin: Origin) -> ModelSource:
     flat = {t.name for t in outputs if not t.dims}
     inputs = origin.inputs or inputs
     declared = tuple(replace(t, dims=()) if t.name in flat else t for t in origin.outputs or outputs)
+    check_dims(origin, inputs)
+    # Its own functions where they are called: ONNX Runtime may mistake one for an operator of the same name.
+    whole = onnx.load(file).SerializeToString() if onnx.has_functions(file) else file
+    asked = run_onnx(whole, [t.name for t in inputs], [t.name for t in declared])
+    outputs = as_columns(origin, inputs, declared, asked, 1 if single else 3)
+    signature = base_signature(origin, inputs, outputs)
+
+    def run(arrays: Arrays) -> Arrays:
+        return [a.reshape(len(a), *t.dims) for a, t in zip(asked(arrays), outputs, strict=True)]
+
+    def write(path: Path) -> None:
+        if path.suffix != ".onnx":
+            raise ExportError(f"{origin.name} is ONNX already: use --format onnx")
+        model = onnx.load(file)
+        if outputs != declared or not all(map(onnx.has_shape, model.graph.output)):
+            graph.keep_outputs(model, {t.name: t for t in outputs})
+        onnx.save(model, path)
+
+    return ModelSource(origin, signature, "onnx", run if outputs != declared else asked, write, single=single)
+
+
+def check_dims(origin: Origin, inputs: tuple[TensorSpec, ...]) -> None:
+    """Raise ExportError for an input that is one number a row, or whose rows have no one length."""
     for tensor in inputs:
         if not tensor.dims:
             raise ExportError(
@@ -196,36 +228,25 @@ def open_onnx(origin: Origin) -> ModelSource:
                 "say --sample FILE with rows of that length, or --input NAME:DTYPE[SHAPE], or log it to MLflow "
                 "with a signature that gives its inner axes"
             )
-    # Its own functions where they are called: ONNX Runtime may mistake one for an operator of the same name.
-    whole = (
-        onnx.load(origin.artefact).SerializeToString() if onnx.has_functions(origin.artefact) else origin.artefact
-    )
-    asked = run_onnx(whole, [t.name for t in inputs], [t.name for t in declared])
-    outputs = as_columns(origin, inputs, declared, asked)
-    signature = base_signature(origin, inputs, outputs)
 
-    def run(arrays: Arrays) -> Arrays:
-        return [a.reshape(len(a), *t.dims) for a, t in zip(asked(arrays), outputs, strict=True)]
 
-    def write(path: Path) -> None:
-        if path.suffix != ".onnx":
-            raise ExportError(f"{origin.name} is ONNX already: use --format onnx")
-        model = onnx.load(origin.artefact)
-        if outputs != declared or not all(map(onnx.has_shape, model.graph.output)):
-            graph.keep_outputs(model, {t.name: t for t in outputs})
-        onnx.save(model, path)
-
-    return ModelSource(origin, signature, "onnx", run if outputs != declared else asked, write)
+def freed(artefact: Path, folder: Path) -> tuple[Path, bool]:
+    """The file with a free batch axis where it was fixed at one row, and whether it was."""
+    model = onnx.load(artefact)
+    if not graph.free_single(model):
+        return artefact, False
+    onnx.save(model, folder / "single.onnx")
+    return folder / "single.onnx", True
 
 
 def as_columns(
-    origin: Origin, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], run: Run
+    origin: Origin, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], run: Run, rows: int
 ) -> tuple[TensorSpec, ...]:
     """Outputs with the dims that they turn out to have, where one is open; a number a row is a column."""
     if all(t.dims and -1 not in t.dims for t in outputs):
         return outputs
     try:
-        answers = run(example(inputs))
+        answers = run(example(inputs, rows))
     except Exception as error:  # any runtime, any model
         raise ExportError(f"{origin.name} does not run as it describes itself: {brief(error)}") from error
     return tuple(replace(t, dims=tuple(a.shape[1:]) or (1,)) for t, a in zip(outputs, answers, strict=True))

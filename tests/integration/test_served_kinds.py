@@ -25,6 +25,7 @@ from exporters.release.journal import Recovered
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
+from exporters.sources.running import run_file
 from tests.conformance.cases import GAPS, MISSING
 from tests.paths import ROOT
 from tests.unit.exporters.models import times
@@ -142,3 +143,34 @@ def test_the_pages_example_is_answered(served, stack, tmp_path, capsys):
         json.loads(re.sub(r"\s+", ",", capsys.readouterr().out.strip()).replace("[,", "[").replace(",]", "]"))
     )
     np.testing.assert_allclose(shown, model.predict_proba(np.zeros((3, 4))), atol=1e-6)
+
+
+class Deep(torch.nn.Module):
+    """Convolutions whose errors add up, as those of public image and audio networks do."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layers = []
+        for width, made in ((3, 16), *[(16, 16)] * 10):
+            layers += [torch.nn.Conv2d(width, made, 3, padding=1), torch.nn.BatchNorm2d(made), torch.nn.SiLU()]
+        self.layers = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(16 * 24 * 24, 5))
+
+    def forward(self, image):
+        return self.layers(image)
+
+
+def test_the_server_optimises_a_network_as_its_configuration_says(stack, served, tmp_path):
+    """What changes the layout of tensors, as ONNX Runtime does by default, answers otherwise than what was proven."""
+    images = RNG.normal(size=(4, 3, 24, 24)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Deep().eval(), (torch.from_numpy(images),), str(tmp_path / "deep.onnx"), dynamo=False, input_names=["image"],
+            output_names=["score"], dynamic_axes={"image": {0: "batch"}, "score": {0: "batch"}},
+        )  # fmt: skip
+    found = served(tmp_path / "deep.onnx")(images)
+    repository = ModelRepository(stack.model_repository)
+    contract = repository.lineage("deep", 1).contract
+    wanted = run_file(contract, repository.folder("deep", 1) / "model.onnx")([images])
+    np.testing.assert_array_equal(found[0], wanted[0])

@@ -15,7 +15,7 @@ from exporters.parity import comparison
 from exporters.parity.comparison import ParityComparison, compare, require
 from exporters.parity.decisions import actions, rank_correlation, task_of
 from exporters.parity.distance import max_abs, max_rel, max_ulp
-from exporters.parity.tolerance import Usual, movement, steady, tolerances
+from exporters.parity.tolerance import Usual, movement, steady, tolerances, usual
 from trading.models.signature import (
     MODELS,
     REGIME_DETECTION,
@@ -89,6 +89,18 @@ def test_each_row_is_judged_by_its_own_magnitude_or_the_usual_one():
 def test_small_answers_are_not_all_alike(size):
     assert differs(np.arange(1.0, 9.0) * size, 0.1 * size)
     assert not differs(np.arange(1.0, 9.0) * size, 1e-6 * size)
+
+
+def test_what_lies_within_one_is_rounded_as_numbers_of_one_are():
+    """A sigmoid's answers to rows that mean nothing to it: tiny, alike, and off by what a tanh is off."""
+    wanted = np.full((8, 64), 1e-7, np.float32)
+    wanted[:, 0] = np.linspace(0.001, 0.002, 8)
+    got = wanted + np.float32(1.5e-7) * (np.arange(64) % 3 == 0)
+    sizes = usual([wanted])
+    assert steady([wanted], [got], [1e-3], sizes).all()
+    assert not steady([wanted], [got + np.float32(1e-5)], [1e-3], sizes).any()
+    # Of answers that are all tiny it is no excuse: their own size bounds what may differ.
+    assert not steady([wanted * 1e-3], [got * np.float32(2e-3)], [1e-3], usual([wanted * 1e-3])).any()
 
 
 def test_hostile_rows_are_judged_by_the_largest_and_by_how_far_their_answers_move_by_themselves():

@@ -25,6 +25,7 @@ from exporters.formats import torchscript
 from exporters.repository.repository import ModelRepository
 from exporters.sources.running import run_file
 from tests.unit.exporters.models import options, times, write_times
+from trading.models.signature import TensorSpec as TensorSpecOf
 
 
 @pytest.fixture
@@ -165,6 +166,56 @@ def test_more_than_two_gigabytes_is_refused_without_reading_them(repository, tmp
 def test_an_onnx_file_that_the_target_would_refuse_is_named(repository, tmp_path, given, says):
     factor = given.pop("factor", 2.0)
     refused(repository, write_times(tmp_path / "m.onnx", factor, **given), says)
+
+
+def test_a_file_written_for_one_row_is_served_one_row_at_once(repository, tmp_path):
+    """As many public models are; within, the row's number may stand in every Reshape."""
+    model = times(2.0, batch=1)
+    model.graph.node.append(helper.make_node("Reshape", ["y", "shape"], ["z"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2, 2]), "shape"))
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 2, 2]))
+    onnx.save(model, tmp_path / "m.onnx")
+    before = (tmp_path / "m.onnx").read_bytes()
+    export(repository, tmp_path / "m.onnx", name="m", max_batch=None)
+    contract = repository.lineage("m", 1).contract
+    assert contract.max_batch_size == 1
+    assert [(t.name, t.dims) for t in contract.outputs] == [("y", (4,)), ("z", (2, 2))]
+    found = run_file(contract, repository.folder("m", 1) / "model.onnx")([np.ones((1, 4), np.float32)])
+    assert [a.tolist() for a in found] == [[[2.0] * 4], [[[2.0, 2.0], [2.0, 2.0]]]]
+    # What was given is as it was.
+    assert (tmp_path / "m.onnx").read_bytes() == before
+    with pytest.raises(ExportError, match="takes one row at once, its batch axis is fixed at 1: leave --max-batch"):
+        export(repository, tmp_path / "m.onnx", name="m", max_batch=8)
+
+
+def test_only_where_every_tensor_is_of_one_row_it_is_a_batch_of_one(repository, tmp_path):
+    model = times(2.0, batch=1)
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, tmp_path / "m.onnx")
+    refused(repository, tmp_path / "m.onnx", "batch axis of x is fixed at 1", name="m", max_batch=None)
+
+
+def test_an_axis_that_is_written_as_minus_one_is_open(repository, tmp_path):
+    """As Paddle writes it."""
+    model = times(2.0, batch=-1)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = -1
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == -1
+    onnx.save(model, tmp_path / "m.onnx")
+    given = (TensorSpecOf("x", (4,)),)
+    assert export(repository, tmp_path / "m.onnx", name="m", inputs=given).inputs == "x FP32 [4]"
+
+
+def test_whoever_is_judged_by_made_up_rows_is_told_so(repository, tmp_path):
+    model = times(2.0)
+    model.graph.node[0].CopyFrom(helper.make_node("Softmax", ["x"], ["y"], axis=0))
+    onnx.save(model, tmp_path / "m.onnx")
+    refused(
+        repository, tmp_path / "m.onnx", "or give rows like its own with --sample FILE: these are made up", name="m"
+    )
+    np.save(tmp_path / "rows.npy", np.eye(8, 4, dtype=np.float32))
+    with pytest.raises(ExportError, match="answers a row otherwise") as told:
+        export(repository, tmp_path / "m.onnx", name="m", sample=tmp_path / "rows.npy")
+    assert "made up" not in str(told.value)
 
 
 def ending(kind):

@@ -57,6 +57,9 @@ class TritonPythonModel:
         options.intra_op_num_threads = int(os.environ.get("ULTRATHINK_TRITON_THREADS", "1"))
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # As the native backend reads it: 1 is extended, and what changes the layout of tensors answers otherwise.
+        if config.get("optimization", {}).get("graph", {}).get("level", 0) == 1:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         # Spinning threads would steal the other core from the rest of the stack.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.figures import BenchmarkFigures, say
-from connectors.torchserve.framing import question
+from connectors.torchserve.framing import answer, question
 from connectors.torchserve.inferring import TorchServeInfer
 from connectors.torchserve.tokens import of_file
 from connectors.triton.grpc import service_pb2
@@ -49,10 +49,15 @@ def rows_a_second(ask: Callable[[], object], batch: int) -> float:
     """Of so many callers that never pause."""
     ends_s, counted = time.monotonic() + WINDOW_S, [0] * CALLERS
 
+    failed: list[Exception] = []
+
     def caller(k: int) -> None:
-        while time.monotonic() < ends_s:
-            ask()
-            counted[k] += 1
+        try:
+            while time.monotonic() < ends_s:
+                ask()
+                counted[k] += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, the figure would be of fewer callers
+            failed.append(error)
 
     threads = [threading.Thread(target=caller, args=(k,)) for k in range(CALLERS)]
     began_s = time.monotonic()
@@ -60,6 +65,8 @@ def rows_a_second(ask: Callable[[], object], batch: int) -> float:
         thread.start()
     for thread in threads:
         thread.join()
+    if failed:
+        raise SystemExit(f"a caller was not answered: {failed[0]}")
     return sum(counted) * batch / (time.monotonic() - began_s)
 
 
@@ -95,6 +102,8 @@ def throughputs(settings: StackSettings, figures: BenchmarkFigures) -> None:
             best = [0.0, 0.0]
             for _ in range(TURNS):
                 best[0] = max(best[0], rows_a_second(lambda r=request: triton(r, 5.0), batch))
+                # Which also raises where it is a refusal.
+                answer(torchserve(MODEL, "", asked, 5.0))
                 best[1] = max(best[1], rows_a_second(lambda a=asked: torchserve(MODEL, "", a, 5.0), batch))
             figures.tell(
                 f"batch {batch}, {CALLERS} callers: rows/s, TorchServe over Triton", best[1] / best[0], "times",

@@ -61,6 +61,7 @@ def connect(settings: GatewaySettings, instance: str) -> Server:
     """The server that is meant, or several. Raises ServiceUnavailable, ContractMismatch."""
     addresses, model = settings.tritons, (settings.model_name, settings.model_version)
     if settings.server == "torchserve":
+        log.warning("TorchServe is archived upstream, and gets no security fixes")
         return TorchServePredictor(settings.torchserve_url, settings.torchserve_token_file, *model)
     if len(addresses) > 1:
         return Tritons(addresses, *model, first_of(instance))

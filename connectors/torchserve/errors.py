@@ -18,6 +18,7 @@ class Meaning(Enum):
     DENIED = "the token is none, or was one"
     ABSENT = "no such model or version"
     DIED = "the worker that was asked died"
+    BUSY = "no worker is free: too many calls wait, or none is left"
     REFUSED = "refused"
 
 
@@ -27,8 +28,8 @@ WORDS = (
     ("Worker died", Meaning.DIED),
     ("Model not found", Meaning.ABSENT),
     ("does not exist for model", Meaning.ABSENT),
-    # No worker of it is left, or none has begun yet.
-    ("has no worker to serve inference request", Meaning.DIED),
+    # The queue is full, or no worker has begun yet: it says the same of both.
+    ("has no worker to serve inference request", Meaning.BUSY),
 )
 STATUSES = {
     StatusCode.CANCELLED: Meaning.TIMED_OUT,

@@ -25,7 +25,9 @@ OPTIONS = [
 #: long each time. Who has more time than this does not try for longer.
 SOONEST_S, LATEST_S, PATIENCE_S = 0.002, 0.25, 15.0
 #: What a caller asks again within his time: a token that has just been rotated, a worker that has just died.
-PASSING = {Meaning.DENIED, Meaning.DIED}
+PASSING = {Meaning.DENIED, Meaning.DIED, Meaning.BUSY}
+#: A call that so many workers die of kills them, and is not asked of the next.
+MOST_DEATHS = 2
 
 
 class TorchServeInfer:
@@ -60,7 +62,7 @@ class TorchServeInfer:
         ends_s = time.monotonic() + timeout_s
         patient_until_s = min(ends_s, time.monotonic() + PATIENCE_S)
         passing: Any = None
-        pause_s = SOONEST_S
+        pause_s, deaths = SOONEST_S, 0
         if not self._metadata:
             self._take_token()
         while True:
@@ -72,14 +74,15 @@ class TorchServeInfer:
                 if kind is Meaning.TIMED_OUT and passing is not None:
                     # What there was time for has been told before.
                     raise passing from error
-                if kind not in PASSING or time.monotonic() + pause_s >= patient_until_s:
+                deaths += kind is Meaning.DIED
+                if kind not in PASSING or deaths > MOST_DEATHS or time.monotonic() + pause_s >= patient_until_s:
                     raise
                 passing = error
             else:
                 return bytes(found.prediction)
             if kind is Meaning.DENIED and self._metadata == sent:
                 self._take_token()
-            if kind is Meaning.DIED or self._metadata == sent:
+            if kind is not Meaning.DENIED or self._metadata == sent:
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, LATEST_S)
 
@@ -89,6 +92,10 @@ class TorchServeInfer:
             self._take_token()
         request = PredictionsRequest(model_name=model, model_version=version, input=asked)
         return self._call.future(request, timeout=timeout_s, metadata=self._metadata)
+
+    def take_token(self) -> None:
+        """Read the token again, which was refused. Raises ServiceUnavailable."""
+        self._take_token()
 
     def _take_token(self) -> None:
         self._metadata = (("authorization", f"Bearer {self._token()}"),)

@@ -14,7 +14,8 @@ from trading.errors import ServiceUnavailable, UltraThinkError
 
 CONTROL_TIMEOUT_S = 10.0
 PAGE = 100
-NOT_FOUND, CONFLICT, OK = 404, 409, 200
+#: A file that is no archive is refused as a bad request.
+NOT_FOUND, CONFLICT, BAD_ARCHIVE, OK = 404, 409, 400, 200
 
 
 class ManagementRefused(UltraThinkError):

@@ -99,11 +99,15 @@ def answered(request: dict[str, Any]) -> bytes:
     body = request.get("body", request.get("data"))
     if body is None:
         raise RequestRefused("a request has the inputs header and data, or describe, or is a JSON body")
-    header = body if isinstance(body, dict) else json_of(bytes(body))
+    if isinstance(body, bytes | bytearray | str):
+        body = json_of(body)
+    if not isinstance(body, dict):
+        raise RequestRefused("the request's body is no JSON object")
+    header = body
     return json.dumps(to_numbers(run(from_numbers(header)))).encode()
 
 
-def json_of(content: bytes) -> Any:
+def json_of(content: bytes | bytearray | str) -> Any:
     """A JSON object. Raises RequestRefused."""
     try:
         found = json.loads(content)

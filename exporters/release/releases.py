@@ -199,7 +199,7 @@ class Releases:
         except (UltraThinkError, OSError, KeyboardInterrupt) as error:
             raise ExportError(
                 f"{name} {version} is served, and what is left to do is not done: {str(error) or 'interrupted'}. "
-                f"`ultrathink export recover --triton-url {self._triton.address}` finishes it"
+                f"`ultrathink export recover {self._where()}` finishes it"
             ) from error
         return Released(
             name,
@@ -305,6 +305,12 @@ class Releases:
 
     def _probe(self, lineage: Lineage, signature: ModelSignature, version: int) -> comparison.ParityComparison:
         return probed(self._repository, self._triton, lineage, signature, version)
+
+    def _where(self) -> str:
+        """Words that name the server to a command."""
+        if self._triton.each()[0].kind == "Triton":
+            return f"--triton-url {self._triton.address}"
+        return "--server torchserve"
 
     def _settle(self, changes: Mapping[str, ReleaseChange]) -> None:
         """Raises what kept anything from being as it should be in the end."""

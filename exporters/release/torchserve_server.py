@@ -9,17 +9,25 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from connectors.torchserve.errors import Meaning, RpcError, meaning
 from connectors.torchserve.framing import DESCRIBE, AnswerRefused, answer, description, question
 from connectors.torchserve.inferring import TorchServeInfer
-from connectors.torchserve.management import NOT_FOUND, ManagementRefused, RegisteredVersion, TorchServeManagement
+from connectors.torchserve.management import (
+    BAD_ARCHIVE,
+    CONFLICT,
+    NOT_FOUND,
+    ManagementRefused,
+    RegisteredVersion,
+    TorchServeManagement,
+)
 from connectors.torchserve.tokens import Token
 from exporters.errors import ExportError
 from exporters.formats.config_pbtxt import Device
 from exporters.formats.tensors import Arrays, Run
 from exporters.formats.torchserve import archive, archive_name
+from exporters.release.candidate import CANDIDATE
+from exporters.release.recalled import waited_for
 from exporters.release.triton_client import LOAD_TIMEOUT_S, RESTART_S, Loaded
 from exporters.repository.repository import ModelRepository
 from exporters.repository.state import store_folder
@@ -84,18 +92,20 @@ class TorchServeServer:
         try:
             self._management.register(path.name, workers=0, timeout_s=DESCRIBE_TIMEOUT_S)
         except ManagementRefused as error:
-            return error.status != NOT_FOUND
+            if error.status in {NOT_FOUND, BAD_ARCHIVE}:
+                return error.status == BAD_ARCHIVE
+            raise ExportError(f"TorchServe at {self.address} does not load archives: {error}") from error
         finally:
             path.unlink(missing_ok=True)
-        return True
+        raise ExportError(f"TorchServe at {self.address} takes an empty file for an archive")
 
     def index(self) -> list[Loaded]:
         """Every model and version that the server knows."""
-        return [loaded(one) for one in self._management.models()]
+        return [loaded(one) for one in self._management.models() if is_number(one.version)]
 
     def ready(self, name: str) -> set[int]:
         """Versions of a model that answer."""
-        return {int(one.version) for one in self._management.versions(name) if one.ready}
+        return {int(one.version) for one in self._versions(name) if one.ready}
 
     def is_loaded(self, name: str) -> bool:
         """Whether a model answers."""
@@ -109,7 +119,7 @@ class TorchServeServer:
             ServiceUnavailable: it does not answer.
         """
         wanted = self._repository.serving(name).versions
-        known = {one.version: one for one in self._management.versions(name)}
+        known = {one.version: one for one in self._versions(name)}
         for version in wanted:
             one = known.get(str(version))
             if one is not None and one.ready:
@@ -140,7 +150,7 @@ class TorchServeServer:
 
     def unload(self, name: str) -> None:
         """Stop serving a model. Nothing where it is not loaded."""
-        for one in sorted(self._management.versions(name), key=lambda one: one.is_default):
+        for one in sorted(self._versions(name), key=lambda one: one.is_default):
             self._unregister(name, int(one.version))
 
     def devices(self) -> tuple[Device, ...]:
@@ -184,6 +194,10 @@ class TorchServeServer:
                     raise self._failed(name, error, wait_s) from error
                 time.sleep(0.2)
 
+    def _versions(self, name: str) -> list[RegisteredVersion]:
+        """Of a model, those with numbers: others are somebody else's."""
+        return [one for one in self._management.versions(name) if is_number(one.version)]
+
     def _content(self, signature: ModelSignature, version: int) -> bytes:
         return (self._repository.folder(signature.name, version) / signature.file_name).read_bytes()
 
@@ -195,6 +209,11 @@ class TorchServeServer:
         try:
             self._management.register(name, workers=workers, timeout_s=self._timeout_s)
         except ManagementRefused as error:
+            if error.status == CONFLICT:
+                raise ExportError(
+                    f"{signature.name} {version} was registered on TorchServe at {self.address} by somebody else "
+                    "meanwhile: try again"
+                ) from error
             # What has no worker stays registered, and would answer nobody.
             with contextlib.suppress(ManagementRefused, ServiceUnavailable):
                 self._management.unregister(signature.name, str(version))
@@ -263,20 +282,30 @@ def connect_torchserve(
 def restore(server: TorchServeServer, repository: ModelRepository) -> dict[str, str]:
     """Serve again what the configurations say, after a start.
 
-    One that cannot be served keeps no other from it: those are returned, with why. Raises ServiceUnavailable.
+    One that cannot be served keeps no other from it: those are returned, with why. Whoever releases one meanwhile
+    is waited for. Raises ServiceUnavailable.
     """
     failed = {}
     for name in repository.names():
         try:
             if repository.serving(name).versions:
-                server.load(name)
-        except ExportError as error:
+                with waited_for(repository, name):
+                    server.load(name)
+        except (ExportError, ManagementRefused, OSError) as error:
             failed[name] = str(error)
     return failed
 
 
-def keep_clean(store: Path, wanted: set[str]) -> None:
-    """Delete archives that nothing that is served is made of: a killed exporter's."""
-    for path in store.glob("*.mar"):
-        if path.name not in wanted:
+def is_number(version: str) -> bool:
+    """Whether a version is called as ours are."""
+    return version.isascii() and version.isdigit()
+
+
+def keep_clean(repository: ModelRepository) -> None:
+    """Delete archives of this repository's models, which are made anew. What else lies there stays."""
+    names = repository.names()
+    ours = {*names, *(name + CANDIDATE for name in names)}
+    for path in store_folder(repository.root).glob("*.mar"):
+        name, _, version = path.stem.rpartition("-")
+        if name in ours and is_number(version):
             path.unlink(missing_ok=True)

@@ -188,6 +188,12 @@ def check_user(user: Any, options: Namespace) -> None:
         rows_of(preflight.check_http(options.triton_http, options.model, batch=options.batch), options)
     elif issubclass(user, TorchServeUser):
         preflight.only_loopback(options.torchserve_grpc, allow_remote=remote)
+        here = addresses(stack_here())
+        own = options.torchserve_token_file == here["torchserve_token"]
+        if own and options.torchserve_grpc != here["torchserve_grpc"]:
+            raise InvalidRun(
+                "--torchserve-grpc names another server: give the file with its --torchserve-token-file"
+            )
         with closing(user.infer_of(options)) as infer:
             rows_of(preflight.check_torchserve(infer, options.model, batch=options.batch), options)
     elif issubclass(user, EndToEndUser):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from connectors.torchserve.errors import RpcError, meaning
+from connectors.torchserve.errors import Meaning, RpcError, meaning
 from connectors.torchserve.framing import AnswerRefused, answer, question
 from connectors.torchserve.inferring import TorchServeInfer
 from connectors.torchserve.tokens import of_file
@@ -122,7 +122,20 @@ class TorchServeTransport:
 
     def begin(self, model: str, version: str, prepared: dict[str, bytes], timeout_s: float, ended: Ended) -> None:
         """See Transport."""
-        self._infer.begin(model, version, prepared, timeout_s).add_done_callback(partial(told_of, ended))
+
+        def again(call: Any) -> None:
+            error = call.exception()
+            if error is None or meaning(error) is not Meaning.DENIED:
+                told_of(ended, call)
+                return
+            # The token was rotated: once more with the one that is there now.
+            try:
+                self._infer.take_token()
+                self._infer.begin(model, version, prepared, timeout_s).add_done_callback(partial(told_of, ended))
+            except ServiceUnavailable as gone:
+                ended(str(gone))
+
+        self._infer.begin(model, version, prepared, timeout_s).add_done_callback(again)
 
     def close(self) -> None:
         """See Transport."""

@@ -83,8 +83,7 @@ def gateway_settings(**given: Any) -> GatewaySettings:
         return {
             "kafka_bootstrap": stack.kafka_bootstrap,
             "triton_url": stack.triton_grpc,
-            "torchserve_url": f"{LOOPBACK}:{stack.ports.torchserve_grpc}",
-            "torchserve_token_file": stack.absolute_home / "secrets" / INFERENCE_TOKEN,
+            **torchserve_of(stack, given),
             "redis_url": stack.redis_url,
             "metrics_port": stack.ports.gateway_metrics,
             "admin_token": ensure_secret(stack.absolute_home, "gateway-admin"),
@@ -92,6 +91,16 @@ def gateway_settings(**given: Any) -> GatewaySettings:
         }
 
     return resolve(GatewaySettings, of_stack, given)
+
+
+def torchserve_of(stack: StackSettings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the stack's own TorchServe is; its token is told to no other server that somebody names."""
+    if "ULTRATHINK_GATEWAY_TORCHSERVE_URL" in os.environ or given.get("torchserve_url") is not None:
+        return {}
+    return {
+        "torchserve_url": f"{LOOPBACK}:{stack.ports.torchserve_grpc}",
+        "torchserve_token_file": stack.absolute_home / "secrets" / INFERENCE_TOKEN,
+    }
 
 
 def broker_settings(**given: Any) -> BrokerSettings:

@@ -12,6 +12,7 @@ import msgspec
 from connectors.torchserve.inferring import TorchServeInfer
 from connectors.torchserve.management import ManagementRefused, TorchServeManagement
 from connectors.torchserve.tokens import KEY_FILE, Purpose, of_key_file
+from exporters.errors import ExportError
 from exporters.release.torchserve_server import TorchServeServer, keep_clean, restore
 from exporters.repository.repository import ModelRepository
 from exporters.repository.state import store_folder
@@ -121,7 +122,7 @@ def prepare(folder: Path, settings: StackSettings) -> None:
     store = store_folder(repository.root)
     for one in (repository.root, store, folder / "tmp"):
         one.mkdir(parents=True, exist_ok=True)
-    keep_clean(store, set())
+    keep_clean(repository)
     for name in (KEY_FILE, *(f"../secrets/{one}" for one in FILES.values())):
         (folder / name).unlink(missing_ok=True)
     write_atomically(folder / "config.properties", properties(settings, store))
@@ -148,6 +149,8 @@ def properties(settings: StackSettings, store: Path) -> str:
         "install_py_dep_per_model": "false",
         "enable_envvars_config": "false",
         "default_workers_per_model": 1,
+        # Of calls that wait for a worker, a model.
+        "job_queue_size": 1000,
         "number_of_netty_threads": 2,
         "netty_client_threads": 2,
         "max_request_size": LARGEST_BYTES,
@@ -215,8 +218,21 @@ class TokenKeeper:
         self._failed = failed
 
     def troubles(self) -> list[str]:
-        """What does not work although it answers."""
-        return [f"{name} is released, and not served: {why}" for name, why in self._failed.items()]
+        """What does not work although it answers: versions that are released, and have no worker."""
+        repository, told = repository_of(self._settings), []
+        management = self._management()
+        try:
+            for name in repository.names():
+                wanted = set(map(str, repository.serving(name).versions))
+                ready = {one.version for one in management.versions(name) if one.ready} if wanted else set()
+                if lacking := sorted(wanted - ready):
+                    why = f" ({self._failed[name]})" if name in self._failed else ""
+                    told.append(f"{name} {', '.join(lacking)} is released, and no worker of it answers{why}")
+        except (ExportError, ManagementRefused, ServiceUnavailable, OSError) as error:
+            told.append(str(error))
+        finally:
+            management.close()
+        return told
 
     def pass_on(self) -> None:
         """Write each token where whoever needs it reads it. Raises OSError, BadRecord."""

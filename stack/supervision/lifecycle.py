@@ -18,7 +18,7 @@ from typing import IO
 from exporters.repository.state import state_folder, store_folder
 from stack.servers.identity import Identity, end
 from stack.servers.log_files import log_path, tail
-from stack.servers.settings import STORED, TORCHSERVE_REPOSITORY, StackSettings, is_started, load
+from stack.servers.settings import STORED, StackSettings, is_started, load
 from stack.supervision.checks import check_brokers, check_disk, check_ports, check_same
 from stack.supervision.orphans import (
     LOCK,
@@ -149,7 +149,7 @@ def claim_home(settings: StackSettings) -> None:
     claim(home, FOLDERS, alone=not is_started(home))
     claim(home, folders_of(settings.model_repository, home), alone=False)
     if "torchserve" in settings.beside:
-        claim(home, folders_of(settings.torchserve_repository, home), alone=False)
+        claim(home, folders_of(settings.torchserve_repository, home, store=True), alone=False)
     settings.save()
 
 
@@ -288,10 +288,10 @@ def delete_data(home: Path) -> list[str]:
     return left
 
 
-def folders_of(repository: Path, home: Path) -> list[str]:
+def folders_of(repository: Path, home: Path, *, store: bool = False) -> list[str]:
     """A model repository and its exporters' own folder, by name, where they lie right in the home folder."""
     folder = repository.expanduser().resolve()
-    own = [folder, state_folder(folder), *([store_folder(folder)] if folder.name == TORCHSERVE_REPOSITORY else [])]
+    own = [folder, state_folder(folder), *([store_folder(folder)] if store else [])]
     return [one.name for one in own] if folder.parent == home else []
 
 

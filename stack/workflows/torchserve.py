@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 
 from msgspec import Struct
 
 from connectors.torchserve.tokens import Token, fixed, of_file
+from connectors.triton.addresses import ADDRESS
 from exporters.release.torchserve_server import TorchServeServer, connect_torchserve
 from exporters.repository.repository import ModelRepository
 from stack.servers.settings import load
@@ -54,13 +56,14 @@ def place(told: str | None = None) -> TorchServePlace:
             management_address(stack), inference_address(stack), tokens, stack.torchserve_workers
         )
     management, _, grpc = (part.strip() for part in told.partition(","))
-    if not management.startswith(("http://", "https://")):
+    address = re.fullmatch(r"http://(\[[0-9A-Fa-f:.]+\]|[^\s,/:@\[\]]+):[0-9]{1,5}/?", management)
+    if address is None or (grpc and ADDRESS.fullmatch(grpc) is None):
         raise ConfigurationError(
-            f"--torchserve-url {told!r}: expected http://host:port, or with ,host:port of gRPC"
+            f"--torchserve-url {told!r}: expected http://host:port of its management, and with a comma host:port "
+            "of its gRPC"
         )
-    host = management.partition("//")[2].partition("/")[0].rpartition(":")[0]
     missing = [name for name in (MANAGEMENT, INFERENCE) if not os.environ.get(name)]
     if missing:
         raise ConfigurationError(f"{' and '.join(missing)} must hold the tokens of {management}")
     tokens = fixed(os.environ[MANAGEMENT]), fixed(os.environ[INFERENCE])
-    return TorchServePlace(management, grpc or f"{host}:{DEFAULT_GRPC}", tokens, stack.torchserve_workers)
+    return TorchServePlace(management, grpc or f"{address[1]}:{DEFAULT_GRPC}", tokens, stack.torchserve_workers)

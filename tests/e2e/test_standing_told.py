@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from contextlib import ExitStack
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from stack.cli.main import app
 from stack.processes.broker import running_broker
+from stack.processes.own import running
 from tests.e2e.test_whose_log import Desk
 from tests.waiting import eventually
 
@@ -117,6 +119,23 @@ def test_orders_carry_what_the_broker_said_and_positions_are_its_fills(brokered,
         held = found[symbol]
         assert -held["selling"] - 1e-9 <= quantity - held["quantity"] <= held["buying"] + 1e-9
     assert any(one["fees"] > 0 for one in found.values())
+
+
+def test_a_desk_that_decides_meanwhile_is_told_of_all_the_same(stack, exported, monkeypatch):
+    desk = Desk(stack)
+    told = Told(desk, monkeypatch)
+    feeding = threading.Thread(target=lambda: desk.publish(16_000, seed=5))
+    with running(desk.gateway()) as process:
+        process.wait_for_partitions()
+        feeding.start()
+        eventually(lambda: told.json("positions", "--all")["symbols"], 20.0)
+        seen = []
+        while feeding.is_alive():
+            seen.append(sum(one["decided_to"] for one in told.json("positions")["books"]))
+        feeding.join()
+    assert len(seen) > 2
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1]
 
 
 def test_what_there_is_not_is_said(alone, monkeypatch):

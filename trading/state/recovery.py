@@ -125,6 +125,9 @@ class Recovery:
             break
         self._decided = self._read_decisions(decisions_from)
         known = max(self._committed, self._decided.decided + 1)
+        if known > end:
+            # Whoever looks on while a gateway decides: ticks have come since, and were decided.
+            end = self._log.bounds()[1]
         check_log(self._log, committed, known, end, self._decided.end, self._foreign)
         if committed.offset >= 0 or self._decided.decided >= 0:
             self._lost = max(0, self._first - known)

@@ -156,8 +156,10 @@ class Places(Struct, frozen=True):
 
     def torchserve(self) -> TorchServeServer:
         """A connection to TorchServe. Raises ServiceUnavailable, ConfigurationError."""
+        from stack.servers.torchserve import ARCHIVED
         from stack.workflows.torchserve import place
 
+        err.print(ARCHIVED, style="yellow", markup=False, soft_wrap=True)
         return place(self.torchserve_url).connect(self.models())
 
     def one(self) -> ModelServer:

@@ -153,9 +153,6 @@ def for_server(places: Places, wanted: str) -> str:
         return wanted
     if wanted == "onnx":
         raise ExportError("--format onnx: TorchServe serves TorchScript alone here")
-    from stack.servers.torchserve import ARCHIVED
-
-    err.print(ARCHIVED, style="yellow", markup=False, soft_wrap=True)
     return "torchscript"
 
 

@@ -48,6 +48,9 @@ def up(
             help="torchserve: run it beside Triton. It is archived upstream: no security fixes.",
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="torchserve", help="torchserve: no longer, after --with.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start the desk and wait until everything answers in its own protocol. Twice is harmless.
@@ -57,12 +60,28 @@ def up(
     """
     from stack.servers.settings import differences, is_started, load
 
-    settings = wanted(profile, brokers, ports, model_repository, kafka_security, tuple(beside) if beside else None)
+    asked = with_and_without(beside, without)
+    settings = wanted(profile, brokers, ports, model_repository, kafka_security, asked)
     home = settings.absolute_home
     if is_started(home):
         for change in differences(load(home), settings):
             err.print(f"[yellow]changed:[/] {escape(change)}", soft_wrap=True)
     start(settings, json=json)
+
+
+def with_and_without(beside: list[str] | None, without: list[str] | None) -> tuple[str, ...] | None:
+    """Servers beside the usual; None leaves them as they were. Raises ConfigurationError."""
+    from trading.errors import ConfigurationError
+
+    for option, given in (("--with", beside), ("--without", without)):
+        for name in given or ():
+            if name != "torchserve":
+                raise ConfigurationError(f"{option} {name}: expected torchserve")
+    if beside and without:
+        raise ConfigurationError("--with and --without name the same server: give one of them")
+    if without:
+        return ()
+    return tuple(beside) if beside else None
 
 
 def wanted(
@@ -115,16 +134,16 @@ def start(settings: StackSettings, *, json: bool = False) -> None:
             live.update(matrix(status))
 
         status = bring_up(settings, show)
+    if "torchserve" in settings.beside:
+        from stack.servers.torchserve import ARCHIVED
+
+        err.print(f"[yellow]{escape(ARCHIVED)}[/]", soft_wrap=True)
     if json:
         print_json({"ready": status.ready, "profile": status.profile, "services": status.services})
         return
     out.print(matrix(status))
     for line in remarks(status):
         out.print(line, soft_wrap=True)
-    if "torchserve" in settings.beside:
-        from stack.servers.torchserve import ARCHIVED
-
-        err.print(f"[yellow]{escape(ARCHIVED)}[/]", soft_wrap=True)
     if prometheus.program() is None:
         out.print(f"[dim]{prometheus.MISSING}[/]")
 

@@ -36,6 +36,11 @@ class Failed(grpc.RpcError):
         ("INTERNAL", "Model not found: nosuch\norg.pytorch.serve.archive.model.ModelNotFoundException", "ABSENT"),
         ("INTERNAL", "Model version: 9 does not exist for model: twice", "ABSENT"),
         ("INTERNAL", "Prediction failed", "REFUSED"),
+        (
+            "INTERNAL",
+            'Model "m" Version 1 has no worker to serve inference request. Please use scale workers',
+            "BUSY",
+        ),
         ("UNAVAILABLE", "failed to connect to all addresses", "DOWN"),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", "TIMED_OUT"),
         ("UNKNOWN", None, "REFUSED"),

@@ -14,7 +14,7 @@ from exporters.formats import graph
 from exporters.formats import onnx as files
 from exporters.formats.config_pbtxt import Serving
 from exporters.profiles import containers, find, find_gpu, gpus
-from exporters.release.candidate import HARMLESS
+from exporters.release.triton_client import HARMLESS
 from exporters.repository.repository import ModelRepository
 from exporters.target import memory
 from tests.unit.exporters.models import publish_times, times

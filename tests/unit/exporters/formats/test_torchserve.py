@@ -182,6 +182,11 @@ def test_what_is_no_request_is_refused_in_words_and_its_neighbours_are_answered(
         ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2]},
                      {"name": "k", "datatype": "INT64", "shape": [1, 1], "data": [1]}]}, "data of x"),
         (None, "a request has"),
+        (2_000_000_000, "no JSON object"),
+        (["a"], "no JSON object"),
+        ("text", "no JSON"),
+        (1.5, "no JSON object"),
+        (True, "no JSON object"),
     ],
 )  # fmt: skip
 def test_json_that_is_no_request_is_refused_in_words(worker, body, says):

@@ -72,9 +72,11 @@ def test_a_token_that_is_none_is_told_when_there_is_no_more_time(server, predict
 def test_a_worker_that_dies_is_asked_again_and_only_as_long_as_there_is_time(server, predictor):
     server.deaths = 2
     assert predictor.predict(ROWS, 5.0).valid.all()
-    server.deaths = 10_000
+    server.deaths, server.asked = 10_000, 0
     with pytest.raises(PredictorDown, match="died"):
-        predictor.predict(ROWS, 0.1)
+        predictor.predict(ROWS, 5.0)
+    # One that kills whoever takes it is not handed from worker to worker.
+    assert server.asked == 3
 
 
 def test_no_answer_in_time_is_a_timeout(server, predictor):

@@ -53,7 +53,8 @@ def wait_for_server(settings: GatewaySettings, instance: str) -> Server:
         except ServiceUnavailable as error:
             if time.monotonic() > deadline:
                 raise
-            log.info("waiting for the model server", reason=str(error)[:200])
+            event = "waiting for TorchServe" if settings.server == "torchserve" else "waiting for Triton"
+            log.info(event, reason=str(error)[:200])
             time.sleep(1.0)
 
 

@@ -37,7 +37,7 @@ from tests.unit.exporters.models import options
 from tests.waiting import eventually
 from trading.errors import ServiceUnavailable
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BACK_S = 10.0
 CLI = CliRunner()
 
@@ -246,7 +246,6 @@ class Callers:
         self._infer.close()
 
 
-@pytest.mark.slow
 def test_tokens_are_rotated_without_a_failed_request(served, monkeypatch):
     monkeypatch.setenv("ULTRATHINK_HOME", str(served.settings.home))
     before = secret(served, "inference"), secret(served, "management")
@@ -263,7 +262,6 @@ def test_tokens_are_rotated_without_a_failed_request(served, monkeypatch):
     assert asked_over_http(served, secret(served, "inference")).status_code == 200
 
 
-@pytest.mark.slow
 def test_of_two_workers_one_may_die_unnoticed_and_is_back(served):
     management = TorchServeManagement(
         management_address(served.settings), of_key_file(served.service.folder / KEY_FILE, "management")
@@ -286,7 +284,6 @@ def test_of_two_workers_one_may_die_unnoticed_and_is_back(served):
     assert took_s < BACK_S
 
 
-@pytest.mark.slow
 def test_what_is_released_is_served_again_after_the_server_was_killed(served):
     before = secret(served, "inference")
     with Callers(served, timeout_s=40.0) as callers:
@@ -300,7 +297,6 @@ def test_what_is_released_is_served_again_after_the_server_was_killed(served):
     assert served.service.troubles() == []
 
 
-@pytest.mark.slow
 def test_commands_release_verify_roll_back_and_tell_of_it(served, tmp_path, monkeypatch):
     monkeypatch.setenv("ULTRATHINK_HOME", str(served.settings.home))
     path = tmp_path / "four.pt"

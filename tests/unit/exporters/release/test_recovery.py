@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 
 import msgspec
@@ -16,6 +17,7 @@ from exporters.release.releases import Releases
 from exporters.release.triton_client import Loaded
 from exporters.repository.repository import NONCE, ModelRepository
 from tests.unit.exporters.models import publish_times
+from trading.errors import UltraThinkError
 
 NONE, ONE, TWO, THREE = Serving(), Serving(versions=(1,)), Serving(versions=(2,)), Serving(versions=(3,))
 
@@ -24,6 +26,8 @@ class FakeTriton:
     """Reads one folder, and keeps what it was asked to do."""
 
     address = "fake:8001"
+
+    kind = "Triton"
 
     def __init__(self, root, served=()):
         self.root, self.served, self.asked = root, list(served), []
@@ -40,6 +44,13 @@ class FakeTriton:
 
     def is_loaded(self, name):
         return any(m.name == name and m.state == "READY" for m in self.served)
+
+    def sees(self, nonce):
+        return any(model.name == nonce for model in self.index())
+
+    def forget(self, name):
+        with contextlib.suppress(UltraThinkError):
+            self.unload(name)
 
     def load(self, name):
         self.asked.append(("load", name))

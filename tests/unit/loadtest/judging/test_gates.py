@@ -107,7 +107,7 @@ def test_a_wrong_targets_file_is_a_sentence(tmp_path, text, says):
 
 
 def test_targets_that_are_missing_name_those_there_are(tmp_path):
-    with pytest.raises(ConfigurationError, match="no target 'nosuch': it has decision, triton, grpc"):
+    with pytest.raises(ConfigurationError, match="no target 'nosuch': it has decision, triton, torchserve, grpc"):
         pick("nosuch")
     with pytest.raises(ConfigurationError, match="No such file"):
         read(tmp_path / "absent.yaml")

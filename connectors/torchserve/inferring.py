@@ -64,7 +64,7 @@ class TorchServeInfer:
         passing: Any = None
         pause_s, deaths = SOONEST_S, 0
         if not self._metadata:
-            self._take_token()
+            self.take_token()
         while True:
             sent = self._metadata
             try:
@@ -81,7 +81,7 @@ class TorchServeInfer:
             else:
                 return bytes(found.prediction)
             if kind is Meaning.DENIED and self._metadata == sent:
-                self._take_token()
+                self.take_token()
             if kind is not Meaning.DENIED or self._metadata == sent:
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, LATEST_S)
@@ -89,15 +89,12 @@ class TorchServeInfer:
     def begin(self, model: str, version: str, asked: Mapping[str, bytes], timeout_s: float) -> Any:
         """Begin a call, and do not wait: gRPC's own future. Nothing is tried again. Raises ServiceUnavailable."""
         if not self._metadata:
-            self._take_token()
+            self.take_token()
         request = PredictionsRequest(model_name=model, model_version=version, input=asked)
         return self._call.future(request, timeout=timeout_s, metadata=self._metadata)
 
     def take_token(self) -> None:
-        """Read the token again, which was refused. Raises ServiceUnavailable."""
-        self._take_token()
-
-    def _take_token(self) -> None:
+        """Read the token, again where it was refused. Raises ServiceUnavailable."""
         self._metadata = (("authorization", f"Bearer {self._token()}"),)
 
     def close(self) -> None:

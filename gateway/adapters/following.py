@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -17,7 +18,7 @@ FOLLOW_EVERY_S = 1.0
 SHORTEST_FOLLOW_S = 0.1
 
 
-class FollowingPredictor:
+class FollowingPredictor(ABC):
     """What predictors of one server share; `newest_version`, `check_version` and `serving_of` ask that server.
 
     Attributes:
@@ -38,17 +39,17 @@ class FollowingPredictor:
         self.serving: ServingFacts | None = None
         self._before_following: Callable[[str, ServingFacts], None] = lambda *_: None
 
+    @abstractmethod
     def newest_version(self) -> str:
         """The version that counts now, as the server says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_version(self, version: str) -> None:
         """Raise ContractMismatch unless a version keeps the contract; ServiceUnavailable while it is loaded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def serving_of(self, version: str) -> ServingFacts:
         """What a version's answers depend on, by asking it."""
-        raise NotImplementedError
 
     def follow(self, before: Callable[[str, ServingFacts], None]) -> None:
         """From now on take newer versions as they are released, unless one was named.

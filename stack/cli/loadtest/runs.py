@@ -70,19 +70,25 @@ def kafka(
     finish([result], report_path, json=json)
 
 
+BatchOption = Annotated[int, typer.Option(min=1, help="Rows of a call.")]
+FeaturesOption = Annotated[str, typer.Option(help="A SOURCE of feature rows.")]
+FEATURES = "simulate:regimes?ticks=8000&symbols=4"
+RowsOption = Annotated[
+    Path | None,
+    typer.Option(help="Rows of the model's own: .npy, .npz, .csv or .parquet; else they are made up."),
+]
+
+
 @app.command(epilog="Example: ultrathink loadtest triton --speed poisson:500/s --batch 8")
 def triton(
     speed: SpeedOption = "200/s",
-    batch: Annotated[int, typer.Option(min=1, help="Rows of a call.")] = 8,
+    batch: BatchOption = 8,
     model: Annotated[str, typer.Option(help="Any that Triton serves.")] = "trading_decision",
     version: Annotated[str, typer.Option(help="Default: the highest ready.")] = "",
     duration: Duration = "15s",
     warm_up: WarmUp = 3.0,
-    data: Annotated[str, typer.Option(help="A SOURCE of feature rows.")] = "simulate:regimes?ticks=8000&symbols=4",
-    rows: Annotated[
-        Path | None,
-        typer.Option(help="Rows of the model's own: .npy, .npz, .csv or .parquet; else they are made up."),
-    ] = None,
+    data: FeaturesOption = FEATURES,
+    rows: RowsOption = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME:DIM,DIM", help="Dims of a row of an input that the server leaves open."),
@@ -126,16 +132,13 @@ def triton(
 @app.command(epilog="Example: ultrathink loadtest torchserve --model trading_decision_fused --speed poisson:200/s")
 def torchserve(
     speed: SpeedOption = "200/s",
-    batch: Annotated[int, typer.Option(min=1, help="Rows of a call.")] = 8,
+    batch: BatchOption = 8,
     model: Annotated[str, typer.Option(help="One that TorchServe serves.")] = "trading_decision_fused",
     version: Annotated[str, typer.Option(help="Default: the one that is released.")] = "",
     duration: Duration = "15s",
     warm_up: WarmUp = 3.0,
-    data: Annotated[str, typer.Option(help="A SOURCE of feature rows.")] = "simulate:regimes?ticks=8000&symbols=4",
-    rows: Annotated[
-        Path | None,
-        typer.Option(help="Rows of the model's own: .npy, .npz, .csv or .parquet; else they are made up."),
-    ] = None,
+    data: FeaturesOption = FEATURES,
+    rows: RowsOption = None,
     seed: SeedOption = 0,
     target: TargetName = "torchserve",
     targets: Targets = None,

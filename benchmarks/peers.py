@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.figures import BenchmarkFigures, say
 from benchmarks.load import drive
 from exporters.performance.latency import measure as ask
+from loadtest.open_loop.calls import ModelLoad, drive_model
 from loadtest.open_loop.rows import feature_rows
-from loadtest.open_loop.triton import TritonLoad, drive_triton
 from stack.processes.gateway import running_gateway
 from stack.servers.settings import StackSettings
 from stack.workflows.sandbox import MODELS, sandbox
@@ -137,7 +137,7 @@ def main() -> None:
                     )
                     figures.tell(f"{name}: bare Python client over perf_analyzer, rows a second",
                                  bare.rows_per_s / theirs["rows_per_s"], "times")  # fmt: skip
-        opened = drive_triton(TritonLoad(settings.triton_grpc, MODEL, speed=f"poisson:{RATE}/s", batch=1))
+        opened = drive_model(ModelLoad(settings.triton_grpc, MODEL, speed=f"poisson:{RATE}/s", batch=1))
         with running_gateway(settings, model_name=MODEL):
             drive(settings.kafka_bootstrap, MARKET, f"{RATE}/s", RATE * 20)
             through = drive(settings.kafka_bootstrap, MARKET, f"poisson:{RATE}/s", RATE * 20)

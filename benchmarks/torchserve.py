@@ -21,8 +21,8 @@ from connectors.triton.grpc import service_pb2
 from connectors.triton.inferring import Infer
 from loadtest.judging.compare import compare
 from loadtest.measuring.result import RunResult
+from loadtest.open_loop.calls import ModelLoad, drive_model
 from loadtest.open_loop.rows import feature_rows
-from loadtest.open_loop.triton import TritonLoad, drive_triton
 from stack.servers.settings import INFERENCE_TOKEN, StackSettings
 from stack.servers.torchserve import inference_address
 from stack.workflows.sandbox import MODELS, sandbox
@@ -35,13 +35,13 @@ TURNS, RATE, BATCHES = 4, "50/s", (1, 8, 64)
 DURATION_S, WARM_UP_S, WINDOW_S, CALLERS = 12.0, 2.0, 4.0, 2
 
 
-def loads(settings: StackSettings, batch: int) -> tuple[TritonLoad, TritonLoad]:
+def loads(settings: StackSettings, batch: int) -> tuple[ModelLoad, ModelLoad]:
     """The same calls, of each."""
     given = {"batch": batch, "speed": RATE, "duration_s": DURATION_S, "warm_up_s": WARM_UP_S}
     token = settings.absolute_home / "secrets" / INFERENCE_TOKEN
     return (
-        TritonLoad(settings.triton_grpc, MODEL, **given),  # type: ignore[arg-type]
-        TritonLoad(inference_address(settings), MODEL, token_file=token, **given),  # type: ignore[arg-type]
+        ModelLoad(settings.triton_grpc, MODEL, **given),  # type: ignore[arg-type]
+        ModelLoad(inference_address(settings), MODEL, token_file=token, **given),  # type: ignore[arg-type]
     )
 
 
@@ -76,7 +76,7 @@ def latencies(settings: StackSettings, figures: BenchmarkFigures) -> None:
         runs: tuple[list[RunResult], list[RunResult]] = ([], [])
         for turn in range(TURNS):
             for side in (turn % 2, 1 - turn % 2):
-                found = drive_triton(loads(settings, batch)[side])
+                found = drive_model(loads(settings, batch)[side])
                 runs[side].append(found)
                 took = found.latency
                 say(f"  batch {batch}, turn {turn + 1} of {TURNS}, {SIDES[side]}: p50 {took.p50:.2f} ms")

@@ -17,9 +17,9 @@ from connectors.kafka.client import Consumer, Producer, TopicPartition
 from loadtest.errors import InvalidRun
 from loadtest.judging.gates import judge
 from loadtest.judging.targets import Target
+from loadtest.open_loop.calls import ModelLoad, drive_model
 from loadtest.open_loop.child_process import ends_of
 from loadtest.open_loop.drive import Load, drive
-from loadtest.open_loop.triton import TritonLoad, drive_triton
 from stack.processes.gateway import running_gateway
 from stack.servers.kafka import create_topics
 from stack.workflows.loadtest.load_target import place_of
@@ -144,7 +144,7 @@ def test_a_topic_that_is_missing_is_a_sentence(topics):
 
 @pytest.mark.slow
 def test_calls_of_triton_are_counted_from_their_intended_times(stack, exported):
-    found = drive_triton(TritonLoad(stack.triton_grpc, speed="poisson:100/s", duration_s=6.0, warm_up_s=1.0))
+    found = drive_model(ModelLoad(stack.triton_grpc, speed="poisson:100/s", duration_s=6.0, warm_up_s=1.0))
     assert found.planned == found.answered == found.latency.count > 300
     assert found.errors == {}
     assert found.latency.p50 >= found.service.p50

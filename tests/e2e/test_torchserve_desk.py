@@ -18,8 +18,8 @@ from exporters.profiles import find, find_gpu
 from exporters.release.releases import Releases
 from exporters.release.triton_client import TritonServer
 from exporters.repository.repository import ModelRepository
+from loadtest.open_loop.calls import ModelLoad, drive_model
 from loadtest.open_loop.rows import feature_rows
-from loadtest.open_loop.triton import TritonLoad, drive_triton
 from stack.chaos.evidence import read_all
 from stack.chaos.feed import wait_until_decided
 from stack.cli.main import app
@@ -151,8 +151,8 @@ def test_a_gateway_decides_the_same_by_either(stack, torchserve, on_triton):
 
 
 def test_the_open_model_loads_it_and_a_command_judges_that(torchserve, monkeypatch, tmp_path):
-    found = drive_triton(
-        TritonLoad(
+    found = drive_model(
+        ModelLoad(
             inference_address(torchserve.settings), FUSED, speed="poisson:40/s", duration_s=5.0, warm_up_s=1.0,
             token_file=token_file(torchserve),
         )

@@ -173,11 +173,11 @@ def calls_shown(load: Any, servers: Mapping[str, int]) -> RunResult:
     """A run against a model server with a progress bar."""
     import time
 
-    from loadtest.open_loop.triton import drive_triton
+    from loadtest.open_loop.calls import drive_model
 
     with shown(load.duration_s, "calls") as bar:
         began = time.monotonic()
-        return drive_triton(
+        return drive_model(
             load,
             servers=servers,
             show=lambda sent, done: bar(time.monotonic() - began, f"sent {sent:,}, answered {done:,}"),

@@ -105,12 +105,12 @@ def triton(
     """Calls of Triton's gRPC at their times; none waits for another."""
     from loadtest.judging.gates import judge
     from loadtest.measuring.preflight import only_loopback
+    from loadtest.open_loop.calls import ModelLoad
     from loadtest.open_loop.rows import shapes_of
-    from loadtest.open_loop.triton import TritonLoad
     from stack.workflows.loadtest.load_target import running
 
     goal, folder = prepare(target, targets, out_folder)
-    wanted = TritonLoad(
+    wanted = ModelLoad(
         "", model, version, batch, speed, seconds_of(duration), warm_up, data, seed, rows=rows,
         shapes=shapes_of(shape or []),
     )  # fmt: skip
@@ -153,7 +153,7 @@ def torchserve(
     """Calls of TorchServe's gRPC at their times; none waits for another."""
     from loadtest.judging.gates import judge
     from loadtest.measuring.preflight import only_loopback
-    from loadtest.open_loop.triton import TritonLoad
+    from loadtest.open_loop.calls import ModelLoad
     from stack.servers.settings import INFERENCE_TOKEN, load
     from stack.servers.torchserve import inference_address
     from trading.errors import ConfigurationError
@@ -164,7 +164,7 @@ def torchserve(
     stack = load()
     address = url or inference_address(stack)
     only_loopback(address, allow_remote=allow_remote)
-    wanted = TritonLoad(
+    wanted = ModelLoad(
         address, model, version, batch, speed, seconds_of(duration), warm_up, data, seed, rows=rows,
         token_file=token_file or stack.absolute_home / "secrets" / INFERENCE_TOKEN,
     )  # fmt: skip
@@ -185,8 +185,8 @@ def everything(
     """Every gate on a desk of its own: ticks to decisions, Triton, each kind of Locust's users. `make loadtest`."""
     from loadtest.judging.gates import judge
     from loadtest.judging.targets import pick
+    from loadtest.open_loop.calls import ModelLoad
     from loadtest.open_loop.drive import Load
-    from loadtest.open_loop.triton import TritonLoad
     from stack.workflows.loadtest.locust import USERS, locust
 
     for name in ("triton", *USERS.values()):
@@ -198,7 +198,7 @@ def everything(
     with desk_or(True, None, allow_remote=False, model="trading_decision") as place:
         results.append(judge(drive_shown(load, place, "decision", {}), goal))
         report_path = write_files(folder, results)
-        results.append(judge(triton_shown(TritonLoad(""), place), pick("triton", *given(targets))))
+        results.append(judge(triton_shown(ModelLoad(""), place), pick("triton", *given(targets))))
         report_path = write_files(folder, results)
         with err.status("Locust") as status:
             results += locust(place, targets, lambda name: status.update(f"Locust: {name}"))

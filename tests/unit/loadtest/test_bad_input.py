@@ -21,9 +21,9 @@ from loadtest.errors import InvalidRun
 from loadtest.measuring import preflight
 from loadtest.measuring.answers import finite
 from loadtest.measuring.result import save
+from loadtest.open_loop.calls import ModelLoad
 from loadtest.open_loop.drive import Load
 from loadtest.open_loop.rows import feature_rows, rows_for, shapes_of
-from loadtest.open_loop.triton import TritonLoad
 from stack.cli.loadtest import app
 from stack.servers.ports import free_ports
 from stack.workflows.loadtest.configuration import Configuration, order
@@ -141,7 +141,7 @@ def test_a_load_that_makes_no_sense_is_refused(load, says):
 )
 def test_calls_that_make_no_sense_are_refused(given, says):
     with pytest.raises(ConfigurationError, match=says):
-        TritonLoad("x", **given).check()
+        ModelLoad("x", **given).check()
 
 
 def test_rows_are_warm_and_never_zeros():

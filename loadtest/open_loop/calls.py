@@ -38,7 +38,7 @@ COLUMNS, BUFFERED, CHUNK = 3, 24_576, 500_000
 NO_CALLS = np.zeros((0, COLUMNS), np.int64)
 
 
-class TritonLoad(Struct, frozen=True):
+class ModelLoad(Struct, frozen=True):
     """What is asked of the model server.
 
     Attributes:
@@ -94,7 +94,7 @@ class Calls:
     """Makes calls, and notes their times."""
 
     def __init__(
-        self, load: TritonLoad, transport: Transport, rows: ModelRows, out: Path, show: Callable[[int, int], None]
+        self, load: ModelLoad, transport: Transport, rows: ModelRows, out: Path, show: Callable[[int, int], None]
     ) -> None:
         self._load, self._transport, self._show = load, transport, show
         # Ready to be sent, as many as memory has room for.
@@ -148,8 +148,8 @@ class Calls:
                 del self._times[:]
 
 
-def drive_triton(
-    load: TritonLoad,
+def drive_model(
+    load: ModelLoad,
     *,
     servers: Mapping[str, int] | None = None,
     settings: Mapping[str, str] | None = None,
@@ -198,7 +198,7 @@ def drive_triton(
 
 
 def _tally(
-    load: TritonLoad, start_ns: int, times: npt.NDArray[np.int64], calls: Calls, given: dict[str, Any]
+    load: ModelLoad, start_ns: int, times: npt.NDArray[np.int64], calls: Calls, given: dict[str, Any]
 ) -> RunResult:
     tally = Tally(start_ns + int(load.warm_up_s * 1e9), int(times[:, 0].max()))
     failed = 0

@@ -189,6 +189,7 @@ def test_a_step_whose_beginner_was_killed_before_he_wrote_down_where_it_runs_is_
     assert len(store.runs.attempts(run)) == len(KINDS["training"])
 
 
+@pytest.mark.slow
 def test_what_hangs_is_ended_and_begun_anew(store, url, submit, tmp_path):
     run = submit("training", work_s=3.0)
     with orchestrator(url, tmp_path):
